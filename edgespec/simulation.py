@@ -1,0 +1,206 @@
+"""A simulated clock around the real speculator, verifier and policies: one session, no models, no sockets.
+
+An `Oracle` says what the target, the draft and the exits would answer behind a given text; `simulate` plays one
+generation by discrete events and returns the text and the times. Tests drive it with hostile oracles and delays.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from edgespec.policy import Policy
+from edgespec.speculator import Block, Speculator, Tally
+from edgespec.tree import ROOT
+from edgespec.verifier import Forward, Guess, Verdict, Verifier
+
+
+class Oracle(Protocol):
+    """What the models answer: pure functions of the text so far."""
+
+    def target(self, text: Sequence[int]) -> int:
+        """The target's next token."""
+        ...
+
+    def draft(self, text: Sequence[int]) -> tuple[Sequence[int], Sequence[float]]:
+        """The draft's best next tokens and their chances, best first."""
+        ...
+
+    def exit(self, text: Sequence[int], layer: int) -> tuple[int, float]:
+        """An exit's next token and its chance."""
+        ...
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds: a run of the draft, a forward of the target, the way up and down (a callable draws each one)."""
+
+    draft_ms: Callable[[int], float] = lambda rows: 6.0
+    forward_ms: Callable[[int], float] = lambda rows: 28.0
+    up_ms: Callable[[], float] = lambda: 10.0
+    down_ms: Callable[[], float] = lambda: 10.0
+    exits: tuple[tuple[int, float], ...] = ((4, 1 / 3), (8, 2 / 3))
+    """Exit layers, and the share of a forward after which each reports."""
+
+
+@dataclass
+class Outcome:
+    """What a simulated generation gave."""
+
+    text: list[int]
+    finish: str | None
+    milliseconds: float
+    tally: Tally
+    forwards: int
+    history: list[tuple[float, str]] = field(default_factory=list)
+
+
+class Stuck(Exception):
+    """Nothing is left to happen and the text is not finished."""
+
+
+def simulate(
+    oracle: Oracle,
+    policy: Policy,
+    prompt: Sequence[int],
+    *,
+    max_new_tokens: int,
+    timing: Timing | None = None,
+    end_tokens: Sequence[int] = (),
+    context_length: int = 2048,
+    draft_capacity: int | None = None,
+) -> Outcome:
+    """Play one generation. Raises Stuck when it would hang."""
+    return _Simulation(oracle, policy, timing or Timing(), draft_capacity).run(
+        prompt, max_new_tokens, end_tokens, context_length
+    )
+
+
+class _Simulation:
+    def __init__(self, oracle: Oracle, policy: Policy, timing: Timing, draft_capacity: int | None) -> None:
+        self.oracle = oracle
+        self.policy = policy
+        self.timing = timing
+        self.draft_capacity = draft_capacity
+        self.now_ms = 0.0
+        self.events: list[tuple[float, int, Callable[[], None]]] = []
+        self.count = 0
+        self.drafting = False
+        self.inbox: list[Guess | tuple[Verdict, int]] = []
+        self.last_arrival = {"up": 0.0, "down": 0.0}
+        self.history: list[tuple[float, str]] = []
+        self.running = False
+        self.edge_finish: str | None = None
+
+    def run(self, prompt: Sequence[int], max_new_tokens: int, end_tokens: Sequence[int], context: int) -> Outcome:
+        self.verifier = Verifier(
+            prompt,
+            max_new_tokens=max_new_tokens,
+            end_tokens=end_tokens,
+            context_length=context,
+            fill=self.policy.fill,
+            hint_threshold=self.policy.hint_threshold if self.policy.hints else None,
+        )
+        self.edge = Speculator(self.policy)
+        self.edge.extend(prompt, 0, max_new_tokens)
+        self._link("up", self._serve)
+        self._act()
+        while self.events and self.edge_finish is None:
+            self.now_ms, _, event = heapq.heappop(self.events)
+            event()
+        if self.edge_finish is None:
+            raise Stuck(f"after {self.now_ms:.1f} ms with {len(self.edge.text) - len(prompt)} tokens committed")
+        text = self.edge.text[len(prompt) :]
+        return Outcome(text, self.edge_finish, self.now_ms, self.edge.tally, self.verifier.forwards, self.history)
+
+    # The edge
+
+    def _act(self) -> None:
+        """One turn of the edge's loop: drain the inbox, then draft and send."""
+        if self.drafting:
+            return
+        for message in self.inbox:
+            self._apply(message)
+        self.inbox.clear()
+        self._send()
+        self.edge.draft_full = self.draft_capacity is not None and len(self.edge.text) >= self.draft_capacity
+        if nodes := self.edge.expand():
+            self.drafting = True
+            self._at(self.timing.draft_ms(len(nodes)), lambda: self._drafted(nodes))
+
+    def _drafted(self, nodes: Sequence[int]) -> None:
+        self.drafting = False
+        for node in nodes:
+            tokens, chances = self.oracle.draft(self.edge.text + [self.edge.tree.token(n) for n in self._path(node)])
+            self.edge.grew(node, tokens, chances)
+        self._send()
+        self._act()
+
+    def _path(self, node: int) -> list[int]:
+        return self.edge.tree.path(node)
+
+    def _send(self) -> None:
+        block = self.edge.outgoing()
+        if block is not None:
+            self.history.append((self.now_ms, f"block of {len(block.tokens)}"))
+            self._link("up", lambda: self._receive(block))
+
+    def _apply(self, message: Guess | tuple[Verdict, int]) -> None:
+        if isinstance(message, Guess):
+            self.edge.hint(message.base_length, message.reference, message.token, message.confidence)
+            return
+        verdict, rows = message
+        self.edge.verdict(verdict.base_length, verdict.tokens, rows)
+        self.edge_finish = verdict.finish
+
+    # The server
+
+    def _receive(self, block: Block) -> None:
+        self.verifier.receive(block.first_node, block.tokens, block.parents, block.chances)
+        self._serve()
+
+    def _serve(self) -> None:
+        if self.running or not self.verifier.ready:
+            return
+        self.running = True
+        forward = self.verifier.plan()
+        forward_ms = self.timing.forward_ms(len(forward.piece))
+        texts = [self.verifier.text + [self.verifier.tree.token(n) for n in self.verifier.tree.path(node)]
+                 for node in forward.nodes]  # fmt: skip
+        if self.policy.hints:
+            for layer, share in self.timing.exits:
+                self._at(forward_ms * share, lambda layer=layer: self._exit(forward, texts, layer))  # type: ignore[misc]
+        self._at(forward_ms, lambda: self._conclude(forward, texts))
+
+    def _exit(self, forward: Forward, texts: list[list[int]], layer: int) -> None:
+        rows = [self.oracle.exit(text, layer) for text in texts]
+        guess = self.verifier.guess(forward, [token for token, _ in rows], [chance for _, chance in rows])
+        if guess is not None:
+            self.history.append((self.now_ms, f"hint from layer {layer}"))
+            self._link("down", lambda: self._deliver(guess))
+
+    def _conclude(self, forward: Forward, texts: list[list[int]]) -> None:
+        self.running = False
+        verdict = self.verifier.conclude(forward, [self.oracle.target(text) for text in texts])
+        if verdict is not None:
+            rows = sum(node != ROOT for node in forward.nodes)
+            self.history.append((self.now_ms, f"verdict of {len(verdict.tokens)}"))
+            self._link("down", lambda: self._deliver((verdict, rows)))
+        self._serve()
+
+    def _deliver(self, message: Guess | tuple[Verdict, int]) -> None:
+        self.inbox.append(message)
+        self._act()
+
+    # The clock and the link, which keeps byte order
+
+    def _link(self, way: str, arrive: Callable[[], None]) -> None:
+        delay_ms = self.timing.up_ms() if way == "up" else self.timing.down_ms()
+        self.last_arrival[way] = max(self.last_arrival[way], self.now_ms + delay_ms)
+        self._at(self.last_arrival[way] - self.now_ms, arrive)
+
+    def _at(self, delay_ms: float, event: Callable[[], None]) -> None:
+        self.count += 1
+        heapq.heappush(self.events, (self.now_ms + delay_ms, self.count, event))

@@ -1,0 +1,251 @@
+"""The verifier: the server's half of one session, pure.
+
+It holds the committed text and the draft tree as far as the edge sent it, plans the rows of the next forward, reads
+hints off an exit's rows and the verdict off the last layer's, and commits. Only `conclude` commits. No I/O, no
+models, no clock: `Server` joins it to the wire and the target, a test to a simulated clock and a fake target.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespec.slots import Piece, SlotMap
+from edgespec.speculator import COMMITTED_BIT
+from edgespec.tree import MAX_NODE, ROOT, DraftTree
+
+Finish = Literal["stop", "length"]
+
+REMEMBERED_NODES = 4096
+"""How many of the newest committed nodes keep their ids, for blocks that come late."""
+
+
+class BadBlock(Exception):
+    """A block breaks the protocol: ids out of order, a parent after its child, a length not yet committed."""
+
+
+@dataclass(frozen=True)
+class Forward:
+    """The rows of one forward: `nodes[i]` is decided by row `decide[i]` of `piece`; ROOT by the last committed token.
+
+    A prefill chunk that does not reach the text's end decides nothing.
+    """
+
+    piece: Piece
+    nodes: list[int]
+    decide: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What an exit's rows say the verdict will be: the path's end (as on the wire), then `token`."""
+
+    base_length: int
+    reference: int
+    token: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Tokens now committed at `base_length`, the last of them the correction or bonus; `picks` are their rows."""
+
+    base_length: int
+    tokens: list[int]
+    picks: list[int]
+    finish: Finish | None
+
+
+class Verifier:
+    """One session on the server.
+
+    context_length: tokens that the target can attend to. hint_threshold: the least confidence of a hint worth sending;
+    None for no hints. prefill_rows: rows of a prefill chunk; draft_rows: nodes
+    verified in one forward at most; buffered nodes are bounded by `max_nodes`, beyond which a block is refused.
+    """
+
+    def __init__(
+        self,
+        prompt: Sequence[int],
+        *,
+        max_new_tokens: int,
+        end_tokens: Collection[int],
+        context_length: int,
+        fill: bool,
+        hint_threshold: float | None = None,
+        prefill_rows: int = 256,
+        draft_rows: int = 64,
+        max_nodes: int = 4096,
+    ) -> None:
+        self.text = list(prompt)
+        self.tree = DraftTree(len(prompt))
+        self.slots = SlotMap(context_length + draft_rows + 1)
+        self.fill = fill
+        self.hint_threshold = hint_threshold
+        self.finish: Finish | None = None
+        self.forwards = 0
+        self._end_tokens = frozenset(end_tokens)
+        self._context_length = context_length
+        self._prefill_rows = prefill_rows
+        self._draft_rows = draft_rows
+        self._max_nodes = max_nodes
+        self._limit = len(prompt) + max_new_tokens
+        self._prompted = True
+        self._asked = False
+        self._last_id = 0
+        self._committed_ids: dict[int, int] = {}
+        self._guessed: tuple[int, int] | None = None
+
+    # What arrives
+
+    def receive(self, first_node: int, tokens: Sequence[int], parents: Sequence[int], chances: Sequence[float]) -> None:
+        """A block. Nodes that no longer continue the text fall away; those committed meanwhile are recognised.
+
+        A block without nodes asks for a plain forward. Raises BadBlock, with nothing changed, when the block breaks the protocol.
+        """
+        last = first_node + len(tokens) - 1
+        if tokens and not self._last_id < first_node <= last <= MAX_NODE:
+            raise BadBlock(f"node ids {first_node} to {last} do not rise above {self._last_id}")
+        if len(self.tree) + len(tokens) > self._max_nodes:
+            raise BadBlock(f"more than {self._max_nodes} nodes would wait for verification")
+        for node, parent in enumerate(parents, first_node):
+            if parent & COMMITTED_BIT:
+                if parent & ~COMMITTED_BIT > len(self.text):
+                    raise BadBlock(f"node {node} continues a text longer than the one committed")
+            elif not 0 < parent < node:
+                raise BadBlock(f"node {node} comes before its parent {parent}")
+        if not tokens:
+            self._asked = True
+            return
+        self._last_id = last
+        for node, token, parent, chance in zip(range(first_node, last + 1), tokens, parents, chances, strict=True):
+            self._place(node, token, parent, chance)
+
+    def append(self, keep_length: int, tokens: Sequence[int], max_new_tokens: int) -> None:
+        """The next turn: keep that much of the text, then these tokens."""
+        del self.text[keep_length:]
+        self.text.extend(tokens)
+        self.slots.truncate(min(keep_length, self.slots.cached_length, len(self.text) - 1))
+        self.tree.clear(len(self.text))
+        self._committed_ids.clear()
+        self._limit = len(self.text) + max_new_tokens
+        self._prompted = True
+        self._asked = False
+        self.finish = None
+
+    # The next forward
+
+    @property
+    def ready(self) -> bool:
+        """There are rows to run: a prompt's, a live node's, or a plain forward that is filled or asked for."""
+        return self.finish is None and (self._prompted or self.fill or self._asked or len(self.tree) > 0)
+
+    def plan(self) -> Forward:
+        """The rows of the next forward; their slots are taken."""
+        self._guessed = None
+        pending = len(self.text) - self.slots.cached_length
+        if pending > self._prefill_rows:
+            chunk = self.slots.cached_length + self._prefill_rows
+            piece = self.slots.plan(self.text, chunk, self.tree, [])
+            return Forward(piece, [], np.zeros(0, dtype=np.int64))
+        nodes = self._likeliest()
+        piece = self.slots.plan(self.text, len(self.text), self.tree, nodes)
+        return Forward(piece, [ROOT, *nodes], np.arange(pending - 1, pending + len(nodes)))
+
+    def guess(self, forward: Forward, tokens: Sequence[int], chances: Sequence[float]) -> Guess | None:
+        """The hint that an exit's decisions (one a decided row) are worth: its confidence is the path's product.
+
+        None when it is not sure enough, or says what an earlier exit of this forward said already.
+        """
+        if not forward.nodes or self.hint_threshold is None:
+            return None
+        path, token, picks = self._walk(forward, tokens)
+        confidence = math.prod(float(chances[pick]) for pick in picks)
+        reference = path[-1] if path else COMMITTED_BIT | len(self.text)
+        if confidence < self.hint_threshold or self._guessed == (reference, token):
+            return None
+        self._guessed = (reference, token)
+        return Guess(len(self.text), reference, token, confidence)
+
+    def conclude(self, forward: Forward, tokens: Sequence[int]) -> Verdict | None:
+        """Commit what the last layer decided (one token a decided row); None after a prefill chunk."""
+        self.forwards += 1
+        if not forward.nodes:
+            return None
+        base_length = len(self.text)
+        path, token, picks = self._walk(forward, tokens)
+        committed = [*(self.tree.token(node) for node in path), token]
+        committed, self.finish = self._until_end(committed)
+        self.text.extend(committed)
+        nodes = self.tree.commit(committed)
+        self.slots.commit(path[: len(committed)], self.tree)
+        self._remember(nodes, base_length)
+        self._prompted = self._asked = False
+        return Verdict(base_length, committed, picks[: len(committed)], self.finish)
+
+    def _walk(self, forward: Forward, tokens: Sequence[int]) -> tuple[list[int], int, list[int]]:
+        """Follow the decisions down the verified nodes: the path, the token behind it, the decided rows used."""
+        row_of = {node: i for i, node in enumerate(forward.nodes)}
+        node, path, picks = ROOT, [], [0]
+        while True:
+            token = int(tokens[picks[-1]])
+            child = self.tree.child(node, token)
+            if child is None or child not in row_of:
+                return path, token, picks
+            path.append(child)
+            picks.append(row_of[child])
+            node = child
+
+    def _until_end(self, tokens: list[int]) -> tuple[list[int], Finish | None]:
+        """Cut behind an end-of-sequence token, and at the last token that the limits allow."""
+        room = min(self._limit, self._context_length) - len(self.text)
+        for i, token in enumerate(tokens[:room]):
+            if token in self._end_tokens:
+                return tokens[: i + 1], "stop"
+        return tokens[:room], "length" if len(tokens) >= room else None
+
+    def _likeliest(self) -> list[int]:
+        """The nodes of the likeliest connected piece of the tree, parents first, within the row budget."""
+        last_position = min(self._limit, self._context_length) - 1
+        chosen: list[int] = []
+        frontier = [(-self.tree.chance(node), node) for node in self.tree.children(ROOT).values()]
+        heapq.heapify(frontier)
+        while frontier and len(chosen) < self._draft_rows:
+            reach, node = heapq.heappop(frontier)
+            if self.tree.position(node) >= last_position:
+                continue
+            chosen.append(node)
+            for child in self.tree.children(node).values():
+                heapq.heappush(frontier, (reach * self.tree.chance(child), child))
+        return chosen
+
+    def _place(self, node: int, token: int, parent: int, chance: float) -> None:
+        """Find where a new node belongs: below a live node, on the text since committed, or nowhere."""
+        if parent & COMMITTED_BIT:
+            self._place_behind(node, token, parent & ~COMMITTED_BIT, chance)
+        elif parent in self._committed_ids:
+            self._place_behind(node, token, self._committed_ids[parent] + 1, chance)
+        elif parent in self.tree:
+            self._grow(node, parent, token, chance)
+
+    def _place_behind(self, node: int, token: int, length: int, chance: float) -> None:
+        if length == len(self.text):
+            self._grow(node, ROOT, token, chance)
+        elif self.text[length] == token:
+            self._remember([node], length)
+
+    def _grow(self, node: int, parent: int, token: int, chance: float) -> None:
+        if self.tree.child(parent, token) is None:
+            self.tree.add(node, parent, token, chance)
+
+    def _remember(self, nodes: Sequence[int], base_length: int) -> None:
+        for position, node in enumerate(nodes, base_length):
+            self._committed_ids[node] = position
+        while len(self._committed_ids) > REMEMBERED_NODES:
+            del self._committed_ids[next(iter(self._committed_ids))]
