@@ -1,0 +1,129 @@
+"""Token ids -> streamed text: what is certain is handed out at once, what may still change is held back.
+
+Held back are a cut-off UTF-8 sequence and the beginning of a possible stop string. Detokenisation is incremental, as
+in vLLM and in transformers' streamers: each step decodes a short window whose beginning is text already handed out
+(decoders treat the first token of a text differently), so a text takes time linear in its length. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+HELD_TOKENS = 8
+"""A window holds at most this many tokens of unfinished text (UTF-8 takes four bytes a character)."""
+
+
+@dataclass(frozen=True)
+class TextPiece:
+    """text: newly certain text. tokens_used: how many of the pushed tokens belong to it (fewer only at a stop string,
+    up to and including the token that completed it). stopped: the stop string that ended the text, before which it
+    was cut."""
+
+    text: str
+    tokens_used: int
+    stopped: str | None = None
+
+
+class TextStream:
+    """Text of a stream of tokens; however the stream is cut into pushes, the text is the same.
+
+    decode: ids -> text, U+FFFD for broken UTF-8. stop: strings that end the text; the one completed first counts.
+    context: the tokens before the stream (a few suffice), so that its first token is not taken for a text's first.
+    """
+
+    def __init__(
+        self, decode: Callable[[list[int]], str], stop: Sequence[str] = (), context: Sequence[int] = ()
+    ) -> None:
+        self._decode = decode
+        self._stop = tuple(stop)
+        self._window = list(context)[-HELD_TOKENS:]
+        self._known = len(self._window)
+        self._shown = len(decode(self._window)) if self._window else 0
+        self._held = ""
+        self.stopped: str | None = None
+
+    def push(self, tokens: Sequence[int]) -> TextPiece:
+        """Take the next tokens. After a stop string nothing more is taken."""
+        text = []
+        used = 0
+        for token in tokens:
+            if self.stopped is not None:
+                break
+            text.append(self._release(self._next(int(token))))
+            used += 1
+        return TextPiece("".join(text), used, self.stopped)
+
+    def flush(self) -> str:
+        """The text ends here: what was held back."""
+        rest = (
+            ""
+            if self.stopped is not None
+            else self._decode(self._window)[self._shown :]
+            if self._window
+            else ""
+        )
+        released = self._release(rest)
+        held, self._held = self._held, ""
+        self._window, self._known, self._shown = [], 0, 0
+        return released + held
+
+    def _next(self, token: int) -> str:
+        """The text that became certain with one more token."""
+        self._window.append(token)
+        text = self._decode(self._window)
+        certain = len(text.rstrip(REPLACEMENT))
+        fresh = text[self._shown : certain]
+        self._shown = max(self._shown, certain)
+        if certain == len(text) and fresh:
+            self._slide(self._known, len(self._window) - self._known)
+        elif len(self._window) - self._known >= HELD_TOKENS:
+            fresh += self._give_up(text)
+        return fresh
+
+    def _slide(self, start: int, known: int) -> None:
+        """Drop the window's tokens before `start`; of the rest, `known` were shown and only lead the next ones."""
+        self._window = self._window[start:]
+        self._known = known
+        self._shown = len(self._decode(self._window[:known]))
+
+    def _give_up(self, text: str) -> str:
+        """The window is full of tokens without (whole) characters: show all but its end, broken as it is."""
+        end = len(self._window)
+        for split in range(end - 1, self._known, -1):
+            head = self._decode(self._window[:split])
+            if head + self._decode(self._window[split:]) == text:
+                break
+        else:
+            split, head = end, text
+        fresh = head[self._shown :]
+        if len(head) > len(self._decode(self._window[: self._known])):
+            ahead = max(0, self._shown - len(head))
+            self._slide(self._known, split - self._known)
+            self._shown += ahead
+        else:
+            del self._window[self._known : split]
+        return fresh
+
+    def _release(self, fresh: str) -> str:
+        """What of the held text and `fresh` is no beginning of a stop string; cut, for good, before a whole one."""
+        if not self._stop or self.stopped is not None:
+            return fresh if self.stopped is None else ""
+        text = self._held + fresh
+        ends = [(start + len(stop), start, stop) for stop in self._stop if (start := text.find(stop)) >= 0]
+        if ends:
+            _, start, self.stopped = min(ends)
+            self._held = ""
+            return text[:start]
+        keep = max(_overlap(text, stop) for stop in self._stop)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that `stop` begins with."""
+    for length in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0
