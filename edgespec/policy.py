@@ -45,9 +45,10 @@ class View(Protocol):
 
 
 class Policy(Protocol):
-    """How an edge speculates; `fill` and `hints` are what it asks of the server."""
+    """How an edge speculates; `drafts`: it needs a draft engine; `fill`, `hints`, `hint_threshold`: what it asks of the server."""
 
     name: str
+    drafts: bool
     fill: bool
     hints: bool
     hint_threshold: float
@@ -65,6 +66,7 @@ class Cloud:
     """The target decodes on the server and streams; the edge drafts nothing."""
 
     name = "cloud"
+    drafts = False
     fill = True
     hints = False
     hint_threshold = 1.0
@@ -83,6 +85,7 @@ class Sync:
     """Draft a chain, send it, wait for its verdict."""
 
     name = "sync"
+    drafts = True
     fill = False
     hints = False
     hint_threshold = 1.0

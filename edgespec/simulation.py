@@ -124,11 +124,11 @@ class _Simulation:
         for message in self.inbox:
             self._apply(message)
         self.inbox.clear()
-        self._send()
         self.edge.draft_full = self.draft_capacity is not None and len(self.edge.text) >= self.draft_capacity
+        self._send()
         if nodes := self.edge.expand():
             self.drafting = True
-            self._at(self.timing.draft_ms(len(nodes)), lambda: self._drafted(nodes))
+            self._after(self.timing.draft_ms(len(nodes)), lambda: self._drafted(nodes))
 
     def _drafted(self, nodes: Sequence[int]) -> None:
         self.drafting = False
@@ -171,8 +171,8 @@ class _Simulation:
                  for node in forward.nodes]  # fmt: skip
         if self.policy.hints:
             for layer, share in self.timing.exits:
-                self._at(forward_ms * share, lambda layer=layer: self._exit(forward, texts, layer))  # type: ignore[misc]
-        self._at(forward_ms, lambda: self._conclude(forward, texts))
+                self._after(forward_ms * share, lambda layer=layer: self._exit(forward, texts, layer))  # type: ignore[misc]
+        self._after(forward_ms, lambda: self._conclude(forward, texts))
 
     def _exit(self, forward: Forward, texts: list[list[int]], layer: int) -> None:
         rows = [self.oracle.exit(text, layer) for text in texts]
@@ -199,8 +199,11 @@ class _Simulation:
     def _link(self, way: str, arrive: Callable[[], None]) -> None:
         delay_ms = self.timing.up_ms() if way == "up" else self.timing.down_ms()
         self.last_arrival[way] = max(self.last_arrival[way], self.now_ms + delay_ms)
-        self._at(self.last_arrival[way] - self.now_ms, arrive)
+        self._at(self.last_arrival[way], arrive)
 
-    def _at(self, delay_ms: float, event: Callable[[], None]) -> None:
+    def _after(self, delay_ms: float, event: Callable[[], None]) -> None:
+        self._at(self.now_ms + delay_ms, event)
+
+    def _at(self, time_ms: float, event: Callable[[], None]) -> None:
         self.count += 1
-        heapq.heappush(self.events, (self.now_ms + delay_ms, self.count, event))
+        heapq.heappush(self.events, (time_ms, self.count, event))

@@ -107,7 +107,8 @@ class Verifier:
     def receive(self, first_node: int, tokens: Sequence[int], parents: Sequence[int], chances: Sequence[float]) -> None:
         """A block. Nodes that no longer continue the text fall away; those committed meanwhile are recognised.
 
-        A block without nodes asks for a plain forward. Raises BadBlock, with nothing changed, when the block breaks the protocol.
+        A block without nodes asks for a plain forward. Raises BadBlock, with nothing changed, when it breaks the
+        protocol.
         """
         last = first_node + len(tokens) - 1
         if tokens and not self._last_id < first_node <= last <= MAX_NODE:
@@ -128,7 +129,7 @@ class Verifier:
             self._place(node, token, parent, chance)
 
     def append(self, keep_length: int, tokens: Sequence[int], max_new_tokens: int) -> None:
-        """The next turn: keep that much of the text, then these tokens."""
+        """The next turn: keep that much of the text, then these tokens. Nothing to add and no room: halt there."""
         del self.text[keep_length:]
         self.text.extend(tokens)
         self.slots.truncate(min(keep_length, self.slots.cached_length, len(self.text) - 1))
@@ -137,7 +138,7 @@ class Verifier:
         self._limit = len(self.text) + max_new_tokens
         self._prompted = True
         self._asked = False
-        self.finish = None
+        self.finish = None if max_new_tokens else "length"
 
     # The next forward
 

@@ -1,0 +1,40 @@
+"""edgespec: exact, fast large-model text on devices that cannot hold the large model.
+
+A draft model runs here, on the edge; the target verifies on a server; early exits send hints meanwhile. The text is
+exactly the target's own. Start with `Session` (the edge), `serve` (the server) and `compile` (a draft engine).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgespec._version import __version__
+
+if TYPE_CHECKING:
+    from edgespec.async_session import AsyncSession
+    from edgespec.compiling import compile
+    from edgespec.errors import EdgespecError
+    from edgespec.params import SamplingParams
+    from edgespec.server import serve
+    from edgespec.session import Session, Step
+
+_HOMES = {
+    "AsyncSession": "edgespec.async_session",
+    "EdgespecError": "edgespec.errors",
+    "SamplingParams": "edgespec.params",
+    "Session": "edgespec.session",
+    "Step": "edgespec.session",
+    "compile": "edgespec.compiling",
+    "serve": "edgespec.server",
+}
+
+__all__ = ["AsyncSession", "EdgespecError", "SamplingParams", "Session", "Step", "__version__", "compile", "serve"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `import edgespec` is cheap, and an edge never pays for the server."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgespec' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,0 +1,419 @@
+"""The edge's loop. `Session.step()`: drain the inbox, apply what came, draft one more piece, send it.
+
+It returns when something was committed. It needs no threads of its own: the link's I/O thread is C++, the engine runs
+here. `AsyncSession` (async_session.py) turns the same parts. What to draft and what to send is the speculator's business.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from edgespec import _native
+from edgespec.draft import DraftEngine, load_draft
+from edgespec.drafter import CacheFull, Drafter
+from edgespec.errors import EdgespecError
+from edgespec.handshake import DEFAULT_SERVER, Address, connect, explain, parse_address
+from edgespec.pacing import DraftPace
+from edgespec.params import SamplingParams
+from edgespec.policy import Policy, policy
+from edgespec.speculator import Block, Speculator
+from edgespec.statistics import Statistics
+from edgespec.text import TextStream
+from edgespec.tokenizer import Tokenizer
+from edgespec.trace import Event, Kind, Lane
+
+CHANNEL = 1
+"""A session has its connection to itself, for now."""
+
+FINISH_REASONS: dict[_native.FinishReason, str] = {_native.FinishReason.STOP: "stop", _native.FinishReason.LENGTH: "length"}
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step brought.
+
+    tokens: newly committed token ids; text: what they add to the text (a stop string or half a character is held
+    back). logprobs: of these tokens, if asked for. finish_reason: "stop" (end of sequence or stop string), "length"
+    (max_new_tokens), "context" (the target's context is full), "cancelled", or None while the text goes on.
+    provisional, revised: text drafted offline and how many of its tokens a later step took back; empty online.
+    """
+
+    tokens: list[int]
+    text: str
+    logprobs: list[float] | None
+    finish_reason: str | None
+    statistics: Statistics
+    provisional: str = ""
+    revised: int = 0
+
+
+class _Fresh:
+    """What was committed since the last step."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.text: list[str] = []
+
+    def take(self) -> tuple[list[int], str]:
+        tokens, text = self.tokens, "".join(self.text)
+        self.tokens, self.text = [], []
+        return tokens, text
+
+
+class Session:
+    """One text, drafted here and verified by `server`.
+
+    server: "HOST:PORT" or (host, port). draft: an engine, or the folder that `edgespec.compile` wrote; modes that do
+    not draft need none. mode: the name of a policy ("cloud", "sync", "preempt") or a `Policy`; draft_tokens: the
+    length of a block. tokenizer: for a session without a draft. timeout_s: to connect and be welcomed; a peer that
+    dies later is noticed by the link. trace: a list that takes the timeline's events. draft_pace: holds every run of
+    the draft to a given time, for experiments.
+
+    Raises EdgespecError, whose message says what to do, when the server cannot be had, refuses, or goes away.
+    """
+
+    def __init__(
+        self,
+        server: str | Address = DEFAULT_SERVER,
+        draft: DraftEngine | str | Path | None = None,
+        params: SamplingParams | None = None,
+        *,
+        mode: str | Policy = "sync",
+        draft_tokens: int = 4,
+        tokenizer: Tokenizer | None = None,
+        timeout_s: float = 10.0,
+        trace: list[Event] | None = None,
+        draft_pace: DraftPace | None = None,
+    ) -> None:
+        sys.setswitchinterval(min(sys.getswitchinterval(), 1e-4))
+        self.policy = policy(mode, draft_tokens) if isinstance(mode, str) else mode
+        self._engine = load_draft(draft) if isinstance(draft, (str, Path)) else draft
+        if self._engine is None and self.policy.drafts:
+            raise EdgespecError(f"mode {self.policy.name!r} needs a draft engine: pass draft=, or use mode='cloud'.")
+        if self._engine is None and tokenizer is None:
+            raise EdgespecError("a session without a draft engine needs a tokenizer: pass tokenizer=.")
+        self.params = params or SamplingParams()
+        self.tokenizer = tokenizer or Tokenizer.load(self._engine.tokenizer_path)  # type: ignore[union-attr]
+        self.statistics = Statistics()
+        self.finish_reason: str | None = None
+        self._address = parse_address(server)
+        self._connection, self.target = connect(self._address, self.tokenizer.vocabulary_hash, timeout_s)
+        self._speculator = Speculator(self.policy)
+        self._drafter: Drafter | None = None
+        self._pace = draft_pace
+        self._trace = trace
+        self.prompt_tokens: list[int] = []
+        self._turn = -1
+        self._turn_start = 0
+        self._turn_began_s = 0.0
+        self._earlier_s = 0.0
+        self._pieces: list[str] = []
+        self._fresh = _Fresh()
+        self._logprobs: list[float] = []
+
+    # A text's life
+
+    def prompt(self, prompt: str | Sequence[int]) -> None:
+        """Begin a text. Raises EdgespecError when the prompt is empty or too long for the target."""
+        if self._turn >= 0:
+            raise EdgespecError("this session has its prompt already: use append() for a next turn, or a new session.")
+        if self.params.seed is None:
+            self.params = replace(self.params, seed=secrets.randbits(64))
+        assert self.params.seed is not None
+        tokens = self._encoded(prompt)
+        if self._engine is not None:
+            self._drafter = Drafter(self._engine, self.params.temperature, self.params.seed)
+        self._begin_turn(tokens, self.params.max_new_tokens)
+        self.prompt_tokens = tokens
+        self._send(
+            _native.encode_open(
+                CHANNEL,
+                session_id=secrets.token_bytes(16),
+                temperature=self.params.temperature,
+                top_k=self.params.top_k,
+                top_p=self.params.top_p,
+                min_p=self.params.min_p,
+                repetition_penalty=self.params.repetition_penalty,
+                seed=self.params.seed,
+                max_new_tokens=self.params.max_new_tokens,
+                fill=self.policy.fill,
+                hints=self.policy.hints,
+                logprobs=self.params.logprobs,
+                ignore_eos=self.params.ignore_eos,
+                rejection=False,
+                hint_threshold=self.policy.hint_threshold,
+                logit_bias=list(self.params.logit_bias.items()),
+                tokens=np.array(tokens, dtype=np.int32),
+            )
+        )
+        self._send_block()
+
+    def append(self, text: str | Sequence[int], max_new_tokens: int | None = None) -> None:
+        """The next turn: this goes behind the text so far, which is not read again by draft or target."""
+        if not self.finished:
+            raise EdgespecError("the text is not finished: append() waits for that, or cancel() first.")
+        tokens = self._encoded(text)
+        keep_length = len(self._speculator.text)
+        limit = self.params.max_new_tokens if max_new_tokens is None else max_new_tokens
+        self._begin_turn(tokens, limit)
+        self._send(_native.encode_append(CHANNEL, keep_length, limit, np.array(tokens, dtype=np.int32), self._turn))
+        self._send_block()
+
+    def cancel(self) -> None:
+        """Stop here; what is committed stays, and append() may go on from it."""
+        if self._turn >= 0 and not self.finished:
+            self._halt(len(self._speculator.text), "cancelled")
+
+    def step(self, timeout_s: float | None = None) -> Step:
+        """Work until something is committed, or `timeout_s` has passed: the step then brings no tokens."""
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while (step := self.collect()) is None:
+            if not self.draft_piece():
+                wait_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+                message = self._receive(wait_s)
+                if message is None:
+                    return self.idle_step()
+                self._apply(message)
+        return step
+
+    @property
+    def finished(self) -> bool:
+        return self.finish_reason is not None
+
+    @property
+    def tokens(self) -> list[int]:
+        """The tokens generated in this turn."""
+        return self._speculator.text[self._turn_start :]
+
+    @property
+    def text(self) -> str:
+        """The text generated in this turn."""
+        return "".join(self._pieces)
+
+    def close(self) -> None:
+        """End the session; the server forgets it."""
+        if not self._connection.dead:
+            if self._turn >= 0:
+                self._connection.send(_native.encode_close(CHANNEL, _native.FinishReason.CANCELLED))
+            self._connection.close()
+
+    def __iter__(self) -> Iterator[Step]:
+        while not self.finished:
+            yield self.step()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    # The loop's parts, which `step` and its asyncio twin turn
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while the link has something for us."""
+        return self._connection.fileno()
+
+    def idle_step(self) -> Step:
+        """A step in which nothing was committed."""
+        return self._step([], "")
+
+    def collect(self) -> Step | None:
+        """Apply everything that has come; the step, if something was committed or the text ended."""
+        if self._turn < 0:
+            raise EdgespecError("the session has no prompt yet: call prompt() first.")
+        while not self.finished and (message := self._receive(0.0)) is not None:
+            self._apply(message)
+        if not self._fresh.tokens and not self.finished:
+            return None
+        tokens, text = self._fresh.take()
+        return self._step(tokens, text)
+
+    def draft_piece(self) -> bool:
+        """Run the draft once, if there is something to draft, and send what is ready to be sent."""
+        speculator = self._speculator
+        if self._drafter is None or speculator.draft_full:
+            return False
+        start_s = time.monotonic()
+        nodes: Sequence[int] = ()
+        try:
+            if not self._drafter.prefill(speculator.text, speculator.tree):
+                nodes = speculator.expand()
+                if not nodes:
+                    return False
+                if self._pace is not None:
+                    self._pace.begin()
+                for growth in self._drafter.grow(speculator.text, speculator.tree, nodes):
+                    speculator.grew(growth.node, growth.tokens, growth.chances)
+                if self._pace is not None:
+                    self._pace.hold(len(nodes))
+        except CacheFull:
+            speculator.draft_full = True
+        end_s = time.monotonic()
+        self.statistics.draft_ms += (end_s - start_s) * 1e3
+        self.statistics.draft_runs += 1
+        self._record("edge", "draft", start_s, end_s, nodes=len(nodes))
+        self._send_block()
+        return True
+
+    def _apply(self, message: Any) -> None:
+        if isinstance(message, _native.Verdict):
+            self._apply_verdict(message)
+        elif isinstance(message, _native.Hint):
+            self._apply_hint(message)
+        elif isinstance(message, _native.Error):
+            raise EdgespecError(explain(message, self._address))
+        elif isinstance(message, _native.Goaway):
+            raise EdgespecError(f"the server at {self._address} is going away: {message.message}")
+        self._send_block()
+
+    def _apply_verdict(self, verdict: _native.Verdict) -> None:
+        if verdict.turn != self._turn:
+            return
+        statistics = self.statistics
+        now_s = time.monotonic()
+        if statistics.ttft_ms is None:
+            statistics.ttft_ms = (now_s - self._turn_began_s) * 1e3
+        tokens: list[int] = verdict.tokens.tolist()
+        path = self._speculator.verdict(verdict.base_length, tokens, verdict.rows)
+        if self._drafter is not None:
+            self._drafter.commit(path, self._speculator.tree)
+        statistics.committed += len(tokens)
+        statistics.target_forwards = verdict.forwards
+        statistics.forward_ms += verdict.forward_us / 1e3
+        if verdict.logprobs is not None:
+            self._logprobs.extend(verdict.logprobs.tolist())
+        self._record_forward(verdict, now_s)
+        piece = self._stream.push(tokens)
+        self._say(tokens[: piece.tokens_used], piece.text)
+        if piece.stopped is not None:
+            excess = len(tokens) - piece.tokens_used
+            statistics.committed -= excess
+            self._halt(len(self._speculator.text) - excess, "stop")
+        elif verdict.finish in FINISH_REASONS:
+            self._finish(FINISH_REASONS[verdict.finish])
+
+    def _apply_hint(self, hint: _native.Hint) -> None:
+        if hint.turn == self._turn:
+            self._speculator.hint(hint.base_length, hint.node, hint.token, hint.confidence)
+            now_s = time.monotonic()
+            self._record("down", "hint", now_s - self._half_rtt_s(), now_s, layer=hint.layer, confidence=hint.confidence)
+
+    def _finish(self, reason: str) -> None:
+        self._say([], self._stream.flush())
+        full = len(self._speculator.text) >= self.target.context_length
+        self.finish_reason = "context" if reason == "length" and full and self._speculator.remaining > 0 else reason
+
+    def _halt(self, keep_length: int, reason: str) -> None:
+        """End the text at this length; the server stops there as well, and verdicts on their way are void."""
+        self._turn += 1
+        self._send(_native.encode_append(CHANNEL, keep_length, 0, np.zeros(0, dtype=np.int32), self._turn))
+        self._speculator.extend([], keep_length, 0)
+        if self._drafter is not None:
+            self._drafter.truncate(keep_length)
+        self.finish_reason = reason
+
+    def _begin_turn(self, tokens: list[int], max_new_tokens: int) -> None:
+        start = len(self._speculator.text)
+        if start + len(tokens) >= self.target.context_length:
+            raise EdgespecError(
+                f"the prompt makes the text {start + len(tokens)} tokens long, and the target's context holds "
+                f"{self.target.context_length}: shorten the prompt."
+            )
+        self._turn += 1
+        self._earlier_s = self.statistics.seconds
+        self._turn_began_s = time.monotonic()
+        self._turn_start = start + len(tokens)
+        self._pieces = []
+        self._stream = TextStream(self.tokenizer.decode, self.params.stop)
+        self._logprobs.clear()
+        self._speculator.extend(tokens, start, max_new_tokens)
+        if self._drafter is not None:
+            self._drafter.truncate(start)
+        self.finish_reason = None
+
+    def _encoded(self, text: str | Sequence[int]) -> list[int]:
+        tokens = self.tokenizer.encode(text) if isinstance(text, str) else [int(token) for token in text]
+        if not tokens:
+            raise EdgespecError("the prompt is empty: give at least one token.")
+        if not all(0 <= token < self.target.vocabulary_size for token in tokens):
+            raise EdgespecError(f"the prompt holds token ids outside 0 to {self.target.vocabulary_size - 1}.")
+        return tokens
+
+    def _say(self, tokens: list[int], text: str) -> None:
+        self._fresh.tokens.extend(tokens)
+        self._fresh.text.append(text)
+        self._pieces.append(text)
+
+    def _step(self, tokens: list[int], text: str) -> Step:
+        statistics, tally = self.statistics, self._speculator.tally
+        statistics.seconds = self._earlier_s + time.monotonic() - self._turn_began_s
+        statistics.rounds, statistics.drafted, statistics.sent = tally.rounds, tally.drafted, tally.sent
+        statistics.accepted, statistics.hints_sent, statistics.hints_hit = tally.accepted, tally.hints, tally.hints_hit
+        statistics.bytes_up, statistics.bytes_down = self._connection.bytes_sent, self._connection.bytes_received
+        statistics.rtt_ms = self._connection.rtt_ms
+        if self._pace is not None:
+            statistics.draft_overruns = self._pace.overruns
+        logprobs = [self._logprobs.pop(0) for _ in tokens] if self.params.logprobs else None
+        return Step(tokens, text, logprobs, self.finish_reason, replace(statistics))
+
+    # The link
+
+    def _send_block(self) -> None:
+        block = self._speculator.outgoing()
+        if block is not None:
+            now_s = time.monotonic()
+            self._send(_encoded_block(block))
+            self._record("up", "block", now_s, now_s + self._half_rtt_s(), nodes=len(block.tokens))
+
+    def _send(self, frame: bytes) -> None:
+        try:
+            self._connection.send(frame)
+        except ConnectionError as error:
+            raise self._lost(error) from None
+
+    def _receive(self, timeout_s: float | None) -> Any:
+        try:
+            return self._connection.receive(timeout_s)
+        except ConnectionError as error:
+            raise self._lost(error) from None
+
+    def _lost(self, error: ConnectionError) -> EdgespecError:
+        count = len(self.tokens) if self._turn >= 0 else 0
+        return EdgespecError(
+            f"the server at {self._address} went away ({error}) after {count} tokens were committed: "
+            "see that it runs, then start a new session."
+        )
+
+    # The timeline
+
+    def _half_rtt_s(self) -> float:
+        return (self._connection.rtt_ms or 0.0) / 2e3
+
+    def _record_forward(self, verdict: _native.Verdict, now_s: float) -> None:
+        ended_s = now_s - self._half_rtt_s()
+        count = len(verdict.tokens)
+        self._record("cloud", "forward", ended_s - verdict.forward_us / 1e6, ended_s, rows=verdict.rows, tokens=count)
+        self._record("down", "verdict", ended_s, now_s, tokens=count)
+
+    def _record(self, lane: Lane, kind: Kind, start_s: float, end_s: float, **detail: object) -> None:
+        if self._trace is not None:
+            self._trace.append(Event(lane, kind, start_s, end_s, detail))
+
+
+def _encoded_block(block: Block) -> bytes:
+    return _native.encode_block(
+        CHANNEL,
+        first_node=block.first_node,
+        tokens=np.array(block.tokens, dtype=np.int32),
+        parents=np.array(block.parents, dtype=np.uint32),
+        chances=np.round(np.array(block.chances) * 255).astype(np.uint8),
+    )

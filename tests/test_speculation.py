@@ -1,0 +1,162 @@
+"""Speculation on a simulated clock: whatever is drafted, hinted or delayed, the text is the target's own."""
+
+import itertools
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracles import HashOracle, hashed
+
+from edgespec.policy import POLICIES, View, policy
+from edgespec.simulation import Timing, simulate
+from edgespec.tree import ROOT
+
+PAPER = Timing(draft_ms=lambda rows: 75.25, forward_ms=lambda rows: 522, up_ms=lambda: 48, down_ms=lambda: 48)
+PROMPT = [1, 2, 3]
+
+
+@pytest.mark.parametrize("mode", POLICIES)
+@pytest.mark.parametrize("draft_right", [0.0, 0.6, 1.0])
+def test_every_mode_gives_the_targets_text(mode: str, draft_right: float) -> None:
+    oracle = HashOracle(draft_right=draft_right)
+    outcome = simulate(oracle, policy(mode, 4), PROMPT, max_new_tokens=60)
+    assert outcome.text == oracle.continuation(PROMPT, 60)
+    assert outcome.finish == "length"
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    mode=st.sampled_from(sorted(POLICIES)),
+    draft_tokens=st.integers(1, 8),
+    seed=st.integers(0, 1000),
+    right=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    prompt=st.lists(st.integers(0, 49), min_size=1, max_size=5),
+    max_new_tokens=st.integers(1, 40),
+    delays=st.lists(st.floats(0, 300), min_size=4, max_size=4),
+    end_token=st.one_of(st.none(), st.integers(0, 49)),
+    capacity=st.one_of(st.none(), st.integers(1, 50)),
+)
+def test_any_interleaving_gives_the_targets_text(
+    mode: str,
+    draft_tokens: int,
+    seed: int,
+    right: tuple[float, float],
+    prompt: list[int],
+    max_new_tokens: int,
+    delays: list[float],
+    end_token: int | None,
+    capacity: int | None,
+) -> None:
+    oracle = HashOracle(seed, *right, confidence=lambda text: hashed(text, 77) % 256 / 255)
+    ways = itertools.cycle(delays)
+    timing = Timing(
+        draft_ms=lambda rows: next(ways) / 10,
+        forward_ms=lambda rows: next(ways),
+        up_ms=lambda: next(ways),
+        down_ms=lambda: next(ways),
+        exits=((2, 0.1), (5, 0.4), (9, 0.9)),
+    )
+    ends = [] if end_token is None else [end_token]
+    outcome = simulate(
+        oracle,
+        policy(mode, draft_tokens),
+        prompt,
+        max_new_tokens=max_new_tokens,
+        timing=timing,
+        end_tokens=ends,
+        draft_capacity=capacity,
+    )
+    assert outcome.text == oracle.continuation(prompt, max_new_tokens, ends)
+    assert outcome.finish == ("stop" if outcome.text[-1] in ends else "length")
+
+
+class Whimsical:
+    """Drafts anywhere, sends anything, at any time: wide trees, late blocks, blocks that continue committed nodes."""
+
+    name = "whimsical"
+    drafts = True
+    hints = True
+    hint_threshold = 0.0
+
+    def __init__(self, seed: int, fill: bool) -> None:
+        self.fill = fill
+        self.random = random.Random(seed)
+
+    def expand(self, view: View) -> Sequence[int]:
+        able = [node for node in (ROOT, *view.tree) if len(view.tree) < 40 and view.can_grow(node)]
+        return self.random.sample(able, min(len(able), self.random.randint(0, 3)))
+
+    def send(self, view: View) -> Sequence[int]:
+        nodes = list(view.tree)
+        chosen = self.random.sample(nodes, min(len(nodes), self.random.randint(0, 4)))
+        return list(dict.fromkeys(node for end in chosen for node in view.tree.path(end)))
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    seed=st.integers(0, 10_000),
+    right=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    delays=st.lists(st.floats(0, 100), min_size=3, max_size=7),
+)
+def test_a_policy_without_any_sense_gives_the_targets_text(
+    seed: int, right: tuple[float, float], delays: list[float]
+) -> None:
+    oracle = HashOracle(seed, *right, confidence=lambda text: hashed(text, 5) % 256 / 255)
+    ways = itertools.cycle(delays)
+    timing = Timing(
+        draft_ms=lambda rows: next(ways) / 7 + 0.1,
+        forward_ms=lambda rows: next(ways) + 0.1,
+        up_ms=lambda: next(ways),
+        down_ms=lambda: next(ways),
+    )
+    outcome = simulate(oracle, Whimsical(seed, fill=True), PROMPT, max_new_tokens=40, timing=timing)
+    assert outcome.text == oracle.continuation(PROMPT, 40)
+
+
+def test_with_the_papers_timings_sync_beats_cloud_and_preempt_beats_sync() -> None:
+    oracle = HashOracle(draft_right=0.65, exit_right=0.85)
+    times_ms = {
+        mode: simulate(oracle, policy(mode, 4), PROMPT, max_new_tokens=300, timing=PAPER).milliseconds
+        for mode in ("cloud", "sync", "preempt")
+    }
+    assert times_ms["preempt"] < times_ms["sync"] < times_ms["cloud"]
+
+
+def test_cloud_drafts_and_sends_nothing() -> None:
+    outcome = simulate(HashOracle(), policy("cloud", 4), PROMPT, max_new_tokens=30)
+    assert outcome.tally.drafted == outcome.tally.sent == 0
+    assert outcome.forwards == 30
+
+
+def test_sync_never_sends_while_it_waits() -> None:
+    outcome = simulate(HashOracle(), policy("sync", 4), PROMPT, max_new_tokens=60)
+    kinds = [kind.split()[0] for _, kind in outcome.history]
+    first = kinds.index("block")
+    assert all(a != b for a, b in itertools.pairwise(kinds[first + 2 :]))
+
+
+def test_hints_that_are_always_right_are_all_hits() -> None:
+    outcome = simulate(HashOracle(exit_right=1.0), policy("preempt", 4), PROMPT, max_new_tokens=60)
+    assert outcome.tally.hints_hit == outcome.tally.hints > 0
+
+
+def test_hints_that_are_always_wrong_cost_no_token() -> None:
+    oracle = HashOracle(exit_right=0.0, confidence=lambda text: 1.0)
+    outcome = simulate(oracle, policy("preempt", 4), PROMPT, max_new_tokens=60)
+    assert outcome.text == oracle.continuation(PROMPT, 60)
+    assert outcome.tally.hints_hit == 0 < outcome.tally.hints
+
+
+def test_a_draft_whose_cache_is_full_falls_back_to_plain_forwards() -> None:
+    oracle = HashOracle(draft_right=1.0)
+    outcome = simulate(oracle, policy("sync", 4), PROMPT, max_new_tokens=60, draft_capacity=20)
+    assert outcome.text == oracle.continuation(PROMPT, 60)
+    assert outcome.forwards > 60 - 20
+
+
+def test_the_text_ends_at_the_context_limit() -> None:
+    oracle = HashOracle(draft_right=1.0)
+    outcome = simulate(oracle, policy("sync", 8), PROMPT, max_new_tokens=60, context_length=20)
+    assert outcome.text == oracle.continuation(PROMPT, 17)

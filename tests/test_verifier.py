@@ -1,0 +1,155 @@
+"""The server's half of a session: late blocks, early ends, refused blocks, hints worth sending."""
+
+import pytest
+
+from edgespec.speculator import COMMITTED_BIT
+from edgespec.tree import ROOT
+from edgespec.verifier import BadBlock, Verdict, Verifier
+
+PROMPT = [1, 2, 3]
+
+
+def root(length: int) -> int:
+    return COMMITTED_BIT | length
+
+
+def verifier(**options: object) -> Verifier:
+    settings = {"max_new_tokens": 50, "end_tokens": (), "context_length": 100, "fill": False, **options}
+    return Verifier(PROMPT, **settings)  # type: ignore[arg-type]
+
+
+def run(session: Verifier, *decided: int) -> Verdict:
+    """One forward whose decided rows give these tokens."""
+    forward = session.plan()
+    assert len(forward.nodes) == len(decided)
+    verdict = session.conclude(forward, decided)
+    assert verdict is not None
+    return verdict
+
+
+def test_the_prompt_gives_the_first_token_without_any_draft() -> None:
+    session = verifier()
+    assert session.ready
+    assert run(session, 10).tokens == [10]
+    assert not session.ready
+
+
+def test_accepted_nodes_and_the_correction_are_committed_together() -> None:
+    session = verifier()
+    session.receive(1, [10, 11, 12], [root(3), 1, 2], [1, 1, 1])
+    verdict = run(session, 10, 11, 99, 50)
+    assert verdict.tokens == [10, 11, 99] and verdict.base_length == 3 and verdict.picks == [0, 1, 2]
+    assert len(session.tree) == 0 and session.slots.cached_length == 5
+
+
+def test_a_block_for_a_text_that_has_grown_meanwhile_finds_its_place() -> None:
+    session = verifier()
+    run(session, 10)
+    session.receive(1, [10, 11], [root(3), 1], [1, 1])
+    assert [session.tree.token(node) for node in session.tree] == [11]
+    assert session.tree.parent(2) == ROOT
+
+
+def test_a_child_of_a_node_that_was_committed_meanwhile_finds_its_place() -> None:
+    session = verifier()
+    session.receive(1, [10], [root(3)], [1])
+    assert run(session, 10, 11).tokens == [10, 11]
+    session.receive(2, [11, 12], [1, 2], [1, 1])
+    assert {node: session.tree.token(node) for node in session.tree} == {3: 12}
+
+
+def test_a_late_block_that_no_longer_continues_the_text_falls_away() -> None:
+    session = verifier()
+    run(session, 10)
+    session.receive(1, [77, 78], [root(3), 1], [1, 1])
+    assert len(session.tree) == 0 and not session.ready
+
+
+@pytest.mark.parametrize(
+    ("first", "parents"), [(1, [2, 1]), (1, [root(4), 1]), (1, [1, 1]), (0, [root(3), 1]), (2**31 - 1, [root(3), 1])]
+)
+def test_a_block_that_breaks_the_protocol_is_refused_whole(first: int, parents: list[int]) -> None:
+    session = verifier()
+    with pytest.raises(BadBlock):
+        session.receive(first, [10, 11], parents, [1, 1])
+    assert len(session.tree) == 0
+
+
+def test_node_ids_are_never_used_twice() -> None:
+    session = verifier()
+    session.receive(1, [10], [root(3)], [1])
+    with pytest.raises(BadBlock):
+        session.receive(1, [11], [root(3)], [1])
+
+
+def test_the_tree_is_bounded() -> None:
+    session = verifier(max_nodes=3)
+    with pytest.raises(BadBlock):
+        session.receive(1, [10, 11, 12, 13], [root(3)] * 4, [1] * 4)
+
+
+def test_the_likeliest_connected_nodes_are_verified_first() -> None:
+    session = verifier(draft_rows=3)
+    session.receive(1, [10, 20, 11, 12], [root(3), root(3), 1, 3], [0.6, 0.4, 0.9, 0.1])
+    assert session.plan().nodes == [ROOT, 1, 3, 2]
+
+
+def test_the_text_ends_at_an_end_token_inside_an_accepted_block() -> None:
+    session = verifier(end_tokens=(11,))
+    session.receive(1, [10, 11, 12], [root(3), 1, 2], [1, 1, 1])
+    verdict = run(session, 10, 11, 12, 13)
+    assert verdict.tokens == [10, 11] and verdict.finish == "stop"
+    assert not session.ready
+
+
+def test_the_text_ends_at_its_limit_inside_an_accepted_block() -> None:
+    session = verifier(max_new_tokens=2)
+    session.receive(1, [10, 11, 12], [root(3), 1, 2], [1, 1, 1])
+    verdict = run(session, 10, 11)
+    assert verdict.tokens == [10, 11] and verdict.finish == "length"
+
+
+def test_a_block_without_nodes_asks_for_a_plain_forward() -> None:
+    session = verifier()
+    run(session, 10)
+    session.receive(1, [], [], [])
+    assert session.ready and run(session, 11).tokens == [11]
+    assert not session.ready
+
+
+def test_a_long_prompt_goes_in_chunks_and_only_the_last_decides() -> None:
+    session = verifier(prefill_rows=2)
+    forward = session.plan()
+    assert len(forward.piece) == 2 and session.conclude(forward, []) is None
+    assert run(session, 10).tokens == [10]
+
+
+def test_a_next_turn_reads_only_what_is_new() -> None:
+    session = verifier(max_new_tokens=1)
+    assert run(session, 10).finish == "length"
+    session.append(4, [20, 21], 5)
+    forward = session.plan()
+    assert forward.piece.tokens.tolist() == [10, 20, 21]
+
+
+def test_a_halted_text_waits_for_its_next_turn() -> None:
+    session = verifier(fill=True)
+    run(session, 10)
+    run(session, 11)
+    session.append(4, [], 0)
+    assert not session.ready and session.text == [*PROMPT, 10]
+    session.append(4, [30], 1)
+    assert session.plan().piece.tokens.tolist() == [10, 30]
+
+
+def test_a_hint_is_sent_once_and_only_when_it_is_sure_enough() -> None:
+    session = verifier(hint_threshold=0.4)
+    session.receive(1, [10], [root(3)], [1])
+    forward = session.plan()
+    assert session.guess(forward, [10, 11], [0.5, 0.5]) is None
+    guess = session.guess(forward, [10, 11], [0.9, 0.9])
+    assert guess is not None and (guess.reference, guess.token) == (1, 11)
+    assert guess.confidence == pytest.approx(0.81)
+    assert session.guess(forward, [10, 11], [0.99, 0.99]) is None
+    changed = session.guess(forward, [12, 0], [0.9, 0.9])
+    assert changed is not None and (changed.reference, changed.token) == (root(3), 12)
