@@ -22,30 +22,30 @@ class NoiseRows:
         self._row_of: dict[tuple[int, int], int] = {}
 
     def rows(self, seed: int, positions: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-        """The noise for int [R] positions: float32 [P, V] of the P different ones, and the row [R] each one
-        uses."""
-        different, which = np.unique(np.asarray(positions, dtype=np.int32), return_inverse=True)
-        if len(different) > self.capacity:
-            noise = np.empty((len(different), self.vocabulary_size), dtype=np.float32)
-            _native.fill_gumbel(seed, different, noise)
-            return noise, which
-        return self._table[self._kept(seed, different)], which
+        """The noise for int [R] positions: float32 [P, V] of the P different ones, in the order in which they
+        first come, and the row [R] that each position uses."""
+        wanted: list[int] = np.asarray(positions).tolist()
+        row_of = {position: row for row, position in enumerate(dict.fromkeys(wanted))}
+        which = np.array([row_of[position] for position in wanted], dtype=np.intp)
+        if len(row_of) <= self.capacity:
+            return self._table[self._kept(seed, list(row_of))], which
+        noise = np.empty((len(row_of), self.vocabulary_size), dtype=np.float32)
+        _native.fill_gumbel(seed, np.array(list(row_of), dtype=np.int32), noise)
+        return noise, which
 
-    def _kept(self, seed: int, positions: NDArray[np.int32]) -> list[int]:
+    def _kept(self, seed: int, positions: list[int]) -> list[int]:
         """The table's rows that hold these positions, drawn where they are missing; they are the last to be
         dropped."""
-        keys = [(seed, position) for position in positions.tolist()]
+        keys = [(seed, position) for position in positions]
         found = {key: self._row_of.pop(key) for key in keys if key in self._row_of}
-        missing = [key for key in keys if key not in found]
-        for key in missing:
-            row = self._free_row(len(found))
-            _native.fill_gumbel(seed, np.array([key[1]], dtype=np.int32), self._table[row : row + 1])
-            found[key] = row
+        for key in keys:
+            if key not in found:
+                row = self._free_row(len(found))
+                _native.fill_gumbel(seed, np.array([key[1]], dtype=np.int32), self._table[row : row + 1])
+                found[key] = row
         self._row_of.update(found)
         return [found[key] for key in keys]
 
     def _free_row(self, taken: int) -> int:
         used = len(self._row_of) + taken
-        if used < self.capacity:
-            return used
-        return self._row_of.pop(next(iter(self._row_of)))
+        return used if used < self.capacity else self._row_of.pop(next(iter(self._row_of)))

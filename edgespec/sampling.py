@@ -113,9 +113,7 @@ def coupled_noise(
     """Gumbel noise float32 [D, V] for int [D] positions."""
     different, which = rows.rows(seed, positions)
     noise = torch.from_numpy(different).to(device)
-    if len(different) == len(which) and bool((which[1:] > which[:-1]).all()):
-        return noise
-    return noise[torch.from_numpy(which).to(device)]
+    return noise if len(different) == len(which) else noise[torch.from_numpy(which).to(device)]
 
 
 def _at_least_float32(logits: torch.Tensor) -> torch.Tensor:

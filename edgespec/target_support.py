@@ -117,8 +117,8 @@ def self_check(target: Checked) -> None:
     if not difference <= TOLERANCE[target.dtype]:
         raise UnsupportedModel(
             f"{target.name} ({type(target.model).__name__}) computes a draft tree otherwise than its "
-            f"chains (difference {difference:.2g} of the logits' spread, at most {TOLERANCE[target.dtype]:.2g} "
-            f"expected): {ADVICE}."
+            f"chains (they differ by {difference:.2g} of the logits' spread, and may by "
+            f"{TOLERANCE[target.dtype]:.2g}): {ADVICE}."
         )
 
 
