@@ -78,8 +78,9 @@ def context_length(config: Any, name: str) -> int:
 
 
 def check_modules(model: Any, name: str) -> None:
-    """Raise UnsupportedModel when the loaded model has no rotary embedding."""
-    if not any("rotary" in type(module).__name__.lower() for module in model.modules()):
+    """Raise UnsupportedModel when the loaded model has no rotary embedding (GPT-J has one, but no module)."""
+    has_module = any("rotary" in type(module).__name__.lower() for module in model.modules())
+    if not has_module and not getattr(model.config, "rotary_dim", None):
         raise UnsupportedModel(f"{name} ({type(model).__name__}) has no rotary position embedding: {ADVICE}.")
 
 

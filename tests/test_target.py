@@ -13,7 +13,9 @@ import tokenizers
 import torch
 import transformers
 
+from edgespec.calibration import Calibration
 from edgespec.errors import EdgespecError
+from edgespec.exits import ExitHead, ExitHeads, weights_sha256
 from edgespec.params import SamplingParams
 from edgespec.sampling import decide
 from edgespec.slots import Piece, SlotMap
@@ -51,6 +53,15 @@ FAMILIES: dict[str, transformers.PretrainedConfig] = {
     "gemma3": transformers.Gemma3TextConfig(**SIZE, **SLIDING, layer_types=MIXED),
     "cohere": transformers.CohereConfig(**{k: v for k, v in SIZE.items() if k != "head_dim"}),
     "granite": transformers.GraniteConfig(**SIZE, logits_scaling=3.0),
+    "gpt-j": transformers.GPTJConfig(
+        vocab_size=VOCABULARY,
+        n_embd=48,
+        n_layer=3,
+        n_head=4,
+        rotary_dim=4,
+        n_positions=512,
+        initializer_range=0.2,
+    ),
     "gpt-neox": transformers.GPTNeoXConfig(**{k: v for k, v in SIZE.items() if k != "head_dim"}),
     "gpt-oss": transformers.GptOssConfig(
         **SIZE, **SLIDING, layer_types=MIXED, num_local_experts=2, num_experts_per_tok=1
@@ -385,6 +396,42 @@ def test_a_paced_target_holds_its_exits_and_its_end() -> None:
     assert reached == [("begin", 8), 0.25, 1, 0.75, 3, "end"]
 
 
+def exit_heads(folder: Path, target_folder: Path, width: int = SIZE["hidden_size"]) -> Path:
+    """Random exit heads after layers 1 and 3, saved as if trained for the target in that folder."""
+    random = torch.Generator().manual_seed(11)
+    margins = np.linspace(0, 4, 200)
+    calibration = Calibration.fit({0.8: margins}, {0.8: margins > 1})
+
+    def head() -> ExitHead:
+        down = torch.randn(5, width, generator=random)
+        up = torch.randn(width, 5, generator=random)
+        return ExitHead(down, up, torch.ones(width), calibration)
+
+    ExitHeads({1: head(), 3: head()}, 1e-6, VOCABULARY, weights_sha256(target_folder)).save(folder)
+    return folder
+
+
+def test_exit_heads_beside_the_model_are_found_and_hint_with_calibrated_chances(tmp_path: Path) -> None:
+    folder = save(tiny(), tmp_path)
+    exit_heads(folder / "exits", folder)
+    target = Target.load(folder, dtype="float64")
+    assert target.exit_layers == (1, 3)
+    seen: list[ExitRows] = []
+    sampling = SamplingParams(temperature=0.8)
+    target.forward(target.open_cache(64), one_piece(), np.arange(4, 8), sampling, 1, seen.append)
+    calibration = ExitHeads.load(folder / "exits").calibration(3)
+    assert [rows.layer for rows in seen] == [1, 3]
+    np.testing.assert_allclose(seen[1].chances, calibration.chance(seen[1].margins, 0.8), rtol=1e-6)
+    assert Target.load(folder, exits=None).exit_layers == ()
+
+
+def test_exit_heads_of_another_target_are_refused(tmp_path: Path) -> None:
+    folder = save(tiny(), tmp_path / "one")
+    other = save(tiny("gemma3"), tmp_path / "other")
+    assert "another target" in refusal(folder, exits=exit_heads(tmp_path / "of other", other))
+    assert "another target" in refusal(folder, exits=exit_heads(tmp_path / "wide", folder, width=24))
+
+
 # Loading
 
 
@@ -437,9 +484,11 @@ def test_models_that_do_not_fit_are_refused_by_name(kind: str, tmp_path: Path) -
 
 
 def test_a_model_without_rotations_is_refused_though_its_name_is_not_known(tmp_path: Path) -> None:
-    config = transformers.GPTJConfig(vocab_size=VOCABULARY, n_embd=16, n_layer=1, n_head=2, rotary_dim=4)
-    save(transformers.GPTJForCausalLM(config), tmp_path)
-    with pytest.raises(UnsupportedModel, match=r"GPTJForCausalLM.*rotary"):
+    config = transformers.BertConfig(
+        vocab_size=VOCABULARY, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, is_decoder=True
+    )
+    save(transformers.BertLMHeadModel(config), tmp_path)
+    with pytest.raises(UnsupportedModel, match=r"BertLMHeadModel.*rotary"):
         Target.load(tmp_path)
 
 
