@@ -127,8 +127,7 @@ class Target:
         chosen_dtype = loading.choose_dtype(dtype, chosen_device)
         folder = loading.find_folder(model)
         exits_folder = loading.find_exits(exits, folder)
-        is_id = model is not None and not Path(model).expanduser().exists()
-        name = str(model) if is_id else folder.resolve().name
+        name = loading.name_of(model, folder)
         lm = loading.load_model(folder, name, chosen_dtype, chosen_device)
         heads = None if exits_folder is None else loading.load_exits(exits_folder, folder, lm, name)
         return cls(lm, name=name, vocabulary_hash=loading.tokenizer_hash(folder), exits=heads, pace=pace)

@@ -54,6 +54,13 @@ def find_folder(model: str | Path | None) -> Path:
     return _hub_folder(name)
 
 
+def name_of(model: str | Path | None, folder: Path) -> str:
+    """What messages and clients call the target: its model id, or its folder's name."""
+    if model is None:
+        return "bundled"
+    return folder.resolve().name if Path(model).expanduser().exists() else str(model)
+
+
 def find_exits(exits: str | Path | None, folder: Path) -> Path | None:
     """Where a target's exit heads are. "auto": bundled with it, or in its folder under `exits`, or there are
     none."""
