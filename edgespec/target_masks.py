@@ -51,7 +51,7 @@ class Windows:
 
 def visible(piece: Piece) -> NDArray[np.bool_]:
     """Which slots hold ancestors of each row, itself included: bool [R, W]."""
-    seen = piece.cached.copy()
+    seen: NDArray[np.bool_] = piece.cached.copy()
     seen[:, piece.slots] = piece.among
     return seen
 
