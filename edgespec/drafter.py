@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec import _native
 from edgespec.draft import DraftEngine
+from edgespec.noise import NoiseRows
 from edgespec.slots import CacheFull, Piece, SlotMap
 from edgespec.tree import ROOT, DraftTree
 
@@ -37,6 +37,7 @@ class Drafter:
         self._temperature = temperature
         self._seed = seed
         self._slots = SlotMap(engine.capacity)
+        self._noise = NoiseRows(engine.vocabulary_size)
         engine.reset()
 
     def prefill(self, text: Sequence[int], tree: DraftTree) -> bool:
@@ -85,9 +86,7 @@ class Drafter:
         if not self._temperature or not len(decide):
             tokens, scores = self._engine.run(piece, None, None, 1.0)
         else:
-            positions, which = np.unique(piece.positions[decide] + 1, return_inverse=True)
-            noise = np.empty((len(positions), self._engine.vocabulary_size), dtype=np.float32)
-            _native.fill_gumbel(self._seed, positions.astype(np.int32), noise)
+            noise, which = self._noise.rows(self._seed, piece.positions[decide] + 1)
             noise_rows = np.zeros(len(piece), dtype=np.int32)
             noise_rows[decide] = which
             tokens, scores = self._engine.run(piece, noise, noise_rows, 1.0 / self._temperature)

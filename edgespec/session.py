@@ -333,15 +333,17 @@ class Session:
         self._turn_began_s = time.monotonic()
         self._turn_start = start + len(tokens)
         self._pieces = []
-        self._stream = TextStream(self.tokenizer.decode, self.params.stop)
         self._logprobs.clear()
         self._speculator.extend(tokens, start, max_new_tokens)
+        self._stream = TextStream(self.tokenizer.decode, self.params.stop, context=self._speculator.text)
         if self._drafter is not None:
             self._drafter.truncate(start)
         self.finish_reason = None
 
     def _encoded(self, text: str | Sequence[int]) -> list[int]:
-        tokens = self.tokenizer.encode(text) if isinstance(text, str) else [int(token) for token in text]
+        begins = self._turn < 0
+        encoded = self.tokenizer.encode(text, add_special_tokens=begins) if isinstance(text, str) else text
+        tokens = [int(token) for token in encoded]
         if not tokens:
             raise EdgespecError("the prompt is empty: give at least one token.")
         if not all(0 <= token < self.target.vocabulary_size for token in tokens):

@@ -1,0 +1,11 @@
+// edgespec._native: the only folder that knows Python. One register function an area.
+#include <pybind11/pybind11.h>
+
+#include "bindings/register.hpp"
+
+PYBIND11_MODULE(_native, module) {
+    module.doc() = "edgespec's native layer: sampling noise, the wire format, sockets.";
+    edgespec::bindings::register_sampling(module);
+    edgespec::bindings::register_wire(module);
+    edgespec::bindings::register_net(module);
+}

@@ -1,0 +1,403 @@
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include "bindings/register.hpp"
+#include "wire/codec.hpp"
+
+namespace py = pybind11;
+
+namespace edgespec::bindings {
+
+namespace {
+
+// A message as Python holds it: with its channel, and with what its views rest on.
+template <class M>
+struct Held {
+    std::uint16_t channel;
+    M message;
+    std::shared_ptr<const void> lease;
+};
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
+
+template <class T>
+wire::View<T> view(const Array<T>& array) {
+    if (array.ndim() != 1) throw py::value_error("arrays on the wire have one dimension");
+    return {array.data(), static_cast<std::size_t>(array.size())};
+}
+
+template <std::size_t N>
+std::array<std::uint8_t, N> bytes_of(const py::bytes& bytes, const char* name) {
+    const auto text = static_cast<std::string_view>(bytes);
+    if (text.size() != N) throw py::value_error(std::string(name) + " must have " + std::to_string(N) + " bytes");
+    std::array<std::uint8_t, N> array;
+    std::memcpy(array.data(), text.data(), N);
+    return array;
+}
+
+template <class M>
+py::bytes framed(std::uint16_t channel, const M& message) {
+    const std::size_t bytes = wire::frame_bytes(message);
+    PyObject* frame = PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(bytes));
+    if (frame == nullptr) throw py::error_already_set();
+    py::bytes owned = py::reinterpret_steal<py::bytes>(frame);
+    wire::encode(channel, message, reinterpret_cast<std::uint8_t*>(PyBytes_AS_STRING(frame)));
+    return owned;
+}
+
+template <class M, class Class>
+void field(Class& type, const char* name, py::object (*get)(const py::object&, const M&)) {
+    type.def_property_readonly(name, [get](const py::object& self) { return get(self, self.cast<Held<M>&>().message); });
+}
+
+// A read-only array over the receive buffer, with the message as its base.
+template <class T>
+py::object viewing(const py::object& self, wire::View<T> view) {
+    py::array_t<T> array({view.size}, {sizeof(T)}, view.data, self);
+    array.attr("setflags")(py::arg("write") = false);
+    return std::move(array);
+}
+
+template <class Range>
+py::bytes to_bytes(const Range& range) {
+    return py::bytes(reinterpret_cast<const char*>(range.data()), range.size());
+}
+
+#define EDGESPEC_FIELD(M, name) \
+    field<wire::M>(type, #name, [](const py::object&, const wire::M& m) -> py::object { return py::cast(m.name); })
+#define EDGESPEC_ARRAY(M, name) \
+    field<wire::M>(type, #name, [](const py::object& self, const wire::M& m) -> py::object { return viewing(self, m.name); })
+#define EDGESPEC_BYTES(M, name) \
+    field<wire::M>(type, #name, [](const py::object&, const wire::M& m) -> py::object { return to_bytes(m.name); })
+#define EDGESPEC_FLAG(M, name, bit) \
+    field<wire::M>(type, name, [](const py::object&, const wire::M& m) -> py::object { return py::bool_((m.flags & wire::Open::bit) != 0); })
+
+template <class M>
+py::class_<Held<M>> message_class(py::module_& module, const char* name) {
+    py::class_<Held<M>> type(module, name);
+    type.def_readonly("channel", &Held<M>::channel);
+    return type;
+}
+
+void register_session_messages(py::module_& module) {
+    {
+        auto type = message_class<wire::Open>(module, "Open");
+        EDGESPEC_BYTES(Open, session_id);
+        EDGESPEC_FIELD(Open, temperature);
+        EDGESPEC_FIELD(Open, top_k);
+        EDGESPEC_FIELD(Open, top_p);
+        EDGESPEC_FIELD(Open, min_p);
+        EDGESPEC_FIELD(Open, repetition_penalty);
+        EDGESPEC_FIELD(Open, seed);
+        EDGESPEC_FIELD(Open, max_new_tokens);
+        EDGESPEC_FIELD(Open, hint_threshold);
+        EDGESPEC_FLAG(Open, "fill", kFill);
+        EDGESPEC_FLAG(Open, "hints", kHints);
+        EDGESPEC_FLAG(Open, "logprobs", kLogprobs);
+        EDGESPEC_FLAG(Open, "ignore_eos", kIgnoreEos);
+        EDGESPEC_FLAG(Open, "rejection", kRejection);
+        EDGESPEC_ARRAY(Open, tokens);
+        field<wire::Open>(type, "logit_bias", [](const py::object&, const wire::Open& m) -> py::object {
+            py::list pairs;
+            for (std::size_t i = 0; i < m.logit_bias.size; ++i) {
+                pairs.append(py::make_tuple(m.logit_bias.data[i].token, m.logit_bias.data[i].bias));
+            }
+            return std::move(pairs);
+        });
+    }
+    {
+        auto type = message_class<wire::Append>(module, "Append");
+        EDGESPEC_FIELD(Append, keep_length);
+        EDGESPEC_FIELD(Append, max_new_tokens);
+        EDGESPEC_FIELD(Append, turn);
+        EDGESPEC_ARRAY(Append, tokens);
+    }
+    {
+        auto type = message_class<wire::Block>(module, "Block");
+        EDGESPEC_FIELD(Block, first_node);
+        EDGESPEC_ARRAY(Block, tokens);
+        EDGESPEC_ARRAY(Block, parents);
+        EDGESPEC_ARRAY(Block, chances);
+    }
+    {
+        auto type = message_class<wire::Hint>(module, "Hint");
+        EDGESPEC_FIELD(Hint, base_length);
+        EDGESPEC_FIELD(Hint, node);
+        EDGESPEC_FIELD(Hint, token);
+        EDGESPEC_FIELD(Hint, confidence);
+        EDGESPEC_FIELD(Hint, layer);
+        EDGESPEC_FIELD(Hint, turn);
+        EDGESPEC_FIELD(Hint, clock_us);
+    }
+    {
+        auto type = message_class<wire::Verdict>(module, "Verdict");
+        EDGESPEC_FIELD(Verdict, base_length);
+        EDGESPEC_FIELD(Verdict, forwards);
+        EDGESPEC_FIELD(Verdict, rows);
+        EDGESPEC_FIELD(Verdict, forward_us);
+        EDGESPEC_FIELD(Verdict, clock_us);
+        EDGESPEC_FIELD(Verdict, turn);
+        EDGESPEC_FIELD(Verdict, finish);
+        EDGESPEC_ARRAY(Verdict, tokens);
+        field<wire::Verdict>(type, "logprobs", [](const py::object& self, const wire::Verdict& m) -> py::object {
+            return m.logprobs.size == 0 ? py::none() : viewing(self, m.logprobs);
+        });
+    }
+    {
+        auto type = message_class<wire::Resume>(module, "Resume");
+        EDGESPEC_BYTES(Resume, session_id);
+        EDGESPEC_FIELD(Resume, last_sequence);
+    }
+    {
+        auto type = message_class<wire::Close>(module, "Close");
+        EDGESPEC_FIELD(Close, reason);
+    }
+    {
+        auto type = message_class<wire::Tune>(module, "Tune");
+        EDGESPEC_FIELD(Tune, hint_threshold);
+        EDGESPEC_FLAG(Tune, "fill", kFill);
+        EDGESPEC_FLAG(Tune, "hints", kHints);
+    }
+}
+
+void register_connection_messages(py::module_& module) {
+    {
+        auto type = message_class<wire::Hello>(module, "Hello");
+        EDGESPEC_FIELD(Hello, version_min);
+        EDGESPEC_FIELD(Hello, version_max);
+        EDGESPEC_FIELD(Hello, features);
+        EDGESPEC_BYTES(Hello, vocabulary_hash);
+        EDGESPEC_BYTES(Hello, credential);
+        EDGESPEC_FIELD(Hello, agent);
+    }
+    {
+        auto type = message_class<wire::Welcome>(module, "Welcome");
+        EDGESPEC_FIELD(Welcome, version);
+        EDGESPEC_FIELD(Welcome, features);
+        EDGESPEC_BYTES(Welcome, vocabulary_hash);
+        EDGESPEC_FIELD(Welcome, context_length);
+        EDGESPEC_FIELD(Welcome, vocabulary_size);
+        EDGESPEC_FIELD(Welcome, layers);
+        EDGESPEC_FIELD(Welcome, max_frame_bytes);
+        EDGESPEC_FIELD(Welcome, max_block_nodes);
+        EDGESPEC_FIELD(Welcome, target_id);
+        EDGESPEC_ARRAY(Welcome, exit_layers);
+        EDGESPEC_ARRAY(Welcome, end_tokens);
+    }
+    {
+        auto type = message_class<wire::Error>(module, "Error");
+        EDGESPEC_FIELD(Error, code);
+        EDGESPEC_FIELD(Error, retryable);
+        EDGESPEC_FIELD(Error, retry_after_ms);
+        EDGESPEC_FIELD(Error, message);
+    }
+    {
+        auto type = message_class<wire::Goaway>(module, "Goaway");
+        EDGESPEC_FIELD(Goaway, retry_after_ms);
+        EDGESPEC_FIELD(Goaway, message);
+    }
+}
+
+void register_session_encoders(py::module_& module) {
+    module.def(
+        "encode_open",
+        [](std::uint16_t channel, const py::bytes& session_id, double temperature, std::uint32_t top_k, double top_p,
+           double min_p, double repetition_penalty, std::uint64_t seed, std::uint32_t max_new_tokens, bool fill,
+           bool hints, bool logprobs, bool ignore_eos, bool rejection, float hint_threshold,
+           const std::vector<std::pair<std::int32_t, float>>& logit_bias, const Array<std::int32_t>& tokens) {
+            std::vector<wire::Bias> biases;
+            for (const auto& [token, bias] : logit_bias) biases.push_back({token, bias});
+            wire::Open m;
+            m.session_id = bytes_of<16>(session_id, "session_id");
+            m.temperature = temperature;
+            m.top_p = top_p;
+            m.min_p = min_p;
+            m.repetition_penalty = repetition_penalty;
+            m.seed = seed;
+            m.top_k = top_k;
+            m.max_new_tokens = max_new_tokens;
+            m.hint_threshold = hint_threshold;
+            m.flags = (fill ? wire::Open::kFill : 0) | (hints ? wire::Open::kHints : 0) |
+                      (logprobs ? wire::Open::kLogprobs : 0) | (ignore_eos ? wire::Open::kIgnoreEos : 0) |
+                      (rejection ? wire::Open::kRejection : 0);
+            m.tokens = view(tokens);
+            m.logit_bias = {biases.data(), biases.size()};
+            return framed(channel, m);
+        },
+        py::arg("channel"), py::kw_only(), py::arg("session_id"), py::arg("temperature"), py::arg("top_k"),
+        py::arg("top_p"), py::arg("min_p"), py::arg("repetition_penalty"), py::arg("seed"), py::arg("max_new_tokens"),
+        py::arg("fill"), py::arg("hints"), py::arg("logprobs"), py::arg("ignore_eos"), py::arg("rejection"),
+        py::arg("hint_threshold"), py::arg("logit_bias"), py::arg("tokens"));
+    module.def(
+        "encode_append",
+        [](std::uint16_t channel, std::uint32_t keep_length, std::uint32_t max_new_tokens,
+           const Array<std::int32_t>& tokens, std::uint16_t turn) {
+            return framed(channel, wire::Append{keep_length, max_new_tokens, turn, view(tokens)});
+        },
+        py::arg("channel"), py::arg("keep_length"), py::arg("max_new_tokens"), py::arg("tokens"), py::arg("turn"));
+    module.def(
+        "encode_block",
+        [](std::uint16_t channel, std::uint32_t first_node, const Array<std::int32_t>& tokens,
+           const Array<std::uint32_t>& parents, const Array<std::uint8_t>& chances) {
+            return framed(channel, wire::Block{first_node, view(tokens), view(parents), view(chances)});
+        },
+        py::arg("channel"), py::arg("first_node"), py::arg("tokens"), py::arg("parents"), py::arg("chances"));
+    module.def(
+        "encode_hint",
+        [](std::uint16_t channel, std::uint32_t base_length, std::uint32_t node, std::int32_t token, float confidence,
+           std::uint16_t layer, std::uint32_t clock_us, std::uint16_t turn) {
+            return framed(channel, wire::Hint{base_length, node, token, confidence, layer, turn, clock_us});
+        },
+        py::arg("channel"), py::arg("base_length"), py::arg("node"), py::arg("token"), py::arg("confidence"),
+        py::arg("layer"), py::arg("clock_us"), py::arg("turn"));
+    module.def(
+        "encode_verdict",
+        [](std::uint16_t channel, std::uint32_t base_length, const Array<std::int32_t>& tokens,
+           const std::optional<Array<float>>& logprobs, wire::FinishReason finish, std::uint32_t forwards,
+           std::uint16_t rows, std::uint32_t forward_us, std::uint32_t clock_us, std::uint16_t turn) {
+            wire::Verdict m{base_length, forwards, forward_us, clock_us, rows, turn, finish, view(tokens), {}};
+            if (logprobs) m.logprobs = view(*logprobs);
+            return framed(channel, m);
+        },
+        py::arg("channel"), py::arg("base_length"), py::arg("tokens"), py::arg("logprobs"), py::arg("finish"),
+        py::arg("forwards"), py::arg("rows"), py::arg("forward_us"), py::arg("clock_us"), py::arg("turn"));
+    module.def(
+        "encode_tune",
+        [](std::uint16_t channel, bool fill, bool hints, float hint_threshold) {
+            return framed(channel, wire::Tune{hint_threshold, (fill ? wire::Open::kFill : 0) |
+                                                                  (hints ? wire::Open::kHints : 0)});
+        },
+        py::arg("channel"), py::arg("fill"), py::arg("hints"), py::arg("hint_threshold"));
+    module.def(
+        "encode_resume",
+        [](std::uint16_t channel, const py::bytes& session_id, std::uint32_t last_sequence) {
+            return framed(channel, wire::Resume{bytes_of<16>(session_id, "session_id"), last_sequence});
+        },
+        py::arg("channel"), py::arg("session_id"), py::arg("last_sequence"));
+    module.def(
+        "encode_close",
+        [](std::uint16_t channel, wire::FinishReason reason) { return framed(channel, wire::Close{reason}); },
+        py::arg("channel"), py::arg("reason"));
+}
+
+void register_connection_encoders(py::module_& module) {
+    module.def(
+        "encode_hello",
+        [](const py::bytes& vocabulary_hash, const std::string& agent, const py::bytes& credential,
+           std::uint32_t features) {
+            wire::Hello m;
+            m.features = features;
+            m.vocabulary_hash = bytes_of<32>(vocabulary_hash, "vocabulary_hash");
+            m.agent = agent;
+            m.credential = static_cast<std::string_view>(credential);
+            if (wire::frame_bytes(m) > wire::kHeaderBytes + wire::kMaxUnwelcomedPayload) {
+                throw py::value_error("agent and credential do not fit a HELLO of 512 bytes");
+            }
+            return framed(0, m);
+        },
+        py::arg("vocabulary_hash"), py::arg("agent"), py::arg("credential") = py::bytes(), py::arg("features") = 0);
+    module.def(
+        "encode_welcome",
+        [](std::uint16_t version, std::uint32_t features, const py::bytes& vocabulary_hash,
+           std::uint32_t context_length, std::uint32_t vocabulary_size, std::uint16_t layers,
+           const std::vector<std::uint16_t>& exit_layers, const std::vector<std::int32_t>& end_tokens,
+           const std::string& target_id, std::uint32_t max_frame_bytes, std::uint32_t max_block_nodes) {
+            return framed(0, wire::Welcome{version, layers, features, context_length, vocabulary_size, max_frame_bytes,
+                                           max_block_nodes, bytes_of<32>(vocabulary_hash, "vocabulary_hash"),
+                                           {end_tokens.data(), end_tokens.size()},
+                                           {exit_layers.data(), exit_layers.size()}, target_id});
+        },
+        py::arg("version"), py::arg("features"), py::arg("vocabulary_hash"), py::arg("context_length"),
+        py::arg("vocabulary_size"), py::arg("layers"), py::arg("exit_layers"), py::arg("end_tokens"),
+        py::arg("target_id"), py::arg("max_frame_bytes"), py::arg("max_block_nodes"));
+    module.def(
+        "encode_error",
+        [](std::uint16_t channel, wire::ErrorCode code, bool retryable, const std::string& message,
+           std::uint32_t retry_after_ms) {
+            return framed(channel, wire::Error{code, retryable, retry_after_ms, message});
+        },
+        py::arg("channel"), py::arg("code"), py::arg("retryable"), py::arg("message"), py::arg("retry_after_ms") = 0);
+    module.def(
+        "encode_goaway",
+        [](const std::string& message, std::uint32_t retry_after_ms) {
+            return framed(0, wire::Goaway{retry_after_ms, message});
+        },
+        py::arg("message"), py::arg("retry_after_ms") = 0);
+}
+
+py::object decode(const py::bytes& bytes) {
+    const auto text = static_cast<std::string_view>(bytes);
+    auto copy = std::make_shared<std::vector<std::uint8_t>>(text.begin(), text.end());
+    if (copy->size() < wire::kHeaderBytes) throw wire::BadFrame("a frame has at least a header");
+    const wire::Header header = wire::read_header(copy->data());
+    wire::check_header(header, wire::kMaxPayload);
+    if (copy->size() != wire::kHeaderBytes + wire::padded(header.payload_bytes)) {
+        throw wire::BadFrame("a frame's length is not what its header says");
+    }
+    net::Message message = net::decode_message(header, copy->data() + wire::kHeaderBytes);
+    return to_python({header.channel, std::move(message), std::move(copy)});
+}
+
+}  // namespace
+
+py::object to_python(net::Received&& received) {
+    return std::visit(
+        [&](auto&& message) -> py::object {
+            using M = std::decay_t<decltype(message)>;
+            if constexpr (std::is_same_v<M, wire::Ack> || std::is_same_v<M, wire::Ping> ||
+                          std::is_same_v<M, wire::Pong>) {
+                return py::none();
+            } else {
+                return py::cast(Held<M>{received.channel, message, std::move(received.lease)});
+            }
+        },
+        received.message);
+}
+
+void register_wire(py::module_& module) {
+    py::register_exception<wire::BadFrame>(module, "BadFrame", PyExc_ValueError);
+    module.attr("PROTOCOL_VERSION") = wire::kProtocolVersion;
+    module.attr("COMMITTED_BIT") = wire::kCommittedBit;
+    py::enum_<wire::FrameType>(module, "FrameType")
+        .value("HELLO", wire::FrameType::kHello)
+        .value("WELCOME", wire::FrameType::kWelcome)
+        .value("OPEN", wire::FrameType::kOpen)
+        .value("APPEND", wire::FrameType::kAppend)
+        .value("BLOCK", wire::FrameType::kBlock)
+        .value("HINT", wire::FrameType::kHint)
+        .value("VERDICT", wire::FrameType::kVerdict)
+        .value("ACK", wire::FrameType::kAck)
+        .value("RESUME", wire::FrameType::kResume)
+        .value("CLOSE", wire::FrameType::kClose)
+        .value("PING", wire::FrameType::kPing)
+        .value("PONG", wire::FrameType::kPong)
+        .value("GOAWAY", wire::FrameType::kGoaway)
+        .value("ERROR", wire::FrameType::kError)
+        .value("TUNE", wire::FrameType::kTune);
+    py::enum_<wire::ErrorCode>(module, "ErrorCode")
+        .value("PROTOCOL", wire::ErrorCode::kProtocol)
+        .value("VERSION", wire::ErrorCode::kVersion)
+        .value("VOCABULARY", wire::ErrorCode::kVocabulary)
+        .value("CREDENTIAL", wire::ErrorCode::kCredential)
+        .value("CONTEXT", wire::ErrorCode::kContext)
+        .value("PARAMETER", wire::ErrorCode::kParameter)
+        .value("UNKNOWN_SESSION", wire::ErrorCode::kUnknownSession)
+        .value("OVERLOADED", wire::ErrorCode::kOverloaded)
+        .value("INTERNAL", wire::ErrorCode::kInternal)
+        .value("LIMIT", wire::ErrorCode::kLimit)
+        .value("DRAINING", wire::ErrorCode::kDraining);
+    py::enum_<wire::FinishReason>(module, "FinishReason")
+        .value("NONE", wire::FinishReason::kNone)
+        .value("STOP", wire::FinishReason::kStop)
+        .value("LENGTH", wire::FinishReason::kLength)
+        .value("CANCELLED", wire::FinishReason::kCancelled)
+        .value("ERROR", wire::FinishReason::kError);
+    register_session_messages(module);
+    register_connection_messages(module);
+    register_session_encoders(module);
+    register_connection_encoders(module);
+    module.def("decode", &decode, py::arg("frame"), "The message of one whole frame. Raises BadFrame.");
+}
+
+}  // namespace edgespec::bindings

@@ -1,0 +1,44 @@
+// The edge's connection to a server: an I/O thread, a link, an inbox.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "net/inbox.hpp"
+#include "net/link.hpp"
+
+namespace edgespec::net {
+
+// The connection could not be made, or is gone; the text says why.
+struct Disconnection : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+class Connection {
+   public:
+    // Connects, or throws Disconnection within `timeout`.
+    Connection(const std::string& host, std::uint16_t port, std::chrono::milliseconds timeout, LinkLimits limits);
+    ~Connection();
+    Connection(const Connection&) = delete;
+    Connection& operator=(const Connection&) = delete;
+
+    void send(Frame frame);  // never blocks; throws Disconnection when the connection is gone
+    Inbox<Received>& inbox() { return inbox_; }
+    void close();
+    bool dead() const { return dead_; }
+    std::string reason() const;
+    const Counters& counters() const { return *link_->counters; }
+
+   private:
+    asio::io_context io_;
+    std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work_;
+    std::shared_ptr<Link> link_;
+    Inbox<Received> inbox_;
+    std::atomic<bool> dead_{false};
+    mutable std::mutex mutex_;
+    std::string reason_;
+    std::thread thread_;
+};
+
+}  // namespace edgespec::net

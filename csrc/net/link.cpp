@@ -1,0 +1,166 @@
+#include "net/link.hpp"
+
+#include <cstring>
+
+namespace edgespec::net {
+
+std::uint64_t clock_ns() {
+    return static_cast<std::uint64_t>(
+        std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count());
+}
+
+Link::Link(asio::io_context& io, std::unique_ptr<Transport> transport, std::shared_ptr<SlabPool> pool, LinkLimits limits)
+    : io_(io),
+      transport_(std::move(transport)),
+      receiver_(std::move(pool)),
+      limits_(limits),
+      ticker_(io),
+      acknowledger_(io),
+      retry_(io) {}
+
+void Link::start(OnMessage on_message, OnEnd on_end) {
+    on_message_ = std::move(on_message);
+    on_end_ = std::move(on_end);
+    heard_ = frame_began_ = Clock::now();
+    read();
+    tick();
+}
+
+void Link::send(Frame frame) {
+    if (ended_ || finishing_) return;
+    stamp(frame);
+    queued_bytes_ += frame.size();
+    if (queued_bytes_ > limits_.queued_bytes) return end("the peer reads too slowly: too much waits to be sent");
+    queued_.push_back(std::move(frame));
+    if (writing_.empty()) write();
+}
+
+void Link::finish(const std::string& reason) {
+    if (ended_ || finishing_) return;
+    finishing_ = true;
+    finish_reason_ = reason;
+    finish_by_ = Clock::now() + limits_.dead_after;
+    if (writing_.empty()) end(reason);
+}
+
+void Link::refuse(const std::string& reason) {
+    send(frame_of(0, wire::Error{wire::ErrorCode::kProtocol, false, 0, reason}));
+    finish("the peer broke the protocol: " + reason);
+}
+
+void Link::end(const std::string& reason) {
+    if (ended_) return;
+    ended_ = true;
+    transport_->close();
+    ticker_.cancel();
+    acknowledger_.cancel();
+    retry_.cancel();
+    const auto on_end = std::move(on_end_);
+    on_message_ = nullptr;
+    if (on_end) on_end(reason);
+}
+
+void Link::read() {
+    const Receiver::Room room = receiver_.room();
+    auto self = shared_from_this();
+    if (room.bytes == 0) {
+        retry_.expires_after(std::chrono::milliseconds(2));
+        retry_.async_wait([self](ErrorStatus error) {
+            if (!error && !self->ended_) self->read();
+        });
+        return;
+    }
+    transport_->read_some(room.data, room.bytes, [self](ErrorStatus error, std::size_t bytes) {
+        if (self->ended_ || self->finishing_) return;
+        if (error) return self->end(error == asio::error::eof ? "the peer closed the connection" : error.message());
+        self->heard_ = Clock::now();
+        self->counters->bytes_received += bytes;
+        const bool had_begun = self->receiver_.unfinished();
+        try {
+            self->receiver_.received(bytes, [&](const wire::Header& header, Received&& received) {
+                if (!self->ended_ && !self->finishing_) self->take(header, std::move(received));
+            });
+        } catch (const wire::BadFrame& bad) {
+            return self->refuse(bad.what());
+        }
+        if (!had_begun) self->frame_began_ = self->heard_;
+        if (!self->ended_) self->read();
+    });
+}
+
+void Link::take(const wire::Header& header, Received&& received) {
+    const auto type = static_cast<wire::FrameType>(header.type);
+    if (wire::is_sequenced(type)) {
+        Channel& channel = channels_[header.channel];
+        if (header.sequence <= channel.received) return;
+        if (header.sequence != channel.received + 1) throw wire::BadFrame("a frame is missing before this one");
+        channel.received = header.sequence;
+        acknowledge_soon();
+    }
+    if (const auto* ping = std::get_if<wire::Ping>(&received.message)) {
+        send(frame_of(0, wire::Pong{ping->clock_ns, static_cast<std::uint32_t>(clock_ns() / 1000)}));
+    } else if (const auto* pong = std::get_if<wire::Pong>(&received.message)) {
+        const double rtt_ms = static_cast<double>(clock_ns() - pong->clock_ns) / 1e6;
+        const double smoothed = counters->rtt_ms.load();
+        counters->rtt_ms = smoothed < 0 ? rtt_ms : smoothed + (rtt_ms - smoothed) / 8;
+    } else if (type != wire::FrameType::kAck) {
+        on_message_(std::move(received));
+    }
+}
+
+void Link::stamp(Frame& frame) {
+    wire::Header header = wire::read_header(frame.data());
+    if (header.channel != 0) {
+        Channel& channel = channels_[header.channel];
+        if (wire::is_sequenced(static_cast<wire::FrameType>(header.type))) header.sequence = ++channel.sent;
+        header.acknowledge = channel.acknowledged = channel.received;
+        std::memcpy(frame.data(), &header, wire::kHeaderBytes);
+    }
+}
+
+void Link::write() {
+    writing_.swap(queued_);
+    std::vector<asio::const_buffer> buffers;
+    buffers.reserve(writing_.size());
+    for (const Frame& frame : writing_) buffers.emplace_back(frame.data(), frame.size());
+    transport_->write(buffers, [self = shared_from_this()](ErrorStatus error, std::size_t bytes) {
+        if (self->ended_) return;
+        if (error) return self->end(error.message());
+        self->counters->bytes_sent += bytes;
+        self->queued_bytes_ -= bytes;
+        self->writing_.clear();
+        if (!self->queued_.empty()) return self->write();
+        if (self->finishing_) self->end(self->finish_reason_);
+    });
+}
+
+void Link::tick() {
+    const auto now = Clock::now();
+    if (finishing_ && now > finish_by_) return end(finish_reason_);
+    if (now - heard_ > limits_.dead_after) return end("nothing was heard from the peer in time");
+    if (receiver_.unfinished() && now - frame_began_ > limits_.frame_within) {
+        return refuse("a frame was not completed in time");
+    }
+    send(frame_of(0, wire::Ping{clock_ns()}));
+    ticker_.expires_after(limits_.ping_every);
+    ticker_.async_wait([self = shared_from_this()](ErrorStatus error) {
+        if (!error && !self->ended_) self->tick();
+    });
+}
+
+void Link::acknowledge_soon() {
+    if (acknowledging_) return;
+    acknowledging_ = true;
+    acknowledger_.expires_after(limits_.acknowledge_within);
+    acknowledger_.async_wait([self = shared_from_this()](ErrorStatus error) {
+        self->acknowledging_ = false;
+        if (error || self->ended_) return;
+        std::vector<std::uint16_t> owing;
+        for (const auto& [number, channel] : self->channels_) {
+            if (channel.acknowledged != channel.received) owing.push_back(number);
+        }
+        for (const std::uint16_t number : owing) self->send(frame_of(number, wire::Ack{}));
+    });
+}
+
+}  // namespace edgespec::net

@@ -1,0 +1,98 @@
+// A link: one connection's frames in and out, on its I/O thread. It counts and acknowledges what is sequenced, drops
+// repeats, answers PINGs, notices a dead or stalled peer, and bounds what waits to be sent. Client and server share it.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "net/receiver.hpp"
+#include "net/transport.hpp"
+
+namespace edgespec::net {
+
+using Frame = std::vector<std::uint8_t>;
+using Clock = std::chrono::steady_clock;
+
+struct LinkLimits {
+    std::chrono::milliseconds ping_every{1000};
+    std::chrono::milliseconds dead_after{3000};     // no byte from the peer for so long
+    std::chrono::milliseconds frame_within{10000};  // from a frame's first byte to its last
+    std::chrono::milliseconds acknowledge_within{20};
+    std::size_t queued_bytes = 8u << 20;
+};
+
+struct Counters {
+    std::atomic<std::uint64_t> bytes_sent{0};
+    std::atomic<std::uint64_t> bytes_received{0};
+    std::atomic<double> rtt_ms{-1.0};
+};
+
+class Link : public std::enable_shared_from_this<Link> {
+   public:
+    using OnMessage = std::function<void(Received&&)>;
+    using OnEnd = std::function<void(const std::string& reason)>;
+
+    Link(asio::io_context& io, std::unique_ptr<Transport> transport, std::shared_ptr<SlabPool> pool, LinkLimits limits);
+
+    // All of these on the I/O thread. After `on_end` nothing more is delivered.
+    void start(OnMessage on_message, OnEnd on_end);
+    void send(Frame frame);
+    void finish(const std::string& reason = "closed");  // close once everything queued has left
+    void refuse(const std::string& reason);             // the peer broke the protocol: say so, then close
+    void end(const std::string& reason);
+    void set_max_payload(std::size_t bytes) { receiver_.set_max_payload(bytes); }
+
+    const std::shared_ptr<Counters> counters = std::make_shared<Counters>();
+
+   private:
+    struct Channel {
+        std::uint32_t sent = 0;
+        std::uint32_t received = 0;
+        std::uint32_t acknowledged = 0;
+    };
+
+    void read();
+    void take(const wire::Header& header, Received&& received);
+    void stamp(Frame& frame);
+    void write();
+    void tick();
+    void acknowledge_soon();
+
+    asio::io_context& io_;
+    std::unique_ptr<Transport> transport_;
+    Receiver receiver_;
+    LinkLimits limits_;
+    OnMessage on_message_;
+    OnEnd on_end_;
+    asio::steady_timer ticker_;
+    asio::steady_timer acknowledger_;
+    asio::steady_timer retry_;
+    std::unordered_map<std::uint16_t, Channel> channels_;
+    std::vector<Frame> queued_;
+    std::vector<Frame> writing_;
+    std::size_t queued_bytes_ = 0;
+    Clock::time_point heard_;
+    Clock::time_point frame_began_;
+    bool acknowledging_ = false;
+    bool finishing_ = false;
+    std::string finish_reason_;
+    Clock::time_point finish_by_;
+    bool ended_ = false;
+};
+
+// A frame of one message, ready to send.
+template <class M>
+Frame frame_of(std::uint16_t channel, const M& message) {
+    Frame frame(wire::frame_bytes(message));
+    wire::encode(channel, message, frame.data());
+    return frame;
+}
+
+std::uint64_t clock_ns();
+
+}  // namespace edgespec::net

@@ -1,0 +1,50 @@
+"""Builds edgespec._native with CMake. All metadata is in pyproject.toml."""
+
+import os
+import shlex
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, find_packages, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).parent.resolve()
+
+
+class CMakeBuild(build_ext):
+    """A fixed build folder for each interpreter, so that a second build compiles only what changed."""
+
+    def build_extension(self, ext: Extension) -> None:
+        import pybind11
+
+        module = Path(self.get_ext_fullpath(ext.name)).resolve()
+        build = ROOT / "build" / f"cmake-{sysconfig.get_platform()}-{sys.implementation.cache_tag}"
+        configure = [
+            "cmake",
+            "-S",
+            str(ROOT),
+            "-B",
+            str(build),
+            "-G",
+            "Ninja",
+            f"-DCMAKE_BUILD_TYPE={os.environ.get('EDGESPEC_BUILD_TYPE', 'Release')}",
+            f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={module.parent}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            *shlex.split(os.environ.get("CMAKE_ARGS", "")),
+        ]
+        subprocess.run(configure, check=True)
+        subprocess.run(["cmake", "--build", str(build)], check=True)
+
+
+setup(
+    packages=[
+        *find_packages(include=["edgespec", "edgespec.*"]),
+        "edgespec.kernels",
+        "edgespec.tensorrt_engines",
+    ],
+    ext_modules=[Extension("edgespec._native", sources=[])],
+    cmdclass={"build_ext": CMakeBuild},
+)

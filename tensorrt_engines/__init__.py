@@ -1,0 +1,1 @@
+"""Draft engines: a model -> ONNX (draft_graph, export, parity), and the runtimes that run it (runtimes)."""
