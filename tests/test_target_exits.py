@@ -1,0 +1,175 @@
+"""Exit taps: when they report, what they decide, whose heads they take; and paces that hold them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import SIZE, VOCABULARY, one_piece, refusal, save, tiny
+
+from edgespec.calibration import Calibration
+from edgespec.errors import EdgespecError
+from edgespec.exits import ExitHead, ExitHeads, weights_sha256
+from edgespec.params import SamplingParams
+from edgespec.target import ExitRows, Target
+
+# Exits
+
+
+class PlainExits:
+    """Exit heads that hand the hidden rows to the LM head as they are."""
+
+    def __init__(self, *layers: int) -> None:
+        self.layers = layers
+
+    def rows(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
+        return hidden
+
+    def chances(self, layer: int, margins: np.ndarray, temperature: float) -> np.ndarray:  # type: ignore[type-arg]
+        return (margins / (1 + margins)).astype(np.float32)
+
+
+def with_exits(model: Any, *layers: int) -> Target:
+    return Target(model, name="tiny", vocabulary_hash=bytes(32), exits=PlainExits(*layers))
+
+
+def test_exits_report_in_order_before_deeper_layers_run() -> None:
+    target = with_exits(tiny(), 3, 1)
+    assert target.exit_layers == (1, 3)
+    events: list[str] = []
+    for index, layer in enumerate(target._decoder_layers):
+        layer.register_forward_pre_hook(lambda *_, number=index + 1: events.append(f"layer {number}"))
+    sampling = SamplingParams(temperature=0.8)
+    target.forward(
+        target.open_cache(64),
+        one_piece(),
+        np.arange(4, 8),
+        sampling,
+        1,
+        lambda rows: events.append(f"exit {rows.layer}"),
+    )
+    assert events == ["layer 1", "exit 1", "layer 2", "layer 3", "exit 3", "layer 4"]
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "granite", "cohere"])
+def test_an_exit_decides_as_the_model_cut_off_there_would(family: str) -> None:
+    model = tiny(family)
+    norm = model.get_decoder().norm
+    exits = PlainExits(2)
+    exits.rows = lambda layer, hidden: norm(hidden)  # type: ignore[method-assign]
+    target = Target(model, name="tiny", vocabulary_hash=bytes(32), exits=exits)
+    seen: list[ExitRows] = []
+    sampling = SamplingParams(temperature=0.8, top_k=2)
+    target.forward(target.open_cache(64), one_piece(), np.arange(4, 8), sampling, 9, seen.append)
+
+    del model.get_decoder().layers[2:]
+    model.config.num_hidden_layers = 2
+    cut = Target(model, name="cut", vocabulary_hash=bytes(32))
+    expected = cut.forward(
+        cut.open_cache(64), one_piece(), np.arange(4, 8), SamplingParams(temperature=0.8), 9
+    )
+    assert seen[0].tokens.tolist() == expected.tokens.tolist()
+    np.testing.assert_allclose(seen[0].margins, expected.margins, atol=1e-5)
+    np.testing.assert_allclose(seen[0].chances, seen[0].margins / (1 + seen[0].margins))
+
+
+def test_exits_are_silent_unless_asked() -> None:
+    target = with_exits(tiny(), 1, 2)
+    seen: list[int] = []
+    piece, rows, sampling = one_piece(), np.arange(4, 8), SamplingParams()
+    with_taps = target.forward(
+        target.open_cache(64), piece, rows, sampling, 0, lambda e: seen.append(e.layer), [2]
+    )
+    assert seen == [2]
+    without = target.forward(target.open_cache(64), piece, rows, sampling, 0)
+    assert seen == [2]
+    assert with_taps.tokens.tolist() == without.tokens.tolist()
+    target.forward(target.open_cache(64), piece, rows[:0], sampling, 0, lambda e: seen.append(e.layer))
+    assert seen == [2]
+
+
+def test_an_error_in_a_callback_ends_the_forward_and_nothing_else() -> None:
+    target = with_exits(tiny(), 1)
+
+    def fail(rows: ExitRows) -> None:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        target.forward(target.open_cache(64), one_piece(), np.arange(4, 8), SamplingParams(), 0, fail)
+    target.forward(target.open_cache(64), one_piece(), np.arange(4, 8), SamplingParams(), 0)
+
+
+def test_exits_for_another_target_are_refused() -> None:
+    with pytest.raises(EdgespecError, match="another target"):
+        with_exits(tiny(), 2, 4)
+
+
+def test_a_paced_target_holds_its_exits_and_its_end() -> None:
+    reached: list[Any] = []
+
+    class RecordingPace:
+        def begin(self, rows: int) -> None:
+            reached.append(("begin", rows))
+
+        def reach(self, fraction: float) -> None:
+            reached.append(fraction)
+
+        def end(self) -> None:
+            reached.append("end")
+
+    model = tiny()
+    target = Target(
+        model,
+        name="tiny",
+        vocabulary_hash=bytes(32),
+        exits=PlainExits(1, 3),
+        pace=RecordingPace(),  # type: ignore[arg-type]
+    )
+    target.forward(
+        target.open_cache(64),
+        one_piece(),
+        np.arange(4, 8),
+        SamplingParams(),
+        0,
+        lambda e: reached.append(e.layer),
+    )
+    assert reached == [("begin", 8), 0.25, 1, 0.75, 3, "end"]
+
+
+def exit_heads(folder: Path, target_folder: Path, width: int = SIZE["hidden_size"]) -> Path:
+    """Random exit heads after layers 1 and 3, saved as if trained for the target in that folder."""
+    random = torch.Generator().manual_seed(11)
+    margins = np.linspace(0, 4, 200)
+    calibration = Calibration.fit({0.8: margins}, {0.8: margins > 1})
+
+    def head() -> ExitHead:
+        down = torch.randn(5, width, generator=random)
+        up = torch.randn(width, 5, generator=random)
+        return ExitHead(down, up, torch.ones(width), calibration)
+
+    ExitHeads({1: head(), 3: head()}, 1e-6, VOCABULARY, weights_sha256(target_folder)).save(folder)
+    return folder
+
+
+def test_exit_heads_beside_the_model_are_found_and_hint_with_calibrated_chances(tmp_path: Path) -> None:
+    folder = save(tiny(), tmp_path)
+    exit_heads(folder / "exits", folder)
+    target = Target.load(folder, dtype="float64")
+    assert target.exit_layers == (1, 3)
+    seen: list[ExitRows] = []
+    sampling = SamplingParams(temperature=0.8)
+    target.forward(target.open_cache(64), one_piece(), np.arange(4, 8), sampling, 1, seen.append)
+    calibration = ExitHeads.load(folder / "exits").calibration(3)
+    assert [rows.layer for rows in seen] == [1, 3]
+    np.testing.assert_allclose(seen[1].chances, calibration.chance(seen[1].margins, 0.8), rtol=1e-6)
+    assert Target.load(folder, exits=None).exit_layers == ()
+
+
+def test_exit_heads_of_another_target_are_refused(tmp_path: Path) -> None:
+    folder = save(tiny(), tmp_path / "one")
+    other = save(tiny("gemma3"), tmp_path / "other")
+    assert "another target" in refusal(folder, exits=exit_heads(tmp_path / "of other", other))
+    assert "another target" in refusal(folder, exits=exit_heads(tmp_path / "wide", folder, width=24))

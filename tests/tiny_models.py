@@ -1,0 +1,98 @@
+"""Tiny random models of many families, saved as real ones are, and pieces of trees to run through them."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tokenizers
+import torch
+import transformers
+
+from edgespec.errors import EdgespecError
+from edgespec.slots import Piece, SlotMap
+from edgespec.target import Target
+from edgespec.tree import ROOT, DraftTree
+
+VOCABULARY = 97
+SIZE: dict[str, Any] = dict(
+    vocab_size=VOCABULARY,
+    hidden_size=48,
+    intermediate_size=64,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=12,
+    max_position_embeddings=512,
+    initializer_range=0.2,
+    bos_token_id=1,
+    eos_token_id=2,
+    pad_token_id=0,
+)
+WINDOW = 9
+SLIDING = {"sliding_window": WINDOW}
+MIXED = ["sliding_attention", "full_attention"] * 2
+FAMILIES: dict[str, transformers.PretrainedConfig] = {
+    "llama": transformers.LlamaConfig(**SIZE),
+    "llama without groups": transformers.LlamaConfig(**{**SIZE, "num_key_value_heads": 4}),
+    "mistral": transformers.MistralConfig(**SIZE, **SLIDING),
+    "qwen2": transformers.Qwen2Config(**SIZE),
+    "qwen2 mixed": transformers.Qwen2Config(**SIZE, **SLIDING, use_sliding_window=True, layer_types=MIXED),
+    "qwen3": transformers.Qwen3Config(**SIZE),
+    "gemma2": transformers.Gemma2Config(**SIZE, **SLIDING, layer_types=MIXED, attn_logit_softcapping=5.0),
+    "gemma3": transformers.Gemma3TextConfig(**SIZE, **SLIDING, layer_types=MIXED),
+    "cohere": transformers.CohereConfig(**{k: v for k, v in SIZE.items() if k != "head_dim"}),
+    "granite": transformers.GraniteConfig(**SIZE, logits_scaling=3.0),
+    "gpt-j": transformers.GPTJConfig(
+        vocab_size=VOCABULARY,
+        n_embd=48,
+        n_layer=3,
+        n_head=4,
+        rotary_dim=4,
+        n_positions=512,
+        initializer_range=0.2,
+    ),
+    "gpt-neox": transformers.GPTNeoXConfig(**{k: v for k, v in SIZE.items() if k != "head_dim"}),
+    "gpt-oss": transformers.GptOssConfig(
+        **SIZE, **SLIDING, layer_types=MIXED, num_local_experts=2, num_experts_per_tok=1
+    ),
+}
+
+
+def tiny(family: str = "llama", dtype: torch.dtype = torch.float64) -> Any:
+    torch.manual_seed(7)
+    return transformers.AutoModelForCausalLM.from_config(copy.deepcopy(FAMILIES[family]), dtype=dtype).eval()
+
+
+def save(model: Any, folder: Path, tokenizer: bool = True) -> Path:
+    model.save_pretrained(folder)
+    if tokenizer:
+        words = {f"t{i}": i for i in range(VOCABULARY)}
+        core = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="t0"))
+        core.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def random_tree(random: np.random.Generator, root: int, count: int, first: int = 1) -> DraftTree:
+    tree = DraftTree(root)
+    for node in range(first, first + count):
+        parent = int(random.choice([ROOT, *range(first, node)]))
+        token = next(t for t in random.permutation(VOCABULARY).tolist() if tree.child(parent, t) is None)
+        tree.add(node, parent, token, 0.5)
+    return tree
+
+
+def one_piece(length: int = 5, nodes: int = 3) -> Piece:
+    text = list(range(10, 10 + length))
+    tree = random_tree(np.random.default_rng(6), length, nodes)
+    return SlotMap(64).plan(text, length, tree, range(1, nodes + 1))
+
+
+def refusal(*arguments: Any, **keywords: Any) -> str:
+    with pytest.raises(EdgespecError) as caught:
+        Target.load(*arguments, **keywords)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
