@@ -1,0 +1,45 @@
+"""The model card: the pair's README.md, written from its measured figures; no number in it is typed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from edgespec.train.corpus import HELD_OUT_SHARE, LEFT_OUT_FOLDERS, LICENCE, MOST_BYTES
+from edgespec.train.figures import FIGURES_FILE, measure_pair
+from edgespec.train.recipe import Run
+
+TEMPLATE = Path(__file__).with_name("card.md.jinja")
+
+
+def write_card(pair: Path, run: Run) -> dict[str, Any]:
+    """Measure the pair in `pair`; write figures.json and README.md there; return the figures."""
+    figures = measure_pair(pair, run)
+    (pair / FIGURES_FILE).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    (pair / "README.md").write_text(render(figures), encoding="utf-8")
+    return figures
+
+
+def render(figures: dict[str, Any]) -> str:
+    """The card as Markdown."""
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    return template.render(
+        **figures,
+        total_bytes=sum(file["bytes"] for file in figures["files"].values()),
+        held_out_share=HELD_OUT_SHARE,
+        most_bytes=MOST_BYTES,
+        left_out=sorted(LEFT_OUT_FOLDERS),
+        licence=LICENCE,
+        millions=lambda count: f"{count / 1e6:.2f} M",
+        rate=lambda value: f"{value:.3f}",
+        percents=_percents,
+    )
+
+
+def _percents(rates: Sequence[float]) -> str:
+    return " / ".join(f"{100 * rate:.0f}" for rate in rates)

@@ -1,0 +1,80 @@
+"""Folders that are whole or not there: how every stage leaves its result.
+
+A stage works in `<folder>.unfinished` beside its place and is renamed when it is whole; its checkpoint
+lies there too, so that the same command given again goes on where a killed run stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgespec.errors import EdgespecError
+from edgespec.train.loop import Record
+
+TRAINING_FILE = "training.json"
+CHECKPOINT_FILE = "checkpoint.pt"
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a stage has left its result here."""
+    return (folder / TRAINING_FILE).is_file()
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A work folder that takes the place of `folder` once the block ends well.
+
+    Raises EdgespecError if something is there that this recipe did not make.
+    """
+    if folder.exists() and not is_finished(folder):
+        raise EdgespecError(f"{folder} is there already and is not this recipe's: give --out another name.")
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    yield unfinished
+    (unfinished / CHECKPOINT_FILE).unlink(missing_ok=True)
+    for file in unfinished.iterdir():
+        file.chmod(0o644)  # safetensors writes files that only their owner can read
+    if folder.exists():
+        shutil.rmtree(folder)
+    unfinished.rename(folder)
+
+
+def write_training(folder: Path, record: Record, seed: int, **more: Any) -> None:
+    """Keep what the stage did, and on what, for the model card."""
+    facts = {
+        **record.to_json(),
+        "seed": seed,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+        "processor": _processor(),
+        **more,
+    }
+    (folder / TRAINING_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+
+def read_training(folder: Path) -> dict[str, Any]:
+    """What `write_training` kept; raises EdgespecError if the folder is no finished stage's."""
+    if not is_finished(folder):
+        raise EdgespecError(f"{folder} holds no {TRAINING_FILE}: give a folder that `edgespec train` wrote.")
+    training: dict[str, Any] = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
+    return training
+
+
+def _processor() -> str:
+    """The processor's name as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
