@@ -48,7 +48,7 @@ class Drafter:
         start = self._slots.cached_length
         if len(text) - start <= PREFILL_ROWS:
             return False
-        self._run(self._slots.plan(text, start + PREFILL_ROWS, tree, []), np.zeros(0, dtype=np.int64))
+        self._run(self._slots.plan(text, start + PREFILL_ROWS, tree, []), np.zeros(0, dtype=np.int32))
         return True
 
     def grow(self, text: Sequence[int], tree: DraftTree, nodes: Sequence[int]) -> list[Growth]:
@@ -60,7 +60,7 @@ class Drafter:
         pending = len(text) - self._slots.cached_length
         piece = self._slots.plan(text, len(text), tree, rows)
         row_of = {ROOT: pending - 1, **{node: pending + i for i, node in enumerate(rows)}}
-        decide = np.array([row_of[node] for node in nodes], dtype=np.int64)
+        decide = np.array([row_of[node] for node in nodes], dtype=np.int32)
         tokens, scores = self._run(piece, decide)
         chances = self._chances(scores)
         return [Growth(node, tokens[i].tolist(), chances[i].tolist()) for i, node in enumerate(nodes)]
@@ -82,15 +82,13 @@ class Drafter:
                     rows[ancestor] = None
         return list(rows)
 
-    def _run(self, piece: Piece, decide: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def _run(self, piece: Piece, decide: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         if not self._temperature or not len(decide):
-            tokens, scores = self._engine.run(piece, None, None, 1.0)
-        else:
-            noise, which = self._noise.rows(self._seed, piece.positions[decide] + 1)
-            noise_rows = np.zeros(len(piece), dtype=np.int32)
-            noise_rows[decide] = which
-            tokens, scores = self._engine.run(piece, noise, noise_rows, 1.0 / self._temperature)
-        return tokens[decide], scores[decide]
+            return self._engine.run(piece, None, None, 1.0, decide)
+        noise, which = self._noise.rows(self._seed, piece.positions[decide] + 1)
+        noise_rows = np.zeros(len(piece), dtype=np.int32)
+        noise_rows[decide] = which
+        return self._engine.run(piece, noise, noise_rows, 1.0 / self._temperature, decide)
 
     def _chances(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
         """Calibrated chances [R, K] from noisy scores [R, K]: a rank's chance given the margin of the best."""

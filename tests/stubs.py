@@ -1,0 +1,147 @@
+"""Stand-ins for the models, so that real sessions and servers run in milliseconds.
+
+Both read each row's text back out of the slots that the piece says it attends to: a wrong mask, slot or position
+gives a wrong text. What they answer is an oracle's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from oracles import VOCABULARY, HashOracle
+
+from edgespec.server import Server
+from edgespec.slots import Piece
+
+VOCABULARY_HASH = hashlib.sha256(b"stub").digest()
+
+
+class SlotMemory:
+    """What each slot of a cache holds."""
+
+    def __init__(self) -> None:
+        self.held: dict[int, tuple[int, int]] = {}
+
+    def texts(self, piece: Piece) -> list[list[int]]:
+        """Each row's text, its own token the last."""
+        own = list(zip(piece.positions.tolist(), piece.tokens.tolist(), strict=True))
+        texts = []
+        for row in range(len(piece)):
+            seen = [self.held[int(slot)] for slot in piece.cached[row].nonzero()[0]]
+            seen += [own[other] for other in piece.among[row].nonzero()[0]]
+            positions, tokens = zip(*sorted(seen), strict=True)
+            assert positions == tuple(range(own[row][0] + 1)), "a row does not see one token at each position"
+            texts.append(list(tokens))
+        self.held.update(zip(piece.slots.tolist(), own, strict=True))
+        return texts
+
+
+class StubTarget:
+    """A target that answers as an oracle does. `before_forward` runs first, to hold a forward or to fail it."""
+
+    layers = 12
+    vocabulary_size = VOCABULARY
+    context_length = 512
+    end_tokens: tuple[int, ...] = ()
+    vocabulary_hash = VOCABULARY_HASH
+    target_id = "stub"
+    exit_layers = (4, 8)
+
+    def __init__(self, oracle: HashOracle | None = None, before_forward: Callable[[], None] = lambda: None) -> None:
+        self.oracle = oracle or HashOracle()
+        self.before_forward = before_forward
+        self.forwards: list[int] = []
+
+    def open_cache(self, capacity: int) -> SlotMemory:
+        return SlotMemory()
+
+    def forward(
+        self,
+        cache: SlotMemory,
+        piece: Piece,
+        decide: NDArray[np.int64],
+        sampling: Any,
+        seed: int,
+        on_exit: Callable[[Any], None] | None = None,
+        exit_layers: Sequence[int] | None = None,
+    ) -> Any:
+        self.before_forward()
+        self.forwards.append(len(piece))
+        texts = [cache_text for row, cache_text in enumerate(cache.texts(piece)) if row in set(decide.tolist())]
+        if on_exit is not None:
+            for layer in self.exit_layers:
+                on_exit(_rows([self.oracle.exit(text, layer) for text in texts], layer))
+        tokens = np.array([self.oracle.target(text) for text in texts], dtype=np.int32)
+        return SimpleNamespace(tokens=tokens, logprobs=-tokens.astype(np.float32), margins=tokens.astype(np.float32))
+
+
+def _rows(rows: list[tuple[int, float]], layer: int) -> Any:
+    tokens = np.array([token for token, _ in rows], dtype=np.int32)
+    chances = np.array([chance for _, chance in rows], dtype=np.float32)
+    return SimpleNamespace(layer=layer, tokens=tokens, margins=chances, chances=chances)
+
+
+class StubDraft:
+    """A draft engine that answers as an oracle does; its calibration gives the oracle's chances back."""
+
+    capacity = 600
+    choices = 2
+    vocabulary_size = VOCABULARY
+    vocabulary_hash = VOCABULARY_HASH
+    tokenizer_path = Path("unused")
+
+    def __init__(self, oracle: HashOracle | None = None) -> None:
+        self.oracle = oracle or HashOracle()
+        self.runs = 0
+        self.reset()
+
+    @property
+    def calibration(self) -> Any:
+        return SimpleNamespace(chance=lambda margin, temperature, rank: np.asarray(margin) if rank == 0 else 0.1 * np.ones_like(margin))
+
+    def reset(self) -> None:
+        self.memory = SlotMemory()
+
+    def run(
+        self, piece: Piece, noise: Any, noise_rows: Any, inverse_temperature: float, decide: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        self.runs += 1
+        texts = self.memory.texts(piece)
+        found = [self.oracle.draft(texts[row]) for row in decide]
+        tokens = np.array([tokens for tokens, _ in found], dtype=np.int32).reshape(len(found), self.choices)
+        scores = np.array([[chances[0], 0.0] for _, chances in found], dtype=np.float32)
+        return tokens, scores.reshape(len(found), self.choices)
+
+
+class StubTokenizer:
+    """Letters: token id -> a character and back."""
+
+    vocabulary_hash = VOCABULARY_HASH
+    end_tokens: tuple[int, ...] = ()
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        return [ord(letter) - 65 for letter in text]
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return "".join(chr(token + 65) for token in tokens)
+
+
+@contextmanager
+def serving(target: Any, **options: Any) -> Iterator[Server]:
+    """A server in a thread of this process, on a free port of the loopback."""
+    server = Server(target, port=0, **options)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+        thread.join()

@@ -1,0 +1,243 @@
+"""Sessions against a server over real sockets, with stand-ins for the models: a text's whole life."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from oracles import HashOracle
+from stubs import StubDraft, StubTarget, StubTokenizer, serving
+
+from edgespec.async_session import AsyncSession
+from edgespec.errors import EdgespecError
+from edgespec.params import SamplingParams
+from edgespec.server import Server
+from edgespec.session import Session
+from edgespec.trace import Event
+
+PROMPT = [1, 2, 3]
+ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with serving(StubTarget(ORACLE)) as running:
+        yield running
+
+
+def session(server: Server, mode: str = "sync", draft: Any = None, **options: Any) -> Session:
+    params = SamplingParams(max_new_tokens=options.pop("max_new_tokens", 40), seed=1, **options.pop("params", {}))
+    return Session(
+        ("127.0.0.1", server.port),
+        draft=draft or StubDraft(ORACLE),
+        params=params,
+        mode=mode,
+        tokenizer=StubTokenizer(),  # type: ignore[arg-type]
+        **options,
+    )
+
+
+@pytest.mark.parametrize("mode", ["cloud", "sync", "preempt"])
+def test_every_mode_gives_the_targets_text(server: Server, mode: str) -> None:
+    with session(server, mode) as one:
+        one.prompt(PROMPT)
+        steps = list(one)
+    assert one.tokens == ORACLE.continuation(PROMPT, 40)
+    assert [token for step in steps for token in step.tokens] == one.tokens
+    assert "".join(step.text for step in steps) == one.text
+    assert steps[-1].finish_reason == one.finish_reason == "length"
+
+
+@pytest.mark.parametrize("mode", ["sync", "preempt"])
+def test_speculation_takes_fewer_forwards_than_tokens(server: Server, mode: str) -> None:
+    with session(server, mode) as one:
+        one.prompt(PROMPT)
+        statistics = list(one)[-1].statistics
+    assert statistics.target_forwards < statistics.committed == 40
+    assert 0 < statistics.accepted <= statistics.sent <= statistics.drafted
+    assert statistics.bytes_up > 0 and statistics.bytes_down > 0 and statistics.ttft_ms is not None
+
+
+def test_hints_come_and_are_counted(server: Server) -> None:
+    with session(server, "preempt") as one:
+        one.prompt(PROMPT)
+        statistics = list(one)[-1].statistics
+    assert 0 < statistics.hints_hit <= statistics.hints_sent
+
+
+def test_a_long_prompt_is_read_in_chunks(server: Server) -> None:
+    prompt = [i % 50 for i in range(400)]
+    with session(server, max_new_tokens=20) as one:
+        one.prompt(prompt)
+        list(one)
+    assert one.tokens == ORACLE.continuation(prompt, 20)
+
+
+def test_log_probabilities_come_with_their_tokens(server: Server) -> None:
+    with session(server, params={"logprobs": True}) as one:
+        one.prompt(PROMPT)
+        pairs = [pair for step in one for pair in zip(step.tokens, step.logprobs or [], strict=True)]
+    assert len(pairs) == 40 and all(logprob == -token for token, logprob in pairs)
+
+
+@pytest.mark.parametrize("mode", ["cloud", "sync"])
+def test_a_stop_string_inside_a_block_ends_the_text_there(server: Server, mode: str) -> None:
+    whole = StubTokenizer().decode(ORACLE.continuation(PROMPT, 40))
+    stop = whole[10:13]
+    with session(server, mode, params={"stop": (stop,)}) as one:
+        one.prompt(PROMPT)
+        list(one)
+    end = whole.find(stop)
+    assert one.text == whole[:end] and one.finish_reason == "stop"
+    assert one.tokens == ORACLE.continuation(PROMPT, end + len(stop))
+
+
+def test_a_next_turn_goes_on_from_the_text_so_far(server: Server) -> None:
+    first = ORACLE.continuation(PROMPT, 10)
+    with session(server, max_new_tokens=10) as one:
+        one.prompt(PROMPT)
+        list(one)
+        one.append([7, 8], max_new_tokens=12)
+        list(one)
+    assert one.tokens == ORACLE.continuation([*PROMPT, *first, 7, 8], 12)
+
+
+@pytest.mark.parametrize("mode", ["cloud", "preempt"])
+def test_a_cancelled_text_stays_and_may_go_on(server: Server, mode: str) -> None:
+    with session(server, mode) as one:
+        one.prompt(PROMPT)
+        one.step()
+        kept = list(one.tokens)
+        one.cancel()
+        assert one.finish_reason == "cancelled" and one.finished
+        one.append([5], max_new_tokens=10)
+        list(one)
+    assert kept == ORACLE.continuation(PROMPT, len(kept))
+    assert one.tokens == ORACLE.continuation([*PROMPT, *kept, 5], 10)
+
+
+def test_a_step_whose_time_has_passed_brings_nothing() -> None:
+    free = threading.Event()
+    with serving(StubTarget(ORACLE, before_forward=free.wait)) as held:
+        with session(held, "cloud") as one:
+            one.prompt(PROMPT)
+            step = one.step(timeout_s=0.01)
+            assert step.tokens == [] and not one.finished
+            free.set()
+            list(one)
+        assert one.tokens == ORACLE.continuation(PROMPT, 40)
+
+
+def test_the_asyncio_twin_gives_the_same_text(server: Server) -> None:
+    async def generate() -> tuple[list[int], int]:
+        options: dict[str, Any] = {"draft": StubDraft(ORACLE), "tokenizer": StubTokenizer(), "mode": "preempt"}
+        params = SamplingParams(max_new_tokens=40, seed=1)
+        async with AsyncSession(("127.0.0.1", server.port), params=params, **options) as one:
+            await one.prompt(PROMPT)
+            steps = [step async for step in one]
+        return one.session.tokens, len(steps)
+
+    tokens, steps = asyncio.run(generate())
+    assert tokens == ORACLE.continuation(PROMPT, 40) and steps > 1
+
+
+def test_many_sessions_at_once_each_get_their_own_text(server: Server) -> None:
+    texts: dict[int, list[int]] = {}
+
+    def generate(start: int) -> None:
+        with session(server, ("sync", "preempt", "cloud")[start % 3]) as one:
+            one.prompt([start, 2])
+            list(one)
+            texts[start] = one.tokens
+
+    threads = [threading.Thread(target=generate, args=(start,)) for start in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert texts == {start: ORACLE.continuation([start, 2], 40) for start in range(8)}
+
+
+def test_the_context_limit_ends_the_text(server: Server) -> None:
+    prompt = [i % 50 for i in range(505)]
+    with session(server, max_new_tokens=100) as one:
+        one.prompt(prompt)
+        list(one)
+    assert one.tokens == ORACLE.continuation(prompt, 512 - 505) and one.finish_reason == "context"
+
+
+def test_the_timeline_is_recorded(server: Server) -> None:
+    trace: list[Event] = []
+    with session(server, "preempt", trace=trace) as one:
+        one.prompt(PROMPT)
+        list(one)
+    assert {event.kind for event in trace} >= {"draft", "block", "hint", "verdict", "forward"}
+    assert all(event.start_s <= event.end_s for event in trace)
+
+
+class TestBadInput:
+    def test_a_server_that_is_not_there(self) -> None:
+        with pytest.raises(EdgespecError, match="edgespec serve"):
+            Session(("127.0.0.1", 9), mode="cloud", tokenizer=StubTokenizer(), timeout_s=2)  # type: ignore[arg-type]
+
+    def test_a_tokenizer_that_is_not_the_targets(self, server: Server) -> None:
+        other = StubTokenizer()
+        other.vocabulary_hash = b"\0" * 32
+        with pytest.raises(EdgespecError, match="tokenizer"):
+            Session(("127.0.0.1", server.port), mode="cloud", tokenizer=other)  # type: ignore[arg-type]
+
+    def test_a_prompt_longer_than_the_context(self, server: Server) -> None:
+        with session(server) as one, pytest.raises(EdgespecError, match="shorten the prompt"):
+            one.prompt([1] * 512)
+
+    def test_an_empty_prompt(self, server: Server) -> None:
+        with session(server) as one, pytest.raises(EdgespecError, match="empty"):
+            one.prompt([])
+
+    def test_token_ids_that_are_none(self, server: Server) -> None:
+        with session(server) as one, pytest.raises(EdgespecError, match="outside"):
+            one.prompt([1, 50])
+
+    def test_a_mode_that_drafts_without_a_draft(self) -> None:
+        with pytest.raises(EdgespecError, match="needs a draft"):
+            Session(mode="sync", tokenizer=StubTokenizer())  # type: ignore[arg-type]
+
+    def test_an_unknown_mode(self) -> None:
+        with pytest.raises(EdgespecError, match="choose one of"):
+            Session(mode="fastest", tokenizer=StubTokenizer())  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("parameter", [{"min_p": 0.1}, {"repetition_penalty": 1.2}, {"logit_bias": {1: 2.0}}])
+    def test_a_parameter_that_the_server_cannot_honour(self, server: Server, parameter: dict[str, Any]) -> None:
+        with session(server, params=parameter) as one, pytest.raises(EdgespecError, match="does not offer"):
+            one.prompt(PROMPT)
+            list(one)
+
+    def test_a_target_that_fails_ends_its_session_and_no_other(self) -> None:
+        failing = threading.Event()
+
+        def fail() -> None:
+            if failing.is_set():
+                failing.clear()
+                raise RuntimeError("out of memory")
+
+        with serving(StubTarget(ORACLE, before_forward=fail)) as server:
+            with session(server, "cloud") as one:
+                failing.set()
+                one.prompt(PROMPT)
+                with pytest.raises(EdgespecError, match="out of memory"):
+                    list(one)
+            with session(server, "cloud") as two:
+                two.prompt(PROMPT)
+                list(two)
+            assert two.tokens == ORACLE.continuation(PROMPT, 40)
+
+    def test_a_server_that_goes_away_mid_text(self) -> None:
+        with serving(StubTarget(ORACLE)) as server:
+            one = session(server, "sync", max_new_tokens=400)
+            one.prompt(PROMPT)
+            one.step()
+        with pytest.raises(EdgespecError, match="went away"):
+            list(one)
