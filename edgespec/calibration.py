@@ -49,11 +49,13 @@ class Calibration:
         for temperature, margins_like in sorted(margins_by_temperature.items()):
             margins = np.asarray(margins_like, dtype=np.float64)
             correct = np.asarray(correct_by_temperature[temperature], dtype=np.float64)
-            correct = correct.reshape(len(margins), -1)
             if margins.ndim != 1 or len(margins) == 0 or not np.isfinite(margins).all():
                 raise EdgespecError(
                     "A calibration needs at least one finite margin a temperature: collect more."
                 )
+            if correct.ndim not in (1, 2) or len(correct) != len(margins):
+                raise EdgespecError("A calibration needs one row of outcomes a margin: give as many of both.")
+            correct = correct.reshape(len(margins), -1)
             curves[float(temperature)] = tuple(
                 _fit_curve(margins, correct[:, rank], rising=rank == 0, bins=bins)
                 for rank in range(correct.shape[1])
