@@ -71,7 +71,12 @@ async def _readable(descriptor: int, timeout_s: float | None) -> bool:
     """Wait until the link has something for us; False when the time has passed."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(descriptor, lambda: ready.done() or ready.set_result(None))
+
+    def arrived() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_reader(descriptor, arrived)
     try:
         await asyncio.wait_for(ready, timeout_s)
     except asyncio.TimeoutError:

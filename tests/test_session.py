@@ -107,7 +107,7 @@ def test_a_next_turn_goes_on_from_the_text_so_far(server: Server) -> None:
 
 @pytest.mark.parametrize("mode", ["cloud", "preempt"])
 def test_a_cancelled_text_stays_and_may_go_on(server: Server, mode: str) -> None:
-    with session(server, mode) as one:
+    with session(server, mode, max_new_tokens=400) as one:
         one.prompt(PROMPT)
         one.step()
         kept = list(one.tokens)
