@@ -101,14 +101,15 @@ def test_each_kind_of_damage_is_refused_in_one_sentence(tmp_path: Path) -> None:
     refused()
     (tmp_path / MANIFEST_FILE).write_text("{")
     refused()
-    for changes in (
+    damages: tuple[dict[str, object], ...] = (
         {"version": 99},
         {"layers": [2, 7]},
         {"layers": []},
         {"rank": RANK + 1},
         {"hidden_size": 8},
         {"norm_epsilon": "small"},
-    ):
+    )
+    for changes in damages:
         _edit(tmp_path, **changes)
         refused()
     assert ExitHeads.load(tmp_path).layers == (2, 5)

@@ -86,21 +86,21 @@ def test_the_bundled_tokenizer_gives_any_text_back(text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
 
-def test_documents_are_packed_end_to_end_and_an_epoch_sees_every_page_once() -> None:
+def test_documents_are_packed_end_to_end_and_an_epoch_sees_every_window_once() -> None:
     tokenizer = Tokenizer.from_file(str(PAIR / "target" / "tokenizer.json"))
     stream = pack(tokenizer, [corpus.Document("a.py", "import os"), corpus.Document("b.py", "x = 1\n")])
     assert stream[-1] == 0 and (stream == 0).sum() == 2
     assert tokenizer.decode(list(stream)) == "import osx = 1\n"
 
     numbers = np.arange(1000, dtype=np.int32)
-    batches = Batches(numbers, tokens=64, seed=1, page=32)
+    batches = Batches(numbers, tokens=64, seed=1)
     seen = np.concatenate([batches.next(16).reshape(-1) for _ in range(15)])
     assert len(np.unique(seen)) == len(seen) == 15 * 64
 
 
 def test_batches_go_on_where_they_were(sliver: Path) -> None:
     numbers = np.arange(5000, dtype=np.int32)
-    first, second = (Batches(numbers, tokens=64, seed=1, page=32) for _ in range(2))
+    first, second = (Batches(numbers, tokens=64, seed=1) for _ in range(2))
     for _ in range(100):
         first.next(32)
     second.restore(first.state())
@@ -144,6 +144,18 @@ def test_a_killed_run_goes_on_from_its_checkpoint_to_the_same_weights(tmp_path: 
     assert (record.steps, record.tokens) == (8, 8 * 128)
     for name, weights in resumed.model.state_dict().items():
         torch.testing.assert_close(weights, straight.model.state_dict()[name], msg=name)
+
+
+def test_a_checkpoint_of_another_run_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint.pt"
+    budget = loop.Budget(minutes=1e6, most_steps=2, checkpoint_every_s=0.0)
+    loop.train(_tiny_stage(), budget, checkpoint, quiet=True)
+    stream = np.zeros(4000, dtype=np.int32)
+    with pytest.raises(EdgespecError, match="does not fit this run"):
+        loop.train(TargetStage(TINIER, stream, seed=0, tokens_a_step=128), budget, checkpoint, quiet=True)
+    checkpoint.write_bytes(b"half a file")
+    with pytest.raises(EdgespecError, match="does not fit this run"):
+        loop.train(_tiny_stage(), budget, checkpoint, quiet=True)
 
 
 def test_a_stage_that_fails_leaves_no_folder_and_a_strange_folder_is_not_replaced(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class DraftStage:
         self.model = build(shape, seed)
         self._teacher = teacher
         self._optimizer = PairedOptimizer(self.model.named_parameters())
-        self._batches = Batches(stream, tokens_a_step, seed + 1, page=shape.context)
+        self._batches = Batches(stream, tokens_a_step, seed + 1)
         self._context = shape.context
         self._pool: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._random = np.random.default_rng(seed)

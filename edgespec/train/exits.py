@@ -55,7 +55,7 @@ class ExitStage:
         self._teacher = teacher
         self._optimizer = PairedOptimizer(named, matrix_rate=0.005)
         self._context = teacher.model.config.max_position_embeddings
-        self._batches = Batches(stream, tokens_a_step, seed + 2, page=self._context)
+        self._batches = Batches(stream, tokens_a_step, seed + 2)
 
     def step(self, fraction: float) -> tuple[float, int]:
         batch = torch.from_numpy(self._batches.next(window(fraction, self._context)))

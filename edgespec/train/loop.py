@@ -6,6 +6,7 @@ checkpoint with the minutes that were left.
 
 from __future__ import annotations
 
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,6 +17,8 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from edgespec.errors import EdgespecError
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -23,7 +26,7 @@ class Budget:
 
     minutes: float
     most_steps: int | None = None
-    checkpoint_every_s: float = 120.0
+    checkpoint_every_s: float = 60.0
 
 
 @dataclass
@@ -55,7 +58,10 @@ class Stage(Protocol):
 
 
 def train(stage: Stage, budget: Budget, checkpoint: Path | None = None, quiet: bool = False) -> Record:
-    """Run `stage` until its budget is spent; resumes from `checkpoint` if that file exists."""
+    """Run `stage` until its budget is spent; resumes from `checkpoint` if that file exists.
+
+    Raises EdgespecError if that file is of another run.
+    """
     record = _resume(stage, checkpoint)
     spent_before_s = record.minutes * 60.0
     started_s = saved_s = time.monotonic()
@@ -85,9 +91,14 @@ def _fraction(record: Record, budget: Budget) -> float:
 def _resume(stage: Stage, checkpoint: Path | None) -> Record:
     if checkpoint is None or not checkpoint.is_file():
         return Record()
-    saved = torch.load(checkpoint, weights_only=False)
-    stage.restore(saved["stage"])
-    return Record(**saved["record"])
+    try:
+        saved = torch.load(checkpoint, weights_only=False)
+        stage.restore(saved["stage"])
+        return Record(**saved["record"])
+    except (RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise EdgespecError(
+            f"{checkpoint} does not fit this run: delete it to begin anew, or give the run's own options."
+        ) from error
 
 
 def _save(stage: Stage, record: Record, checkpoint: Path) -> None:

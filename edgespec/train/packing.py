@@ -1,7 +1,7 @@
 """Token streams cut into batches: documents packed end to end, every token once an epoch.
 
-A stream is cut into pages at an offset drawn anew each epoch; pages come in a drawn order and are cut
-again into windows of the length asked for. The cursor is two numbers, so a run resumes where it was.
+A stream is cut into windows at an offset drawn anew each epoch, and windows come in a drawn order, so
+that a batch mixes documents. The state is three numbers, so a run resumes where it was.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from tokenizers import Tokenizer
 
 from edgespec.train.corpus import Document
 from edgespec.train.tokenizer import END_OF_TEXT
-
-PAGE = 2048
-"""Tokens a page unless a model's context is shorter."""
 
 Stream = NDArray[np.int32]
 """Token ids [N], documents end to end."""
@@ -33,39 +30,32 @@ def pack(tokenizer: Tokenizer, documents: Sequence[Document]) -> Stream:
 
 
 class Batches:
-    """Draws batches int64 [rows, length] of `tokens` tokens each from a stream."""
+    """Draws batches int64 [rows, length] of about `tokens` tokens each from a stream."""
 
-    def __init__(self, stream: Stream, tokens: int, seed: int, page: int = PAGE) -> None:
+    def __init__(self, stream: Stream, tokens: int, seed: int) -> None:
         self._stream = stream
-        self._page = max(1, min(page, len(stream) // 2))
-        self._pages_a_batch = max(1, tokens // self._page)
+        self._tokens = tokens
         self._seed = seed
-        self._epoch = 0
-        self._cursor = 0
-        self._starts = self._draw_epoch()
+        self._epoch, self._length, self._cursor = 0, 0, 0
+        self._starts = np.zeros(0, dtype=np.int64)
 
     def next(self, length: int) -> NDArray[np.int64]:
-        """The next batch, cut into windows of `length` (at most a page) tokens."""
-        if self._cursor + self._pages_a_batch > len(self._starts):
-            self._epoch, self._cursor = self._epoch + 1, 0
-            self._starts = self._draw_epoch()
-        starts = self._starts[self._cursor : self._cursor + self._pages_a_batch]
-        self._cursor += self._pages_a_batch
-        length = min(length, self._page)
-        keep = self._page // length * length
-        pages = np.stack([self._stream[start : start + keep] for start in starts])
-        return pages.reshape(-1, length).astype(np.int64)
+        """The next batch of windows of `length` tokens (fewer if the stream is short); a new length begins anew."""
+        length = min(length, len(self._stream) // 2)
+        rows = max(1, self._tokens // length)
+        if length != self._length or self._cursor + rows > len(self._starts):
+            self.restore((self._epoch + 1, length, 0))
+        starts = self._starts[self._cursor : self._cursor + rows]
+        self._cursor += rows
+        return np.stack([self._stream[start : start + length] for start in starts]).astype(np.int64)
 
-    def state(self) -> tuple[int, int]:
-        return self._epoch, self._cursor
+    def state(self) -> tuple[int, int, int]:
+        return self._epoch, self._length, self._cursor
 
-    def restore(self, state: tuple[int, int]) -> None:
-        self._epoch, self._cursor = state
-        self._starts = self._draw_epoch()
-
-    def _draw_epoch(self) -> NDArray[np.int64]:
+    def restore(self, state: tuple[int, int, int]) -> None:
+        """Go on from a `state`."""
+        self._epoch, self._length, self._cursor = state
         generator = np.random.default_rng([self._seed, self._epoch])
-        offset = int(generator.integers(self._page))
-        count = (len(self._stream) - offset) // self._page
-        starts: NDArray[np.int64] = offset + self._page * generator.permutation(count)
-        return starts
+        offset = int(generator.integers(self._length))
+        count = (len(self._stream) - offset) // self._length
+        self._starts = offset + self._length * generator.permutation(count)

@@ -77,7 +77,7 @@ class TargetStage:
     ) -> None:
         self.model = build(shape, seed)
         self._optimizer = PairedOptimizer(self.model.named_parameters(), **rates)
-        self._batches = Batches(stream, tokens_a_step, seed, page=shape.context)
+        self._batches = Batches(stream, tokens_a_step, seed)
         self._context = shape.context
 
     def step(self, fraction: float) -> tuple[float, int]:
