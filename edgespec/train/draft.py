@@ -18,7 +18,7 @@ from edgespec.train.teacher import Teacher, divergence
 
 DRAFT_SHAPE = Shape(layers=2, width=128, heads=4, key_value_heads=2, inner=352)
 
-POOL_BATCHES = 48
+POOL_BATCHES = 96
 USES_A_BATCH = 3
 
 
@@ -28,7 +28,7 @@ class DraftStage:
     title = "draft"
 
     def __init__(
-        self, shape: Shape, teacher: Teacher, stream: Stream, seed: int, tokens_a_step: int = 4096
+        self, shape: Shape, teacher: Teacher, stream: Stream, seed: int, tokens_a_step: int = 2048
     ) -> None:
         self.model = build(shape, seed)
         self._teacher = teacher
