@@ -24,7 +24,8 @@ from edgespec.errors import EdgespecError
 from edgespec.handshake import DEFAULT_SERVER, Address, connect, explain, parse_address
 from edgespec.pacing import DraftPace
 from edgespec.params import SamplingParams
-from edgespec.policy import Policy, policy
+from edgespec.policies import policy
+from edgespec.policy import Policy
 from edgespec.speculator import Block, Speculator
 from edgespec.statistics import Statistics
 from edgespec.text import TextStream

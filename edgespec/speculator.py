@@ -72,6 +72,9 @@ class Speculator:
     def remaining(self) -> int:
         return self._limit - len(self.text)
 
+    def sent(self, node: int) -> bool:
+        return node == ROOT or node in self._sent
+
     def can_grow(self, node: int) -> bool:
         return node not in self._grown and not self.draft_full
 
@@ -136,10 +139,12 @@ class Speculator:
 
     def grew(self, node: int, tokens: Sequence[int], chances: Sequence[float]) -> None:
         """The draft ran on `node`: its best continuations, best first, with their chances."""
+        width = self.policy.width(self, node, chances)
         self._grown.add(node)
-        if self.tree.child(node, tokens[0]) is None:
-            self._add(node, tokens[0], chances[0])
-            self.tally.drafted += 1
+        for token, chance in zip(tokens[:width], chances[:width], strict=True):
+            if self.tree.child(node, token) is None:
+                self._add(node, token, chance)
+                self.tally.drafted += 1
 
     def outgoing(self) -> Block | None:
         """The block to send now, if any; its nodes count as sent.

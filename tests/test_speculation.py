@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import HashOracle, hashed
 
-from edgespec.policy import POLICIES, View, policy
+from edgespec.policies import POLICIES, policy
+from edgespec.policy import View
 from edgespec.simulation import Timing, simulate
 from edgespec.tree import ROOT
 
@@ -87,6 +88,9 @@ class Whimsical:
     def expand(self, view: View) -> Sequence[int]:
         able = [node for node in (ROOT, *view.tree) if len(view.tree) < 40 and view.can_grow(node)]
         return self.random.sample(able, min(len(able), self.random.randint(0, 3)))
+
+    def width(self, view: View, node: int, chances: Sequence[float]) -> int:
+        return self.random.randint(1, 2)
 
     def send(self, view: View) -> Sequence[int]:
         nodes = list(view.tree)
