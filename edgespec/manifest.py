@@ -1,0 +1,186 @@
+"""The manifest of an engine folder: what the engine was made of, what it can do, and a hash of every file.
+
+`edgespec.compile` writes it last; `load_draft` believes a folder only after its files match. What does not
+match ends in one sentence that names the command which builds the engine again. No torch here: the edge reads
+it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from edgespec.errors import EdgespecError
+
+FORMAT_VERSION = 1
+"""Of the folder and of the graph in it; an engine of another one is built again."""
+
+MANIFEST_FILE = "manifest.json"
+GRAPH_FILE = "draft.onnx"
+CALIBRATION_FILE = "calibration.json"
+TOKENIZER_FILE = "tokenizer.json"
+
+MODEL_SUFFIXES = {".json", ".jinja", ".safetensors", ".bin", ".model", ".txt"}
+"""Files of a model's folder that an engine may depend on."""
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """How an engine is built: for which runtime, with which weights, for texts of at most how many tokens."""
+
+    runtime: str = "onnxruntime"
+    precision: str = "fp32"
+    max_len: int = 2048
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """One file of the folder, as it was written."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class EngineManifest:
+    """What an engine folder holds.
+
+    model: the path or id given to compile. capacity: slots, and positions, of the cache. choices: best tokens
+    a row returns. vocabulary_hash: hex, the tokenizer's. input_hash: hex, over the model's files and the
+    settings.
+    """
+
+    format_version: int
+    edgespec_version: str
+    built: str
+    model: str
+    architecture: str
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary_size: int
+    capacity: int
+    choices: int
+    runtime: str
+    precision: str
+    vocabulary_hash: str
+    input_hash: str
+    files: Mapping[str, FileRecord]
+
+    def save(self, folder: Path) -> None:
+        """Write it into `folder`."""
+        text = json.dumps(asdict(self), indent=2, sort_keys=True)
+        (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> EngineManifest:
+        """The manifest of an engine folder whose files are all as they were written. Raises EdgespecError."""
+        manifest = cls.read(folder)
+        manifest.check_files(folder)
+        return manifest
+
+    @classmethod
+    def read(cls, folder: Path) -> EngineManifest:
+        """The manifest alone; the other files may be damaged. Raises EdgespecError."""
+        file = folder / MANIFEST_FILE
+        if not file.is_file():
+            raise EdgespecError(_no_engine(folder))
+        again = f"build it again with `edgespec compile MODEL --out {_quoted(folder)} --force`."
+        try:
+            data = json.loads(file.read_text(encoding="utf-8"))
+            if data["format_version"] != FORMAT_VERSION:
+                raise EdgespecError(
+                    f"the engine in {folder} has format {data['format_version']}, and this edgespec reads "
+                    f"format {FORMAT_VERSION}: {again}"
+                )
+            files = {str(name): FileRecord(**record) for name, record in data["files"].items()}
+            manifest = cls(**{**data, "files": files})
+            _check_types(manifest)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise EdgespecError(f"{file} is damaged: {again}") from None
+        return manifest
+
+    def check_files(self, folder: Path) -> None:
+        """Raises EdgespecError when a file is missing or is not as it was written."""
+        for name, record in self.files.items():
+            file = folder / name
+            if not file.is_file():
+                problem = f"{name} is missing"
+            elif file.stat().st_size != record.bytes:
+                problem = f"{name} has {file.stat().st_size} bytes in place of {record.bytes}"
+            elif file_sha256(file) != record.sha256:
+                problem = f"{name} was changed"
+            else:
+                continue
+            raise EdgespecError(
+                f"the engine in {folder} is damaged ({problem}): "
+                f"build it again with `{self.rebuild_command(folder)}`."
+            )
+
+    def rebuild_command(self, folder: Path) -> str:
+        """The command that makes this engine anew."""
+        return f"edgespec compile {shlex.quote(self.model)} --out {_quoted(folder)} --force"
+
+
+def record_files(folder: Path) -> dict[str, FileRecord]:
+    """A record of every file in `folder`, the manifest left out."""
+    return {
+        file.name: FileRecord(file.stat().st_size, file_sha256(file))
+        for file in sorted(folder.iterdir())
+        if file.is_file() and file.name != MANIFEST_FILE
+    }
+
+
+def hash_inputs(model_folder: Path, settings: BuildSettings) -> str:
+    """What an engine is made of, as hex: the model's files, the settings and the format of engines."""
+    model_files = {
+        file.name: file_sha256(file)
+        for file in sorted(model_folder.iterdir())
+        if file.is_file() and file.suffix in MODEL_SUFFIXES
+    }
+    inputs = [FORMAT_VERSION, asdict(settings), model_files]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def file_sha256(file: Path) -> str:
+    """Of a file's bytes, as hex."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _check_types(manifest: EngineManifest) -> None:
+    for field in fields(manifest):
+        value = getattr(manifest, field.name)
+        if field.type == "int" and (type(value) is not int or value < 1):
+            raise TypeError(field.name)
+        if field.type == "str" and not isinstance(value, str):
+            raise TypeError(field.name)
+    bytes.fromhex(manifest.vocabulary_hash)
+    if not {GRAPH_FILE, CALIBRATION_FILE, TOKENIZER_FILE} <= set(manifest.files):
+        raise KeyError("files")
+
+
+def _no_engine(folder: Path) -> str:
+    command = "edgespec compile"
+    if not folder.exists():
+        return (
+            f"there is no engine folder {folder}: build one with `{command} MODEL --out {_quoted(folder)}`."
+        )
+    if (folder / "config.json").is_file():
+        return (
+            f"{folder} is a model, not an engine: run `{command} {_quoted(folder)} --out ENGINE_DIR` first."
+        )
+    return f"{folder} is no engine folder (it holds no {MANIFEST_FILE}): give what `{command}` wrote."
+
+
+def _quoted(folder: Path) -> str:
+    return shlex.quote(str(folder))

@@ -1,0 +1,213 @@
+"""The draft's graph as a torch module: rows x slots attention over a slot-and-mask cache, and the choice.
+
+`export.py` turns it into ONNX; nothing imports it at run time. Every row attends to the cached slots that
+`cached` allows and to the rows of the same run that `among` allows; the cache is read where it lies and never
+copied, the new rows' keys and values are returned, and the runtime places them. Weights come from a
+transformers model whose layers are Llama's (Llama, Mistral, Qwen2, Qwen3, ...); `export.py` proves it by
+comparing the two.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CHOICES = 4
+"""How many of the best tokens a row returns."""
+
+
+class UnlikeLlama(Exception):
+    """The model's layers are not made as Llama's are; the message says what is missing or unknown."""
+
+
+class DraftGraph(nn.Module):
+    """One run of the draft over R rows, W cached slots, D deciding rows and P rows of noise.
+
+    model: a transformers causal LM in float32. capacity: positions (and slots) the engine serves. storage:
+    the type in which matrices are kept; they compute in float32. Raises UnlikeLlama.
+    """
+
+    cosines: Tensor
+    sines: Tensor
+
+    def __init__(self, model: nn.Module, capacity: int, storage: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        body = _part(model, "model")
+        embedding, head = _part(body, "embed_tokens"), _part(model, "lm_head")
+        self.embedding = nn.Parameter(embedding.weight.detach().to(storage), requires_grad=False)
+        layers = [DraftLayer(layer, storage) for layer in _part(body, "layers")]
+        self.layers = nn.ModuleList(layers)
+        self.heads, self.kv_heads, self.head_dim = layers[0].heads, layers[0].kv_heads, layers[0].head_dim
+        self.norm = RootMeanSquareNorm(_part(body, "norm"))
+        self.head = Product([head], storage)
+        if head.weight is embedding.weight:
+            self.head.weight = self.embedding
+        cosines, sines = _rotations(_part(body, "rotary_emb"), capacity)
+        self.register_buffer("cosines", cosines)
+        self.register_buffer("sines", sines)
+
+    def empty_cache(self, slots: int) -> list[Tensor]:
+        """What `forward` takes as `cache`, for a cache of so many slots."""
+        return [torch.zeros(slots, self.kv_heads, self.head_dim) for _ in self.layers for _ in range(2)]
+
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        cached: Tensor,
+        among: Tensor,
+        decide: Tensor,
+        noise: Tensor,
+        noise_rows: Tensor,
+        inverse_temperature: Tensor,
+        cache: list[Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Best tokens, their scores, and the new rows of the cache.
+
+        tokens, positions: int32 [R]. cached: bool [R, W]. among: bool [R, R]. decide: int32 [D], the rows
+        that choose. noise: float32 [P, V]. noise_rows: int32 [D], each deciding row's row of `noise`.
+        inverse_temperature: float32 []. cache: layer 0's keys, layer 0's values, layer 1's keys, ...; each
+        float32 [W, kv_heads, head_dim].
+        Returns int32 [D, CHOICES], float32 [D, CHOICES] (logit * inverse_temperature + noise, best first,
+        ties to the lower id) and float32 [2 * layers, R, kv_heads, head_dim] in the order of `cache`.
+        """
+        bias = torch.where(torch.cat([cached, among], dim=1), 0.0, -torch.inf)
+        if (group := self.heads // self.kv_heads) > 1:
+            bias = bias.unsqueeze(1).expand(-1, group, -1).flatten(0, 1)
+        rotation = _rows(self.cosines, positions).unsqueeze(1), _rows(self.sines, positions).unsqueeze(1)
+        hidden = _rows(self.embedding, tokens).float()
+        rows: list[Tensor] = []
+        for index, layer in enumerate(self.layers):
+            hidden, keys, values = layer(hidden, rotation, bias, cache[2 * index], cache[2 * index + 1])
+            rows += [keys, values]
+        logits = self.head(self.norm(_rows(hidden, decide)))
+        scores = logits * inverse_temperature + _rows(noise, noise_rows)
+        best_scores, best = torch.topk(scores, CHOICES, dim=-1)
+        return best.to(torch.int32), best_scores, torch.stack(rows)
+
+
+class DraftLayer(nn.Module):
+    """One decoder layer. The three projections of attention, and the two of the MLP, are one product each."""
+
+    def __init__(self, layer: nn.Module, storage: torch.dtype) -> None:
+        super().__init__()
+        attention, mlp = _part(layer, "self_attn"), _part(layer, "mlp")
+        query, key, value = (_part(attention, name) for name in ("q_proj", "k_proj", "v_proj"))
+        self.head_dim = int(_part(attention, "head_dim"))
+        self.heads = query.out_features // self.head_dim
+        self.kv_heads = key.out_features // self.head_dim
+        self.scaling = float(_part(attention, "scaling"))
+        self.group = self.heads // self.kv_heads
+        self.head_norm = _head_norm(attention, self.heads, self.kv_heads)
+        self.attention_norm = RootMeanSquareNorm(_part(layer, "input_layernorm"))
+        self.mlp_norm = RootMeanSquareNorm(_part(layer, "post_attention_layernorm"))
+        self.projections = Product([query, key, value], storage)
+        self.attention_out = Product([_part(attention, "o_proj")], storage)
+        self.gate_and_up = Product([_part(mlp, "gate_proj"), _part(mlp, "up_proj")], storage)
+        self.inner = _part(mlp, "gate_proj").out_features
+        self.activation = _part(mlp, "act_fn")
+        self.mlp_out = Product([_part(mlp, "down_proj")], storage)
+
+    def forward(
+        self,
+        hidden: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        bias: Tensor,
+        old_keys: Tensor,
+        old_values: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """hidden [R, width] -> the same behind this layer, and its new keys and values [R, kv_heads, dim]."""
+        projected: Tensor = self.projections(self.attention_norm(hidden))
+        projected = projected.view(-1, self.heads + 2 * self.kv_heads, self.head_dim)
+        rotated, values = torch.split(projected, [self.heads + self.kv_heads, self.kv_heads], dim=1)
+        rotated = _rotate(self.head_norm(rotated), *rotation)
+        query, keys = torch.split(rotated, [self.heads, self.kv_heads], dim=1)
+        mixed = self._attend(query, keys, values, bias, old_keys, old_values)
+        hidden = hidden + self.attention_out(mixed)
+        gate, up = self.gate_and_up(self.mlp_norm(hidden)).split(self.inner, dim=-1)
+        return hidden + self.mlp_out(self.activation(gate) * up), keys, values
+
+    def _attend(
+        self, query: Tensor, keys: Tensor, values: Tensor, bias: Tensor, old_keys: Tensor, old_values: Tensor
+    ) -> Tensor:
+        """One softmax over cached slots and new rows; query heads that share a key head are one product.
+
+        query [R, heads, head_dim]; bias [R * group, W + R] is 0 where a row may look and -inf elsewhere.
+        """
+        rows, slots = query.shape[0], old_keys.shape[0]
+        query = query.view(rows, self.kv_heads, self.group, self.head_dim).transpose(0, 1)
+        query = query.reshape(self.kv_heads, -1, self.head_dim)
+        old = query @ old_keys.permute(1, 2, 0) * self.scaling
+        new = query @ keys.permute(1, 2, 0) * self.scaling
+        weights = (torch.cat([old, new], dim=-1) + bias).softmax(dim=-1)
+        old, new = torch.split(weights, [slots, rows], dim=-1)
+        mixed = old @ old_values.transpose(0, 1) + new @ values.transpose(0, 1)
+        return mixed.view(self.kv_heads, rows, self.group, self.head_dim).transpose(0, 1).reshape(rows, -1)
+
+
+class Product(nn.Module):
+    """Linear layers of one input as one product: their outputs side by side."""
+
+    def __init__(self, parts: list[nn.Linear], storage: torch.dtype) -> None:
+        super().__init__()
+        weight = torch.cat([part.weight.detach() for part in parts]).to(storage)
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias: Tensor | None = None
+        if any(part.bias is not None for part in parts):
+            biases = [
+                torch.zeros(len(part.weight)) if part.bias is None else part.bias.detach() for part in parts
+            ]
+            self.bias = nn.Parameter(torch.cat(biases), requires_grad=False)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return nn.functional.linear(hidden, self.weight.float(), self.bias)
+
+
+class RootMeanSquareNorm(nn.Module):
+    """x / sqrt(mean(x^2) + epsilon) * weight, over the last dimension."""
+
+    def __init__(self, norm: nn.Module, weight: Tensor | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(
+            (_part(norm, "weight") if weight is None else weight).detach(), requires_grad=False
+        )
+        self.epsilon = float(_part(norm, "variance_epsilon"))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden / torch.sqrt(hidden.pow(2).mean(-1, keepdim=True) + self.epsilon) * self.weight
+
+
+def _rows(table: Tensor, indices: Tensor) -> Tensor:
+    """table[indices], as the one operator (Gather) that takes int32 indices."""
+    return nn.functional.embedding(indices, table)
+
+
+def _rotate(heads: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    """Rotary positions, halves paired as in transformers. heads [R, n, dim]; cosines, sines [R, 1, dim]."""
+    first, second = heads.chunk(2, dim=-1)
+    return heads * cosines + torch.cat([second, first], dim=-1) * sines
+
+
+def _rotations(rotary: nn.Module, capacity: int) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [capacity, dim] by the model's own rotary module; the sines' first half negated."""
+    with torch.no_grad():
+        cosines, sines = rotary(torch.zeros(1), torch.arange(capacity).unsqueeze(0))
+    sines[..., : sines.shape[-1] // 2] *= -1
+    return cosines[0].float(), sines[0].float()
+
+
+def _head_norm(attention: nn.Module, heads: int, kv_heads: int) -> nn.Module:
+    """The norm that Qwen3 puts on each head of queries and keys, as one over both; else nothing."""
+    if not hasattr(attention, "q_norm"):
+        return nn.Identity()
+    query, key = _part(attention, "q_norm"), _part(attention, "k_norm")
+    weight = torch.cat([_part(query, "weight").expand(heads, -1), _part(key, "weight").expand(kv_heads, -1)])
+    return RootMeanSquareNorm(query, weight)
+
+
+def _part(owner: nn.Module, name: str) -> Any:
+    if not hasattr(owner, name):
+        raise UnlikeLlama(f"{type(owner).__name__} has no {name}")
+    return getattr(owner, name)

@@ -1,0 +1,169 @@
+"""A transformers model -> the draft's graph -> ONNX. Needs torch and transformers; a workstation runs it.
+
+The number of rows, slots, deciding rows and noise rows is open in the file; everything else is fixed.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from edgespec.tensorrt_engines.draft_graph import DraftGraph, UnlikeLlama
+from edgespec.tensorrt_engines.parity import graph_difference
+from torch.export import Dim
+
+from edgespec.errors import EdgespecError
+from edgespec.model_source import first_line
+
+OPSET = 18
+"""The newest that TensorRT 8.6 reads in full."""
+
+STORAGE = {"fp32": torch.float32, "fp16": torch.float16}
+"""How the matrices are kept in the file; they compute in float32 in either case."""
+
+EXTERNAL_DATA_BYTES = 1 << 30
+"""Larger weights lie in a file of their own: ONNX files end at 2 GiB."""
+
+SUPPORTED = "Llama, Mistral, Qwen2 and Qwen3"
+
+
+def load_model(folder: Path) -> Any:
+    """The causal LM in `folder`, in float32, all its weights present. Raises EdgespecError."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with _quiet():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                str(folder),
+                dtype=torch.float32,
+                attn_implementation="eager",
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except MemoryError:
+        raise EdgespecError(
+            f"the model in {folder} does not fit into memory: compile it on a larger machine."
+        ) from None
+    except Exception as error:
+        raise EdgespecError(
+            f"the model in {folder} cannot be loaded ({first_line(error)}): give the folder of a causal "
+            "language model with its config.json and weights."
+        ) from None
+    model, loading = loaded
+    if loading["missing_keys"]:
+        raise EdgespecError(
+            f"the model in {folder} lacks weights ({sorted(loading['missing_keys'])[0]} and so on): "
+            "download or save it again."
+        )
+    return model.eval()
+
+
+def usable_length(config: Any, max_len: int) -> int:
+    """Positions the engine serves: at most max_len, the model's context, its window, its rotary range."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    limits = [max_len, config.max_position_embeddings]
+    if rope.get("rope_type") in ("dynamic", "longrope"):
+        limits.append(rope.get("original_max_position_embeddings") or config.max_position_embeddings)
+    windowed = "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"])
+    if windowed and getattr(config, "sliding_window", None):
+        limits.append(config.sliding_window)
+    return int(min(limits))
+
+
+def make_graph(model: Any, capacity: int, precision: str) -> DraftGraph:
+    """The draft's graph of `model`, proven to compute the same. Rounds the model's weights to the precision.
+
+    Raises EdgespecError for a model whose layers are not Llama's.
+    """
+    storage = STORAGE[precision]
+    name = type(model).__name__
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.to(storage).float())
+        try:
+            graph = DraftGraph(model, capacity, storage).eval()
+            difference = graph_difference(model, graph, capacity)
+        except UnlikeLlama as error:
+            raise EdgespecError(
+                f"{name} cannot be compiled ({error}): use a draft of the Llama family ({SUPPORTED})."
+            ) from None
+    if difference is not None:
+        raise EdgespecError(
+            f"{name} cannot be compiled, for its layers do not compute as Llama's do ({difference}): "
+            f"use a draft of the Llama family ({SUPPORTED})."
+        )
+    return graph
+
+
+def export_graph(graph: DraftGraph, file: Path) -> None:
+    """Write the graph as ONNX. Large weights lie beside it in `draft.onnx.data`."""
+    rows, slots, deciding, noises = 5, 192, 4, 3
+    cache = graph.empty_cache(slots)
+    arguments = (
+        torch.zeros(rows, dtype=torch.int32),
+        torch.arange(rows, dtype=torch.int32),
+        torch.zeros(rows, slots, dtype=torch.bool),
+        torch.ones(rows, rows, dtype=torch.bool).tril(),
+        torch.arange(deciding, dtype=torch.int32),
+        torch.zeros(noises, graph.head.weight.shape[0]),
+        torch.zeros(deciding, dtype=torch.int32),
+        torch.tensor(1.0),
+        cache,
+    )
+    r, w, d, p = Dim("rows"), Dim("slots"), Dim("deciding"), Dim("noises")
+    shapes = (
+        {0: r},
+        {0: r},
+        {0: r, 1: w},
+        {0: r, 1: r},
+        {0: d},
+        {0: p},
+        {0: d},
+        None,
+        [{0: w} for _ in cache],
+    )
+    names = ["tokens", "positions", "cached", "among", "decide", "noise", "noise_rows", "inverse_temperature"]
+    weights = sum(parameter.numel() * parameter.element_size() for parameter in graph.parameters())
+    try:
+        with _quiet():
+            program = torch.onnx.export(
+                graph,
+                arguments,
+                dynamo=True,
+                dynamic_shapes=shapes,
+                input_names=names + [f"cache_{index}" for index in range(len(cache))],
+                output_names=["best", "scores", "rows"],
+                opset_version=OPSET,
+                verbose=False,
+            )
+            assert program is not None
+            program.save(str(file), external_data=weights > EXTERNAL_DATA_BYTES)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise EdgespecError(
+            f"torch {torch.__version__} cannot export the draft's graph ({first_line(error)}): "
+            "use the versions that `pip install 'edgespec[compile]'` gives."
+        ) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's and transformers' warnings and bars are for their authors; failures still raise."""
+    import transformers
+
+    bars: Any = transformers.utils.logging
+    disabled, shown = logging.root.manager.disable, bars.is_progress_bar_enabled()
+    logging.disable(logging.WARNING)
+    bars.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        if shown:
+            bars.enable_progress_bar()

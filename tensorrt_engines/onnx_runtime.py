@@ -1,0 +1,168 @@
+"""The ONNX Runtime runtime: runs a draft engine on the CPU, one call a piece.
+
+Inputs and outputs live in numpy buffers that are bound once per shape; the cache is one numpy array that the
+graph reads where it lies, and the new rows are put into their slots after the run. Attention reads a bucket
+of the cache, the smallest of a few widths that covers the slots in use.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from edgespec.calibration import Calibration
+from edgespec.errors import EdgespecError
+from edgespec.manifest import GRAPH_FILE, TOKENIZER_FILE, EngineManifest
+from edgespec.model_source import first_line
+from edgespec.slots import SLOT_BUCKET, Piece
+
+KEPT_BINDINGS = 128
+"""Shapes whose buffers are kept; the one that was not used for longest goes first."""
+
+LOG_ERRORS = 3
+
+Shape = tuple[int, int, int, int]
+"""R rows, D deciding rows, P rows of noise (0: none), W slots of the bucket."""
+
+
+class OnnxRuntimeEngine:
+    """A `DraftEngine`. threads: cores that one run may use. Raises EdgespecError."""
+
+    def __init__(
+        self, folder: Path, manifest: EngineManifest, calibration: Calibration, threads: int = 1
+    ) -> None:
+        self.manifest = manifest
+        self.calibration = calibration
+        self.capacity = manifest.capacity
+        self.choices = manifest.choices
+        self.vocabulary_size = manifest.vocabulary_size
+        self.vocabulary_hash = bytes.fromhex(manifest.vocabulary_hash)
+        self.tokenizer_path = folder / TOKENIZER_FILE
+        self._session = _open(folder, manifest, threads)
+        self._buckets = buckets(self.capacity)
+        self._cache = np.zeros(
+            (2 * manifest.layers, self.capacity, manifest.kv_heads, manifest.head_dim), dtype=np.float32
+        )
+        self._no_noise = np.zeros((1, self.vocabulary_size), dtype=np.float32)
+        self._touched = 0
+        self._bindings: OrderedDict[Shape, _Binding] = OrderedDict()
+
+    def reset(self) -> None:
+        """Forget the cache."""
+        self._cache[:, : self._touched] = 0.0
+        self._touched = 0
+
+    def run(
+        self,
+        piece: Piece,
+        noise: NDArray[np.float32] | None,
+        noise_rows: NDArray[np.int32] | None,
+        inverse_temperature: float,
+        decide: NDArray[np.int32] | None = None,
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """See `DraftEngine.run`."""
+        rows, width = piece.cached.shape
+        deciding = rows if decide is None else len(decide)
+        bucket = self._buckets[bisect_left(self._buckets, width)]
+        binding = self._binding((rows, deciding, 0 if noise is None else len(noise), bucket))
+
+        binding.tokens[:] = piece.tokens
+        binding.positions[:] = piece.positions
+        binding.cached[:, :width] = piece.cached
+        binding.cached[:, width:] = False
+        binding.among[:] = piece.among
+        binding.decide[:] = binding.all_rows if decide is None else decide
+        binding.inverse_temperature[...] = inverse_temperature
+        if noise is not None and noise_rows is not None:
+            noise = np.ascontiguousarray(noise, dtype=np.float32)
+            binding.noise_rows[:] = noise_rows if decide is None else noise_rows[decide]
+            binding.bind_noise(noise)
+
+        self._session.run_with_iobinding(binding.bound)
+        self._cache[:, piece.slots] = binding.rows
+        self._touched = max(self._touched, width)
+        return binding.best.copy(), binding.scores.copy()
+
+    def _binding(self, shape: Shape) -> _Binding:
+        binding = self._bindings.get(shape)
+        if binding is None:
+            binding = self._bindings[shape] = _Binding(
+                self._session.io_binding(), shape, self._cache, self._no_noise, self.choices
+            )
+            if len(self._bindings) > KEPT_BINDINGS:
+                self._bindings.popitem(last=False)
+        else:
+            self._bindings.move_to_end(shape)
+        return binding
+
+
+class _Binding:
+    """The buffers of one shape, bound to the graph's inputs and outputs (shapes: draft_graph.py)."""
+
+    def __init__(
+        self,
+        bound: Any,
+        shape: Shape,
+        cache: NDArray[np.float32],
+        no_noise: NDArray[np.float32],
+        choices: int,
+    ) -> None:
+        rows, deciding, _, bucket = shape
+        self.bound = bound
+        self.all_rows = np.arange(rows, dtype=np.int32)
+        self.tokens = self._input("tokens", np.zeros(rows, dtype=np.int32))
+        self.positions = self._input("positions", np.zeros(rows, dtype=np.int32))
+        self.cached = self._input("cached", np.zeros((rows, bucket), dtype=np.bool_))
+        self.among = self._input("among", np.zeros((rows, rows), dtype=np.bool_))
+        self.decide = self._input("decide", np.zeros(deciding, dtype=np.int32))
+        self.noise_rows = self._input("noise_rows", np.zeros(deciding, dtype=np.int32))
+        self.inverse_temperature = self._input("inverse_temperature", np.ones((), dtype=np.float32))
+        self.bind_noise(no_noise)
+        for index, part in enumerate(cache):
+            self._input(f"cache_{index}", part[:bucket])
+        self.best = self._output("best", np.zeros((deciding, choices), dtype=np.int32))
+        self.scores = self._output("scores", np.zeros((deciding, choices), dtype=np.float32))
+        self.rows = self._output("rows", np.zeros((len(cache), rows, *cache.shape[2:]), dtype=np.float32))
+
+    def bind_noise(self, noise: NDArray[np.float32]) -> None:
+        """float32 [P, V], contiguous; it is read where it lies, and must live until the run is over."""
+        self._input("noise", noise)
+
+    def _input(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        self.bound.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        return array
+
+    def _output(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        self.bound.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        return array
+
+
+def buckets(capacity: int) -> list[int]:
+    """The widths at which attention runs: powers of two and half-way between, up to the capacity."""
+    widths = [SLOT_BUCKET << i for i in range(capacity.bit_length())]
+    widths += [width // 2 * 3 for width in widths[1:]]
+    return [*sorted(width for width in widths if width < capacity), capacity]
+
+
+def _open(folder: Path, manifest: EngineManifest, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = LOG_ERRORS
+    # The draft shares its cores with the session's own loop and the link's thread.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(
+            str(folder / GRAPH_FILE), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise EdgespecError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot open the engine in {folder} "
+            f"({first_line(error)}): build it again with `{manifest.rebuild_command(folder)}`."
+        ) from None

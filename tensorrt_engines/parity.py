@@ -1,0 +1,89 @@
+"""Parity: do the graph and the engine compute what the transformers model computes? Run at every build.
+
+Only the best few scores leave the graph, so these are what is compared: each must be the model's own score of
+that token, and the first must be the model's best, both up to a bound that is small against the spread of the
+scores.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from edgespec.tensorrt_engines.draft_graph import DraftGraph
+from numpy.typing import NDArray
+
+from edgespec.draft import DraftEngine
+from edgespec.slots import SlotMap
+from edgespec.tree import DraftTree
+
+TEXT_LENGTH = 32
+LAST_ROWS = 6
+"""Of the text, run one by one behind the others."""
+
+RELATIVE_BOUND = 1e-3
+"""Of the standard deviation of the model's scores; float32 stays a hundred times below it."""
+
+
+def graph_difference(model: Any, graph: DraftGraph, capacity: int) -> str | None:
+    """How the torch graph differs from the model, at both ends of its positions; None where it does not."""
+    rows = min(TEXT_LENGTH, capacity)
+    tokens = _text(model, rows)
+    for start in {0, capacity - rows}:
+        positions = torch.arange(start, start + rows)
+        with torch.no_grad():
+            expected = model(
+                input_ids=tokens.unsqueeze(0), position_ids=positions.unsqueeze(0), use_cache=False
+            )
+            best, scores, _ = graph(
+                tokens.int(),
+                positions.int(),
+                torch.zeros(rows, 0, dtype=torch.bool),
+                torch.ones(rows, rows, dtype=torch.bool).tril(),
+                torch.arange(rows, dtype=torch.int32),
+                torch.zeros(1, expected.logits.shape[-1]),
+                torch.zeros(rows, dtype=torch.int32),
+                torch.tensor(1.0),
+                graph.empty_cache(0),
+            )
+        if (
+            difference := score_difference(expected.logits[0].numpy(), best.numpy(), scores.numpy())
+        ) is not None:
+            return difference
+    return None
+
+
+def engine_difference(model: Any, engine: DraftEngine) -> str | None:
+    """How a fresh engine differs from the model, a chunk of rows and then row by row; None: not at all."""
+    rows = min(TEXT_LENGTH, engine.capacity)
+    tokens = _text(model, rows)
+    with torch.no_grad():
+        logits = model(input_ids=tokens.unsqueeze(0), use_cache=False).logits[0].numpy()
+    slots, tree = SlotMap(engine.capacity), DraftTree(rows)
+    text: list[int] = tokens.tolist()
+    results = []
+    for length in range(max(1, rows - LAST_ROWS), rows + 1):
+        results.append(engine.run(slots.plan(text, length, tree, []), None, None, 1.0))
+    best, scores = (np.concatenate(parts) for parts in zip(*results, strict=True))
+    return score_difference(logits, best, scores)
+
+
+def score_difference(
+    logits: NDArray[np.float32], best: NDArray[np.int32], scores: NDArray[np.float32]
+) -> str | None:
+    """What is wrong with best tokens [R, K] and their scores, given the true logits [R, V]; None: nothing."""
+    bound = RELATIVE_BOUND * float(logits.std())
+    true_scores = np.take_along_axis(logits, best.astype(np.int64), axis=1)
+    off = float(np.abs(true_scores - scores).max())
+    short = float((logits.max(axis=1) - true_scores[:, 0]).max())
+    if not off <= bound:
+        return f"scores are off by {off:.2g}, the bound is {bound:.2g}"
+    if not short <= bound:
+        return f"a best token is {short:.2g} below the model's, the bound is {bound:.2g}"
+    return None
+
+
+def _text(model: Any, length: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, model.config.vocab_size, (length,), generator=generator)
