@@ -1,0 +1,390 @@
+"""edgespec.compile: what it writes, what it does not do twice, what it refuses, leaving nothing behind."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from edgespec.tensorrt_engines import export
+from tiny_drafts import save_draft
+
+import edgespec
+from edgespec.draft import load_draft
+from edgespec.engine_files import NEUTRAL_CALIBRATION
+from edgespec.errors import EdgespecError
+from edgespec.manifest import EngineManifest
+from edgespec.slots import SlotMap
+from edgespec.tokenizer import Tokenizer
+from edgespec.tree import DraftTree
+
+TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a `model` and its `engine`."""
+    folder = tmp_path_factory.mktemp("made")
+    save_draft(folder / "model", num_key_value_heads=2)
+    (folder / "model" / "chat_template.jinja").write_text(TEMPLATE)
+    assert edgespec.compile(folder / "model", folder / "engine", progress=False) == folder / "engine"
+    return folder
+
+
+@pytest.fixture
+def model(made: Path, tmp_path: Path) -> Path:
+    """A model folder that a test may change, alone in its place."""
+    return shutil.copytree(made / "model", tmp_path / "model")
+
+
+@pytest.fixture
+def engine(made: Path, tmp_path: Path, model: Path) -> Path:
+    """The engine of `model`, beside it."""
+    return shutil.copytree(made / "engine", tmp_path / "engine")
+
+
+@pytest.fixture
+def quick(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds of `model` take the graph that `made` holds in place of exporting the same one again."""
+    monkeypatch.setattr(
+        export, "export_graph", lambda graph, file: shutil.copyfile(made / "engine" / "draft.onnx", file)
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below `folder`, hidden ones too."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def assert_refuses(sentence: str, model: str | Path, out: Path, **options: Any) -> None:
+    """compile raises one sentence that matches, and the folder of `out` stays as it was."""
+    before = contents(out.parent)
+    folders = sorted(out.parent.iterdir())
+    with pytest.raises(EdgespecError, match=sentence) as caught:
+        edgespec.compile(model, out, progress=False, **options)
+    assert "\n" not in str(caught.value)
+    assert (contents(out.parent), sorted(out.parent.iterdir())) == (before, folders)
+
+
+def fail_if_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(folder: Path) -> None:
+        raise AssertionError(f"{folder} was built again")
+
+    monkeypatch.setattr(export, "load_model", load)
+
+
+# What a build writes
+
+
+def test_the_engine_folder_holds_all_that_an_edge_needs(made: Path) -> None:
+    assert set(contents(made / "engine")) == {
+        "draft.onnx",
+        "tokenizer.json",
+        "config.json",
+        "generation_config.json",
+        "chat_template.jinja",
+        "calibration.json",
+        "manifest.json",
+    }
+    manifest = EngineManifest.load(made / "engine")
+    assert (manifest.layers, manifest.heads, manifest.kv_heads, manifest.head_dim, manifest.width) == (
+        2,
+        4,
+        2,
+        8,
+        32,
+    )
+    assert (manifest.runtime, manifest.precision, manifest.model) == (
+        "onnxruntime",
+        "fp32",
+        str(made / "model"),
+    )
+    assert Tokenizer.load(made / "engine").chat_template == TEMPLATE
+    assert sorted(path.name for path in made.iterdir()) == ["engine", "model"]
+
+
+def test_a_cache_as_long_as_the_model_reads_and_no_longer(made: Path) -> None:
+    assert EngineManifest.load(made / "engine").capacity == 512
+
+
+@pytest.mark.parametrize(
+    ("config", "length"),
+    [
+        ({}, 300),
+        ({"max_position_embeddings": 200}, 200),
+        ({"sliding_window": 128}, 128),
+        ({"sliding_window": None}, 300),
+        ({"sliding_window": 128, "layer_types": ["full_attention"]}, 300),
+        ({"sliding_window": 128, "layer_types": ["full_attention", "sliding_attention"]}, 128),
+        ({"rope_parameters": {"rope_type": "yarn", "original_max_position_embeddings": 100}}, 300),
+        ({"rope_parameters": {"rope_type": "dynamic"}, "max_position_embeddings": 250}, 250),
+        ({"rope_parameters": {"rope_type": "longrope", "original_max_position_embeddings": 100}}, 100),
+    ],
+)
+def test_an_engine_ends_where_its_attention_would_change(config: dict[str, Any], length: int) -> None:
+    from types import SimpleNamespace
+
+    assert export.usable_length(SimpleNamespace(**{"max_position_embeddings": 400, **config}), 300) == length
+
+
+def test_a_model_without_a_calibration_gets_a_neutral_one(made: Path) -> None:
+    calibration = load_draft(made / "engine").calibration
+    assert calibration.to_json() == NEUTRAL_CALIBRATION
+    first = [calibration.chance(margin, 0.8, 0) for margin in (0.0, 0.5, 1.0, 5.0)]
+    assert first == sorted(first)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_models_own_calibration_goes_with_its_engine(model: Path, tmp_path: Path) -> None:
+    curve = {"margins": [0.0, 2.0], "chances": [0.25, 0.75]}
+    calibration = {"version": 1, "temperatures": [{"temperature": 0.0, "ranks": [curve]}]}
+    (model / "calibration.json").write_text(json.dumps(calibration))
+    engine = load_draft(edgespec.compile(model, tmp_path / "engine", progress=False))
+    assert engine.calibration.chance(1.0, 0.0) == 0.5
+
+
+def test_half_precision_weights_halve_the_file_and_compute_in_float32(tmp_path: Path) -> None:
+    save_draft(tmp_path / "model", hidden_size=64, intermediate_size=512, max_position_embeddings=128)
+    sizes, results = {}, {}
+    for precision in ("fp32", "fp16"):
+        folder = edgespec.compile(
+            tmp_path / "model", tmp_path / precision, precision=precision, progress=False
+        )
+        sizes[precision] = (folder / "draft.onnx").stat().st_size
+        engine = load_draft(folder)
+        assert engine.manifest.precision == precision
+        results[precision] = engine.run(
+            SlotMap(128).plan(list(range(60)), 60, DraftTree(60), []), None, None, 1.0
+        )
+    assert sizes["fp16"] < 0.65 * sizes["fp32"]
+    spread = np.abs(results["fp32"][1]).max()
+    difference = np.abs(results["fp32"][1] - results["fp16"][1]).max()
+    assert 0 < difference < 0.02 * spread
+
+
+@pytest.mark.usefixtures("quick")
+def test_progress_goes_to_the_terminal_and_standard_output_stays_empty(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edgespec.compile(model, tmp_path / "engine")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "Traceback" not in captured.err and "Warning" not in captured.err
+
+
+# What is not done twice
+
+
+def test_the_same_inputs_are_not_built_twice(
+    engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_if_built(monkeypatch)
+    before = contents(engine)
+    assert edgespec.compile(model, engine, progress=False) == engine
+    assert contents(engine) == before
+
+
+@pytest.mark.usefixtures("quick")
+def test_without_a_place_the_engine_goes_to_the_users_cache(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = edgespec.compile(made / "model", progress=False)
+    assert folder.parent == tmp_path / "cache" / "edgespec" / "engines"
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    fail_if_built(monkeypatch)
+    assert edgespec.compile(str(made / "model"), progress=False) == folder
+
+
+@pytest.mark.usefixtures("quick")
+def test_force_builds_again(engine: Path, model: Path) -> None:
+    (engine / "draft.onnx").write_bytes(b"")
+    (engine / "surplus").write_bytes(b"")
+    edgespec.compile(model, engine, force=True, progress=False)
+    load_draft(engine)
+    assert not (engine / "surplus").exists()
+    assert sorted(path.name for path in engine.parent.iterdir()) == ["engine", "model"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_damaged_engine_of_the_same_inputs_is_built_again(engine: Path, model: Path) -> None:
+    (engine / "draft.onnx").write_bytes(b"")
+    edgespec.compile(model, engine, progress=False)
+    load_draft(engine)
+
+
+@pytest.mark.parametrize("options", [{"max_len": 100}, {"precision": "fp16"}])
+def test_an_engine_of_other_settings_is_not_replaced_unasked(
+    engine: Path, model: Path, options: dict[str, Any]
+) -> None:
+    assert_refuses("holds another engine", model, engine, **options)
+
+
+def test_an_engine_of_another_model_is_not_replaced_unasked(engine: Path, model: Path) -> None:
+    (model / "tokenizer_config.json").write_text("{}")
+    assert_refuses("holds another engine", model, engine)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"runtime": "tensorrt"}, "no TensorRT runtime yet"),
+        ({"runtime": "abacus"}, "there is no runtime 'abacus'"),
+        ({"precision": "fp3"}, "there is no precision 'fp3'"),
+        ({"max_len": 0}, "max_len 0 is too short"),
+        ({"max_len": -5, "force": True}, "max_len -5 is too short"),
+    ],
+)
+def test_nonsense_settings(model: Path, tmp_path: Path, options: dict[str, Any], sentence: str) -> None:
+    assert_refuses(sentence, model, tmp_path / "engine", **options)
+
+
+def test_a_model_that_is_nowhere(tmp_path: Path) -> None:
+    assert_refuses("there is no model folder", tmp_path / "nowhere", tmp_path / "engine")
+    assert_refuses("there is no model folder", "no model at all", tmp_path / "engine")
+
+
+def test_a_model_id_that_cannot_be_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    def unreachable(*_: Any, **__: Any) -> str:
+        raise OSError("no route to host.\nmore words")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    assert_refuses(r"can be downloaded \(no route to host\)", "some-org/some-model", tmp_path / "engine")
+
+
+def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    assert_refuses("is no model folder", tmp_path / "empty", tmp_path / "engine")
+
+
+def test_an_engine_is_not_compiled(engine: Path, tmp_path: Path) -> None:
+    assert_refuses("is an engine already", engine, tmp_path / "another")
+
+
+def _without_weights(model: Path) -> None:
+    (model / "model.safetensors").unlink()
+
+
+def _with_half_a_file(model: Path) -> None:
+    file = model / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+
+
+def _without_one_weight(model: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(model / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+
+
+def _without_a_tokenizer(model: Path) -> None:
+    (model / "tokenizer.json").unlink()
+
+
+def _with_a_broken_tokenizer(model: Path) -> None:
+    (model / "tokenizer.json").write_text("{")
+
+
+def _with_a_broken_calibration(model: Path) -> None:
+    (model / "calibration.json").write_text("{}")
+
+
+def _of_an_unknown_kind(model: Path) -> None:
+    (model / "config.json").write_text('{"model_type": "abacus"}')
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (_without_weights, "cannot be loaded"),
+        (_with_half_a_file, "cannot be loaded"),
+        (_without_one_weight, "lacks weights .*up_proj"),
+        (_without_a_tokenizer, "holds no tokenizer.json"),
+        (_with_a_broken_tokenizer, "is not a tokenizer that can be read"),
+        (_with_a_broken_calibration, "calibration.json cannot be read"),
+        (_of_an_unknown_kind, "cannot be loaded"),
+    ],
+)
+def test_a_damaged_model(model: Path, tmp_path: Path, damage: Callable[[Path], None], sentence: str) -> None:
+    damage(model)
+    assert_refuses(sentence, model, tmp_path / "engine")
+
+
+@pytest.mark.parametrize(
+    ("stem", "changes", "sentence"),
+    [
+        ("GPTNeoX", {}, "GPTNeoXForCausalLM cannot be compiled .*use a draft of the Llama family"),
+        (
+            "Granite",
+            {"embedding_multiplier": 3.0},
+            "GraniteForCausalLM cannot .* do not compute as Llama's do",
+        ),
+        ("Mixtral", {"num_local_experts": 2}, "MixtralForCausalLM cannot be compiled"),
+    ],
+)
+def test_an_architecture_unlike_llamas(
+    tmp_path: Path, stem: str, changes: dict[str, Any], sentence: str
+) -> None:
+    save_draft(tmp_path / "model", stem, **changes)
+    assert_refuses(sentence, tmp_path / "model", tmp_path / "engine")
+
+
+def test_a_place_that_holds_something_else(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter").write_text("one")
+    assert_refuses("exists and is no engine", model, tmp_path / "thesis", force=True)
+    assert_refuses("exists and is no engine", model, tmp_path / "thesis" / "chapter")
+
+
+def test_a_place_that_cannot_be(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EdgespecError, match="cannot be written to"):
+        edgespec.compile(model, tmp_path / "file" / "engine", progress=False)
+
+
+def test_missing_libraries_are_named_with_the_extra_that_brings_them(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    absent = ("torch", "onnxscript")
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name in absent else found(name, *rest)
+    )
+    assert_refuses(r"needs torch, onnxscript: pip install 'edgespec\[compile\]'", model, tmp_path / "engine")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
+def test_an_interrupted_build_leaves_the_engine_that_was_there(
+    engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def half_way(graph: object, file: Path) -> None:
+        file.write_bytes(b"half a graph")
+        raise error
+
+    monkeypatch.setattr(export, "export_graph", half_way)
+    before = contents(engine.parent)
+    with pytest.raises(error):
+        edgespec.compile(model, engine, force=True, progress=False)
+    assert contents(engine.parent) == before
+    assert sorted(path.name for path in engine.parent.iterdir()) == ["engine", "model"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_engine_that_computes_something_else_is_not_saved(model: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(model / "model.safetensors")
+    weights["model.norm.weight"] *= 1.01
+    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    assert_refuses("does not compute what the model does", model, tmp_path / "engine")
