@@ -7,10 +7,10 @@ so that every benchmark can name them. `stream` never waits: idea 2 of the desig
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from edgespec.errors import EdgespecError
-from edgespec.policy import Policy, View
+from edgespec.measures import Measures
+from edgespec.policy import View
 from edgespec.tree import ROOT, DraftTree
 
 
@@ -35,6 +35,9 @@ class Cloud:
     def send(self, view: View) -> Sequence[int]:
         return ()
 
+    def adapt(self, view: View, measures: Measures) -> None:
+        """A fixed policy stays as it is."""
+
 
 class Sync:
     """Draft a chain, send it, wait for its verdict."""
@@ -56,6 +59,9 @@ class Sync:
 
     def send(self, view: View) -> Sequence[int]:
         return () if view.in_flight or self.expand(view) else _chain(view.tree, ROOT)
+
+    def adapt(self, view: View, measures: Measures) -> None:
+        """A fixed policy stays as it is."""
 
     def _lengthen(self, view: View, start: int, length: int) -> Sequence[int]:
         """The tip of the chain below `start`, until it has `length` nodes; none past the last token of the text."""
@@ -172,6 +178,9 @@ class Stream:
         worth = (node for node in view.tree if view.tree.reach(node) >= self.floor)
         return sorted(worth, key=view.tree.depth)
 
+    def adapt(self, view: View, measures: Measures) -> None:
+        """A fixed policy stays as it is; `auto` does not."""
+
 
 def _chain(tree: DraftTree, start: int) -> list[int]:
     """The likeliest line below `start`."""
@@ -180,17 +189,3 @@ def _chain(tree: DraftTree, start: int) -> list[int]:
         start = max(children.values(), key=tree.chance)
         chain.append(start)
     return chain
-
-
-POLICIES: dict[str, Callable[[int], Policy]] = {
-    policy.name: policy for policy in (Cloud, Sync, Preempt, AcceptAll, Predicted, Stream)
-}
-
-
-def policy(mode: str, draft_tokens: int) -> Policy:
-    """The policy that a mode's name stands for."""
-    if mode not in POLICIES:
-        raise EdgespecError(f"there is no mode {mode!r}: choose one of {', '.join(POLICIES)}.")
-    if draft_tokens < 1:
-        raise EdgespecError(f"draft_tokens must be at least 1, not {draft_tokens}.")
-    return POLICIES[mode](draft_tokens)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from edgespec.measures import Measures
 from edgespec.tree import DraftTree
 
 
@@ -62,6 +63,10 @@ class Policy(Protocol):
 
     def width(self, view: View, node: int, chances: Sequence[float]) -> int:
         """How many of the draft's choices behind `node`, best first, become nodes."""
+        ...
+
+    def adapt(self, view: View, measures: Measures) -> None:
+        """Choose anew from what was measured, after a verdict."""
         ...
 
     def send(self, view: View) -> Sequence[int]:

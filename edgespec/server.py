@@ -19,6 +19,7 @@ from edgespec import _native
 from edgespec.errors import EdgespecError
 from edgespec.handshake import DEFAULT_PORT
 from edgespec.pacing import Pace
+from edgespec.measures import LinearCost
 from edgespec.params import SamplingParams
 from edgespec.scheduler import Scheduler
 from edgespec.target import ExitRows, Target
@@ -48,7 +49,9 @@ class Refused(Exception):
 class ServedSession:
     """One session: its verifier, its keys and values, its parameters."""
 
-    def __init__(self, connection: int, channel: int, opened: _native.Open, target: Target) -> None:
+    def __init__(
+        self, connection: int, channel: int, opened: _native.Open, target: Target, cost: LinearCost
+    ) -> None:
         self.connection = connection
         self.channel = channel
         self.turn = 0
@@ -61,6 +64,7 @@ class ServedSession:
             context_length=target.context_length,
             fill=opened.fill,
             hint_threshold=opened.hint_threshold if opened.hints else None,
+            cost=cost,
             draft_rows=DRAFT_ROWS,
         )
         self.cache = target.open_cache(self.verifier.slots.capacity)
@@ -84,6 +88,7 @@ class Server:
         self._welcomed: set[int] = set()
         self._sessions: dict[tuple[int, int], ServedSession] = {}
         self._scheduler: Scheduler[ServedSession] = Scheduler()
+        self._cost = LinearCost()
         self._stopping = False
 
     def run(self) -> None:
@@ -180,7 +185,7 @@ class Server:
                 f"{self._target.context_length}: shorten the prompt",
             )
         try:
-            session = ServedSession(connection, opened.channel, opened, self._target)
+            session = ServedSession(connection, opened.channel, opened, self._target, self._cost)
         except EdgespecError as error:
             raise Refused(_native.ErrorCode.PARAMETER, str(error)) from None
         self._sessions[key] = session
@@ -260,6 +265,8 @@ class Server:
             self._refuse(session.connection, session.channel, refused)
             return
         forward_us = round((time.monotonic() - start_s) * 1e6)
+        if len(forward.piece) <= DRAFT_ROWS:
+            self._cost.observe(len(forward.piece), forward_us / 1e3)
         verdict = verifier.conclude(forward, decisions.tokens.tolist())
         if verdict is not None:
             self._send_verdict(session, forward, verdict, decisions.logprobs, forward_us)

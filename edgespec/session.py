@@ -24,7 +24,8 @@ from edgespec.errors import EdgespecError
 from edgespec.handshake import DEFAULT_SERVER, Address, connect, explain, parse_address
 from edgespec.pacing import DraftPace
 from edgespec.params import SamplingParams
-from edgespec.policies import policy
+from edgespec.measures import Measures
+from edgespec.modes import policy
 from edgespec.policy import Policy
 from edgespec.speculator import Block, Speculator
 from edgespec.statistics import Statistics
@@ -74,8 +75,8 @@ class Session:
     """One text, drafted here and verified by `server`.
 
     server: "HOST:PORT" or (host, port). draft: an engine, or the folder that `edgespec.compile` wrote; modes that do
-    not draft need none. mode: the name of a policy ("cloud", "sync", "preempt") or a `Policy`; draft_tokens: the
-    length of a block. tokenizer: for a session without a draft. timeout_s: to connect and be welcomed; a peer that
+    not draft need none. mode: the name of a policy (modes.py; "auto" chooses for itself) or a `Policy`; draft_tokens:
+    the length of a block, or the depth of a tree. tokenizer: for a session without a draft. timeout_s: to connect and be welcomed; a peer that
     dies later is noticed by the link. trace: a list that takes the timeline's events. draft_pace: holds every run of
     the draft to a given time, for experiments.
 
@@ -88,8 +89,8 @@ class Session:
         draft: DraftEngine | str | Path | None = None,
         params: SamplingParams | None = None,
         *,
-        mode: str | Policy = "sync",
-        draft_tokens: int = 4,
+        mode: str | Policy = "auto",
+        draft_tokens: int | None = None,
         tokenizer: Tokenizer | None = None,
         timeout_s: float = 10.0,
         trace: list[Event] | None = None,
@@ -113,6 +114,8 @@ class Session:
         self._pace = draft_pace
         self._trace = trace
         self.prompt_tokens: list[int] = []
+        self.measures = Measures()
+        self._fed = False
         self._turn = -1
         self._turn_start = 0
         self._turn_began_s = 0.0
@@ -259,6 +262,8 @@ class Session:
         except CacheFull:
             speculator.draft_full = True
         end_s = time.monotonic()
+        if nodes:
+            self.measures.draft_ms.observe(len(nodes), (end_s - start_s) * 1e3)
         self.statistics.draft_ms += (end_s - start_s) * 1e3
         self.statistics.draft_runs += 1
         self._record("edge", "draft", start_s, end_s, nodes=len(nodes))
@@ -287,6 +292,7 @@ class Session:
         path = self._speculator.verdict(verdict.base_length, tokens, verdict.rows)
         if self._drafter is not None:
             self._drafter.commit(path, self._speculator.tree)
+        self._adapt(verdict)
         statistics.committed += len(tokens)
         statistics.target_forwards = verdict.forwards
         statistics.forward_ms += verdict.forward_us / 1e3
@@ -301,6 +307,17 @@ class Session:
             self._halt(len(self._speculator.text) - excess, "stop")
         elif verdict.finish in FINISH_REASONS:
             self._finish(FINISH_REASONS[verdict.finish])
+
+    def _adapt(self, verdict: _native.Verdict) -> None:
+        """Let the policy choose anew from what this verdict's forward cost; the first one read the prompt as well."""
+        measures = self.measures
+        measures.rtt_ms = self._connection.rtt_ms
+        if self._fed:
+            measures.saw_forward(verdict.rows, verdict.forward_us / 1e3, self.policy.hints, len(verdict.tokens))
+        self._fed = True
+        if self._speculator.adapt(measures):
+            policy = self.policy
+            self._send(_native.encode_tune(CHANNEL, policy.fill, policy.hints, policy.hint_threshold))
 
     def _apply_hint(self, hint: _native.Hint) -> None:
         if hint.turn == self._turn:
@@ -330,6 +347,7 @@ class Session:
                 f"{self.target.context_length}: shorten the prompt."
             )
         self._turn += 1
+        self._fed = False
         self._earlier_s = self.statistics.seconds
         self._turn_began_s = time.monotonic()
         self._turn_start = start + len(tokens)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from edgespec.measures import LinearCost, Measures
 from edgespec.policy import Policy
 from edgespec.speculator import Block, Speculator, Tally
 from edgespec.tree import ROOT
@@ -43,6 +44,8 @@ class Timing:
     down_ms: Callable[[], float] = lambda: 10.0
     exits: tuple[tuple[int, float], ...] = ((4, 1 / 3), (8, 2 / 3))
     """Exit layers, and the share of a forward after which each reports."""
+    exit_cost: float = 0.0
+    """What the exits add to a forward, as a share of it."""
 
 
 @dataclass
@@ -55,6 +58,10 @@ class Outcome:
     tally: Tally
     forwards: int
     history: list[tuple[float, str]] = field(default_factory=list)
+
+
+Concluded = tuple[Verdict, int, bool, float]
+"""A verdict, the nodes that its forward verified, whether exits ran, and the milliseconds it took."""
 
 
 class Stuck(Exception):
@@ -88,11 +95,13 @@ class _Simulation:
         self.events: list[tuple[float, int, Callable[[], None]]] = []
         self.count = 0
         self.drafting = False
-        self.inbox: list[Guess | tuple[Verdict, int]] = []
+        self.inbox: list[Guess | Concluded] = []
         self.last_arrival = {"up": 0.0, "down": 0.0}
         self.history: list[tuple[float, str]] = []
         self.running = False
         self.edge_finish: str | None = None
+        self.measures = Measures()
+        self.cost = LinearCost()
 
     def run(self, prompt: Sequence[int], max_new_tokens: int, end_tokens: Sequence[int], context: int) -> Outcome:
         self.verifier = Verifier(
@@ -102,6 +111,7 @@ class _Simulation:
             context_length=context,
             fill=self.policy.fill,
             hint_threshold=self.policy.hint_threshold if self.policy.hints else None,
+            cost=self.cost,
         )
         self.edge = Speculator(self.policy)
         self.edge.extend(prompt, 0, max_new_tokens)
@@ -128,7 +138,9 @@ class _Simulation:
         self._send()
         if nodes := self.edge.expand():
             self.drafting = True
-            self._after(self.timing.draft_ms(len(nodes)), lambda: self._drafted(nodes))
+            draft_ms = self.timing.draft_ms(len(nodes))
+            self.measures.draft_ms.observe(len(nodes), draft_ms)
+            self._after(draft_ms, lambda: self._drafted(nodes))
 
     def _drafted(self, nodes: Sequence[int]) -> None:
         self.drafting = False
@@ -147,13 +159,18 @@ class _Simulation:
             self.history.append((self.now_ms, f"block of {len(block.tokens)}"))
             self._link("up", lambda: self._receive(block))
 
-    def _apply(self, message: Guess | tuple[Verdict, int]) -> None:
+    def _apply(self, message: Guess | Concluded) -> None:
         if isinstance(message, Guess):
             self.edge.hint(message.base_length, message.reference, message.token, message.confidence)
             return
-        verdict, rows = message
+        verdict, rows, hinted, forward_ms = message
         self.edge.verdict(verdict.base_length, verdict.tokens, rows)
         self.edge_finish = verdict.finish
+        self.measures.rtt_ms = self.timing.up_ms() + self.timing.down_ms()
+        self.measures.saw_forward(rows, forward_ms, hinted, len(verdict.tokens))
+        if self.edge.adapt(self.measures):
+            threshold = self.policy.hint_threshold if self.policy.hints else None
+            self._link("up", lambda: setattr(self.verifier, "hint_threshold", threshold))
 
     # The server
 
@@ -169,10 +186,12 @@ class _Simulation:
         forward_ms = self.timing.forward_ms(len(forward.piece))
         texts = [self.verifier.text + [self.verifier.tree.token(n) for n in self.verifier.tree.path(node)]
                  for node in forward.nodes]  # fmt: skip
-        if self.policy.hints:
+        hinted = self.verifier.hint_threshold is not None
+        if hinted:
+            forward_ms *= 1 + self.timing.exit_cost
             for layer, share in self.timing.exits:
                 self._after(forward_ms * share, lambda layer=layer: self._exit(forward, texts, layer))  # type: ignore[misc]
-        self._after(forward_ms, lambda: self._conclude(forward, texts))
+        self._after(forward_ms, lambda: self._conclude(forward, texts, hinted, forward_ms))
 
     def _exit(self, forward: Forward, texts: list[list[int]], layer: int) -> None:
         rows = [self.oracle.exit(text, layer) for text in texts]
@@ -181,16 +200,17 @@ class _Simulation:
             self.history.append((self.now_ms, f"hint from layer {layer}"))
             self._link("down", lambda: self._deliver(guess))
 
-    def _conclude(self, forward: Forward, texts: list[list[int]]) -> None:
+    def _conclude(self, forward: Forward, texts: list[list[int]], hinted: bool, forward_ms: float) -> None:
         self.running = False
         verdict = self.verifier.conclude(forward, [self.oracle.target(text) for text in texts])
         if verdict is not None:
             rows = sum(node != ROOT for node in forward.nodes)
             self.history.append((self.now_ms, f"verdict of {len(verdict.tokens)}"))
-            self._link("down", lambda: self._deliver((verdict, rows)))
+            self.cost.observe(len(forward.piece), forward_ms)
+            self._link("down", lambda: self._deliver((verdict, rows, hinted, forward_ms)))
         self._serve()
 
-    def _deliver(self, message: Guess | tuple[Verdict, int]) -> None:
+    def _deliver(self, message: Guess | Concluded) -> None:
         self.inbox.append(message)
         self._act()
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgespec.measures import Measures, Trust
 from edgespec.policy import Policy
 from edgespec.tree import ROOT, DraftTree
 
@@ -59,8 +60,11 @@ class Speculator:
         self._next_sent = 1
         self._grown: set[int] = set()
         self._sent: dict[int, int] = {}
-        self._guesses: list[tuple[int, ...]] = []
+        self._choices: dict[int, tuple[Sequence[int], Sequence[float]]] = {}
+        self._guesses: list[tuple[tuple[int, ...], float]] = []
         self._asked_length = -1
+        self._draft_trust = (Trust(), Trust())
+        self._hint_trust = Trust()
 
     # What a policy looks at
 
@@ -87,6 +91,7 @@ class Speculator:
         self._limit = len(self.text) + max_new_tokens
         self.tree.clear(len(self.text))
         self._grown.clear()
+        self._choices.clear()
         self._sent.clear()
         self._next_forward()
         self.preempted = False
@@ -98,14 +103,14 @@ class Speculator:
         """
         if base_length != len(self.text) or not tokens:
             raise OutOfStep(f"a verdict of {len(tokens)} tokens at {base_length} came to a text of {len(self.text)}")
-        hits = self._guesses.count(tuple(tokens))
-        self.tally.hints_hit += hits
+        hits = self._learn(tokens)
         path = self.tree.commit(tokens)
         self.text.extend(tokens)
         root_grown = len(path) == len(tokens) and path[-1] in self._grown
         self._grown = {node for node in self._grown if node != ROOT and node in self.tree}
         if root_grown:
             self._grown.add(ROOT)
+        self._choices = {node: found for node, found in self._choices.items() if node != ROOT and node in self.tree}
         self._sent = {node: sent for node, sent in self._sent.items() if node in self.tree}
         self._next_forward()
         self.preempted = hits > 0
@@ -123,7 +128,9 @@ class Speculator:
         end = self._named(reference)
         if base_length != len(self.text) or end is None:
             return
-        self._guesses.append((*(self.tree.token(node) for node in self.tree.path(end)), token))
+        foretold = (*(self.tree.token(node) for node in self.tree.path(end)), token)
+        self._guesses.append((foretold, confidence))
+        confidence = self._hint_trust.corrected(confidence)
         child = self.tree.child(end, token)
         if child is None:
             child = self._add(end, token, confidence)
@@ -138,9 +145,12 @@ class Speculator:
         return self.policy.expand(self) if self.remaining > 0 else ()
 
     def grew(self, node: int, tokens: Sequence[int], chances: Sequence[float]) -> None:
-        """The draft ran on `node`: its best continuations, best first, with their chances."""
-        width = self.policy.width(self, node, chances)
+        """The draft ran on `node`: its best continuations, best first, with their calibrated chances."""
         self._grown.add(node)
+        self._choices[node] = (tokens, chances)
+        best, other = self._draft_trust
+        chances = [(other if rank else best).corrected(chance) for rank, chance in enumerate(chances)]
+        width = self.policy.width(self, node, chances)
         for token, chance in zip(tokens[:width], chances[:width], strict=True):
             if self.tree.child(node, token) is None:
                 self._add(node, token, chance)
@@ -169,6 +179,30 @@ class Speculator:
         self.tally.sent += len(nodes)
         tree = self.tree
         return Block(first, [tree.token(node) for node in nodes], parents, [tree.chance(node) for node in nodes])
+
+    def adapt(self, measures: Measures) -> bool:
+        """Let the policy choose anew; True when what it asks of the server changed."""
+        measures.hint_trust = self._hint_trust.ratio
+        before = (self.policy.fill, self.policy.hints, self.policy.hint_threshold)
+        self.policy.adapt(self, measures)
+        return before != (self.policy.fill, self.policy.hints, self.policy.hint_threshold)
+
+    def _learn(self, tokens: Sequence[int]) -> int:
+        """What the verdict says of the draft's chances and of the hints; returns how many hints were right in full."""
+        node: int | None = ROOT
+        for token in tokens:
+            if node is None or node not in self._choices:
+                break
+            for rank, (choice, chance) in enumerate(zip(*self._choices[node], strict=True)):
+                self._draft_trust[rank > 0].observe(chance, choice == token)
+            node = self.tree.child(node, token)
+        hits = 0
+        for foretold, confidence in self._guesses:
+            hit = foretold == tuple(tokens)
+            self._hint_trust.observe(confidence, hit)
+            hits += hit
+        self.tally.hints_hit += hits
+        return hits
 
     def _named(self, reference: int) -> int | None:
         """The node that the server means by a reference; None when the edge no longer has it."""

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.measures import LinearCost
 from edgespec.slots import Piece, SlotMap
 from edgespec.speculator import COMMITTED_BIT
 from edgespec.tree import MAX_NODE, ROOT, DraftTree
@@ -66,7 +67,7 @@ class Verifier:
     """One session on the server.
 
     context_length: tokens that the target can attend to. hint_threshold: the least confidence of a hint worth sending;
-    None for no hints. prefill_rows: rows of a prefill chunk; draft_rows: nodes
+    None for no hints. cost: what a forward of so many rows takes; None verifies every node. prefill_rows: rows of a prefill chunk; draft_rows: nodes
     verified in one forward at most; buffered nodes are bounded by `max_nodes`, beyond which a block is refused.
     """
 
@@ -79,6 +80,7 @@ class Verifier:
         context_length: int,
         fill: bool,
         hint_threshold: float | None = None,
+        cost: LinearCost | None = None,
         prefill_rows: int = 256,
         draft_rows: int = 64,
         max_nodes: int = 4096,
@@ -90,6 +92,7 @@ class Verifier:
         self.hint_threshold = hint_threshold
         self.finish: Finish | None = None
         self.forwards = 0
+        self._cost = cost or LinearCost()
         self._end_tokens = frozenset(end_tokens)
         self._context_length = context_length
         self._prefill_rows = prefill_rows
@@ -212,16 +215,23 @@ class Verifier:
         return tokens[:room], "length" if len(tokens) >= room else None
 
     def _likeliest(self) -> list[int]:
-        """The nodes of the likeliest connected piece of the tree, parents first, within the row budget."""
+        """The nodes worth their rows, parents first: the likeliest connected piece of the tree, within the row budget.
+
+        A row is worth its time while it adds relatively more to the tokens expected of the forward than to its cost.
+        """
         last_position = min(self._limit, self._context_length) - 1
         chosen: list[int] = []
+        expected, row_ms = 1.0, self._cost.per_row_ms
         frontier = [(-self.tree.chance(node), node) for node in self.tree.children(ROOT).values()]
         heapq.heapify(frontier)
         while frontier and len(chosen) < self._draft_rows:
             reach, node = heapq.heappop(frontier)
             if self.tree.position(node) >= last_position:
                 continue
+            if chosen and row_ms and -reach / expected < row_ms / self._cost(len(chosen) + 1):
+                break
             chosen.append(node)
+            expected -= reach
             for child in self.tree.children(node).values():
                 heapq.heappush(frontier, (reach * self.tree.chance(child), child))
         return chosen

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import HashOracle, hashed
 
-from edgespec.policies import POLICIES, policy
+from edgespec.measures import Measures
+from edgespec.modes import POLICIES, policy
 from edgespec.policy import View
 from edgespec.simulation import Timing, simulate
 from edgespec.tree import ROOT
@@ -91,6 +92,9 @@ class Whimsical:
 
     def width(self, view: View, node: int, chances: Sequence[float]) -> int:
         return self.random.randint(1, 2)
+
+    def adapt(self, view: View, measures: Measures) -> None:
+        self.hints = self.random.random() < 0.5
 
     def send(self, view: View) -> Sequence[int]:
         nodes = list(view.tree)

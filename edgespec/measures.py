@@ -1,0 +1,96 @@
+"""What a session has measured of itself so far: costs, delays and how far its chances can be trusted. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+class LinearCost:
+    """Milliseconds of a run by its rows: a line fitted to what was seen, the newest weighing most.
+
+    `decay`: how much of an observation's weight is left after the next one.
+    """
+
+    def __init__(self, decay: float = 0.97) -> None:
+        self._decay = decay
+        self._weight = self._rows = self._ms = self._rows_rows = self._rows_ms = 0.0
+
+    @property
+    def known(self) -> bool:
+        return self._weight > 0
+
+    def observe(self, rows: int, milliseconds: float) -> None:
+        for name, value in (
+            ("_weight", 1.0),
+            ("_rows", rows),
+            ("_ms", milliseconds),
+            ("_rows_rows", rows * rows),
+            ("_rows_ms", rows * milliseconds),
+        ):
+            setattr(self, name, getattr(self, name) * self._decay + value)
+
+    @property
+    def per_row_ms(self) -> float:
+        """What one row more costs; 0 where all runs seen had about the same rows."""
+        spread = self._weight * self._rows_rows - self._rows**2
+        if spread <= 1e-3 * self._weight**2:
+            return 0.0
+        return max(0.0, (self._weight * self._rows_ms - self._rows * self._ms) / spread)
+
+    def __call__(self, rows: int) -> float:
+        """The expected milliseconds of a run of so many rows; 0 when nothing was seen yet."""
+        if not self.known:
+            return 0.0
+        mean_rows, mean_ms = self._rows / self._weight, self._ms / self._weight
+        return max(0.1 * mean_ms, mean_ms + self.per_row_ms * (rows - mean_rows))
+
+
+class Trust:
+    """How often what was foretold with some chance came true, against how often it should have: the ratio.
+
+    It corrects a calibration that does not fit this text. It starts at 1, believing the calibration, and listens to
+    about the last hundred observations.
+    """
+
+    _DECAY = 0.99
+    _LEAST_PRIOR = 1.0
+
+    def __init__(self, prior: float = 15.0) -> None:
+        self._prior = prior
+        self._foretold = 0.0
+        self._true = 0.0
+
+    def observe(self, chance: float, came_true: bool) -> None:
+        self._foretold = self._foretold * self._DECAY + chance
+        self._true = self._true * self._DECAY + came_true
+        self._prior = max(self._LEAST_PRIOR, self._prior * self._DECAY)
+
+    @property
+    def ratio(self) -> float:
+        return (self._true + self._prior) / (self._foretold + self._prior)
+
+    def corrected(self, chance: float) -> float:
+        return min(0.995, chance * self.ratio)
+
+
+@dataclass
+class Measures:
+    """What `auto` decides from. Times in milliseconds; None or 0 where nothing was measured yet."""
+
+    rtt_ms: float | None = None
+    draft_ms: LinearCost = field(default_factory=LinearCost)
+    plain_forward_ms: LinearCost = field(default_factory=LinearCost)
+    hinted_forward_ms: LinearCost = field(default_factory=LinearCost)
+    forwards: int = 0
+    committed: int = 0
+    hint_trust: float = 1.0
+
+    def saw_forward(self, rows: int, milliseconds: float, hints: bool, tokens: int) -> None:
+        """A verdict came: its forward verified so many drafted nodes and committed so many tokens."""
+        (self.hinted_forward_ms if hints else self.plain_forward_ms).observe(rows + 1, milliseconds)
+        self.forwards += 1
+        self.committed += tokens
+
+    @property
+    def forward_ms(self) -> LinearCost:
+        return self.plain_forward_ms if self.plain_forward_ms.known else self.hinted_forward_ms

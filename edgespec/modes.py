@@ -1,0 +1,26 @@
+"""Modes: the names that users give, and the policies that they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgespec.auto import Auto
+from edgespec.errors import EdgespecError
+from edgespec.policies import AcceptAll, Cloud, Predicted, Preempt, Stream, Sync
+from edgespec.policy import Policy
+
+POLICIES: dict[str, Callable[[int], Policy]] = {
+    policy.name: policy for policy in (Cloud, Sync, Preempt, AcceptAll, Predicted, Stream, Auto)
+}
+
+DRAFT_TOKENS = {"stream": 12, "auto": 12}
+"""A policy's own length of draft, where it is not a block of four."""
+
+
+def policy(mode: str, draft_tokens: int | None = None) -> Policy:
+    """The policy that a mode's name stands for; draft_tokens: the length of a block, or the depth of a tree."""
+    if mode not in POLICIES:
+        raise EdgespecError(f"there is no mode {mode!r}: choose one of {', '.join(POLICIES)}.")
+    if draft_tokens is not None and draft_tokens < 1:
+        raise EdgespecError(f"draft_tokens must be at least 1, not {draft_tokens}.")
+    return POLICIES[mode](draft_tokens or DRAFT_TOKENS.get(mode, 4))
