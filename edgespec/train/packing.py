@@ -40,7 +40,7 @@ class Batches:
         self._starts = np.zeros(0, dtype=np.int64)
 
     def next(self, length: int) -> NDArray[np.int64]:
-        """The next windows of `length` tokens (fewer if the stream is short); a new length begins an epoch."""
+        """The next windows of `length` tokens (fewer if the stream is short); a new length begins anew."""
         length = min(length, len(self._stream) // 2)
         rows = max(1, self._tokens // length)
         if length != self._length or self._cursor + rows > len(self._starts):
