@@ -1,4 +1,4 @@
-"""One run of the draft over R rows and W cached slots: the engine against transformers eager, one thread each.
+"""One run of the draft over R rows and W cached slots: the engine against transformers eager, one thread.
 
 `pytest benchmarks/test_draft_benchmark.py`; the figure is the time of a run, divide by R for a row.
 """
