@@ -36,6 +36,7 @@ class Auto(Stream):
         self._decided_at = measures.forwards
         self._choose_rows(measures)
         self._choose_hints(measures)
+        self._choose_patience(measures)
 
     def _choose_rows(self, measures: Measures) -> None:
         """As many rows a run as come nearly for free: the likeliest node is worth more than the third."""
@@ -66,4 +67,18 @@ class Auto(Stream):
         self.reasons["hints"] = (
             f"{'on' if self.hints else 'off'}: worth about {gain:.1%} at {rtt_ms:.0f} ms round trip, "
             f"and exits cost {max(0.0, cost):.1%} of a forward"
+        )
+
+    def _choose_patience(self, measures: Measures) -> None:
+        """Where the draft's answer to a verdict comes soon, a forward is better held for it than run with nothing."""
+        forward_ms, rtt_ms = measures.forward_ms(1), measures.rtt_ms
+        if not forward_ms or rtt_ms is None:
+            return
+        answer_ms = rtt_ms + 3 * measures.draft_ms(self.rows)
+        share = answer_ms / forward_ms
+        worth_it = share < (0.3 if self.patience_ms else 0.2)
+        self.patience_ms = round(1.5 * answer_ms, 1) if worth_it else 0.0
+        self.reasons["patience"] = (
+            f"{'a forward waits up to ' + format(self.patience_ms, 'g') + ' ms' if worth_it else 'none'}: "
+            f"the draft's answer to a verdict takes {share:.0%} of a forward"
         )

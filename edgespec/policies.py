@@ -22,6 +22,7 @@ class Cloud:
     fill = True
     hints = False
     hint_threshold = 1.0
+    patience_ms = 0.0
 
     def __init__(self, draft_tokens: int = 0) -> None:
         del draft_tokens
@@ -47,6 +48,7 @@ class Sync:
     fill = False
     hints = False
     hint_threshold = 1.0
+    patience_ms = 0.0
 
     def __init__(self, draft_tokens: int = 4) -> None:
         self.draft_tokens = draft_tokens
@@ -143,6 +145,7 @@ class Stream:
     name = "stream"
     drafts = True
     hint_threshold = 0.3
+    patience_ms = 0.0
 
     def __init__(
         self,

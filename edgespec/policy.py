@@ -49,13 +49,15 @@ class View(Protocol):
 
 
 class Policy(Protocol):
-    """How an edge speculates; `drafts`: it needs a draft engine; `fill`, `hints`, `hint_threshold`: what it asks of the server."""
+    """How an edge speculates; `drafts`: it needs a draft engine. What it asks of the server: `fill`, `hints` (of which
+    confidence at least), and `patience_ms`, how long a plain forward may wait for drafts that are on their way."""
 
     name: str
     drafts: bool
     fill: bool
     hints: bool
     hint_threshold: float
+    patience_ms: float
 
     def expand(self, view: View) -> Sequence[int]:
         """The nodes (or ROOT) to run the draft on now; empty: nothing to draft."""

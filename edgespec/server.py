@@ -31,6 +31,7 @@ MAX_SESSIONS = 64
 MAX_FRAME_BYTES = 1 << 16
 MAX_BLOCK_NODES = 1024
 DRAFT_ROWS = 64
+MAX_PATIENCE_MS = 1000.0
 
 FINISH = {None: _native.FinishReason.NONE, "stop": _native.FinishReason.STOP, "length": _native.FinishReason.LENGTH}
 
@@ -67,11 +68,20 @@ class ServedSession:
             cost=cost,
             draft_rows=DRAFT_ROWS,
         )
+        self.concluded_s = 0.0
         self.cache = target.open_cache(self.verifier.slots.capacity)
 
     @property
     def ready(self) -> bool:
-        return self.verifier.ready
+        return self.wait_s() == 0.0
+
+    def wait_s(self) -> float | None:
+        """Seconds until its next forward may start; None: there is nothing to run."""
+        if not self.verifier.ready:
+            return None
+        if not self.verifier.patient:
+            return 0.0
+        return max(0.0, self.concluded_s + self.verifier.patience_ms / 1e3 - time.monotonic())
 
 
 class Server:
@@ -95,8 +105,8 @@ class Server:
         """Serve until `stop`."""
         try:
             while not self._stopping:
-                busy = any(session.ready for session in self._sessions.values())
-                for connection, message in self._listener.poll(0.0 if busy else None):
+                waits_s = [wait for session in self._sessions.values() if (wait := session.wait_s()) is not None]
+                for connection, message in self._listener.poll(min(waits_s, default=None)):
                     self._take_in(connection, message)
                 session = self._scheduler.next()
                 if session is not None:
@@ -210,6 +220,7 @@ class Server:
         elif isinstance(message, _native.Tune):
             verifier.fill = message.fill
             verifier.hint_threshold = message.hint_threshold if message.hints else None
+            verifier.patience_ms = min(message.patience_us / 1e3, MAX_PATIENCE_MS)
         elif isinstance(message, _native.Close):
             self._forget(session)
         else:
@@ -267,6 +278,7 @@ class Server:
         forward_us = round((time.monotonic() - start_s) * 1e6)
         if len(forward.piece) <= DRAFT_ROWS:
             self._cost.observe(len(forward.piece), forward_us / 1e3)
+        session.concluded_s = time.monotonic()
         verdict = verifier.conclude(forward, decisions.tokens.tolist())
         if verdict is not None:
             self._send_verdict(session, forward, verdict, decisions.logprobs, forward_us)

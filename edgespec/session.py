@@ -36,6 +36,9 @@ from edgespec.trace import Event, Kind, Lane
 CHANNEL = 1
 """A session has its connection to itself, for now."""
 
+MOST_AT_ONCE = 32
+"""Messages that one step takes in, so that a fast server cannot keep it from returning."""
+
 FINISH_REASONS: dict[_native.FinishReason, str] = {_native.FinishReason.STOP: "stop", _native.FinishReason.LENGTH: "length"}
 
 
@@ -234,7 +237,9 @@ class Session:
         """Apply everything that has come; the step, if something was committed or the text ended."""
         if self._turn < 0:
             raise EdgespecError("the session has no prompt yet: call prompt() first.")
-        while not self.finished and (message := self._receive(0.0)) is not None:
+        for _ in range(MOST_AT_ONCE):
+            if self.finished or (message := self._receive(0.0)) is None:
+                break
             self._apply(message)
         if not self._fresh.tokens and not self.finished:
             return None
@@ -316,8 +321,15 @@ class Session:
             measures.saw_forward(verdict.rows, verdict.forward_us / 1e3, self.policy.hints, len(verdict.tokens))
         self._fed = True
         if self._speculator.adapt(measures):
-            policy = self.policy
-            self._send(_native.encode_tune(CHANNEL, policy.fill, policy.hints, policy.hint_threshold))
+            self._send(
+                _native.encode_tune(
+                    CHANNEL,
+                    fill=self.policy.fill,
+                    hints=self.policy.hints,
+                    hint_threshold=self.policy.hint_threshold,
+                    patience_us=round(self.policy.patience_ms * 1e3),
+                )
+            )
 
     def _apply_hint(self, hint: _native.Hint) -> None:
         if hint.turn == self._turn:

@@ -101,6 +101,7 @@ class _Simulation:
         self.running = False
         self.edge_finish: str | None = None
         self.measures = Measures()
+        self.concluded_ms = 0.0
         self.cost = LinearCost()
 
     def run(self, prompt: Sequence[int], max_new_tokens: int, end_tokens: Sequence[int], context: int) -> Outcome:
@@ -170,7 +171,8 @@ class _Simulation:
         self.measures.saw_forward(rows, forward_ms, hinted, len(verdict.tokens))
         if self.edge.adapt(self.measures):
             threshold = self.policy.hint_threshold if self.policy.hints else None
-            self._link("up", lambda: setattr(self.verifier, "hint_threshold", threshold))
+            patience_ms = self.policy.patience_ms
+            self._link("up", lambda: self._tune(threshold, patience_ms))
 
     # The server
 
@@ -181,6 +183,9 @@ class _Simulation:
     def _serve(self) -> None:
         if self.running or not self.verifier.ready:
             return
+        patient_until_ms = self.concluded_ms + self.verifier.patience_ms
+        if self.verifier.patient and self.now_ms < patient_until_ms:
+            return self._at(patient_until_ms, self._serve)
         self.running = True
         forward = self.verifier.plan()
         forward_ms = self.timing.forward_ms(len(forward.piece))
@@ -193,6 +198,10 @@ class _Simulation:
                 self._after(forward_ms * share, lambda layer=layer: self._exit(forward, texts, layer))  # type: ignore[misc]
         self._after(forward_ms, lambda: self._conclude(forward, texts, hinted, forward_ms))
 
+    def _tune(self, hint_threshold: float | None, patience_ms: float) -> None:
+        self.verifier.hint_threshold = hint_threshold
+        self.verifier.patience_ms = patience_ms
+
     def _exit(self, forward: Forward, texts: list[list[int]], layer: int) -> None:
         rows = [self.oracle.exit(text, layer) for text in texts]
         guess = self.verifier.guess(forward, [token for token, _ in rows], [chance for _, chance in rows])
@@ -202,6 +211,7 @@ class _Simulation:
 
     def _conclude(self, forward: Forward, texts: list[list[int]], hinted: bool, forward_ms: float) -> None:
         self.running = False
+        self.concluded_ms = self.now_ms
         verdict = self.verifier.conclude(forward, [self.oracle.target(text) for text in texts])
         if verdict is not None:
             rows = sum(node != ROOT for node in forward.nodes)

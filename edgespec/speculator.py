@@ -183,9 +183,9 @@ class Speculator:
     def adapt(self, measures: Measures) -> bool:
         """Let the policy choose anew; True when what it asks of the server changed."""
         measures.hint_trust = self._hint_trust.ratio
-        before = (self.policy.fill, self.policy.hints, self.policy.hint_threshold)
+        before = _asked_of_server(self.policy)
         self.policy.adapt(self, measures)
-        return before != (self.policy.fill, self.policy.hints, self.policy.hint_threshold)
+        return before != _asked_of_server(self.policy)
 
     def _learn(self, tokens: Sequence[int]) -> int:
         """What the verdict says of the draft's chances and of the hints; returns how many hints were right in full."""
@@ -220,3 +220,7 @@ class Speculator:
         self._guesses.clear()
         self._asked_length = -1
         self.hinted = None
+
+
+def _asked_of_server(policy: Policy) -> tuple[bool, bool, float, float]:
+    return policy.fill, policy.hints, policy.hint_threshold, policy.patience_ms

@@ -27,6 +27,10 @@ REMEMBERED_NODES = 4096
 """How many of the newest committed nodes keep their ids, for blocks that come late."""
 
 
+ENOUGH_EXPECTED = 1.0
+"""Drafted tokens expected to be accepted for which nobody waits any longer."""
+
+
 class BadBlock(Exception):
     """A block breaks the protocol: ids out of order, a parent after its child, a length not yet committed."""
 
@@ -90,6 +94,7 @@ class Verifier:
         self.slots = SlotMap(context_length + draft_rows + 1)
         self.fill = fill
         self.hint_threshold = hint_threshold
+        self.patience_ms = 0.0
         self.finish: Finish | None = None
         self.forwards = 0
         self._cost = cost or LinearCost()
@@ -149,6 +154,16 @@ class Verifier:
     def ready(self) -> bool:
         """There are rows to run: a prompt's, a live node's, or a plain forward that is filled or asked for."""
         return self.finish is None and (self._prompted or self.fill or self._asked or len(self.tree) > 0)
+
+    @property
+    def patient(self) -> bool:
+        """It fills, and little is at hand: a forward is worth `patience_ms` of waiting for what is on its way."""
+        return (
+            self.patience_ms > 0
+            and self.fill
+            and not (self._prompted or self._asked)
+            and sum(self.tree.reach(node) for node in self.tree) < ENOUGH_EXPECTED
+        )
 
     def plan(self) -> Forward:
         """The rows of the next forward; their slots are taken."""

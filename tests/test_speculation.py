@@ -81,6 +81,7 @@ class Whimsical:
     drafts = True
     hints = True
     hint_threshold = 0.0
+    patience_ms = 0.0
 
     def __init__(self, seed: int, fill: bool) -> None:
         self.fill = fill
@@ -95,6 +96,7 @@ class Whimsical:
 
     def adapt(self, view: View, measures: Measures) -> None:
         self.hints = self.random.random() < 0.5
+        self.patience_ms = self.random.choice([0.0, 5.0, 50.0])
 
     def send(self, view: View) -> Sequence[int]:
         nodes = list(view.tree)

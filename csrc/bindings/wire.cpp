@@ -156,6 +156,7 @@ void register_session_messages(py::module_& module) {
     {
         auto type = message_class<wire::Tune>(module, "Tune");
         EDGESPEC_FIELD(Tune, hint_threshold);
+        EDGESPEC_FIELD(Tune, patience_us);
         EDGESPEC_FLAG(Tune, "fill", kFill);
         EDGESPEC_FLAG(Tune, "hints", kHints);
     }
@@ -264,11 +265,11 @@ void register_session_encoders(py::module_& module) {
         py::arg("forwards"), py::arg("rows"), py::arg("forward_us"), py::arg("clock_us"), py::arg("turn"));
     module.def(
         "encode_tune",
-        [](std::uint16_t channel, bool fill, bool hints, float hint_threshold) {
-            return framed(channel, wire::Tune{hint_threshold, (fill ? wire::Open::kFill : 0) |
-                                                                  (hints ? wire::Open::kHints : 0)});
+        [](std::uint16_t channel, bool fill, bool hints, float hint_threshold, std::uint32_t patience_us) {
+            const std::uint32_t flags = (fill ? wire::Open::kFill : 0) | (hints ? wire::Open::kHints : 0);
+            return framed(channel, wire::Tune{hint_threshold, flags, patience_us});
         },
-        py::arg("channel"), py::arg("fill"), py::arg("hints"), py::arg("hint_threshold"));
+        py::arg("channel"), py::arg("fill"), py::arg("hints"), py::arg("hint_threshold"), py::arg("patience_us") = 0);
     module.def(
         "encode_resume",
         [](std::uint16_t channel, const py::bytes& session_id, std::uint32_t last_sequence) {

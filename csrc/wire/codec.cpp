@@ -386,11 +386,15 @@ template <class Out>
 void put(Out& out, const Tune& m) {
     out.value(m.hint_threshold);
     out.value(m.flags);
+    out.value(m.patience_us);
+    out.value(std::uint32_t{0});
 }
 
 void get(Reader& in, Tune& m) {
     m.hint_threshold = in.value<float>();
     m.flags = in.value<std::uint32_t>();
+    m.patience_us = in.value<std::uint32_t>();
+    in.value<std::uint32_t>();
     if (std::isnan(m.hint_threshold)) bad("a hint threshold is a number");
 }
 

@@ -132,6 +132,7 @@ struct Tune {
     static constexpr FrameType kType = FrameType::kTune;
     float hint_threshold = 0;
     std::uint32_t flags = 0;  // Open::kFill, Open::kHints
+    std::uint32_t patience_us = 0;
 };
 
 }  // namespace edgespec::wire
