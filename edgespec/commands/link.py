@@ -1,0 +1,38 @@
+"""`edgespec link`: an emulated link, to stand between an edge and a server."""
+
+from __future__ import annotations
+
+import click
+
+from edgespec.commands.options import HostPort, Number, end_with_stdin
+
+
+@click.command()
+@click.option(
+    "--listen",
+    type=HostPort(free_port=True),
+    required=True,
+    help="Where the edge connects; port 0: a free one.",
+)
+@click.option("--to", type=HostPort(), required=True, help="The server.")
+@click.option("--rtt-ms", type=Number(), required=True, help="Round trip, half of it each way.")
+@click.option("--jitter-ms", type=Number(), default=0.0, help="The round trip varies by up to this much.")
+@click.option("--mbps", type=Number(above=True), help="Megabits a second each way; unlimited if not given.")
+@click.option("--jitter-seed", type=int, default=0, help="The jitter is drawn from this.")
+@end_with_stdin
+def link(
+    listen: tuple[str, int],
+    to: tuple[str, int],
+    rtt_ms: float,
+    jitter_ms: float,
+    mbps: float | None,
+    jitter_seed: int,
+    end_with_stdin: bool,
+) -> None:
+    """Pass bytes on in order, as late as a slow link would, until interrupted.
+
+    Prints `edgespec: link listening on HOST:PORT` when it is ready.
+    """
+    from edgespec.link import LinkShape, run_link
+
+    run_link(listen, to, LinkShape(rtt_ms, jitter_ms, mbps, jitter_seed), end_with_stdin=end_with_stdin)

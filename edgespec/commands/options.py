@@ -1,0 +1,125 @@
+"""Flags that several commands take, checked the same way everywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edgespec.errors import EdgespecError
+from edgespec.params import SamplingParams
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class HostPort(click.ParamType[tuple[str, int]]):
+    """HOST:PORT or [IPv6]:PORT; port 0 only where a free one may be taken."""
+
+    name = "HOST:PORT"
+
+    def __init__(self, free_port: bool = False) -> None:
+        self.lowest = 0 if free_port else 1
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, _, port = str(value).rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not host or not (port.isascii() and port.isdecimal()) or not self.lowest <= int(port) < 65536:
+            self.fail(f"{value!r} is not an address: give HOST:PORT, such as 127.0.0.1:7433.", param, ctx)
+        return host, int(port)
+
+
+class Number(click.ParamType[float]):
+    """A finite number from `low` (left out where `above`) up to a million."""
+
+    name = "X"
+
+    def __init__(self, low: float = 0.0, above: bool = False) -> None:
+        self.low = low
+        self.above = above
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        fits = self.low < number <= 1e6 if self.above else self.low <= number <= 1e6
+        if not fits:
+            bound = f"above {self.low:g}" if self.above else f"from {self.low:g}"
+            self.fail(f"{value!r} is not a number {bound} to 1000000.", param, ctx)
+        return number
+
+
+PACE = Number(above=True)
+FOLDER = click.Path(path_type=Path)
+
+
+def apply(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    """One decorator of several, in the order in which `--help` shall list them."""
+
+    def decorate(function: Function) -> Function:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+sampling = apply(
+    click.option(
+        "--max-new-tokens", type=int, default=256, show_default=True, help="Tokens to commit at most."
+    ),
+    click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy."),
+    click.option("--top-k", type=int, default=0, help="Keep the k likeliest tokens; 0: all."),
+    click.option(
+        "--top-p", type=float, default=1.0, help="Keep tokens up to this probability in all; 1: all."
+    ),
+    click.option("--seed", type=int, help="Of the sampling noise; drawn at random if not given."),
+    click.option(
+        "--stop", multiple=True, metavar="TEXT", help="End before this text; may be given several times."
+    ),
+    click.option("--ignore-eos", is_flag=True, help="Go on after the target's end-of-sequence token."),
+)
+"""The flags of `SamplingParams`; `sampling_params(**flags)` takes them."""
+
+
+def sampling_params(flags: dict[str, Any]) -> SamplingParams:
+    """Take the sampling flags out of `flags`. Raises EdgespecError on values that mean nothing."""
+    names = ("max_new_tokens", "temperature", "top_k", "top_p", "seed", "stop", "ignore_eos")
+    return SamplingParams(**{name: flags.pop(name) for name in names})
+
+
+connection = apply(
+    click.option(
+        "--server", type=HostPort(), help="A running `edgespec serve`; without it, one on the bundled pair."
+    ),
+    click.option(
+        "--draft",
+        type=FOLDER,
+        metavar="ENGINE_DIR",
+        help="What `edgespec compile` wrote; else the bundled one.",
+    ),
+    click.option(
+        "--mode", default="preempt", show_default=True, help="cloud, sync or preempt; the text is the same."
+    ),
+    click.option("--draft-tokens", type=int, default=4, show_default=True, help="Length of a block."),
+    click.option("--draft-pace-ms", type=PACE, help="Hold every level of the draft to at least this long."),
+    click.option("--timeout-s", type=PACE, default=10.0, show_default=True, help="For a server to answer."),
+)
+"""The flags that say with whom and how to speculate."""
+
+
+def existing_folder(path: Path, what: str) -> Path:
+    if not path.is_dir():
+        raise EdgespecError(f"there is no folder {path}: give {what}.")
+    return path
+
+
+end_with_stdin = click.option("--end-with-stdin", is_flag=True, hidden=True)
+"""For a process started by another one: end when that one does, however it ends."""

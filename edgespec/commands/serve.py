@@ -1,0 +1,81 @@
+"""`edgespec serve`: a target model, served to edges. The one command of a server's life that loads torch."""
+
+from __future__ import annotations
+
+import signal
+
+import click
+
+from edgespec.commands.options import PACE, end_with_stdin
+
+
+@click.command()
+@click.option(
+    "--target", metavar="DIR|org/name", help="A transformers causal LM; the bundled one if not given."
+)
+@click.option(
+    "--exits",
+    default="auto",
+    metavar="DIR",
+    help="Its exit heads; by default those in its folder; none: off.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=7433, show_default=True, help="0: a free one.")
+@click.option(
+    "--dtype", type=click.Choice(["auto", "float64", "float32", "bfloat16", "float16"]), default="auto"
+)
+@click.option(
+    "--device", default="auto", show_default=True, help="Where torch computes, such as cpu or cuda:0."
+)
+@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads; torch decides if not given.")
+@click.option("--verify-pace-ms", type=PACE, help="Hold every forward to at least this long, layer by layer.")
+@click.option(
+    "--pace-rows",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Rows that one paced forward holds.",
+)
+@end_with_stdin
+def serve(
+    target: str | None,
+    exits: str,
+    host: str,
+    port: int,
+    dtype: str,
+    device: str,
+    threads: int | None,
+    verify_pace_ms: float | None,
+    pace_rows: int,
+    end_with_stdin: bool,
+) -> None:
+    """Serve a target model to edges, until interrupted.
+
+    Prints one line, `edgespec: listening on HOST:PORT`, when it is ready.
+    """
+    from edgespec.child import when_stdin_ends
+    from edgespec.errors import EdgespecError
+    from edgespec.pacing import Pace
+
+    try:
+        from edgespec.server import Server
+        from edgespec.target import Target
+    except ModuleNotFoundError as error:
+        raise EdgespecError(f"a server needs {error.name}: pip install 'edgespec[server]'.") from None
+
+    pace = None if verify_pace_ms is None else Pace(verify_pace_ms, pace_rows)
+    model = Target.load(
+        target,
+        exits=None if exits == "none" else exits,
+        dtype=dtype,
+        device=device,
+        threads=threads,
+        pace=pace,
+    )
+    server = Server(model, host, port)
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, lambda *_: server.stop())
+    if end_with_stdin:
+        when_stdin_ends(server.stop)
+    click.echo(f"edgespec: listening on {host}:{server.port}")
+    server.run()

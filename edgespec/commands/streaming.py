@@ -1,0 +1,115 @@
+"""What `generate` and `chat` share: a session from flags, streamed to the terminal, that Ctrl-C cancels."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from edgespec.child import child, spinner
+from edgespec.params import SamplingParams
+
+if TYPE_CHECKING:
+    from edgespec.session import Session
+
+LOOK_UP_S = 0.1
+"""How often a waiting session looks up whether it was interrupted."""
+
+
+@contextlib.contextmanager
+def reachable_server(server: tuple[str, int] | None) -> Iterator[tuple[str, int]]:
+    """The given server; or one that serves the bundled pair for as long as this lasts."""
+    if server is not None:
+        yield server
+        return
+    with child(["serve", "--port", "0"], "starting a server on the bundled pair ...") as address:
+        yield address
+
+
+class SessionMaker:
+    """Opens sessions of one kind; the draft engine is loaded once."""
+
+    def __init__(
+        self,
+        params: SamplingParams,
+        *,
+        draft: Path | None,
+        mode: str,
+        draft_tokens: int,
+        draft_pace_ms: float | None,
+        timeout_s: float,
+    ) -> None:
+        from edgespec.draft import bundled_engine, load_draft
+        from edgespec.modes import policy
+        from edgespec.tokenizer import Tokenizer
+
+        self._params = params
+        self._mode = mode
+        self._draft_tokens = draft_tokens
+        self._draft_pace_ms = draft_pace_ms
+        self._timeout_s = timeout_s
+        drafts = policy(mode, draft_tokens).drafts
+        with spinner("loading the draft ..."):
+            folder = draft or bundled_engine()
+            self._engine = load_draft(folder) if drafts else None
+            self.tokenizer = Tokenizer.load(self._engine.tokenizer_path if self._engine else folder)
+
+    def open(self, server: tuple[str, int]) -> Session:
+        """A new session. Raises EdgespecError where there is no server, or not one for this draft."""
+        from edgespec.pacing import DraftPace
+        from edgespec.session import Session
+
+        return Session(
+            server,
+            self._engine,
+            self._params,
+            mode=self._mode,
+            draft_tokens=self._draft_tokens,
+            tokenizer=self.tokenizer,
+            timeout_s=self._timeout_s,
+            draft_pace=None if self._draft_pace_ms is None else DraftPace(self._draft_pace_ms),
+        )
+
+
+def stream(session: Session, write: Callable[[str], object]) -> bool:
+    """Run the session to its text's end and write the text as it comes; True if Ctrl-C cancelled it."""
+    interrupted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupted
+        interrupted = True
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        while not session.finished:
+            if interrupted:
+                session.cancel()
+            write(session.step(LOOK_UP_S).text)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return interrupted
+
+
+def show(text: str) -> None:
+    """Write to standard output, at once."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def show_statistics(session: Session) -> None:
+    """A line on standard error, if that is a terminal: how fast it was, and why."""
+    if not sys.stderr.isatty():
+        return
+    statistics = session.statistics
+    parts = [f"{statistics.committed} tokens"]
+    if statistics.tokens_per_s is not None:
+        parts.append(f"{statistics.tokens_per_s:.1f} tokens/s")
+    if statistics.acceptance is not None:
+        parts.append(f"acceptance {statistics.acceptance:.2f}")
+    if statistics.hints_sent:
+        parts.append(f"hints {statistics.hints_hit}/{statistics.hints_sent}")
+    print(f"\n[{', '.join(parts)}]", file=sys.stderr)
