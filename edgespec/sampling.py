@@ -8,6 +8,7 @@ float32.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,30 +54,61 @@ def decide(
     noise: float32 [D, V] for these positions, where it is at hand. Raises EdgespecError for logits that are
     not finite numbers and for parameters not offered yet.
     """
-    require_supported(sampling)
+    if noise is None and len(logits) and not sampling.greedy:
+        noise = coupled_noise(NoiseRows(logits.shape[-1]), positions, seed, logits.device)
+    return decide_together(logits, [(len(logits), sampling)], noise)[0]
+
+
+def decide_together(
+    logits: torch.Tensor, parts: Sequence[tuple[int, SamplingParams]], noise: torch.Tensor | None
+) -> list[Decisions]:
+    """The tokens sampled for the rows of several sessions at once: `parts` says how many rows of `logits` [D,
+    V] are whose.
+
+    noise: float32 [D, V], 0 in greedy rows; None where all are greedy. Raises EdgespecError as `decide`.
+    """
+    groups: dict[tuple[float, int, float], tuple[SamplingParams, list[int]]] = {}
+    first = 0
+    for count, sampling in parts:
+        require_supported(sampling)
+        if not sampling.greedy:
+            alike = (sampling.temperature, sampling.top_k, sampling.top_p)
+            groups.setdefault(alike, (sampling, []))[1].extend(range(first, first + count))
+        first += count
     raw = _at_least_float32(logits)
     if not len(raw):
-        return Decisions(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.float32))
-    scores = raw
-    if not sampling.greedy:
-        if noise is None:
-            noise = coupled_noise(NoiseRows(raw.shape[-1]), positions, seed, raw.device)
-        scores = warp(raw, sampling) + noise
+        empty = Decisions(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.float32))
+        return [empty for _ in parts]
+    scores = _warped(raw, list(groups.values()))
+    if noise is not None:
+        scores = scores + noise
     tokens, margins = best(scores)
     logprobs = raw.gather(-1, tokens[:, None])[:, 0] - raw.logsumexp(dim=-1)
-    return Decisions(_int32(tokens), _float32(logprobs), _float32(margins))
+    columns = (_int32(tokens), _float32(logprobs), _float32(margins))
+    ends = np.cumsum([count for count, _ in parts])[:-1]
+    return [Decisions(*part) for part in zip(*(np.split(column, ends) for column in columns), strict=True)]
 
 
 def guess(
-    logits: torch.Tensor, temperature: float, noise: torch.Tensor | None
+    logits: torch.Tensor, temperature: float | torch.Tensor, noise: torch.Tensor | None
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """An exit's guess for each row of `logits` [D, V]: tokens [D] and margins [D]. Top-k and top-p do not
-    enter."""
+    enter. temperature: of all rows, or [D, 1], 1 in greedy rows."""
     scores = _at_least_float32(logits)
     if noise is not None:
         scores = scores / temperature + noise
     tokens, margins = best(scores)
     return _int32(tokens), _float32(margins)
+
+
+def _warped(raw: torch.Tensor, groups: Sequence[tuple[SamplingParams, list[int]]]) -> torch.Tensor:
+    """`raw` [D, V] with the rows of each group warped as its parameters say; the others as they are."""
+    if len(groups) == 1 and len(groups[0][1]) == len(raw):
+        return warp(raw, groups[0][0])
+    scores = raw.clone()
+    for sampling, rows in groups:
+        scores[rows] = warp(raw[rows], sampling)
+    return scores
 
 
 def warp(logits: torch.Tensor, sampling: SamplingParams) -> torch.Tensor:

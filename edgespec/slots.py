@@ -1,8 +1,8 @@
 """Slots: where each token's keys and values live in a cache that serves a tree without copies.
 
-A slot is not a position. Every row of a forward writes its keys to a free slot, a mask says which slots are its
-ancestors, a commit changes the mask, and the slots of dead nodes are used again. Edge and server share this file:
-it plans a `Piece` (rows that go through a model together) and knows nothing of models.
+A slot is not a position. Every row of a forward writes its keys to a free slot, a mask says which slots are
+its ancestors, a commit changes the mask, and the slots of dead nodes are used again. Edge and server share
+this file: it plans a `Piece` (rows that go through a model together) and knows nothing of models.
 """
 
 from __future__ import annotations
@@ -28,12 +28,11 @@ class CacheFull(Exception):
 class Piece:
     """Rows that go through a model together.
 
-    tokens, positions: int32 [R], the rows' tokens and their absolute positions in the text.
-    slots: int32 [R], where each row's keys and values go.
-    cached: bool [R, W], which slots already in the cache hold ancestors of the row; W is a multiple of SLOT_BUCKET
-        and above every slot in use.
-    among: bool [R, R], which rows of this piece are ancestors of the row, itself included.
-    slot_positions: int32 [W], the position of the token in each slot (sliding windows need it).
+    tokens, positions: int32 [R], the rows' tokens and their absolute positions in the text. slots: int32 [R],
+    where each row's keys and values go. cached: bool [R, W], which slots already in the cache hold ancestors
+    of the row; W is a multiple of SLOT_BUCKET and above every slot in use. among: bool [R, R], which rows of
+    this piece are ancestors of the row, itself included. slot_positions: int32 [W], the position of the token
+    in each slot (sliding windows need it).
     """
 
     tokens: NDArray[np.int32]
@@ -72,7 +71,8 @@ class SlotMap:
         return self.capacity - self._unused + len(self._free)
 
     def plan(self, text: Sequence[int], length: int, tree: DraftTree, nodes: Sequence[int]) -> Piece:
-        """Give slots to the committed tokens up to `length` that are not cached yet, and to `nodes`, parents first.
+        """Give slots to the committed tokens up to `length` that are not cached yet, and to `nodes`, parents
+        first.
 
         text: the committed tokens. Each node's ancestors must be cached, or among the rows. Raises CacheFull,
         with nothing changed, when the rows do not fit.
@@ -119,7 +119,8 @@ class SlotMap:
     def commit(self, path: Iterable[int], live: DraftTree) -> None:
         """The cached nodes of `path` became committed text; slots of nodes that left the tree are free again.
 
-        path: the nodes that were committed, in order, from the old root on; it ends at the first one not cached.
+        path: the nodes that were committed, in order, from the old root on; it ends at the first one not
+        cached.
         """
         for node in path:
             slot = self.nodes.pop(node, None)
@@ -129,6 +130,15 @@ class SlotMap:
             self._committed_mask[slot] = True
         for node in [node for node in self.nodes if node not in live]:
             heapq.heappush(self._free, self.nodes.pop(node))
+
+    def adopt(self, length: int) -> None:
+        """Slots 0 to length - 1 hold the first tokens of the text already. Only an empty map adopts."""
+        assert not self.committed and not self.nodes
+        self.committed = list(range(length))
+        self._free = []
+        self._unused = length
+        self._committed_mask[:length] = True
+        self._positions[:length] = np.arange(length)
 
     def truncate(self, length: int) -> None:
         """Forget every node, and the committed tokens from `length` on."""

@@ -8,7 +8,7 @@ Server side; torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,27 +23,21 @@ from edgespec.errors import EdgespecError
 from edgespec.noise import NoiseRows
 from edgespec.pacing import Pace
 from edgespec.params import SamplingParams
-from edgespec.sampling import Decisions, coupled_noise, guess, require_supported
-from edgespec.sampling import decide as sample_rows
+from edgespec.sampling import Decisions, coupled_noise, decide_together, guess, require_supported
 from edgespec.slots import Piece
-from edgespec.target_cache import TargetCache
+from edgespec.target_attention import SLOT_ATTENTION, attending
+from edgespec.target_batch import ExitRows, OnExit, Part, batch_of
+from edgespec.target_cache import KvPool, TargetCache
 from edgespec.target_masks import Windows
 from edgespec.target_support import context_length, self_check
 
+CHECK_PAGES = 4
+"""Pages of the pool that the self-check runs on."""
 
-@dataclass(frozen=True)
-class ExitRows:
-    """What an exit layer's decided rows seem to say: tokens int32 [D], margins float32 [D], and the
-    calibrated chances float32 [D] that the last layer will say the same. `layer`: how many layers have run, 1
-    to layers - 1."""
+NOISE_BYTES = 32 << 20
+"""Noise that is kept at hand, at least 64 rows of it."""
 
-    layer: int
-    tokens: NDArray[np.int32]
-    margins: NDArray[np.float32]
-    chances: NDArray[np.float32]
-
-
-OnExit = Callable[[ExitRows], None]
+__all__ = ["Decisions", "ExitRows", "Exits", "OnExit", "Part", "Target"]
 
 
 class Exits(Protocol):
@@ -61,13 +55,14 @@ class Exits(Protocol):
 
 @dataclass(frozen=True)
 class _Tap:
-    """What the exits of the running forward need: the decided rows, their noise, whom to tell, after which
-    layers."""
+    """What the exits of the running forward need: the parts that listen, each with its rows among those
+    selected; the selected rows of the batch int64 [D], their temperatures [D, 1] (1: greedy), their noise [D,
+    V]; after which layers."""
 
-    decide: torch.Tensor
-    temperature: float
+    parts: Sequence[tuple[Part, slice]]
+    selected: torch.Tensor
+    temperatures: torch.Tensor
     noise: torch.Tensor | None
-    on_exit: OnExit
     layers: frozenset[int]
 
 
@@ -82,6 +77,7 @@ class Target:
         vocabulary_hash: bytes,
         exits: Exits | None = None,
         pace: Pace | None = None,
+        kv_memory: int | str | None = None,
     ) -> None:
         """Raises EdgespecError where the model fails its self-check or the exits do not fit it."""
         config = model.config.get_text_config()
@@ -100,9 +96,13 @@ class Target:
         self._exits = exits
         self.exit_layers: tuple[int, ...] = ()
         self._pace = pace
-        self._noise = NoiseRows(self.vocabulary_size)
+        self._noise = NoiseRows(self.vocabulary_size, max(64, NOISE_BYTES // (4 * self.vocabulary_size)))
         self._tap: _Tap | None = None
+        self.pool = KvPool(self.layers, CHECK_PAGES)
         self_check(self)
+        page_bytes = self.pool.page_bytes
+        pages = loading.kv_pages(kv_memory, page_bytes, self.device, name)
+        self.pool = KvPool(self.layers, pages, like=self.pool)
         if exits is not None:
             self._attach(exits)
 
@@ -115,6 +115,7 @@ class Target:
         device: str = "auto",
         threads: int | None = None,
         pace: Pace | None = None,
+        kv_memory: int | str | None = None,
     ) -> Target:
         """Load a folder or a model id; None: the bundled target.
 
@@ -130,11 +131,19 @@ class Target:
         name = loading.name_of(model, folder)
         lm = loading.load_model(folder, name, chosen_dtype, chosen_device)
         heads = None if exits_folder is None else loading.load_exits(exits_folder, folder, lm, name)
-        return cls(lm, name=name, vocabulary_hash=loading.tokenizer_hash(folder), exits=heads, pace=pace)
+        return cls(
+            lm,
+            name=name,
+            vocabulary_hash=loading.tokenizer_hash(folder),
+            exits=heads,
+            pace=pace,
+            kv_memory=kv_memory,
+        )
 
     def open_cache(self, capacity: int) -> TargetCache:
-        """An empty cache for one session, of at most so many slots; it takes memory as it fills."""
-        return TargetCache(self.layers, capacity)
+        """An empty cache for one session, of at most so many slots; it takes pages of the pool as it
+        fills."""
+        return TargetCache(self.pool, capacity)
 
     def forward(
         self,
@@ -146,48 +155,99 @@ class Target:
         on_exit: OnExit | None = None,
         exit_layers: Sequence[int] | None = None,
     ) -> Decisions:
-        """Run the rows of `piece`, write their keys and values to their slots, and decide rows `decide`
-        int [D].
+        """`forward_batch` of one part."""
+        return self.forward_batch([Part(cache, piece, decide, sampling, seed, on_exit)], exit_layers)[0]
 
-        on_exit: called as soon as an exit layer's rows are decided, in the order of the layers, before deeper
-        layers run; an exception it raises ends the forward. exit_layers: which exits (None: all). Raises
-        EdgespecError.
+    def forward_batch(
+        self, parts: Sequence[Part], exit_layers: Sequence[int] | None = None
+    ) -> list[Decisions]:
+        """Run the rows of all parts in one forward, write their keys and values to their slots, and decide
+        each part's rows `decide`.
+
+        A part's on_exit is called as soon as an exit layer's rows are decided, in the order of the layers,
+        before deeper layers run; an exception it raises ends the forward. exit_layers: which exits (None:
+        all). Raises EdgespecError, KvFull.
         """
-        require_supported(sampling)
+        for part in parts:
+            require_supported(part.sampling)
         if self._pace is not None:
-            self._pace.begin(len(piece))
-        positions = piece.positions[decide] + 1
+            self._pace.begin(sum(len(part.piece) for part in parts))
         with torch.inference_mode():
-            noise = None
-            if len(decide) and not sampling.greedy:
-                noise = coupled_noise(self._noise, positions, seed, self.device)
-            if on_exit is not None and len(decide) and self.exit_layers:
-                layers = frozenset(self.exit_layers if exit_layers is None else exit_layers)
-                self._tap = _Tap(self._index(decide), sampling.temperature, noise, on_exit, layers)
+            noise = self._noise_of(parts)
+            layers = frozenset(self.exit_layers if exit_layers is None else exit_layers)
+            self._tap = self._tap_of(parts, noise, layers & set(self.exit_layers))
             try:
-                logits = self.logits(cache, piece, decide)
+                logits = self.logits_batch([(part.cache, part.piece, part.decide) for part in parts])
             finally:
                 self._tap = None
-            decisions = sample_rows(logits, positions, sampling, seed, noise)
+            decisions = decide_together(logits, [(len(part.decide), part.sampling) for part in parts], noise)
         if self._pace is not None:
             self._pace.end()
         return decisions
 
     def logits(self, cache: TargetCache, piece: Piece, decide: NDArray[np.integer[Any]]) -> torch.Tensor:
-        """Run the rows of `piece`; the logits [D, V] of the decided ones alone. In torch.inference_mode."""
-        cache.place(self._index(piece.slots), piece.cached.shape[1])
+        """`logits_batch` of one part."""
+        return self.logits_batch([(cache, piece, decide)])
+
+    def logits_batch(
+        self, pieces: Sequence[tuple[TargetCache, Piece, NDArray[np.integer[Any]]]]
+    ) -> torch.Tensor:
+        """Run the rows of pieces (cache, piece, rows to decide); the logits [D, V] of the decided ones alone,
+        piece by piece. In torch.inference_mode."""
+        apart = self._config._attn_implementation == SLOT_ATTENTION
+        batch = batch_of(pieces, Windows.of(self._config), self.dtype, self.device, apart)
+        self.pool.place(batch.slots, batch.seen)
         inputs = {
-            "input_ids": self._index(piece.tokens)[None],
-            "position_ids": self._index(piece.positions)[None],
-            "attention_mask": Windows.of(self._config).masks(piece, self.dtype, self.device),
-            "past_key_values": cache,
+            "input_ids": batch.tokens,
+            "position_ids": batch.positions,
+            "attention_mask": batch.masks,
+            "past_key_values": self.pool,
             "use_cache": True,
         }
-        if not len(decide):
-            self.model.base_model(**inputs)
-            return torch.empty(0, self.vocabulary_size, dtype=self.dtype, device=self.device)
-        logits: torch.Tensor = self.model(**inputs, logits_to_keep=self._index(decide)).logits[0]
+        with attending(batch.layout):
+            if not len(batch.decided):
+                self.model.base_model(**inputs)
+                return torch.empty(0, self.vocabulary_size, dtype=self.dtype, device=self.device)
+            logits: torch.Tensor = self.model(**inputs, logits_to_keep=batch.decided).logits[0]
         return logits
+
+    def _noise_of(self, parts: Sequence[Part]) -> torch.Tensor | None:
+        """Noise float32 [D, V] of all decided rows, 0 in greedy parts' rows; None where no part needs any."""
+        if all(part.sampling.greedy or not len(part.decide) for part in parts):
+            return None
+        shares = [
+            torch.zeros(len(part.decide), self.vocabulary_size, device=self.device)
+            if part.sampling.greedy
+            else coupled_noise(self._noise, part.piece.positions[part.decide] + 1, part.seed, self.device)
+            for part in parts
+        ]
+        return shares[0] if len(shares) == 1 else torch.cat(shares)
+
+    def _tap_of(
+        self, parts: Sequence[Part], noise: torch.Tensor | None, layers: frozenset[int]
+    ) -> _Tap | None:
+        """The tap of those parts that listen; None where none does."""
+        row = decided = selected = 0
+        listening, rows, noise_rows, temperatures = [], [], [], []
+        for part in parts:
+            count = len(part.decide)
+            if part.on_exit is not None and count:
+                listening.append((part, slice(selected, selected + count)))
+                rows.append(part.decide + row)
+                noise_rows.append(np.arange(decided, decided + count))
+                temperatures += [part.sampling.temperature or 1.0] * count
+                selected += count
+            row += len(part.piece)
+            decided += count
+        if not listening or not layers:
+            return None
+        return _Tap(
+            listening,
+            self._index(np.concatenate(rows)),
+            torch.tensor(temperatures, device=self.device)[:, None],
+            None if noise is None else noise[self._index(np.concatenate(noise_rows))],
+            layers,
+        )
 
     def _index(self, array: ArrayLike) -> torch.Tensor:
         return torch.from_numpy(np.asarray(array, dtype=np.int64)).to(self.device)
@@ -213,12 +273,14 @@ class Target:
         if tap is None or layer not in tap.layers:
             return
         hidden = output[0] if isinstance(output, tuple) else output
-        rows = exits.rows(layer, hidden[0].index_select(0, tap.decide))
-        tokens, margins = guess(self._scaled(self._head(rows)), tap.temperature, tap.noise)
-        chances = exits.chances(layer, margins, tap.temperature)
+        rows = exits.rows(layer, hidden[0].index_select(0, tap.selected))
+        tokens, margins = guess(self._scaled(self._head(rows)), tap.temperatures, tap.noise)
+        chances = [exits.chances(layer, margins[own], part.sampling.temperature) for part, own in tap.parts]
         if self._pace is not None:
             self._pace.reach(layer / self.layers)
-        tap.on_exit(ExitRows(layer, tokens, margins, chances))
+        for (part, own), chance in zip(tap.parts, chances, strict=True):
+            assert part.on_exit is not None
+            part.on_exit(ExitRows(layer, tokens[own], margins[own], chance))
 
     def _scaled(self, logits: torch.Tensor) -> torch.Tensor:
         """The LM head's logits as the model's own last step scales them (Cohere, Granite) or caps them (Gemma

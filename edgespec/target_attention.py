@@ -1,4 +1,5 @@
-"""Attention over slots: SDPA that reads the cache where it lies.
+"""Attention over slots: SDPA that reads the key-value pool where it lies, for each session of a batch by
+itself.
 
 transformers' own repeats keys and values for grouped queries, which copies the cache at every layer of every
 forward. Here the queries that share a key head are packed as further rows instead.
@@ -6,6 +7,9 @@ forward. Here the queries that share a key head are packed as further rows inste
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -13,8 +17,22 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from edgespec.target_batch import Layout, Place
+
 SLOT_ATTENTION = "edgespec_slots"
 """The name under which transformers knows it."""
+
+_layout: ContextVar[Layout | None] = ContextVar("layout", default=None)
+
+
+@contextmanager
+def attending(layout: Layout) -> Iterator[None]:
+    """Within, attention reads the pool as `layout` says."""
+    token = _layout.set(layout)
+    try:
+        yield
+    finally:
+        _layout.reset(token)
 
 
 def slot_attention(
@@ -26,22 +44,42 @@ def slot_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """query [1, H, R, d], key and value [1, G, W, d], mask [1, 1, R, W] -> [1, R, H, d of value]."""
-    batch, heads, rows, width = query.shape
-    groups = key.shape[1]
-    plain = attention_mask is None or attention_mask.shape[1] != 1 or kwargs.get("position_bias") is not None
-    if plain or groups == heads:
+    """query [1, H, R, d], key and value [1, G, S, d] of the whole pool, mask [1, 1, R, W] over each row's own
+    slots -> [1, R, H, d of value]. Outside `attending` it is transformers' own SDPA."""
+    layout = _layout.get()
+    if layout is None or attention_mask is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    share = heads // groups
-    assert attention_mask is not None
-    output = torch.nn.functional.scaled_dot_product_attention(
-        query.reshape(batch, groups, share * rows, width),
-        key,
-        value,
-        attn_mask=attention_mask.repeat(1, 1, share, 1),
-        scale=scaling,
-    )
-    return output.reshape(batch, heads, rows, value.shape[-1]).transpose(1, 2).contiguous(), None
+    heads, rows = query.shape[1:3]
+    share = heads // key.shape[1]
+    if (
+        id(attention_mask) not in layout.ready
+    ):  # kept with the mask itself, so that the identity stays its own
+        layout.ready[id(attention_mask)] = (
+            attention_mask,
+            [
+                attention_mask[:, :, place.first : place.last, : place.width].repeat(1, 1, share, 1)
+                for place in layout.places
+            ],
+        )
+    _, masks = layout.ready[id(attention_mask)]
+    output = query.new_empty(1, rows, heads, value.shape[-1])
+    for place, mask in zip(layout.places, masks, strict=True):
+        part = torch.nn.functional.scaled_dot_product_attention(
+            query[:, :, place.first : place.last].reshape(1, key.shape[1], -1, query.shape[-1]),
+            _seen(key, place),
+            _seen(value, place),
+            attn_mask=mask,
+            scale=scaling,
+        )
+        output[:, place.first : place.last] = part.reshape(1, heads, -1, value.shape[-1]).transpose(1, 2)
+    return output, None
+
+
+def _seen(pool: torch.Tensor, place: Place) -> torch.Tensor:
+    """The slots [1, G, W, d] that a part sees: where they lie, or gathered if they are scattered."""
+    if place.start is not None:
+        return pool[:, :, place.start : place.start + place.width]
+    return pool.index_select(2, place.seen)
 
 
 AttentionInterface.register(SLOT_ATTENTION, slot_attention)

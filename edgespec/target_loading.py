@@ -9,6 +9,7 @@ the hub.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ import transformers
 
 from edgespec.errors import EdgespecError
 from edgespec.exits import ExitHeads, weights_sha256
+from edgespec.slots import SLOT_BUCKET
 from edgespec.target_attention import SLOT_ATTENTION
 from edgespec.target_support import check_config, check_modules, first_line
 from edgespec.tokenizer import vocabulary_hash
@@ -36,6 +38,9 @@ HUB_TIMEOUT_S = 10.0
 SMALL_BYTES = 1 << 30
 """Weights smaller than this load in about a second: no progress bar for them, and they are hashed to check
 exits."""
+
+KV_SHARE = 0.2
+"""Of the device's available memory: keys and values, where nobody says how much."""
 
 
 def find_folder(model: str | Path | None) -> Path:
@@ -164,6 +169,52 @@ def tokenizer_hash(folder: Path) -> bytes:
             f"{folder} holds no tokenizer that can be read ({first_line(error)}): "
             "save the model's tokenizer beside its weights."
         ) from None
+
+
+def kv_pages(kv_memory: int | str | None, page_bytes: int, device: torch.device, name: str) -> int:
+    """How many pages of key-value memory `kv_memory` is: bytes, "512MiB", "4GB" or a share such as "40%" of
+    the device's available memory; None: KV_SHARE of it. Raises EdgespecError where they are none."""
+    available = available_bytes(device)
+    wanted = KV_SHARE * available if kv_memory is None else parse_memory(kv_memory, available)
+    if wanted > available:
+        raise EdgespecError(
+            f"--kv-memory {kv_memory} is {wanted / 2**30:.2f} GiB, and the device has "
+            f"{available / 2**30:.2f} GiB: {(wanted - available) / 2**30:.2f} GiB are missing; ask for less."
+        )
+    pages = int(wanted // page_bytes)
+    if pages < 2:
+        raise EdgespecError(
+            f"a key-value memory of {wanted / 2**20:.1f} MiB is too small: {name} needs "
+            f"{page_bytes / 2**20:.1f} MiB for {SLOT_BUCKET} tokens of one session, and as much beside it; "
+            "raise --kv-memory."
+        )
+    return pages
+
+
+def parse_memory(text: int | str, whole: float) -> float:
+    """Bytes, from a number, a number with a unit (kB, MB, GB, KiB, MiB, GiB) or a share of `whole` (40%).
+    Raises EdgespecError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|[kKMGT]i?B|B)?\s*", str(text))
+    if match is None or float(match[1]) == 0 or (match[2] == "%" and float(match[1]) > 100):
+        raise EdgespecError(
+            f"--kv-memory must be bytes, such as 2GiB or 512MB, or a share, such as 40%, not {text!r}."
+        )
+    number, unit = float(match[1]), match[2] or "B"
+    if unit == "%":
+        return number / 100 * whole
+    base = 1024 if "i" in unit else 1000
+    return number * float(base ** "BKMGT".index(unit[0].upper()))
+
+
+def available_bytes(device: torch.device) -> float:
+    """Memory of the device that a process may still take."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) / 2
 
 
 def end_tokens(model: Any) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ transformers takes a 4-D additive mask as it is; a model whose layers differ tak
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -35,15 +35,18 @@ class Windows:
         return cls({kind: window if kind == "sliding_attention" else None for kind in layer_types})
 
     def masks(
-        self, piece: Piece, dtype: torch.dtype, device: torch.device
+        self, pieces: Sequence[Piece], dtype: torch.dtype, device: torch.device, apart: bool
     ) -> torch.Tensor | dict[str, torch.Tensor]:
-        """Additive masks [1, 1, R, W]: 0 where a row sees a slot, the dtype's least number where not."""
-        seen = visible(piece)
+        """Additive masks [1, 1, R, W] for the rows of all pieces: 0 where a row sees a slot, the dtype's
+        least number where not.
+
+        apart: W is the widest piece's, and each row's columns are the slots of its own session; else the
+        columns are those of all pieces, end to end.
+        """
         masks: dict[int | None, torch.Tensor] = {}
         for window in self.by_layer_type.values():
             if window not in masks:
-                within = seen if window is None else seen & _within(piece, window)
-                masks[window] = _additive(within, dtype).to(device)
+                masks[window] = _additive(_seen(pieces, window, apart), dtype).to(device)
         if len(self.by_layer_type) == 1:
             return next(iter(masks.values()))
         return {kind: masks[window] for kind, window in self.by_layer_type.items()}
@@ -68,6 +71,21 @@ def small_window(config: Any, window: int) -> Iterator[None]:
         yield
     finally:
         config.sliding_window = wide
+
+
+def _seen(pieces: Sequence[Piece], window: int | None, apart: bool) -> NDArray[np.bool_]:
+    """Which slots each row sees: bool [R, W]."""
+    widths = [piece.cached.shape[1] for piece in pieces]
+    seen = np.zeros((sum(map(len, pieces)), max(widths) if apart else sum(widths)), dtype=np.bool_)
+    row = column = 0
+    for piece, width in zip(pieces, widths, strict=True):
+        own = visible(piece)
+        if window is not None:
+            own &= _within(piece, window)
+        seen[row : row + len(piece), column : column + width] = own
+        row += len(piece)
+        column += 0 if apart else width
+    return seen
 
 
 def _within(piece: Piece, window: int) -> NDArray[np.bool_]:
