@@ -106,9 +106,12 @@ connection = apply(
         help="What `edgespec compile` wrote; else the bundled one.",
     ),
     click.option(
-        "--mode", default="preempt", show_default=True, help="cloud, sync or preempt; the text is the same."
+        "--mode",
+        default="auto",
+        show_default=True,
+        help="auto, stream, cloud, sync, preempt, accept-all or predicted; the text is the same.",
     ),
-    click.option("--draft-tokens", type=int, default=4, show_default=True, help="Length of a block."),
+    click.option("--draft-tokens", type=int, help="Length of a block, or depth of a tree; else the mode's own."),
     click.option("--draft-pace-ms", type=PACE, help="Hold every level of the draft to at least this long."),
     click.option("--timeout-s", type=PACE, default=10.0, show_default=True, help="For a server to answer."),
 )

@@ -39,7 +39,7 @@ class SessionMaker:
         *,
         draft: Path | None,
         mode: str,
-        draft_tokens: int,
+        draft_tokens: int | None,
         draft_pace_ms: float | None,
         timeout_s: float,
     ) -> None:

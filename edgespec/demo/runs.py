@@ -1,0 +1,112 @@
+"""The demo's runs: the same prompts in every mode, prompt by prompt, over one link to one server."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgespec.child import child
+from edgespec.demo.figures import Pacing, Run
+from edgespec.draft import DraftEngine
+from edgespec.link import LinkShape
+from edgespec.pacing import DraftPace
+from edgespec.params import SamplingParams
+from edgespec.session import Session
+from edgespec.tokenizer import Tokenizer
+from edgespec.trace import Event
+
+PROMPTS = Path(__file__).parent / "prompts.json"
+
+WARM_UP_TOKENS = 8
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the demo plays: the link, the paces, the sampling, the length of a block in the modes that wait."""
+
+    link: LinkShape
+    pacing: Pacing
+    params: SamplingParams
+    draft_tokens: int = 4
+    server_options: tuple[str, ...] = ()
+
+    @property
+    def server_threads(self) -> int:
+        """A paced target needs but one; one at full speed half of the cores: the edge and the link want theirs."""
+        return 1 if self.pacing.verify_ms else max(1, (os.cpu_count() or 2) // 2)
+
+
+def bundled_prompts(count: int) -> list[str]:
+    """The first `count` of the demo's prompts, again from the first when there are not so many."""
+    prompts: list[str] = json.loads(PROMPTS.read_text(encoding="utf-8"))
+    return [prompts[i % len(prompts)] for i in range(count)]
+
+
+@contextlib.contextmanager
+def serving(setting: Setting) -> Iterator[tuple[str, int]]:
+    """A server on the bundled pair and the link before it, each a process; yields the link's address."""
+    serve = ["serve", "--port", "0", "--threads", str(setting.server_threads), *setting.server_options]
+    if setting.pacing.verify_ms:
+        serve += ["--verify-pace-ms", str(setting.pacing.verify_ms), "--pace-rows", str(setting.pacing.rows)]
+    shape = setting.link
+    with child(serve, "starting the server ...") as (host, port):
+        arguments = ["link", "--listen", "127.0.0.1:0", "--to", f"{host}:{port}", "--rtt-ms", str(shape.rtt_ms)]
+        arguments += ["--jitter-ms", str(shape.jitter_ms), "--jitter-seed", str(shape.seed)]
+        arguments += [] if shape.mbps is None else ["--mbps", str(shape.mbps)]
+        with child(arguments, "starting the link ...") as address:
+            yield address
+
+
+def play(
+    address: tuple[str, int],
+    engine: DraftEngine,
+    tokenizer: Tokenizer,
+    setting: Setting,
+    prompts: Sequence[str],
+    modes: Sequence[str],
+) -> Iterator[Run]:
+    """Warm up, then every prompt in every mode in turn (A B C A B C), so that a busy machine is busy for all."""
+    for mode in modes:
+        _run(address, engine, tokenizer, setting, mode, -1, prompts[0], WARM_UP_TOKENS)
+    for number, prompt in enumerate(prompts):
+        for mode in modes:
+            yield _run(address, engine, tokenizer, setting, mode, number, prompt, setting.params.max_new_tokens)
+
+
+def _run(
+    address: tuple[str, int],
+    engine: DraftEngine,
+    tokenizer: Tokenizer,
+    setting: Setting,
+    mode: str,
+    number: int,
+    prompt: str,
+    max_new_tokens: int,
+) -> Run:
+    trace: list[Event] = []
+    params = SamplingParams(
+        temperature=setting.params.temperature,
+        seed=(setting.params.seed or 0) + number + 1,
+        max_new_tokens=max_new_tokens,
+        ignore_eos=True,
+    )
+    waits = mode in ("sync", "preempt", "accept-all", "predicted")
+    with Session(
+        address,
+        engine,
+        params,
+        mode=mode,
+        draft_tokens=setting.draft_tokens if waits else None,
+        tokenizer=tokenizer,
+        trace=trace,
+        draft_pace=DraftPace(setting.pacing.draft_ms) if setting.pacing.draft_ms else None,
+    ) as session:
+        session.prompt(prompt)
+        for _ in session:
+            pass
+        steps, overruns = setting.pacing.overruns(session.statistics, trace)
+        return Run(mode, number, tuple(session.tokens), session.text, session.statistics, steps, overruns, trace)
