@@ -20,6 +20,7 @@ void fill_gumbel(std::uint64_t seed, const Positions& positions, Rows& out, std:
         throw py::value_error("out must have the shape [P, V] with P = len(positions)");
     }
     const auto rows = static_cast<std::size_t>(out.shape(0)), width = static_cast<std::size_t>(out.shape(1));
+    if (width > (std::uint64_t{1} << 32) - first_token) throw py::value_error("token ids have 32 bits");
     const std::int32_t* at = positions.data();
     float* to = out.mutable_data();
     const py::gil_scoped_release release;

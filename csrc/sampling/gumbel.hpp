@@ -1,8 +1,12 @@
-// The sampling noise: Gumbel values as a pure function of (seed, position, token), the same on edge and server.
+// The sampling noise: Gumbel values as a pure function of (seed, position, token), the same bits on every machine.
 //
-// key = seed; counter = (token / 4, position, stream, 0); word token % 4 gives x;
-// u = (x + 1/2) 2^-32; g = -log(-log1p(-u)) in float32. The mirrored form, -log(-log(u)), rounds u to 1 and gives an
-// infinite score about once in 30 million draws.
+// key = (seed, seed >> 32); counter = (token / 4, position, stream, 0); word token % 4 of Philox4x32-10 gives x.
+//   u = float32((x + 1/2) 2^-32), where 1, which the 128 highest x round to, is taken as 1 - 2^-24;
+//   w = float32(-ln(1 - u));  g = float32(-ln(w)).
+// Both logarithms are worked out in double and rounded once, by additions, products and divisions alone (no libm, no
+// fused multiply-add), so that edge and server agree whatever their processors are. The large values of g, those that
+// win, come from small u, which float32 resolves finely; the mirrored form, -ln(-ln(u)), would round u to 1 and give
+// an infinite score about once in 30 million draws.
 #pragma once
 
 #include <cstddef>
