@@ -99,12 +99,15 @@ void register_net(py::module_& module) {
                  return std::make_unique<net::Connection>(host, port, milliseconds(timeout_s), limits(dead_after_s));
              }),
              py::arg("host"), py::arg("port"), py::arg("timeout_s"), py::arg("dead_after_s") = 3.0)
-        .def("send", [](net::Connection& self, const py::bytes& frame) { self.send(frame_from(frame)); }, py::arg("frame"))
+        .def(
+            "send", [](net::Connection& self, const py::bytes& frame) { self.send(frame_from(frame)); },
+            py::arg("frame"))
         .def("receive", &receive, py::arg("timeout_s"))
         .def("fileno", [](net::Connection& self) { return self.inbox().descriptor(); })
         .def("close", &net::Connection::close)
         .def_property_readonly("dead", &net::Connection::dead)
-        .def_property_readonly("bytes_sent", [](const net::Connection& self) { return self.counters().bytes_sent.load(); })
+        .def_property_readonly("bytes_sent",
+                               [](const net::Connection& self) { return self.counters().bytes_sent.load(); })
         .def_property_readonly("bytes_received",
                                [](const net::Connection& self) { return self.counters().bytes_received.load(); })
         .def_property_readonly("rtt_ms", [](const net::Connection& self) -> std::optional<double> {
@@ -124,11 +127,12 @@ void register_net(py::module_& module) {
              py::arg("host"), py::arg("port"), py::arg("backlog") = 128, py::arg("dead_after_s") = 3.0)
         .def_property_readonly("port", &net::Listener::port)
         .def("poll", &poll, py::arg("timeout_s"), py::arg("max_events") = 256)
-        .def("send",
-             [](net::Listener& self, std::uint64_t connection, const py::bytes& frame) {
-                 return self.send(connection, frame_from(frame));
-             },
-             py::arg("connection"), py::arg("frame"))
+        .def(
+            "send",
+            [](net::Listener& self, std::uint64_t connection, const py::bytes& frame) {
+                return self.send(connection, frame_from(frame));
+            },
+            py::arg("connection"), py::arg("frame"))
         .def("disconnect", &net::Listener::disconnect, py::arg("connection"))
         .def("wake", [](net::Listener& self) { self.inbox().wake(); })
         .def("close", &net::Listener::close, py::call_guard<py::gil_scoped_release>());

@@ -48,7 +48,8 @@ py::bytes framed(std::uint16_t channel, const M& message) {
 
 template <class M, class Class>
 void field(Class& type, const char* name, py::object (*get)(const py::object&, const M&)) {
-    type.def_property_readonly(name, [get](const py::object& self) { return get(self, self.cast<Held<M>&>().message); });
+    type.def_property_readonly(name,
+                               [get](const py::object& self) { return get(self, self.cast<Held<M>&>().message); });
 }
 
 // A read-only array over the receive buffer, with the message as its base.
@@ -67,11 +68,14 @@ py::bytes to_bytes(const Range& range) {
 #define EDGESPEC_FIELD(M, name) \
     field<wire::M>(type, #name, [](const py::object&, const wire::M& m) -> py::object { return py::cast(m.name); })
 #define EDGESPEC_ARRAY(M, name) \
-    field<wire::M>(type, #name, [](const py::object& self, const wire::M& m) -> py::object { return viewing(self, m.name); })
+    field<wire::M>(type, #name, \
+                   [](const py::object& self, const wire::M& m) -> py::object { return viewing(self, m.name); })
 #define EDGESPEC_BYTES(M, name) \
     field<wire::M>(type, #name, [](const py::object&, const wire::M& m) -> py::object { return to_bytes(m.name); })
-#define EDGESPEC_FLAG(M, name, bit) \
-    field<wire::M>(type, name, [](const py::object&, const wire::M& m) -> py::object { return py::bool_((m.flags & wire::Open::bit) != 0); })
+#define EDGESPEC_FLAG(M, name, bit)                                                    \
+    field<wire::M>(type, name, [](const py::object&, const wire::M& m) -> py::object { \
+        return py::bool_((m.flags & wire::Open::bit) != 0);                            \
+    })
 
 template <class M>
 py::class_<Held<M>> message_class(py::module_& module, const char* name) {
@@ -304,10 +308,17 @@ void register_connection_encoders(py::module_& module) {
            std::uint32_t context_length, std::uint32_t vocabulary_size, std::uint16_t layers,
            const std::vector<std::uint16_t>& exit_layers, const std::vector<std::int32_t>& end_tokens,
            const std::string& target_id, std::uint32_t max_frame_bytes, std::uint32_t max_block_nodes) {
-            return framed(0, wire::Welcome{version, layers, features, context_length, vocabulary_size, max_frame_bytes,
-                                           max_block_nodes, bytes_of<32>(vocabulary_hash, "vocabulary_hash"),
+            return framed(0, wire::Welcome{version,
+                                           layers,
+                                           features,
+                                           context_length,
+                                           vocabulary_size,
+                                           max_frame_bytes,
+                                           max_block_nodes,
+                                           bytes_of<32>(vocabulary_hash, "vocabulary_hash"),
                                            {end_tokens.data(), end_tokens.size()},
-                                           {exit_layers.data(), exit_layers.size()}, target_id});
+                                           {exit_layers.data(), exit_layers.size()},
+                                           target_id});
         },
         py::arg("version"), py::arg("features"), py::arg("vocabulary_hash"), py::arg("context_length"),
         py::arg("vocabulary_size"), py::arg("layers"), py::arg("exit_layers"), py::arg("end_tokens"),

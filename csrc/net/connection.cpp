@@ -29,7 +29,8 @@ asio::ip::tcp::socket connected(asio::io_context& io, const std::string& host, s
 
 }  // namespace
 
-Connection::Connection(const std::string& host, std::uint16_t port, std::chrono::milliseconds timeout, LinkLimits limits)
+Connection::Connection(const std::string& host, std::uint16_t port, std::chrono::milliseconds timeout,
+                       LinkLimits limits)
     : io_(1) {
     auto socket = connected(io_, host, port, timeout);
     work_.emplace(io_.get_executor());

@@ -16,7 +16,7 @@ struct Disconnection : std::runtime_error {
 };
 
 class Connection {
-   public:
+ public:
     // Connects, or throws Disconnection within `timeout`.
     Connection(const std::string& host, std::uint16_t port, std::chrono::milliseconds timeout, LinkLimits limits);
     ~Connection();
@@ -30,7 +30,7 @@ class Connection {
     std::string reason() const;
     const Counters& counters() const { return *link_->counters; }
 
-   private:
+ private:
     asio::io_context io_;
     std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work_;
     std::shared_ptr<Link> link_;

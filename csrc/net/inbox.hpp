@@ -15,7 +15,7 @@ namespace edgespec::net {
 
 template <class T>
 class Inbox {
-   public:
+ public:
     ~Inbox() {
         if (descriptor_ >= 0) ::close(descriptor_);
     }
@@ -52,7 +52,8 @@ class Inbox {
     // False when the time has passed with nothing to take, no wake and no close.
     bool wait_until(std::chrono::steady_clock::time_point deadline) {
         std::unique_lock<std::mutex> lock(mutex_);
-        const bool something = arrived_.wait_until(lock, deadline, [&] { return !items_.empty() || woken_ || closed_; });
+        const bool something =
+            arrived_.wait_until(lock, deadline, [&] { return !items_.empty() || woken_ || closed_; });
         woken_ = false;
         return something;
     }
@@ -76,7 +77,7 @@ class Inbox {
         return descriptor_;
     }
 
-   private:
+ private:
     void signal() const {
         if (descriptor_ < 0) return;
         const std::uint64_t one = 1;

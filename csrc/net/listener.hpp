@@ -22,7 +22,7 @@ struct Event {
 };
 
 class Listener {
-   public:
+ public:
     // Throws the system's error when the address cannot be had.
     Listener(const std::string& host, std::uint16_t port, int backlog, LinkLimits limits);
     ~Listener();
@@ -35,7 +35,7 @@ class Listener {
     void disconnect(std::uint64_t connection);         // once everything queued has left
     void close();
 
-   private:
+ private:
     struct Peer {
         std::shared_ptr<Link> link;
         std::unique_ptr<asio::steady_timer> handshake;

@@ -14,9 +14,9 @@
 
 namespace edgespec::net {
 
-using Message = std::variant<wire::Hello, wire::Welcome, wire::Open, wire::Append, wire::Block, wire::Hint,
-                             wire::Verdict, wire::Ack, wire::Resume, wire::Close, wire::Ping, wire::Pong, wire::Goaway,
-                             wire::Error, wire::Tune>;
+using Message =
+    std::variant<wire::Hello, wire::Welcome, wire::Open, wire::Append, wire::Block, wire::Hint, wire::Verdict,
+                 wire::Ack, wire::Resume, wire::Close, wire::Ping, wire::Pong, wire::Goaway, wire::Error, wire::Tune>;
 
 // A message and what keeps its views alive.
 struct Received {
@@ -28,7 +28,7 @@ struct Received {
 Message decode_message(const wire::Header& header, const std::uint8_t* payload);
 
 class Receiver {
-   public:
+ public:
     using Deliver = std::function<void(const wire::Header&, Received&&)>;
 
     explicit Receiver(std::shared_ptr<SlabPool> pool) : pool_(std::move(pool)) {}
@@ -49,7 +49,7 @@ class Receiver {
 
     void set_max_payload(std::size_t bytes) { max_payload_ = bytes; }
 
-   private:
+ private:
     std::uint8_t* base() const { return large_ ? large_->data() : slab_->bytes; }
     std::size_t capacity() const { return large_ ? large_->size() : kSlabBytes; }
     std::shared_ptr<const void> owner() const {

@@ -17,7 +17,7 @@ struct alignas(64) Slab {
 };
 
 class SlabPool : public std::enable_shared_from_this<SlabPool> {
-   public:
+ public:
     explicit SlabPool(std::size_t most) : most_(most) {}
 
     // A slab of one's own until the last copy of the pointer goes; null when all are leased.
@@ -25,7 +25,7 @@ class SlabPool : public std::enable_shared_from_this<SlabPool> {
 
     std::size_t leased() const;
 
-   private:
+ private:
     void give_back(Slab* slab);
 
     mutable std::mutex mutex_;

@@ -7,7 +7,7 @@ namespace edgespec::net {
 namespace {
 
 class TcpTransport final : public Transport {
-   public:
+ public:
     explicit TcpTransport(asio::ip::tcp::socket socket) : socket_(std::move(socket)) {
         ErrorStatus ignored;
         socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
@@ -29,7 +29,7 @@ class TcpTransport final : public Transport {
         socket_.close(ignored);
     }
 
-   private:
+ private:
     asio::ip::tcp::socket socket_;
 };
 

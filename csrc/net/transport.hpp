@@ -12,7 +12,7 @@
 namespace edgespec::net {
 
 class Transport {
-   public:
+ public:
     using Done = std::function<void(ErrorStatus, std::size_t)>;
 
     virtual ~Transport() = default;

@@ -10,7 +10,7 @@ namespace {
 
 // Counts what a Writer would write.
 class Sizer {
-   public:
+ public:
     template <class T>
     void value(const T&) {
         bytes += sizeof(T);
@@ -26,7 +26,7 @@ class Sizer {
 };
 
 class Writer {
-   public:
+ public:
     explicit Writer(std::uint8_t* start) : start_(start), at_(start) {}
     template <class T>
     void value(const T& value) {
@@ -41,7 +41,7 @@ class Writer {
         while ((at_ - start_) % 8 != 0) *at_++ = 0;
     }
 
-   private:
+ private:
     void put(const void* data, std::size_t bytes) {
         if (bytes != 0) std::memcpy(at_, data, bytes);
         at_ += bytes;
@@ -51,7 +51,7 @@ class Writer {
 };
 
 class Reader {
-   public:
+ public:
     Reader(const std::uint8_t* payload, std::size_t bytes) : start_(payload), bytes_(bytes) {}
     template <class T>
     T value() {
@@ -73,7 +73,7 @@ class Reader {
         if (left() != 0) bad("a frame is longer than what it says");
     }
 
-   private:
+ private:
     const std::uint8_t* take(std::size_t bytes) {
         if (bytes > left()) bad("a frame is shorter than what it says");
         at_ += bytes;
@@ -412,8 +412,8 @@ void encode(std::uint16_t channel, const Message& message, std::uint8_t* frame) 
     Sizer sizer;
     put(sizer, message);
     if (sizer.bytes > kMaxPayload) bad("the message is too long for a frame");
-    const Header header = {static_cast<std::uint32_t>(sizer.bytes), static_cast<std::uint8_t>(Message::kType), 0, channel,
-                           0, 0};
+    const Header header = {
+        static_cast<std::uint32_t>(sizer.bytes), static_cast<std::uint8_t>(Message::kType), 0, channel, 0, 0};
     Writer writer(frame);
     writer.value(header);
     put(writer, message);
@@ -439,9 +439,9 @@ void check_header(const Header& header, std::size_t max_payload) {
     }
 }
 
-#define EDGESPEC_MESSAGE(Message)                                                      \
-    template std::size_t frame_bytes<Message>(const Message&);                         \
-    template void encode<Message>(std::uint16_t, const Message&, std::uint8_t*);       \
+#define EDGESPEC_MESSAGE(Message)                                                \
+    template std::size_t frame_bytes<Message>(const Message&);                   \
+    template void encode<Message>(std::uint16_t, const Message&, std::uint8_t*); \
     template Message decode<Message>(const std::uint8_t*, std::size_t);
 EDGESPEC_MESSAGE(Hello)
 EDGESPEC_MESSAGE(Welcome)
