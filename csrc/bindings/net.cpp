@@ -120,7 +120,7 @@ void register_net(py::module_& module) {
                  try {
                      const py::gil_scoped_release release;
                      return std::make_unique<net::Listener>(host, port, backlog, limits(dead_after_s));
-                 } catch (const std::system_error& error) {
+                 } catch (const net::SystemError& error) {
                      throw net::Disconnection(error.code().message());
                  }
              }),

@@ -1,0 +1,60 @@
+"""The demo: figures, pictures and the check that all texts are the same, in a very small run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from edgespec.demo.figures import Pacing, Run, identical, mode_figures
+from edgespec.statistics import Statistics
+from edgespec.trace import Event
+
+
+def run(mode: str, prompt: int, tokens: tuple[int, ...], seconds: float, steps: int = 100, overruns: int = 0) -> Run:
+    statistics = Statistics(seconds=seconds, ttft_ms=1.0, committed=len(tokens), target_forwards=1, rounds=1, sent=4)
+    return Run(mode, prompt, tokens, "", statistics, steps, overruns, [])
+
+
+def test_texts_are_compared_prompt_by_prompt() -> None:
+    runs = [run("cloud", 0, (1, 2), 1), run("sync", 0, (1, 2), 1), run("cloud", 1, (3,), 1)]
+    assert identical(runs)
+    assert not identical([*runs, run("sync", 1, (4,), 1)])
+
+
+def test_speed_is_told_against_cloud() -> None:
+    cloud = [run("cloud", 0, (1, 2), 2.0)]
+    figures = mode_figures([run("sync", 0, (1, 2), 0.5)], cloud)
+    assert figures["speed_vs_cloud"] == 4.0 and figures["tokens_per_s"] == 4.0
+
+
+def test_a_mode_whose_steps_overran_their_pace_is_void() -> None:
+    assert not mode_figures([run("sync", 0, (1,), 1, overruns=2)], [])["void"]
+    assert mode_figures([run("sync", 0, (1,), 1, overruns=3)], [])["void"]
+
+
+def test_a_forward_overran_when_it_took_longer_than_its_rows_allow() -> None:
+    def forward(milliseconds: float, rows: int) -> Event:
+        return Event("cloud", "forward", 0.0, milliseconds / 1e3, {"rows": rows, "tokens": 1})
+
+    trace = [forward(900, 0), forward(100, 3), forward(120, 3), forward(120, 40)]
+    assert Pacing(None, 100.0, rows=32).overruns(Statistics(), trace) == (3, 1)
+
+
+def test_a_small_demo_leaves_its_table_its_figures_and_its_pictures(tmp_path: Path) -> None:
+    flags = ["--prompts", "1", "--max-new-tokens", "8", "--draft-pace-ms", "2", "--verify-pace-ms", "30", "--rtt-ms", "2"]
+    done = subprocess.run(
+        [sys.executable, "-m", "edgespec", "demo", *flags, "--out", str(tmp_path), "--dtype", "float64"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "identical: yes" in done.stdout
+    report = json.loads((tmp_path / "demo.json").read_text())
+    assert set(report["modes"]) == {"cloud", "sync", "preempt", "auto"} and report["identical"] is True
+    assert report["modes"]["cloud"]["speed_vs_cloud"] == 1.0
+    assert report["link"]["emulated"] and report["pacing"]["paced"] and report["hardware"]["cores"]
+    for picture in ("timeline.png", "speed.png"):
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,135 @@
+"""The bundled pair over real sockets, a server in a process of its own: every mode gives the target's own tokens.
+
+In float64, where equal means equal. The large grid is benchmarks/exactness.py.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgespec.child import child, end
+from edgespec.draft import DraftEngine, bundled_engine, load_draft
+from edgespec.errors import EdgespecError
+from edgespec.modes import POLICIES
+from edgespec.params import SamplingParams
+from edgespec.session import Session
+from edgespec.tokenizer import Tokenizer
+
+PROMPT = "def read_lines(path):\n    "
+TOKENS = 24
+SERVE = ("serve", "--port", "0", "--threads", "1", "--dtype", "float64")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[str, int]]:
+    with child(SERVE, "starting") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def engine() -> DraftEngine:
+    return load_draft(bundled_engine())
+
+
+def generate(server: tuple[str, int], engine: DraftEngine, mode: str, **params: Any) -> list[int]:
+    sampling = SamplingParams(max_new_tokens=TOKENS, ignore_eos=True, **params)
+    with Session(server, engine, sampling, mode=mode) as session:
+        session.prompt(PROMPT)
+        for _ in session:
+            pass
+        return session.tokens
+
+
+def test_greedy_cloud_decoding_is_what_transformers_generates(server: tuple[str, int], engine: DraftEngine) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from edgespec.target_loading import find_folder
+
+    prompt = Tokenizer.load(engine.tokenizer_path).encode(PROMPT)
+    model = AutoModelForCausalLM.from_pretrained(find_folder(None), dtype=torch.float64)
+    with torch.inference_mode():
+        text = model.generate(
+            torch.tensor([prompt]), max_new_tokens=TOKENS, min_new_tokens=TOKENS, do_sample=False, eos_token_id=None
+        )
+    assert generate(server, engine, "cloud") == text[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.8, "top_p": 0.95, "top_k": 50, "seed": 7}])
+def test_every_mode_gives_the_same_tokens(
+    server: tuple[str, int], engine: DraftEngine, sampling: dict[str, Any]
+) -> None:
+    texts = {mode: generate(server, engine, mode, **sampling) for mode in POLICIES}
+    assert len(texts["cloud"]) == TOKENS
+    assert {mode: text for mode, text in texts.items() if text != texts["cloud"]} == {}
+
+
+def test_seeds_make_different_texts_and_the_same_seed_the_same(server: tuple[str, int], engine: DraftEngine) -> None:
+    texts = [generate(server, engine, "auto", temperature=1.0, seed=seed) for seed in (1, 2, 1)]
+    assert texts[0] == texts[2] != texts[1]
+
+
+def test_a_next_turn_gives_what_one_long_prompt_gives(server: tuple[str, int], engine: DraftEngine) -> None:
+    tokenizer = Tokenizer.load(engine.tokenizer_path)
+    addition = tokenizer.encode("\n\nclass Reader:\n", add_special_tokens=False)
+    params = SamplingParams(max_new_tokens=12, ignore_eos=True)
+    with Session(server, engine, params, mode="preempt") as session:
+        session.prompt(PROMPT)
+        list(session)
+        first = session.tokens
+        session.append(addition)
+        list(session)
+        second = session.tokens
+    with Session(server, engine, params, mode="cloud") as whole:
+        whole.prompt([*tokenizer.encode(PROMPT), *first, *addition])
+        list(whole)
+    assert second == whole.tokens
+
+
+def test_generate_prints_one_object_and_its_process_never_imports_torch(server: tuple[str, int], tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from edgespec.cli import main\n"
+        "try:\n"
+        "    main(sys.argv[1:])\n"
+        "finally:\n"
+        "    assert 'torch' not in sys.modules and 'transformers' not in sys.modules, 'torch was imported'\n"
+    )
+    prompt = tmp_path / "prompt.txt"
+    prompt.write_text(PROMPT)
+    flags = ["--server", f"{server[0]}:{server[1]}", "--prompt-file", str(prompt), "--max-new-tokens", "8"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, "generate", *flags, "--mode", "sync", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    report = json.loads(done.stdout)
+    assert {"prompt_tokens", "tokens", "text", "finish_reason", "mode", "statistics"} <= set(report)
+    names = {"seconds", "ttft_ms", "rounds", "drafted", "accepted", "hints_sent", "hints_hit", "target_forwards"}
+    assert names | {"bytes_up", "bytes_down"} <= set(report["statistics"])
+    assert len(report["tokens"]) == 8 and report["mode"] == "sync" and report["finish_reason"] == "length"
+
+
+def test_a_server_killed_in_mid_text_ends_the_session_in_one_sentence(engine: DraftEngine) -> None:
+    command = [sys.executable, "-m", "edgespec", *SERVE, "--verify-pace-ms", "50"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+    try:
+        assert process.stdout is not None
+        port = int(process.stdout.readline().rpartition(":")[2])
+        with Session(("127.0.0.1", port), engine, SamplingParams(max_new_tokens=500), mode="sync") as session:
+            session.prompt(PROMPT)
+            session.step()
+            process.kill()
+            with pytest.raises(EdgespecError, match="went away"):
+                list(session)
+    finally:
+        end(process)
