@@ -71,9 +71,13 @@ class Pace(_Paced):
         self.rows = int(_positive("the rows of a pace", rows))
         self._length_s = 0.0
 
+    def length_ms(self, rows: int) -> float:
+        """The pace of a forward of so many rows."""
+        return self.forward_ms * max(1.0, rows / self.rows)
+
     def begin(self, rows: int) -> None:
         """A forward of so many rows starts now."""
-        self._length_s = self.forward_ms / 1e3 * max(1.0, rows / self.rows)
+        self._length_s = self.length_ms(rows) / 1e3
         self._start_s = self._clock()
 
     def reach(self, fraction: float) -> None:

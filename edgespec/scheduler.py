@@ -1,39 +1,142 @@
-"""The scheduler: which session's rows go into the next forward. Pure.
+"""The scheduler: what goes into the next forward, and for whom. Pure: no clock, no models, no sockets.
 
-One session a forward, in turn: the ready session that has waited longest goes first, so none starves.
+Each ready session offers rows: the rest of its prompt, or its last committed token and the drafted nodes
+behind it. One forward takes the most urgent sessions first, then by turns of the devices, so that a device
+with many sessions gets no more than one with few; then fill, if there is room; then the likeliest nodes of
+all sessions, as long as they raise the tokens expected of the forward by more than its cost. Whoever has
+waited for `patience_s` is urgent, so nobody starves.
 """
 
 from __future__ import annotations
 
-from typing import Generic, Protocol, TypeVar
+import heapq
+import math
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+SessionType = TypeVar("SessionType", bound=Hashable)
 
 
-class Ready(Protocol):
-    """A session as the scheduler sees it."""
+@dataclass(frozen=True)
+class Offer(Generic[SessionType]):
+    """What a session brings. rows: tokens of its text that must run before anything is decided, 1 or more
+    (many: a prompt, which may be taken in chunks); chances: of its drafted nodes to be committed, parents
+    first, falling; since_s: when it became ready; latency_ms: its target for a token, None for none; fill:
+    nothing was asked for."""
 
-    @property
-    def ready(self) -> bool: ...
+    session: SessionType
+    device: Hashable
+    rows: int
+    since_s: float
+    chances: Sequence[float] = ()
+    latency_ms: float | None = None
+    fill: bool = False
 
 
-SessionType = TypeVar("SessionType", bound=Ready)
+@dataclass
+class Grant(Generic[SessionType]):
+    """What a session may run in the next forward: so many rows of its text, and so many of its nodes."""
+
+    session: SessionType
+    rows: int
+    nodes: int = 0
 
 
+@dataclass(frozen=True)
+class Limits:
+    """rows: of a forward in which somebody waits for a verdict; prefill_rows: of one that only reads prompts;
+    prefill_share: of `rows`, what prompts may take while others wait; patience_s: when anybody becomes
+    urgent."""
+
+    rows: int = 64
+    prefill_rows: int = 256
+    prefill_share: float = 0.5
+    patience_s: float = 1.0
+
+
+@dataclass
 class Scheduler(Generic[SessionType]):
-    """Sessions in the order in which they were last served."""
+    """Forms forwards. cost: milliseconds of a forward of so many rows, 0 while nothing is known."""
 
-    def __init__(self) -> None:
-        self._turns: list[SessionType] = []
+    limits: Limits = field(default_factory=Limits)
+    cost: Callable[[int], float] = lambda rows: 0.0
+    _served: dict[Hashable, float] = field(default_factory=dict)
 
-    def add(self, session: SessionType) -> None:
-        self._turns.append(session)
+    def form(self, offers: Iterable[Offer[SessionType]], now_s: float) -> list[Grant[SessionType]]:
+        """The next forward; empty only where nothing is offered."""
+        offers = list(offers)
+        self._meet({offer.device for offer in offers})
+        asked = self._in_order([offer for offer in offers if not self._spare(offer, now_s)], now_s)
+        spare = self._in_order([offer for offer in offers if self._spare(offer, now_s)], now_s)
+        granted = self._take([*asked, *spare])
+        self._add_nodes(granted)
+        for offer, grant in granted:
+            self._served[offer.device] += grant.rows + grant.nodes
+        return [grant for _, grant in granted]
 
-    def remove(self, session: SessionType) -> None:
-        self._turns.remove(session)
+    def _spare(self, offer: Offer[SessionType], now_s: float) -> bool:
+        """It runs only where there is room to spare: fill, until it has waited too long."""
+        return offer.fill and now_s - offer.since_s < self.limits.patience_s
 
-    def next(self) -> SessionType | None:
-        """The session whose forward is next; it goes to the back of the row."""
-        for i, session in enumerate(self._turns):
-            if session.ready:
-                self._turns.append(self._turns.pop(i))
-                return session
-        return None
+    def _meet(self, devices: set[Hashable]) -> None:
+        """Forget devices that offer nothing; one that is new has had as much as the one that had least."""
+        least = min((rows for device, rows in self._served.items() if device in devices), default=0.0)
+        self._served = {device: max(self._served.get(device, least), least) for device in devices}
+
+    def _in_order(self, offers: Sequence[Offer[SessionType]], now_s: float) -> list[Offer[SessionType]]:
+        """Deadlines first, the earliest first; then by turns of the devices, the least served first."""
+
+        def deadline_s(offer: Offer[SessionType]) -> float:
+            if offer.latency_ms is not None:
+                return offer.since_s + min(offer.latency_ms / 1e3, self.limits.patience_s)
+            overdue = now_s - offer.since_s >= self.limits.patience_s
+            return offer.since_s + self.limits.patience_s if overdue else math.inf
+
+        turns: dict[Hashable, int] = {}
+        keys: list[tuple[float, int, float, float]] = []
+        by_age = sorted(offers, key=lambda offer: offer.since_s)
+        for offer in by_age:
+            turn = turns[offer.device] = turns.get(offer.device, -1) + 1
+            keys.append((deadline_s(offer), turn, self._served[offer.device], offer.since_s))
+        order = sorted(range(len(by_age)), key=lambda i: keys[i])
+        return [by_age[i] for i in order]
+
+    def _take(
+        self, ordered: Sequence[Offer[SessionType]]
+    ) -> list[tuple[Offer[SessionType], Grant[SessionType]]]:
+        """The text's rows of as many sessions as fit; prompts in chunks that leave room for those who
+        wait."""
+        limits = self.limits
+        verdicts = sum(offer.rows == 1 for offer in ordered)
+        room = limits.rows if verdicts else limits.prefill_rows
+        prompts = max(1, int(room * limits.prefill_share)) if verdicts else room
+        granted = []
+        for offer in ordered:
+            rows = min(offer.rows, room) if offer.rows == 1 else min(offer.rows, room, prompts)
+            if rows <= 0:
+                continue
+            granted.append((offer, Grant(offer.session, rows)))
+            room -= rows
+            prompts -= rows if offer.rows > 1 else 0
+        return granted
+
+    def _add_nodes(self, granted: Sequence[tuple[Offer[SessionType], Grant[SessionType]]]) -> None:
+        """The likeliest nodes of all, while they are worth their rows."""
+        rows = sum(grant.rows for _, grant in granted)
+        deciding = [(offer, grant) for offer, grant in granted if grant.rows == offer.rows]
+        expected = float(len(deciding))
+        frontier = [(-offer.chances[0], i) for i, (offer, _) in enumerate(deciding) if len(offer.chances)]
+        heapq.heapify(frontier)
+        while frontier and rows < self.limits.rows:
+            chance, i = heapq.heappop(frontier)
+            offer, grant = deciding[i]
+            first = len(deciding) == 1 and not grant.nodes
+            more, all_ms = self.cost(rows + 1) - self.cost(rows), self.cost(rows + 1)
+            if not first and more > 0 and -chance / expected < more / all_ms:
+                break
+            grant.nodes += 1
+            rows += 1
+            expected -= chance
+            if grant.nodes < len(offer.chances):
+                heapq.heappush(frontier, (-offer.chances[grant.nodes], i))

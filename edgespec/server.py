@@ -9,86 +9,64 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgespec import _native
+from edgespec.admission import Admission, Overloaded
 from edgespec.errors import EdgespecError
+from edgespec.forwards import Forwards
 from edgespec.handshake import DEFAULT_PORT
 from edgespec.pacing import Pace
-from edgespec.measures import LinearCost
-from edgespec.params import SamplingParams
-from edgespec.scheduler import Scheduler
-from edgespec.target import ExitRows, Target
-from edgespec.verifier import BadBlock, Forward, Verdict, Verifier
+from edgespec.served_session import ServedSession
+from edgespec.target import Target
+from edgespec.verifier import BadBlock
 
 log = logging.getLogger("edgespec.server")
 
-MAX_SESSIONS = 64
+MAX_SESSIONS = 1024
 MAX_FRAME_BYTES = 1 << 16
 MAX_BLOCK_NODES = 1024
-DRAFT_ROWS = 64
 MAX_PATIENCE_MS = 1000.0
-
-FINISH = {None: _native.FinishReason.NONE, "stop": _native.FinishReason.STOP, "length": _native.FinishReason.LENGTH}
 
 
 class Refused(Exception):
     """What a peer asked for is answered with an ERROR."""
 
-    def __init__(self, code: _native.ErrorCode, message: str, *, retryable: bool = False, fatal: bool = False) -> None:
+    def __init__(
+        self,
+        code: _native.ErrorCode,
+        message: str,
+        *,
+        retryable: bool = False,
+        fatal: bool = False,
+        retry_after_ms: int = 0,
+    ) -> None:
         super().__init__(message)
+        self.retry_after_ms = retry_after_ms
         self.code = code
         self.message = message
         self.retryable = retryable
         self.fatal = fatal
 
 
-class ServedSession:
-    """One session: its verifier, its keys and values, its parameters."""
-
-    def __init__(
-        self, connection: int, channel: int, opened: _native.Open, target: Target, cost: LinearCost
-    ) -> None:
-        self.connection = connection
-        self.channel = channel
-        self.turn = 0
-        self.params = _sampling_params(opened)
-        self.seed: int = opened.seed
-        self.verifier = Verifier(
-            opened.tokens.tolist(),
-            max_new_tokens=opened.max_new_tokens,
-            end_tokens=() if opened.ignore_eos else target.end_tokens,
-            context_length=target.context_length,
-            fill=opened.fill,
-            hint_threshold=opened.hint_threshold if opened.hints else None,
-            cost=cost,
-            draft_rows=DRAFT_ROWS,
-        )
-        self.concluded_s = 0.0
-        self.cache = target.open_cache(self.verifier.slots.capacity)
-
-    @property
-    def ready(self) -> bool:
-        return self.wait_s() == 0.0
-
-    def wait_s(self) -> float | None:
-        """Seconds until its next forward may start; None: there is nothing to run."""
-        if not self.verifier.ready:
-            return None
-        if not self.verifier.patient:
-            return 0.0
-        return max(0.0, self.concluded_s + self.verifier.patience_ms / 1e3 - time.monotonic())
-
-
 class Server:
     """Serves one target to many sessions on one listening address; `port` 0 takes a free one."""
 
-    def __init__(self, target: Target, host: str = "127.0.0.1", port: int = DEFAULT_PORT) -> None:
+    def __init__(
+        self,
+        target: Target,
+        host: str = "127.0.0.1",
+        port: int = DEFAULT_PORT,
+        *,
+        max_sessions: int = MAX_SESSIONS,
+        latency_ms: float | None = None,
+    ) -> None:
         self._target = target
+        self._latency_ms = latency_ms
         try:
             self._listener = _native.Listener(host, port)
         except OSError as error:
@@ -97,20 +75,17 @@ class Server:
         self.port: int = self._listener.port
         self._welcomed: set[int] = set()
         self._sessions: dict[tuple[int, int], ServedSession] = {}
-        self._scheduler: Scheduler[ServedSession] = Scheduler()
-        self._cost = LinearCost()
+        self._forwards = Forwards(target, self._listener.send, self._fail)
+        self._admission = Admission(self._sessions, max_sessions, latency_ms)
         self._stopping = False
 
     def run(self) -> None:
         """Serve until `stop`."""
         try:
             while not self._stopping:
-                waits_s = [wait for session in self._sessions.values() if (wait := session.wait_s()) is not None]
-                for connection, message in self._listener.poll(min(waits_s, default=None)):
+                for connection, message in self._listener.poll(self._idle_s()):
                     self._take_in(connection, message)
-                session = self._scheduler.next()
-                if session is not None:
-                    self._forward(session)
+                self._forward()
         finally:
             self._listener.close()
 
@@ -118,6 +93,12 @@ class Server:
         """End `run` soon; may be called from a signal handler or another thread."""
         self._stopping = True
         self._listener.wake()
+
+    def _idle_s(self) -> float | None:
+        """How long to wait for messages: until the next forward may start; None: there is none."""
+        now_s = time.monotonic()
+        waits_s = (session.wait_s(now_s) for session in self._sessions.values())
+        return min((wait for wait in waits_s if wait is not None), default=None)
 
     # What arrives
 
@@ -183,8 +164,7 @@ class Server:
         key = (connection, opened.channel)
         if key in self._sessions:
             raise Refused(_native.ErrorCode.PROTOCOL, f"channel {opened.channel} has a session already")
-        if len(self._sessions) >= MAX_SESSIONS:
-            raise Refused(_native.ErrorCode.OVERLOADED, "the server has all the sessions it can hold", retryable=True)
+        self._admit(self._admission.check)
         if opened.rejection:
             raise Refused(_native.ErrorCode.PARAMETER, "this server does not offer rejection sampling")
         self._check_tokens(opened.tokens)
@@ -195,11 +175,28 @@ class Server:
                 f"{self._target.context_length}: shorten the prompt",
             )
         try:
-            session = ServedSession(connection, opened.channel, opened, self._target, self._cost)
+            session = ServedSession(
+                connection,
+                opened.channel,
+                opened,
+                context_length=self._target.context_length,
+                end_tokens=self._target.end_tokens,
+                open_cache=self._target.open_cache,
+                latency_ms=self._latency_ms,
+            )
         except EdgespecError as error:
             raise Refused(_native.ErrorCode.PARAMETER, str(error)) from None
+        self._admit(lambda: self._admission.hold(session))
         self._sessions[key] = session
-        self._scheduler.add(session)
+
+    def _admit(self, ask: Callable[[], None]) -> None:
+        """Ask the admission; an Overloaded becomes a refusal."""
+        try:
+            ask()
+        except Overloaded as full:
+            raise Refused(
+                _native.ErrorCode.OVERLOADED, full.message, retryable=True, retry_after_ms=full.retry_after_ms
+            ) from None
 
     def _instruct(self, connection: int, message: Any) -> None:
         session = self._sessions.get((connection, message.channel))
@@ -234,6 +231,9 @@ class Server:
             raise Refused(_native.ErrorCode.PROTOCOL, f"cannot keep {append.keep_length} of {len(text)} tokens", fatal=True)
         if length >= self._target.context_length:
             raise Refused(_native.ErrorCode.CONTEXT, f"the turn makes the text {length} tokens long, over the context")
+        if append.max_new_tokens:
+            need = session.need(length, append.max_new_tokens)
+            self._admit(lambda: self._admission.hold(session, need))
         session.turn = append.turn
         session.verifier.append(append.keep_length, append.tokens.tolist(), append.max_new_tokens)
 
@@ -244,73 +244,37 @@ class Server:
 
     # A forward
 
-    def _forward(self, session: ServedSession) -> None:
-        verifier = session.verifier
-        forward = verifier.plan()
-        start_s = time.monotonic()
+    def _forward(self) -> None:
+        """One forward of the sessions that are ready, if any are."""
+        now_s = time.monotonic()
+        ready = [session for session in self._sessions.values() if session.wait_s(now_s) == 0.0]
+        for session in [session for session in ready if not session.held]:
+            try:
+                self._admission.hold(session)
+            except Overloaded as full:
+                ready.remove(session)
+                self._end(session, _native.ErrorCode.OVERLOADED, full.message, full.retry_after_ms)
+        if ready:
+            self._forwards.run(ready)
+            self._admission.saw_forward(self._forwards.last_ms)
 
-        def send_hint(rows: ExitRows) -> None:
-            guess = verifier.guess(forward, rows.tokens.tolist(), rows.chances.tolist())
-            if guess is not None:
-                frame = _native.encode_hint(
-                    session.channel,
-                    base_length=guess.base_length,
-                    node=guess.reference,
-                    token=guess.token,
-                    confidence=guess.confidence,
-                    layer=rows.layer,
-                    clock_us=_clock_us(),
-                    turn=session.turn,
-                )
-                self._listener.send(session.connection, frame)
+    def _fail(self, session: ServedSession, error: Exception) -> None:
+        self._end(session, _native.ErrorCode.INTERNAL, f"the target failed: {error}")
 
-        on_exit = send_hint if verifier.hint_threshold is not None and forward.nodes else None
-        try:
-            decisions = self._target.forward(
-                session.cache, forward.piece, forward.decide, session.params, session.seed, on_exit
-            )
-        except Exception as error:  # a failing session never takes another with it
-            log.exception("a forward failed; its session ends")
-            self._forget(session)
-            refused = Refused(_native.ErrorCode.INTERNAL, f"the target failed: {error}", retryable=True)
-            self._refuse(session.connection, session.channel, refused)
-            return
-        forward_us = round((time.monotonic() - start_s) * 1e6)
-        if len(forward.piece) <= DRAFT_ROWS:
-            self._cost.observe(len(forward.piece), forward_us / 1e3)
-        session.concluded_s = time.monotonic()
-        verdict = verifier.conclude(forward, decisions.tokens.tolist())
-        if verdict is not None:
-            self._send_verdict(session, forward, verdict, decisions.logprobs, forward_us)
-
-    def _send_verdict(
-        self,
-        session: ServedSession,
-        forward: Forward,
-        verdict: Verdict,
-        logprobs: np.ndarray[Any, np.dtype[np.float32]],
-        forward_us: int,
+    def _end(
+        self, session: ServedSession, code: _native.ErrorCode, message: str, retry_after_ms: int = 0
     ) -> None:
-        self._listener.send(
-            session.connection,
-            _native.encode_verdict(
-                session.channel,
-                base_length=verdict.base_length,
-                tokens=np.array(verdict.tokens, dtype=np.int32),
-                logprobs=logprobs[verdict.picks] if session.params.logprobs else None,
-                finish=FINISH[verdict.finish],
-                forwards=session.verifier.forwards,
-                rows=len(forward.nodes) - 1,
-                forward_us=forward_us,
-                clock_us=_clock_us(),
-                turn=session.turn,
-            ),
-        )
+        """A session cannot go on here; its edge may open it again, here or elsewhere."""
+        self._forget(session)
+        refused = Refused(code, message, retryable=True, retry_after_ms=retry_after_ms)
+        self._refuse(session.connection, session.channel, refused)
 
     # What leaves
 
     def _refuse(self, connection: int, channel: int, refused: Refused) -> None:
-        frame = _native.encode_error(channel, refused.code, refused.retryable, refused.message)
+        frame = _native.encode_error(
+            channel, refused.code, refused.retryable, refused.message, retry_after_ms=refused.retry_after_ms
+        )
         self._listener.send(connection, frame)
         if refused.fatal:
             self._listener.disconnect(connection)
@@ -324,7 +288,7 @@ class Server:
 
     def _forget(self, session: ServedSession) -> None:
         if self._sessions.pop((session.connection, session.channel), None) is not None:
-            self._scheduler.remove(session)
+            session.let_go()
 
 
 def serve(
@@ -344,21 +308,3 @@ def serve(
     except KeyboardInterrupt:
         pass
 
-
-def _sampling_params(opened: _native.Open) -> SamplingParams:
-    """The parameters of an OPEN, checked; what this server cannot do is refused. Raises EdgespecError."""
-    if opened.min_p or opened.repetition_penalty != 1.0 or len(opened.logit_bias):
-        raise EdgespecError("this server does not offer min_p, repetition_penalty and logit_bias yet: leave them unset")
-    return SamplingParams(
-        temperature=opened.temperature,
-        top_k=opened.top_k,
-        top_p=opened.top_p,
-        seed=opened.seed,
-        max_new_tokens=opened.max_new_tokens,
-        ignore_eos=opened.ignore_eos,
-        logprobs=opened.logprobs,
-    )
-
-
-def _clock_us() -> int:
-    return time.monotonic_ns() // 1000 % 2**32

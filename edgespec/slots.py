@@ -66,6 +66,13 @@ class SlotMap:
         return len(self.committed)
 
     @property
+    def in_order(self) -> int:
+        """How many of the first committed tokens lie in slots 0, 1, 2, ..."""
+        slots = np.array(self.committed, dtype=np.int64)
+        out_of_order = np.flatnonzero(slots != np.arange(len(slots)))
+        return int(out_of_order[0]) if len(out_of_order) else len(slots)
+
+    @property
     def free(self) -> int:
         """Slots that rows may still take."""
         return self.capacity - self._unused + len(self._free)

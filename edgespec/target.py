@@ -8,7 +8,7 @@ Server side; torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -139,6 +139,11 @@ class Target:
             pace=pace,
             kv_memory=kv_memory,
         )
+
+    @property
+    def forward_cost(self) -> Callable[[int], float] | None:
+        """Milliseconds of a forward of so many rows where a pace says so; None: measure."""
+        return None if self._pace is None else self._pace.length_ms
 
     def open_cache(self, capacity: int) -> TargetCache:
         """An empty cache for one session, of at most so many slots; it takes pages of the pool as it

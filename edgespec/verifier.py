@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -165,17 +165,32 @@ class Verifier:
             and sum(self.tree.reach(node) for node in self.tree) < ENOUGH_EXPECTED
         )
 
-    def plan(self) -> Forward:
-        """The rows of the next forward; their slots are taken."""
+    @property
+    def remaining(self) -> int:
+        """Tokens that may still be committed."""
+        return max(0, min(self._limit, self._context_length) - len(self.text))
+
+    def offer(self) -> tuple[int, list[float], bool]:
+        """What the next forward could run: rows of the text, then nodes, by their chances to be committed, the
+        likeliest first; and whether anybody asked for it (else it fills)."""
+        pending = len(self.text) - self.slots.cached_length
+        asked = self._prompted or self._asked or len(self.tree) > 0
+        return pending, [reach for _, reach in self._ranked(self._draft_rows)], asked
+
+    def plan(self, rows: int | None = None, nodes: int | None = None) -> Forward:
+        """The rows of the next forward; their slots are taken.
+
+        rows: of the text, at most; nodes: how many of those offered. None leaves the choice to the session itself.
+        """
         self._guessed = None
         pending = len(self.text) - self.slots.cached_length
-        if pending > self._prefill_rows:
-            chunk = self.slots.cached_length + self._prefill_rows
-            piece = self.slots.plan(self.text, chunk, self.tree, [])
+        rows = rows or self._prefill_rows
+        if pending > rows:
+            piece = self.slots.plan(self.text, self.slots.cached_length + rows, self.tree, [])
             return Forward(piece, [], np.zeros(0, dtype=np.int64))
-        nodes = self._likeliest()
-        piece = self.slots.plan(self.text, len(self.text), self.tree, nodes)
-        return Forward(piece, [ROOT, *nodes], np.arange(pending - 1, pending + len(nodes)))
+        chosen = self._worthwhile() if nodes is None else [node for node, _ in self._ranked(nodes)]
+        piece = self.slots.plan(self.text, len(self.text), self.tree, chosen)
+        return Forward(piece, [ROOT, *chosen], np.arange(pending - 1, pending + len(chosen)))
 
     def guess(self, forward: Forward, tokens: Sequence[int], chances: Sequence[float]) -> Guess | None:
         """The hint that an exit's decisions (one a decided row) are worth: its confidence is the path's product.
@@ -229,27 +244,34 @@ class Verifier:
                 return tokens[: i + 1], "stop"
         return tokens[:room], "length" if len(tokens) >= room else None
 
-    def _likeliest(self) -> list[int]:
-        """The nodes worth their rows, parents first: the likeliest connected piece of the tree, within the row budget.
+    def _worthwhile(self) -> list[int]:
+        """The nodes worth their rows, parents first.
 
         A row is worth its time while it adds relatively more to the tokens expected of the forward than to its cost.
         """
-        last_position = min(self._limit, self._context_length) - 1
         chosen: list[int] = []
         expected, row_ms = 1.0, self._cost.per_row_ms
+        for node, reach in self._ranked(self._draft_rows):
+            if chosen and row_ms and reach / expected < row_ms / self._cost(len(chosen) + 1):
+                break
+            chosen.append(node)
+            expected += reach
+        return chosen
+
+    def _ranked(self, count: int) -> Iterator[tuple[int, float]]:
+        """The likeliest connected piece of the tree, of at most so many nodes: each node and its chance to be
+        committed, parents first, falling."""
+        last_position = min(self._limit, self._context_length) - 1
         frontier = [(-self.tree.chance(node), node) for node in self.tree.children(ROOT).values()]
         heapq.heapify(frontier)
-        while frontier and len(chosen) < self._draft_rows:
+        while frontier and count > 0:
             reach, node = heapq.heappop(frontier)
             if self.tree.position(node) >= last_position:
                 continue
-            if chosen and row_ms and -reach / expected < row_ms / self._cost(len(chosen) + 1):
-                break
-            chosen.append(node)
-            expected -= reach
+            yield node, -reach
+            count -= 1
             for child in self.tree.children(node).values():
                 heapq.heappush(frontier, (reach * self.tree.chance(child), child))
-        return chosen
 
     def _place(self, node: int, token: int, parent: int, chance: float) -> None:
         """Find where a new node belongs: below a live node, on the text since committed, or nowhere."""

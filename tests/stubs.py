@@ -20,6 +20,7 @@ from oracles import VOCABULARY, HashOracle
 
 from edgespec.server import Server
 from edgespec.slots import Piece
+from edgespec.target import Part
 
 VOCABULARY_HASH = hashlib.sha256(b"stub").digest()
 
@@ -29,6 +30,18 @@ class SlotMemory:
 
     def __init__(self) -> None:
         self.held: dict[int, tuple[int, int]] = {}
+
+    def reserve(self, slots: int) -> None:
+        """There is room for everything."""
+
+    def adopt(self, tokens: Sequence[int]) -> int:
+        return 0
+
+    def publish(self, tokens: Sequence[int]) -> None:
+        """Nobody adopts."""
+
+    def release(self) -> None:
+        self.held.clear()
 
     def texts(self, piece: Piece) -> list[list[int]]:
         """Each row's text, its own token the last."""
@@ -60,21 +73,19 @@ class StubTarget:
         self.before_forward = before_forward
         self.forwards: list[int] = []
 
+    forward_cost = None
+
     def open_cache(self, capacity: int) -> SlotMemory:
         return SlotMemory()
 
-    def forward(
-        self,
-        cache: SlotMemory,
-        piece: Piece,
-        decide: NDArray[np.int64],
-        sampling: Any,
-        seed: int,
-        on_exit: Callable[[Any], None] | None = None,
-        exit_layers: Sequence[int] | None = None,
-    ) -> Any:
+    def forward_batch(self, parts: Sequence[Part], exit_layers: Sequence[int] | None = None) -> list[Any]:
         self.before_forward()
-        self.forwards.append(len(piece))
+        self.forwards.append(sum(len(part.piece) for part in parts))
+        return [self._forward(part.cache, part.piece, part.decide, part.on_exit) for part in parts]
+
+    def _forward(
+        self, cache: Any, piece: Piece, decide: NDArray[Any], on_exit: Callable[[Any], None] | None
+    ) -> Any:
         texts = [cache_text for row, cache_text in enumerate(cache.texts(piece)) if row in set(decide.tolist())]
         if on_exit is not None:
             for layer in self.exit_layers:

@@ -1,0 +1,142 @@
+"""A session on the server: its verifier, its place in the key-value memory, what it offers the scheduler."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from edgespec import _native
+from edgespec.errors import EdgespecError
+from edgespec.kv_pages import KvFull
+from edgespec.params import SamplingParams
+from edgespec.scheduler import Offer
+from edgespec.verifier import Verifier
+
+DRAFT_ROWS = 64
+
+
+class Memory(Protocol):
+    """A session's keys and values, as `edgespec.target_cache.TargetCache` has them."""
+
+    def reserve(self, slots: int) -> None: ...
+
+    def adopt(self, tokens: list[int]) -> int: ...
+
+    def publish(self, tokens: list[int]) -> None: ...
+
+    def release(self) -> None: ...
+
+
+class ServedSession:
+    """One session: its verifier, its keys and values, its parameters. latency_ms: its target for a token."""
+
+    def __init__(
+        self,
+        connection: int,
+        channel: int,
+        opened: _native.Open,
+        *,
+        context_length: int,
+        end_tokens: tuple[int, ...],
+        open_cache: Callable[[int], Memory],
+        latency_ms: float | None = None,
+    ) -> None:
+        """Raises EdgespecError for parameters that the server does not offer."""
+        self.connection = connection
+        self.channel = channel
+        self.turn = 0
+        self.params = sampling_params(opened)
+        self.seed: int = opened.seed
+        self.latency_ms = latency_ms
+        self.verifier = Verifier(
+            opened.tokens.tolist(),
+            max_new_tokens=opened.max_new_tokens,
+            end_tokens=() if opened.ignore_eos else end_tokens,
+            context_length=context_length,
+            fill=opened.fill,
+            hint_threshold=opened.hint_threshold if opened.hints else None,
+            draft_rows=DRAFT_ROWS,
+        )
+        self.cache = open_cache(self.verifier.slots.capacity)
+        self.held = False
+        """It has room in the key-value memory for all that its text may become."""
+        self.opened_s = self.concluded_s = self.ready_since_s = time.monotonic()
+        self._context_length = context_length
+        self._published = False
+
+    # Time
+
+    def wait_s(self, now_s: float) -> float | None:
+        """Seconds until its next forward may start; None: there is nothing to run."""
+        if not self.verifier.ready:
+            return None
+        if not self.verifier.patient:
+            return 0.0
+        return max(0.0, self.concluded_s + self.verifier.patience_ms / 1e3 - now_s)
+
+    def offer(self) -> Offer[ServedSession]:
+        """What it brings to the next forward, now that it is ready."""
+        pending, chances, asked = self.verifier.offer()
+        return Offer(
+            self,
+            self.connection,
+            pending,
+            max(self.concluded_s, self.ready_since_s),
+            chances,
+            self.latency_ms,
+            fill=not asked,
+        )
+
+    # Memory
+
+    def need(self, length: int, max_new_tokens: int) -> int:
+        """Slots for a text of so many tokens and as many more, and the drafts that are verified behind it."""
+        return min(self._context_length, length + max_new_tokens) + DRAFT_ROWS + 1
+
+    def hold(self, slots: int | None = None) -> None:
+        """Take memory, so many slots or what the text may need; what others computed of its text is adopted.
+        Raises KvFull, with nothing held."""
+        verifier = self.verifier
+        slots = slots or self.need(len(verifier.text), verifier.remaining)
+        try:
+            if not self.held and (length := self.cache.adopt(verifier.text)):
+                verifier.slots.adopt(length)
+            self.cache.reserve(slots)
+        except KvFull:
+            if not self.held:
+                self.let_go()
+            raise
+        self.held = True
+
+    def let_go(self) -> None:
+        """Give the memory back; the tokens stay, and what they were worth is computed again when it is
+        needed."""
+        self.verifier.slots.truncate(0)
+        self.cache.release()
+        self.held = False
+        self._published = False
+
+    def publish(self) -> None:
+        """Once its prompt is computed: let other sessions that begin with it adopt it."""
+        if not self._published:
+            self._published = True
+            length = self.verifier.slots.in_order
+            self.cache.publish(self.verifier.text[: length + 1])
+
+
+def sampling_params(opened: _native.Open) -> SamplingParams:
+    """The parameters of an OPEN, checked; what this server cannot do is refused. Raises EdgespecError."""
+    if opened.min_p or opened.repetition_penalty != 1.0 or len(opened.logit_bias):
+        raise EdgespecError(
+            "this server does not offer min_p, repetition_penalty and logit_bias yet: leave them unset"
+        )
+    return SamplingParams(
+        temperature=opened.temperature,
+        top_k=opened.top_k,
+        top_p=opened.top_p,
+        seed=opened.seed,
+        max_new_tokens=opened.max_new_tokens,
+        ignore_eos=opened.ignore_eos,
+        logprobs=opened.logprobs,
+    )

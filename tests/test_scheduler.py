@@ -1,0 +1,139 @@
+"""The scheduler alone, on a simulated clock: budgets, urgency, fair shares, nobody starves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgespec.scheduler import Grant, Limits, Offer, Scheduler
+
+LIMITS = Limits(rows=16, prefill_rows=64, prefill_share=0.5, patience_s=1.0)
+
+chances = st.lists(st.floats(0.01, 0.99), max_size=12).map(lambda values: sorted(values, reverse=True))
+offers = st.lists(
+    st.builds(
+        Offer,
+        session=st.integers(),
+        device=st.integers(0, 5),
+        rows=st.one_of(st.just(1), st.integers(2, 500)),
+        since_s=st.floats(0, 10),
+        chances=chances,
+        latency_ms=st.one_of(st.none(), st.floats(1, 5000)),
+        fill=st.booleans(),
+    ),
+    max_size=60,
+    unique_by=lambda offer: offer.session,
+)
+
+
+def grants(scheduler: Scheduler[int], offered: list[Offer[int]], now_s: float = 0.0) -> dict[int, Grant[int]]:
+    return {grant.session: grant for grant in scheduler.form(offered, now_s)}
+
+
+@given(offers)
+def test_a_forward_keeps_its_budget_and_grants_only_what_was_offered(offered: list[Offer[int]]) -> None:
+    granted = grants(Scheduler(LIMITS), offered, 10.0)
+    by_session = {offer.session: offer for offer in offered}
+    for session, grant in granted.items():
+        offer = by_session[session]
+        assert 1 <= grant.rows <= offer.rows
+        assert 0 <= grant.nodes <= len(offer.chances)
+        assert grant.nodes == 0 or grant.rows == offer.rows, "a prompt cut short decides nothing"
+    rows = sum(grant.rows + grant.nodes for grant in granted.values())
+    waiting = any(offer.rows == 1 for offer in offered)
+    assert rows <= (LIMITS.rows if waiting else LIMITS.prefill_rows)
+    assert bool(granted) == bool(offered)
+
+
+@given(offers, st.integers(1, 40))
+def test_nobody_starves(offered: list[Offer[int]], newcomers: int) -> None:
+    """However many come anew at every forward, whoever waited runs within a bounded number of forwards."""
+    scheduler: Scheduler[int] = Scheduler(LIMITS)
+    waiting = {offer.session: replace(offer, since_s=0.0) for offer in offered}
+    now_s, forward_s, forwards = 0.0, 0.1, 0
+    patience = round(LIMITS.patience_s / forward_s)
+    while waiting and forwards <= patience + 1 + len(offered):
+        crowd = [
+            Offer((forwards, i), device=("new", i), rows=1, since_s=now_s, latency_ms=1e5)
+            for i in range(newcomers)
+        ]
+        for grant in scheduler.form([*crowd, *waiting.values()], now_s):  # type: ignore[list-item]
+            waiting.pop(grant.session, None)
+        now_s += forward_s
+        forwards += 1
+    assert not waiting
+
+
+@given(st.lists(st.integers(1, 12), min_size=2, max_size=6), st.integers(1, 8))
+def test_devices_share_alike_however_many_sessions_they_open(sessions: list[int], rows: int) -> None:
+    """Every device has at least 80 % of its share, as far as it has sessions enough to use it."""
+    scheduler: Scheduler[tuple[int, int]] = Scheduler(Limits(rows=rows, patience_s=1e9))
+    since = {(device, i): 0.0 for device, count in enumerate(sessions) for i in range(count)}
+    served: Counter[int] = Counter()
+    forwards = 60 * len(sessions)
+    for now in range(1, forwards + 1):
+        offered = [Offer(session, session[0], 1, since_s) for session, since_s in since.items()]
+        for grant in scheduler.form(offered, float(now)):
+            served[grant.session[0]] += grant.rows
+            since[grant.session] = float(now)
+    for device, count in enumerate(sessions):
+        share = min(rows / len(sessions), count)
+        assert served[device] >= 0.8 * share * forwards
+
+
+def test_the_earliest_deadline_goes_first() -> None:
+    scheduler: Scheduler[int] = Scheduler(Limits(rows=1))
+    offered = [Offer(1, 1, 1, 0.0), Offer(2, 2, 1, 0.3, latency_ms=200), Offer(3, 3, 1, 0.0, latency_ms=400)]
+    assert list(grants(scheduler, offered, 0.4)) == [3]
+    assert list(grants(scheduler, offered[:2], 0.4)) == [2]
+
+
+def test_a_prompt_leaves_room_for_those_who_wait_for_a_verdict() -> None:
+    scheduler: Scheduler[int] = Scheduler(LIMITS)
+    verdicts = [Offer(i, i, 1, 0.0) for i in range(4)]
+    granted = grants(scheduler, [Offer(99, 99, 1000, -1.0), *verdicts])
+    assert granted[99].rows == 8
+    assert all(granted[i].rows == 1 for i in range(4))
+    assert grants(scheduler, [Offer(99, 99, 1000, 0.0)])[99].rows == LIMITS.prefill_rows
+
+
+def test_likely_nodes_go_before_unlikely_ones_of_whichever_session() -> None:
+    scheduler: Scheduler[int] = Scheduler(Limits(rows=6))
+    offered = [Offer(1, 1, 1, 0.0, [0.9, 0.8, 0.7]), Offer(2, 2, 1, 0.0, [0.5, 0.1])]
+    granted = grants(scheduler, offered)
+    assert (granted[1].nodes, granted[2].nodes) == (3, 1)
+
+
+def test_nodes_that_cost_more_than_they_bring_stay_behind() -> None:
+    scheduler: Scheduler[int] = Scheduler(Limits(rows=64), lambda rows: 28.0 * max(1.0, rows / 32))
+    few = grants(scheduler, [Offer(i, i, 1, 0.0, [0.6, 0.36]) for i in range(8)])
+    assert all(grant.nodes == 2 for grant in few.values())
+    many = grants(scheduler, [Offer(i, i, 1, 0.0, [0.6, 0.36]) for i in range(32)])
+    assert all(grant.nodes == 0 for grant in many.values())
+
+
+def test_fill_runs_only_in_the_room_that_others_leave_until_it_has_waited_too_long() -> None:
+    scheduler: Scheduler[int] = Scheduler(Limits(rows=4, patience_s=1.0))
+    asked = [Offer(i, i, 1, 0.5) for i in range(4)]
+    fill = Offer(99, 99, 1, 0.0, fill=True)
+    assert 99 not in grants(scheduler, [fill, *asked], 0.5)
+    assert 99 in grants(scheduler, [fill, *asked[:3]], 0.5)
+    assert 99 in grants(scheduler, [fill, *asked], 1.0)
+
+
+def test_fill_leaves_no_room_to_unlikely_nodes() -> None:
+    scheduler: Scheduler[int] = Scheduler(Limits(rows=3))
+    granted = grants(scheduler, [Offer(1, 1, 1, 0.0, [0.5, 0.2]), Offer(2, 2, 1, 0.0, fill=True)])
+    assert granted[2].rows == 1
+    assert granted[1].nodes == 1
+
+
+@pytest.mark.parametrize("rows", [2, 63, 64])
+def test_a_prompt_that_fits_is_decided_with_its_drafts(rows: int) -> None:
+    granted = grants(Scheduler(Limits(rows=64)), [Offer(1, 1, rows, 0.0, [0.9])])
+    assert granted[1].rows == rows
+    assert granted[1].nodes == (1 if rows < 64 else 0)
