@@ -8,4 +8,5 @@ PYBIND11_MODULE(_native, module) {
     edgespec::bindings::register_sampling(module);
     edgespec::bindings::register_wire(module);
     edgespec::bindings::register_net(module);
+    edgespec::bindings::register_courier(module);
 }

@@ -9,6 +9,7 @@ namespace edgespec::bindings {
 void register_sampling(pybind11::module_& module);
 void register_wire(pybind11::module_& module);
 void register_net(pybind11::module_& module);
+void register_courier(pybind11::module_& module);
 
 // A received message as the Python object of its class; its arrays view the receive buffer and keep it alive.
 pybind11::object to_python(net::Received&& received);

@@ -36,18 +36,22 @@ class Link : public std::enable_shared_from_this<Link> {
    public:
     using OnMessage = std::function<void(Received&&)>;
     using OnEnd = std::function<void(const std::string& reason)>;
+    // Takes a frame of a channel that is a session's; false: it is none, and the link counts it itself.
+    using OfSession = std::function<bool(const wire::Header&, Received&)>;
 
-    Link(asio::io_context& io, std::unique_ptr<Transport> transport, std::shared_ptr<SlabPool> pool, LinkLimits limits);
+    Link(asio::io_context& io, std::unique_ptr<Transport> transport, std::shared_ptr<SlabPool> pool, LinkLimits limits,
+         std::shared_ptr<Counters> counters = std::make_shared<Counters>());
 
     // All of these on the I/O thread. After `on_end` nothing more is delivered.
-    void start(OnMessage on_message, OnEnd on_end);
+    void start(OnMessage on_message, OnEnd on_end, OfSession of_session = nullptr);
     void send(Frame frame);
+    void put(Frame frame);                              // as it is: what it counts and acknowledges is a session's
     void finish(const std::string& reason = "closed");  // close once everything queued has left
     void refuse(const std::string& reason);             // the peer broke the protocol: say so, then close
     void end(const std::string& reason);
     void set_max_payload(std::size_t bytes) { receiver_.set_max_payload(bytes); }
 
-    const std::shared_ptr<Counters> counters = std::make_shared<Counters>();
+    const std::shared_ptr<Counters> counters;
 
    private:
     struct Channel {
@@ -69,6 +73,7 @@ class Link : public std::enable_shared_from_this<Link> {
     LinkLimits limits_;
     OnMessage on_message_;
     OnEnd on_end_;
+    OfSession of_session_;
     asio::steady_timer ticker_;
     asio::steady_timer acknowledger_;
     asio::steady_timer retry_;

@@ -1,0 +1,106 @@
+#include "net/courier.hpp"
+
+#include "bindings/waiting.hpp"
+#include "net/connection.hpp"
+
+namespace edgespec::bindings {
+
+namespace {
+
+// Joining the I/O thread may take as long as what is queued takes to leave: not with the GIL held.
+struct WithoutGil {
+    void operator()(net::Courier* courier) const {
+        const py::gil_scoped_release release;
+        delete courier;
+    }
+};
+using Owned = std::unique_ptr<net::Courier, WithoutGil>;
+
+using HostPort = std::pair<std::string, std::uint16_t>;
+
+HostPort pair_of(const net::Address& address) { return {address.host, address.port}; }
+
+py::object to_python(net::Arrival&& arrival) {
+    return std::visit(
+        [](auto&& alternative) -> py::object {
+            using What = std::decay_t<decltype(alternative)>;
+            if constexpr (std::is_same_v<What, net::Received>) {
+                return bindings::to_python(std::move(alternative));
+            } else {
+                return py::cast(std::move(alternative));
+            }
+        },
+        std::move(arrival));
+}
+
+py::object receive(net::Courier& courier, Seconds timeout_s) {
+    auto arrival = courier.inbox().take();
+    if (!arrival && !(timeout_s && *timeout_s <= 0 && !courier.dead())) {
+        wait(courier.inbox(), timeout_s);
+        arrival = courier.inbox().take();
+    }
+    if (arrival) return to_python(std::move(*arrival));
+    if (courier.dead()) throw net::Disconnection(courier.reason());
+    return py::none();
+}
+
+Owned make(const std::vector<HostPort>& addresses, const py::bytes& hello, bool hedge, double timeout_s,
+           double dead_after_s, double give_up_s, Seconds offline_after_s) {
+    if (addresses.empty()) throw py::value_error("a courier needs an address");
+    std::vector<net::Address> servers;
+    for (const auto& [host, port] : addresses) servers.push_back({host, port});
+    net::CourierLimits limits;
+    limits.link = link_limits(dead_after_s);
+    limits.hedge = hedge;
+    limits.first_contact = milliseconds(timeout_s);
+    limits.give_up_after = milliseconds(give_up_s);
+    if (offline_after_s) limits.offline_after = std::max(milliseconds(*offline_after_s), std::chrono::milliseconds(1));
+    return Owned(new net::Courier(std::move(servers), frame_from(hello), limits));
+}
+
+void register_events(py::module_& module) {
+    py::class_<net::Lost>(module, "Lost").def_readonly("reason", &net::Lost::reason);
+    py::class_<net::Reconnected>(module, "Reconnected")
+        .def_readonly("seconds", &net::Reconnected::seconds)
+        .def_property_readonly("address", [](const net::Reconnected& self) { return pair_of(self.address); });
+    py::class_<net::Forgotten>(module, "Forgotten")
+        .def_readonly("seconds", &net::Forgotten::seconds)
+        .def_property_readonly("address", [](const net::Forgotten& self) { return pair_of(self.address); });
+    py::class_<net::Offline>(module, "Offline");
+    py::class_<net::GivenUp>(module, "GivenUp").def_readonly("reason", &net::GivenUp::reason);
+}
+
+}  // namespace
+
+void register_courier(py::module_& module) {
+    register_events(module);
+    py::class_<net::Courier, Owned>(module, "Courier")
+        .def(py::init(&make), py::arg("addresses"), py::arg("hello"), py::kw_only(), py::arg("hedge") = true,
+             py::arg("timeout_s") = 10.0, py::arg("dead_after_s") = 2.5, py::arg("give_up_s") = 30.0,
+             py::arg("offline_after_s") = py::none())
+        .def(
+            "open", [](net::Courier& self, const py::bytes& frame) { self.open(frame_from(frame)); }, py::arg("frame"))
+        .def(
+            "send", [](net::Courier& self, const py::bytes& frame) { self.send(frame_from(frame)); }, py::arg("frame"))
+        .def("receive", &receive, py::arg("timeout_s"))
+        .def("move", &net::Courier::move)
+        .def("close", &net::Courier::close)
+        .def("fileno", [](net::Courier& self) { return self.inbox().descriptor(); })
+        .def_property_readonly("dead", &net::Courier::dead)
+        .def_property_readonly("lost", &net::Courier::lost)
+        .def_property_readonly("address", [](const net::Courier& self) { return pair_of(self.address()); })
+        .def_property_readonly("bytes_sent", [](const net::Courier& self) { return self.counters().bytes_sent.load(); })
+        .def_property_readonly("bytes_received",
+                               [](const net::Courier& self) { return self.counters().bytes_received.load(); })
+        .def_property_readonly("frames_sent", [](const net::Courier& self) { return self.traffic().sent.load(); })
+        .def_property_readonly("frames_hedged", [](const net::Courier& self) { return self.traffic().hedged.load(); })
+        .def_property_readonly("frames_resent", [](const net::Courier& self) { return self.traffic().resent.load(); })
+        .def_property_readonly("repeats_received",
+                               [](const net::Courier& self) { return self.traffic().repeats.load(); })
+        .def_property_readonly("rtt_ms", [](const net::Courier& self) -> std::optional<double> {
+            const double rtt_ms = self.counters().rtt_ms.load();
+            return rtt_ms < 0 ? std::nullopt : std::optional<double>(rtt_ms);
+        });
+}
+
+}  // namespace edgespec::bindings

@@ -1,0 +1,54 @@
+// What the bindings of both ends share: waiting for an inbox without the GIL, seconds, frames from bytes.
+#pragma once
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "bindings/register.hpp"
+#include "net/inbox.hpp"
+
+namespace edgespec::bindings {
+
+namespace py = pybind11;
+
+using Seconds = std::optional<double>;
+
+constexpr std::chrono::milliseconds kSignalCheck{100};
+
+inline std::chrono::milliseconds milliseconds(double seconds) {
+    return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1e3));
+}
+
+inline net::Frame frame_from(const py::bytes& bytes) {
+    const auto text = static_cast<std::string_view>(bytes);
+    if (text.size() < wire::kHeaderBytes) throw py::value_error("a frame has at least a header");
+    return {text.begin(), text.end()};
+}
+
+inline net::LinkLimits link_limits(double dead_after_s) {
+    net::LinkLimits limits;
+    limits.dead_after = milliseconds(dead_after_s);
+    limits.ping_every = std::min(limits.ping_every, limits.dead_after / 3);
+    return limits;
+}
+
+// Waits without the GIL until the inbox has something or the time has passed; lets Python's signal handlers run.
+// True when there is something, a wake or a close.
+template <class T>
+bool wait(net::Inbox<T>& inbox, Seconds timeout_s) {
+    const auto start = net::Clock::now();
+    const auto deadline = start + std::chrono::duration_cast<net::Clock::duration>(
+                                      std::chrono::duration<double>(std::min(timeout_s.value_or(1e8), 1e8)));
+    while (true) {
+        bool something = false;
+        {
+            const py::gil_scoped_release release;
+            something = inbox.wait_until(std::min(deadline, net::Clock::now() + kSignalCheck));
+        }
+        if (something) return true;
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+        if (net::Clock::now() >= deadline) return false;
+    }
+}
+
+}  // namespace edgespec::bindings

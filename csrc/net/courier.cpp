@@ -1,0 +1,332 @@
+#include "net/courier.hpp"
+
+#include <algorithm>
+
+#include "net/connection.hpp"
+
+namespace edgespec::net {
+
+namespace {
+
+constexpr std::size_t kSlabs = 256;
+
+}  // namespace
+
+Courier::Courier(std::vector<Address> addresses, Frame hello, CourierLimits limits)
+    : io_(1),
+      work_(io_.get_executor()),
+      addresses_(std::move(addresses)),
+      hello_(std::move(hello)),
+      limits_(limits),
+      pool_(std::make_shared<SlabPool>(kSlabs)),
+      paths_{Path(io_), Path(io_)},
+      offline_(io_),
+      give_up_(io_) {
+    asio::post(io_, [this] { approach(paths_[0], 0); });
+    thread_ = std::thread([this] { io_.run(); });
+}
+
+Courier::~Courier() {
+    close();
+    work_.reset();
+    if (thread_.joinable()) thread_.join();
+}
+
+// What the caller's thread asks for
+
+void Courier::open(Frame open) {
+    if (dead_) throw Disconnection(reason());
+    asio::post(io_, [this, open = std::move(open)]() mutable {
+        if (closing_) return;
+        const wire::Header header = wire::read_header(open.data());
+        session_id_ = wire::decode<wire::Open>(open.data() + wire::kHeaderBytes, header.payload_bytes).session_id;
+        forget();
+        ++channel_;
+        delivery_ = std::make_shared<Delivery>(
+            io_, limits_.delivery, [this](Received&& received) { inbox_.push(std::move(received)); },
+            [this](const std::string& reason) { die(reason); }, traffic_);
+        delivery_->send(std::move(open));
+        for (Path& path : paths_) {
+            if (path.stage == Path::Stage::kResuming || up(path)) path.stage = Path::Stage::kWelcomed;
+        }
+        for (Path& path : paths_) {
+            if (path.stage == Path::Stage::kWelcomed) return begin(path);
+        }
+    });
+}
+
+void Courier::send(Frame frame) {
+    if (dead_) throw Disconnection(reason());
+    asio::post(io_, [delivery = &delivery_, frame = std::move(frame)]() mutable {
+        if (const auto session = *delivery) session->send(std::move(frame));
+    });
+}
+
+void Courier::move() {
+    asio::post(io_, [this] {
+        if (closing_ || addresses_.size() < 2) return;
+        for (Path& path : paths_) drop(path);
+        at_ = (at_ + 1) % addresses_.size();
+        if (!lost_) lose("the server is going away");
+        search(paths_[0]);
+    });
+}
+
+void Courier::close() {
+    if (dead_.exchange(true)) return;
+    note("closed");
+    asio::post(io_, [this] {
+        closing_ = true;
+        forget();
+        for (Path& path : paths_) {
+            if (path.link) path.link->finish();
+            if (path.dial) path.dial->cancel();
+            path.timer.cancel();
+        }
+        offline_.cancel();
+        give_up_.cancel();
+        inbox_.close();
+    });
+}
+
+std::string Courier::reason() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return reason_;
+}
+
+// A connection's life
+
+void Courier::approach(Path& path, std::size_t address) {
+    drop(path);
+    path.stage = Path::Stage::kDialling;
+    path.address = address;
+    path.dial = std::make_shared<Dial>(io_);
+    path.dial->start(
+        addresses_[address], dial_within(path),
+        [this, &path, attempt = path.attempt](std::unique_ptr<Transport> transport, const std::string& reason) {
+            if (attempt != path.attempt || closing_) return;
+            transport ? greet(path, std::move(transport)) : failed(path, reason);
+        });
+}
+
+void Courier::greet(Path& path, std::unique_ptr<Transport> transport) {
+    path.dial.reset();
+    path.stage = Path::Stage::kGreeting;
+    path.link = std::make_shared<Link>(io_, std::move(transport), pool_, limits_.link, counters_);
+    path.link->set_max_payload(wire::kMaxPayload);
+    const auto live = [this, &path, attempt = path.attempt] { return attempt == path.attempt && !closing_; };
+    path.link->start(
+        [this, &path, live](Received&& received) {
+            if (live()) heard(path, std::move(received));
+        },
+        [this, &path, live](const std::string& reason) {
+            if (live()) failed(path, reason);
+        },
+        [this, &path, live](const wire::Header& header, Received& received) {
+            if (live()) heard_of_session(path, header, std::move(received));
+            return true;
+        });
+    path.link->send(hello_);
+    path.timer.expires_after(limits_.greet_within);
+    path.timer.async_wait([this, &path, live](ErrorStatus error) {
+        if (!error && live()) failed(path, "the server did not answer in time");
+    });
+}
+
+void Courier::heard(Path& path, Received&& received) {
+    if (std::holds_alternative<wire::Welcome>(received.message)) {
+        if (path.stage == Path::Stage::kGreeting) welcomed(path, std::move(received));
+    } else if (const auto* error = std::get_if<wire::Error>(&received.message)) {
+        const std::string reason(error->message);
+        const bool greeting = path.stage == Path::Stage::kGreeting;
+        if (!greeting || !reached_) inbox_.push(std::move(received));
+        if (greeting) failed(path, reason);
+    } else if (up(path)) {
+        inbox_.push(std::move(received));
+    }
+}
+
+void Courier::welcomed(Path& path, Received&& received) {
+    path.stage = Path::Stage::kWelcomed;
+    reached_ = true;
+    if (!up(other(path))) {
+        at_ = path.address;
+        current_ = at_;
+        inbox_.push(std::move(received));
+    }
+    begin(path);
+}
+
+// Brings the session onto a connection that was welcomed.
+void Courier::begin(Path& path) {
+    path.channel = channel_;
+    if (delivery_ && delivery_->begun()) {
+        path.stage = Path::Stage::kResuming;
+        path.link->put(frame_of(channel_, wire::Resume{session_id_, delivery_->received()}));
+        return;
+    }
+    path.timer.cancel();
+    if (!delivery_) return found(path.address);
+    if (!up(other(path))) carry(path);  // the OPEN goes out again, and all that follows it
+}
+
+void Courier::heard_of_session(Path& path, const wire::Header& header, Received&& received) {
+    if (!delivery_ || header.channel != path.channel) return;
+    const auto* error = std::get_if<wire::Error>(&received.message);
+    if (error != nullptr && error->code == wire::ErrorCode::kUnknownSession) return forgotten(path);
+    if (path.stage == Path::Stage::kResuming) {
+        if (error != nullptr) return failed(path, std::string(error->message));
+        if (const auto* resume = std::get_if<wire::Resume>(&received.message)) {
+            delivery_->acknowledged(resume->last_sequence);
+            carry(path);
+        }
+    } else if (path.stage == Path::Stage::kCarrying) {
+        const auto delivery = delivery_;
+        delivery->take(*path.link, header, std::move(received));
+        Path& spare = other(path);
+        if (delivery == delivery_ && delivery->begun() && spare.stage == Path::Stage::kWelcomed) begin(spare);
+    }
+}
+
+// The session goes on over this connection.
+void Courier::carry(Path& path) {
+    Path& spare = other(path);
+    path.stage = Path::Stage::kCarrying;
+    path.failures = 0;
+    path.timer.cancel();
+    delivery_->attach(path.link, path.channel, up(spare));
+    found(path.address);
+    if (limits_.hedge && spare.stage == Path::Stage::kIdle) approach(spare, path.address);
+}
+
+// The server has no such session. If the other connection carries it, so much the better.
+void Courier::forgotten(Path& path) {
+    if (path.stage == Path::Stage::kResuming && up(other(path)))
+        return failed(path, "the server does not know the session");
+    forget();
+    drop(other(path));
+    path.stage = Path::Stage::kWelcomed;
+    path.timer.cancel();
+    inbox_.push(Forgotten{since_lost(), addresses_[path.address]});
+}
+
+void Courier::failed(Path& path, const std::string& reason) {
+    drop(path);
+    note(reason);
+    ++path.failures;
+    Path& rest = other(path);
+    if (!reached_) {
+        if (path.address + 1 < addresses_.size()) return approach(path, path.address + 1);
+        return die(reason);
+    }
+    if (up(rest)) return limits_.hedge ? approach_after(path, rest.address, path.failures) : void();
+    if (!lost_) lose(reason);
+    if (rest.stage == Path::Stage::kIdle || rest.stage == Path::Stage::kPausing) {
+        drop(rest);
+        search(path);
+    }
+}
+
+// Ends what the path is doing; nothing of it is heard any more.
+void Courier::drop(Path& path) {
+    ++path.attempt;
+    path.stage = Path::Stage::kIdle;
+    path.timer.cancel();
+    if (path.dial) path.dial->cancel();
+    path.dial.reset();
+    if (!path.link) return;
+    if (delivery_) delivery_->detach(*path.link);
+    asio::post(io_, [link = std::move(path.link)] { link->end("left"); });  // it may be calling us
+    path.link.reset();
+}
+
+// The link is lost: try the servers in turn, the last one first; pause after each round.
+void Courier::search(Path& path) {
+    const std::size_t servers = addresses_.size(), search = searches_++;
+    const bool round_begins = search % servers == 0;
+    approach_after(path, (at_ + search) % servers, round_begins ? static_cast<unsigned>(search / servers) : 0);
+}
+
+// At once, or after failures with a pause.
+void Courier::approach_after(Path& path, std::size_t address, unsigned failures) {
+    if (failures == 0) return approach(path, address);
+    path.stage = Path::Stage::kPausing;
+    const auto most = std::min(limits_.pause_at_most, limits_.pause_at_least * (1 << std::min(failures - 1, 10u)));
+    const double share = std::uniform_real_distribution<double>(0.5, 1.0)(random_);
+    path.timer.expires_after(std::chrono::duration_cast<std::chrono::microseconds>(most * share));
+    path.timer.async_wait([this, &path, address, attempt = path.attempt](ErrorStatus error) {
+        if (!error && attempt == path.attempt && !closing_) approach(path, address);
+    });
+}
+
+// Losing the link, and finding it again
+
+bool Courier::up(const Path& path) const {
+    return path.stage == Path::Stage::kCarrying || (!delivery_ && path.stage == Path::Stage::kWelcomed);
+}
+
+void Courier::lose(const std::string& reason) {
+    lost_ = true;
+    lost_at_ = Clock::now();
+    searches_ = 0;
+    inbox_.push(Lost{reason});
+    if (limits_.offline_after.count() > 0) {
+        offline_.expires_after(limits_.offline_after);
+        offline_.async_wait([this](ErrorStatus error) {
+            if (!error && lost_ && !closing_) inbox_.push(Offline{});
+        });
+    }
+    give_up_later();
+}
+
+void Courier::give_up_later() {
+    give_up_.expires_after(limits_.give_up_after);
+    give_up_.async_wait([this](ErrorStatus error) {
+        if (error || !lost_ || closing_) return;
+        inbox_.push(GivenUp{reason()});
+        give_up_later();
+    });
+}
+
+void Courier::found(std::size_t address) {
+    if (!lost_) return;
+    inbox_.push(Reconnected{since_lost(), addresses_[address]});
+}
+
+// The link is there again: the seconds it was lost, 0 if it was not.
+double Courier::since_lost() {
+    if (!lost_) return 0;
+    lost_ = false;
+    offline_.cancel();
+    give_up_.cancel();
+    return std::chrono::duration<double>(Clock::now() - lost_at_).count();
+}
+
+void Courier::forget() {
+    if (delivery_) delivery_->stop();
+    delivery_.reset();
+}
+
+void Courier::die(const std::string& reason) {
+    for (Path& path : paths_) drop(path);
+    forget();
+    note(reason);
+    offline_.cancel();
+    give_up_.cancel();
+    dead_ = true;
+    inbox_.close();
+}
+
+void Courier::note(const std::string& reason) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    reason_ = reason;
+}
+
+std::chrono::milliseconds Courier::dial_within(const Path& path) const {
+    if (!reached_) return limits_.first_contact / static_cast<int>(addresses_.size());
+    const std::chrono::milliseconds three(static_cast<int>(3 * std::max(0.0, counters_->rtt_ms.load())));
+    const auto longer = three * (1 << std::min(path.failures, 4u));
+    return std::clamp(longer, limits_.dial_at_least, limits_.dial_at_most);
+}
+
+}  // namespace edgespec::net

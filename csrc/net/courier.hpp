@@ -1,0 +1,141 @@
+// The edge's link to its servers: an I/O thread that keeps one session alive over connections that are not.
+//
+// It connects, says HELLO, opens or resumes the session, holds a second connection warm to hedge on, and when the last
+// connection is gone tries the servers in turn, at once and then with jittered pauses, until one answers. What happened
+// comes out of the inbox among the messages. Python's lock is never needed for any of it.
+#pragma once
+
+#include <array>
+#include <random>
+#include <thread>
+
+#include "net/delivery.hpp"
+#include "net/dial.hpp"
+#include "net/inbox.hpp"
+
+namespace edgespec::net {
+
+struct CourierLimits {
+    LinkLimits link;
+    DeliveryLimits delivery;
+    bool hedge = true;
+    std::chrono::milliseconds first_contact{10'000};  // all servers together, before there is a session to keep
+    std::chrono::milliseconds dial_at_least{300};     // an attempt's time: three round trips, within these bounds
+    std::chrono::milliseconds dial_at_most{1000};
+    std::chrono::milliseconds greet_within{10'000};  // from HELLO to the session's frames; a server may be busy
+    std::chrono::milliseconds pause_at_least{50};    // between attempts, doubled with each
+    std::chrono::milliseconds pause_at_most{1000};
+    std::chrono::milliseconds offline_after{0};  // 0: never
+    std::chrono::milliseconds give_up_after{30'000};
+};
+
+// What happened to the link.
+struct Lost {  // the last connection is gone
+    std::string reason;
+};
+struct Reconnected {  // and the session goes on
+    double seconds;   // since it was lost
+    Address address;
+};
+struct Forgotten {   // a server does not know the session: open it anew
+    double seconds;  // since it was lost; 0 if it was not
+    Address address;
+};
+struct Offline {};  // lost for longer than `offline_after`
+struct GivenUp {    // lost for `give_up_after`, and again that long; attempts go on
+    std::string reason;
+};
+using Arrival = std::variant<Received, Lost, Reconnected, Forgotten, Offline, GivenUp>;
+
+class Courier {
+ public:
+    // Begins to connect. `hello` is what every connection says first.
+    Courier(std::vector<Address> addresses, Frame hello, CourierLimits limits);
+    ~Courier();
+    Courier(const Courier&) = delete;
+    Courier& operator=(const Courier&) = delete;
+
+    // An OPEN: the session begins, or begins anew, on whichever server there is; nothing of one before is kept.
+    void open(Frame open);
+    void send(Frame frame);  // to the session; never blocks
+    void move();             // leave this server for the next
+    void close();            // what is queued may leave
+
+    Inbox<Arrival>& inbox() { return inbox_; }
+    bool dead() const { return dead_; }  // closed, or no server was ever reached
+    bool lost() const { return lost_; }  // no connection carries the session now
+    std::string reason() const;
+    const Address& address() const { return addresses_[current_]; }
+    const Counters& counters() const { return *counters_; }
+    const Traffic& traffic() const { return *traffic_; }
+
+ private:
+    // One connection, made or on its way.
+    struct Path {
+        enum class Stage { kIdle, kPausing, kDialling, kGreeting, kWelcomed, kResuming, kCarrying };
+        explicit Path(asio::io_context& io) : timer(io) {}
+
+        Stage stage = Stage::kIdle;
+        std::uint64_t attempt = 0;  // what an earlier attempt still has to say is not heard
+        std::size_t address = 0;
+        std::uint16_t channel = 0;
+        unsigned failures = 0;
+        std::shared_ptr<Dial> dial;
+        std::shared_ptr<Link> link;
+        asio::steady_timer timer;  // of a pause, or of the handshake
+    };
+
+    void approach(Path& path, std::size_t address);
+    void greet(Path& path, std::unique_ptr<Transport> transport);
+    void heard(Path& path, Received&& received);
+    void welcomed(Path& path, Received&& received);
+    void begin(Path& path);
+    void heard_of_session(Path& path, const wire::Header& header, Received&& received);
+    void carry(Path& path);
+    void forgotten(Path& path);
+    void failed(Path& path, const std::string& reason);
+    void drop(Path& path);
+    void search(Path& path);
+    void approach_after(Path& path, std::size_t address, unsigned failures);
+    void lose(const std::string& reason);
+    void found(std::size_t address);
+    double since_lost();
+    void give_up_later();
+    void forget();
+    void die(const std::string& reason);
+    void note(const std::string& reason);
+
+    Path& other(const Path& path) { return &path == &paths_[0] ? paths_[1] : paths_[0]; }
+    bool up(const Path& path) const;
+    std::chrono::milliseconds dial_within(const Path& path) const;
+
+    asio::io_context io_;
+    std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work_;
+    const std::vector<Address> addresses_;
+    const Frame hello_;
+    const CourierLimits limits_;
+    const std::shared_ptr<SlabPool> pool_;
+    const std::shared_ptr<Counters> counters_ = std::make_shared<Counters>();
+    const std::shared_ptr<Traffic> traffic_ = std::make_shared<Traffic>();
+    Inbox<Arrival> inbox_;
+    std::array<Path, 2> paths_;
+    std::shared_ptr<Delivery> delivery_;  // the session's, once it is open
+    wire::SessionId session_id_{};
+    std::uint16_t channel_ = 0;  // of the session; another each time it is opened
+    std::size_t at_ = 0;         // the server that has the session, or had it last
+    std::size_t searches_ = 0;   // attempts since the link was lost
+    bool reached_ = false;       // some server has welcomed us
+    bool closing_ = false;
+    std::mt19937 random_{std::random_device{}()};
+    asio::steady_timer offline_;
+    asio::steady_timer give_up_;
+    Clock::time_point lost_at_;
+    std::atomic<bool> dead_{false};
+    std::atomic<bool> lost_{false};
+    std::atomic<std::size_t> current_{0};
+    mutable std::mutex mutex_;  // guards reason_
+    std::string reason_;
+    std::thread thread_;
+};
+
+}  // namespace edgespec::net

@@ -1,0 +1,208 @@
+#include "net/delivery.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace edgespec::net {
+
+Delivery::Delivery(asio::io_context& io, DeliveryLimits limits, OnMessage on_message, OnFull on_full,
+                   std::shared_ptr<Traffic> traffic)
+    : io_(io),
+      limits_(limits),
+      on_message_(std::move(on_message)),
+      on_full_(std::move(on_full)),
+      traffic_(std::move(traffic)),
+      ledger_(limits.ledger),
+      hedger_(io),
+      acknowledger_(io),
+      budget_(limits.hedge_burst) {}
+
+void Delivery::send(Frame frame) {
+    if (stopped_) return;
+    const auto type = static_cast<wire::FrameType>(wire::read_header(frame.data()).type);
+    if (!wire::is_sequenced(type)) {
+        if (!paths_.empty()) put(paths_.back(), std::move(frame));
+        return;
+    }
+    try {
+        Ledger::Kept& kept = ledger_.keep(std::move(frame));
+        ++traffic_->sent;
+        budget_ = std::min(limits_.hedge_burst, budget_ + limits_.hedge_share);
+        if (!paths_.empty()) put(paths_.back(), kept);
+    } catch (const LedgerFull& full) {
+        const auto on_full = on_full_;
+        stop();
+        return on_full(full.what());
+    }
+    arm();
+}
+
+void Delivery::attach(std::shared_ptr<Link> link, std::uint16_t channel, bool spare) {
+    if (stopped_) return;
+    detach(*link);
+    if (paths_.size() >= limits_.paths) detach(*paths_.front().link);
+    paths_.insert(spare ? paths_.begin() : paths_.end(), {std::move(link), channel});
+    put_stranded();
+    arm();
+}
+
+void Delivery::detach(const Link& link) {
+    const auto gone =
+        std::find_if(paths_.begin(), paths_.end(), [&](const Path& path) { return path.link.get() == &link; });
+    if (gone == paths_.end()) return;
+    paths_.erase(gone);
+    for (Ledger::Kept& kept : ledger_.kept()) {
+        if (kept.path == &link) kept.path = nullptr;
+    }
+    put_stranded();
+}
+
+void Delivery::replay(const Link& link, std::uint32_t last_sequence) {
+    acknowledged(last_sequence);
+    const Path* path = find(&link);
+    if (path == nullptr) return;
+    for (Ledger::Kept& kept : ledger_.kept()) {
+        if (kept.path == &link) continue;
+        ++traffic_->resent;
+        kept.hedged = false;
+        put(*path, kept);
+    }
+}
+
+void Delivery::acknowledged(std::uint32_t sequence) {
+    begun_ = begun_ || sequence > 0;
+    const auto sent = ledger_.acknowledged(sequence);
+    if (!sent || paths_.size() < 2) return;  // with one path acknowledgements take their time
+    const double sample_ms = std::chrono::duration<double, std::milli>(Clock::now() - *sent).count();
+    // A sample that met a loss says little of the round trip: it counts for twice the mean at most.
+    rtt_ms_ = rtt_ms_ < 0 ? sample_ms : rtt_ms_ + (std::min(sample_ms, 2 * rtt_ms_) - rtt_ms_) / 8;
+}
+
+void Delivery::take(const Link& link, const wire::Header& header, Received&& received) {
+    Path* path = find(&link);
+    if (path == nullptr || stopped_) return;
+    acknowledged(header.acknowledge);
+    if (!wire::is_sequenced(static_cast<wire::FrameType>(header.type))) {
+        if (header.type != static_cast<std::uint8_t>(wire::FrameType::kAck)) on_message_(std::move(received));
+        return;
+    }
+    const auto self = shared_from_this();  // a message may end the session
+    const bool fresh = ledger_.take(header.sequence, std::move(received), [this](Received&& next) {
+        if (!stopped_) on_message_(std::move(next));
+    });
+    if (stopped_) return;
+    if (!fresh) ++traffic_->repeats;
+    owe(*path);
+    if (fresh && path != &paths_.back()) std::rotate(path, path + 1, paths_.data() + paths_.size());
+}
+
+void Delivery::stop() {
+    stopped_ = true;
+    if (owing_ && !paths_.empty()) put(paths_.back(), frame_of(0, wire::Ack{}));
+    paths_.clear();
+    hedger_.cancel();
+    acknowledger_.cancel();
+    on_message_ = nullptr;
+}
+
+Delivery::Path* Delivery::find(const Link* link) {
+    for (Path& path : paths_) {
+        if (path.link.get() == link) return &path;
+    }
+    return nullptr;
+}
+
+Delivery::Path* Delivery::other_than(const Link* link) {
+    for (auto path = paths_.rbegin(); path != paths_.rend(); ++path) {
+        if (path->link.get() != link) return &*path;
+    }
+    return nullptr;
+}
+
+void Delivery::put(const Path& path, Frame frame) {
+    wire::Header header = wire::read_header(frame.data());
+    header.channel = path.channel;
+    header.acknowledge = ledger_.received();
+    std::memcpy(frame.data(), &header, wire::kHeaderBytes);
+    owing_ = false;
+    path.link->put(std::move(frame));
+}
+
+void Delivery::put(const Path& path, Ledger::Kept& kept) {
+    kept.sent = Clock::now();
+    kept.path = path.link.get();
+    ++kept.times;
+    put(path, kept.frame);
+}
+
+// What has no path goes out on the one in use.
+void Delivery::put_stranded() {
+    if (paths_.empty()) return;
+    const Path path = paths_.back();  // a link that ends while it is written to is detached meanwhile
+    for (Ledger::Kept& kept : ledger_.kept()) {
+        if (kept.path != nullptr) continue;
+        if (kept.times > 0) ++traffic_->resent;
+        kept.hedged = false;
+        put(path, kept);
+    }
+}
+
+// The peer is to hear that this end has what came: with the next frame, or by itself.
+void Delivery::owe(const Path& path) {
+    owing_ = true;
+    if (paths_.size() > 1) return put(path, frame_of(0, wire::Ack{}));
+    if (acknowledging_) return;
+    acknowledging_ = true;
+    acknowledger_.expires_after(limits_.acknowledge_within);
+    acknowledger_.async_wait([self = shared_from_this()](ErrorStatus error) {
+        self->acknowledging_ = false;
+        if (error || self->stopped_ || !self->owing_ || self->paths_.empty()) return;
+        self->put(self->paths_.back(), frame_of(0, wire::Ack{}));
+    });
+}
+
+Clock::duration Delivery::patience() const {
+    double rtt_ms = rtt_ms_;
+    for (const Path& path : paths_) {
+        if (rtt_ms < 0) rtt_ms = path.link->counters->rtt_ms.load();
+    }
+    if (rtt_ms < 0) rtt_ms = 1000;
+    const std::chrono::duration<double, std::milli> patience(limits_.hedge_rtts * rtt_ms);
+    return std::chrono::duration_cast<Clock::duration>(patience) + limits_.hedge_slack;
+}
+
+// Sets the timer for the first frame that may have to go out again.
+void Delivery::arm() {
+    if (hedging_ || stopped_ || paths_.size() < 2) return;
+    const auto& kept = ledger_.kept();
+    const auto next = std::find_if(kept.begin(), kept.end(), [](const Ledger::Kept& one) { return !one.hedged; });
+    if (next == kept.end()) return;
+    hedging_ = true;
+    hedger_.expires_at(next->sent + patience());
+    hedger_.async_wait([self = shared_from_this()](ErrorStatus error) {
+        self->hedging_ = false;
+        if (error || self->stopped_) return;
+        self->hedge(Clock::now());
+        self->arm();
+    });
+}
+
+void Delivery::hedge(Clock::time_point now) {
+    const auto patience = this->patience();
+    const Link* late = nullptr;
+    for (Ledger::Kept& kept : ledger_.kept()) {
+        if (kept.hedged || now < kept.sent + patience) continue;
+        const Path* other = other_than(kept.path);
+        if (other == nullptr) return;
+        late = kept.path;
+        kept.hedged = true;
+        if (budget_ < 1) continue;
+        budget_ -= 1;
+        ++traffic_->hedged;
+        put(*other, kept);
+    }
+    Path* path = find(late);
+    if (path != nullptr && path == &paths_.back()) std::rotate(paths_.begin(), paths_.end() - 1, paths_.end());
+}
+
+}  // namespace edgespec::net
