@@ -1,0 +1,194 @@
+"""One server, many sessions: one forward for all, memory that is short, a session that fails among others."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from oracles import HashOracle
+from stubs import VOCABULARY_HASH, StubDraft, StubTarget, StubTokenizer, serving
+from tiny_models import tiny
+
+from edgespec.errors import EdgespecError
+from edgespec.params import SamplingParams
+from edgespec.server import Server
+from edgespec.session import Session
+from edgespec.slots import SLOT_BUCKET
+from edgespec.target import Part, Target
+
+ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)
+MODES = ("sync", "preempt", "cloud")
+
+
+def session(server: Server, mode: str = "cloud", max_new_tokens: int = 30) -> Session:
+    return Session(
+        f"127.0.0.1:{server.port}",
+        draft=StubDraft(ORACLE),  # type: ignore[arg-type]
+        params=SamplingParams(max_new_tokens=max_new_tokens, seed=1),
+        mode=mode,
+        tokenizer=StubTokenizer(),  # type: ignore[arg-type]
+    )
+
+
+def together(count: int, generate: Callable[[int], None]) -> None:
+    threads = [threading.Thread(target=generate, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+class BatchRecorder(StubTarget):
+    """Records how many parts each forward had. A part that starts a text with `poison` fails its forward."""
+
+    def __init__(self, poison: int | None = None, before_forward: Callable[[], None] = lambda: None) -> None:
+        super().__init__(ORACLE, before_forward)
+        self.poison = poison
+        self.parts: list[int] = []
+
+    def forward_batch(self, parts: Sequence[Part], exit_layers: Sequence[int] | None = None) -> list[Any]:
+        self.parts.append(len(parts))
+        if any(part.piece.positions[0] == 0 and part.piece.tokens[0] == self.poison for part in parts):
+            raise RuntimeError("poisoned")
+        return super().forward_batch(parts, exit_layers)
+
+
+def test_sessions_that_are_ready_together_run_in_one_forward() -> None:
+    running, queued = threading.Event(), threading.Event()
+
+    def wait_once() -> None:
+        running.set()
+        assert queued.wait(10)
+
+    target = BatchRecorder(before_forward=wait_once)
+    with serving(target) as server, ExitStack() as open_sessions:
+        sessions = [open_sessions.enter_context(session(server, MODES[number % 3])) for number in range(7)]
+        sessions[0].prompt([0, 2])
+        assert running.wait(10)
+        for number, one in enumerate(sessions[1:], 1):
+            one.prompt([number, 2])
+        queued.set()
+        texts = {number: list(one) and one.tokens for number, one in enumerate(sessions)}
+    assert max(target.parts) > 1
+    assert texts == {number: ORACLE.continuation([number, 2], 30) for number in range(7)}
+
+
+def test_a_session_whose_forward_fails_takes_no_other_with_it() -> None:
+    target = BatchRecorder(poison=13)
+    failures: list[str] = []
+    texts: dict[int, list[int]] = {}
+
+    def generate(number: int) -> None:
+        with session(server) as one:
+            one.prompt([13 if number == 3 else number, 2])
+            try:
+                list(one)
+                texts[number] = one.tokens
+            except EdgespecError as error:
+                failures.append(str(error))
+
+    with serving(target) as server:
+        together(6, generate)
+    assert len(failures) == 1
+    assert "poisoned" in failures[0]
+    assert texts == {number: ORACLE.continuation([number, 2], 30) for number in range(6) if number != 3}
+
+
+def test_a_session_too_many_is_refused_with_a_time_to_come_again() -> None:
+    with serving(StubTarget(ORACLE), max_sessions=1) as server, session(server) as one:
+        one.prompt([1, 2])
+        one.step()
+        with session(server) as two, pytest.raises(EdgespecError, match=r"all the 1 sessions.*try again in"):
+            two.prompt([1, 2])
+            list(two)
+        list(one)
+    assert one.tokens == ORACLE.continuation([1, 2], 30)
+
+
+# Memory, on a real target
+
+
+class TestMemory:
+    """Pages for two sessions of this size, and the pool's scratch page."""
+
+    NEED = -(-(3 + 30 + 65) // SLOT_BUCKET)
+
+    @pytest.fixture
+    def target(self) -> Target:
+        model = tiny()
+        page_bytes = Target(
+            model, name="tiny", vocabulary_hash=VOCABULARY_HASH, kv_memory="1MiB"
+        ).pool.page_bytes
+        memory = (2 * self.NEED + 1) * page_bytes
+        return Target(model, name="tiny", vocabulary_hash=VOCABULARY_HASH, kv_memory=memory)
+
+    def test_what_does_not_fit_is_refused_and_what_runs_goes_on(self, target: Target) -> None:
+        with serving(target) as server, session(server) as one, session(server) as two:
+            for running in (one, two):
+                running.prompt([5, 6, 7])
+                running.step()
+            with session(server) as three, pytest.raises(EdgespecError, match="key-value memory lacks"):
+                three.prompt([5, 6, 7])
+                list(three)
+            list(one), list(two)
+            assert one.tokens == two.tokens
+            assert len(one.tokens) == 30
+
+    def test_a_finished_text_gives_its_memory_up_and_is_rebuilt_for_its_next_turn(
+        self, target: Target
+    ) -> None:
+        def conversation(server: Server, between: Callable[[], None]) -> list[int]:
+            with session(server) as one:
+                one.prompt([5, 6, 7])
+                list(one)
+                between()
+                one.append([8, 9], max_new_tokens=10)
+                list(one)
+                return one.tokens
+
+        def others(server: Server) -> None:
+            with session(server) as two, session(server) as three:
+                for other in (two, three):
+                    other.prompt([9, 9, 9])
+                    other.step()
+                list(two), list(three)
+
+        with serving(target) as server:
+            undisturbed = conversation(server, lambda: None)
+            assert conversation(server, lambda: others(server)) == undisturbed
+
+    def test_the_end_of_a_session_frees_its_memory(self, target: Target) -> None:
+        free = target.pool.pages.free
+        with serving(target) as server:
+            for _ in range(3):
+                with session(server) as one:
+                    one.prompt([5, 6, 7])
+                    list(one)
+            with session(server) as one:
+                one.prompt([5, 6, 7])
+        assert target.pool.pages.free + target.pool.pages.reclaimable == free
+
+
+def test_a_prompt_that_another_session_had_is_not_computed_again() -> None:
+    target = Target(tiny(), name="tiny", vocabulary_hash=VOCABULARY_HASH, kv_memory="64MiB")
+    rows: list[int] = []
+    forward_batch = target.forward_batch
+
+    def count(parts: Sequence[Part], exit_layers: Sequence[int] | None = None) -> Any:
+        rows.append(sum(len(part.piece) for part in parts))
+        return forward_batch(parts, exit_layers)
+
+    target.forward_batch = count  # type: ignore[method-assign]
+    prompt = [5 + i % 40 for i in range(300)]
+    texts = []
+    with serving(target) as server:
+        for _ in range(2):
+            with session(server, max_new_tokens=5) as one:
+                one.prompt(prompt)
+                list(one)
+                texts.append(one.tokens)
+    assert texts[0] == texts[1]
+    assert sum(rows) == (300 + 4) + (300 - 4 * SLOT_BUCKET + 4)
