@@ -1,22 +1,19 @@
-// The incremental parser: bytes arrive in slabs, whole frames come out as messages that view them.
+// Receives where bytes may stay: they arrive in leased memory, whole frames come out as messages that view it.
 //
-// Bytes are received where they stay. Only the beginning of a frame that a slab's end cut off is moved, to the next
-// slab; a frame larger than a slab gets memory of its own, one at a time.
+// Only the beginning of a frame that a slab's end cut off is moved, to the next slab; a frame larger than a slab has
+// memory of its own, one at a time.
 #pragma once
 
 #include <functional>
 #include <memory>
-#include <variant>
-#include <vector>
 
 #include "net/slab.hpp"
-#include "wire/codec.hpp"
+#include "wire/parser.hpp"
 
 namespace edgespec::net {
 
-using Message =
-    std::variant<wire::Hello, wire::Welcome, wire::Open, wire::Append, wire::Block, wire::Hint, wire::Verdict,
-                 wire::Ack, wire::Resume, wire::Close, wire::Ping, wire::Pong, wire::Goaway, wire::Error, wire::Tune>;
+using Message = wire::AnyMessage;
+using wire::decode_message;
 
 // A message and what keeps its views alive.
 struct Received {
@@ -24,8 +21,6 @@ struct Received {
     Message message;
     std::shared_ptr<const void> lease;
 };
-
-Message decode_message(const wire::Header& header, const std::uint8_t* payload);
 
 class Receiver {
  public:
@@ -47,20 +42,20 @@ class Receiver {
     // A frame has begun and is not complete.
     bool unfinished() const { return filled_ != parsed_; }
 
+    std::uint64_t frames() const { return frames_; }  // completed so far
+
+    // Nothing more will be received: what is leased goes back as soon as its views are gone.
+    void release() { memory_ = {}, parsed_ = filled_ = 0; }
+
     void set_max_payload(std::size_t bytes) { max_payload_ = bytes; }
 
  private:
-    std::uint8_t* base() const { return large_ ? large_->data() : slab_->bytes; }
-    std::size_t capacity() const { return large_ ? large_->size() : kSlabBytes; }
-    std::shared_ptr<const void> owner() const {
-        return large_ ? std::shared_ptr<const void>(large_) : std::shared_ptr<const void>(slab_);
-    }
-
     std::shared_ptr<SlabPool> pool_;
-    std::shared_ptr<Slab> slab_;
-    std::shared_ptr<std::vector<std::uint8_t>> large_;
+    Lease memory_;
     std::size_t parsed_ = 0;
     std::size_t filled_ = 0;
+    std::size_t frame_ = wire::kHeaderBytes;  // bytes of the frame that has begun, as far as is known
+    std::uint64_t frames_ = 0;
     std::size_t max_payload_ = wire::kMaxUnwelcomedPayload;
 };
 

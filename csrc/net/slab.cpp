@@ -1,8 +1,24 @@
 #include "net/slab.hpp"
 
+#include <algorithm>
+#include <new>
+
+#include "wire/frame.hpp"
+
 namespace edgespec::net {
 
-std::shared_ptr<Slab> SlabPool::lease() {
+namespace {
+
+constexpr std::align_val_t kAlignment{alignof(Slab)};
+
+}  // namespace
+
+SlabPool::SlabPool(std::size_t most)
+    : most_(most), most_large_bytes_(std::max(most * kSlabBytes, wire::kHeaderBytes + wire::kMaxPayload)) {}
+
+Lease SlabPool::lease(std::size_t at_least) { return at_least <= kSlabBytes ? lease_slab() : lease_large(at_least); }
+
+Lease SlabPool::lease_slab() {
     std::unique_ptr<Slab> slab;
     {
         const std::lock_guard<std::mutex> lock(mutex_);
@@ -13,15 +29,37 @@ std::shared_ptr<Slab> SlabPool::lease() {
             slab.reset(new Slab);
             ++made_;
         } else {
-            return nullptr;
+            return {};
         }
     }
-    return {slab.release(), [pool = shared_from_this()](Slab* done) { pool->give_back(done); }};
+    std::shared_ptr<Slab> leased(slab.release(), [pool = shared_from_this()](Slab* done) { pool->give_back(done); });
+    return {std::shared_ptr<std::uint8_t>(leased, leased->bytes), kSlabBytes};
+}
+
+Lease SlabPool::lease_large(std::size_t bytes) {
+    {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        if (bytes > most_large_bytes_ - large_bytes_) return {};
+        large_bytes_ += bytes;
+        ++large_;
+    }
+    const auto free = [pool = shared_from_this(), bytes](std::uint8_t* done) {
+        ::operator delete(done, kAlignment);
+        const std::lock_guard<std::mutex> lock(pool->mutex_);
+        pool->large_bytes_ -= bytes;
+        --pool->large_;
+    };
+    return {std::shared_ptr<std::uint8_t>(static_cast<std::uint8_t*>(::operator new(bytes, kAlignment)), free), bytes};
 }
 
 std::size_t SlabPool::leased() const {
     const std::lock_guard<std::mutex> lock(mutex_);
-    return made_ - free_.size();
+    return made_ - free_.size() + large_;
+}
+
+std::size_t SlabPool::leased_bytes() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return (made_ - free_.size()) * kSlabBytes + large_bytes_;
 }
 
 void SlabPool::give_back(Slab* slab) {

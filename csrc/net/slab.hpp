@@ -16,21 +16,34 @@ struct alignas(64) Slab {
     std::uint8_t bytes[kSlabBytes];
 };
 
+// Memory of one's own, aligned to 64, until the last copy of `bytes` goes.
+struct Lease {
+    std::shared_ptr<std::uint8_t> bytes;
+    std::size_t size = 0;
+};
+
 class SlabPool : public std::enable_shared_from_this<SlabPool> {
  public:
-    explicit SlabPool(std::size_t most) : most_(most) {}
+    // `most` slabs, and beside them as many bytes again, one largest frame at least, for frames larger than a slab.
+    explicit SlabPool(std::size_t most);
 
-    // A slab of one's own until the last copy of the pointer goes; null when all are leased.
-    std::shared_ptr<Slab> lease();
+    // A slab, or memory for a frame that is larger; no memory while the pool is used up.
+    Lease lease(std::size_t at_least = kSlabBytes);
 
-    std::size_t leased() const;
+    std::size_t leased() const;  // slabs, and larger pieces, that are out
+    std::size_t leased_bytes() const;
 
  private:
+    Lease lease_slab();
+    Lease lease_large(std::size_t bytes);
     void give_back(Slab* slab);
 
     mutable std::mutex mutex_;
     const std::size_t most_;
+    const std::size_t most_large_bytes_;
     std::size_t made_ = 0;
+    std::size_t large_ = 0;
+    std::size_t large_bytes_ = 0;
     std::vector<std::unique_ptr<Slab>> free_;
 };
 

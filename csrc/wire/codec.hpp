@@ -18,7 +18,8 @@ void encode(std::uint16_t channel, const Message& message, std::uint8_t* frame);
 template <class Message>
 Message decode(const std::uint8_t* payload, std::size_t bytes);
 
-// Checks a header before its payload is received. Throws BadFrame when it cannot begin a frame.
+// Checks a header before its payload is received: length, type, channel. `max_payload` is the limit of frames other
+// than OPEN and APPEND. Throws BadFrame when it cannot begin a frame.
 void check_header(const Header& header, std::size_t max_payload);
 
 }  // namespace edgespec::wire

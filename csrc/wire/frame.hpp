@@ -16,7 +16,7 @@ constexpr std::uint32_t kMagic = 0x53474445u;  // "EDGS"
 constexpr std::uint32_t kCommittedBit = 0x80000000u;
 constexpr std::size_t kHeaderBytes = 16;
 constexpr std::size_t kMaxUnwelcomedPayload = 496;  // 512 bytes with the header, before WELCOME
-constexpr std::size_t kMaxPayload = 1 << 20;        // the largest any peer may negotiate
+constexpr std::size_t kMaxPayload = 1 << 20;        // OPEN and APPEND, which hold prompts; no frame is larger
 constexpr std::uint8_t kOptionalFlag = 0x01;        // an unknown type with this flag is skipped
 
 enum class FrameType : std::uint8_t {
@@ -91,6 +91,25 @@ constexpr bool is_sequenced(FrameType type) {
     }
 }
 
+// Frames that belong to one session: their channel is not 0. All others but ERROR speak for the connection: channel 0.
+constexpr bool is_of_session(FrameType type) {
+    switch (type) {
+        case FrameType::kHint:
+        case FrameType::kAck:
+        case FrameType::kResume:
+            return true;
+        default:
+            return is_sequenced(type);
+    }
+}
+
 constexpr bool is_known(std::uint8_t type) { return type >= 1 && type <= 15; }
+
+// The most payload of a frame of this type where frames may have `max_payload`: prompts may be larger, once welcomed.
+constexpr std::size_t payload_limit(std::uint8_t type, std::size_t max_payload) {
+    const bool prompt =
+        type == static_cast<std::uint8_t>(FrameType::kOpen) || type == static_cast<std::uint8_t>(FrameType::kAppend);
+    return prompt && max_payload > kMaxUnwelcomedPayload ? kMaxPayload : max_payload;
+}
 
 }  // namespace edgespec::wire
