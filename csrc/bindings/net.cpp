@@ -1,6 +1,8 @@
 #include <pybind11/stl.h>
 
-#include "bindings/waiting.hpp"
+#include <algorithm>
+
+#include "bindings/register.hpp"
 #include "net/connection.hpp"
 #include "net/listener.hpp"
 
@@ -9,6 +11,34 @@ namespace py = pybind11;
 namespace edgespec::bindings {
 
 namespace {
+
+using Seconds = std::optional<double>;
+
+constexpr std::chrono::milliseconds kSignalCheck{100};
+
+std::chrono::milliseconds milliseconds(double seconds) {
+    if (!(seconds > 0)) throw py::value_error("a time in seconds must be above 0");
+    return std::chrono::milliseconds(static_cast<std::int64_t>(std::min(seconds, 1e8) * 1e3));
+}
+
+// Waits without the GIL until the inbox has something or the time has passed; lets Python's signal handlers run.
+// True when there is something, a wake or a close.
+template <class T>
+bool wait(net::Inbox<T>& inbox, Seconds timeout_s) {
+    const auto start = net::Clock::now();
+    const auto deadline = start + std::chrono::duration_cast<net::Clock::duration>(
+                                      std::chrono::duration<double>(std::min(timeout_s.value_or(1e8), 1e8)));
+    while (true) {
+        bool something = false;
+        {
+            const py::gil_scoped_release release;
+            something = inbox.wait_until(std::min(deadline, net::Clock::now() + kSignalCheck));
+        }
+        if (something) return true;
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+        if (net::Clock::now() >= deadline) return false;
+    }
+}
 
 py::object receive(net::Connection& connection, Seconds timeout_s) {
     auto received = connection.inbox().take();
@@ -39,11 +69,63 @@ py::list poll(net::Listener& listener, Seconds timeout_s, std::size_t max_events
                 }
             },
             std::move(event->what));
-        events.append(py::make_tuple(event->number, std::move(what)));
+        events.append(py::make_tuple(event->connection, std::move(what)));
         if (events.size() >= max_events) break;
         event = listener.inbox().take();
     }
     return events;
+}
+
+net::Frame frame_from(const py::bytes& bytes) {
+    const auto text = static_cast<std::string_view>(bytes);
+    net::Frame frame(text.begin(), text.end());
+    if (frame.size() < wire::kHeaderBytes ||
+        frame.size() != wire::kHeaderBytes + wire::padded(wire::read_header(frame.data()).payload_bytes)) {
+        throw py::value_error("send() takes one whole frame, as an encode function returns it");
+    }
+    return frame;
+}
+
+net::LinkLimits limits(double dead_after_s) {
+    net::LinkLimits limits;
+    limits.dead_after = milliseconds(dead_after_s);
+    limits.ping_every = std::min(limits.ping_every, limits.dead_after / 3);
+    return limits;
+}
+
+// Those that are open still, so that the interpreter does not end under their threads.
+template <class T>
+std::vector<std::weak_ptr<T>>& living() {
+    static auto* all = new std::vector<std::weak_ptr<T>>;
+    return *all;
+}
+
+// Owned by Python: destroyed without the GIL, because that waits for a thread.
+template <class T, class... Arguments>
+std::shared_ptr<T> make_living(Arguments&&... arguments) {
+    std::unique_ptr<T> made;
+    {
+        const py::gil_scoped_release release;
+        made = std::make_unique<T>(std::forward<Arguments>(arguments)...);
+    }
+    std::shared_ptr<T> owned(made.release(), [](T* ended) {
+        const py::gil_scoped_release release;
+        delete ended;
+    });
+    auto& all = living<T>();
+    all.erase(std::remove_if(all.begin(), all.end(), [](const auto& weak) { return weak.expired(); }), all.end());
+    all.push_back(owned);
+    return owned;
+}
+
+template <class T>
+void end_living(void (T::*end)()) {
+    const auto all = living<T>();
+    for (const auto& weak : all) {
+        const auto alive = weak.lock();
+        const py::gil_scoped_release release;
+        if (alive) (*alive.*end)();
+    }
 }
 
 }  // namespace
@@ -52,16 +134,14 @@ void register_net(py::module_& module) {
     py::register_exception<net::Disconnection>(module, "Disconnection", PyExc_ConnectionError);
     py::class_<net::Connected>(module, "Connected");
     py::class_<net::Disconnected>(module, "Disconnected").def_readonly("reason", &net::Disconnected::reason);
-    py::class_<net::Away>(module, "Away").def_readonly("reason", &net::Away::reason);
-    py::class_<net::Returned>(module, "Returned");
 
-    py::class_<net::Connection>(module, "Connection")
-        .def(py::init([](const std::string& host, std::uint16_t port, double timeout_s, double dead_after_s) {
-                 const py::gil_scoped_release release;
-                 return std::make_unique<net::Connection>(host, port, milliseconds(timeout_s),
-                                                          link_limits(dead_after_s));
+    py::class_<net::Connection, std::shared_ptr<net::Connection>>(module, "Connection")
+        .def(py::init([](const std::string& host, std::uint16_t port, double timeout_s, double dead_after_s,
+                         std::size_t slabs) {
+                 return make_living<net::Connection>(host, port, milliseconds(timeout_s), limits(dead_after_s), slabs);
              }),
-             py::arg("host"), py::arg("port"), py::arg("timeout_s"), py::arg("dead_after_s") = 3.0)
+             py::arg("host"), py::arg("port"), py::arg("timeout_s"), py::arg("dead_after_s") = 3.0,
+             py::arg("slabs") = 256)
         .def(
             "send", [](net::Connection& self, const py::bytes& frame) { self.send(frame_from(frame)); },
             py::arg("frame"))
@@ -69,6 +149,7 @@ void register_net(py::module_& module) {
         .def("fileno", [](net::Connection& self) { return self.inbox().descriptor(); })
         .def("close", &net::Connection::close)
         .def_property_readonly("dead", &net::Connection::dead)
+        .def_property_readonly("leased_bytes", [](const net::Connection& self) { return self.pool().leased_bytes(); })
         .def_property_readonly("bytes_sent",
                                [](const net::Connection& self) { return self.counters().bytes_sent.load(); })
         .def_property_readonly("bytes_received",
@@ -78,33 +159,33 @@ void register_net(py::module_& module) {
             return rtt_ms < 0 ? std::nullopt : std::optional<double>(rtt_ms);
         });
 
-    py::class_<net::Listener>(module, "Listener")
-        .def(py::init([](const std::string& host, std::uint16_t port, int backlog, double dead_after_s) {
-                 try {
-                     const py::gil_scoped_release release;
-                     return std::make_unique<net::Listener>(host, port, backlog, link_limits(dead_after_s));
-                 } catch (const net::SystemError& error) {
-                     throw net::Disconnection(error.code().message());
-                 }
-             }),
-             py::arg("host"), py::arg("port"), py::arg("backlog") = 128, py::arg("dead_after_s") = 3.0)
+    py::class_<net::Listener, std::shared_ptr<net::Listener>>(module, "Listener")
+        .def(py::init(
+                 [](const std::string& host, std::uint16_t port, int backlog, double dead_after_s, std::size_t slabs) {
+                     try {
+                         return make_living<net::Listener>(host, port, backlog, limits(dead_after_s), slabs);
+                     } catch (const std::system_error& error) {
+                         throw net::Disconnection(error.code().message());
+                     }
+                 }),
+             py::arg("host"), py::arg("port"), py::arg("backlog") = 128, py::arg("dead_after_s") = 3.0,
+             py::arg("slabs") = 4096)
         .def_property_readonly("port", &net::Listener::port)
+        .def_property_readonly("leased_bytes", [](const net::Listener& self) { return self.pool().leased_bytes(); })
         .def("poll", &poll, py::arg("timeout_s"), py::arg("max_events") = 256)
         .def(
-            "welcome",
-            [](net::Listener& self, std::uint64_t connection, const py::bytes& frame, const py::bytes& identity) {
-                return self.welcome(connection, frame_from(frame), identity);
-            },
-            py::arg("connection"), py::arg("frame"), py::arg("identity"))
-        .def(
             "send",
-            [](net::Listener& self, std::uint64_t number, const py::bytes& frame) {
-                return self.send(number, frame_from(frame));
+            [](net::Listener& self, std::uint64_t connection, const py::bytes& frame) {
+                return self.send(connection, frame_from(frame));
             },
-            py::arg("number"), py::arg("frame"))
-        .def("disconnect", &net::Listener::disconnect, py::arg("number"))
+            py::arg("connection"), py::arg("frame"))
+        .def("disconnect", &net::Listener::disconnect, py::arg("connection"))
         .def("wake", [](net::Listener& self) { self.inbox().wake(); })
         .def("close", &net::Listener::close, py::call_guard<py::gil_scoped_release>());
+    py::module_::import("atexit").attr("register")(py::cpp_function([] {
+        end_living(&net::Connection::end);
+        end_living(&net::Listener::close);
+    }));
 }
 
 }  // namespace edgespec::bindings

@@ -4,7 +4,8 @@ namespace edgespec::net {
 
 namespace {
 
-constexpr std::size_t kSlabs = 256;
+// Of a frame that comes before WELCOME.
+constexpr std::size_t kFirstPayload = 64 * 1024;
 
 // Tries each address of the host in turn, all within the time; runs the I/O context on this thread meanwhile.
 asio::ip::tcp::socket connected(asio::io_context& io, const std::string& host, std::uint16_t port,
@@ -30,39 +31,48 @@ asio::ip::tcp::socket connected(asio::io_context& io, const std::string& host, s
 }  // namespace
 
 Connection::Connection(const std::string& host, std::uint16_t port, std::chrono::milliseconds timeout,
-                       LinkLimits limits)
-    : io_(1) {
+                       LinkLimits limits, std::size_t slabs)
+    : io_(1), pool_(std::make_shared<SlabPool>(slabs)) {
     auto socket = connected(io_, host, port, timeout);
     work_.emplace(io_.get_executor());
-    link_ = std::make_shared<Link>(io_, tcp_transport(std::move(socket)), std::make_shared<SlabPool>(kSlabs), limits);
-    link_->set_max_payload(wire::kMaxPayload);
+    link_ = std::make_shared<Link>(io_, tcp_transport(std::move(socket)), pool_, limits);
+    link_->set_max_payload(kFirstPayload);
     asio::post(io_, [this] {
-        link_->start([this](Received&& received) { inbox_.push(std::move(received)); },
-                     [this](const std::string& reason) {
-                         {
-                             const std::lock_guard<std::mutex> lock(mutex_);
-                             reason_ = reason;
-                         }
-                         dead_ = true;
-                         inbox_.close();
-                     });
+        link_->start(
+            [this](Received&& received) {
+                const auto* welcome = std::get_if<wire::Welcome>(&received.message);
+                if (welcome) link_->set_max_payload(agreed_payload(*welcome));
+                inbox_.push(std::move(received));
+            },
+            [this](const std::string& reason) {
+                {
+                    const std::lock_guard<std::mutex> lock(mutex_);
+                    reason_ = reason;
+                }
+                dead_ = true;
+                inbox_.close();
+            });
     });
     thread_ = std::thread([this] { io_.run(); });
 }
 
-Connection::~Connection() {
+Connection::~Connection() { end(); }
+
+void Connection::end() {
     close();
-    work_.reset();
     if (thread_.joinable()) thread_.join();
 }
 
 void Connection::send(Frame frame) {
     if (dead_) throw Disconnection(reason());
+    if (closed_) throw Disconnection("the connection is closed");
     asio::post(io_, [link = link_, frame = std::move(frame)]() mutable { link->send(std::move(frame)); });
 }
 
 void Connection::close() {
+    if (closed_.exchange(true)) return;
     asio::post(io_, [link = link_] { link->finish(); });
+    work_.reset();
 }
 
 std::string Connection::reason() const {

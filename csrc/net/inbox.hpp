@@ -55,6 +55,7 @@ class Inbox {
         const bool something =
             arrived_.wait_until(lock, deadline, [&] { return !items_.empty() || woken_ || closed_; });
         woken_ = false;
+        if (items_.empty() && !closed_) drain();
         return something;
     }
 

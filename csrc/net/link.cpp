@@ -1,5 +1,6 @@
 #include "net/link.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 namespace edgespec::net {
@@ -9,21 +10,25 @@ std::uint64_t clock_ns() {
         std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count());
 }
 
+std::size_t agreed_payload(const wire::Welcome& welcome) {
+    const auto frame = std::clamp<std::size_t>(welcome.max_frame_bytes, 1024, wire::kHeaderBytes + wire::kMaxPayload);
+    return frame - wire::kHeaderBytes;
+}
+
 Link::Link(asio::io_context& io, std::unique_ptr<Transport> transport, std::shared_ptr<SlabPool> pool,
-           LinkLimits limits, std::shared_ptr<Counters> counters)
-    : counters(std::move(counters)),
-      io_(io),
+           LinkLimits limits)
+    : io_(io),
       transport_(std::move(transport)),
       receiver_(std::move(pool)),
       limits_(limits),
       ticker_(io),
       acknowledger_(io),
-      retry_(io) {}
+      retry_(io),
+      closer_(io) {}
 
-void Link::start(OnMessage on_message, OnEnd on_end, OfSession of_session) {
+void Link::start(OnMessage on_message, OnEnd on_end) {
     on_message_ = std::move(on_message);
     on_end_ = std::move(on_end);
-    of_session_ = std::move(of_session);
     heard_ = frame_began_ = Clock::now();
     read();
     tick();
@@ -32,16 +37,8 @@ void Link::start(OnMessage on_message, OnEnd on_end, OfSession of_session) {
 void Link::send(Frame frame) {
     if (ended_ || finishing_) return;
     stamp(frame);
-    put(std::move(frame));
-}
-
-void Link::put(Frame frame) {
-    if (ended_ || finishing_ || queued_bytes_ > limits_.queued_bytes) return;
     queued_bytes_ += frame.size();
-    if (queued_bytes_ > limits_.queued_bytes) {  // ends soon, not now: the caller may be among its sessions
-        return asio::post(
-            io_, [self = shared_from_this()] { self->end("the peer reads too slowly: too much waits to be sent"); });
-    }
+    if (queued_bytes_ > limits_.queued_bytes) return end("the peer reads too slowly: too much waits to be sent");
     queued_.push_back(std::move(frame));
     if (writing_.empty()) write();
 }
@@ -50,8 +47,11 @@ void Link::finish(const std::string& reason) {
     if (ended_ || finishing_) return;
     finishing_ = true;
     finish_reason_ = reason;
-    finish_by_ = Clock::now() + limits_.dead_after;
-    if (writing_.empty()) end(reason);
+    closer_.expires_after(limits_.finish_within);
+    closer_.async_wait([self = shared_from_this()](ErrorStatus error) {
+        if (!error) self->end(self->finish_reason_);
+    });
+    if (writing_.empty()) transport_->shut_down();
 }
 
 void Link::refuse(const std::string& reason) {
@@ -66,6 +66,7 @@ void Link::end(const std::string& reason) {
     ticker_.cancel();
     acknowledger_.cancel();
     retry_.cancel();
+    closer_.cancel();
     const auto on_end = std::move(on_end_);
     on_message_ = nullptr;
     if (on_end) on_end(reason);
@@ -75,6 +76,7 @@ void Link::read() {
     const Receiver::Room room = receiver_.room();
     auto self = shared_from_this();
     if (room.bytes == 0) {
+        heard_ = frame_began_ = Clock::now();  // it is this side that does not listen
         retry_.expires_after(std::chrono::milliseconds(2));
         retry_.async_wait([self](ErrorStatus error) {
             if (!error && !self->ended_) self->read();
@@ -82,26 +84,30 @@ void Link::read() {
         return;
     }
     transport_->read_some(room.data, room.bytes, [self](ErrorStatus error, std::size_t bytes) {
-        if (self->ended_ || self->finishing_) return;
+        if (self->ended_) return self->receiver_.release();
+        if (error && self->finishing_) return self->end(self->finish_reason_);
         if (error) return self->end(error == asio::error::eof ? "the peer closed the connection" : error.message());
         self->heard_ = Clock::now();
         self->counters->bytes_received += bytes;
+        // What still comes is passed over. To close with bytes unread would reset the connection, and the peer might
+        // never read why.
+        if (self->finishing_) return self->read();
         const bool had_begun = self->receiver_.unfinished();
+        const std::uint64_t frames = self->receiver_.frames();
         try {
             self->receiver_.received(bytes, [&](const wire::Header& header, Received&& received) {
                 if (!self->ended_ && !self->finishing_) self->take(header, std::move(received));
             });
         } catch (const wire::BadFrame& bad) {
-            return self->refuse(bad.what());
+            self->refuse(bad.what());
         }
-        if (!had_begun) self->frame_began_ = self->heard_;
+        if (!had_begun || self->receiver_.frames() != frames) self->frame_began_ = self->heard_;
         if (!self->ended_) self->read();
     });
 }
 
 void Link::take(const wire::Header& header, Received&& received) {
     const auto type = static_cast<wire::FrameType>(header.type);
-    if (header.channel != 0 && of_session_ && of_session_(header, received)) return;
     if (wire::is_sequenced(type)) {
         Channel& channel = channels_[header.channel];
         if (header.sequence <= channel.received) return;
@@ -142,13 +148,12 @@ void Link::write() {
         self->queued_bytes_ -= bytes;
         self->writing_.clear();
         if (!self->queued_.empty()) return self->write();
-        if (self->finishing_) self->end(self->finish_reason_);
+        if (self->finishing_) self->transport_->shut_down();
     });
 }
 
 void Link::tick() {
     const auto now = Clock::now();
-    if (finishing_ && now > finish_by_) return end(finish_reason_);
     if (now - heard_ > limits_.dead_after) return end("nothing was heard from the peer in time");
     if (receiver_.unfinished() && now - frame_began_ > limits_.frame_within) {
         return refuse("a frame was not completed in time");

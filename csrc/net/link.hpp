@@ -23,6 +23,7 @@ struct LinkLimits {
     std::chrono::milliseconds dead_after{3000};     // no byte from the peer for so long
     std::chrono::milliseconds frame_within{10000};  // from a frame's first byte to its last
     std::chrono::milliseconds acknowledge_within{20};
+    std::chrono::milliseconds finish_within{1000};  // what is queued may leave, and the peer may read it to its end
     std::size_t queued_bytes = 8u << 20;
 };
 
@@ -33,27 +34,23 @@ struct Counters {
 };
 
 class Link : public std::enable_shared_from_this<Link> {
-   public:
+ public:
     using OnMessage = std::function<void(Received&&)>;
     using OnEnd = std::function<void(const std::string& reason)>;
-    // Takes a frame of a channel that is a session's; false: it is none, and the link counts it itself.
-    using OfSession = std::function<bool(const wire::Header&, Received&)>;
 
-    Link(asio::io_context& io, std::unique_ptr<Transport> transport, std::shared_ptr<SlabPool> pool, LinkLimits limits,
-         std::shared_ptr<Counters> counters = std::make_shared<Counters>());
+    Link(asio::io_context& io, std::unique_ptr<Transport> transport, std::shared_ptr<SlabPool> pool, LinkLimits limits);
 
     // All of these on the I/O thread. After `on_end` nothing more is delivered.
-    void start(OnMessage on_message, OnEnd on_end, OfSession of_session = nullptr);
+    void start(OnMessage on_message, OnEnd on_end);
     void send(Frame frame);
-    void put(Frame frame);                              // as it is: what it counts and acknowledges is a session's
-    void finish(const std::string& reason = "closed");  // close once everything queued has left
+    void finish(const std::string& reason = "closed");  // close once the peer has read everything queued, or in time
     void refuse(const std::string& reason);             // the peer broke the protocol: say so, then close
     void end(const std::string& reason);
     void set_max_payload(std::size_t bytes) { receiver_.set_max_payload(bytes); }
 
-    const std::shared_ptr<Counters> counters;
+    const std::shared_ptr<Counters> counters = std::make_shared<Counters>();
 
-   private:
+ private:
     struct Channel {
         std::uint32_t sent = 0;
         std::uint32_t received = 0;
@@ -73,10 +70,10 @@ class Link : public std::enable_shared_from_this<Link> {
     LinkLimits limits_;
     OnMessage on_message_;
     OnEnd on_end_;
-    OfSession of_session_;
     asio::steady_timer ticker_;
     asio::steady_timer acknowledger_;
     asio::steady_timer retry_;
+    asio::steady_timer closer_;
     std::unordered_map<std::uint16_t, Channel> channels_;
     std::vector<Frame> queued_;
     std::vector<Frame> writing_;
@@ -86,7 +83,6 @@ class Link : public std::enable_shared_from_this<Link> {
     bool acknowledging_ = false;
     bool finishing_ = false;
     std::string finish_reason_;
-    Clock::time_point finish_by_;
     bool ended_ = false;
 };
 
@@ -97,6 +93,9 @@ Frame frame_of(std::uint16_t channel, const M& message) {
     wire::encode(channel, message, frame.data());
     return frame;
 }
+
+// The most payload of a frame once this WELCOME was said, prompts apart.
+std::size_t agreed_payload(const wire::Welcome& welcome);
 
 std::uint64_t clock_ns();
 

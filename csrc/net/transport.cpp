@@ -23,6 +23,11 @@ class TcpTransport final : public Transport {
         asio::async_write(socket_, buffers, std::move(done));
     }
 
+    void shut_down() override {
+        ErrorStatus ignored;
+        socket_.shutdown(asio::ip::tcp::socket::shutdown_send, ignored);
+    }
+
     void close() override {
         ErrorStatus ignored;
         socket_.shutdown(asio::ip::tcp::socket::shutdown_both, ignored);

@@ -19,6 +19,8 @@ class Transport {
     virtual void read_some(std::uint8_t* data, std::size_t bytes, Done done) = 0;
     // `buffers` and what they view must live until `done` is called.
     virtual void write(const std::vector<asio::const_buffer>& buffers, Done done) = 0;
+    // No more will be written: the peer reads what was, then the end. Reading goes on.
+    virtual void shut_down() = 0;
     virtual void close() = 0;
 };
 
