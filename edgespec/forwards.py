@@ -26,6 +26,9 @@ EXIT_ROWS = 96
 """Decided rows beyond which exits are left out: the LM head's time at each exit then delays all verdicts by
 more than hints can gain."""
 
+CHANNEL = 0
+"""The listener fills in the channel that a session has on its connection."""
+
 FINISH = {
     None: _native.FinishReason.NONE,
     "stop": _native.FinishReason.STOP,
@@ -34,7 +37,7 @@ FINISH = {
 
 
 class Forwards:
-    """Runs the sessions' forwards. send: a frame to a connection; fail: ends a session whose forward
+    """Runs the sessions' forwards. send: a frame to a session, by its number; fail: ends a session whose forward
     failed."""
 
     def __init__(
@@ -92,7 +95,7 @@ class Forwards:
             guess = verifier.guess(forward, rows.tokens.tolist(), rows.chances.tolist())
             if guess is not None:
                 frame = _native.encode_hint(
-                    session.channel,
+                    CHANNEL,
                     base_length=guess.base_length,
                     node=guess.reference,
                     token=guess.token,
@@ -101,7 +104,7 @@ class Forwards:
                     clock_us=clock_us(),
                     turn=session.turn,
                 )
-                self._send(session.connection, frame)
+                self._send(session.number, frame)
 
         hints = exits and verifier.hint_threshold is not None and bool(forward.nodes)
         return Part(
@@ -124,7 +127,7 @@ class Forwards:
         self, session: ServedSession, forward: Forward, verdict: Verdict, decisions: Decisions
     ) -> None:
         frame = _native.encode_verdict(
-            session.channel,
+            CHANNEL,
             base_length=verdict.base_length,
             tokens=np.array(verdict.tokens, dtype=np.int32),
             logprobs=decisions.logprobs[verdict.picks] if session.params.logprobs else None,
@@ -135,7 +138,7 @@ class Forwards:
             clock_us=clock_us(),
             turn=session.turn,
         )
-        self._send(session.connection, frame)
+        self._send(session.number, frame)
 
 
 def clock_us() -> int:

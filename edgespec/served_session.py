@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
 from edgespec import _native
@@ -14,6 +14,8 @@ from edgespec.scheduler import Offer
 from edgespec.verifier import Verifier
 
 DRAFT_ROWS = 64
+AWAY_FORWARDS = 64
+"""Forwards that a session may have while its edge is away; their verdicts are kept for it."""
 
 
 class Memory(Protocol):
@@ -29,12 +31,13 @@ class Memory(Protocol):
 
 
 class ServedSession:
-    """One session: its verifier, its keys and values, its parameters. latency_ms: its target for a token."""
+    """One session: its verifier, its keys and values, its parameters. number: its own at the listener; device: who
+    opened it; latency_ms: its target for a token."""
 
     def __init__(
         self,
-        connection: int,
-        channel: int,
+        number: int,
+        device: Hashable,
         opened: _native.Open,
         *,
         context_length: int,
@@ -43,8 +46,8 @@ class ServedSession:
         latency_ms: float | None = None,
     ) -> None:
         """Raises EdgespecError for parameters that the server does not offer."""
-        self.connection = connection
-        self.channel = channel
+        self.number = number
+        self.device = device
         self.turn = 0
         self.params = sampling_params(opened)
         self.seed: int = opened.seed
@@ -59,6 +62,8 @@ class ServedSession:
             draft_rows=DRAFT_ROWS,
         )
         self.cache = open_cache(self.verifier.slots.capacity)
+        self.away_until: int | None = None
+        """While its edge is away: the number of forwards at which it rests."""
         self.held = False
         """It has room in the key-value memory for all that its text may become."""
         self.opened_s = self.concluded_s = self.ready_since_s = time.monotonic()
@@ -69,18 +74,26 @@ class ServedSession:
 
     def wait_s(self, now_s: float) -> float | None:
         """Seconds until its next forward may start; None: there is nothing to run."""
-        if not self.verifier.ready:
+        resting = self.away_until is not None and self.verifier.forwards >= self.away_until
+        if not self.verifier.ready or resting:
             return None
         if not self.verifier.patient:
             return 0.0
         return max(0.0, self.concluded_s + self.verifier.patience_ms / 1e3 - now_s)
+
+    def leave(self) -> None:
+        """Its edge is away: what it has sent is still verified, and a text that is filled goes on a little."""
+        self.away_until = self.verifier.forwards + AWAY_FORWARDS
+
+    def come_back(self) -> None:
+        self.away_until = None
 
     def offer(self) -> Offer[ServedSession]:
         """What it brings to the next forward, now that it is ready."""
         pending, chances, asked = self.verifier.offer()
         return Offer(
             self,
-            self.connection,
+            self.device,
             pending,
             max(self.concluded_s, self.ready_since_s),
             chances,

@@ -21,6 +21,7 @@ from edgespec.errors import EdgespecError
 from edgespec.forwards import Forwards
 from edgespec.handshake import DEFAULT_PORT
 from edgespec.pacing import Pace
+from edgespec.served import Served
 from edgespec.served_session import ServedSession
 from edgespec.target import Target
 from edgespec.verifier import BadBlock
@@ -31,10 +32,12 @@ MAX_SESSIONS = 1024
 MAX_FRAME_BYTES = 1 << 16
 MAX_BLOCK_NODES = 1024
 MAX_PATIENCE_MS = 1000.0
+RESUME_FOR_S = 60.0
+"""How long a session waits for an edge whose connections are gone."""
 
 
 class Refused(Exception):
-    """What a peer asked for is answered with an ERROR."""
+    """What a peer asked for is answered with an ERROR; the session or the connection that asked ends."""
 
     def __init__(
         self,
@@ -42,7 +45,6 @@ class Refused(Exception):
         message: str,
         *,
         retryable: bool = False,
-        fatal: bool = False,
         retry_after_ms: int = 0,
     ) -> None:
         super().__init__(message)
@@ -50,7 +52,6 @@ class Refused(Exception):
         self.code = code
         self.message = message
         self.retryable = retryable
-        self.fatal = fatal
 
 
 class Server:
@@ -64,17 +65,20 @@ class Server:
         *,
         max_sessions: int = MAX_SESSIONS,
         latency_ms: float | None = None,
+        resume_for_s: float = RESUME_FOR_S,
+        dead_after_s: float = 2.5,
     ) -> None:
         self._target = target
         self._latency_ms = latency_ms
+        self._max_sessions = max_sessions
         try:
-            self._listener = _native.Listener(host, port)
+            self._listener = _native.Listener(host, port, dead_after_s=dead_after_s)
         except OSError as error:
             raise EdgespecError(f"cannot listen on {host}:{port} ({error}): choose another --port.") from None
         self.host = host
         self.port: int = self._listener.port
-        self._welcomed: set[int] = set()
-        self._sessions: dict[tuple[int, int], ServedSession] = {}
+        self._devices: dict[int, bytes | None] = {}
+        self._sessions: Served[ServedSession] = Served(resume_for_s)
         self._forwards = Forwards(target, self._listener.send, self._fail)
         self._admission = Admission(self._sessions, max_sessions, latency_ms)
         self._stopping = False
@@ -83,11 +87,15 @@ class Server:
         """Serve until `stop`."""
         try:
             while not self._stopping:
-                for connection, message in self._listener.poll(self._idle_s()):
-                    self._take_in(connection, message)
+                for number, message in self._listener.poll(self._idle_s()):
+                    self._take_in(number, message)
+                for number in self._sessions.expired(time.monotonic()):
+                    self._forget(number, "its edge did not come back in time")
                 self._forward()
         finally:
             self._listener.close()
+            for number in list(self._sessions):
+                self._forget(number, "the server stops")
 
     def stop(self) -> None:
         """End `run` soon; may be called from a signal handler or another thread."""
@@ -95,36 +103,54 @@ class Server:
         self._listener.wake()
 
     def _idle_s(self) -> float | None:
-        """How long to wait for messages: until the next forward may start; None: there is none."""
+        """How long to wait for messages: until the next forward may start or a session expires; None: for ever."""
         now_s = time.monotonic()
-        waits_s = (session.wait_s(now_s) for session in self._sessions.values())
+        waits_s = [session.wait_s(now_s) for session in self._sessions.values()]
+        waits_s.append(self._sessions.next_expiry_s(now_s))
         return min((wait for wait in waits_s if wait is not None), default=None)
 
     # What arrives
 
-    def _take_in(self, connection: int, message: Any) -> None:
-        channel = getattr(message, "channel", 0)
+    def _take_in(self, number: int, message: Any) -> None:
+        """An event of a connection or of a session: their numbers are from one row."""
         try:
-            self._dispatch(connection, message)
+            if number in self._devices or isinstance(message, _native.Connected):
+                self._hear_connection(number, message)
+            else:
+                self._hear_session(number, message)
         except Refused as refused:
             log.info("refused: %s", refused.message)
-            self._refuse(connection, channel, refused)
+            self._refuse(number, getattr(message, "channel", 0), refused)
 
-    def _dispatch(self, connection: int, message: Any) -> None:
+    def _hear_connection(self, connection: int, message: Any) -> None:
         if isinstance(message, _native.Connected):
-            return
-        if isinstance(message, _native.Disconnected):
-            self._forget_connection(connection, message.reason)
-        elif isinstance(message, _native.Hello):
+            self._devices[connection] = None
+        elif isinstance(message, _native.Disconnected):
+            del self._devices[connection]
+        elif isinstance(message, _native.Hello) and self._devices[connection] is None:
             self._welcome(connection, message)
-        elif connection not in self._welcomed:
-            raise Refused(_native.ErrorCode.PROTOCOL, "say HELLO first", fatal=True)
-        elif isinstance(message, _native.Open):
-            self._open(connection, message)
-        elif isinstance(message, _native.Resume):
-            raise Refused(_native.ErrorCode.UNKNOWN_SESSION, "this server keeps no session of a lost connection")
         else:
-            self._instruct(connection, message)
+            raise Refused(_native.ErrorCode.PROTOCOL, "say HELLO first, once, and wait for the WELCOME")
+
+    def _hear_session(self, number: int, message: Any) -> None:
+        session = self._sessions.get(number)
+        if isinstance(message, _native.Open) and session is None:
+            self._open(number, message)
+        elif session is None:
+            log.debug("a %s came for a session that has ended", type(message).__name__)
+        elif isinstance(message, _native.Away):
+            session.leave()
+            if (ended := self._sessions.away(number, time.monotonic())) is not None:
+                self._forget(ended, "its device has too many sessions away")
+        elif isinstance(message, _native.Returned):
+            session.come_back()
+            self._sessions.returned(number)
+        elif isinstance(message, _native.Disconnected):
+            self._forget(number, message.reason)
+        elif isinstance(message, _native.Close):
+            self._forget(number, "closed")
+        else:
+            self._instruct(session, message)
 
     def _welcome(self, connection: int, hello: _native.Hello) -> None:
         target = self._target
@@ -133,17 +159,15 @@ class Server:
                 _native.ErrorCode.VERSION,
                 f"this server speaks protocol version {_native.PROTOCOL_VERSION}, the edge {hello.version_min} to "
                 f"{hello.version_max}: install the same edgespec on both",
-                fatal=True,
             )
         if hello.vocabulary_hash != target.vocabulary_hash:
             raise Refused(
                 _native.ErrorCode.VOCABULARY,
                 f"the draft's tokenizer is not that of the target {target.target_id}: "
                 "compile a draft that shares the target's tokenizer",
-                fatal=True,
             )
-        self._welcomed.add(connection)
-        self._listener.send(
+        device = self._devices[connection] = b""
+        self._listener.welcome(
             connection,
             _native.encode_welcome(
                 version=_native.PROTOCOL_VERSION,
@@ -158,12 +182,12 @@ class Server:
                 max_frame_bytes=MAX_FRAME_BYTES,
                 max_block_nodes=MAX_BLOCK_NODES,
             ),
+            device,
         )
 
-    def _open(self, connection: int, opened: _native.Open) -> None:
-        key = (connection, opened.channel)
-        if key in self._sessions:
-            raise Refused(_native.ErrorCode.PROTOCOL, f"channel {opened.channel} has a session already")
+    def _open(self, number: int, opened: _native.Open) -> None:
+        if len(self._sessions) >= self._max_sessions and (away := self._sessions.longest_away()) is not None:
+            self._forget(away, "another session needs its room")
         self._admit(self._admission.check)
         if opened.rejection:
             raise Refused(_native.ErrorCode.PARAMETER, "this server does not offer rejection sampling")
@@ -176,8 +200,8 @@ class Server:
             )
         try:
             session = ServedSession(
-                connection,
-                opened.channel,
+                number,
+                number,
                 opened,
                 context_length=self._target.context_length,
                 end_tokens=self._target.end_tokens,
@@ -187,7 +211,7 @@ class Server:
         except EdgespecError as error:
             raise Refused(_native.ErrorCode.PARAMETER, str(error)) from None
         self._admit(lambda: self._admission.hold(session))
-        self._sessions[key] = session
+        self._sessions.add(number, b"", session)
 
     def _admit(self, ask: Callable[[], None]) -> None:
         """Ask the admission; an Overloaded becomes a refusal."""
@@ -198,12 +222,7 @@ class Server:
                 _native.ErrorCode.OVERLOADED, full.message, retryable=True, retry_after_ms=full.retry_after_ms
             ) from None
 
-    def _instruct(self, connection: int, message: Any) -> None:
-        session = self._sessions.get((connection, message.channel))
-        if session is None:
-            if not isinstance(message, _native.Close):
-                raise Refused(_native.ErrorCode.UNKNOWN_SESSION, f"there is no session on channel {message.channel}")
-            return
+    def _instruct(self, session: ServedSession, message: Any) -> None:
         verifier = session.verifier
         if isinstance(message, _native.Block):
             self._check_tokens(message.tokens)
@@ -211,24 +230,22 @@ class Server:
             try:
                 verifier.receive(message.first_node, message.tokens.tolist(), message.parents.tolist(), chances)
             except BadBlock as error:
-                raise Refused(_native.ErrorCode.PROTOCOL, f"{error}", fatal=True) from None
+                raise Refused(_native.ErrorCode.PROTOCOL, f"{error}") from None
         elif isinstance(message, _native.Append):
             self._append(session, message)
         elif isinstance(message, _native.Tune):
             verifier.fill = message.fill
             verifier.hint_threshold = message.hint_threshold if message.hints else None
             verifier.patience_ms = min(message.patience_us / 1e3, MAX_PATIENCE_MS)
-        elif isinstance(message, _native.Close):
-            self._forget(session)
         else:
-            raise Refused(_native.ErrorCode.PROTOCOL, f"a server takes no {type(message).__name__}", fatal=True)
+            raise Refused(_native.ErrorCode.PROTOCOL, f"a session takes no {type(message).__name__}")
 
     def _append(self, session: ServedSession, append: _native.Append) -> None:
         text = session.verifier.text
         self._check_tokens(append.tokens)
         length = append.keep_length + len(append.tokens)
         if not 0 < append.keep_length <= len(text):
-            raise Refused(_native.ErrorCode.PROTOCOL, f"cannot keep {append.keep_length} of {len(text)} tokens", fatal=True)
+            raise Refused(_native.ErrorCode.PROTOCOL, f"cannot keep {append.keep_length} of {len(text)} tokens")
         if length >= self._target.context_length:
             raise Refused(_native.ErrorCode.CONTEXT, f"the turn makes the text {length} tokens long, over the context")
         if append.max_new_tokens:
@@ -265,29 +282,27 @@ class Server:
         self, session: ServedSession, code: _native.ErrorCode, message: str, retry_after_ms: int = 0
     ) -> None:
         """A session cannot go on here; its edge may open it again, here or elsewhere."""
-        self._forget(session)
-        refused = Refused(code, message, retryable=True, retry_after_ms=retry_after_ms)
-        self._refuse(session.connection, session.channel, refused)
+        self._refuse(session.number, 0, Refused(code, message, retryable=True, retry_after_ms=retry_after_ms))
 
     # What leaves
 
-    def _refuse(self, connection: int, channel: int, refused: Refused) -> None:
+    def _refuse(self, number: int, channel: int, refused: Refused) -> None:
+        """Say so; the connection or session that is told so ends."""
         frame = _native.encode_error(
             channel, refused.code, refused.retryable, refused.message, retry_after_ms=refused.retry_after_ms
         )
-        self._listener.send(connection, frame)
-        if refused.fatal:
-            self._listener.disconnect(connection)
-            self._forget_connection(connection, refused.message)
+        self._listener.send(number, frame)
+        if number in self._devices:
+            self._listener.disconnect(number)
+        else:
+            self._forget(number, refused.message)
 
-    def _forget_connection(self, connection: int, reason: str) -> None:
-        self._welcomed.discard(connection)
-        for session in [session for session in self._sessions.values() if session.connection == connection]:
-            log.info("session ended with its connection: %s", reason)
-            self._forget(session)
-
-    def _forget(self, session: ServedSession) -> None:
-        if self._sessions.pop((session.connection, session.channel), None) is not None:
+    def _forget(self, number: int, reason: str) -> None:
+        """The listener forgets the session too, after what was sent to it."""
+        session = self._sessions.remove(number)
+        self._listener.disconnect(number)
+        if session is not None:
+            log.info("session ended: %s", reason)
             session.let_go()
 
 
