@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "bindings/register.hpp"
+#include "bindings/waiting.hpp"
 #include "net/connection.hpp"
 #include "net/listener.hpp"
 
@@ -11,34 +11,6 @@ namespace py = pybind11;
 namespace edgespec::bindings {
 
 namespace {
-
-using Seconds = std::optional<double>;
-
-constexpr std::chrono::milliseconds kSignalCheck{100};
-
-std::chrono::milliseconds milliseconds(double seconds) {
-    if (!(seconds > 0)) throw py::value_error("a time in seconds must be above 0");
-    return std::chrono::milliseconds(static_cast<std::int64_t>(std::min(seconds, 1e8) * 1e3));
-}
-
-// Waits without the GIL until the inbox has something or the time has passed; lets Python's signal handlers run.
-// True when there is something, a wake or a close.
-template <class T>
-bool wait(net::Inbox<T>& inbox, Seconds timeout_s) {
-    const auto start = net::Clock::now();
-    const auto deadline = start + std::chrono::duration_cast<net::Clock::duration>(
-                                      std::chrono::duration<double>(std::min(timeout_s.value_or(1e8), 1e8)));
-    while (true) {
-        bool something = false;
-        {
-            const py::gil_scoped_release release;
-            something = inbox.wait_until(std::min(deadline, net::Clock::now() + kSignalCheck));
-        }
-        if (something) return true;
-        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-        if (net::Clock::now() >= deadline) return false;
-    }
-}
 
 py::object receive(net::Connection& connection, Seconds timeout_s) {
     auto received = connection.inbox().take();
@@ -69,28 +41,11 @@ py::list poll(net::Listener& listener, Seconds timeout_s, std::size_t max_events
                 }
             },
             std::move(event->what));
-        events.append(py::make_tuple(event->connection, std::move(what)));
+        events.append(py::make_tuple(event->number, std::move(what)));
         if (events.size() >= max_events) break;
         event = listener.inbox().take();
     }
     return events;
-}
-
-net::Frame frame_from(const py::bytes& bytes) {
-    const auto text = static_cast<std::string_view>(bytes);
-    net::Frame frame(text.begin(), text.end());
-    if (frame.size() < wire::kHeaderBytes ||
-        frame.size() != wire::kHeaderBytes + wire::padded(wire::read_header(frame.data()).payload_bytes)) {
-        throw py::value_error("send() takes one whole frame, as an encode function returns it");
-    }
-    return frame;
-}
-
-net::LinkLimits limits(double dead_after_s) {
-    net::LinkLimits limits;
-    limits.dead_after = milliseconds(dead_after_s);
-    limits.ping_every = std::min(limits.ping_every, limits.dead_after / 3);
-    return limits;
 }
 
 // Those that are open still, so that the interpreter does not end under their threads.
@@ -134,11 +89,14 @@ void register_net(py::module_& module) {
     py::register_exception<net::Disconnection>(module, "Disconnection", PyExc_ConnectionError);
     py::class_<net::Connected>(module, "Connected");
     py::class_<net::Disconnected>(module, "Disconnected").def_readonly("reason", &net::Disconnected::reason);
+    py::class_<net::Away>(module, "Away").def_readonly("reason", &net::Away::reason);
+    py::class_<net::Returned>(module, "Returned");
 
     py::class_<net::Connection, std::shared_ptr<net::Connection>>(module, "Connection")
         .def(py::init([](const std::string& host, std::uint16_t port, double timeout_s, double dead_after_s,
                          std::size_t slabs) {
-                 return make_living<net::Connection>(host, port, milliseconds(timeout_s), limits(dead_after_s), slabs);
+                 return make_living<net::Connection>(host, port, milliseconds(timeout_s), link_limits(dead_after_s),
+                                                     slabs);
              }),
              py::arg("host"), py::arg("port"), py::arg("timeout_s"), py::arg("dead_after_s") = 3.0,
              py::arg("slabs") = 256)
@@ -163,8 +121,8 @@ void register_net(py::module_& module) {
         .def(py::init(
                  [](const std::string& host, std::uint16_t port, int backlog, double dead_after_s, std::size_t slabs) {
                      try {
-                         return make_living<net::Listener>(host, port, backlog, limits(dead_after_s), slabs);
-                     } catch (const std::system_error& error) {
+                         return make_living<net::Listener>(host, port, backlog, link_limits(dead_after_s), slabs);
+                     } catch (const net::SystemError& error) {
                          throw net::Disconnection(error.code().message());
                      }
                  }),
@@ -174,12 +132,18 @@ void register_net(py::module_& module) {
         .def_property_readonly("leased_bytes", [](const net::Listener& self) { return self.pool().leased_bytes(); })
         .def("poll", &poll, py::arg("timeout_s"), py::arg("max_events") = 256)
         .def(
-            "send",
-            [](net::Listener& self, std::uint64_t connection, const py::bytes& frame) {
-                return self.send(connection, frame_from(frame));
+            "welcome",
+            [](net::Listener& self, std::uint64_t connection, const py::bytes& frame, const py::bytes& identity) {
+                return self.welcome(connection, frame_from(frame), identity);
             },
-            py::arg("connection"), py::arg("frame"))
-        .def("disconnect", &net::Listener::disconnect, py::arg("connection"))
+            py::arg("connection"), py::arg("frame"), py::arg("identity"))
+        .def(
+            "send",
+            [](net::Listener& self, std::uint64_t number, const py::bytes& frame) {
+                return self.send(number, frame_from(frame));
+            },
+            py::arg("number"), py::arg("frame"))
+        .def("disconnect", &net::Listener::disconnect, py::arg("number"))
         .def("wake", [](net::Listener& self) { self.inbox().wake(); })
         .def("close", &net::Listener::close, py::call_guard<py::gil_scoped_release>());
     py::module_::import("atexit").attr("register")(py::cpp_function([] {

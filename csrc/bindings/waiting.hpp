@@ -4,6 +4,8 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
+
 #include "bindings/register.hpp"
 #include "net/inbox.hpp"
 
@@ -16,16 +18,21 @@ using Seconds = std::optional<double>;
 constexpr std::chrono::milliseconds kSignalCheck{100};
 
 inline std::chrono::milliseconds milliseconds(double seconds) {
-    return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1e3));
+    return std::chrono::milliseconds(static_cast<std::int64_t>(std::clamp(seconds, 0.0, 1e8) * 1e3));
 }
 
 inline net::Frame frame_from(const py::bytes& bytes) {
     const auto text = static_cast<std::string_view>(bytes);
-    if (text.size() < wire::kHeaderBytes) throw py::value_error("a frame has at least a header");
-    return {text.begin(), text.end()};
+    net::Frame frame(text.begin(), text.end());
+    if (frame.size() < wire::kHeaderBytes ||
+        frame.size() != wire::kHeaderBytes + wire::padded(wire::read_header(frame.data()).payload_bytes)) {
+        throw py::value_error("send() takes one whole frame, as an encode function returns it");
+    }
+    return frame;
 }
 
 inline net::LinkLimits link_limits(double dead_after_s) {
+    if (!(dead_after_s > 0)) throw py::value_error("dead_after_s must be above 0");
     net::LinkLimits limits;
     limits.dead_after = milliseconds(dead_after_s);
     limits.ping_every = std::min(limits.ping_every, limits.dead_after / 3);

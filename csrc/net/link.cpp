@@ -15,9 +15,16 @@ std::size_t agreed_payload(const wire::Welcome& welcome) {
     return frame - wire::kHeaderBytes;
 }
 
+std::optional<std::size_t> agreed_payload(const Frame& frame) {
+    const auto header = wire::read_header(frame.data());
+    if (header.type != static_cast<std::uint8_t>(wire::FrameType::kWelcome)) return std::nullopt;
+    return agreed_payload(wire::decode<wire::Welcome>(frame.data() + wire::kHeaderBytes, header.payload_bytes));
+}
+
 Link::Link(asio::io_context& io, std::unique_ptr<Transport> transport, std::shared_ptr<SlabPool> pool,
-           LinkLimits limits)
-    : io_(io),
+           LinkLimits limits, std::shared_ptr<Counters> counters)
+    : counters(std::move(counters)),
+      io_(io),
       transport_(std::move(transport)),
       receiver_(std::move(pool)),
       limits_(limits),
@@ -26,9 +33,10 @@ Link::Link(asio::io_context& io, std::unique_ptr<Transport> transport, std::shar
       retry_(io),
       closer_(io) {}
 
-void Link::start(OnMessage on_message, OnEnd on_end) {
+void Link::start(OnMessage on_message, OnEnd on_end, OfSession of_session) {
     on_message_ = std::move(on_message);
     on_end_ = std::move(on_end);
+    of_session_ = std::move(of_session);
     heard_ = frame_began_ = Clock::now();
     read();
     tick();
@@ -37,8 +45,16 @@ void Link::start(OnMessage on_message, OnEnd on_end) {
 void Link::send(Frame frame) {
     if (ended_ || finishing_) return;
     stamp(frame);
+    put(std::move(frame));
+}
+
+void Link::put(Frame frame) {
+    if (ended_ || finishing_ || queued_bytes_ > limits_.queued_bytes) return;
     queued_bytes_ += frame.size();
-    if (queued_bytes_ > limits_.queued_bytes) return end("the peer reads too slowly: too much waits to be sent");
+    if (queued_bytes_ > limits_.queued_bytes) {  // ends soon, not now: the caller may be among its sessions
+        return asio::post(
+            io_, [self = shared_from_this()] { self->end("the peer reads too slowly: too much waits to be sent"); });
+    }
     queued_.push_back(std::move(frame));
     if (writing_.empty()) write();
 }
@@ -108,6 +124,7 @@ void Link::read() {
 
 void Link::take(const wire::Header& header, Received&& received) {
     const auto type = static_cast<wire::FrameType>(header.type);
+    if (header.channel != 0 && of_session_ && of_session_(header, received)) return;
     if (wire::is_sequenced(type)) {
         Channel& channel = channels_[header.channel];
         if (header.sequence <= channel.received) return;

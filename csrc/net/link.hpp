@@ -6,6 +6,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -37,18 +38,22 @@ class Link : public std::enable_shared_from_this<Link> {
  public:
     using OnMessage = std::function<void(Received&&)>;
     using OnEnd = std::function<void(const std::string& reason)>;
+    // Takes a frame of a channel that is a session's; false: it is none, and the link counts it itself.
+    using OfSession = std::function<bool(const wire::Header&, Received&)>;
 
-    Link(asio::io_context& io, std::unique_ptr<Transport> transport, std::shared_ptr<SlabPool> pool, LinkLimits limits);
+    Link(asio::io_context& io, std::unique_ptr<Transport> transport, std::shared_ptr<SlabPool> pool, LinkLimits limits,
+         std::shared_ptr<Counters> counters = std::make_shared<Counters>());
 
     // All of these on the I/O thread. After `on_end` nothing more is delivered.
-    void start(OnMessage on_message, OnEnd on_end);
+    void start(OnMessage on_message, OnEnd on_end, OfSession of_session = nullptr);
     void send(Frame frame);
+    void put(Frame frame);                              // as it is: what it counts and acknowledges is a session's
     void finish(const std::string& reason = "closed");  // close once the peer has read everything queued, or in time
     void refuse(const std::string& reason);             // the peer broke the protocol: say so, then close
     void end(const std::string& reason);
     void set_max_payload(std::size_t bytes) { receiver_.set_max_payload(bytes); }
 
-    const std::shared_ptr<Counters> counters = std::make_shared<Counters>();
+    const std::shared_ptr<Counters> counters;
 
  private:
     struct Channel {
@@ -70,6 +75,7 @@ class Link : public std::enable_shared_from_this<Link> {
     LinkLimits limits_;
     OnMessage on_message_;
     OnEnd on_end_;
+    OfSession of_session_;
     asio::steady_timer ticker_;
     asio::steady_timer acknowledger_;
     asio::steady_timer retry_;
@@ -94,7 +100,8 @@ Frame frame_of(std::uint16_t channel, const M& message) {
     return frame;
 }
 
-// The most payload of a frame once this WELCOME was said, prompts apart.
+// The most payload of a frame, prompts apart, once this frame was said; none if it is not a WELCOME.
+std::optional<std::size_t> agreed_payload(const Frame& frame);
 std::size_t agreed_payload(const wire::Welcome& welcome);
 
 std::uint64_t clock_ns();

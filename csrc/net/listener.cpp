@@ -5,11 +5,17 @@ namespace edgespec::net {
 namespace {
 
 constexpr std::size_t kMostPeers = 2048;
+constexpr std::size_t kMostChannels = 256;
 constexpr std::chrono::milliseconds kHandshakeWithin{5000};
 constexpr std::chrono::milliseconds kAcceptPause{50};
 
 asio::ip::tcp::endpoint endpoint_of(asio::io_context& io, const std::string& host, std::uint16_t port) {
     return *asio::ip::tcp::resolver(io).resolve(host, std::to_string(port), asio::ip::tcp::resolver::passive).begin();
+}
+
+Frame unknown_session(std::uint16_t channel) {
+    return frame_of(channel,
+                    wire::Error{wire::ErrorCode::kUnknownSession, true, 0, "the server knows no such session"});
 }
 
 }  // namespace
@@ -59,11 +65,14 @@ void Listener::admit(asio::ip::tcp::socket socket) {
     });
     {
         const std::lock_guard<std::mutex> lock(mutex_);
-        peers_.emplace(number, Peer{link, std::move(handshake)});
+        peers_.emplace(number, Peer{link, std::move(handshake), {}, {}});
     }
     inbox_.push({number, Connected{}});
     link->start([this, number](Received&& received) { deliver(number, std::move(received)); },
-                [this, number](const std::string& reason) { ended(number, reason); });
+                [this, number](const std::string& reason) { ended(number, reason); },
+                [this, number](const wire::Header& header, Received& received) {
+                    return deliver_to_session(number, header, received);
+                });
 }
 
 void Listener::deliver(std::uint64_t number, Received&& received) {
@@ -75,32 +84,141 @@ void Listener::deliver(std::uint64_t number, Received&& received) {
     inbox_.push({number, std::move(received)});
 }
 
+// False: the channel is not a session's, and the connection has not been welcomed to have any.
+bool Listener::deliver_to_session(std::uint64_t number, const wire::Header& header, Received& received) {
+    Peer& peer = peers_.at(number);
+    if (!peer.identity) return false;
+    const auto bound = peer.sessions.find(header.channel);
+    const auto type = static_cast<wire::FrameType>(header.type);
+    if (bound != peer.sessions.end()) {
+        const auto delivery = sessions_.at(bound->second).delivery;
+        delivery->take(*peer.link, header, std::move(received));
+    } else if (type == wire::FrameType::kOpen) {
+        open(peer, header, std::move(received));
+    } else if (const auto* asked = std::get_if<wire::Resume>(&received.message)) {
+        resume(peer, header, *asked);
+    } else if (wire::is_sequenced(type) && type != wire::FrameType::kClose) {
+        peer.link->put(unknown_session(header.channel));
+    }
+    return true;
+}
+
+void Listener::open(Peer& peer, const wire::Header& header, Received&& received) {
+    if (header.sequence != 1) throw wire::BadFrame("an OPEN is a session's first frame");
+    if (peer.sessions.size() >= kMostChannels) throw wire::BadFrame("the connection has too many sessions");
+    const wire::SessionId id = std::get<wire::Open>(received.message).session_id;
+    std::uint64_t session = known(peer, id);
+    if (session == 0 && session_of_.count(id) != 0) return peer.link->put(unknown_session(header.channel));
+    if (session == 0) session = begin(id, *peer.identity);
+    bind(peer, header.channel, session);
+    const auto delivery = sessions_.at(session).delivery;
+    delivery->replay(*peer.link, header.acknowledge);  // nothing, unless this is an OPEN sent again
+    delivery->take(*peer.link, header, std::move(received));
+}
+
+void Listener::resume(Peer& peer, const wire::Header& header, const wire::Resume& resume) {
+    const std::uint64_t session = known(peer, resume.session_id);
+    if (session == 0) return peer.link->put(unknown_session(header.channel));
+    const auto delivery = sessions_.at(session).delivery;
+    delivery->acknowledged(resume.last_sequence);
+    peer.link->put(frame_of(header.channel, wire::Resume{resume.session_id, delivery->received()}));
+    bind(peer, header.channel, session);
+    delivery->replay(*peer.link, resume.last_sequence);
+}
+
+// The session of that id which the peer may have; 0: none.
+std::uint64_t Listener::known(const Peer& peer, const wire::SessionId& id) const {
+    const auto session = session_of_.find(id);
+    if (session == session_of_.end() || sessions_.at(session->second).identity != *peer.identity) return 0;
+    return session->second;
+}
+
+std::uint64_t Listener::begin(const wire::SessionId& id, const std::string& identity) {
+    const std::uint64_t number = next_++;
+    auto delivery = std::make_shared<Delivery>(
+        io_, DeliveryLimits{}, [this, number](Received&& received) { inbox_.push({number, std::move(received)}); },
+        [this, number](const std::string& reason) {
+            forget(number);
+            inbox_.push({number, Disconnected{reason}});
+        });
+    const std::lock_guard<std::mutex> lock(mutex_);
+    sessions_.emplace(number, Session{std::move(delivery), id, identity});
+    session_of_.emplace(id, number);
+    return number;
+}
+
+void Listener::bind(Peer& peer, std::uint16_t channel, std::uint64_t number) {
+    Session& session = sessions_.at(number);
+    peer.sessions[channel] = number;
+    if (session.away) inbox_.push({number, Returned{}});
+    session.away = false;
+    session.delivery->attach(peer.link, channel);
+}
+
+void Listener::forget(std::uint64_t number) {
+    const auto session = sessions_.find(number);
+    if (session == sessions_.end()) return;
+    session->second.delivery->stop();
+    for (auto& [connection, peer] : peers_) {
+        for (auto bound = peer.sessions.begin(); bound != peer.sessions.end();) {
+            bound = bound->second == number ? peer.sessions.erase(bound) : std::next(bound);
+        }
+    }
+    const std::lock_guard<std::mutex> lock(mutex_);
+    session_of_.erase(session->second.id);
+    sessions_.erase(session);
+}
+
 void Listener::ended(std::uint64_t number, const std::string& reason) {
+    Peer peer;
     {
         const std::lock_guard<std::mutex> lock(mutex_);
+        peer = std::move(peers_.at(number));
         peers_.erase(number);
+    }
+    for (const auto& [channel, bound] : peer.sessions) {
+        Session& session = sessions_.at(bound);
+        session.delivery->detach(*peer.link);
+        if (session.away || !session.delivery->away()) continue;
+        session.away = true;
+        inbox_.push({bound, Away{reason}});
     }
     inbox_.push({number, Disconnected{reason}});
 }
 
-bool Listener::send(std::uint64_t connection, Frame frame) {
-    auto link = find(connection);
-    if (!link) return false;
-    const auto header = wire::read_header(frame.data());
-    std::size_t max_payload = 0;
-    if (header.type == static_cast<std::uint8_t>(wire::FrameType::kWelcome)) {
-        max_payload =
-            agreed_payload(wire::decode<wire::Welcome>(frame.data() + wire::kHeaderBytes, header.payload_bytes));
-    }
-    asio::post(io_, [link = std::move(link), frame = std::move(frame), max_payload]() mutable {
-        if (max_payload != 0) link->set_max_payload(max_payload);
-        link->send(std::move(frame));
+bool Listener::welcome(std::uint64_t connection, Frame frame, std::string identity) {
+    if (!find(connection)) return false;
+    const auto agreed = agreed_payload(frame);
+    asio::post(io_, [this, connection, agreed, frame = std::move(frame), identity = std::move(identity)]() mutable {
+        const auto peer = peers_.find(connection);
+        if (peer == peers_.end()) return;
+        peer->second.identity = std::move(identity);
+        peer->second.link->set_max_payload(agreed.value());
+        peer->second.link->send(std::move(frame));
     });
     return true;
 }
 
-void Listener::disconnect(std::uint64_t connection) {
-    if (auto link = find(connection)) asio::post(io_, [link = std::move(link)] { link->finish(); });
+bool Listener::send(std::uint64_t number, Frame frame) {
+    if (auto link = find(number)) {
+        const auto agreed = agreed_payload(frame);
+        asio::post(io_, [link = std::move(link), frame = std::move(frame), agreed]() mutable {
+            if (agreed) link->set_max_payload(*agreed);
+            link->send(std::move(frame));
+        });
+        return true;
+    }
+    auto delivery = find_session(number);
+    if (!delivery) return false;
+    asio::post(io_, [delivery = std::move(delivery), frame = std::move(frame)]() mutable {
+        delivery->send(std::move(frame));
+    });
+    return true;
+}
+
+void Listener::disconnect(std::uint64_t number) {
+    if (auto link = find(number)) return asio::post(io_, [link = std::move(link)] { link->finish(); });
+    asio::post(io_, [this, number] { forget(number); });
 }
 
 void Listener::close() {
@@ -109,6 +227,7 @@ void Listener::close() {
         ErrorStatus ignored;
         acceptor_.close(ignored);
         pause_.cancel();
+        for (const auto& [number, session] : sessions_) session.delivery->stop();
         std::vector<std::shared_ptr<Link>> links;
         for (const auto& [number, peer] : peers_) links.push_back(peer.link);
         for (const auto& link : links) link->finish();
@@ -122,6 +241,12 @@ std::shared_ptr<Link> Listener::find(std::uint64_t number) const {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto peer = peers_.find(number);
     return peer == peers_.end() ? nullptr : peer->second.link;
+}
+
+std::shared_ptr<Delivery> Listener::find_session(std::uint64_t number) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto session = sessions_.find(number);
+    return session == sessions_.end() ? nullptr : session->second.delivery;
 }
 
 }  // namespace edgespec::net

@@ -1,14 +1,19 @@
-// The server's listening socket and all of its connections: one I/O thread, one inbox of events.
+// The server's listening socket, its connections and the sessions on them: one I/O thread, one inbox of events.
+//
+// Connections and sessions have numbers from one row; an event bears the number of what it is about. A session is
+// begun by an OPEN on a welcomed connection, outlives its connections, and is found again by RESUME under its own id,
+// on connections of the identity that opened it only. When a session without connections ends is the caller's business.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
 #include <unordered_map>
 #include <variant>
 
+#include "net/delivery.hpp"
 #include "net/inbox.hpp"
-#include "net/link.hpp"
 
 namespace edgespec::net {
 
@@ -16,9 +21,13 @@ struct Connected {};
 struct Disconnected {
     std::string reason;
 };
+struct Away {  // the session's last connection is gone
+    std::string reason;
+};
+struct Returned {};  // and now it has one again
 struct Event {
-    std::uint64_t connection = 0;
-    std::variant<Connected, Disconnected, Received> what;
+    std::uint64_t number = 0;
+    std::variant<Connected, Disconnected, Away, Returned, Received> what;
 };
 
 class Listener {
@@ -32,22 +41,40 @@ class Listener {
     std::uint16_t port() const { return port_; }
     Inbox<Event>& inbox() { return inbox_; }
     const SlabPool& pool() const { return *pool_; }
-    bool send(std::uint64_t connection, Frame frame);  // false when that connection is gone
-    void disconnect(std::uint64_t connection);         // once everything queued has left
+    // A WELCOME; from here on the connection may open sessions, and resume those that `identity` opened.
+    bool welcome(std::uint64_t connection, Frame frame, std::string identity);
+    bool send(std::uint64_t number, Frame frame);  // false when that connection or session is gone
+    void disconnect(std::uint64_t number);         // a connection, once everything queued has left; forgets a session
     void close();
 
  private:
     struct Peer {
         std::shared_ptr<Link> link;
         std::unique_ptr<asio::steady_timer> handshake;
+        std::optional<std::string> identity;                        // once welcomed
+        std::unordered_map<std::uint16_t, std::uint64_t> sessions;  // by channel
+    };
+    struct Session {
+        std::shared_ptr<Delivery> delivery;
+        wire::SessionId id;
+        std::string identity;
+        bool away = false;
     };
 
     void accept();
     void accept_later();
     void admit(asio::ip::tcp::socket socket);
     void deliver(std::uint64_t number, Received&& received);
+    bool deliver_to_session(std::uint64_t number, const wire::Header& header, Received& received);
+    void open(Peer& peer, const wire::Header& header, Received&& received);
+    void resume(Peer& peer, const wire::Header& header, const wire::Resume& resume);
+    std::uint64_t known(const Peer& peer, const wire::SessionId& id) const;
+    std::uint64_t begin(const wire::SessionId& id, const std::string& identity);
+    void bind(Peer& peer, std::uint16_t channel, std::uint64_t session);
+    void forget(std::uint64_t session);
     void ended(std::uint64_t number, const std::string& reason);
     std::shared_ptr<Link> find(std::uint64_t number) const;
+    std::shared_ptr<Delivery> find_session(std::uint64_t number) const;
 
     asio::io_context io_;
     asio::executor_work_guard<asio::io_context::executor_type> work_;
@@ -57,8 +84,10 @@ class Listener {
     std::uint16_t port_ = 0;
     std::shared_ptr<SlabPool> pool_;
     Inbox<Event> inbox_;
-    mutable std::mutex mutex_;  // guards peers_, which the caller's thread reads
+    mutable std::mutex mutex_;  // guards peers_ and sessions_, which the caller's thread reads
     std::unordered_map<std::uint64_t, Peer> peers_;
+    std::unordered_map<std::uint64_t, Session> sessions_;
+    std::map<wire::SessionId, std::uint64_t> session_of_;
     std::uint64_t next_ = 1;
     std::thread thread_;
 };
