@@ -24,6 +24,7 @@ COMMANDS = {
     "chat": ("edgespec.commands.chat:chat", "Talk with a target, turn by turn."),
     "compile": ("edgespec.commands.compile:compile_draft", "Make a draft engine of a draft model."),
     "link": ("edgespec.commands.link:link", "Emulate a slow link: a delaying proxy."),
+    "plan": ("edgespec.commands.plan:plan", "Predict every mode on a link and engines that you type in."),
     "train": ("edgespec.train.cli:train", "Train a target, a draft, or a target's exit heads."),
 }
 """Name -> where the command is, and its line in the overview."""

@@ -1,0 +1,97 @@
+"""An oracle with a given acceptance: what draft and exits would answer, as uncertain as a real pair's.
+
+A real pair is not equally sure everywhere. By fifths of the margin after noise its draft is right in a third of the
+cases or in nearly all; the alternatives behind the first choice fare the other way round. `CalibratedOracle` draws
+each position's fifth, then what is right there, from such a table, shifted so that the mean is the acceptance asked
+for. Everything is a function of the text, so that every policy meets the same luck. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from functools import lru_cache
+
+from edgespec.errors import EdgespecError
+
+DRAFT_CHANCES = (
+    (0.32, 0.28, 0.12, 0.07),
+    (0.44, 0.21, 0.11, 0.05),
+    (0.57, 0.17, 0.07, 0.04),
+    (0.78, 0.07, 0.04, 0.02),
+    (0.95, 0.02, 0.01, 0.005),
+)
+"""The chances of a draft's first, second, third and fourth choice, by fifth of its margin: measured on a small pair at T = 0.8."""
+
+EXIT_CHANCES = (0.34, 0.47, 0.59, 0.76, 0.93)
+"""The chance that an exit at half depth is right, by fifth of its margin."""
+
+VOCABULARY = 32_000
+
+
+class CalibratedOracle:
+    """Answers for `simulation.simulate`.
+
+    acceptance: how often the draft's first choice is right. exit_agreement: how often each exit is right, by layer.
+    seed: of the luck. Raises EdgespecError for shares that are none.
+    """
+
+    def __init__(self, acceptance: float = 0.62, exit_agreement: dict[int, float] | None = None, seed: int = 0) -> None:
+        agreement = {4: 0.55, 8: 0.73} if exit_agreement is None else exit_agreement
+        for name, share in (("acceptance", acceptance), *((f"agreement of exit {k}", v) for k, v in agreement.items())):
+            if not 0 <= share <= 1:
+                raise EdgespecError(f"the {name} must lie between 0 and 1, not {share:g}.")
+        self._seed = seed
+        first = _shifted([chances[0] for chances in DRAFT_CHANCES], acceptance)
+        self._draft_chances = [
+            (one, *(chance * (1 - one) / (1 - chances[0]) for chance in chances[1:]))
+            for one, chances in zip(first, DRAFT_CHANCES, strict=True)
+        ]
+        self._exit_chances = {layer: _shifted(list(EXIT_CHANCES), share) for layer, share in agreement.items()}
+        self._position = lru_cache(maxsize=200_000)(self._draw)
+
+    def target(self, text: Sequence[int]) -> int:
+        return self._at(text)[0]
+
+    def draft(self, text: Sequence[int]) -> tuple[Sequence[int], Sequence[float]]:
+        _, choices, fifth, _ = self._at(text)
+        return choices, self._draft_chances[fifth]
+
+    def exit(self, text: Sequence[int], layer: int) -> tuple[int, float]:
+        token, _, fifth, luck = self._at(text)
+        chance = self._exit_chances[layer][fifth]
+        return (token if luck < chance else (token + 100 + layer) % VOCABULARY), chance
+
+    def _at(self, text: Sequence[int]) -> tuple[int, list[int], int, float]:
+        return self._position(hash((self._seed, len(text), tuple(text[-16:]))))
+
+    def _draw(self, key: int) -> tuple[int, list[int], int, float]:
+        """The right token, the draft's choices, the fifth of its margin, and the luck that all exits share."""
+        chance = random.Random(key)
+        token = chance.randrange(VOCABULARY)
+        fifth = chance.randrange(5)
+        choices = [(token + 1 + rank) % VOCABULARY for rank in range(4)]
+        point = chance.random()
+        for rank, share in enumerate(self._draft_chances[fifth]):
+            if point < share:
+                choices[rank] = token
+                break
+            point -= share
+        return token, choices, fifth, chance.random()
+
+
+def _shifted(chances: list[float], mean: float) -> list[float]:
+    """The chances with their log-odds shifted alike, so that they have this mean."""
+    if mean in (0.0, 1.0):
+        return [mean] * len(chances)
+    low, high = -20.0, 20.0
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        now = [_moved(chance, middle) for chance in chances]
+        low, high = (middle, high) if sum(now) / len(now) < mean else (low, middle)
+    return [_moved(chance, low) for chance in chances]
+
+
+def _moved(chance: float, shift: float) -> float:
+    return 1 / (1 + math.exp(-(math.log(chance / (1 - chance)) + shift)))
