@@ -26,10 +26,11 @@ from edgespec.params import SamplingParams
 from edgespec.sampling import Decisions, coupled_noise, decide_together, guess, require_supported
 from edgespec.slots import Piece
 from edgespec.target_attention import SLOT_ATTENTION, attending
-from edgespec.target_batch import ExitRows, OnExit, Part, batch_of
+from edgespec.target_batch import ExitRows, Layout, OnExit, Part, batch_of
 from edgespec.target_cache import KvPool, TargetCache
 from edgespec.target_masks import Windows
-from edgespec.target_support import context_length, self_check
+from edgespec.target_ordered import chunks_of
+from edgespec.target_support import check_independence, context_length, self_check
 
 CHECK_PAGES = 4
 """Pages of the pool that the self-check runs on."""
@@ -65,6 +66,19 @@ class _Tap:
     noise: torch.Tensor | None
     layers: frozenset[int]
 
+    def within(self, first: int, last: int) -> _Tap | None:
+        """The tap of those parts whose rows all lie in [first, last) of the batch, as rows of that
+        stretch."""
+        inside = (first <= self.selected) & (self.selected < last)
+        own = [(part, rows) for part, rows in self.parts if bool(inside[rows].all())]
+        if not own:
+            return None
+        kept = torch.cat([torch.arange(rows.start, rows.stop) for _, rows in own]).to(self.selected.device)
+        ends = np.cumsum([rows.stop - rows.start for _, rows in own]).tolist()
+        moved = [(part, slice(e - (r.stop - r.start), e)) for (part, r), e in zip(own, ends, strict=True)]
+        noise = None if self.noise is None else self.noise[kept]
+        return _Tap(moved, self.selected[kept] - first, self.temperatures[kept], noise, self.layers)
+
 
 class Target:
     """A loaded target. `Target.load(model)` makes one; `name` is how messages call it."""
@@ -78,6 +92,7 @@ class Target:
         exits: Exits | None = None,
         pace: Pace | None = None,
         kv_memory: int | str | None = None,
+        deterministic: bool = False,
     ) -> None:
         """Raises EdgespecError where the model fails its self-check or the exits do not fit it."""
         config = model.config.get_text_config()
@@ -98,8 +113,16 @@ class Target:
         self._pace = pace
         self._noise = NoiseRows(self.vocabulary_size, max(64, NOISE_BYTES // (4 * self.vocabulary_size)))
         self._tap: _Tap | None = None
+        self.deterministic = deterministic
         self.pool = KvPool(self.layers, CHECK_PAGES)
+        if deterministic and self._config._attn_implementation != SLOT_ATTENTION:
+            raise EdgespecError(
+                f"{name} computes its attention in its own way, so --deterministic cannot order it: leave it off, or "
+                "take a model that supports SDPA."
+            )
         self_check(self)
+        if deterministic:
+            check_independence(self)
         page_bytes = self.pool.page_bytes
         pages = loading.kv_pages(kv_memory, page_bytes, self.device, name)
         self.pool = KvPool(self.layers, pages, like=self.pool)
@@ -116,11 +139,14 @@ class Target:
         threads: int | None = None,
         pace: Pace | None = None,
         kv_memory: int | str | None = None,
+        deterministic: bool = False,
     ) -> Target:
         """Load a folder or a model id; None: the bundled target.
 
         exits: a folder of exit heads, "auto" (those bundled with the model, if any) or None. dtype: "auto" is
-        float32 on a CPU and bfloat16 on a GPU. threads: of torch, in this process. Raises EdgespecError.
+        float32 on a CPU and bfloat16 on a GPU. threads: of torch, in this process. kv_memory: of all
+        sessions' keys and values, as bytes, "2GiB" or "40%". deterministic: a token's logits do not depend on
+        what runs beside it. Raises EdgespecError.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -138,6 +164,7 @@ class Target:
             exits=heads,
             pace=pace,
             kv_memory=kv_memory,
+            deterministic=deterministic,
         )
 
     @property
@@ -199,21 +226,64 @@ class Target:
     ) -> torch.Tensor:
         """Run the rows of pieces (cache, piece, rows to decide); the logits [D, V] of the decided ones alone,
         piece by piece. In torch.inference_mode."""
+        if self.deterministic:
+            return self._ordered_logits(pieces)
         apart = self._config._attn_implementation == SLOT_ATTENTION
         batch = batch_of(pieces, Windows.of(self._config), self.dtype, self.device, apart)
         self.pool.place(batch.slots, batch.seen)
+        return self._run(batch.tokens, batch.positions, batch.masks, batch.layout, batch.decided)
+
+    def _ordered_logits(
+        self, pieces: Sequence[tuple[TargetCache, Piece, NDArray[np.integer[Any]]]]
+    ) -> torch.Tensor:
+        """`logits_batch` in forwards of one shape, each row's numbers independent of all others."""
+        starts = np.cumsum([0, *(len(piece) for _, piece, _ in pieces)])
+        decided = np.concatenate(
+            [decide + start for (_, _, decide), start in zip(pieces, starts, strict=False)]
+        )
+        logits = torch.empty(len(decided), self.vocabulary_size, dtype=self.dtype, device=self.device)
+        tap, first = self._tap, 0
+        chunks = chunks_of(
+            [(cache, piece) for cache, piece, _ in pieces], Windows.of(self._config), self.dtype, self.device
+        )
+        for chunk in chunks:
+            self.pool.place(chunk.slots, None)
+            self._tap = None if tap is None else tap.within(first, first + chunk.rows)
+            here = np.flatnonzero((first <= decided) & (decided < first + chunk.rows))
+            every_row = 0 if len(here) else None  # transformers' 0 keeps the logits of all rows
+            rows = self._run(
+                chunk.tokens[None],
+                chunk.positions[None],
+                chunk.windows,
+                Layout(groups=chunk.groups),
+                every_row,
+            )
+            logits[self._index(here)] = rows[self._index(decided[here] - first)]
+            first += chunk.rows
+        return logits
+
+    def _run(
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        masks: torch.Tensor | dict[str, torch.Tensor],
+        layout: Layout,
+        keep: torch.Tensor | int | None,
+    ) -> torch.Tensor:
+        """The model itself on rows [1, R]: logits of the rows to `keep`, as transformers takes them; None:
+        none."""
         inputs = {
-            "input_ids": batch.tokens,
-            "position_ids": batch.positions,
-            "attention_mask": batch.masks,
+            "input_ids": tokens,
+            "position_ids": positions,
+            "attention_mask": masks,
             "past_key_values": self.pool,
             "use_cache": True,
         }
-        with attending(batch.layout):
-            if not len(batch.decided):
+        with attending(layout):
+            if keep is None or (isinstance(keep, torch.Tensor) and not len(keep)):
                 self.model.base_model(**inputs)
                 return torch.empty(0, self.vocabulary_size, dtype=self.dtype, device=self.device)
-            logits: torch.Tensor = self.model(**inputs, logits_to_keep=batch.decided).logits[0]
+            logits: torch.Tensor = self.model(**inputs, logits_to_keep=keep).logits[0]
         return logits
 
     def _noise_of(self, parts: Sequence[Part]) -> torch.Tensor | None:

@@ -18,6 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from edgespec.target_batch import Layout, Place
+from edgespec.target_ordered import ordered_attention
 
 SLOT_ATTENTION = "edgespec_slots"
 """The name under which transformers knows it."""
@@ -49,6 +50,9 @@ def slot_attention(
     layout = _layout.get()
     if layout is None or attention_mask is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    if layout.groups:
+        window = int(attention_mask[0, 0, 0, 0])
+        return ordered_attention(layout.groups, query, key, value, window, scaling), None
     heads, rows = query.shape[1:3]
     share = heads // key.shape[1]
     if (

@@ -19,6 +19,7 @@ from edgespec.params import SamplingParams
 from edgespec.slots import Piece
 from edgespec.target_cache import TargetCache
 from edgespec.target_masks import Windows
+from edgespec.target_ordered import Group
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,9 @@ class Place:
 class Layout:
     """What attention must know of the running forward, and what it works out once for all layers."""
 
-    places: Sequence[Place]
+    places: Sequence[Place] = ()
+    groups: Sequence[Group] = ()
+    """Where the forward is deterministic: how each row's ancestors are gathered."""
     ready: dict[int, Any] = field(default_factory=dict)
     """Masks as attention wants them, by the identity of the mask that the model hands on."""
 

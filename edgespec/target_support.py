@@ -7,7 +7,7 @@ model's own plain forward decides when it is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -97,6 +97,10 @@ class Checked(Protocol):
 
     def logits(self, cache: TargetCache, piece: Piece, decide: np.ndarray[Any, Any]) -> torch.Tensor: ...
 
+    def logits_batch(
+        self, pieces: Sequence[tuple[TargetCache, Piece, np.ndarray[Any, Any]]]
+    ) -> torch.Tensor: ...
+
 
 def self_check(target: Checked) -> None:
     """A small random tree on permuted slots must have the logits of its chains.
@@ -120,6 +124,27 @@ def self_check(target: Checked) -> None:
             f"{target.name} ({type(target.model).__name__}) computes a draft tree otherwise than its "
             f"chains (they differ by {difference:.2g} of the logits' spread, and may by "
             f"{TOLERANCE[target.dtype]:.2g}): {ADVICE}."
+        )
+
+
+def check_independence(target: Checked) -> None:
+    """A deterministic target's logits must be the same bits whatever runs beside them. Raises
+    UnsupportedModel."""
+    random = np.random.default_rng(1)
+    pieces = []
+    for length in (PREFIX + NODES, 3, NODES):
+        tokens = random.integers(0, target.vocabulary_size, length)
+        slots = random.permutation(SLOT_BUCKET)[:length].astype(np.int32)
+        paths = [list(range(row + 1)) for row in range(length)]
+        pieces.append((_piece(tokens, paths, slots, range(length)), np.arange(length)))
+    with torch.inference_mode():
+        alone = [target.logits(target.open_cache(SLOT_BUCKET), *piece) for piece in pieces]
+        beside = [(target.open_cache(SLOT_BUCKET), *piece) for piece in reversed(pieces)]
+        together = target.logits_batch(beside)
+    if not torch.equal(torch.cat(alone[::-1]), together):
+        raise UnsupportedModel(
+            f"{target.name} in {str(target.dtype).removeprefix('torch.')} does not compute the same bits in every "
+            "company on this machine: leave --deterministic off, or try another --dtype."
         )
 
 

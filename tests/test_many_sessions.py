@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import torch
 from oracles import HashOracle
 from stubs import VOCABULARY_HASH, StubDraft, StubTarget, StubTokenizer, serving
 from tiny_models import tiny
@@ -18,6 +19,7 @@ from edgespec.server import Server
 from edgespec.session import Session
 from edgespec.slots import SLOT_BUCKET
 from edgespec.target import Part, Target
+from edgespec.target_attention import SLOT_ATTENTION
 
 ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)
 MODES = ("sync", "preempt", "cloud")
@@ -192,3 +194,54 @@ def test_a_prompt_that_another_session_had_is_not_computed_again() -> None:
                 texts.append(one.tokens)
     assert texts[0] == texts[1]
     assert sum(rows) == (300 + 4) + (300 - 4 * SLOT_BUCKET + 4)
+
+
+# Determinism
+
+
+class Replay(HashOracle):
+    """Drafts what `texts` say comes next, wrong at one place in five."""
+
+    def __init__(self, texts: dict[tuple[int, ...], list[int]]) -> None:
+        super().__init__()
+        self.__dict__["whole"] = [[*prompt, *text] for prompt, text in texts.items()]
+
+    def draft(self, text: Sequence[int]) -> tuple[Sequence[int], Sequence[float]]:
+        length = len(text)
+        known: list[int] = next(
+            (whole for whole in self.__dict__["whole"] if whole[:length] == list(text)), []
+        )
+        right = known[length] if length < len(known) else 0
+        return [right if length % 5 else (right + 1) % 97, (right + 2) % 97], [0.6, 0.2]
+
+
+@pytest.mark.parametrize("mode", [*MODES, "auto"])
+def test_sixteen_sessions_together_have_the_texts_that_each_has_alone_bit_for_bit(mode: str) -> None:
+    model = tiny(dtype=torch.float32)
+    model.set_attn_implementation(SLOT_ATTENTION)
+    target = Target(
+        model, name="tiny", vocabulary_hash=VOCABULARY_HASH, kv_memory="64MiB", deterministic=True
+    )
+    prompts = [tuple(range(3 + number, 8 + 4 * number)) for number in range(16)]
+    texts: dict[tuple[int, ...], list[int]] = {}
+
+    def generate(
+        server: Server, number: int, oracle: HashOracle, into: dict[tuple[int, ...], list[int]]
+    ) -> None:
+        with Session(
+            f"127.0.0.1:{server.port}",
+            draft=StubDraft(oracle),  # type: ignore[arg-type]
+            params=SamplingParams(max_new_tokens=20, seed=number, temperature=[0.0, 0.9][number % 2]),
+            mode=mode if into is not texts else "cloud",
+            tokenizer=StubTokenizer(),  # type: ignore[arg-type]
+        ) as one:
+            one.prompt(list(prompts[number]))
+            list(one)
+            into[prompts[number]] = one.tokens
+
+    crowd: dict[tuple[int, ...], list[int]] = {}
+    with serving(target) as server:
+        for number in range(16):
+            generate(server, number, ORACLE, texts)
+        together(16, lambda number: generate(server, number, Replay(texts), crowd))
+    assert crowd == texts
