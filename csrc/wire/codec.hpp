@@ -9,7 +9,7 @@ namespace edgespec::wire {
 template <class Message>
 std::size_t frame_bytes(const Message& message);
 
-// Writes the whole frame, sequence and acknowledge left 0, into frame_bytes(message) bytes. Throws BadFrame when a
+// Writes the whole frame, sequence and acknowledge left 0 for whoever sends it, into frame_bytes(message) bytes. Throws BadFrame when a
 // field does not fit.
 template <class Message>
 void encode(std::uint16_t channel, const Message& message, std::uint8_t* frame);

@@ -19,7 +19,6 @@ void encode(std::uint16_t channel, const Message& message, std::uint8_t* frame) 
     Sizer sizer;
     put(sizer, message);
     if (sizer.bytes > kMaxPayload) bad("the message is too long for a frame");
-    check_channel(Message::kType, channel);
     const Header header = {
         static_cast<std::uint32_t>(sizer.bytes), static_cast<std::uint8_t>(Message::kType), 0, channel, 0, 0};
     Writer writer(frame);

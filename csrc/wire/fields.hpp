@@ -99,7 +99,4 @@ inline void check_share(double value, const char* what) {
     if (!(value >= 0 && value <= 1)) bad(std::string(what) + " lies outside 0 to 1");
 }
 
-// Throws when a frame of this type may not have this channel.
-void check_channel(FrameType type, std::uint16_t channel);
-
 }  // namespace edgespec::wire

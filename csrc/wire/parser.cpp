@@ -17,13 +17,13 @@ AnyMessage decode_as(std::uint8_t type, const std::uint8_t* payload, std::size_t
     }
 }
 
-}  // namespace
-
 void check_channel(FrameType type, std::uint16_t channel) {
     if (type != FrameType::kError && is_of_session(type) != (channel != 0)) {
         bad(channel == 0 ? "a session's frame has channel 0" : "a frame for the connection has a session's channel");
     }
 }
+
+}  // namespace
 
 void check_header(const Header& header, std::size_t max_payload) {
     const std::size_t limit = payload_limit(header.type, max_payload);
