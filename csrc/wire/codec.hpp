@@ -9,8 +9,8 @@ namespace edgespec::wire {
 template <class Message>
 std::size_t frame_bytes(const Message& message);
 
-// Writes the whole frame, sequence and acknowledge left 0 for whoever sends it, into frame_bytes(message) bytes. Throws BadFrame when a
-// field does not fit.
+// Writes the whole frame, sequence and acknowledge left 0 for whoever sends it, into frame_bytes(message) bytes. Throws
+// BadFrame when a field does not fit.
 template <class Message>
 void encode(std::uint16_t channel, const Message& message, std::uint8_t* frame);
 
