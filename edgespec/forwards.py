@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,14 +20,17 @@ from edgespec.served_session import ServedSession
 from edgespec.target import Decisions, ExitRows, Part, Target
 from edgespec.verifier import Forward, Verdict
 
+if TYPE_CHECKING:
+    from edgespec.metrics import Metrics
+
 log = logging.getLogger("edgespec.forwards")
 
 EXIT_ROWS = 96
 """Decided rows beyond which exits are left out: the LM head's time at each exit then delays all verdicts by
 more than hints can gain."""
 
-CHANNEL = 0
-"""The listener fills in the channel that a session has on its connection."""
+CHANNEL = 1
+"""Any: the listener fills in the channel that a session has on its connection."""
 
 FINISH = {
     None: _native.FinishReason.NONE,
@@ -37,8 +40,8 @@ FINISH = {
 
 
 class Forwards:
-    """Runs the sessions' forwards. send: a frame to a session, by its number; fail: ends a session whose forward
-    failed."""
+    """Runs the sessions' forwards. send: a frame to a session, by its number; fail: ends a session whose
+    forward failed."""
 
     def __init__(
         self,
@@ -46,10 +49,12 @@ class Forwards:
         send: Callable[[int, bytes], Any],
         fail: Callable[[ServedSession, Exception], None],
         limits: Limits | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self._target = target
         self._send = send
         self._fail = fail
+        self._metrics = metrics
         self._measured = LinearCost()
         self._scheduler: Scheduler[ServedSession] = Scheduler(
             limits or Limits(), target.forward_cost or self._measured
@@ -85,6 +90,8 @@ class Forwards:
         rows = sum(len(forward.piece) for _, forward in planned)
         if decided:
             self._measured.observe(rows, self.last_ms)
+        if self._metrics is not None:
+            self._metrics.saw_forward(len(planned), rows, self.last_ms / 1e3)
         for (session, forward), decision in zip(planned, decisions, strict=True):
             self._conclude(session, forward, decision, now_s)
 
@@ -105,6 +112,9 @@ class Forwards:
                     turn=session.turn,
                 )
                 self._send(session.number, frame)
+                session.tally.hints += 1
+                if self._metrics is not None:
+                    self._metrics.saw_hint()
 
         hints = exits and verifier.hint_threshold is not None and bool(forward.nodes)
         return Part(
@@ -117,11 +127,22 @@ class Forwards:
         )
 
     def _conclude(self, session: ServedSession, forward: Forward, decisions: Decisions, now_s: float) -> None:
-        session.concluded_s = now_s
+        before_s, session.concluded_s = session.concluded_s, now_s
         verdict = session.verifier.conclude(forward, decisions.tokens.tolist())
-        if verdict is not None:
-            self._send_verdict(session, forward, verdict, decisions)
-            session.publish()
+        if verdict is None:
+            return
+        self._send_verdict(session, forward, verdict, decisions)
+        session.publish()
+        tally = session.tally
+        drafted, committed = len(forward.nodes) - 1, len(verdict.tokens)
+        accepted = committed - 1
+        first = tally.first_ms is None
+        tally.saw_verdict(drafted, accepted, committed, now_s - session.opened_s)
+        if self._metrics is not None:
+            seconds = now_s - (session.opened_s if first else before_s)
+            self._metrics.saw_verdict(drafted, accepted, committed, seconds, first)
+            if verdict.finish is not None:
+                self._metrics.saw_finish(verdict.finish)
 
     def _send_verdict(
         self, session: ServedSession, forward: Forward, verdict: Verdict, decisions: Decisions

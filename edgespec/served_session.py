@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from edgespec import _native
 from edgespec.errors import EdgespecError
@@ -30,9 +31,33 @@ class Memory(Protocol):
     def release(self) -> None: ...
 
 
+@dataclass
+class Tally:
+    """What a session has been so far, for logs, metrics and `edgespec top`."""
+
+    prompt_tokens: int
+    adopted: int = 0
+    committed: int = 0
+    verdicts: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    hints: int = 0
+    filled: int = 0
+    first_ms: float | None = None
+
+    def saw_verdict(self, drafted: int, accepted: int, committed: int, since_open_s: float) -> None:
+        self.verdicts += 1
+        self.drafted += drafted
+        self.accepted += accepted
+        self.committed += committed
+        self.filled += 0 if drafted else committed
+        if self.first_ms is None:
+            self.first_ms = since_open_s * 1e3
+
+
 class ServedSession:
-    """One session: its verifier, its keys and values, its parameters. number: its own at the listener; device: who
-    opened it; latency_ms: its target for a token."""
+    """One session: its verifier, its keys and values, its parameters. number: its own at the listener;
+    device: who opened it; latency_ms: its target for a token."""
 
     def __init__(
         self,
@@ -67,6 +92,7 @@ class ServedSession:
         self.held = False
         """It has room in the key-value memory for all that its text may become."""
         self.opened_s = self.concluded_s = self.ready_since_s = time.monotonic()
+        self.tally = Tally(len(opened.tokens))
         self._context_length = context_length
         self._published = False
 
@@ -82,7 +108,8 @@ class ServedSession:
         return max(0.0, self.concluded_s + self.verifier.patience_ms / 1e3 - now_s)
 
     def leave(self) -> None:
-        """Its edge is away: what it has sent is still verified, and a text that is filled goes on a little."""
+        """Its edge is away: what it has sent is still verified, and a text that is filled goes on a
+        little."""
         self.away_until = self.verifier.forwards + AWAY_FORWARDS
 
     def come_back(self) -> None:
@@ -115,6 +142,7 @@ class ServedSession:
         try:
             if not self.held and (length := self.cache.adopt(verifier.text)):
                 verifier.slots.adopt(length)
+                self.tally.adopted += length
             self.cache.reserve(slots)
         except KvFull:
             if not self.held:
@@ -136,6 +164,27 @@ class ServedSession:
             self._published = True
             length = self.verifier.slots.in_order
             self.cache.publish(self.verifier.text[: length + 1])
+
+    # What others want to know
+
+    def summary(self) -> dict[str, Any]:
+        """One line's worth: for the log, and for `edgespec top`."""
+        tally, seconds = self.tally, time.monotonic() - self.opened_s
+        return {
+            "session": self.number,
+            "device": self.device.hex() if isinstance(self.device, bytes) else str(self.device),
+            "seconds": round(seconds, 3),
+            "prompt_tokens": tally.prompt_tokens,
+            "prefix_tokens": tally.adopted,
+            "tokens": tally.committed,
+            "first_token_ms": None if tally.first_ms is None else round(tally.first_ms, 1),
+            "forwards": self.verifier.forwards,
+            "drafted": tally.drafted,
+            "accepted": tally.accepted,
+            "filled": tally.filled,
+            "hints": tally.hints,
+            "state": self.verifier.finish or ("away" if self.away_until is not None else "open"),
+        }
 
 
 def sampling_params(opened: _native.Open) -> SamplingParams:

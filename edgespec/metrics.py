@@ -1,0 +1,100 @@
+"""The server's numbers for Prometheus: vLLM's names behind `edgespec:` where the notion is the same, and own
+ones.
+
+Counted where it happens, read by `metrics_endpoint`. Needs prometheus-client (the server extra).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """Counters, gauges and histograms of one server."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        # vLLM's
+        self._accepted = self._counter(
+            "spec_decode_num_accepted_tokens", "Drafted tokens that were committed."
+        )
+        self._drafted = self._counter("spec_decode_num_draft_tokens", "Drafted tokens that were verified.")
+        self._drafts = self._counter("spec_decode_num_drafts", "Forwards of a session that verified drafts.")
+        self._accepted_at = self._counter(
+            "spec_decode_num_accepted_tokens_per_pos", "Of them, by depth in the draft tree.", "position"
+        )
+        self._generated = self._counter("generation_tokens", "Tokens committed behind prompts.")
+        self._prompted = self._counter("prompt_tokens", "Tokens of prompts and turns.")
+        self._prefix_hits = self._counter("prefix_cache_hits", "Prompt tokens that were computed before.")
+        self._success = self._counter("request_success", "Texts that ended.", "finished_reason")
+        self._first_token = self._histogram("time_to_first_token_seconds", "From OPEN to the first verdict.")
+        self._inter_token = self._histogram("inter_token_latency_seconds", "Between verdicts, by token.")
+        # edgespec's own
+        self._forwards = self._counter("forwards", "Target forwards.")
+        self._forward_seconds = self._histogram("forward_seconds", "A target forward.")
+        self._forward_rows = self._histogram("forward_rows", "Rows of a forward.", ROWS)
+        self._forward_sessions = self._histogram("forward_sessions", "Sessions in a forward.", ROWS)
+        self._hints = self._counter("hints_sent", "Hints sent from early exits.")
+        self._fills = self._counter("fill_tokens", "Tokens committed by fill, with no draft at hand.")
+        self._wasted = self._counter("wasted_rows", "Drafted rows that were verified for nothing.")
+        self._refused = self._counter("refusals", "ERRORs sent.", "code")
+        self._ended = self._counter("sessions_ended", "Sessions that ended.")
+
+    def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        """A gauge that is read when somebody asks."""
+        Gauge(f"edgespec:{name}", help_text, registry=self._registry).set_function(value)
+
+    def saw_open(self, prompt_tokens: int, adopted: int) -> None:
+        self._prompted.inc(prompt_tokens)
+        self._prefix_hits.inc(adopted)
+
+    def saw_forward(self, sessions: int, rows: int, seconds: float) -> None:
+        self._forwards.inc()
+        self._forward_seconds.observe(seconds)
+        self._forward_rows.observe(rows)
+        self._forward_sessions.observe(sessions)
+
+    def saw_verdict(self, drafted: int, accepted: int, committed: int, seconds: float, first: bool) -> None:
+        """A verdict of a forward that verified `drafted` nodes; `seconds` since the last one, or since
+        OPEN."""
+        self._generated.inc(committed)
+        if drafted:
+            self._drafts.inc()
+            self._drafted.inc(drafted)
+            self._accepted.inc(accepted)
+            self._wasted.inc(drafted - accepted)
+            for depth in range(accepted):
+                self._accepted_at.labels(str(depth)).inc()
+        else:
+            self._fills.inc(committed)
+        if first:
+            self._first_token.observe(seconds)
+        else:
+            self._inter_token.observe(seconds / committed)
+
+    def saw_hint(self) -> None:
+        self._hints.inc()
+
+    def saw_finish(self, reason: str) -> None:
+        self._success.labels(reason).inc()
+
+    def saw_refusal(self, code: str) -> None:
+        self._refused.labels(code.lower()).inc()
+
+    def saw_end(self) -> None:
+        self._ended.inc()
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus' text format."""
+        return generate_latest(self._registry)
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(f"edgespec:{name}", help_text, labels, registry=self._registry)
+
+    def _histogram(self, name: str, help_text: str, buckets: tuple[float, ...] = SECONDS) -> Histogram:
+        return Histogram(f"edgespec:{name}", help_text, buckets=buckets, registry=self._registry)
