@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from edgespec import _native
@@ -23,6 +24,8 @@ class Address(NamedTuple):
 
 DEFAULT_SERVER = Address("127.0.0.1", DEFAULT_PORT)
 
+AnAddress = str | tuple[str, int]
+
 
 def parse_address(address: str | tuple[str, int]) -> Address:
     """ "HOST:PORT", "[IPv6]:PORT", "HOST" (port 7433) or (host, port). Raises EdgespecError on anything else."""
@@ -37,25 +40,51 @@ def parse_address(address: str | tuple[str, int]) -> Address:
     return Address(host, int(port))
 
 
+def parse_addresses(servers: AnAddress | Sequence[AnAddress]) -> list[Address]:
+    """One address, several in a sequence, or several in a string with commas between."""
+    if isinstance(servers, str):
+        return [parse_address(server.strip()) for server in servers.split(",")]
+    if len(servers) == 2 and isinstance(servers[0], str) and isinstance(servers[1], int):
+        return [Address(servers[0], servers[1])]
+    if not servers:
+        raise EdgespecError(f"a session needs the address of a server, such as {DEFAULT_SERVER}.")
+    return [parse_address(server) for server in servers]  # type: ignore[arg-type]
+
+
 def connect(
-    address: Address, vocabulary_hash: bytes, timeout_s: float
-) -> tuple[_native.Connection, _native.Welcome]:
-    """Connect and be welcomed. Raises EdgespecError with the reason when the server is absent, silent or refuses."""
+    servers: Sequence[Address],
+    vocabulary_hash: bytes,
+    timeout_s: float,
+    *,
+    hedge: bool = True,
+    dead_after_s: float = 2.5,
+    give_up_s: float = 30.0,
+    offline_after_s: float | None = None,
+) -> tuple[_native.Courier, _native.Welcome]:
+    """Connect to the first server that answers, and be welcomed; the courier keeps the link up from then on.
+
+    Raises EdgespecError with the reason when the servers are absent, silent or refuse.
+    """
+    courier = _native.Courier(
+        [tuple(server) for server in servers],
+        _native.encode_hello(vocabulary_hash=vocabulary_hash, agent=f"edgespec/{__version__}"),
+        hedge=hedge,
+        timeout_s=timeout_s,
+        dead_after_s=dead_after_s,
+        give_up_s=give_up_s,
+        offline_after_s=offline_after_s,
+    )
     try:
-        connection = _native.Connection(address.host, address.port, timeout_s)
-    except OSError as error:
-        raise EdgespecError(
-            f"there is no server at {address} ({error}): start one with `edgespec serve`, or check the address."
-        ) from None
-    try:
-        connection.send(_native.encode_hello(vocabulary_hash=vocabulary_hash, agent=f"edgespec/{__version__}"))
-        answer = connection.receive(timeout_s)
+        answer = courier.receive(timeout_s)
     except ConnectionError as error:
-        connection.close()
-        raise EdgespecError(f"the server at {address} hung up during the handshake ({error}).") from None
+        tried = " or ".join(str(server) for server in servers)
+        raise EdgespecError(
+            f"there is no server at {tried} ({error}): start one with `edgespec serve`, or check the address."
+        ) from None
     if isinstance(answer, _native.Welcome):
-        return connection, answer
-    connection.close()
+        return courier, answer
+    address = Address(*courier.address)
+    courier.close()
     if isinstance(answer, _native.Error):
         raise EdgespecError(explain(answer, address))
     raise EdgespecError(f"{address} did not answer as an edgespec server within {timeout_s:g} s: check the address.")

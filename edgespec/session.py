@@ -1,7 +1,8 @@
 """The edge's loop. `Session.step()`: drain the inbox, apply what came, draft one more piece, send it.
 
 It returns when something was committed. It needs no threads of its own: the link's I/O thread is C++, the engine runs
-here. `AsyncSession` (async_session.py) turns the same parts. What to draft and what to send is the speculator's business.
+here. `AsyncSession` (async_session.py) turns the same parts. What to draft and what to send is the speculator's
+business; the link and its mending are the uplink's.
 """
 
 from __future__ import annotations
@@ -10,36 +11,35 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
-
-import numpy as np
 
 from edgespec import _native
 from edgespec.draft import DraftEngine, load_draft
 from edgespec.drafter import CacheFull, Drafter
 from edgespec.errors import EdgespecError
-from edgespec.handshake import DEFAULT_SERVER, Address, connect, explain, parse_address
-from edgespec.pacing import DraftPace
-from edgespec.params import SamplingParams
+from edgespec.handshake import DEFAULT_SERVER, AnAddress, parse_addresses
 from edgespec.measures import Measures
 from edgespec.modes import policy
+from edgespec.pacing import DraftPace
+from edgespec.params import SamplingParams
 from edgespec.policy import Policy
-from edgespec.speculator import Block, Speculator
+from edgespec.speculator import Speculator
 from edgespec.statistics import Statistics
 from edgespec.text import TextStream
 from edgespec.tokenizer import Tokenizer
 from edgespec.trace import Event, Kind, Lane
-
-CHANNEL = 1
-"""A session has its connection to itself, for now."""
+from edgespec.uplink import LinkOptions, Uplink, encoded_open
 
 MOST_AT_ONCE = 32
 """Messages that one step takes in, so that a fast server cannot keep it from returning."""
 
-FINISH_REASONS: dict[_native.FinishReason, str] = {_native.FinishReason.STOP: "stop", _native.FinishReason.LENGTH: "length"}
+FINISH_REASONS: dict[_native.FinishReason, str] = {
+    _native.FinishReason.STOP: "stop",
+    _native.FinishReason.LENGTH: "length",
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Step:
     back). logprobs: of these tokens, if asked for. finish_reason: "stop" (end of sequence or stop string), "length"
     (max_new_tokens), "context" (the target's context is full), "cancelled", or None while the text goes on.
     provisional, revised: text drafted offline and how many of its tokens a later step took back; empty online.
+    events: what happened to the link since the last step, in words.
     """
 
     tokens: list[int]
@@ -59,6 +60,7 @@ class Step:
     statistics: Statistics
     provisional: str = ""
     revised: int = 0
+    events: list[str] = field(default_factory=list)
 
 
 class _Fresh:
@@ -77,18 +79,19 @@ class _Fresh:
 class Session:
     """One text, drafted here and verified by `server`.
 
-    server: "HOST:PORT" or (host, port). draft: an engine, or the folder that `edgespec.compile` wrote; modes that do
-    not draft need none. mode: the name of a policy (modes.py; "auto" chooses for itself) or a `Policy`; draft_tokens:
-    the length of a block, or the depth of a tree. tokenizer: for a session without a draft. timeout_s: to connect and be welcomed; a peer that
-    dies later is noticed by the link. trace: a list that takes the timeline's events. draft_pace: holds every run of
-    the draft to a given time, for experiments.
+    server: "HOST:PORT" or (host, port), or several of them: when one is gone the text goes on at the next. draft: an
+    engine, or the folder that `edgespec.compile` wrote; modes that do not draft need none. mode: the name of a policy
+    (modes.py; "auto" chooses for itself) or a `Policy`; draft_tokens: the length of a block, or the depth of a tree.
+    tokenizer: for a session without a draft. timeout_s: to connect and be welcomed; link: how hard the link is kept up
+    from then on. trace: a list that takes the timeline's events. draft_pace: holds every run of the draft to a given
+    time, for experiments.
 
-    Raises EdgespecError, whose message says what to do, when the server cannot be had, refuses, or goes away.
+    Raises EdgespecError, whose message says what to do, when no server can be had, or one refuses.
     """
 
     def __init__(
         self,
-        server: str | Address = DEFAULT_SERVER,
+        server: AnAddress | Sequence[AnAddress] = DEFAULT_SERVER,
         draft: DraftEngine | str | Path | None = None,
         params: SamplingParams | None = None,
         *,
@@ -96,6 +99,7 @@ class Session:
         draft_tokens: int | None = None,
         tokenizer: Tokenizer | None = None,
         timeout_s: float = 10.0,
+        link: LinkOptions | None = None,
         trace: list[Event] | None = None,
         draft_pace: DraftPace | None = None,
     ) -> None:
@@ -110,12 +114,13 @@ class Session:
         self.tokenizer = tokenizer or Tokenizer.load(self._engine.tokenizer_path)  # type: ignore[union-attr]
         self.statistics = Statistics()
         self.finish_reason: str | None = None
-        self._address = parse_address(server)
-        self._connection, self.target = connect(self._address, self.tokenizer.vocabulary_hash, timeout_s)
+        options = link or LinkOptions(timeout_s=timeout_s)
+        self._uplink = Uplink(parse_addresses(server), self.tokenizer.vocabulary_hash, options, self._opening)
+        self.target = self._uplink.target
         self._speculator = Speculator(self.policy)
         self._drafter: Drafter | None = None
         self._pace = draft_pace
-        self._trace = trace
+        self.trace = trace
         self.prompt_tokens: list[int] = []
         self.measures = Measures()
         self._fed = False
@@ -123,6 +128,7 @@ class Session:
         self._turn_start = 0
         self._turn_began_s = 0.0
         self._earlier_s = 0.0
+        self._earlier_forwards = 0
         self._pieces: list[str] = []
         self._fresh = _Fresh()
         self._logprobs: list[float] = []
@@ -141,27 +147,7 @@ class Session:
             self._drafter = Drafter(self._engine, self.params.temperature, self.params.seed)
         self._begin_turn(tokens, self.params.max_new_tokens)
         self.prompt_tokens = tokens
-        self._send(
-            _native.encode_open(
-                CHANNEL,
-                session_id=secrets.token_bytes(16),
-                temperature=self.params.temperature,
-                top_k=self.params.top_k,
-                top_p=self.params.top_p,
-                min_p=self.params.min_p,
-                repetition_penalty=self.params.repetition_penalty,
-                seed=self.params.seed,
-                max_new_tokens=self.params.max_new_tokens,
-                fill=self.policy.fill,
-                hints=self.policy.hints,
-                logprobs=self.params.logprobs,
-                ignore_eos=self.params.ignore_eos,
-                rejection=False,
-                hint_threshold=self.policy.hint_threshold,
-                logit_bias=list(self.params.logit_bias.items()),
-                tokens=np.array(tokens, dtype=np.int32),
-            )
-        )
+        self._uplink.open()
         self._send_block()
 
     def append(self, text: str | Sequence[int], max_new_tokens: int | None = None) -> None:
@@ -172,7 +158,7 @@ class Session:
         keep_length = len(self._speculator.text)
         limit = self.params.max_new_tokens if max_new_tokens is None else max_new_tokens
         self._begin_turn(tokens, limit)
-        self._send(_native.encode_append(CHANNEL, keep_length, limit, np.array(tokens, dtype=np.int32), self._turn))
+        self._uplink.append(keep_length, tokens, limit, self._turn)
         self._send_block()
 
     def cancel(self) -> None:
@@ -186,7 +172,7 @@ class Session:
         while (step := self.collect()) is None:
             if not self.draft_piece():
                 wait_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
-                message = self._receive(wait_s)
+                message = self._uplink.receive(wait_s)
                 if message is None:
                     return self.idle_step()
                 self._apply(message)
@@ -208,10 +194,7 @@ class Session:
 
     def close(self) -> None:
         """End the session; the server forgets it."""
-        if not self._connection.dead:
-            if self._turn >= 0:
-                self._connection.send(_native.encode_close(CHANNEL, _native.FinishReason.CANCELLED))
-            self._connection.close()
+        self._uplink.close()
 
     def __iter__(self) -> Iterator[Step]:
         while not self.finished:
@@ -227,7 +210,7 @@ class Session:
 
     def fileno(self) -> int:
         """A descriptor that is readable while the link has something for us."""
-        return self._connection.fileno()
+        return self._uplink.fileno()
 
     def idle_step(self) -> Step:
         """A step in which nothing was committed."""
@@ -238,10 +221,10 @@ class Session:
         if self._turn < 0:
             raise EdgespecError("the session has no prompt yet: call prompt() first.")
         for _ in range(MOST_AT_ONCE):
-            if self.finished or (message := self._receive(0.0)) is None:
+            if self.finished or (message := self._uplink.receive(0.0)) is None:
                 break
             self._apply(message)
-        if not self._fresh.tokens and not self.finished:
+        if not (self._fresh.tokens or self._uplink.notes or self.finished):
             return None
         tokens, text = self._fresh.take()
         return self._step(tokens, text)
@@ -280,10 +263,6 @@ class Session:
             self._apply_verdict(message)
         elif isinstance(message, _native.Hint):
             self._apply_hint(message)
-        elif isinstance(message, _native.Error):
-            raise EdgespecError(explain(message, self._address))
-        elif isinstance(message, _native.Goaway):
-            raise EdgespecError(f"the server at {self._address} is going away: {message.message}")
         self._send_block()
 
     def _apply_verdict(self, verdict: _native.Verdict) -> None:
@@ -299,7 +278,7 @@ class Session:
             self._drafter.commit(path, self._speculator.tree)
         self._adapt(verdict)
         statistics.committed += len(tokens)
-        statistics.target_forwards = verdict.forwards
+        statistics.target_forwards = self._earlier_forwards + verdict.forwards
         statistics.forward_ms += verdict.forward_us / 1e3
         if verdict.logprobs is not None:
             self._logprobs.extend(verdict.logprobs.tolist())
@@ -316,26 +295,19 @@ class Session:
     def _adapt(self, verdict: _native.Verdict) -> None:
         """Let the policy choose anew from what this verdict's forward cost; the first one read the prompt as well."""
         measures = self.measures
-        measures.rtt_ms = self._connection.rtt_ms
+        measures.rtt_ms = self._uplink.rtt_ms
         if self._fed:
             measures.saw_forward(verdict.rows, verdict.forward_us / 1e3, self.policy.hints, len(verdict.tokens))
         self._fed = True
         if self._speculator.adapt(measures):
-            self._send(
-                _native.encode_tune(
-                    CHANNEL,
-                    fill=self.policy.fill,
-                    hints=self.policy.hints,
-                    hint_threshold=self.policy.hint_threshold,
-                    patience_us=round(self.policy.patience_ms * 1e3),
-                )
-            )
+            self._uplink.tune(self.policy)
 
     def _apply_hint(self, hint: _native.Hint) -> None:
         if hint.turn == self._turn:
             self._speculator.hint(hint.base_length, hint.node, hint.token, hint.confidence)
             now_s = time.monotonic()
-            self._record("down", "hint", now_s - self._half_rtt_s(), now_s, layer=hint.layer, confidence=hint.confidence)
+            detail = {"layer": hint.layer, "confidence": hint.confidence}
+            self._record("down", "hint", now_s - self._half_rtt_s(), now_s, **detail)
 
     def _finish(self, reason: str) -> None:
         self._say([], self._stream.flush())
@@ -345,7 +317,7 @@ class Session:
     def _halt(self, keep_length: int, reason: str) -> None:
         """End the text at this length; the server stops there as well, and verdicts on their way are void."""
         self._turn += 1
-        self._send(_native.encode_append(CHANNEL, keep_length, 0, np.zeros(0, dtype=np.int32), self._turn))
+        self._uplink.append(keep_length, [], 0, self._turn)
         self._speculator.extend([], keep_length, 0)
         if self._drafter is not None:
             self._drafter.truncate(keep_length)
@@ -391,12 +363,14 @@ class Session:
         statistics.seconds = self._earlier_s + time.monotonic() - self._turn_began_s
         statistics.rounds, statistics.drafted, statistics.sent = tally.rounds, tally.drafted, tally.sent
         statistics.accepted, statistics.hints_sent, statistics.hints_hit = tally.accepted, tally.hints, tally.hints_hit
-        statistics.bytes_up, statistics.bytes_down = self._connection.bytes_sent, self._connection.bytes_received
-        statistics.rtt_ms = self._connection.rtt_ms
+        statistics.bytes_up, statistics.bytes_down = self._uplink.bytes_up, self._uplink.bytes_down
+        statistics.rtt_ms, statistics.hedged = self._uplink.rtt_ms, self._uplink.hedged
+        statistics.link_losses = self._uplink.losses
         if self._pace is not None:
             statistics.draft_overruns = self._pace.overruns
         logprobs = [self._logprobs.pop(0) for _ in tokens] if self.params.logprobs else None
-        return Step(tokens, text, logprobs, self.finish_reason, replace(statistics))
+        events = self._uplink.take_notes()
+        return Step(tokens, text, logprobs, self.finish_reason, replace(statistics), events=events)
 
     # The link
 
@@ -404,32 +378,23 @@ class Session:
         block = self._speculator.outgoing()
         if block is not None:
             now_s = time.monotonic()
-            self._send(_encoded_block(block))
+            self._uplink.block(block)
             self._record("up", "block", now_s, now_s + self._half_rtt_s(), nodes=len(block.tokens))
 
-    def _send(self, frame: bytes) -> None:
-        try:
-            self._connection.send(frame)
-        except ConnectionError as error:
-            raise self._lost(error) from None
-
-    def _receive(self, timeout_s: float | None) -> Any:
-        try:
-            return self._connection.receive(timeout_s)
-        except ConnectionError as error:
-            raise self._lost(error) from None
-
-    def _lost(self, error: ConnectionError) -> EdgespecError:
-        count = len(self.tokens) if self._turn >= 0 else 0
-        return EdgespecError(
-            f"the server at {self._address} went away ({error}) after {count} tokens were committed: "
-            "see that it runs, then start a new session."
-        )
+    def _opening(self) -> bytes:
+        """An OPEN that tells a server everything: the text so far is its prompt, and the next tokens are the same."""
+        assert self.params.seed is not None
+        self._turn = 0
+        self._fed = False
+        self._earlier_forwards = self.statistics.target_forwards
+        self._speculator.forgotten()
+        text, remaining = self._speculator.text, self._speculator.remaining
+        return encoded_open(self.params, self.params.seed, self.policy, text, remaining)
 
     # The timeline
 
     def _half_rtt_s(self) -> float:
-        return (self._connection.rtt_ms or 0.0) / 2e3
+        return (self._uplink.rtt_ms or 0.0) / 2e3
 
     def _record_forward(self, verdict: _native.Verdict, now_s: float) -> None:
         ended_s = now_s - self._half_rtt_s()
@@ -438,15 +403,5 @@ class Session:
         self._record("down", "verdict", ended_s, now_s, tokens=count)
 
     def _record(self, lane: Lane, kind: Kind, start_s: float, end_s: float, **detail: object) -> None:
-        if self._trace is not None:
-            self._trace.append(Event(lane, kind, start_s, end_s, detail))
-
-
-def _encoded_block(block: Block) -> bytes:
-    return _native.encode_block(
-        CHANNEL,
-        first_node=block.first_node,
-        tokens=np.array(block.tokens, dtype=np.int32),
-        parents=np.array(block.parents, dtype=np.uint32),
-        chances=np.round(np.array(block.chances) * 255).astype(np.uint8),
-    )
+        if self.trace is not None:
+            self.trace.append(Event(lane, kind, start_s, end_s, detail))

@@ -119,6 +119,11 @@ class Speculator:
             self.tally.accepted += len(tokens) - 1
         return path
 
+    def forgotten(self) -> None:
+        """The server no longer has any of the nodes; what is still worth it goes out again."""
+        self._sent.clear()
+        self._next_forward()
+
     def hint(self, base_length: int, reference: int, token: int, confidence: float) -> None:
         """An exit guesses that the text goes on along the path to `reference` and then with `token`.
 
@@ -183,6 +188,7 @@ class Speculator:
     def adapt(self, measures: Measures) -> bool:
         """Let the policy choose anew; True when what it asks of the server changed."""
         measures.hint_trust = self._hint_trust.ratio
+        measures.acceptance = self._draft_trust[0].share
         before = _asked_of_server(self.policy)
         self.policy.adapt(self, measures)
         return before != _asked_of_server(self.policy)

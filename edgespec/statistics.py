@@ -12,7 +12,8 @@ class Statistics:
     rounds: verdicts whose forward verified drafted nodes. drafted: nodes the draft made; sent: those that went up;
     accepted: drafted tokens that the target committed. hints_sent: hints that came; hints_hit: those that were right
     in full. draft_ms and forward_ms: time in the draft and in this session's target forwards. draft_runs and
-    draft_overruns: runs of a paced draft, and those that took longer than their pace.
+    draft_overruns: runs of a paced draft, and those that took longer than their pace. hedged: frames sent again because
+    no acknowledgement came in time; link_losses: times that no connection was left.
     """
 
     seconds: float = 0.0
@@ -32,6 +33,8 @@ class Statistics:
     rtt_ms: float | None = None
     draft_runs: int = 0
     draft_overruns: int = 0
+    hedged: int = 0
+    link_losses: int = 0
 
     @property
     def acceptance(self) -> float | None:

@@ -17,6 +17,7 @@ from edgespec.params import SamplingParams
 from edgespec.server import Server
 from edgespec.session import Session
 from edgespec.trace import Event
+from edgespec.uplink import LinkOptions
 
 PROMPT = [1, 2, 3]
 ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)
@@ -236,8 +237,8 @@ class TestBadInput:
 
     def test_a_server_that_goes_away_mid_text(self) -> None:
         with serving(StubTarget(ORACLE)) as server:
-            one = session(server, "sync", max_new_tokens=400)
+            one = session(server, "sync", max_new_tokens=400, link=LinkOptions(give_up_s=0.2))
             one.prompt(PROMPT)
             one.step()
-        with pytest.raises(EdgespecError, match="went away"):
+        with one, pytest.raises(EdgespecError, match="went away"):
             list(one)

@@ -1,20 +1,12 @@
 #include "net/courier.hpp"
 
+#include "bindings/living.hpp"
 #include "bindings/waiting.hpp"
 #include "net/connection.hpp"
 
 namespace edgespec::bindings {
 
 namespace {
-
-// Joining the I/O thread may take as long as what is queued takes to leave: not with the GIL held.
-struct WithoutGil {
-    void operator()(net::Courier* courier) const {
-        const py::gil_scoped_release release;
-        delete courier;
-    }
-};
-using Owned = std::unique_ptr<net::Courier, WithoutGil>;
 
 using HostPort = std::pair<std::string, std::uint16_t>;
 
@@ -44,8 +36,8 @@ py::object receive(net::Courier& courier, Seconds timeout_s) {
     return py::none();
 }
 
-Owned make(const std::vector<HostPort>& addresses, const py::bytes& hello, bool hedge, double timeout_s,
-           double dead_after_s, double give_up_s, Seconds offline_after_s) {
+std::shared_ptr<net::Courier> make(const std::vector<HostPort>& addresses, const py::bytes& hello, bool hedge,
+                                   double timeout_s, double dead_after_s, double give_up_s, Seconds offline_after_s) {
     if (addresses.empty()) throw py::value_error("a courier needs an address");
     std::vector<net::Address> servers;
     for (const auto& [host, port] : addresses) servers.push_back({host, port});
@@ -55,7 +47,7 @@ Owned make(const std::vector<HostPort>& addresses, const py::bytes& hello, bool 
     limits.first_contact = milliseconds(timeout_s);
     limits.give_up_after = milliseconds(give_up_s);
     if (offline_after_s) limits.offline_after = std::max(milliseconds(*offline_after_s), std::chrono::milliseconds(1));
-    return Owned(new net::Courier(std::move(servers), frame_from(hello), limits));
+    return make_living<net::Courier>(std::move(servers), frame_from(hello), limits);
 }
 
 void register_events(py::module_& module) {
@@ -74,7 +66,7 @@ void register_events(py::module_& module) {
 
 void register_courier(py::module_& module) {
     register_events(module);
-    py::class_<net::Courier, Owned>(module, "Courier")
+    py::class_<net::Courier, std::shared_ptr<net::Courier>>(module, "Courier")
         .def(py::init(&make), py::arg("addresses"), py::arg("hello"), py::kw_only(), py::arg("hedge") = true,
              py::arg("timeout_s") = 10.0, py::arg("dead_after_s") = 2.5, py::arg("give_up_s") = 30.0,
              py::arg("offline_after_s") = py::none())
@@ -101,6 +93,7 @@ void register_courier(py::module_& module) {
             const double rtt_ms = self.counters().rtt_ms.load();
             return rtt_ms < 0 ? std::nullopt : std::optional<double>(rtt_ms);
         });
+    py::module_::import("atexit").attr("register")(py::cpp_function([] { end_living(&net::Courier::end); }));
 }
 
 }  // namespace edgespec::bindings

@@ -1,7 +1,6 @@
 #include <pybind11/stl.h>
 
-#include <algorithm>
-
+#include "bindings/living.hpp"
 #include "bindings/waiting.hpp"
 #include "net/connection.hpp"
 #include "net/listener.hpp"
@@ -46,41 +45,6 @@ py::list poll(net::Listener& listener, Seconds timeout_s, std::size_t max_events
         event = listener.inbox().take();
     }
     return events;
-}
-
-// Those that are open still, so that the interpreter does not end under their threads.
-template <class T>
-std::vector<std::weak_ptr<T>>& living() {
-    static auto* all = new std::vector<std::weak_ptr<T>>;
-    return *all;
-}
-
-// Owned by Python: destroyed without the GIL, because that waits for a thread.
-template <class T, class... Arguments>
-std::shared_ptr<T> make_living(Arguments&&... arguments) {
-    std::unique_ptr<T> made;
-    {
-        const py::gil_scoped_release release;
-        made = std::make_unique<T>(std::forward<Arguments>(arguments)...);
-    }
-    std::shared_ptr<T> owned(made.release(), [](T* ended) {
-        const py::gil_scoped_release release;
-        delete ended;
-    });
-    auto& all = living<T>();
-    all.erase(std::remove_if(all.begin(), all.end(), [](const auto& weak) { return weak.expired(); }), all.end());
-    all.push_back(owned);
-    return owned;
-}
-
-template <class T>
-void end_living(void (T::*end)()) {
-    const auto all = living<T>();
-    for (const auto& weak : all) {
-        const auto alive = weak.lock();
-        const py::gil_scoped_release release;
-        if (alive) (*alive.*end)();
-    }
 }
 
 }  // namespace

@@ -9,6 +9,7 @@ namespace edgespec::net {
 namespace {
 
 constexpr std::size_t kSlabs = 256;
+constexpr std::size_t kFirstPayload = 64 * 1024;  // before WELCOME says what is agreed
 
 }  // namespace
 
@@ -26,7 +27,9 @@ Courier::Courier(std::vector<Address> addresses, Frame hello, CourierLimits limi
     thread_ = std::thread([this] { io_.run(); });
 }
 
-Courier::~Courier() {
+Courier::~Courier() { end(); }
+
+void Courier::end() {
     close();
     work_.reset();
     if (thread_.joinable()) thread_.join();
@@ -113,7 +116,7 @@ void Courier::greet(Path& path, std::unique_ptr<Transport> transport) {
     path.dial.reset();
     path.stage = Path::Stage::kGreeting;
     path.link = std::make_shared<Link>(io_, std::move(transport), pool_, limits_.link, counters_);
-    path.link->set_max_payload(wire::kMaxPayload);
+    path.link->set_max_payload(kFirstPayload);
     const auto live = [this, &path, attempt = path.attempt] { return attempt == path.attempt && !closing_; };
     path.link->start(
         [this, &path, live](Received&& received) {
@@ -148,6 +151,7 @@ void Courier::heard(Path& path, Received&& received) {
 
 void Courier::welcomed(Path& path, Received&& received) {
     path.stage = Path::Stage::kWelcomed;
+    path.link->set_max_payload(agreed_payload(std::get<wire::Welcome>(received.message)));
     reached_ = true;
     if (!up(other(path))) {
         at_ = path.address;

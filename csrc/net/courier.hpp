@@ -60,6 +60,7 @@ class Courier {
     void send(Frame frame);  // to the session; never blocks
     void move();             // leave this server for the next
     void close();            // what is queued may leave
+    void end();              // and has left: waits for it
 
     Inbox<Arrival>& inbox() { return inbox_; }
     bool dead() const { return dead_; }  // closed, or no server was ever reached

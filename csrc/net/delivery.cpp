@@ -98,7 +98,7 @@ void Delivery::take(const Link& link, const wire::Header& header, Received&& rec
 
 void Delivery::stop() {
     stopped_ = true;
-    if (owing_ && !paths_.empty()) put(paths_.back(), frame_of(0, wire::Ack{}));
+    if (owing_ && !paths_.empty()) acknowledge(paths_.back());
     paths_.clear();
     hedger_.cancel();
     acknowledger_.cancel();
@@ -128,6 +128,8 @@ void Delivery::put(const Path& path, Frame frame) {
     path.link->put(std::move(frame));
 }
 
+void Delivery::acknowledge(const Path& path) { put(path, frame_of(path.channel, wire::Ack{})); }
+
 void Delivery::put(const Path& path, Ledger::Kept& kept) {
     kept.sent = Clock::now();
     kept.path = path.link.get();
@@ -150,14 +152,14 @@ void Delivery::put_stranded() {
 // The peer is to hear that this end has what came: with the next frame, or by itself.
 void Delivery::owe(const Path& path) {
     owing_ = true;
-    if (paths_.size() > 1) return put(path, frame_of(0, wire::Ack{}));
+    if (paths_.size() > 1) return acknowledge(path);
     if (acknowledging_) return;
     acknowledging_ = true;
     acknowledger_.expires_after(limits_.acknowledge_within);
     acknowledger_.async_wait([self = shared_from_this()](ErrorStatus error) {
         self->acknowledging_ = false;
         if (error || self->stopped_ || !self->owing_ || self->paths_.empty()) return;
-        self->put(self->paths_.back(), frame_of(0, wire::Ack{}));
+        self->acknowledge(self->paths_.back());
     });
 }
 

@@ -69,6 +69,7 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
     void put(const Path& path, Frame frame);
     void put(const Path& path, Ledger::Kept& kept);
     void put_stranded();
+    void acknowledge(const Path& path);
     void owe(const Path& path);
     void arm();
     void hedge(Clock::time_point now);
