@@ -23,7 +23,9 @@ COMMANDS = {
     "generate": ("edgespec.commands.generate:generate", "Continue one prompt."),
     "chat": ("edgespec.commands.chat:chat", "Talk with a target, turn by turn."),
     "compile": ("edgespec.commands.compile:compile_draft", "Make a draft engine of a draft model."),
+    "top": ("edgespec.commands.top:top", "Watch a server's sessions."),
     "link": ("edgespec.commands.link:link", "Emulate a slow link: a delaying proxy."),
+    "doctor": ("edgespec.commands.doctor:doctor", "Say whether speculation pays on this link, and why."),
     "plan": ("edgespec.commands.plan:plan", "Predict every mode on a link and engines that you type in."),
     "train": ("edgespec.train.cli:train", "Train a target, a draft, or a target's exit heads."),
 }

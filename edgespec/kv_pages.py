@@ -41,9 +41,14 @@ class Pages:
         return int((self._holders == 0).sum())
 
     @property
+    def used(self) -> int:
+        """Pages that sessions hold, those kept as prefixes alone not counted."""
+        return self.count - self.free - self.reclaimable
+
+    @property
     def reclaimable(self) -> int:
         """Pages that only a remembered prefix holds: they are given up when others need them."""
-        return sum(self._holders[page] == 1 for page in self._page_of.values())
+        return int(sum(self._holders[page] == 1 for page in self._page_of.values()))
 
     def take(self, count: int, after: int | None = None) -> list[int]:
         """`count` pages, side by side if there is room: behind page `after`, else in the first stretch that

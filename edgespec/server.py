@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -26,12 +28,17 @@ from edgespec.served_session import ServedSession
 from edgespec.target import Target
 from edgespec.verifier import BadBlock
 
+if TYPE_CHECKING:
+    from edgespec.metrics import Metrics
+
 log = logging.getLogger("edgespec.server")
+Answer = TypeVar("Answer")
 
 MAX_SESSIONS = 1024
 MAX_FRAME_BYTES = 1 << 16
 MAX_BLOCK_NODES = 1024
 MAX_PATIENCE_MS = 1000.0
+DRAIN_RETRY_MS = 1000
 RESUME_FOR_S = 60.0
 """How long a session waits for an edge whose connections are gone."""
 
@@ -67,6 +74,7 @@ class Server:
         latency_ms: float | None = None,
         resume_for_s: float = RESUME_FOR_S,
         dead_after_s: float = 2.5,
+        metrics: Metrics | None = None,
     ) -> None:
         self._target = target
         self._latency_ms = latency_ms
@@ -77,11 +85,15 @@ class Server:
             raise EdgespecError(f"cannot listen on {host}:{port} ({error}): choose another --port.") from None
         self.host = host
         self.port: int = self._listener.port
+        self.metrics_port: int | None = None
         self._devices: dict[int, bytes | None] = {}
         self._sessions: Served[ServedSession] = Served(resume_for_s)
-        self._forwards = Forwards(target, self._listener.send, self._fail)
+        self._metrics = metrics
+        self._forwards = Forwards(target, self._listener.send, self._fail, metrics=metrics)
         self._admission = Admission(self._sessions, max_sessions, latency_ms)
         self._stopping = False
+        self._drain_until_s: float | None = None
+        self._calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
 
     def run(self) -> None:
         """Serve until `stop`."""
@@ -89,13 +101,68 @@ class Server:
             while not self._stopping:
                 for number, message in self._listener.poll(self._idle_s()):
                     self._take_in(number, message)
+                while not self._calls.empty():
+                    self._calls.get()()
                 for number in self._sessions.expired(time.monotonic()):
                     self._forget(number, "its edge did not come back in time")
                 self._forward()
+                if self._drained():
+                    break
         finally:
             self._listener.close()
             for number in list(self._sessions):
                 self._forget(number, "the server stops")
+
+    def call(self, function: Callable[[], Answer]) -> Future[Answer]:
+        """Run a function in the server's loop, soon; from any thread."""
+        future: Future[Answer] = Future()
+
+        def run() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function())
+                except Exception as error:
+                    future.set_exception(error)
+
+        self._calls.put(run)
+        self._listener.wake()
+        return future
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """What every session has been so far. In the server's loop."""
+        return [session.summary() for session in self._sessions.values()]
+
+    @property
+    def open(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def running(self) -> int:
+        """Texts that are not finished. In the server's loop."""
+        return sum(session.verifier.finish is None for session in self._sessions.values())
+
+    @property
+    def draining(self) -> bool:
+        return self._drain_until_s is not None
+
+    def drain(self, timeout_s: float) -> None:
+        """Take no new sessions, tell the edges, and end `run` when the last text is finished, or after `timeout_s`;
+        may be called from a signal handler. The second call ends it soon."""
+        if self.draining:
+            self.stop()
+            return
+        self._drain_until_s = time.monotonic() + timeout_s
+        self.call(self._say_goaway)
+
+    def _say_goaway(self) -> None:
+        for connection, device in self._devices.items():
+            if device is not None:
+                self._listener.send(connection, _native.encode_goaway("the server is being stopped"))
+
+    def _drained(self) -> bool:
+        if self._drain_until_s is None:
+            return False
+        return not self.running or time.monotonic() >= self._drain_until_s
 
     def stop(self) -> None:
         """End `run` soon; may be called from a signal handler or another thread."""
@@ -107,6 +174,8 @@ class Server:
         now_s = time.monotonic()
         waits_s = [session.wait_s(now_s) for session in self._sessions.values()]
         waits_s.append(self._sessions.next_expiry_s(now_s))
+        if self._drain_until_s is not None:
+            waits_s.append(max(0.0, self._drain_until_s - now_s))
         return min((wait for wait in waits_s if wait is not None), default=None)
 
     # What arrives
@@ -188,6 +257,10 @@ class Server:
     def _open(self, number: int, opened: _native.Open) -> None:
         if len(self._sessions) >= self._max_sessions and (away := self._sessions.longest_away()) is not None:
             self._forget(away, "another session needs its room")
+        if self.draining:
+            raise Refused(
+                _native.ErrorCode.DRAINING, "the server is being stopped", retryable=True, retry_after_ms=DRAIN_RETRY_MS
+            )
         self._admit(self._admission.check)
         if opened.rejection:
             raise Refused(_native.ErrorCode.PARAMETER, "this server does not offer rejection sampling")
@@ -212,6 +285,8 @@ class Server:
             raise Refused(_native.ErrorCode.PARAMETER, str(error)) from None
         self._admit(lambda: self._admission.hold(session))
         self._sessions.add(number, b"", session)
+        if self._metrics is not None:
+            self._metrics.saw_open(session.tally.prompt_tokens, session.tally.adopted)
 
     def _admit(self, ask: Callable[[], None]) -> None:
         """Ask the admission; an Overloaded becomes a refusal."""
@@ -292,6 +367,8 @@ class Server:
             channel, refused.code, refused.retryable, refused.message, retry_after_ms=refused.retry_after_ms
         )
         self._listener.send(number, frame)
+        if self._metrics is not None:
+            self._metrics.saw_refusal(refused.code.name)
         if number in self._devices:
             self._listener.disconnect(number)
         else:
@@ -302,8 +379,11 @@ class Server:
         session = self._sessions.remove(number)
         self._listener.disconnect(number)
         if session is not None:
-            log.info("session ended: %s", reason)
+            summary = " ".join(f"{key}={value}" for key, value in session.summary().items())
+            log.info('%s reason="%s"', summary, reason)
             session.let_go()
+            if self._metrics is not None:
+                self._metrics.saw_end()
 
 
 def serve(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 
 import click
 
 from edgespec.commands.options import PACE, end_with_stdin
+from edgespec.server_config import config_option
 
 
 @click.command()
@@ -36,6 +38,21 @@ from edgespec.commands.options import PACE, end_with_stdin
     show_default=True,
     help="Rows that one paced forward holds.",
 )
+@click.option(
+    "--kv-memory",
+    metavar="BYTES|SHARE",
+    help="Keys and values of all sessions, such as 2GiB or 40%; a fifth of what is free if not given.",
+)
+@click.option(
+    "--deterministic", is_flag=True, help="The same bits whatever else runs; slower, mostly for few rows."
+)
+@click.option("--max-sessions", type=click.IntRange(1), default=1024, show_default=True, help="Open at once.")
+@click.option("--latency-ms", type=PACE, help="Target for a token: beyond it new sessions are refused.")
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="HTTP /metrics, /health and /sessions.")
+@click.option(
+    "--drain-s", type=PACE, default=30.0, show_default=True, help="After SIGTERM, for texts to be finished."
+)
+@config_option
 @end_with_stdin
 def serve(
     target: str | None,
@@ -47,6 +64,12 @@ def serve(
     threads: int | None,
     verify_pace_ms: float | None,
     pace_rows: int,
+    kv_memory: str | None,
+    deterministic: bool,
+    max_sessions: int,
+    latency_ms: float | None,
+    metrics_port: int | None,
+    drain_s: float,
     end_with_stdin: bool,
 ) -> None:
     """Serve a target model to edges, until interrupted.
@@ -58,11 +81,12 @@ def serve(
     from edgespec.pacing import Pace
 
     try:
-        from edgespec.server import Server
         from edgespec.target import Target
+        from edgespec.watched import watched
     except ModuleNotFoundError as error:
         raise EdgespecError(f"a server needs {error.name}: pip install 'edgespec[server]'.") from None
 
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     pace = None if verify_pace_ms is None else Pace(verify_pace_ms, pace_rows)
     model = Target.load(
         target,
@@ -71,11 +95,14 @@ def serve(
         device=device,
         threads=threads,
         pace=pace,
+        kv_memory=kv_memory,
+        deterministic=deterministic,
     )
-    server = Server(model, host, port)
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signal_number, lambda *_: server.stop())
-    if end_with_stdin:
-        when_stdin_ends(server.stop)
-    click.echo(f"edgespec: listening on {host}:{server.port}")
-    server.run()
+    options = {"max_sessions": max_sessions, "latency_ms": latency_ms}
+    with watched(model, host, port, metrics_port, options) as server:
+        signal.signal(signal.SIGINT, lambda *_: server.stop())
+        signal.signal(signal.SIGTERM, lambda *_: server.drain(drain_s))
+        if end_with_stdin:
+            when_stdin_ends(server.stop)
+        click.echo(f"edgespec: listening on {host}:{server.port}")
+        server.run()
