@@ -8,6 +8,8 @@ namespace edgespec::bindings {
 
 void register_sampling(pybind11::module_& module);
 void register_wire(pybind11::module_& module);
+void register_messages(pybind11::module_& module);
+void register_encoders(pybind11::module_& module);
 void register_net(pybind11::module_& module);
 void register_courier(pybind11::module_& module);
 
