@@ -1,23 +1,24 @@
 """`edgespec.compile`: a draft model -> an engine folder that the edge runs without torch.
 
-The folder is built beside its place under another name and moved there when it is whole and proven, so a
-failed or interrupted build leaves nothing. It is a cache: the same model and settings are not built twice.
+Two stages, which may run on two machines: model -> ONNX here (it needs torch), ONNX -> TensorRT plan in plan_stage.py
+(it needs the runtime). The folder is moved to its place when it is whole and proven, so a failed or interrupted build
+leaves nothing. It is a cache: the same model and settings are not built twice.
 `python -m edgespec.compiling` builds the engine of the bundled draft into edgespec/pair/engine.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from edgespec._version import __version__
 from edgespec.draft import PAIR_DRAFT, PAIR_ENGINE, load_draft
 from edgespec.engine_files import copy_files
+from edgespec.engine_folder import cache_folder, check_place, holds, whole_folder
 from edgespec.errors import EdgespecError
 from edgespec.manifest import (
     FORMAT_VERSION,
@@ -29,13 +30,32 @@ from edgespec.manifest import (
     record_files,
 )
 from edgespec.model_source import check_libraries, model_folder
+from edgespec.plan_stage import add_plan, can_build, plan_target, write_plan
 from edgespec.slots import SLOT_BUCKET
+from edgespec.tensorrt_engines.device_profiles import DeviceProfile, load_profile
 from edgespec.tensorrt_engines.runtimes import choose_runtime
+from edgespec.tensorrt_engines.tensorrt_api import MODULES
 from edgespec.tokenizer import Tokenizer
 
 PRECISIONS = ("fp32", "fp16")
 
 Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Build:
+    """One build: of what, how, and for which device. compute_capability: "" is that of the GPU in this machine."""
+
+    source: Path
+    label: str
+    settings: BuildSettings
+    compute_capability: str
+    device: DeviceProfile | None
+    input_hash: str
+
+    @property
+    def for_gpu(self) -> bool:
+        return self.settings.runtime in MODULES
 
 
 def compile(
@@ -44,44 +64,65 @@ def compile(
     *,
     runtime: str = "auto",
     precision: str = "auto",
-    max_len: int = 2048,
+    target_device: str | None = None,
+    block: int | None = None,
+    branches: int | None = None,
+    max_len: int | None = None,
     force: bool = False,
     progress: bool = True,
 ) -> Path:
     """Build the engine folder of a draft model, and return where it is.
 
-    model: a local folder in Hugging Face format, or an id such as "org/name". out: the folder to write; None:
-    one in the user's cache, named by what it was made of. runtime: "auto" or "onnxruntime". precision: how
-    matrices are kept in the file, "fp32" ("auto") or "fp16"; they compute in float32. max_len: tokens of a
-    text, prompt included, that the draft can follow; at most the model's own context. force: build although
-    the folder holds an engine.
-    Raises EdgespecError, and leaves nothing half-written, when anything stands against it.
+    model: a local folder in Hugging Face format, or an id such as "org/name"; or an engine folder, to add a TensorRT
+    plan to it. out: the folder to write; None: one in the user's cache, named by what it was made of (an engine
+    folder: itself). runtime: "onnxruntime", "tensorrt", "tensorrt-rtx", or "auto", what this machine or the target
+    device has. precision: of the matrices, "fp32" or "fp16" ("auto": what suits the runtime); halves multiply as
+    halves on a GPU and as float32 on a CPU. target_device: a profile's name, whose settings hold where none is given.
+    block, branches: levels and rows a level that are drafted for one forward of the target. max_len: tokens of a
+    text, prompt included, that the draft can follow (2048); at most the model's own context. force: build although the
+    folder holds an engine.
+    Where the plan of a TensorRT runtime cannot be built here, the folder holds the ONNX graph for the device to build
+    it of. Raises EdgespecError, and leaves nothing half-written, when anything stands against it.
     """
-    settings = _settings(runtime, precision, max_len)
+    device = load_profile(target_device) if target_device is not None else None
+    runtime = device.runtime if device is not None and runtime == "auto" else choose_runtime(runtime)
+    capability = device.compute_capability if device is not None and device.runtime == runtime else ""
+    if runtime in MODULES and (Path(model) / MANIFEST_FILE).is_file():
+        engine = Path(model).absolute()
+        target = plan_target(runtime, capability)
+        with _reporter(progress) as report:
+            return add_plan(engine, engine if out is None else Path(out).absolute(), target, force, report)
+    settings = _settings(runtime, precision, block, branches, max_len, device)
     source = model_folder(str(model))
     input_hash = hash_inputs(source, settings)
-    folder = Path(out).absolute() if out is not None else _cache_folder() / input_hash[:24]
-    if not force and _holds(folder, input_hash):
-        return folder
-    _check_place(folder, input_hash, replaceable=force)
-    check_libraries()
-    with _reporter(progress) as report, _whole_folder(folder) as unfinished:
-        _build(source, _label(source, str(model)), unfinished, settings, input_hash, report)
+    folder = Path(out).absolute() if out is not None else cache_folder() / input_hash[:24]
+    build = Build(source, _label(source, str(model)), settings, capability, device, input_hash)
+    with _reporter(progress) as report:
+        if force or not holds(folder, input_hash):
+            check_place(folder, input_hash, replaceable=force)
+            check_libraries()
+            with whole_folder(folder) as unfinished:
+                _build(build, unfinished, report)
+        elif build.for_gpu and can_build(runtime, capability):
+            add_plan(folder, folder, plan_target(runtime, capability), False, report)
+    if build.for_gpu and progress and not EngineManifest.read(folder).plans:
+        command = EngineManifest.read(folder).plan_command(Path("ENGINE_DIR"), runtime)
+        print(f"{folder} holds no plan yet: copy it to the device and run `{command}` there.", file=sys.stderr)
     return folder
 
 
-def _build(
-    source: Path, label: str, folder: Path, settings: BuildSettings, input_hash: str, report: Report
-) -> None:
+def _build(build: Build, folder: Path, report: Report) -> None:
     """Fill an empty folder, and prove that the engine in it computes what the model does."""
     report("loading the model")
-    copy_files(source, folder)
+    settings = build.settings
+    copy_files(build.source, folder)
     vocabulary_hash = Tokenizer.load(folder).vocabulary_hash.hex()
     from edgespec.tensorrt_engines import draft_graph, export, parity
 
-    model = export.load_model(source)
+    model = export.load_model(build.source)
     capacity = export.usable_length(model.config, settings.max_len)
-    graph = export.make_graph(model, capacity, settings.precision)
+    graph = export.make_graph(model, capacity, settings.precision, build.for_gpu)
+    _check_device_memory(graph.device_bytes(capacity), build.device)
     report("exporting its graph")
     export.export_graph(graph, folder / GRAPH_FILE)
     report("checking the engine against the model")
@@ -89,7 +130,7 @@ def _build(
         format_version=FORMAT_VERSION,
         edgespec_version=__version__,
         built=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        model=label,
+        model=build.label,
         architecture=type(model).__name__,
         layers=len(graph.layers),
         width=graph.embedding.shape[1],
@@ -99,91 +140,72 @@ def _build(
         vocabulary_size=graph.head.weight.shape[0],
         capacity=capacity,
         choices=draft_graph.CHOICES,
+        block=settings.block,
+        branches=settings.branches,
         runtime=settings.runtime,
         precision=settings.precision,
         vocabulary_hash=vocabulary_hash,
-        input_hash=input_hash,
+        input_hash=build.input_hash,
         files=record_files(folder),
     ).save(folder)
-    difference = parity.engine_difference(model, load_draft(folder))
+    bound = parity.BOUNDS[str(graph.compute).removeprefix("torch.")]
+    difference = parity.engine_difference(model, load_draft(folder, "onnxruntime"), bound)
     if difference is not None:
         raise EdgespecError(
-            f"the engine of {label} does not compute what the model does ({difference}): not saved."
+            f"the engine of {build.label} does not compute what the model does ({difference}): not saved."
         )
+    if build.for_gpu and can_build(settings.runtime, build.compute_capability):
+        report(f"building the {settings.runtime} plan")
+        write_plan(folder, plan_target(settings.runtime, build.compute_capability))
 
 
-def _settings(runtime: str, precision: str, max_len: int) -> BuildSettings:
-    if precision not in ("auto", *PRECISIONS):
+def _check_device_memory(needed: int, device: DeviceProfile | None) -> None:
+    """Raises EdgespecError where weights and cache would leave a device less than half of its memory."""
+    if device is not None and needed > device.memory_gb * 2**30 // 2:
         raise EdgespecError(
-            f"there is no precision {precision!r}: choose 'auto' or one of {', '.join(PRECISIONS)}."
+            f"the draft needs {needed / 2**30:.1f} GiB for weights and cache, too much for {device.description} with "
+            f"{device.memory_gb} GB: use a smaller draft, or a smaller max_len."
         )
-    if max_len < SLOT_BUCKET:
-        raise EdgespecError(f"max_len {max_len} is too short for a text: give at least {SLOT_BUCKET}.")
-    return BuildSettings(
-        choose_runtime(runtime), PRECISIONS[0] if precision == "auto" else precision, max_len
+
+
+def _settings(
+    runtime: str,
+    precision: str,
+    block: int | None,
+    branches: int | None,
+    max_len: int | None,
+    device: DeviceProfile | None,
+) -> BuildSettings:
+    """What was asked for, then what the device's profile says, then what suits the runtime."""
+    usual = BuildSettings(runtime, "fp16" if runtime in MODULES else "fp32")
+    if device is not None:
+        usual = BuildSettings(
+            runtime,
+            device.precision if device.runtime == runtime else usual.precision,
+            device.max_len,
+            device.block,
+            device.branches,
+        )
+    if precision not in ("auto", *PRECISIONS):
+        raise EdgespecError(f"there is no precision {precision!r}: choose 'auto' or one of {', '.join(PRECISIONS)}.")
+    settings = BuildSettings(
+        runtime,
+        usual.precision if precision == "auto" else precision,
+        usual.max_len if max_len is None else max_len,
+        usual.block if block is None else block,
+        usual.branches if branches is None else branches,
     )
+    if settings.max_len < SLOT_BUCKET:
+        raise EdgespecError(f"max_len {settings.max_len} is too short for a text: give at least {SLOT_BUCKET}.")
+    if settings.block < 1 or settings.branches < 1:
+        raise EdgespecError(
+            f"a block of {settings.block} levels with {settings.branches} branches drafts nothing: give 1 or more."
+        )
+    return settings
 
 
 def _label(source: Path, model: str) -> str:
     return "edgespec/pair/draft" if source.resolve() == PAIR_DRAFT.resolve() else model
-
-
-def _cache_folder() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root).absolute() / "edgespec" / "engines"
-
-
-def _holds(folder: Path, input_hash: str) -> bool:
-    """Whether `folder` is a whole engine made of these inputs."""
-    try:
-        return EngineManifest.load(folder).input_hash == input_hash
-    except EdgespecError:
-        return False
-
-
-def _check_place(folder: Path, input_hash: str, replaceable: bool) -> None:
-    """Raises EdgespecError where a build into `folder` would destroy something that is not this engine."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / MANIFEST_FILE).is_file():
-        raise EdgespecError(f"{folder} exists and is no engine: give another place, or remove it first.")
-    with suppress(EdgespecError):
-        replaceable = replaceable or EngineManifest.read(folder).input_hash == input_hash
-    if not replaceable:
-        raise EdgespecError(
-            f"{folder} holds another engine: give another place, or force the build to replace it."
-        )
-
-
-@contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder beside `folder`, which takes its place if the block ends well and vanishes if not."""
-    unfinished: Path | None = None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".building", dir=folder.parent))
-        yield unfinished
-        unfinished.chmod(0o755)
-        if folder.exists():
-            replaced = Path(
-                tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".replaced", dir=folder.parent)
-            )
-            os.rename(folder, replaced)
-            try:
-                os.rename(unfinished, folder)
-            except BaseException:
-                os.rename(replaced, folder)
-                raise
-            shutil.rmtree(replaced)
-        else:
-            os.rename(unfinished, folder)
-    except OSError as error:
-        raise EdgespecError(
-            f"the engine cannot be written to {folder} ({error}): give another place."
-        ) from None
-    finally:
-        if unfinished is not None:
-            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @contextmanager
@@ -199,4 +221,4 @@ def _reporter(progress: bool) -> Iterator[Report]:
 
 
 if __name__ == "__main__":
-    print(compile(PAIR_DRAFT, PAIR_ENGINE, force=True))
+    print(compile(PAIR_DRAFT, PAIR_ENGINE, runtime="onnxruntime", force=True))

@@ -97,7 +97,7 @@ def bundled_engine() -> Path:
         return PAIR_ENGINE
     from edgespec.compiling import compile
 
-    return compile(PAIR_DRAFT)
+    return compile(PAIR_DRAFT, runtime="onnxruntime")
 
 
 def _calibration(folder: Path, manifest: EngineManifest) -> Calibration:

@@ -30,11 +30,16 @@ MODEL_SUFFIXES = {".json", ".jinja", ".safetensors", ".bin", ".model", ".txt"}
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """How an engine is built: for which runtime, with which weights, for texts of at most how many tokens."""
+    """How an engine is built: for which runtime, with which weights, for texts of at most how many tokens.
+
+    block, branches: levels, and rows of a level, that are drafted for one forward of the target.
+    """
 
     runtime: str = "onnxruntime"
     precision: str = "fp32"
     max_len: int = 2048
+    block: int = 8
+    branches: int = 4
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,23 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
+class PlanRecord:
+    """A TensorRT plan of the folder: its file, and the only runtime, version and compute capability it serves."""
+
+    file: str
+    runtime: str
+    version: str
+    compute_capability: str
+
+
+@dataclass(frozen=True)
 class EngineManifest:
     """What an engine folder holds.
 
     model: the path or id given to compile. capacity: slots, and positions, of the cache. choices: best tokens
     a row returns. vocabulary_hash: hex, the tokenizer's. input_hash: hex, over the model's files and the
-    settings.
+    settings. block, branches: how far and how wide a session on this engine should draft where it is
+    told nothing else. plans: what was built of the graph, on or for which device.
     """
 
     format_version: int
@@ -67,11 +83,14 @@ class EngineManifest:
     vocabulary_size: int
     capacity: int
     choices: int
+    block: int
+    branches: int
     runtime: str
     precision: str
     vocabulary_hash: str
     input_hash: str
     files: Mapping[str, FileRecord]
+    plans: tuple[PlanRecord, ...] = ()
 
     def save(self, folder: Path) -> None:
         """Write it into `folder`."""
@@ -100,7 +119,8 @@ class EngineManifest:
                     f"format {FORMAT_VERSION}: {again}"
                 )
             files = {str(name): FileRecord(**record) for name, record in data["files"].items()}
-            manifest = cls(**{**data, "files": files})
+            plans = tuple(PlanRecord(**record) for record in data["plans"])
+            manifest = cls(**{**data, "files": files, "plans": plans})
             _check_types(manifest)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise EdgespecError(f"{file} is damaged: {again}") from None
@@ -123,9 +143,14 @@ class EngineManifest:
                 f"build it again with `{self.rebuild_command(folder)}`."
             )
 
+    def plan_command(self, folder: Path, runtime: str) -> str:
+        """The command that builds the plan for the device it is run on."""
+        return f"edgespec compile {_quoted(folder)} --runtime {runtime}"
+
     def rebuild_command(self, folder: Path) -> str:
         """The command that makes this engine anew."""
-        return f"edgespec compile {shlex.quote(self.model)} --out {_quoted(folder)} --force"
+        runtime = "" if self.runtime == BuildSettings.runtime else f" --runtime {self.runtime}"
+        return f"edgespec compile {shlex.quote(self.model)} --out {_quoted(folder)}{runtime} --force"
 
 
 def record_files(folder: Path) -> dict[str, FileRecord]:
@@ -165,6 +190,8 @@ def _check_types(manifest: EngineManifest) -> None:
         if field.type == "str" and not isinstance(value, str):
             raise TypeError(field.name)
     bytes.fromhex(manifest.vocabulary_hash)
+    if not {plan.file for plan in manifest.plans} <= set(manifest.files):
+        raise KeyError("plans")
     if not {GRAPH_FILE, CALIBRATION_FILE, TOKENIZER_FILE} <= set(manifest.files):
         raise KeyError("files")
 

@@ -26,22 +26,30 @@ class DraftGraph(nn.Module):
     """One run of the draft over R rows, W cached slots, D deciding rows and P rows of noise.
 
     model: a transformers causal LM in float32. capacity: positions (and slots) the engine serves. storage:
-    the type in which matrices are kept; they compute in float32. Raises UnlikeLlama.
+    the type in which matrices are kept. compute: the type in which they multiply, and of the cache; norms,
+    softmax, sums over layers and scores are float32 in any case. Raises UnlikeLlama.
     """
 
     cosines: Tensor
     sines: Tensor
 
-    def __init__(self, model: nn.Module, capacity: int, storage: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        capacity: int,
+        storage: torch.dtype = torch.float32,
+        compute: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__()
+        self.compute = compute
         body = _part(model, "model")
         embedding, head = _part(body, "embed_tokens"), _part(model, "lm_head")
         self.embedding = nn.Parameter(embedding.weight.detach().to(storage), requires_grad=False)
-        layers = [DraftLayer(layer, storage) for layer in _part(body, "layers")]
+        layers = [DraftLayer(layer, storage, compute) for layer in _part(body, "layers")]
         self.layers = nn.ModuleList(layers)
         self.heads, self.kv_heads, self.head_dim = layers[0].heads, layers[0].kv_heads, layers[0].head_dim
         self.norm = RootMeanSquareNorm(_part(body, "norm"))
-        self.head = Product([head], storage)
+        self.head = Product([head], storage, compute)
         if head.weight is embedding.weight:
             self.head.weight = self.embedding
         cosines, sines = _rotations(_part(body, "rotary_emb"), capacity)
@@ -50,7 +58,14 @@ class DraftGraph(nn.Module):
 
     def empty_cache(self, slots: int) -> list[Tensor]:
         """What `forward` takes as `cache`, for a cache of so many slots."""
-        return [torch.zeros(slots, self.kv_heads, self.head_dim) for _ in self.layers for _ in range(2)]
+        shape = (slots, self.kv_heads, self.head_dim)
+        return [torch.zeros(shape, dtype=self.compute) for _ in self.layers for _ in range(2)]
+
+    def device_bytes(self, slots: int) -> int:
+        """What weights and a cache of so many slots take, without what a run needs besides."""
+        weights = sum(tensor.numel() * tensor.element_size() for tensor in (*self.parameters(), *self.buffers()))
+        slot = sum(tensor.numel() * tensor.element_size() for tensor in self.empty_cache(1))
+        return weights + slots * slot
 
     def forward(
         self,
@@ -69,9 +84,9 @@ class DraftGraph(nn.Module):
         tokens, positions: int32 [R]. cached: bool [R, W]. among: bool [R, R]. decide: int32 [D], the rows
         that choose. noise: float32 [P, V]. noise_rows: int32 [D], each deciding row's row of `noise`.
         inverse_temperature: float32 []. cache: layer 0's keys, layer 0's values, layer 1's keys, ...; each
-        float32 [W, kv_heads, head_dim].
+        `compute` [W, kv_heads, head_dim].
         Returns int32 [D, CHOICES], float32 [D, CHOICES] (logit * inverse_temperature + noise, best first,
-        ties to the lower id) and float32 [2 * layers, R, kv_heads, head_dim] in the order of `cache`.
+        ties to the lower id) and `compute` [2 * layers, R, kv_heads, head_dim] in the order of `cache`.
         """
         bias = torch.where(torch.cat([cached, among], dim=1), 0.0, -torch.inf)
         if (group := self.heads // self.kv_heads) > 1:
@@ -91,8 +106,9 @@ class DraftGraph(nn.Module):
 class DraftLayer(nn.Module):
     """One decoder layer. The three projections of attention, and the two of the MLP, are one product each."""
 
-    def __init__(self, layer: nn.Module, storage: torch.dtype) -> None:
+    def __init__(self, layer: nn.Module, storage: torch.dtype, compute: torch.dtype) -> None:
         super().__init__()
+        self.compute = compute
         attention, mlp = _part(layer, "self_attn"), _part(layer, "mlp")
         query, key, value = (_part(attention, name) for name in ("q_proj", "k_proj", "v_proj"))
         self.head_dim = int(_part(attention, "head_dim"))
@@ -103,12 +119,12 @@ class DraftLayer(nn.Module):
         self.head_norm = _head_norm(attention, self.heads, self.kv_heads)
         self.attention_norm = RootMeanSquareNorm(_part(layer, "input_layernorm"))
         self.mlp_norm = RootMeanSquareNorm(_part(layer, "post_attention_layernorm"))
-        self.projections = Product([query, key, value], storage)
-        self.attention_out = Product([_part(attention, "o_proj")], storage)
-        self.gate_and_up = Product([_part(mlp, "gate_proj"), _part(mlp, "up_proj")], storage)
+        self.projections = Product([query, key, value], storage, compute)
+        self.attention_out = Product([_part(attention, "o_proj")], storage, compute)
+        self.gate_and_up = Product([_part(mlp, "gate_proj"), _part(mlp, "up_proj")], storage, compute)
         self.inner = _part(mlp, "gate_proj").out_features
         self.activation = _part(mlp, "act_fn")
-        self.mlp_out = Product([_part(mlp, "down_proj")], storage)
+        self.mlp_out = Product([_part(mlp, "down_proj")], storage, compute)
 
     def forward(
         self,
@@ -123,7 +139,8 @@ class DraftLayer(nn.Module):
         projected = projected.view(-1, self.heads + 2 * self.kv_heads, self.head_dim)
         rotated, values = torch.split(projected, [self.heads + self.kv_heads, self.kv_heads], dim=1)
         rotated = _rotate(self.head_norm(rotated), *rotation)
-        query, keys = torch.split(rotated, [self.heads, self.kv_heads], dim=1)
+        query, keys = torch.split(rotated.to(self.compute), [self.heads, self.kv_heads], dim=1)
+        values = values.to(self.compute)
         mixed = self._attend(query, keys, values, bias, old_keys, old_values)
         hidden = hidden + self.attention_out(mixed)
         gate, up = self.gate_and_up(self.mlp_norm(hidden)).split(self.inner, dim=-1)
@@ -141,17 +158,19 @@ class DraftLayer(nn.Module):
         query = query.reshape(self.kv_heads, -1, self.head_dim)
         old = query @ old_keys.permute(1, 2, 0) * self.scaling
         new = query @ keys.permute(1, 2, 0) * self.scaling
-        weights = (torch.cat([old, new], dim=-1) + bias).softmax(dim=-1)
+        weights = (torch.cat([old, new], dim=-1).float() + bias).softmax(dim=-1).to(self.compute)
         old, new = torch.split(weights, [slots, rows], dim=-1)
         mixed = old @ old_values.transpose(0, 1) + new @ values.transpose(0, 1)
-        return mixed.view(self.kv_heads, rows, self.group, self.head_dim).transpose(0, 1).reshape(rows, -1)
+        mixed = mixed.float().view(self.kv_heads, rows, self.group, self.head_dim)
+        return mixed.transpose(0, 1).reshape(rows, -1)
 
 
 class Product(nn.Module):
-    """Linear layers of one input as one product: their outputs side by side."""
+    """Linear layers of one float32 input as one product: their outputs side by side, in float32."""
 
-    def __init__(self, parts: list[nn.Linear], storage: torch.dtype) -> None:
+    def __init__(self, parts: list[nn.Linear], storage: torch.dtype, compute: torch.dtype) -> None:
         super().__init__()
+        self.compute = compute
         weight = torch.cat([part.weight.detach() for part in parts]).to(storage)
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias: Tensor | None = None
@@ -159,10 +178,11 @@ class Product(nn.Module):
             biases = [
                 torch.zeros(len(part.weight)) if part.bias is None else part.bias.detach() for part in parts
             ]
-            self.bias = nn.Parameter(torch.cat(biases), requires_grad=False)
+            self.bias = nn.Parameter(torch.cat(biases).to(compute), requires_grad=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return nn.functional.linear(hidden, self.weight.float(), self.bias)
+        product = nn.functional.linear(hidden.to(self.compute), self.weight.to(self.compute), self.bias)
+        return product.float()
 
 
 class RootMeanSquareNorm(nn.Module):

@@ -13,18 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from edgespec.tensorrt_engines.draft_graph import DraftGraph, UnlikeLlama
-from edgespec.tensorrt_engines.parity import graph_difference
 from torch.export import Dim
 
 from edgespec.errors import EdgespecError
 from edgespec.model_source import first_line
+from edgespec.tensorrt_engines.draft_graph import DraftGraph, UnlikeLlama
+from edgespec.tensorrt_engines.parity import graph_difference
 
 OPSET = 18
 """The newest that TensorRT 8.6 reads in full."""
 
 STORAGE = {"fp32": torch.float32, "fp16": torch.float16}
-"""How the matrices are kept in the file; they compute in float32 in either case."""
+"""By precision: how the matrices are kept in the file. On a GPU they multiply in that type too; a CPU, which
+multiplies halves slowly, makes float32 of them."""
 
 EXTERNAL_DATA_BYTES = 1 << 30
 """Larger weights lie in a file of their own: ONNX files end at 2 GiB."""
@@ -75,10 +76,11 @@ def usable_length(config: Any, max_len: int) -> int:
     return int(min(limits))
 
 
-def make_graph(model: Any, capacity: int, precision: str) -> DraftGraph:
+def make_graph(model: Any, capacity: int, precision: str, for_gpu: bool = False) -> DraftGraph:
     """The draft's graph of `model`, proven to compute the same. Rounds the model's weights to the precision.
 
-    Raises EdgespecError for a model whose layers are not Llama's.
+    for_gpu: matrices multiply in the type in which they are kept. Raises EdgespecError for a model whose layers are
+    not Llama's.
     """
     storage = STORAGE[precision]
     name = type(model).__name__
@@ -88,6 +90,9 @@ def make_graph(model: Any, capacity: int, precision: str) -> DraftGraph:
         try:
             graph = DraftGraph(model, capacity, storage).eval()
             difference = graph_difference(model, graph, capacity)
+            if for_gpu and storage != torch.float32 and difference is None:
+                graph = DraftGraph(model, capacity, storage, storage).eval()
+                difference = graph_difference(model, graph, capacity)
         except UnlikeLlama as error:
             raise EdgespecError(
                 f"{name} cannot be compiled ({error}): use a draft of the Llama family ({SUPPORTED})."

@@ -20,7 +20,8 @@ from edgespec.calibration import Calibration
 from edgespec.errors import EdgespecError
 from edgespec.manifest import GRAPH_FILE, TOKENIZER_FILE, EngineManifest
 from edgespec.model_source import first_line
-from edgespec.slots import SLOT_BUCKET, Piece
+from edgespec.slots import Piece
+from edgespec.tensorrt_engines.buckets import buckets
 
 KEPT_BINDINGS = 128
 """Shapes whose buffers are kept; the one that was not used for longest goes first."""
@@ -46,9 +47,8 @@ class OnnxRuntimeEngine:
         self.tokenizer_path = folder / TOKENIZER_FILE
         self._session = _open(folder, manifest, threads)
         self._buckets = buckets(self.capacity)
-        self._cache = np.zeros(
-            (2 * manifest.layers, self.capacity, manifest.kv_heads, manifest.head_dim), dtype=np.float32
-        )
+        shape = (2 * manifest.layers, self.capacity, manifest.kv_heads, manifest.head_dim)
+        self._cache: NDArray[Any] = np.zeros(shape, dtype=_cache_type(self._session))
         self._no_noise = np.zeros((1, self.vocabulary_size), dtype=np.float32)
         self._touched = 0
         self._bindings: OrderedDict[Shape, _Binding] = OrderedDict()
@@ -109,7 +109,7 @@ class _Binding:
         self,
         bound: Any,
         shape: Shape,
-        cache: NDArray[np.float32],
+        cache: NDArray[Any],
         no_noise: NDArray[np.float32],
         choices: int,
     ) -> None:
@@ -128,7 +128,7 @@ class _Binding:
             self._input(f"cache_{index}", part[:bucket])
         self.best = self._output("best", np.zeros((deciding, choices), dtype=np.int32))
         self.scores = self._output("scores", np.zeros((deciding, choices), dtype=np.float32))
-        self.rows = self._output("rows", np.zeros((len(cache), rows, *cache.shape[2:]), dtype=np.float32))
+        self.rows = self._output("rows", np.zeros((len(cache), rows, *cache.shape[2:]), dtype=cache.dtype))
 
     def bind_noise(self, noise: NDArray[np.float32]) -> None:
         """float32 [P, V], contiguous; it is read where it lies, and must live until the run is over."""
@@ -143,11 +143,10 @@ class _Binding:
         return array
 
 
-def buckets(capacity: int) -> list[int]:
-    """The widths at which attention runs: powers of two and half-way between, up to the capacity."""
-    widths = [SLOT_BUCKET << i for i in range(capacity.bit_length())]
-    widths += [width // 2 * 3 for width in widths[1:]]
-    return [*sorted(width for width in widths if width < capacity), capacity]
+def _cache_type(session: onnxruntime.InferenceSession) -> type[np.float32] | type[np.float16]:
+    """A graph made for a GPU may keep halves; ONNX Runtime runs it too."""
+    types = {value.name: value.type for value in session.get_inputs()}
+    return np.float16 if types["cache_0"] == "tensor(float16)" else np.float32
 
 
 def _open(folder: Path, manifest: EngineManifest, threads: int) -> onnxruntime.InferenceSession:

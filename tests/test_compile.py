@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edgespec.tensorrt_engines import export
 from tiny_drafts import save_draft
 
 import edgespec
@@ -20,6 +19,7 @@ from edgespec.engine_files import NEUTRAL_CALIBRATION
 from edgespec.errors import EdgespecError
 from edgespec.manifest import EngineManifest
 from edgespec.slots import SlotMap
+from edgespec.tensorrt_engines import export
 from edgespec.tokenizer import Tokenizer
 from edgespec.tree import DraftTree
 
@@ -236,7 +236,9 @@ def test_an_engine_of_another_model_is_not_replaced_unasked(engine: Path, model:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"runtime": "tensorrt"}, "no TensorRT runtime yet"),
+        ({"target_device": "toaster"}, "no device profile 'toaster': choose one of agx-orin, cpu, "),
+        ({"block": 0}, "drafts nothing"),
+        ({"branches": -1}, "drafts nothing"),
         ({"runtime": "abacus"}, "there is no runtime 'abacus'"),
         ({"precision": "fp3"}, "there is no precision 'fp3'"),
         ({"max_len": 0}, "max_len 0 is too short"),

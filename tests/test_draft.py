@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from edgespec.tensorrt_engines.onnx_runtime import buckets
 from numpy.typing import NDArray
 from tiny_drafts import FAMILY, VOCABULARY, save_family_member
 
@@ -25,6 +24,7 @@ from edgespec.draft import DraftEngine, bundled_engine, load_draft
 from edgespec.errors import EdgespecError
 from edgespec.manifest import BuildSettings, EngineManifest, hash_inputs
 from edgespec.slots import Piece, SlotMap
+from edgespec.tensorrt_engines.buckets import buckets
 from edgespec.tree import ROOT, DraftTree
 
 SCORE_BOUND = 1e-5
@@ -306,7 +306,7 @@ def pair(folder_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.M
     replace(EngineManifest.read(engine), input_hash=hash_inputs(draft, BuildSettings())).save(engine)
     for name, value in {"FOLDER": tmp_path, "DRAFT": draft, "ENGINE": engine}.items():
         monkeypatch.setattr(edgespec.draft, f"PAIR_{name}", value)
-    monkeypatch.setattr(edgespec.compiling, "compile", lambda model: model / "compiled")
+    monkeypatch.setattr(edgespec.compiling, "compile", lambda model, runtime: model / "compiled")
     return tmp_path
 
 

@@ -1,83 +1,195 @@
-"""`plan`: a simulated comparison that is fair to every mode and reproduces what theory says."""
+"""ONNX -> plan, by the real TensorRT-RTX, on a machine that need not have a GPU; and what the stage refuses.
+
+What a plan computes is not tested here: no GPU has run one yet.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
+from tiny_drafts import save_draft
 
+import edgespec
+from edgespec import plan_stage
+from edgespec.draft import PAIR_DRAFT, load_draft
 from edgespec.errors import EdgespecError
-from edgespec.oracle import CalibratedOracle
-from edgespec.plan import Situation, compare, predict, sweep
+from edgespec.manifest import EngineManifest, record_files
+from edgespec.tensorrt_engines.cuda_driver import Gpu, first_gpu
+from edgespec.tensorrt_engines.device_profiles import load_profile, profile_names
+from edgespec.tensorrt_engines.runtimes import RUNTIMES, choose_runtime
+from edgespec.tensorrt_engines.tensorrt_api import MODULES
 
-PAPER_JETSON = Situation(rtt_ms=96, forward_ms=522, draft_ms=301 / 4)
+needs_rtx = pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx has no wheel here, or is not installed"
+)
 
+VICUNA_68M: dict[str, Any] = {
+    "vocab_size": 32000,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 12,
+    "max_position_embeddings": 2048,
+    "initializer_range": 0.02,
+}
+"""The reference draft's shape, with random weights."""
 
-def speeds(situation: Situation, *modes: str) -> dict[str, float]:
-    return {one.mode: one.tokens_per_s for one in compare(situation, ["cloud", *modes], tokens=200)}
-
-
-def test_streamed_cloud_decoding_costs_a_forward_a_token_at_any_round_trip() -> None:
-    for rtt_ms in (0, 100):
-        one = predict(Situation(rtt_ms=rtt_ms), "cloud", tokens=200)
-        assert one.tokens_per_s == pytest.approx(1e3 / 28, rel=0.05) and one.forwards_per_token == 1
-
-
-def test_the_oracle_accepts_as_often_as_it_is_told() -> None:
-    oracle, text, right = CalibratedOracle(0.4), [1, 2, 3], 0
-    for _ in range(3000):
-        token = oracle.target(text)
-        right += oracle.draft(text)[0][0] == token
-        text.append(token)
-    assert right / 3000 == pytest.approx(0.4, abs=0.03)
-
-
-def test_the_oracles_chances_are_calibrated() -> None:
-    oracle, text = CalibratedOracle(0.62), [1, 2, 3]
-    foretold = right = 0.0
-    for _ in range(3000):
-        token = oracle.target(text)
-        choices, chances = oracle.draft(text)
-        foretold += sum(chances)
-        right += token in choices
-        text.append(token)
-    assert right == pytest.approx(foretold, rel=0.03)
+LEAST_BYTES = {"bundled": 1_000_000, "Vicuna-68M": 130_000_000}
+"""Of a plan: the draft's weights as halves."""
 
 
-def test_at_the_papers_timings_each_scheme_beats_the_one_before() -> None:
-    found = speeds(PAPER_JETSON, "sync", "preempt", "auto")
-    assert found["cloud"] < found["sync"] < found["preempt"] < found["auto"]
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An engine folder for TensorRT-RTX without a plan."""
+    folder = tmp_path_factory.mktemp("exported")
+    return edgespec.compile(
+        save_draft(folder / "model"), folder / "engine", runtime="tensorrt-rtx", progress=False
+    )
 
 
-def test_waiting_schemes_lose_to_cloud_on_a_long_link_and_auto_does_not() -> None:
-    found = speeds(Situation(rtt_ms=80), "sync", "preempt", "auto")
-    assert found["sync"] < found["preempt"] < found["cloud"] <= found["auto"] * 1.005
+@pytest.fixture
+def engine(exported: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(exported, tmp_path / "engine")
 
 
-@pytest.mark.parametrize("rtt_ms", [0, 10, 40, 160])
-@pytest.mark.parametrize("engines", [(28.0, 6.0), (10.0, 0.5), (104.0, 15.0)])
-def test_auto_never_falls_below_cloud(rtt_ms: float, engines: tuple[float, float]) -> None:
-    found = speeds(Situation(rtt_ms=rtt_ms, forward_ms=engines[0], draft_ms=engines[1], forward_row_share=0.02), "auto")
-    assert found["auto"] >= 0.98 * found["cloud"]
+@pytest.fixture(scope="module", params=list(LEAST_BYTES))
+def draft(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """An engine folder for TensorRT-RTX, and what a plan of it must hold at least."""
+    folder = tmp_path_factory.mktemp("draft")
+    model = PAIR_DRAFT if request.param == "bundled" else save_draft(folder / "model", **VICUNA_68M)
+    engine = edgespec.compile(model, folder / "engine", runtime="tensorrt-rtx", progress=False)
+    return engine, LEAST_BYTES[request.param]
 
 
-def test_a_draft_that_is_always_wrong_costs_next_to_nothing() -> None:
-    found = speeds(Situation(rtt_ms=20, acceptance=0.0, forward_row_share=0.02), "auto")
-    assert found["auto"] >= 0.97 * found["cloud"]
+@needs_rtx
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("capability", ["8.0", "8.6"])
+def test_tensorrt_rtx_builds_the_plan_without_a_gpu(draft: tuple[Path, int], tmp_path: Path, capability: str) -> None:
+    import tensorrt_rtx  # type: ignore[import-untyped]
+
+    engine, least_bytes = draft
+    target = plan_stage.PlanTarget("tensorrt-rtx", capability, None)
+    folder = plan_stage.add_plan(engine, tmp_path / "planned", target, False, lambda stage: None)
+    manifest = EngineManifest.load(folder)
+    (plan,) = manifest.plans
+    assert (plan.version, plan.compute_capability) == (tensorrt_rtx.__version__, capability)
+    assert manifest.files[plan.file].bytes > least_bytes
+    assert manifest.precision == "fp16" and not EngineManifest.load(engine).plans
 
 
-def test_a_sweep_plays_each_value() -> None:
-    found = sweep(Situation(), "rtt_ms", [0, 80], ["cloud", "sync"], tokens=60)
-    assert list(found) == [0, 80]
-    assert found[0][1].tokens_per_s > found[80][1].tokens_per_s
+@needs_rtx
+def test_a_device_profile_builds_the_plan_of_an_engine_folder_in_place_and_once(
+    engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert edgespec.compile(engine, target_device="rtx-30", progress=False) == engine
+    first = EngineManifest.load(engine)
+    monkeypatch.setattr(plan_stage, "build_plan", None)
+    edgespec.compile(engine, target_device="rtx-30", progress=False)
+    assert EngineManifest.load(engine) == first
 
 
-@pytest.mark.parametrize("change", [{"forward_ms": 0}, {"acceptance": 1.5}, {"rtt_ms": -1}, {"jitter_ms": 50}])
-def test_a_situation_that_cannot_be_is_refused(change: dict[str, float]) -> None:
-    with pytest.raises(EdgespecError):
-        replace(Situation(), **change)
+@needs_rtx
+def test_one_folder_holds_the_plans_of_several_devices(engine: Path) -> None:
+    for device in ("rtx-30", "rtx-40", "rtx-30"):
+        edgespec.compile(engine, target_device=device, force=True, progress=False)
+    assert {plan.compute_capability for plan in EngineManifest.load(engine).plans} == {"8.6", "8.9"}
+    assert len(list(engine.glob("*.plan"))) == 2
 
 
-def test_a_number_that_is_none_cannot_be_swept() -> None:
-    with pytest.raises(EdgespecError, match="choose one of"):
-        sweep(Situation(), "colour", [1], ["cloud"])
+@needs_rtx
+def test_the_second_stage_imports_neither_torch_nor_onnx(engine: Path) -> None:
+    program = """
+import sys
+from edgespec.compiling import compile
+compile(sys.argv[1], target_device="rtx-30", progress=False)
+print(sorted({name.split(".")[0] for name in sys.modules} & {"torch", "transformers", "onnx", "onnxscript"}))
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(engine)], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n" and EngineManifest.load(engine).plans
+
+
+@needs_rtx
+def test_a_failed_build_leaves_the_folder_as_it_was(engine: Path) -> None:
+    (engine / "draft.onnx").write_bytes(b"no graph")
+    manifest = replace(EngineManifest.read(engine), files=record_files(engine))
+    manifest.save(engine)
+    with pytest.raises(EdgespecError, match=r"does not read draft.onnx \(.*\): export it again with `edgespec compile"):
+        edgespec.compile(engine, target_device="rtx-30", progress=False)
+    assert EngineManifest.load(engine) == manifest
+    assert [path.name for path in engine.parent.iterdir()] == ["engine"]
+
+
+@needs_rtx
+def test_a_capability_that_tensorrt_rtx_does_not_know(engine: Path) -> None:
+    target = plan_stage.PlanTarget("tensorrt-rtx", "8.7", None)
+    with pytest.raises(EdgespecError, match=r"builds for compute capability 7.5, .*, not for 8.7: use TensorRT on"):
+        plan_stage.add_plan(engine, engine, target, False, lambda stage: None)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorrt") is not None, reason="TensorRT is installed here")
+def test_without_tensorrt_the_sentence_says_where_it_comes_from(engine: Path) -> None:
+    with pytest.raises(EdgespecError, match=r"tensorrt cannot be imported here .*comes with JetPack 6"):
+        edgespec.compile(engine, target_device="orin-nano-8gb", progress=False)
+
+
+def test_without_a_gpu_a_plan_needs_a_device_to_be_named(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_stage, "first_gpu", lambda: None)
+    with pytest.raises(EdgespecError, match="run this on the device, or name one with --target-device"):
+        edgespec.compile(engine, runtime="tensorrt-rtx", progress=False)
+
+
+def test_a_draft_too_large_for_its_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgespec.tensorrt_engines.draft_graph import DraftGraph
+
+    monkeypatch.setattr(DraftGraph, "device_bytes", lambda graph, slots: 3 << 30)
+    model = save_draft(tmp_path / "model")
+    with pytest.raises(EdgespecError, match=r"needs 3.0 GiB .*too much for Jetson Orin Nano 4 GB.*use a smaller draft"):
+        edgespec.compile(model, tmp_path / "engine", target_device="orin-nano-4gb", progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_engine_without_a_plan_names_the_next_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = edgespec.compile(save_draft(tmp_path / "model"), tmp_path / "engine", target_device="orin-nx")
+    assert "run `edgespec compile ENGINE_DIR --runtime tensorrt` there" in capsys.readouterr().err.replace("\n", " ")
+    manifest = EngineManifest.load(folder)
+    assert (manifest.runtime, manifest.precision, manifest.branches, manifest.plans) == ("tensorrt", "fp16", 4, ())
+    assert load_draft(folder, "onnxruntime").capacity == 512
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_every_profile_is_sound(name: str) -> None:
+    profile = load_profile(name)
+    assert profile.runtime in RUNTIMES and profile.precision in ("fp32", "fp16", "int8")
+    assert (profile.runtime in MODULES) == bool(profile.compute_capability)
+    assert profile.memory_gb > 0 and profile.block > 0 and profile.branches > 0 and profile.max_len >= 64
+
+
+@pytest.mark.parametrize(
+    ("gpu", "there", "chosen"),
+    [
+        (None, {"tensorrt", "pycuda"}, "onnxruntime"),
+        (Gpu("Orin", "8.7", 1), {"tensorrt", "pycuda"}, "tensorrt"),
+        (Gpu("Orin", "8.7", 1), {"tensorrt"}, "onnxruntime"),
+        (Gpu("Orin", "8.7", 1), {"pycuda"}, "onnxruntime"),
+    ],
+)
+def test_auto_takes_what_the_machine_has(
+    monkeypatch: pytest.MonkeyPatch, gpu: Gpu | None, there: set[str], chosen: str
+) -> None:
+    from edgespec.tensorrt_engines import runtimes
+
+    monkeypatch.setattr(runtimes, "first_gpu", lambda: gpu)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: name if name in there else None)
+    assert choose_runtime("auto") == chosen
+
+
+def test_a_gpu_is_described_or_there_is_none() -> None:
+    gpu = first_gpu()
+    assert gpu is None or (gpu.name and gpu.memory_bytes > 0 and 3 <= float(gpu.compute_capability) < 100)

@@ -1,0 +1,98 @@
+"""TensorRT and TensorRT-RTX: one API in two modules, and every difference between them and between versions.
+
+`tensorrt` (8.6 to 11) comes with JetPack on a Jetson, or with NVIDIA's own packages; `tensorrt_rtx` comes from PyPI.
+Both have Builder, OnnxParser, Runtime and the named-tensor calls that plan.py and tensorrt_runtime.py use.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from typing import Any
+
+from edgespec.errors import EdgespecError
+
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+"""Runtime -> the module that it is."""
+
+INSTALLATION = {
+    "tensorrt": "on a Jetson it comes with JetPack 6 (apt install nvidia-jetpack; a virtual environment needs "
+    "--system-site-packages)",
+    "tensorrt-rtx": "pip install 'edgespec[tensorrt-rtx]'",
+}
+
+OLDEST = (8, 6)
+"""Of `tensorrt`: the first with named tensors throughout."""
+
+
+def installed(runtime: str) -> bool:
+    """Whether the module of a runtime is there; it is not imported."""
+    return importlib.util.find_spec(MODULES[runtime]) is not None
+
+
+def load_api(runtime: str) -> Any:
+    """The module of "tensorrt" or "tensorrt-rtx". Raises EdgespecError."""
+    try:
+        api: Any = importlib.import_module(MODULES[runtime])
+    except (ImportError, OSError, RuntimeError) as error:
+        raise EdgespecError(
+            f"{MODULES[runtime]} cannot be imported here ({error}): {INSTALLATION[runtime]}."
+        ) from None
+    if runtime == "tensorrt" and _numbers(api.__version__) < OLDEST:
+        raise EdgespecError(
+            f"TensorRT {api.__version__} is too old, edgespec needs 8.6 or newer: flash JetPack 6."
+        )
+    return api
+
+
+def network_flags(api: Any) -> tuple[int, bool]:
+    """The flags of create_network, and whether tensors then have exactly the types that the ONNX file gives them.
+
+    Where they do not (8.6), a builder flag allows halves.
+    """
+    flags = api.NetworkDefinitionCreationFlag
+    value, strongly_typed = 0, hasattr(flags, "STRONGLY_TYPED")
+    if strongly_typed:
+        value |= 1 << int(flags.STRONGLY_TYPED)
+    if _numbers(api.__version__) < (10, 0) and hasattr(flags, "EXPLICIT_BATCH"):
+        value |= 1 << int(flags.EXPLICIT_BATCH)
+    return value, strongly_typed
+
+
+def build_capabilities(api: Any) -> list[str]:
+    """The compute capabilities that this module builds for without such a GPU, as "8.6"; none for TensorRT."""
+    if not hasattr(api, "ComputeCapability"):
+        return []
+    names = [name for name in dir(api.ComputeCapability) if name.startswith("SM")]
+    return sorted((f"{name[2:-1]}.{name[-1]}" for name in names), key=_numbers)
+
+
+def capability_of(api: Any, compute_capability: str) -> Any:
+    """The module's name for "8.6"."""
+    return getattr(api.ComputeCapability, "SM" + compute_capability.replace(".", ""))
+
+
+class Complaints:
+    """What TensorRT's logger said, errors and warnings; the first error is part of a refusal's sentence."""
+
+    def __init__(self, api: Any) -> None:
+        self.errors: list[str] = []
+        complaints, severities = self, api.ILogger.Severity
+
+        class Logger(api.ILogger):  # type: ignore[misc]
+            def __init__(self) -> None:
+                api.ILogger.__init__(self)
+
+            def log(self, severity: Any, message: str) -> None:
+                if severity in (severities.ERROR, severities.INTERNAL_ERROR):
+                    complaints.errors.append(" ".join(message.split()))
+
+        self.logger = Logger()
+
+    def first(self) -> str:
+        """The first error, shortened."""
+        return self.errors[0][:200].rstrip(". ") if self.errors else "it gives no reason"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())

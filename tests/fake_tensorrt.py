@@ -1,0 +1,163 @@
+"""A TensorRT for machines without a GPU: the calls that the runtime makes, the plan being an ONNX file run on the CPU.
+
+Every method here exists in the real bindings (test_tensorrt_runtime.py compares them), and holds the caller to what
+the real one asks for: shapes within a profile's, addresses aligned and of this process, a profile before a run.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+
+from edgespec.tensorrt_engines.device_memory import ALIGNMENT, Buffer, HostBytes, Lines
+
+STREAM = 7
+
+
+class HostMemory:
+    """A `DeviceMemory` that is this machine's own; work is done when it is put on the stream."""
+
+    stream = STREAM
+
+    def __init__(self) -> None:
+        self.activated = 0
+        self.allocated = 0
+
+    @contextmanager
+    def active(self) -> Any:
+        self.activated += 1
+        yield
+        self.activated -= 1
+
+    def allocate(self, size: int) -> Buffer:
+        assert self.activated
+        self.allocated += size
+        owner = np.zeros(size + ALIGNMENT, dtype=np.uint8)
+        start = -owner.ctypes.data % ALIGNMENT
+        return Buffer(owner.ctypes.data + start, size, owner[start : start + size])
+
+    def pinned(self, size: int) -> HostBytes:
+        return np.zeros(size, dtype=np.uint8)
+
+    def upload(self, target: Buffer, source: HostBytes) -> None:
+        target.owner[: len(source)] = source
+
+    def download(self, target: HostBytes, source: Buffer) -> None:
+        target[:] = source.owner[: len(target)]
+
+    def copy_lines(self, target: Lines, source: Lines, width: int, count: int) -> None:
+        for line in range(count):
+            into, out_of = target.offset + line * target.pitch, source.offset + line * source.pitch
+            target.buffer.owner[into : into + width] = source.buffer.owner[out_of : out_of + width]
+
+    def clear(self, buffer: Buffer) -> None:
+        buffer.owner[:] = 0
+
+    def synchronize(self) -> None:
+        assert self.activated
+
+
+class Context:
+    """Runs the graph at the addresses that it was given, as execute_async_v3 does."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.profile: int | None = None
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.addresses: dict[str, int] = {}
+        self.runs = 0
+
+    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+        assert stream_handle == STREAM
+        self.profile = profile_index
+        return True
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        assert name in self.engine.inputs and self.profile is not None
+        least, most = self.engine.limits(name, self.profile)
+        self.shapes[name] = tuple(shape)
+        return all(low <= size <= high for low, size, high in zip(least, shape, most, strict=True))
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        assert name in (*self.engine.inputs, *self.engine.outputs) and address % ALIGNMENT == 0
+        self.addresses[name] = address
+        return True
+
+    def execute_async_v3(self, stream_handle: int) -> bool:
+        assert stream_handle == STREAM and set(self.addresses) == {*self.engine.inputs, *self.engine.outputs}
+        values = {
+            name: _at(self.addresses[name], self.shapes[name], kind) for name, kind in self.engine.inputs.items()
+        }
+        results = self.engine.session.run(list(self.engine.outputs), values)
+        for name, result in zip(self.engine.outputs, results, strict=True):
+            _at(self.addresses[name], result.shape, result.dtype)[...] = result
+        self.runs += 1
+        return True
+
+
+class Engine:
+    """A plan as it is opened: a graph, its tensors, and the limits of its two profiles."""
+
+    def __init__(self, plan: bytes, rows: tuple[int, int], deciding: tuple[int, int]) -> None:
+        self.session = onnxruntime.InferenceSession(plan, providers=["CPUExecutionProvider"])
+        self.inputs = {value.name: _kind(value.type) for value in self.session.get_inputs()}
+        self.outputs = {value.name: _kind(value.type) for value in self.session.get_outputs()}
+        self.contexts: list[Context] = []
+        self._rows, self._deciding = rows, deciding
+
+    def create_execution_context(self) -> Context:
+        self.contexts.append(Context(self))
+        return self.contexts[-1]
+
+    def get_tensor_dtype(self, name: str) -> np.dtype[Any]:
+        return {**self.inputs, **self.outputs}[name]
+
+    def limits(self, name: str, profile: int) -> tuple[list[int], list[int]]:
+        most = {"rows": self._rows[profile], "slots": 1 << 20}
+        shape = next(value.shape for value in self.session.get_inputs() if value.name == name)
+        sizes = [size if isinstance(size, int) else most.get(size, self._deciding[profile]) for size in shape]
+        least = [size if isinstance(size, int) else 1 for size in shape]
+        return least, sizes
+
+
+class ILogger:
+    Severity = SimpleNamespace(ERROR=1, INTERNAL_ERROR=0)
+
+
+class Runtime:
+    """Opens plans; `opened` holds the engines, for tests to look at."""
+
+    opened: list[Engine]
+    limits: tuple[tuple[int, int], tuple[int, int]]
+
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+
+    def deserialize_cuda_engine(self, plan: bytes) -> Engine | None:
+        if not plan:
+            self._logger.log(ILogger.Severity.ERROR, "the plan is\n empty")
+            return None
+        self.opened.append(Engine(plan, *self.limits))
+        return self.opened[-1]
+
+
+def fake_api(rows: tuple[int, int], deciding: tuple[int, int]) -> Any:
+    """A module like `tensorrt`, whose plans take so many rows and deciding rows, by profile."""
+    runtime = type("Runtime", (Runtime,), {"opened": [], "limits": (rows, deciding)})
+    return SimpleNamespace(__version__="10.3.0", ILogger=ILogger, Runtime=runtime, nptype=lambda kind: kind)
+
+
+def _at(address: int, shape: tuple[int, ...], kind: np.dtype[Any]) -> Any:
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(kind).itemsize
+    memory = (ctypes.c_uint8 * size).from_address(address)
+    return np.ctypeslib.as_array(memory).view(kind).reshape(shape)
+
+
+def _kind(name: str) -> np.dtype[Any]:
+    names = {"tensor(float)": "float32", "tensor(bool)": "bool"}
+    return np.dtype(names.get(name, name.removeprefix("tensor(").removesuffix(")")))
