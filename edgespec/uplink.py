@@ -49,7 +49,11 @@ class Uplink:
     """
 
     def __init__(
-        self, servers: Sequence[Address], vocabulary_hash: bytes, options: LinkOptions, opening: Callable[[], bytes]
+        self,
+        servers: Sequence[Address],
+        vocabulary_hash: bytes,
+        options: LinkOptions,
+        opening: Callable[[], bytes],
     ) -> None:
         self._servers = servers
         self._options = options
@@ -90,7 +94,11 @@ class Uplink:
 
     def append(self, keep_length: int, tokens: Sequence[int], max_new_tokens: int, turn: int) -> None:
         """The next turn; or, with no tokens and none to come, the end of this one at `keep_length`."""
-        self._send(_native.encode_append(CHANNEL, keep_length, max_new_tokens, np.array(tokens, dtype=np.int32), turn))
+        self._send(
+            _native.encode_append(
+                CHANNEL, keep_length, max_new_tokens, np.array(tokens, dtype=np.int32), turn
+            )
+        )
 
     def block(self, block: Block) -> None:
         self._send(

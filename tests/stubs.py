@@ -146,9 +146,9 @@ class StubTokenizer:
 
 
 @contextmanager
-def serving(target: Any, **options: Any) -> Iterator[Server]:
-    """A server in a thread of this process, on a free port of the loopback."""
-    server = Server(target, port=0, **options)
+def serving(target: Any, port: int = 0, **options: Any) -> Iterator[Server]:
+    """A server in a thread of this process, on a free port of the loopback or on the one given."""
+    server = Server(target, port=port, **options)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
