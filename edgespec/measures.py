@@ -59,11 +59,18 @@ class Trust:
         self._prior = prior
         self._foretold = 0.0
         self._true = 0.0
+        self._count = 0.0
 
     def observe(self, chance: float, came_true: bool) -> None:
         self._foretold = self._foretold * self._DECAY + chance
         self._true = self._true * self._DECAY + came_true
+        self._count = self._count * self._DECAY + 1
         self._prior = max(self._LEAST_PRIOR, self._prior * self._DECAY)
+
+    @property
+    def share(self) -> float:
+        """How often it came true, lately; one half while nothing was observed."""
+        return (self._true + 0.5) / (self._count + 1.0)
 
     @property
     def ratio(self) -> float:
@@ -84,6 +91,7 @@ class Measures:
     forwards: int = 0
     committed: int = 0
     hint_trust: float = 1.0
+    acceptance: float = 0.5
 
     def saw_forward(self, rows: int, milliseconds: float, hints: bool, tokens: int) -> None:
         """A verdict came: its forward verified so many drafted nodes and committed so many tokens."""

@@ -109,7 +109,8 @@ def _conclude(
     setting: Setting, runs: list[Run], figures: dict[str, Any], prompt_count: int, json_file: Path | None, out: Path
 ) -> int:
     from edgespec.demo.figures import identical
-    from edgespec.demo.report import hardware, report, save_json
+    from edgespec.demo.report import hardware, report
+    from edgespec.json_file import save_json
 
     same = identical(runs)
     content = report(figures, same, setting, prompt_count)

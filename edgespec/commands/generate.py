@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,20 +18,27 @@ from edgespec.errors import EdgespecError
 @click.option("--prompt-file", metavar="FILE", help="A file that holds it; - is standard input.")
 @connection
 @sampling
+@click.option("--trace", type=click.Path(path_type=Path), metavar="FILE", help="Write the timeline (Perfetto JSON).")
+@click.option("--explain", is_flag=True, help="Say on standard error why `auto` chose what it chose.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one object: prompt_tokens, tokens, text, statistics, ..."
 )
-def generate(prompt: str | None, prompt_file: str | None, as_json: bool, **flags: Any) -> int:
+def generate(
+    prompt: str | None, prompt_file: str | None, trace: Path | None, explain: bool, as_json: bool, **flags: Any
+) -> int:
     """Continue one prompt.
 
     With no --server, a server on the bundled pair is started for it and ended with it.
     """
+    from edgespec.json_file import save_json
+    from edgespec.trace_file import trace_object
+
     from edgespec.commands.streaming import SessionMaker, reachable_server, show, show_statistics, stream
 
     params = sampling_params(flags)
     text = _prompt_text(prompt, prompt_file)
     server = flags.pop("server")
-    maker = SessionMaker(params, **flags)
+    maker = SessionMaker(params, traced=trace is not None, **flags)
     with reachable_server(server) as address, maker.open(address) as session:
         session.prompt(text)
         interrupted = stream(session, (lambda _: None) if as_json else show)
@@ -39,6 +47,11 @@ def generate(prompt: str | None, prompt_file: str | None, as_json: bool, **flags
         else:
             show("\n")
             show_statistics(session)
+        if explain:
+            for choice, reason in getattr(session.policy, "reasons", {}).items():
+                click.echo(f"{choice}: {reason}", err=True)
+        if trace is not None:
+            save_json(trace_object(session.trace or [], session.statistics.to_json()), trace)
     return 130 if interrupted else 0
 
 

@@ -56,7 +56,7 @@ def plan(
         if picture is not None:
             _draw(axis, found, picture)
     if json_file is not None:
-        from edgespec.demo.report import save_json
+        from edgespec.json_file import save_json
 
         rows = {value: [asdict(one) for one in predictions] for value, predictions in found.items()}
         save_json({"simulated": True, "situation": asdict(situation), "predictions": rows}, json_file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -26,7 +27,8 @@ def reachable_server(server: tuple[str, int] | None) -> Iterator[tuple[str, int]
     if server is not None:
         yield server
         return
-    with child(["serve", "--port", "0"], "starting a server on the bundled pair ...") as address:
+    threads = max(1, (os.cpu_count() or 2) - 1)  # one is the edge's
+    with child(["serve", "--port", "0", "--threads", str(threads)], "starting a server on the bundled pair ...") as address:
         yield address
 
 
@@ -42,6 +44,7 @@ class SessionMaker:
         draft_tokens: int | None,
         draft_pace_ms: float | None,
         timeout_s: float,
+        traced: bool = False,
     ) -> None:
         from edgespec.draft import bundled_engine, load_draft
         from edgespec.modes import policy
@@ -52,6 +55,7 @@ class SessionMaker:
         self._draft_tokens = draft_tokens
         self._draft_pace_ms = draft_pace_ms
         self._timeout_s = timeout_s
+        self._traced = traced
         drafts = policy(mode, draft_tokens).drafts
         with spinner("loading the draft ..."):
             folder = draft or bundled_engine()
@@ -71,6 +75,7 @@ class SessionMaker:
             draft_tokens=self._draft_tokens,
             tokenizer=self.tokenizer,
             timeout_s=self._timeout_s,
+            trace=[] if self._traced else None,
             draft_pace=None if self._draft_pace_ms is None else DraftPace(self._draft_pace_ms),
         )
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
-import tempfile
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -61,14 +59,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def save_json(content: Mapping[str, Any], file: Path) -> None:
-    """Write it whole or not at all."""
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".unfinished", delete=False, encoding="utf-8") as out:
-        json.dump(content, out, indent=2)
-        out.write("\n")
-    os.replace(out.name, file)
 
 
 def _processor() -> str:
