@@ -71,6 +71,7 @@ class Uplink:
         self.offline = False
         self.losses = 0
         self._refusals = 0
+        self._leaving: Address | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
             _native.Welcome: self._welcomed,
             _native.Lost: self._lost,
@@ -186,11 +187,11 @@ class Uplink:
             self.notes.append(f"offline: no server for {self._options.offline_after_s:g} s")
 
     def _reconnected(self, reconnected: _native.Reconnected) -> None:
-        self.offline = False
+        self.offline, self._leaving = False, None
         self.notes.append(f"reconnected to {Address(*reconnected.address)} after {reconnected.seconds:.1f} s")
 
     def _forgotten(self, forgotten: _native.Forgotten) -> None:
-        self.offline = False
+        self.offline, self._leaving = False, None
         after = f" after {forgotten.seconds:.1f} s" if forgotten.seconds else ""
         self.notes.append(f"re-opened at {Address(*forgotten.address)}{after}")
         self.open()
@@ -202,6 +203,10 @@ class Uplink:
             self._elsewhere(serves, EdgespecError(f"{serves}: start a new session for that."))
 
     def _sent_away(self, goaway: _native.Goaway) -> None:
+        """Said on each connection, and obeyed once; with no other server the text goes on here as long as it may."""
+        if self._leaving == self.address:
+            return
+        self._leaving = self.address
         self.notes.append(f"the server at {self.address} is going away: {goaway.message}")
         self._courier.move()
 

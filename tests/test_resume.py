@@ -263,6 +263,28 @@ class TestReopening:
             generate(one)
 
 
+class TestDraining:
+    def test_a_session_moves_off_a_server_that_is_being_stopped(self) -> None:
+        with serving(StubTarget(ORACLE)) as first, serving(StubTarget(ORACLE)) as second:
+            with session(first.port, second.port) as one:
+                one.prompt(PROMPT)
+                steps = generate(one, Once(10, lambda: first.drain(30)))
+        assert one.tokens == RIGHT
+        assert "is going away" in events(steps) and f"re-opened at 127.0.0.1:{second.port}" in events(steps)
+
+    def test_with_no_other_server_the_text_is_finished_there(self) -> None:
+        with serving(StubTarget(ORACLE)) as server, session(server.port) as one:
+            one.prompt(PROMPT)
+            generate(one, Once(10, lambda: server.drain(30)))
+        assert one.tokens == RIGHT
+
+    def test_a_server_that_stops_before_the_next_answers_is_gone_back_to(self) -> None:
+        with serving(StubTarget(ORACLE)) as server, session(server.port, 9) as one:
+            one.prompt(PROMPT)
+            steps = generate(one, Once(10, lambda: server.drain(30)))
+        assert one.tokens == RIGHT and "re-opened" not in events(steps)
+
+
 class TestGivingUp:
     def test_a_step_raises_when_no_server_is_back_in_time_and_the_next_goes_on(self) -> None:
         link = LinkOptions(give_up_s=0.2)

@@ -52,6 +52,13 @@ from edgespec.server_config import config_option
 @click.option(
     "--drain-s", type=PACE, default=30.0, show_default=True, help="After SIGTERM, for texts to be finished."
 )
+@click.option(
+    "--resume-for-s",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    help="How long a session waits for an edge whose link is gone.",
+)
 @config_option
 @end_with_stdin
 def serve(
@@ -70,6 +77,7 @@ def serve(
     latency_ms: float | None,
     metrics_port: int | None,
     drain_s: float,
+    resume_for_s: float,
     end_with_stdin: bool,
 ) -> None:
     """Serve a target model to edges, until interrupted.
@@ -98,7 +106,7 @@ def serve(
         kv_memory=kv_memory,
         deterministic=deterministic,
     )
-    options = {"max_sessions": max_sessions, "latency_ms": latency_ms}
+    options = {"max_sessions": max_sessions, "latency_ms": latency_ms, "resume_for_s": resume_for_s}
     with watched(model, host, port, metrics_port, options) as server:
         signal.signal(signal.SIGINT, lambda *_: server.stop())
         signal.signal(signal.SIGTERM, lambda *_: server.drain(drain_s))
