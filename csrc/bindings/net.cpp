@@ -51,19 +51,21 @@ py::list poll(net::Listener& listener, Seconds timeout_s, std::size_t max_events
 
 void register_net(py::module_& module) {
     py::register_exception<net::Disconnection>(module, "Disconnection", PyExc_ConnectionError);
-    py::class_<net::Connected>(module, "Connected");
+    py::class_<net::Connected>(module, "Connected")
+        .def_readonly("address", &net::Connected::address)
+        .def_readonly("certificate", &net::Connected::certificate);
     py::class_<net::Disconnected>(module, "Disconnected").def_readonly("reason", &net::Disconnected::reason);
     py::class_<net::Away>(module, "Away").def_readonly("reason", &net::Away::reason);
     py::class_<net::Returned>(module, "Returned");
 
     py::class_<net::Connection, std::shared_ptr<net::Connection>>(module, "Connection")
         .def(py::init([](const std::string& host, std::uint16_t port, double timeout_s, double dead_after_s,
-                         std::size_t slabs) {
+                         std::size_t slabs, std::shared_ptr<net::Tls> tls) {
                  return make_living<net::Connection>(host, port, milliseconds(timeout_s), link_limits(dead_after_s),
-                                                     slabs);
+                                                     slabs, std::move(tls));
              }),
              py::arg("host"), py::arg("port"), py::arg("timeout_s"), py::arg("dead_after_s") = 3.0,
-             py::arg("slabs") = 256)
+             py::arg("slabs") = 256, py::arg("tls") = py::none())
         .def(
             "send", [](net::Connection& self, const py::bytes& frame) { self.send(frame_from(frame)); },
             py::arg("frame"))
@@ -82,16 +84,17 @@ void register_net(py::module_& module) {
         });
 
     py::class_<net::Listener, std::shared_ptr<net::Listener>>(module, "Listener")
-        .def(py::init(
-                 [](const std::string& host, std::uint16_t port, int backlog, double dead_after_s, std::size_t slabs) {
-                     try {
-                         return make_living<net::Listener>(host, port, backlog, link_limits(dead_after_s), slabs);
-                     } catch (const net::SystemError& error) {
-                         throw net::Disconnection(error.code().message());
-                     }
-                 }),
+        .def(py::init([](const std::string& host, std::uint16_t port, int backlog, double dead_after_s,
+                         std::size_t slabs, std::shared_ptr<net::Tls> tls) {
+                 try {
+                     return make_living<net::Listener>(host, port, backlog, link_limits(dead_after_s), slabs,
+                                                       std::move(tls));
+                 } catch (const net::SystemError& error) {
+                     throw net::Disconnection(error.code().message());
+                 }
+             }),
              py::arg("host"), py::arg("port"), py::arg("backlog") = 128, py::arg("dead_after_s") = 3.0,
-             py::arg("slabs") = 4096)
+             py::arg("slabs") = 4096, py::arg("tls") = py::none())
         .def_property_readonly("port", &net::Listener::port)
         .def_property_readonly("leased_bytes", [](const net::Listener& self) { return self.pool().leased_bytes(); })
         .def("poll", &poll, py::arg("timeout_s"), py::arg("max_events") = 256)

@@ -10,6 +10,7 @@ void register_sampling(pybind11::module_& module);
 void register_wire(pybind11::module_& module);
 void register_messages(pybind11::module_& module);
 void register_encoders(pybind11::module_& module);
+void register_tls(pybind11::module_& module);
 void register_net(pybind11::module_& module);
 void register_courier(pybind11::module_& module);
 

@@ -7,35 +7,29 @@ namespace {
 // Of a frame that comes before WELCOME.
 constexpr std::size_t kFirstPayload = 64 * 1024;
 
-// Tries each address of the host in turn, all within the time; runs the I/O context on this thread meanwhile.
-asio::ip::tcp::socket connected(asio::io_context& io, const std::string& host, std::uint16_t port,
-                                std::chrono::milliseconds timeout) {
-    asio::ip::tcp::resolver resolver(io);
-    asio::ip::tcp::socket socket(io);
-    ErrorStatus error;
-    const auto addresses = resolver.resolve(host, std::to_string(port), error);
-    if (error) throw Disconnection("the host's name is not known: " + error.message());
-    error = asio::error::timed_out;
-    asio::async_connect(socket, addresses, [&](ErrorStatus status, const auto&) { error = status; });
-    io.run_for(timeout);
-    if (error) {
-        socket.close();
-        io.restart();
-        io.run();
-        throw Disconnection(error == asio::error::operation_aborted ? "no answer in time" : error.message());
-    }
+// Runs the I/O context on this thread until the server has answered, or not.
+std::unique_ptr<Transport> called(asio::io_context& io, const Address& address, std::chrono::milliseconds timeout,
+                                  std::shared_ptr<Tls> tls) {
+    std::unique_ptr<Transport> made;
+    std::string reason;
+    std::make_shared<Dial>(io, std::move(tls))->start(address, timeout, [&](auto transport, const auto& why) {
+        made = std::move(transport);
+        reason = why;
+    });
+    io.run();
     io.restart();
-    return socket;
+    if (!made) throw Disconnection(reason);
+    return made;
 }
 
 }  // namespace
 
 Connection::Connection(const std::string& host, std::uint16_t port, std::chrono::milliseconds timeout,
-                       LinkLimits limits, std::size_t slabs)
+                       LinkLimits limits, std::size_t slabs, std::shared_ptr<Tls> tls)
     : io_(1), pool_(std::make_shared<SlabPool>(slabs)) {
-    auto socket = connected(io_, host, port, timeout);
+    auto transport = called(io_, {host, port}, timeout, std::move(tls));
     work_.emplace(io_.get_executor());
-    link_ = std::make_shared<Link>(io_, tcp_transport(std::move(socket)), pool_, limits);
+    link_ = std::make_shared<Link>(io_, std::move(transport), pool_, limits);
     link_->set_max_payload(kFirstPayload);
     asio::post(io_, [this] {
         link_->start(

@@ -13,12 +13,13 @@ constexpr std::size_t kFirstPayload = 64 * 1024;  // before WELCOME says what is
 
 }  // namespace
 
-Courier::Courier(std::vector<Address> addresses, Frame hello, CourierLimits limits)
+Courier::Courier(std::vector<Address> addresses, Frame hello, CourierLimits limits, std::shared_ptr<Tls> tls)
     : io_(1),
       work_(io_.get_executor()),
       addresses_(std::move(addresses)),
       hello_(std::move(hello)),
       limits_(limits),
+      tls_(std::move(tls)),
       pool_(std::make_shared<SlabPool>(kSlabs)),
       paths_{Path(io_), Path(io_)},
       offline_(io_),
@@ -103,7 +104,7 @@ void Courier::approach(Path& path, std::size_t address) {
     drop(path);
     path.stage = Path::Stage::kDialling;
     path.address = address;
-    path.dial = std::make_shared<Dial>(io_);
+    path.dial = std::make_shared<Dial>(io_, tls_);
     path.dial->start(
         addresses_[address], dial_within(path),
         [this, &path, attempt = path.attempt](std::unique_ptr<Transport> transport, const std::string& reason) {

@@ -50,7 +50,7 @@ using Arrival = std::variant<Received, Lost, Reconnected, Forgotten, Offline, Gi
 class Courier {
  public:
     // Begins to connect. `hello` is what every connection says first.
-    Courier(std::vector<Address> addresses, Frame hello, CourierLimits limits);
+    Courier(std::vector<Address> addresses, Frame hello, CourierLimits limits, std::shared_ptr<Tls> tls = nullptr);
     ~Courier();
     Courier(const Courier&) = delete;
     Courier& operator=(const Courier&) = delete;
@@ -115,6 +115,7 @@ class Courier {
     const std::vector<Address> addresses_;
     const Frame hello_;
     const CourierLimits limits_;
+    const std::shared_ptr<Tls> tls_;
     const std::shared_ptr<SlabPool> pool_;
     const std::shared_ptr<Counters> counters_ = std::make_shared<Counters>();
     const std::shared_ptr<Traffic> traffic_ = std::make_shared<Traffic>();

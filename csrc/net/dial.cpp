@@ -1,34 +1,84 @@
 #include "net/dial.hpp"
 
+#include <mutex>
+#include <thread>
+
 namespace edgespec::net {
+
+// What a name's lookup reports to; no I/O context any more: to nobody.
+struct Dial::Lookup {
+    std::mutex mutex;
+    asio::io_context* io;
+
+    explicit Lookup(asio::io_context& context) : io(&context) {}
+    void abandon() {
+        const std::lock_guard<std::mutex> lock(mutex);
+        io = nullptr;
+    }
+};
+
+Dial::Dial(asio::io_context& io, std::shared_ptr<Tls> tls)
+    : socket_(io), timer_(io), tls_(std::move(tls)), lookup_(std::make_shared<Lookup>(io)) {}
+
+Dial::~Dial() { lookup_->abandon(); }
 
 void Dial::start(const Address& address, std::chrono::milliseconds within, Done done) {
     done_ = std::move(done);
+    address_ = address;
     timer_.expires_after(within);
     timer_.async_wait([self = shared_from_this()](ErrorStatus error) {
         if (!error) self->finish(nullptr, "no answer in time");
     });
-    resolver_.async_resolve(address.host, std::to_string(address.port),
-                            [self = shared_from_this()](ErrorStatus error, const auto& addresses) {
-                                if (!self->done_) return;
-                                if (!error) return self->connect(addresses);
-                                self->finish(nullptr, "the host's name is not known: " + error.message());
-                            });
+    ErrorStatus is_name;
+    const auto numeric = asio::ip::make_address(address.host, is_name);
+    is_name ? look_up() : connect({{numeric, address.port}});
 }
 
 void Dial::cancel() {
     done_ = nullptr;
-    resolver_.cancel();
+    lookup_->abandon();
     timer_.cancel();
     ErrorStatus ignored;
     socket_.close(ignored);
+    if (transport_) transport_->close();
 }
 
-void Dial::connect(const asio::ip::tcp::resolver::results_type& addresses) {
-    asio::async_connect(socket_, addresses, [self = shared_from_this()](ErrorStatus error, const auto&) {
+// On a thread of its own: the system's lookup cannot be interrupted, and nobody is to wait for it longer than agreed.
+void Dial::look_up() {
+    std::thread([lookup = lookup_, address = address_, weak = weak_from_this()] {
+        asio::io_context here;
+        ErrorStatus error;
+        Endpoints endpoints;
+        for (const auto& found :
+             asio::ip::tcp::resolver(here).resolve(address.host, std::to_string(address.port), error))
+            endpoints.push_back(found.endpoint());
+        const std::lock_guard<std::mutex> lock(lookup->mutex);
+        if (lookup->io == nullptr) return;
+        asio::post(*lookup->io, [weak, endpoints, error] {
+            const auto self = weak.lock();
+            if (!self || !self->done_) return;
+            if (!error) return self->connect(endpoints);
+            self->finish(nullptr, "the host's name is not known: " + error.message());
+        });
+    }).detach();
+}
+
+void Dial::connect(const Endpoints& endpoints) {
+    asio::async_connect(socket_, endpoints, [self = shared_from_this()](ErrorStatus error, const auto&) {
         if (!self->done_) return;
         if (error) return self->finish(nullptr, error.message());
-        self->finish(tcp_transport(std::move(self->socket_)), {});
+        self->begin();
+    });
+}
+
+void Dial::begin() {
+    transport_ =
+        tls_ ? tls_->transport(std::move(socket_), address_.host, address_.port) : tcp_transport(std::move(socket_));
+    transport_->begin([self = shared_from_this()](const std::string& reason) {
+        if (!self->done_) return;
+        auto transport = std::move(self->transport_);
+        if (reason.empty()) return self->finish(std::move(transport), {});
+        self->finish(nullptr, reason);
     });
 }
 

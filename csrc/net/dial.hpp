@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "net/transport.hpp"
+#include "net/tls.hpp"
 
 namespace edgespec::net {
 
@@ -20,19 +20,29 @@ class Dial : public std::enable_shared_from_this<Dial> {
     // A transport, or none and the reason.
     using Done = std::function<void(std::unique_ptr<Transport>, const std::string& reason)>;
 
-    explicit Dial(asio::io_context& io) : resolver_(io), socket_(io), timer_(io) {}
+    // No `tls`: bytes pass as they are.
+    explicit Dial(asio::io_context& io, std::shared_ptr<Tls> tls = nullptr);
+    ~Dial();
 
     // Calls `done` once, later, on the I/O thread; never after `cancel`.
     void start(const Address& address, std::chrono::milliseconds within, Done done);
     void cancel();
 
  private:
-    void connect(const asio::ip::tcp::resolver::results_type& addresses);
+    using Endpoints = std::vector<asio::ip::tcp::endpoint>;
+    struct Lookup;
+
+    void look_up();
+    void connect(const Endpoints& endpoints);
+    void begin();
     void finish(std::unique_ptr<Transport> transport, const std::string& reason);
 
-    asio::ip::tcp::resolver resolver_;
     asio::ip::tcp::socket socket_;
     asio::steady_timer timer_;
+    const std::shared_ptr<Tls> tls_;
+    const std::shared_ptr<Lookup> lookup_;
+    Address address_;
+    std::unique_ptr<Transport> transport_;
     Done done_;
 };
 

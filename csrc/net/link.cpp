@@ -33,6 +33,14 @@ Link::Link(asio::io_context& io, std::unique_ptr<Transport> transport, std::shar
       retry_(io),
       closer_(io) {}
 
+void Link::begin(Transport::Begun done) {
+    transport_->begin([self = shared_from_this(), done = std::move(done)](const std::string& reason) {
+        if (self->ended_) return done("closed");
+        if (!reason.empty()) self->end(reason);
+        done(reason);
+    });
+}
+
 void Link::start(OnMessage on_message, OnEnd on_end, OfSession of_session) {
     on_message_ = std::move(on_message);
     on_end_ = std::move(on_end);

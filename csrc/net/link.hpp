@@ -44,6 +44,10 @@ class Link : public std::enable_shared_from_this<Link> {
     Link(asio::io_context& io, std::unique_ptr<Transport> transport, std::shared_ptr<SlabPool> pool, LinkLimits limits,
          std::shared_ptr<Counters> counters = std::make_shared<Counters>());
 
+    // Whatever the transport has to agree on first (no reason: it has), then `start`.
+    void begin(Transport::Begun done);
+    std::string peer_name() const { return transport_->peer_name(); }
+
     // All of these on the I/O thread. After `on_end` nothing more is delivered.
     void start(OnMessage on_message, OnEnd on_end, OfSession of_session = nullptr);
     void send(Frame frame);

@@ -20,12 +20,14 @@ Frame unknown_session(std::uint16_t channel) {
 
 }  // namespace
 
-Listener::Listener(const std::string& host, std::uint16_t port, int backlog, LinkLimits limits, std::size_t slabs)
+Listener::Listener(const std::string& host, std::uint16_t port, int backlog, LinkLimits limits, std::size_t slabs,
+                   std::shared_ptr<Tls> tls)
     : io_(1),
       work_(asio::make_work_guard(io_)),
       acceptor_(io_),
       pause_(io_),
       limits_(limits),
+      tls_(std::move(tls)),
       pool_(std::make_shared<SlabPool>(slabs)) {
     const auto endpoint = endpoint_of(io_, host, port);
     acceptor_.open(endpoint.protocol());
@@ -57,8 +59,11 @@ void Listener::accept_later() {
 }
 
 void Listener::admit(asio::ip::tcp::socket socket) {
+    ErrorStatus ignored;
+    const std::string address = socket.remote_endpoint(ignored).address().to_string();
     const std::uint64_t number = next_++;
-    auto link = std::make_shared<Link>(io_, tcp_transport(std::move(socket)), pool_, limits_);
+    auto transport = tls_ ? tls_->transport(std::move(socket), {}, 0) : tcp_transport(std::move(socket));
+    auto link = std::make_shared<Link>(io_, std::move(transport), pool_, limits_);
     auto handshake = std::make_unique<asio::steady_timer>(io_, kHandshakeWithin);
     handshake->async_wait([link](ErrorStatus error) {
         if (!error) link->end("the peer did not say HELLO in time");
@@ -67,7 +72,17 @@ void Listener::admit(asio::ip::tcp::socket socket) {
         const std::lock_guard<std::mutex> lock(mutex_);
         peers_.emplace(number, Peer{link, std::move(handshake), {}, {}});
     }
-    inbox_.push({number, Connected{}});
+    link->begin([this, number, address](const std::string& reason) {
+        if (reason.empty()) return greet(number, address);
+        const std::lock_guard<std::mutex> lock(mutex_);
+        peers_.erase(number);
+    });
+}
+
+// Bytes may pass: from here on the caller hears of this connection.
+void Listener::greet(std::uint64_t number, const std::string& address) {
+    const auto link = peers_.at(number).link;
+    inbox_.push({number, Connected{address, link->peer_name()}});
     link->start([this, number](Received&& received) { deliver(number, std::move(received)); },
                 [this, number](const std::string& reason) { ended(number, reason); },
                 [this, number](const wire::Header& header, Received& received) {

@@ -14,10 +14,14 @@
 
 #include "net/delivery.hpp"
 #include "net/inbox.hpp"
+#include "net/tls.hpp"
 
 namespace edgespec::net {
 
-struct Connected {};
+struct Connected {
+    std::string address;      // the peer's, without its port
+    std::string certificate;  // the name in the certificate it showed; empty: none was asked for
+};
 struct Disconnected {
     std::string reason;
 };
@@ -33,7 +37,8 @@ struct Event {
 class Listener {
  public:
     // Throws the system's error when the address cannot be had.
-    Listener(const std::string& host, std::uint16_t port, int backlog, LinkLimits limits, std::size_t slabs);
+    Listener(const std::string& host, std::uint16_t port, int backlog, LinkLimits limits, std::size_t slabs,
+             std::shared_ptr<Tls> tls = nullptr);
     ~Listener();
     Listener(const Listener&) = delete;
     Listener& operator=(const Listener&) = delete;
@@ -64,6 +69,7 @@ class Listener {
     void accept();
     void accept_later();
     void admit(asio::ip::tcp::socket socket);
+    void greet(std::uint64_t number, const std::string& address);
     void deliver(std::uint64_t number, Received&& received);
     bool deliver_to_session(std::uint64_t number, const wire::Header& header, Received& received);
     void open(Peer& peer, const wire::Header& header, Received&& received);
@@ -81,6 +87,7 @@ class Listener {
     asio::ip::tcp::acceptor acceptor_;
     asio::steady_timer pause_;
     LinkLimits limits_;
+    const std::shared_ptr<Tls> tls_;
     std::uint16_t port_ = 0;
     std::shared_ptr<SlabPool> pool_;
     Inbox<Event> inbox_;
