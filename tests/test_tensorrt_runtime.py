@@ -23,8 +23,9 @@ from edgespec.draft import DraftEngine, load_draft
 from edgespec.errors import EdgespecError
 from edgespec.manifest import EngineManifest, PlanRecord
 from edgespec.slots import Piece, SlotMap
-from edgespec.tensorrt_engines import device_memory, runtimes, tensorrt_contexts
+from edgespec.tensorrt_engines import check, device_memory, runtimes, tensorrt_contexts
 from edgespec.tensorrt_engines.cuda_driver import CudaError, Gpu
+from edgespec.tensorrt_engines.device_memory import Lines
 from edgespec.tensorrt_engines.plan import DECIDING_ROWS, DECODE_ROWS, PREFILL_ROWS
 from edgespec.tensorrt_engines.tensorrt_contexts import CAPTURE_AFTER, CAPTURED_SHAPES
 from edgespec.tree import ROOT, DraftTree
@@ -266,3 +267,41 @@ def test_the_real_bindings_have_every_name_that_the_stand_in_has() -> None:
     assert {"ILogger", "nptype", "__version__", "CudaGraphStrategy"} <= set(dir(real))
     assert hasattr(real.CudaGraphStrategy, "WHOLE_GRAPH_CAPTURE")
     assert hasattr(real.IRuntimeConfig, "cuda_graph_strategy") and hasattr(real.ICudaEngine, "create_runtime_config")
+
+
+# The check of a plan on its device
+
+
+def test_the_check_finds_a_sound_plan_sound(
+    exported: Path, device: Device, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(check, "TEXTS", 1)
+    monkeypatch.setattr(check, "TIMED_RUNS", 3)
+    device.engine(exported)
+    assert check.main(exported) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "100.00% of" in lines[1] and lines[-1] == "sound"
+
+
+def test_the_check_finds_a_wrong_plan_wrong(
+    exported: Path, device: Device, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(check, "TEXTS", 1)
+    monkeypatch.setattr(check, "TIMED_RUNS", 3)
+    device.engine(exported)
+    copy_lines = HostMemory.copy_lines
+
+    def misplaced(memory: HostMemory, target: Lines, source: Lines, width: int, count: int) -> None:
+        copy_lines(memory, target, source, width, count - 1)
+
+    monkeypatch.setattr(HostMemory, "copy_lines", misplaced)
+    assert check.main(exported) == 1
+    assert "NOT SOUND" in capsys.readouterr().out
+
+
+def test_an_engine_for_the_cpu_is_not_checked(tmp_path: Path) -> None:
+    folder = edgespec.compile(
+        save_draft(tmp_path / "model"), tmp_path / "engine", runtime="onnxruntime", progress=False
+    )
+    with pytest.raises(EdgespecError, match="is for ONNX Runtime and has no plan"):
+        check.main(folder)
