@@ -231,7 +231,7 @@ def test_sixteen_sessions_together_have_the_texts_that_each_has_alone_bit_for_bi
         with Session(
             f"127.0.0.1:{server.port}",
             draft=StubDraft(oracle),  # type: ignore[arg-type]
-            params=SamplingParams(max_new_tokens=20, seed=number, temperature=[0.0, 0.9][number % 2]),
+            params=SamplingParams(max_new_tokens=12, seed=number, temperature=[0.0, 0.9][number % 2]),
             mode=mode if into is not texts else "cloud",
             tokenizer=StubTokenizer(),  # type: ignore[arg-type]
         ) as one:

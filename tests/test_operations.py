@@ -1,0 +1,164 @@
+"""What an operator sees and does: metrics, health, `edgespec top`, draining, a configuration file."""
+
+from __future__ import annotations
+
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from stubs import VOCABULARY_HASH, StubTarget, serving
+from test_many_sessions import ORACLE, session
+from test_wire import OPEN_FIELDS
+from tiny_models import tiny
+
+from edgespec import _native
+from edgespec.commands.serve import serve
+from edgespec.commands.top import fetch, table
+from edgespec.errors import EdgespecError
+from edgespec.server import Server
+from edgespec.server_config import read_config
+from edgespec.target import Target
+from edgespec.watched import watched
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A watched server on a tiny real target, in a thread."""
+    target = Target(tiny(), name="tiny", vocabulary_hash=VOCABULARY_HASH, kv_memory="16MiB")
+    with watched(target, "127.0.0.1", 0, 0, {}) as running:
+        thread = threading.Thread(target=running.run)
+        thread.start()
+        yield running
+        running.stop()
+        thread.join()
+
+
+def page(server: Server, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}{path}", timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def metric(server: Server, name: str) -> float:
+    lines = dict(line.rsplit(" ", 1) for line in page(server, "/metrics").splitlines() if line[:1] != "#")
+    return float(lines[f"edgespec:{name}"])
+
+
+def test_metrics_count_what_was_drafted_accepted_and_committed(server: Server) -> None:
+    before = {name: metric(server, name) for name in ("generation_tokens_total", "prompt_tokens_total")}
+    with session(server, "sync", max_new_tokens=20) as one:
+        one.prompt([5, 6, 7])
+        statistics = list(one)[-1].statistics
+        assert metric(server, "sessions_open") == 1
+        assert metric(server, "kv_cache_usage_perc") > 0
+    assert metric(server, "generation_tokens_total") - before["generation_tokens_total"] == 20
+    assert metric(server, "prompt_tokens_total") - before["prompt_tokens_total"] == 3
+    drafted = metric(server, "spec_decode_num_draft_tokens_total")
+    accepted = metric(server, "spec_decode_num_accepted_tokens_total")
+    assert accepted == statistics.accepted
+    assert 0 < drafted <= statistics.sent
+    assert drafted == accepted + metric(server, "wasted_rows_total")
+    assert metric(server, "time_to_first_token_seconds_count") >= 1
+    assert metric(server, 'request_success_total{finished_reason="length"}') >= 1
+
+
+def test_top_shows_every_session(server: Server) -> None:
+    with session(server, max_new_tokens=7) as one:
+        one.prompt([5, 6])
+        list(one)
+        rows = fetch(("127.0.0.1", server.metrics_port or 0))
+        console = Console(width=140, record=True)
+        console.print(table(rows, {}))
+    row = rows[-1]
+    assert (row["tokens"], row["filled"], row["state"]) == (7, 7, "length")
+    assert "length" in console.export_text()
+
+
+def test_top_without_a_server_says_what_to_do() -> None:
+    with pytest.raises(EdgespecError, match="--metrics-port") as caught:
+        fetch(("127.0.0.1", 9))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_metrics_port_that_is_taken_is_named(server: Server) -> None:
+    again = watched(server._target, "127.0.0.1", 0, server.metrics_port, {})
+    with pytest.raises(EdgespecError, match="choose another --metrics-port"), again:
+        pass
+
+
+def test_an_unknown_page_names_those_there_are(server: Server) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        page(server, "/nothing")
+    assert caught.value.code == 404
+    assert "/health" in caught.value.read().decode()
+    assert page(server, "/health") == "ok\n"
+
+
+# Draining
+
+
+def test_a_draining_server_finishes_its_texts_refuses_new_ones_and_ends() -> None:
+    running, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        running.set()
+        assert go_on.wait(30)
+
+    with serving(StubTarget(ORACLE, before_forward=hold)) as server:
+        late = _native.Connection("127.0.0.1", server.port, 10.0)
+        late.send(_native.encode_hello(vocabulary_hash=VOCABULARY_HASH, agent="test"))
+        assert isinstance(late.receive(10.0), _native.Welcome)
+        with session(server) as one:
+            one.prompt([1, 2])
+            assert running.wait(10)
+            server.drain(60)
+            late.send(_native.encode_open(1, **OPEN_FIELDS))
+            go_on.set()
+            answers = [late.receive(10.0), late.receive(10.0)]
+            list(one)
+        assert one.tokens == ORACLE.continuation([1, 2], 30)
+    by_kind = {type(answer): answer for answer in answers}
+    assert by_kind.keys() == {_native.Goaway, _native.Error}
+    error = by_kind[_native.Error]
+    assert isinstance(error, _native.Error)
+    assert (error.code, error.retryable) == (_native.ErrorCode.DRAINING, True)
+
+
+def test_a_server_with_nothing_to_finish_ends_at_once() -> None:
+    server = Server(StubTarget(ORACLE), port=0)  # type: ignore[arg-type]
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    server.drain(1e6)
+    thread.join(30)
+    assert not thread.is_alive()
+
+
+# Configuration
+
+
+def config(folder: Path, text: str) -> dict[str, Any]:
+    file = folder / "server.toml"
+    file.write_text(text)
+    return read_config(file, serve)
+
+
+def test_a_configuration_has_the_names_of_the_flags(tmp_path: Path) -> None:
+    text = 'port = 9000\nkv-memory = "40%"\nmax_sessions = 5\ndeterministic = true\n'
+    expected = {"port": "9000", "kv_memory": "40%", "max_sessions": "5", "deterministic": True}
+    assert config(tmp_path, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [("prot = 1", "unknown key 'prot'"), ("port = ", "is not TOML"), ("[port]\na = 1", "has the table")],
+)
+def test_a_configuration_that_is_none_is_refused_in_a_sentence(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
+    with pytest.raises(EdgespecError, match=sentence) as caught:
+        config(tmp_path, text)
+    assert "\n" not in str(caught.value)
