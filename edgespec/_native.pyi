@@ -1,0 +1,569 @@
+"""edgespec's native layer: sampling noise, the wire format (docs/wire-format.md), sockets.
+
+Arrays of received messages are read-only views of the receive buffer and keep it alive. What waits, waits without the
+interpreter's lock. Connections run threads: a process that has one must not fork.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+PROTOCOL_VERSION: int
+COMMITTED_BIT: int
+HAVE_TLS: bool  # this build has OpenSSL
+
+class BadFrame(ValueError):
+    """A frame breaks the protocol, or a message does not fit one."""
+
+class Disconnection(ConnectionError):
+    """The connection could not be made, or is gone; the text says why."""
+
+class TlsError(ValueError):
+    """A certificate or key cannot be used, or this build has no TLS."""
+
+# Sampling noise
+
+def philox4x32_10(
+    counter: tuple[int, int, int, int] | Sequence[int], key: tuple[int, int] | Sequence[int]
+) -> list[int]:
+    """Philox4x32-10 of a counter (four 32-bit words) under a key (two)."""
+
+def fill_gumbel(
+    seed: int, positions: NDArray[np.int32], out: NDArray[np.float32], first_token: int = 0
+) -> None:
+    """out[p, v] = the Gumbel noise of (seed, positions[p], first_token + v); int32 [P], float32 [P, V].
+
+    The same bits on every machine. Raises ValueError when the shapes do not fit, TypeError on other types of `out`.
+    """
+
+# The wire format
+
+class FrameType:
+    HELLO: ClassVar[FrameType]
+    WELCOME: ClassVar[FrameType]
+    OPEN: ClassVar[FrameType]
+    APPEND: ClassVar[FrameType]
+    BLOCK: ClassVar[FrameType]
+    HINT: ClassVar[FrameType]
+    VERDICT: ClassVar[FrameType]
+    ACK: ClassVar[FrameType]
+    RESUME: ClassVar[FrameType]
+    CLOSE: ClassVar[FrameType]
+    PING: ClassVar[FrameType]
+    PONG: ClassVar[FrameType]
+    GOAWAY: ClassVar[FrameType]
+    ERROR: ClassVar[FrameType]
+    TUNE: ClassVar[FrameType]
+    __members__: ClassVar[dict[str, FrameType]]
+    def __init__(self, value: int) -> None: ...
+    def __int__(self) -> int: ...
+    def __index__(self) -> int: ...
+    def __hash__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> int: ...
+
+class ErrorCode:
+    PROTOCOL: ClassVar[ErrorCode]
+    VERSION: ClassVar[ErrorCode]
+    VOCABULARY: ClassVar[ErrorCode]
+    CREDENTIAL: ClassVar[ErrorCode]
+    CONTEXT: ClassVar[ErrorCode]
+    PARAMETER: ClassVar[ErrorCode]
+    UNKNOWN_SESSION: ClassVar[ErrorCode]
+    OVERLOADED: ClassVar[ErrorCode]
+    INTERNAL: ClassVar[ErrorCode]
+    LIMIT: ClassVar[ErrorCode]
+    DRAINING: ClassVar[ErrorCode]
+    __members__: ClassVar[dict[str, ErrorCode]]
+    def __init__(self, value: int) -> None: ...
+    def __int__(self) -> int: ...
+    def __index__(self) -> int: ...
+    def __hash__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> int: ...
+
+class FinishReason:
+    NONE: ClassVar[FinishReason]
+    STOP: ClassVar[FinishReason]
+    LENGTH: ClassVar[FinishReason]
+    CANCELLED: ClassVar[FinishReason]
+    ERROR: ClassVar[FinishReason]
+    __members__: ClassVar[dict[str, FinishReason]]
+    def __init__(self, value: int) -> None: ...
+    def __int__(self) -> int: ...
+    def __index__(self) -> int: ...
+    def __hash__(self) -> int: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> int: ...
+
+class Hello:
+    @property
+    def channel(self) -> int: ...
+    @property
+    def version_min(self) -> int: ...
+    @property
+    def version_max(self) -> int: ...
+    @property
+    def features(self) -> int: ...
+    @property
+    def vocabulary_hash(self) -> bytes: ...
+    @property
+    def agent(self) -> str: ...
+    @property
+    def credential(self) -> bytes: ...
+
+class Welcome:
+    @property
+    def channel(self) -> int: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def features(self) -> int: ...
+    @property
+    def vocabulary_hash(self) -> bytes: ...
+    @property
+    def context_length(self) -> int: ...
+    @property
+    def vocabulary_size(self) -> int: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def exit_layers(self) -> NDArray[np.uint16]: ...
+    @property
+    def end_tokens(self) -> NDArray[np.int32]: ...
+    @property
+    def target_id(self) -> str: ...
+    @property
+    def max_frame_bytes(self) -> int: ...
+    @property
+    def max_block_nodes(self) -> int: ...
+
+class Open:
+    @property
+    def channel(self) -> int: ...
+    @property
+    def session_id(self) -> bytes: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def top_k(self) -> int: ...
+    @property
+    def top_p(self) -> float: ...
+    @property
+    def min_p(self) -> float: ...
+    @property
+    def repetition_penalty(self) -> float: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def max_new_tokens(self) -> int: ...
+    @property
+    def fill(self) -> bool: ...
+    @property
+    def hints(self) -> bool: ...
+    @property
+    def logprobs(self) -> bool: ...
+    @property
+    def ignore_eos(self) -> bool: ...
+    @property
+    def rejection(self) -> bool: ...
+    @property
+    def hint_threshold(self) -> float: ...
+    @property
+    def logit_bias(self) -> list[tuple[int, float]]: ...
+    @property
+    def tokens(self) -> NDArray[np.int32]: ...
+
+class Append:
+    @property
+    def channel(self) -> int: ...
+    @property
+    def keep_length(self) -> int: ...
+    @property
+    def max_new_tokens(self) -> int: ...
+    @property
+    def turn(self) -> int: ...
+    @property
+    def tokens(self) -> NDArray[np.int32]: ...
+
+class Block:
+    @property
+    def channel(self) -> int: ...
+    @property
+    def first_node(self) -> int: ...
+    @property
+    def tokens(self) -> NDArray[np.int32]: ...
+    @property
+    def parents(self) -> NDArray[np.uint32]: ...
+    @property
+    def chances(self) -> NDArray[np.uint8]: ...
+
+class Hint:
+    @property
+    def channel(self) -> int: ...
+    @property
+    def base_length(self) -> int: ...
+    @property
+    def node(self) -> int: ...
+    @property
+    def token(self) -> int: ...
+    @property
+    def confidence(self) -> float: ...
+    @property
+    def layer(self) -> int: ...
+    @property
+    def clock_us(self) -> int: ...
+    @property
+    def turn(self) -> int: ...
+
+class Verdict:
+    @property
+    def channel(self) -> int: ...
+    @property
+    def base_length(self) -> int: ...
+    @property
+    def tokens(self) -> NDArray[np.int32]: ...
+    @property
+    def logprobs(self) -> NDArray[np.float32] | None: ...
+    @property
+    def finish(self) -> FinishReason: ...
+    @property
+    def forwards(self) -> int: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def forward_us(self) -> int: ...
+    @property
+    def clock_us(self) -> int: ...
+    @property
+    def turn(self) -> int: ...
+
+class Resume:
+    @property
+    def channel(self) -> int: ...
+    @property
+    def session_id(self) -> bytes: ...
+    @property
+    def last_sequence(self) -> int: ...
+
+class Close:
+    @property
+    def channel(self) -> int: ...
+    @property
+    def reason(self) -> FinishReason: ...
+
+class Goaway:
+    @property
+    def channel(self) -> int: ...
+    @property
+    def retry_after_ms(self) -> int: ...
+    @property
+    def message(self) -> str: ...
+
+class Error:
+    @property
+    def channel(self) -> int: ...
+    @property
+    def code(self) -> ErrorCode: ...
+    @property
+    def retryable(self) -> bool: ...
+    @property
+    def retry_after_ms(self) -> int: ...
+    @property
+    def message(self) -> str: ...
+
+class Tune:
+    @property
+    def channel(self) -> int: ...
+    @property
+    def fill(self) -> bool: ...
+    @property
+    def hints(self) -> bool: ...
+    @property
+    def hint_threshold(self) -> float: ...
+    @property
+    def patience_us(self) -> int: ...
+
+Message: TypeAlias = (
+    Hello | Welcome | Open | Append | Block | Hint | Verdict | Resume | Close | Goaway | Error | Tune
+)
+
+def decode(frame: bytes) -> Message:
+    """The message of one whole frame. Raises BadFrame."""
+
+def encode_hello(vocabulary_hash: bytes, agent: str, credential: bytes = b"", features: int = 0) -> bytes: ...
+def encode_welcome(
+    version: int,
+    features: int,
+    vocabulary_hash: bytes,
+    context_length: int,
+    vocabulary_size: int,
+    layers: int,
+    exit_layers: Sequence[int],
+    end_tokens: Sequence[int],
+    target_id: str,
+    max_frame_bytes: int,
+    max_block_nodes: int,
+) -> bytes: ...
+def encode_open(
+    channel: int,
+    *,
+    session_id: bytes,
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    min_p: float,
+    repetition_penalty: float,
+    seed: int,
+    max_new_tokens: int,
+    fill: bool,
+    hints: bool,
+    logprobs: bool,
+    ignore_eos: bool,
+    rejection: bool,
+    hint_threshold: float,
+    logit_bias: Sequence[tuple[int, float]],
+    tokens: NDArray[np.int32],
+) -> bytes: ...
+def encode_append(
+    channel: int, keep_length: int, max_new_tokens: int, tokens: NDArray[np.int32], turn: int
+) -> bytes: ...
+def encode_tune(
+    channel: int, fill: bool, hints: bool, hint_threshold: float, patience_us: int = 0
+) -> bytes: ...
+def encode_block(
+    channel: int,
+    first_node: int,
+    tokens: NDArray[np.int32],
+    parents: NDArray[np.uint32],
+    chances: NDArray[np.uint8],
+) -> bytes: ...
+def encode_hint(
+    channel: int,
+    base_length: int,
+    node: int,
+    token: int,
+    confidence: float,
+    layer: int,
+    clock_us: int,
+    turn: int,
+) -> bytes: ...
+def encode_verdict(
+    channel: int,
+    base_length: int,
+    tokens: NDArray[np.int32],
+    logprobs: NDArray[np.float32] | None,
+    finish: FinishReason,
+    forwards: int,
+    rows: int,
+    forward_us: int,
+    clock_us: int,
+    turn: int,
+) -> bytes: ...
+def encode_resume(channel: int, session_id: bytes, last_sequence: int) -> bytes: ...
+def encode_close(channel: int, reason: FinishReason) -> bytes: ...
+def encode_error(
+    channel: int, code: ErrorCode, retryable: bool, message: str, retry_after_ms: int = 0
+) -> bytes: ...
+def encode_goaway(message: str, retry_after_ms: int = 0) -> bytes: ...
+
+# Sockets
+
+class Tls:
+    """One end's certificates, for any number of connections; TLS 1.3 only. Paths of PEM files. Raises TlsError."""
+
+    @staticmethod
+    def client(authority: str, certificate: str = "", key: str = "") -> Tls:
+        """Trusts servers that `authority` signed for their host name; the certificate is for servers that ask."""
+    @staticmethod
+    def server(certificate: str, key: str, authority: str = "") -> Tls:
+        """With an authority, only edges that it signed are let in."""
+    @property
+    def handshakes(self) -> int: ...
+    @property
+    def resumed(self) -> int: ...
+
+class Connected:
+    """A connection was accepted."""
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def certificate(self) -> str:
+        """The name in the peer's certificate, or nothing."""
+
+class Disconnected:
+    """A connection, or a session, is gone."""
+
+    @property
+    def reason(self) -> str: ...
+
+class Away:
+    """A session's last connection is gone; the session is kept."""
+
+    @property
+    def reason(self) -> str: ...
+
+class Returned:
+    """A session that was away has a connection again."""
+
+class Connection:
+    """One connection to a server, with an I/O thread of its own. Raises OSError when it cannot be made in time."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        timeout_s: float,
+        dead_after_s: float = 3.0,
+        slabs: int = 256,
+        tls: Tls | None = None,
+    ) -> None:
+        """`dead_after_s`: the peer is dead when nothing came from it for so long. `slabs` (of 16 KiB) bound what waits
+        to be received or is still viewed: when they are used up the socket is not read."""
+    def send(self, frame: bytes) -> None:
+        """Queues one whole frame; never blocks. Raises ConnectionError when the connection is gone or closed."""
+    def receive(self, timeout_s: float | None) -> Message | None:
+        """The next message; None when none came in time (0: do not wait; None: wait without end).
+
+        Raises ConnectionError with the reason when the connection is gone and everything received was taken.
+        """
+    def fileno(self) -> int:
+        """An eventfd that is readable while there is something to receive or the connection is gone."""
+    def close(self) -> None:
+        """Closes once everything queued has left, within a second; does not wait for it."""
+    @property
+    def dead(self) -> bool: ...
+    @property
+    def bytes_sent(self) -> int: ...
+    @property
+    def bytes_received(self) -> int: ...
+    @property
+    def leased_bytes(self) -> int:
+        """Receive memory that is in use or still viewed."""
+    @property
+    def rtt_ms(self) -> float | None:
+        """The smoothed round trip of PING and PONG; None before the first."""
+
+class Listener:
+    """A listening socket and all of its connections and sessions: one I/O thread, one queue of events."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        backlog: int = 128,
+        dead_after_s: float = 3.0,
+        slabs: int = 4096,
+        tls: Tls | None = None,
+    ) -> None:
+        """Raises OSError when the address cannot be had. Port 0 takes a free one."""
+    def poll(
+        self, timeout_s: float | None, max_events: int = 256
+    ) -> list[tuple[int, Message | Connected | Disconnected | Away | Returned]]:
+        """What happened, with the number of the connection or session; [] when nothing did in time, and after wake()
+        or close()."""
+    def welcome(self, connection: int, frame: bytes, identity: bytes) -> bool:
+        """Sends a WELCOME; from there on the connection may open sessions, and resume those of `identity`."""
+    def send(self, number: int, frame: bytes) -> bool:
+        """Queues one whole frame for a connection or session; False when that is gone."""
+    def disconnect(self, number: int) -> None:
+        """Closes a connection once everything queued has left, or forgets a session."""
+    def wake(self) -> None:
+        """Makes poll() return; for signal handlers and other threads."""
+    def close(self) -> None:
+        """Closes everything, and waits until what is queued has left, a second at most."""
+    @property
+    def port(self) -> int: ...
+    @property
+    def leased_bytes(self) -> int: ...
+
+class Lost:
+    """The last connection is gone."""
+
+    @property
+    def reason(self) -> str: ...
+
+class Reconnected:
+    """The session goes on over a new connection."""
+
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def address(self) -> tuple[str, int]: ...
+
+class Forgotten:
+    """The server does not know the session: open it anew."""
+
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def address(self) -> tuple[str, int]: ...
+
+class Offline:
+    """No server has been reached for `offline_after_s`."""
+
+class GivenUp:
+    """No server has been reached for `give_up_s`; attempts go on."""
+
+    @property
+    def reason(self) -> str: ...
+
+class Courier:
+    """One session's link to its servers, kept alive over lost connections by an I/O thread."""
+
+    def __init__(
+        self,
+        addresses: Sequence[tuple[str, int]],
+        hello: bytes,
+        *,
+        hedge: bool = True,
+        timeout_s: float = 10.0,
+        dead_after_s: float = 2.5,
+        give_up_s: float = 30.0,
+        offline_after_s: float | None = None,
+        tls: Tls | None = None,
+    ) -> None: ...
+    def open(self, frame: bytes) -> None:
+        """An OPEN: the session begins, or begins anew."""
+    def send(self, frame: bytes) -> None:
+        """Queues one whole frame for the session; never blocks. Raises ConnectionError when closed."""
+    def receive(
+        self, timeout_s: float | None
+    ) -> Message | Lost | Reconnected | Forgotten | Offline | GivenUp | None:
+        """As Connection.receive, with what happened to the link among the messages."""
+    def move(self) -> None:
+        """Leaves this server for the next."""
+    def close(self) -> None: ...
+    def fileno(self) -> int: ...
+    @property
+    def dead(self) -> bool: ...
+    @property
+    def lost(self) -> bool: ...
+    @property
+    def address(self) -> tuple[str, int]: ...
+    @property
+    def bytes_sent(self) -> int: ...
+    @property
+    def bytes_received(self) -> int: ...
+    @property
+    def frames_sent(self) -> int: ...
+    @property
+    def frames_hedged(self) -> int: ...
+    @property
+    def frames_resent(self) -> int: ...
+    @property
+    def repeats_received(self) -> int: ...
+    @property
+    def rtt_ms(self) -> float | None: ...
