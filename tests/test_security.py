@@ -1,0 +1,120 @@
+"""Tokens, digests, their file, and the rules of who may listen and show what."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from edgespec.errors import EdgespecError
+from edgespec.security import (
+    KnownToken,
+    check_exposure,
+    check_showing,
+    credential,
+    device_of,
+    digest,
+    is_loopback,
+    new_token,
+)
+from edgespec.tokens import add_token, read_tokens, revoke
+
+
+class TestTokens:
+    def test_a_token_is_256_bits_and_never_the_same(self) -> None:
+        tokens = {new_token() for _ in range(100)}
+        assert len(tokens) == 100
+        assert {len(credential(token)) for token in tokens} == {32}
+
+    def test_white_space_around_a_token_does_not_matter(self) -> None:
+        token = new_token()
+        assert credential(f" {token}\n") == credential(token)
+
+    @pytest.mark.parametrize("nonsense", ["", "edgespec-", "edgespec-abc", "secret", "edgespec-" + "!" * 43])
+    def test_nonsense_is_refused_and_not_repeated(self, nonsense: str) -> None:
+        with pytest.raises(EdgespecError, match="this is not a token") as caught:
+            credential(nonsense)
+        assert not nonsense or nonsense not in str(caught.value).replace("`edgespec token new`", "")
+
+    def test_a_device_is_known_by_its_token_alone(self) -> None:
+        tokens = {device: new_token() for device in ("one", "two")}
+        known = [
+            KnownToken(device, digest(credential(token)), "2026-11-23") for device, token in tokens.items()
+        ]
+        assert device_of(credential(tokens["one"]), known) == "one"
+        assert device_of(credential(tokens["two"]), known) == "two"
+        assert device_of(credential(new_token()), known) is None
+        assert device_of(b"", known) is None
+        assert device_of(known[0].digest, known) is None, "a server's file must let nobody in"
+
+
+class TestTheFile:
+    def test_it_holds_no_token_and_is_its_owners(self, tmp_path: Path) -> None:
+        path = tmp_path / "keys" / "tokens"
+        token = add_token(path, "robot-7")
+        assert token not in path.read_text()
+        assert credential(token).hex() not in path.read_text()
+        assert os.stat(path).st_mode & 0o777 == 0o600
+
+    def test_two_tokens_of_a_device_are_valid_and_a_third_ends_the_first(self, tmp_path: Path) -> None:
+        path = tmp_path / "tokens"
+        other = add_token(path, "other")
+        tokens = [add_token(path, "robot") for _ in range(3)]
+        known = read_tokens(path)
+        valid = [device_of(credential(token), known) for token in [*tokens, other]]
+        assert valid == [None, "robot", "robot", "other"]
+
+    def test_a_device_can_be_revoked(self, tmp_path: Path) -> None:
+        path = tmp_path / "tokens"
+        token = add_token(path, "robot")
+        add_token(path, "robot")
+        other = add_token(path, "other")
+        assert revoke(path, "robot") == 2
+        assert revoke(path, "robot") == 0
+        known = read_tokens(path)
+        assert device_of(credential(token), known) is None
+        assert device_of(credential(other), known) == "other"
+
+    def test_a_damaged_line_is_named(self, tmp_path: Path) -> None:
+        path = tmp_path / "tokens"
+        add_token(path, "robot")
+        with path.open("a") as file:
+            file.write("robot 1234 2026-11-23\n")
+        with pytest.raises(EdgespecError, match="line 3"):
+            read_tokens(path)
+
+    def test_a_missing_file_says_how_to_make_one(self, tmp_path: Path) -> None:
+        with pytest.raises(EdgespecError, match="edgespec token new"):
+            read_tokens(tmp_path / "nothing")
+
+    @pytest.mark.parametrize("name", ["", "two words", "new\nline", "a" * 65, "../escape"])
+    def test_a_strange_device_name_is_refused(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(EdgespecError, match="no name for a device"):
+            add_token(tmp_path / "tokens", name)
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestExposure:
+    @pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "localhost"])
+    def test_loopback_needs_nothing(self, host: str) -> None:
+        check_exposure(host, encrypted=False, authenticated=False, insecure=False)
+        check_showing([host], encrypted=False, insecure=False)
+
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "robot.example", ""])
+    def test_elsewhere_it_takes_tls_and_tokens(self, host: str) -> None:
+        assert not is_loopback(host)
+        check_exposure(host, encrypted=True, authenticated=True, insecure=False)
+        check_exposure(host, encrypted=False, authenticated=False, insecure=True)
+        with pytest.raises(EdgespecError, match="--tokens") as caught:
+            check_exposure(host, encrypted=True, authenticated=False, insecure=False)
+        assert "--tls-cert" not in str(caught.value)
+        with pytest.raises(EdgespecError, match="--tls-cert") as caught:
+            check_exposure(host, encrypted=False, authenticated=True, insecure=False)
+        assert "--tokens" not in str(caught.value)
+
+    def test_a_token_is_not_shown_in_the_clear(self) -> None:
+        check_showing(["cloud.example"], encrypted=True, insecure=False)
+        check_showing(["cloud.example"], encrypted=False, insecure=True)
+        with pytest.raises(EdgespecError, match=r"cloud\.example"):
+            check_showing(["127.0.0.1", "cloud.example"], encrypted=False, insecure=False)
