@@ -26,7 +26,7 @@ from edgespec.train.figures import FIGURES_FILE
 from edgespec.train.optimizer import rate_share
 from edgespec.train.packing import Batches, pack
 from edgespec.train.target import Shape, TargetStage, window
-from edgespec.train.teacher import Teacher
+from edgespec.train.teacher import Lesson, Teacher
 
 PAIR = Path(recipe.__file__).parents[1] / "pair"
 TINY = Shape(layers=3, width=32, heads=2, key_value_heads=1, inner=48, context=64, vocabulary=512)
@@ -188,6 +188,16 @@ def test_a_smoke_run_of_the_whole_recipe_leaves_a_pair_that_loads_and_a_card(
     assert (tmp_path / "draft" / "tokenizer.json").read_bytes() == (
         tmp_path / "target" / "tokenizer.json"
     ).read_bytes()
+
+
+def test_a_lesson_measures_the_kl_divergence_and_is_zero_for_the_teacher_itself() -> None:
+    generator = torch.Generator().manual_seed(0)
+    teacher, student = (torch.randn(5, 3, 40, generator=generator) for _ in range(2))
+    divergence = torch.distributions.kl_divergence(
+        torch.distributions.Categorical(logits=teacher), torch.distributions.Categorical(logits=student)
+    )
+    assert float(Lesson.of(teacher).divergence(student)) == pytest.approx(float(divergence.mean()), rel=1e-5)
+    assert float(Lesson.of(teacher).divergence(teacher)) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_more_steps_learn_more() -> None:

@@ -14,7 +14,7 @@ import torch
 from edgespec.train.optimizer import PairedOptimizer, rate_share
 from edgespec.train.packing import Batches, Stream
 from edgespec.train.target import Shape, build, window
-from edgespec.train.teacher import Teacher, divergence
+from edgespec.train.teacher import Lesson, Teacher
 
 DRAFT_SHAPE = Shape(layers=2, width=128, heads=4, key_value_heads=2, inner=352)
 
@@ -43,7 +43,7 @@ class DraftStage:
         batch, rows = self._draw(fraction)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = self.model(input_ids=batch, use_cache=False).logits
-        loss = divergence(self._teacher.logits(rows), logits)
+        loss = Lesson.of(self._teacher.logits(rows)).divergence(logits)
         torch.autograd.backward(loss)
         self._optimizer.step(rate_share(fraction))
         return float(loss.detach()), batch.numel()

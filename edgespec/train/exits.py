@@ -15,7 +15,7 @@ from edgespec.exits import ExitHead, adapt
 from edgespec.train.optimizer import PairedOptimizer, rate_share
 from edgespec.train.packing import Batches, Stream
 from edgespec.train.target import window
-from edgespec.train.teacher import Teacher, divergence
+from edgespec.train.teacher import Lesson, Teacher
 
 EXIT_LAYERS = (4, 6, 8, 10)
 RANK = 128
@@ -60,12 +60,12 @@ class ExitStage:
     def step(self, fraction: float) -> tuple[float, int]:
         batch = torch.from_numpy(self._batches.next(window(fraction, self._context)))
         rows, taps = self._teacher.hidden(batch, self.layers)
-        wanted = self._teacher.logits(rows)
+        lesson = Lesson.of(self._teacher.logits(rows))
         total = 0.0
         for layer in self.layers:
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 normed = self.adapters[layer].forward(taps[layer].float(), self._teacher.norm_epsilon)
-                loss = divergence(wanted, self._teacher.logits(normed)) / len(self.layers)
+                loss = lesson.divergence(self._teacher.logits(normed)) / len(self.layers)
             torch.autograd.backward(loss)
             total += float(loss.detach())
         self._optimizer.step(rate_share(fraction))

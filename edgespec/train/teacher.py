@@ -7,6 +7,7 @@ again where a distribution is needed.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,22 @@ class Teacher:
         return logits
 
 
-def divergence(teacher_logits: torch.Tensor, student_logits: torch.Tensor) -> torch.Tensor:
-    """Mean KL(teacher || student) in nats a row, of logits [..., V]."""
-    size = teacher_logits.shape[-1]
-    return torch.nn.functional.kl_div(
-        torch.log_softmax(student_logits.float(), -1).reshape(-1, size),
-        torch.log_softmax(teacher_logits, -1).reshape(-1, size),
-        reduction="batchmean",
-        log_target=True,
-    )
+@dataclass(frozen=True)
+class Lesson:
+    """What the teacher would say: probabilities float32 [..., V], and their mean entropy in nats a row."""
+
+    probabilities: torch.Tensor
+    entropy: float
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, logits: torch.Tensor) -> Lesson:
+        """The lesson in the teacher's logits [..., V]."""
+        logs = torch.log_softmax(logits, -1)
+        probabilities = logs.exp()
+        return cls(probabilities, float(-(probabilities * logs).sum(-1).mean()))
+
+    def divergence(self, logits: torch.Tensor) -> torch.Tensor:
+        """Mean KL(teacher || student) in nats a row, of the student's logits [..., V]."""
+        cross_entropy = -(self.probabilities * torch.log_softmax(logits.float(), -1)).sum(-1).mean()
+        return cross_entropy - self.entropy
