@@ -66,7 +66,7 @@ def connect(
     Raises EdgespecError with the reason when the servers are absent, silent or refuse.
     """
     courier = _native.Courier(
-        [tuple(server) for server in servers],
+        [(server.host, server.port) for server in servers],
         _native.encode_hello(vocabulary_hash=vocabulary_hash, agent=f"edgespec/{__version__}"),
         hedge=hedge,
         timeout_s=timeout_s,

@@ -226,7 +226,9 @@ class Verifier:
     def _walk(self, forward: Forward, tokens: Sequence[int]) -> tuple[list[int], int, list[int]]:
         """Follow the decisions down the verified nodes: the path, the token behind it, the decided rows used."""
         row_of = {node: i for i, node in enumerate(forward.nodes)}
-        node, path, picks = ROOT, [], [0]
+        node = ROOT
+        path: list[int] = []
+        picks = [0]
         while True:
             token = int(tokens[picks[-1]])
             child = self.tree.child(node, token)
