@@ -57,11 +57,15 @@ EDGESPEC_INLINE double log_of(double x, double minus_one) {
     return k * 0.693147180559945309417 + log_near_one(f);
 }
 
-EDGESPEC_INLINE float gumbel(std::uint32_t word) {
+EDGESPEC_INLINE float uniform_of(std::uint32_t word) {
     constexpr float kBelowOne = 0x1.fffffep-1f;
     const double centered = static_cast<double>(static_cast<std::int32_t>(word ^ 0x80000000u));
     const float rounded = static_cast<float>((centered + 2147483648.5) * 0x1p-32);
-    const double u = rounded < kBelowOne ? rounded : kBelowOne;
+    return rounded < kBelowOne ? rounded : kBelowOne;
+}
+
+EDGESPEC_INLINE float gumbel_of(std::uint32_t word) {
+    const double u = uniform_of(word);
     const double w = static_cast<float>(-log_of(1.0 - u, -u));
     return static_cast<float>(-log_of(w, w - 1.0));
 }
@@ -73,10 +77,19 @@ EDGESPEC_VECTORS void fill_tokens(Key key, std::uint32_t position, std::uint32_t
         const Counter four = philox4x32_10({first_counter + i, position, kGumbelStream, 0}, key);
         for (std::size_t word = 0; word < 4; ++word) words[4 * i + word] = four[word];
     }
-    for (std::size_t i = 0; i < kWords; ++i) out[i] = gumbel(words[i]);
+    for (std::size_t i = 0; i < kWords; ++i) out[i] = gumbel_of(words[i]);
 }
 
 }  // namespace
+
+std::uint32_t noise_word(std::uint64_t seed, std::uint32_t position, std::uint32_t stream, std::uint32_t token) {
+    const Key key = {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)};
+    return philox4x32_10({token / 4, position, stream, 0}, key)[token % 4];
+}
+
+float gumbel(std::uint32_t word) { return gumbel_of(word); }
+
+float uniform(std::uint32_t word) { return uniform_of(word); }
 
 void fill_gumbel(std::uint64_t seed, std::uint32_t position, std::uint32_t first_token, std::size_t count, float* out) {
     const Key key = {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)};

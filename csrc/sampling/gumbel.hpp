@@ -16,8 +16,14 @@ namespace edgespec::sampling {
 
 constexpr std::uint32_t kGumbelStream = 0;
 constexpr std::uint32_t kUniformStream = 1;
+constexpr std::uint32_t kResidualStream = 2;  // Gumbel noise of the residual draw in rejection sampling
 
 // Fills out[0 .. count) with the noise of tokens first_token, first_token + 1, ... at `position`.
 void fill_gumbel(std::uint64_t seed, std::uint32_t position, std::uint32_t first_token, std::size_t count, float* out);
+
+// The word of one token, and the noise and the uniform float32 that are made of it.
+std::uint32_t noise_word(std::uint64_t seed, std::uint32_t position, std::uint32_t stream, std::uint32_t token);
+float gumbel(std::uint32_t word);
+float uniform(std::uint32_t word);
 
 }  // namespace edgespec::sampling

@@ -1,0 +1,255 @@
+// The CPU kernels. Their Python callers in edgespec.kernels check values; here only sizes are, so that nothing is read
+// out of bounds.
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include "bindings/register.hpp"
+#include "sampling/exit_head.hpp"
+#include "sampling/verify.hpp"
+
+namespace py = pybind11;
+
+namespace edgespec::bindings {
+
+namespace {
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+using sampling::Type;
+
+sampling::Type type_of(const std::string& name) {
+    if (name == "float32") return Type::float32;
+    if (name == "bfloat16") return Type::bfloat16;
+    if (name == "float16") return Type::float16;
+    if (name == "float64") return Type::float64;
+    throw py::value_error("dtype must be float32, bfloat16, float16 or float64, not " + name);
+}
+
+const sampling::Level& level_of(const std::string& name) {
+    const sampling::Level* level = sampling::find_level(name.c_str());
+    if (level == nullptr) throw py::value_error("this processor has no level " + name);
+    return *level;
+}
+
+void expect(bool holds, const char* what) {
+    if (!holds) throw py::value_error(what);
+}
+
+// The words of a contiguous matrix whose elements have the size of `type`.
+const void* matrix(const py::array& array, Type type, std::size_t rows, std::size_t columns, const char* what) {
+    expect((array.flags() & py::array::c_style) != 0, what);
+    expect(static_cast<std::size_t>(array.itemsize()) == sampling::size_of(type), what);
+    expect(static_cast<std::size_t>(array.size()) == rows * columns, what);
+    return array.data();
+}
+
+template <class T>
+const T* column(const Array<T>& array, std::size_t size, const char* what) {
+    expect(array.ndim() == 1 && static_cast<std::size_t>(array.size()) == size, what);
+    return array.data();
+}
+
+sampling::Trees trees_of(const Array<std::int32_t>& offsets, const Array<std::int32_t>& parents,
+                         const Array<std::int32_t>& tokens, std::size_t rows) {
+    expect(offsets.ndim() == 1 && offsets.size() >= 2, "offsets must be [S + 1]");
+    const sampling::Trees trees{static_cast<std::size_t>(offsets.size()) - 1, offsets.data(),
+                                column(parents, rows, "parents must be [R]"),
+                                column(tokens, rows, "tokens must be [R]")};
+    expect(offsets.at(0) == 0 && static_cast<std::size_t>(trees.offsets[trees.sessions]) == rows,
+           "offsets must rise from 0 to R");
+    for (std::size_t s = 0; s < trees.sessions; ++s) {
+        expect(trees.offsets[s] < trees.offsets[s + 1], "offsets must rise from 0 to R");
+    }
+    return trees;
+}
+
+using Ids = std::tuple<Array<std::int32_t>, Array<std::int32_t>>;
+using Valued = std::tuple<Array<std::int32_t>, Array<std::int32_t>, Array<float>>;
+
+void check_lists(const Array<std::int32_t>& offsets, const Array<std::int32_t>& ids, std::size_t lists,
+                 std::size_t vocabulary) {
+    const std::int32_t* at = column(offsets, lists + 1, "a ragged list needs an offset more than lists");
+    expect(at[0] == 0 && at[lists] == ids.size(), "offsets must rise from 0 to the number of ids");
+    for (std::size_t i = 0; i < lists; ++i) expect(at[i] <= at[i + 1], "offsets must rise");
+    for (py::ssize_t i = 0; i < ids.size(); ++i) {
+        expect(static_cast<std::uint32_t>(ids.data()[i]) < vocabulary, "ids must lie in the vocabulary");
+    }
+}
+
+sampling::Lists lists_of(const Ids& lists, std::size_t count, std::size_t vocabulary) {
+    const auto& [offsets, ids] = lists;
+    check_lists(offsets, ids, count, vocabulary);
+    return {offsets.data(), ids.data(), nullptr};
+}
+
+sampling::Lists lists_of(const Valued& lists, std::size_t count, std::size_t vocabulary) {
+    const auto& [offsets, ids, values] = lists;
+    check_lists(offsets, ids, count, vocabulary);
+    return {offsets.data(), ids.data(), column(values, static_cast<std::size_t>(ids.size()), "a value for each id")};
+}
+
+py::tuple exit_head(const py::array& hidden, const py::array& norm, const py::array& head, const std::string& dtype,
+                    const Array<float>& temperatures, const Array<std::uint64_t>& seeds,
+                    const Array<std::int32_t>& positions, const Array<std::int32_t>& draft_tokens, float epsilon,
+                    float logit_scale, float softcap, std::size_t threads, const std::string& level) {
+    const Type type = type_of(dtype);
+    expect(type != Type::float64, "dtype must be float32, bfloat16 or float16");
+    expect(hidden.ndim() == 2 && head.ndim() == 2 && hidden.size() > 0 && head.size() > 0 && threads > 0,
+           "hidden must be [R, D] and head [V, D], with one thread or more");
+    const auto rows = static_cast<std::size_t>(hidden.shape(0)), dim = static_cast<std::size_t>(hidden.shape(1));
+    const auto vocabulary = static_cast<std::size_t>(head.shape(0));
+    const sampling::ExitHeadInput input{type,
+                                        matrix(hidden, type, rows, dim, "hidden must be [R, D], contiguous"),
+                                        matrix(norm, type, 1, dim, "norm must be [D], contiguous"),
+                                        matrix(head, type, vocabulary, dim, "head must be [V, D], contiguous"),
+                                        rows,
+                                        dim,
+                                        vocabulary,
+                                        column(temperatures, rows, "temperatures must be [R]"),
+                                        column(seeds, rows, "seeds must be [R]"),
+                                        column(positions, rows, "positions must be [R]"),
+                                        column(draft_tokens, rows, "draft_tokens must be [R]"),
+                                        epsilon,
+                                        logit_scale,
+                                        softcap};
+    const sampling::Level& chosen = level_of(level);
+    std::vector<sampling::ExitHeadRow> said;
+    {
+        const py::gil_scoped_release release;
+        said = sampling::exit_head(input, threads, chosen);
+    }
+    const auto size = static_cast<py::ssize_t>(rows);
+    Array<std::int32_t> tokens(size);
+    Array<float> margins(size), probabilities(size), logsumexps(size), draft_scores(size);
+    Array<bool> sound(size);
+    for (std::size_t row = 0; row < rows; ++row) {
+        tokens.mutable_data()[row] = said[row].token;
+        margins.mutable_data()[row] = said[row].margin;
+        probabilities.mutable_data()[row] = said[row].probability;
+        logsumexps.mutable_data()[row] = said[row].logsumexp;
+        draft_scores.mutable_data()[row] = said[row].draft_score;
+        sound.mutable_data()[row] = said[row].sound;
+    }
+    return py::make_tuple(tokens, margins, probabilities, logsumexps, draft_scores, sound);
+}
+
+template <class T>
+Array<T> filled(std::size_t rows, std::size_t columns, T value) {
+    Array<T> array({rows, columns});
+    std::fill_n(array.mutable_data(), array.size(), value);
+    return array;
+}
+
+std::size_t widest(const sampling::Trees& trees) {
+    std::size_t rows = 0;
+    for (std::size_t s = 0; s < trees.sessions; ++s) rows = std::max(rows, trees.size(s));
+    return rows;
+}
+
+py::tuple exit_verdict(const Array<std::int32_t>& decided, const Array<float>& margins,
+                       const Array<std::int32_t>& offsets, const Array<std::int32_t>& parents,
+                       const Array<std::int32_t>& tokens, const Array<float>& curve_margins,
+                       const Array<float>& curve_chances, const Array<std::int32_t>& curve_of) {
+    const auto rows = static_cast<std::size_t>(decided.size());
+    const sampling::Trees trees = trees_of(offsets, parents, tokens, rows);
+    expect(static_cast<std::size_t>(margins.size()) == rows, "margins must be [R]");
+    expect(curve_margins.ndim() == 2 && curve_margins.size() > 0 && curve_margins.size() == curve_chances.size(),
+           "curves must be [C, K], margins as chances");
+    const std::int32_t* curves = column(curve_of, trees.sessions, "curve_of must be [S]");
+    const auto knots = static_cast<std::size_t>(curve_margins.shape(1));
+    const std::size_t width = std::max<std::size_t>(1, widest(trees) - 1);
+    const auto sessions = static_cast<py::ssize_t>(trees.sessions);
+    Array<std::int32_t> lengths(sessions), next(sessions), paths = filled<std::int32_t>(trees.sessions, width, -1);
+    Array<float> confidences(sessions);
+    for (std::size_t s = 0; s < trees.sessions; ++s) {
+        expect(curves[s] >= 0 && curves[s] < curve_margins.shape(0), "curve_of must name curves");
+        const std::size_t first = static_cast<std::size_t>(curves[s]) * knots;
+        const sampling::Curve curve{knots, curve_margins.data() + first, curve_chances.data() + first};
+        const sampling::Hint hint =
+            sampling::exit_verdict(trees, s, decided.data(), margins.data(), curve, paths.mutable_data() + s * width);
+        lengths.mutable_data()[s] = hint.length;
+        next.mutable_data()[s] = hint.token;
+        confidences.mutable_data()[s] = hint.confidence;
+    }
+    return py::make_tuple(lengths, paths, next, confidences);
+}
+
+using TreeArrays = std::tuple<Array<std::int32_t>, Array<std::int32_t>, Array<std::int32_t>, Array<std::int32_t>>;
+using SamplingArrays = std::tuple<Array<double>, Array<std::int32_t>, Array<double>, Array<double>, Array<double>,
+                                  Array<std::uint64_t>, Array<bool>>;
+
+sampling::Samplings samplings_of(const SamplingArrays& arrays, std::size_t sessions) {
+    const auto& [temperatures, top_k, top_p, min_p, penalties, seeds, rejection] = arrays;
+    constexpr const char* kWhat = "samplings must be [S]";
+    return {column(temperatures, sessions, kWhat), column(top_k, sessions, kWhat),     column(top_p, sessions, kWhat),
+            column(min_p, sessions, kWhat),        column(penalties, sessions, kWhat), column(seeds, sessions, kWhat),
+            column(rejection, sessions, kWhat)};
+}
+
+py::tuple verify(const py::array& logits, const std::string& dtype, const TreeArrays& tree_arrays,
+                 const SamplingArrays& sampling_arrays, const Ids& seen, const Valued& biases, const Valued& drafted,
+                 std::size_t threads, const std::string& level) {
+    const Type type = type_of(dtype);
+    expect(logits.ndim() == 2 && logits.size() > 0 && threads > 0, "logits must be [R, V], with one thread or more");
+    const auto rows = static_cast<std::size_t>(logits.shape(0)), vocabulary = static_cast<std::size_t>(logits.shape(1));
+    const auto& [offsets, parents, tokens, positions] = tree_arrays;
+    const sampling::Trees trees = trees_of(offsets, parents, tokens, rows);
+    const sampling::VerifyInput input{type,
+                                      matrix(logits, type, rows, vocabulary, "logits must be [R, V], contiguous"),
+                                      vocabulary,
+                                      trees,
+                                      column(positions, rows, "positions must be [R]"),
+                                      samplings_of(sampling_arrays, trees.sessions),
+                                      lists_of(seen, rows, vocabulary),
+                                      lists_of(biases, trees.sessions, vocabulary),
+                                      lists_of(drafted, rows, vocabulary)};
+    const std::size_t width = widest(trees), path_width = std::max<std::size_t>(1, width - 1);
+    const auto sessions = static_cast<py::ssize_t>(trees.sessions);
+    Array<std::int32_t> lengths(sessions), next(sessions);
+    Array<std::int32_t> paths = filled<std::int32_t>(trees.sessions, path_width, -1);
+    constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+    Array<float> logprobs = filled(trees.sessions, width, kNone), margins = filled(trees.sessions, width, kNone);
+    Array<bool> sound(sessions);
+    const sampling::VerifyOutput output{width,
+                                        path_width,
+                                        lengths.mutable_data(),
+                                        paths.mutable_data(),
+                                        next.mutable_data(),
+                                        logprobs.mutable_data(),
+                                        margins.mutable_data(),
+                                        sound.mutable_data()};
+    const sampling::Level& chosen = level_of(level);
+    {
+        const py::gil_scoped_release release;
+        sampling::verify(input, output, threads, chosen);
+    }
+    return py::make_tuple(lengths, paths, next, logprobs, margins, sound);
+}
+
+}  // namespace
+
+void register_kernels(py::module_& module) {
+    module.def(
+        "cpu_levels",
+        [] {
+            std::vector<std::string> names;
+            for (const sampling::Level* const* level = sampling::levels(); *level != nullptr; ++level) {
+                names.emplace_back((*level)->name);
+            }
+            return names;
+        },
+        "The levels of vector instructions that this processor runs, the best first.");
+    module.def("exit_head", &exit_head, py::arg("hidden"), py::arg("norm"), py::arg("head"), py::arg("dtype"),
+               py::arg("temperatures").noconvert(), py::arg("seeds").noconvert(), py::arg("positions").noconvert(),
+               py::arg("draft_tokens").noconvert(), py::arg("epsilon"), py::arg("logit_scale"), py::arg("softcap"),
+               py::arg("threads"), py::arg("level") = "", "The CPU form of edgespec.kernels.exit_head.");
+    module.def("exit_verdict", &exit_verdict, py::arg("decided").noconvert(), py::arg("margins").noconvert(),
+               py::arg("offsets").noconvert(), py::arg("parents").noconvert(), py::arg("tokens").noconvert(),
+               py::arg("curve_margins").noconvert(), py::arg("curve_chances").noconvert(),
+               py::arg("curve_of").noconvert(), "The CPU form of edgespec.kernels.exit_verdict.");
+    module.def("verify", &verify, py::arg("logits"), py::arg("dtype"), py::arg("trees"), py::arg("samplings"),
+               py::arg("seen"), py::arg("biases"), py::arg("drafted"), py::arg("threads"), py::arg("level") = "",
+               "The CPU form of edgespec.kernels.verify.");
+}
+
+}  // namespace edgespec::bindings

@@ -1,0 +1,166 @@
+#include "sampling/exit_head.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "sampling/gumbel.hpp"
+#include "sampling/parallel.hpp"
+
+namespace edgespec::sampling {
+
+namespace {
+
+constexpr std::size_t kPiece = 256;
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+
+constexpr Choice<float> kNothing{-kInfinity, -kInfinity, -1};
+
+// One row within one piece of the vocabulary.
+struct Partial {
+    Choice<float> choice = kNothing;
+    Mass<float> mass{std::numeric_limits<float>::lowest(), 0};
+    float best_z = kNone, draft_score = kNone;
+};
+
+const void* row_of(const void* matrix, Type type, std::size_t row, std::size_t width) {
+    return static_cast<const char*>(matrix) + row * width * size_of(type);
+}
+
+// float32 to the nearest float16, ties to even, as float32; what is beyond 65504 becomes infinite.
+float to_half_and_back(float value) {
+    const float magnitude = std::fabs(value);
+    if (!(magnitude < kInfinity)) return value;
+    if (magnitude >= 65520.0f) return std::copysign(kInfinity, value);
+    int exponent = 0;
+    std::frexp(magnitude, &exponent);
+    const int last_bit = std::max(exponent - 11, -24);
+    return std::copysign(std::ldexp(std::nearbyint(std::ldexp(magnitude, -last_bit)), last_bit), value);
+}
+
+float to_bfloat16_and_back(float value) {
+    if (!std::isfinite(value)) return value;
+    std::uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    bits = (bits + 0x7fffu + ((bits >> 16) & 1u)) & 0xffff0000u;
+    std::memcpy(&value, &bits, sizeof bits);
+    return value;
+}
+
+float round_to(Type type, float value) {
+    return type == Type::float16    ? to_half_and_back(value)
+           : type == Type::bfloat16 ? to_bfloat16_and_back(value)
+                                    : value;
+}
+
+// The rows as the head reads them: x = round(round(h / sqrt(mean(h^2) + epsilon)) * norm), packed.
+std::vector<char> packed_rows(const ExitHeadInput& in, const Level& level) {
+    std::vector<float> rows(in.rows * in.dim), norm(in.dim);
+    level.widen(in.type, in.hidden, rows.size(), rows.data());
+    level.widen(in.type, in.norm, in.dim, norm.data());
+    for (std::size_t row = 0; row < in.rows; ++row) {
+        float* x = rows.data() + row * in.dim;
+        double squares = 0;
+        for (std::size_t d = 0; d < in.dim; ++d) squares += static_cast<double>(x[d]) * x[d];
+        const auto scale = static_cast<float>(1 / std::sqrt(squares / static_cast<double>(in.dim) + in.epsilon));
+        for (std::size_t d = 0; d < in.dim; ++d) x[d] = round_to(in.type, round_to(in.type, x[d] * scale) * norm[d]);
+    }
+    std::vector<char> packed(level.packed_bytes(in.type, in.rows, in.dim));
+    level.pack(in.type, rows.data(), in.rows, in.dim, packed.data());
+    return packed;
+}
+
+float noise_at(const Noise& noise, std::uint32_t token) {
+    return noise.any ? gumbel(noise_word(noise.seed, noise.position, noise.stream, token)) : 0.0f;
+}
+
+// Adds a choice among higher tokens.
+void join(Choice<float>& so_far, const Choice<float>& later) {
+    if (later.best > so_far.best) {
+        so_far = {later.best, std::max(so_far.best, later.second), later.token};
+    } else {
+        so_far.second = std::max(so_far.second, later.best);
+    }
+}
+
+// Reduces one row's logits z [count] of the tokens from `first` on. What cannot be among the best two, for `known` are
+// better, is passed over: such a piece says token -1 and scores just below the known.
+Partial reduce(const ExitHeadInput& in, std::size_t row, float* z, std::size_t first, std::size_t count,
+               const Choice<float>& known, const Level& level) {
+    if (in.logit_scale != 1) {
+        for (std::size_t i = 0; i < count; ++i) z[i] *= in.logit_scale;
+    }
+    if (in.softcap != 0) {
+        for (std::size_t i = 0; i < count; ++i) z[i] = in.softcap * std::tanh(z[i] / in.softcap);
+    }
+    const float temperature = in.temperatures[row];
+    const Noise noise{temperature > 0, in.seeds[row], static_cast<std::uint32_t>(in.positions[row]), kGumbelStream};
+    if (noise.any && temperature != 1) level.row.divide(z, count, temperature);
+    const float floor = std::nextafter(known.second, -kInfinity);
+    Partial partial;
+    partial.choice = {floor, floor, -1};
+    level.row.add_mass(z, count, partial.mass);
+    level.row.choose(z, count, static_cast<std::uint32_t>(first), noise, partial.choice);
+    if (partial.choice.token >= 0) partial.best_z = z[partial.choice.token - first];
+    const auto draft = static_cast<std::size_t>(in.draft_tokens[row]);  // -1 is beyond any vocabulary
+    if (draft >= first && draft < first + count) {
+        partial.draft_score = z[draft - first] + noise_at(noise, static_cast<std::uint32_t>(draft));
+    }
+    return partial;
+}
+
+// `later` belongs to higher tokens.
+void join(Partial& so_far, const Partial& later) {
+    if (later.choice.best > so_far.choice.best) so_far.best_z = later.best_z;
+    join(so_far.choice, later.choice);
+    const float top = std::max(so_far.mass.top, later.mass.top);
+    const auto share = [top](const Mass<float>& mass) {
+        return mass.sum == 0 ? 0.0 : mass.sum * std::exp(static_cast<double>(mass.top) - top);
+    };
+    so_far.mass = {top, share(so_far.mass) + share(later.mass)};
+    if (!std::isnan(later.draft_score)) so_far.draft_score = later.draft_score;
+}
+
+ExitHeadRow conclude(const Partial& all) {
+    const double logsumexp = all.mass.top + std::log(all.mass.sum);
+    if (!std::isfinite(logsumexp) || all.choice.token < 0) return {-1, kNone, kNone, kNone, kNone, false};
+    return {all.choice.token,
+            all.choice.best - all.choice.second,
+            static_cast<float>(std::exp(all.best_z - logsumexp)),
+            static_cast<float>(logsumexp),
+            all.draft_score,
+            true};
+}
+
+}  // namespace
+
+std::vector<ExitHeadRow> exit_head(const ExitHeadInput& in, std::size_t threads, const Level& level) {
+    const std::vector<char> packed = packed_rows(in, level);
+    const std::size_t pieces = (in.vocabulary + kPiece - 1) / kPiece;
+    std::vector<Partial> partials(pieces * in.rows);
+    parallel_for(pieces, threads, [&] {
+        return [&, logits = std::vector<float>(in.rows * kPiece),
+                known = std::vector<Choice<float>>(in.rows, kNothing)](std::size_t piece) mutable {
+            const std::size_t first = piece * kPiece, count = std::min(kPiece, in.vocabulary - first);
+            level.multiply(in.type, row_of(in.head, in.type, first, in.dim), in.dim, count, packed.data(), in.rows,
+                           logits.data(), kPiece);
+            for (std::size_t row = 0; row < in.rows; ++row) {
+                Partial& partial = partials[piece * in.rows + row];
+                partial = reduce(in, row, logits.data() + row * kPiece, first, count, known[row], level);
+                if (partial.choice.token >= 0) join(known[row], partial.choice);
+            }
+        };
+    });
+    std::vector<ExitHeadRow> rows;
+    for (std::size_t row = 0; row < in.rows; ++row) {
+        Partial all = partials[row];
+        for (std::size_t piece = 1; piece < pieces; ++piece) join(all, partials[piece * in.rows + row]);
+        rows.push_back(conclude(all));
+    }
+    return rows;
+}
+
+}  // namespace edgespec::sampling

@@ -1,0 +1,37 @@
+// An exit's guess on a CPU: RMS norm, LM head, coupled noise, and the few words of each row that a hint needs.
+//
+// The vocabulary is cut into pieces of fixed length, each multiplied, reduced and forgotten; the pieces' results are
+// joined in the order of their tokens, so that the outcome does not depend on the number of threads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "sampling/level.hpp"
+
+namespace edgespec::sampling {
+
+struct ExitHeadInput {
+    Type type;           // of hidden, norm and head: float32, bfloat16 or float16
+    const void* hidden;  // [rows, dim]
+    const void* norm;    // [dim]
+    const void* head;    // [vocabulary, dim]
+    std::size_t rows, dim, vocabulary;
+    const float* temperatures;         // [rows], 0: greedy
+    const std::uint64_t* seeds;        // [rows]
+    const std::int32_t* positions;     // [rows]
+    const std::int32_t* draft_tokens;  // [rows], -1: none
+    float epsilon, logit_scale, softcap;
+};
+
+// What is said of one row; token -1 and NaN where its logits are NaN or infinite.
+struct ExitHeadRow {
+    std::int32_t token;
+    float margin, probability, logsumexp, draft_score;
+    bool sound;
+};
+
+std::vector<ExitHeadRow> exit_head(const ExitHeadInput& input, std::size_t threads, const Level& level);
+
+}  // namespace edgespec::sampling

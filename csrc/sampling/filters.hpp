@@ -1,0 +1,41 @@
+// What top-k, top-p and min-p leave of a row, as one cut: they all keep an upper part of the scores.
+//
+// Top-k keeps ties at its edge. Top-p keeps the fewest best tokens whose probability reaches p, of equals at its edge
+// those with the highest ids (transformers sorts rising and stably, and drops from below). Source of the rules:
+// transformers' logits processors.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "sampling/level.hpp"
+
+namespace edgespec::sampling {
+
+struct FilterSettings {
+    std::int32_t top_k;   // 0: all
+    double top_p, min_p;  // 1 and 0: all
+};
+
+// Sets the scores [count] that are dropped to -inf. Its vectors are kept for the next row.
+template <class T>
+class Filters {
+ public:
+    explicit Filters(const Level& level) : loops_(level.loops<T>()) {}
+    void apply(T* scores, std::size_t count, const FilterSettings& settings);
+
+ private:
+    void keep_top_k(T* scores, std::size_t count, std::size_t k);
+    void keep_top_p(T* scores, std::size_t count, double p);
+
+    struct Scored {
+        T score;
+        std::size_t token;
+    };
+    const RowLoops<T>& loops_;
+    std::vector<T> candidates_, weights_;
+    std::vector<Scored> edge_;
+};
+
+}  // namespace edgespec::sampling

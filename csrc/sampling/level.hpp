@@ -1,0 +1,83 @@
+// The kernels' inner loops, compiled once for each level of vector instructions and chosen when the process runs.
+//
+// level_loops.hpp holds the loops, level_*.cpp compile it. Those files are built with the level's own flags, so they
+// share no inline function with the rest: the linker could pick a copy that this processor cannot run.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace edgespec::sampling {
+
+enum class Type { float32, bfloat16, float16, float64 };
+
+constexpr std::size_t size_of(Type type) { return type == Type::float32 ? 4 : type == Type::float64 ? 8 : 2; }
+
+// Which noise is added to a row's scores.
+struct Noise {
+    bool any;
+    std::uint64_t seed;
+    std::uint32_t position, stream;
+};
+
+// The best score so far, the lowest token among equals, and the second-best.
+template <class T>
+struct Choice {
+    T best, second;
+    std::int32_t token;
+};
+
+// Running log-sum-exp: sum of exp(z - top). NaN or infinite z leave a sum or a top that is not finite.
+template <class T>
+struct Mass {
+    T top;
+    double sum;
+};
+
+// Loops over one row's scores z [count].
+template <class T>
+struct RowLoops {
+    void (*divide)(T* z, std::size_t count, T by);
+    void (*add_mass)(const T* z, std::size_t count, Mass<T>& mass);
+    // Folds z + noise into `choice`; z[i] belongs to token first_token + i, first_token a multiple of 4.
+    void (*choose)(const T* z, std::size_t count, std::uint32_t first_token, const Noise& noise, Choice<T>& choice);
+    // weights[i] = exp(z[i] - top)
+    void (*weigh)(const T* z, std::size_t count, T top, T* weights);
+    // The sum of the weights whose z is at least `from`, and their number.
+    double (*mass_from)(const T* z, const T* weights, std::size_t count, T from, std::size_t& number);
+    // Appends the z above `above` to `out` from index `start` on, until `room` of them stand there; returns where it
+    // stopped. `filled` counts them.
+    std::size_t (*collect)(const T* z, std::size_t count, std::size_t start, T above, T* out, std::size_t room,
+                           std::size_t& filled);
+    // z[i] = -inf where it is below `value`, or equal to it with i < first.
+    void (*mask)(T* z, std::size_t count, T value, std::size_t first);
+};
+
+struct Level {
+    const char* name;
+    // Bytes of x [rows, dim] in the layout that `multiply` reads, and its making; x fits `type` exactly.
+    std::size_t (*packed_bytes)(Type type, std::size_t rows, std::size_t dim);
+    void (*pack)(Type type, const float* x, std::size_t rows, std::size_t dim, void* packed);
+    // out[r * stride + v] = sum over d of x[r, d] * weights[v, d], for v < count.
+    void (*multiply)(Type type, const void* weights, std::size_t dim, std::size_t count, const void* packed,
+                     std::size_t rows, float* out, std::size_t stride);
+    void (*widen)(Type type, const void* from, std::size_t count, float* to);
+    RowLoops<float> row;
+    RowLoops<double> wide_row;
+    template <class T>
+    const RowLoops<T>& loops() const {
+        if constexpr (sizeof(T) == sizeof(float)) {
+            return row;
+        } else {
+            return wide_row;
+        }
+    }
+};
+
+// Those that this processor runs, the best first; ends with nullptr.
+const Level* const* levels();
+
+// The level of this name, the best for "" ; nullptr where this processor does not run it.
+const Level* find_level(const char* name);
+
+}  // namespace edgespec::sampling

@@ -1,0 +1,51 @@
+// The verdict on a CPU: only the rows that the walk down a session's tree comes to are decided at all.
+//
+// Each is widened to float32 (float64 stays), biased, penalised, divided by the temperature, filtered, given noise, and
+// its best token taken; by rejection sampling where the session asks for it. Sessions are shared out among threads.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "sampling/exit_verdict.hpp"
+#include "sampling/level.hpp"
+
+namespace edgespec::sampling {
+
+// List n is ids[offsets[n] .. offsets[n + 1]), with a value each where that is meant.
+struct Lists {
+    const std::int32_t *offsets, *ids;
+    const float* values;
+};
+
+struct Samplings {  // each [sessions]
+    const double* temperatures;
+    const std::int32_t* top_k;
+    const double *top_p, *min_p, *penalties;
+    const std::uint64_t* seeds;
+    const bool* rejection;
+};
+
+struct VerifyInput {
+    Type type;
+    const void* logits;  // [rows, vocabulary]
+    std::size_t vocabulary;
+    Trees trees;
+    const std::int32_t* positions;  // [rows], of the token decided after each row
+    Samplings samplings;
+    Lists seen;     // per row: ids of its text, for the repetition penalty
+    Lists biases;   // per session
+    Lists drafted;  // per row: what its child was drawn from
+};
+
+struct VerifyOutput {  // written for one session after the other; path, logprobs and margins [sessions, width]
+    std::size_t width, path_width;
+    std::int32_t *lengths, *paths, *tokens;
+    float *logprobs, *margins;
+    bool* sound;
+};
+
+void verify(const VerifyInput& input, const VerifyOutput& output, std::size_t threads, const Level& level);
+
+}  // namespace edgespec::sampling

@@ -1,0 +1,201 @@
+"""exit_head in every form beside its plain reference: equal ids up to near-ties, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from kernel_forms import FORMS, LEVELS, assert_passes_in_the_interpreter
+from numpy.typing import NDArray
+
+from edgespec import _native
+from edgespec.errors import EdgespecError
+from edgespec.exits import adapt
+from edgespec.kernels import arguments, philox
+from edgespec.kernels.exit_head import ExitScores, HeadSettings, exit_head, reference, reference_logits
+from edgespec.noise import NoiseRows
+from edgespec.sampling import coupled_noise, guess
+
+SHAPES = [(1, 64, 100), (3, 41, 1271), (5, 32, 257), (8, 96, 40), (17, 24, 130), (1, 1, 1), (64, 16, 33)]
+"""(R, D, V); among them what divides nothing."""
+
+DTYPES = ["float32", "bfloat16", "float16"]
+
+
+def case(shape: tuple[int, int, int], dtype: str, seed: int = 0) -> dict[str, Any]:
+    """Arguments of exit_head; every third row is greedy, temperatures and seeds differ by row."""
+    rows, width, vocabulary = shape
+    random = torch.Generator().manual_seed(seed)
+    numbers = np.arange(rows)
+    return {
+        "hidden": (2 * torch.randn(rows, width, generator=random)).to(getattr(torch, dtype)),
+        "norm": (1 + 0.1 * torch.randn(width, generator=random)).to(getattr(torch, dtype)),
+        "head": (torch.randn(vocabulary, width, generator=random) * 2 / width**0.5).to(getattr(torch, dtype)),
+        "temperatures": np.where(numbers % 3 == 2, 0, 0.6 + 0.1 * (numbers % 5)).astype(np.float32),
+        "seeds": (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15),
+        "positions": (7 * numbers).astype(np.int32),
+        "draft_tokens": np.where(numbers % 2, -1, numbers % vocabulary).astype(np.int32),
+    }
+
+
+def logit_error(arguments_of: dict[str, Any], settings: HeadSettings) -> NDArray[np.float64]:
+    """The bound [R] on a kernel's logits: D float32 roundings of the sum of |x w|, and for halves that of one element
+    of x that falls to the other side in the norm."""
+    x = np.abs(arguments.widened(arguments_of["hidden"])).astype(np.float64)
+    x = x / np.sqrt(np.square(x).mean(-1, keepdims=True) + settings.epsilon)
+    x = x * np.abs(arguments.widened(arguments_of["norm"]))
+    head = np.abs(arguments.widened(arguments_of["head"])).astype(np.float64)
+    total = (x @ head.T).max(-1)
+    half = {"float32": 0.0, "float16": 2.0**-10, "bfloat16": 2.0**-7}[arguments.dtype_name(arguments_of["head"])]
+    one_element = half * x.max(-1) * head.max()
+    return ((x.shape[1] + 8) * 2.0**-24 * total + one_element) * abs(settings.logit_scale)
+
+
+def assert_agree(got: ExitScores, want: ExitScores, error: NDArray[np.float64], temperatures: NDArray[np.float32]) -> None:
+    """Ids are equal but where the reference's margin is within twice the error of a score; the rest within it."""
+    scale = np.where(temperatures > 0, temperatures, 1)
+    bound = 2 * error / scale + 1e-5
+    differing = got.tokens != want.tokens
+    assert np.all(want.margins[differing] <= bound[differing])
+    same = ~differing
+    finite = np.isfinite(want.margins) & same
+    np.testing.assert_array_equal(got.margins[same & ~finite], want.margins[same & ~finite])
+    assert np.all(np.abs(got.margins - want.margins)[finite] <= bound[finite])
+    np.testing.assert_allclose(got.probabilities[same], want.probabilities[same], rtol=float(bound.max()) * 2, atol=1e-6)
+    assert np.all(np.abs(got.logsumexps - want.logsumexps) <= bound)
+    assert np.array_equal(np.isnan(got.draft_scores), np.isnan(want.draft_scores))
+    assert np.all(np.abs(got.draft_scores - want.draft_scores)[~np.isnan(want.draft_scores)] <= bound.max())
+    np.testing.assert_array_equal(got.agrees[same], want.agrees[same])
+    np.testing.assert_array_equal(got.sound, want.sound)
+
+
+def as_numpy(scores: ExitScores) -> ExitScores:
+    return ExitScores(*(np.asarray(column) for column in vars(scores).values()))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_form_says_what_the_reference_says(shape: tuple[int, int, int], dtype: str, form: str) -> None:
+    given = case(shape, dtype)
+    got, want = exit_head(**given, form=form), exit_head(**given, form="reference")
+    assert_agree(as_numpy(got), want, logit_error(given, HeadSettings()), given["temperatures"])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_scaled_and_capped_logits_are_the_references(form: str) -> None:
+    given, settings = case((4, 48, 300), "float32"), HeadSettings(1e-5, 0.25, 3.0)
+    got, want = (exit_head(**given, settings=settings, form=one) for one in (form, "reference"))
+    assert_agree(as_numpy(got), want, logit_error(given, settings), given["temperatures"])
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_level_of_the_processor_agrees(dtype: str, level: str) -> None:
+    for shape in SHAPES:
+        given = case(shape, dtype)
+        raw = [arguments.raw(given[name]) for name in ("hidden", "norm", "head")]
+        columns = [given[name] for name in ("temperatures", "seeds", "positions", "draft_tokens")]
+        said = _native.exit_head(*raw, dtype, *columns, 1e-6, 1.0, 0.0, threads=1, level=level)
+        tokens, margins, probabilities, logsumexps, draft_scores, sound = said
+        agrees = (tokens == columns[3]) & (columns[3] >= 0)
+        got = ExitScores(tokens, margins, probabilities, logsumexps, draft_scores, agrees, sound)
+        assert_agree(got, exit_head(**given, form="reference"), logit_error(given, HeadSettings()), columns[0])
+
+
+def test_the_number_of_threads_changes_no_bit() -> None:
+    given = case((6, 40, 3000), "float32")
+    one, three = (exit_head(**given, form="cpu", threads=threads) for threads in (1, 3))
+    for name, column in vars(one).items():
+        np.testing.assert_array_equal(column, getattr(three, name))
+
+
+def test_numpy_arrays_do_as_well_as_tensors() -> None:
+    given = case((2, 24, 50), "float32")
+    arrays = {name: np.asarray(value) for name, value in given.items()}
+    assert exit_head(**arrays, form="cpu").tokens.tolist() == exit_head(**given, form="cpu").tokens.tolist()
+
+
+@pytest.mark.parametrize("form", ["reference", *FORMS])
+def test_it_is_the_torch_path_of_the_target(form: str) -> None:
+    rows, width, vocabulary, temperature = 6, 32, 500, 0.8
+    given = case((rows, width, vocabulary), "float32")
+    given.update(temperatures=np.full(rows, temperature), seeds=np.full(rows, 77))
+    nothing = torch.zeros(4, width)
+    x = adapt(given["hidden"], nothing, nothing.T, given["norm"], 1e-6)
+    noise = coupled_noise(NoiseRows(vocabulary), given["positions"], 77)
+    tokens, margins = guess(x @ given["head"].T, temperature, noise)
+    got = as_numpy(exit_head(**given, form=form))
+    np.testing.assert_array_equal(got.tokens, tokens)
+    np.testing.assert_allclose(got.margins, margins, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["reference", *FORMS])
+def test_ties_go_to_the_lowest_id(form: str) -> None:
+    given = case((1, 8, 600), "float32")
+    given.update(head=torch.ones(600, 8), temperatures=[0.0])
+    got = as_numpy(exit_head(**given, form=form))
+    assert (got.tokens.tolist(), got.margins.tolist()) == ([0], [0.0])
+
+
+@pytest.mark.parametrize("form", ["reference", *FORMS])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_row_that_is_no_number_is_reported_and_never_sampled_from(value: float, form: str) -> None:
+    given = case((4, 16, 70), "float32")
+    given["hidden"][1, 3] = value
+    got = as_numpy(exit_head(**given, form=form))
+    assert got.sound.tolist() == [True, False, True, True]
+    assert got.tokens[1] == -1
+    assert np.isnan(got.margins[1])
+    assert not got.agrees[1]
+    with pytest.raises(EdgespecError, match=r"NaN or infinite in rows \[1\]"):
+        got.require_sound()
+
+
+def test_the_noise_is_philox_in_numpy() -> None:
+    seed, position = 0x0123456789ABCDEF, 1000
+    want = np.empty((1, 5000), np.float32)
+    _native.fill_gumbel(seed, np.array([position], np.int32), want)
+    np.testing.assert_allclose(philox.gumbel(seed, position, np.arange(5000)), want[0], rtol=2e-7, atol=1e-7)
+
+
+def test_the_reference_multiplies_as_torch_does() -> None:
+    given = case((3, 20, 30), "float32")
+    x = adapt(given["hidden"], torch.zeros(1, 20), torch.zeros(20, 1), given["norm"], 1e-6)
+    logits = reference_logits(given["hidden"], given["norm"], given["head"])
+    np.testing.assert_allclose(logits, x @ given["head"].T, atol=1e-5)
+    assert reference.__doc__
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("hidden", torch.zeros(0, 16), "hidden must be"),
+        ("hidden", torch.zeros(65, 16), "at most 64 rows"),
+        ("hidden", torch.zeros(4, 16, dtype=torch.float64), "hidden must be float32"),
+        ("hidden", torch.zeros(4, 32)[:, ::2], "hidden must be contiguous"),
+        ("hidden", [[0.0]], "hidden must be a numpy array or a torch tensor"),
+        ("norm", torch.zeros(17), r"norm must be \[16\]"),
+        ("norm", torch.zeros(16).half(), "norm must be float32"),
+        ("head", torch.zeros(0, 16), "head must be"),
+        ("head", torch.zeros(70, 15), "head must be"),
+        ("temperatures", [0.0, 1.0, -1.0, 1.0], "temperatures must be from 0"),
+        ("temperatures", [0.0, np.nan, 1.0, 1.0], "temperatures must be from 0"),
+        ("temperatures", [0.0], r"temperatures must be \[4\]"),
+        ("seeds", [1.5, 2, 3, 4], "seeds must be whole numbers"),
+        ("positions", [0, 1, -2, 3], "positions must be from 0"),
+        ("draft_tokens", [0, 70, 1, 2], "draft_tokens must be from -1 to 69"),
+        ("form", "fast", "form must be"),
+        ("threads", 0, "threads must be"),
+    ],
+)
+def test_what_does_not_fit_is_named(name: str, value: object, message: str) -> None:
+    given = {**case((4, 16, 70), "float32"), "form": "cpu", name: value}
+    with pytest.raises(EdgespecError, match=message):
+        exit_head(**given)
+
+
+def test_the_triton_form_passes_in_the_interpreter() -> None:
+    assert_passes_in_the_interpreter(__file__)
