@@ -27,7 +27,7 @@ from edgespec.target_loading import find_folder
 from edgespec.tokenizer import Tokenizer
 
 Address = tuple[str, int]
-PROMPT_TOKENS = 64
+PROMPT_TOKENS = 16
 
 
 def main() -> None:
