@@ -37,7 +37,7 @@ from edgespec.tensorrt_engines.runtimes import choose_runtime
 from edgespec.tensorrt_engines.tensorrt_api import MODULES
 from edgespec.tokenizer import Tokenizer
 
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", "int8")
 
 Report = Callable[[str], None]
 
@@ -76,11 +76,11 @@ def compile(
     model: a local folder in Hugging Face format, or an id such as "org/name"; or an engine folder, to add a TensorRT
     plan to it. out: the folder to write; None: one in the user's cache, named by what it was made of (an engine
     folder: itself). runtime: "onnxruntime", "tensorrt", "tensorrt-rtx", or "auto", what this machine or the target
-    device has. precision: of the matrices, "fp32" or "fp16" ("auto": what suits the runtime); halves multiply as
-    halves on a GPU and as float32 on a CPU. target_device: a profile's name, whose settings hold where none is given.
-    block, branches: levels and rows a level that are drafted for one forward of the target. max_len: tokens of a
-    text, prompt included, that the draft can follow (2048); at most the model's own context. force: build although the
-    folder holds an engine.
+    device has. precision: of the matrices, "fp32", "fp16" or "int8" ("auto": fp16 on a GPU, else fp32); halves
+    multiply as halves on a GPU and as float32 on a CPU, and int8 is for ONNX Runtime alone. target_device: a profile's
+    name, whose settings hold where none is given. block, branches: levels and rows a level that are drafted for one
+    forward of the target. max_len: tokens of a text, prompt included, that the draft can follow (2048); at most the
+    model's own context. force: build although the folder holds an engine.
     Where the plan of a TensorRT runtime cannot be built here, the folder holds the ONNX graph for the device to build
     it of. Raises EdgespecError, and leaves nothing half-written, when anything stands against it.
     """
@@ -125,6 +125,11 @@ def _build(build: Build, folder: Path, report: Report) -> None:
     _check_device_memory(graph.device_bytes(capacity), build.device)
     report("exporting its graph")
     export.export_graph(graph, folder / GRAPH_FILE)
+    if settings.precision == "int8":
+        from edgespec.tensorrt_engines.quantize import quantize
+
+        report("rounding its weights to int8")
+        quantize(folder / GRAPH_FILE)
     report("checking the engine against the model")
     EngineManifest(
         format_version=FORMAT_VERSION,
@@ -148,8 +153,8 @@ def _build(build: Build, folder: Path, report: Report) -> None:
         input_hash=build.input_hash,
         files=record_files(folder),
     ).save(folder)
-    bound = parity.BOUNDS[str(graph.compute).removeprefix("torch.")]
-    difference = parity.engine_difference(model, load_draft(folder, "onnxruntime"), bound)
+    multiplied = "int8" if settings.precision == "int8" else str(graph.compute).removeprefix("torch.")
+    difference = parity.engine_difference(model, load_draft(folder, "onnxruntime"), parity.BOUNDS[multiplied])
     if difference is not None:
         raise EdgespecError(
             f"the engine of {build.label} does not compute what the model does ({difference}): not saved."
@@ -195,6 +200,8 @@ def _settings(
         usual.block if block is None else block,
         usual.branches if branches is None else branches,
     )
+    if settings.precision == "int8" and runtime in MODULES:
+        raise EdgespecError("int8 weights are for ONNX Runtime: use --precision fp16, or --runtime onnxruntime.")
     if settings.max_len < SLOT_BUCKET:
         raise EdgespecError(f"max_len {settings.max_len} is too short for a text: give at least {SLOT_BUCKET}.")
     if settings.block < 1 or settings.branches < 1:

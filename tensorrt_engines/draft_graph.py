@@ -25,9 +25,10 @@ class UnlikeLlama(Exception):
 class DraftGraph(nn.Module):
     """One run of the draft over R rows, W cached slots, D deciding rows and P rows of noise.
 
-    model: a transformers causal LM in float32. capacity: positions (and slots) the engine serves. storage:
-    the type in which matrices are kept. compute: the type in which they multiply, and of the cache; norms,
-    softmax, sums over layers and scores are float32 in any case. Raises UnlikeLlama.
+    model: a transformers causal LM in float32. capacity: positions (and slots) the engine serves. storage: the type
+    in which matrices are kept; embedding: that of the table of embeddings, if another. compute: the type in which
+    matrices multiply, and of the cache; norms, softmax, sums over layers and scores are float32 in any case.
+    Raises UnlikeLlama.
     """
 
     cosines: Tensor
@@ -39,18 +40,19 @@ class DraftGraph(nn.Module):
         capacity: int,
         storage: torch.dtype = torch.float32,
         compute: torch.dtype = torch.float32,
+        embedding: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.compute = compute
         body = _part(model, "model")
-        embedding, head = _part(body, "embed_tokens"), _part(model, "lm_head")
-        self.embedding = nn.Parameter(embedding.weight.detach().to(storage), requires_grad=False)
+        table, head = _part(body, "embed_tokens").weight, _part(model, "lm_head")
+        self.embedding = nn.Parameter(table.detach().to(embedding or storage), requires_grad=False)
         layers = [DraftLayer(layer, storage, compute) for layer in _part(body, "layers")]
         self.layers = nn.ModuleList(layers)
         self.heads, self.kv_heads, self.head_dim = layers[0].heads, layers[0].kv_heads, layers[0].head_dim
         self.norm = RootMeanSquareNorm(_part(body, "norm"))
         self.head = Product([head], storage, compute)
-        if head.weight is embedding.weight:
+        if head.weight is table and self.embedding.dtype == storage:
             self.head.weight = self.embedding
         cosines, sines = _rotations(_part(body, "rotary_emb"), capacity)
         self.register_buffer("cosines", cosines)

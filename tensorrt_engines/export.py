@@ -23,9 +23,9 @@ from edgespec.tensorrt_engines.parity import graph_difference
 OPSET = 18
 """The newest that TensorRT 8.6 reads in full."""
 
-STORAGE = {"fp32": torch.float32, "fp16": torch.float16}
-"""By precision: how the matrices are kept in the file. On a GPU they multiply in that type too; a CPU, which
-multiplies halves slowly, makes float32 of them."""
+STORAGE = {"fp32": torch.float32, "fp16": torch.float16, "int8": torch.float32}
+"""By precision: how the matrices are kept in the graph. On a GPU they multiply in that type too; a CPU, which
+multiplies halves slowly, makes float32 of them. int8 is made of float32 matrices by quantize.py."""
 
 EXTERNAL_DATA_BYTES = 1 << 30
 """Larger weights lie in a file of their own: ONNX files end at 2 GiB."""
@@ -38,7 +38,7 @@ def load_model(folder: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        with _quiet():
+        with quiet():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 str(folder),
                 dtype=torch.float32,
@@ -77,7 +77,7 @@ def usable_length(config: Any, max_len: int) -> int:
 
 
 def make_graph(model: Any, capacity: int, precision: str, for_gpu: bool = False) -> DraftGraph:
-    """The draft's graph of `model`, proven to compute the same. Rounds the model's weights to the precision.
+    """The draft's graph of `model`, proven to compute the same. Rounds the model's weights to what is stored.
 
     for_gpu: matrices multiply in the type in which they are kept. Raises EdgespecError for a model whose layers are
     not Llama's.
@@ -87,11 +87,15 @@ def make_graph(model: Any, capacity: int, precision: str, for_gpu: bool = False)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.to(storage).float())
+        if precision == "int8":
+            table = model.get_input_embeddings().weight
+            table.copy_(table.half().float())
         try:
-            graph = DraftGraph(model, capacity, storage).eval()
+            embedding = torch.float16 if precision == "int8" else storage
+            graph = DraftGraph(model, capacity, storage, embedding=embedding).eval()
             difference = graph_difference(model, graph, capacity)
             if for_gpu and storage != torch.float32 and difference is None:
-                graph = DraftGraph(model, capacity, storage, storage).eval()
+                graph = DraftGraph(model, capacity, storage, compute=storage).eval()
                 difference = graph_difference(model, graph, capacity)
         except UnlikeLlama as error:
             raise EdgespecError(
@@ -135,7 +139,7 @@ def export_graph(graph: DraftGraph, file: Path) -> None:
     names = ["tokens", "positions", "cached", "among", "decide", "noise", "noise_rows", "inverse_temperature"]
     weights = sum(parameter.numel() * parameter.element_size() for parameter in graph.parameters())
     try:
-        with _quiet():
+        with quiet():
             program = torch.onnx.export(
                 graph,
                 arguments,
@@ -156,7 +160,7 @@ def export_graph(graph: DraftGraph, file: Path) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporter's and transformers' warnings and bars are for their authors; failures still raise."""
     import transformers
 
