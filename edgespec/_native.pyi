@@ -467,8 +467,19 @@ class Listener:
         dead_after_s: float = 3.0,
         slabs: int = 4096,
         tls: Tls | None = None,
+        connections: int = 2048,
+        connections_of_address: int = 512,
+        hello_within_s: float = 5.0,
+        frame_within_s: float = 10.0,
+        opens: tuple[float, float] = (50.0, 512.0),
+        turns: tuple[float, float] = (20.0, 64.0),
     ) -> None:
-        """Raises OSError when the address cannot be had. Port 0 takes a free one."""
+        """Raises OSError when the address cannot be had. Port 0 takes a free one.
+
+        `connections`: at most, in all and from one address. A HELLO must come within `hello_within_s`, a frame be
+        whole within `frame_within_s`. `opens`: sessions begun by one device (or from one address, where nobody says
+        who it is), `turns`: APPENDs of one session; each so many a second and so many at once.
+        """
     def poll(
         self, timeout_s: float | None, max_events: int = 256
     ) -> list[tuple[int, Message | Connected | Disconnected | Away | Returned]]:
@@ -478,6 +489,10 @@ class Listener:
         """Sends a WELCOME; from there on the connection may open sessions, and resume those of `identity`."""
     def send(self, number: int, frame: bytes) -> bool:
         """Queues one whole frame for a connection or session; False when that is gone."""
+    def identity(self, session: int) -> bytes | None:
+        """Of the edge that opened it, as given to welcome(); None: there is no such session."""
+    def set_tls(self, tls: Tls) -> None:
+        """For connections to come."""
     def disconnect(self, number: int) -> None:
         """Closes a connection once everything queued has left, or forgets a session."""
     def wake(self) -> None:

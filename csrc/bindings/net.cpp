@@ -47,6 +47,34 @@ py::list poll(net::Listener& listener, Seconds timeout_s, std::size_t max_events
     return events;
 }
 
+using PerSecondAndBurst = std::pair<double, double>;
+
+const PerSecondAndBurst kOpens{50, 512};
+const PerSecondAndBurst kTurns{20, 64};
+
+std::shared_ptr<net::Listener> make_listener(const std::string& host, std::uint16_t port, int backlog,
+                                             double dead_after_s, std::size_t slabs, std::shared_ptr<net::Tls> tls,
+                                             std::size_t connections, std::size_t connections_of_address,
+                                             double hello_within_s, double frame_within_s, PerSecondAndBurst opens,
+                                             PerSecondAndBurst turns) {
+    net::ListenerLimits limits;
+    limits.link = link_limits(dead_after_s);
+    limits.link.frame_within = milliseconds(frame_within_s);
+    limits.link.queued_bytes = 1u << 20;
+    limits.backlog = backlog;
+    limits.slabs = slabs;
+    limits.connections = connections;
+    limits.connections_of_address = connections_of_address;
+    limits.hello_within = milliseconds(hello_within_s);
+    limits.opens = {opens.first, opens.second};
+    limits.turns = {turns.first, turns.second};
+    try {
+        return make_living<net::Listener>(host, port, limits, std::move(tls));
+    } catch (const net::SystemError& error) {
+        throw net::Disconnection(error.code().message());
+    }
+}
+
 }  // namespace
 
 void register_net(py::module_& module) {
@@ -84,17 +112,10 @@ void register_net(py::module_& module) {
         });
 
     py::class_<net::Listener, std::shared_ptr<net::Listener>>(module, "Listener")
-        .def(py::init([](const std::string& host, std::uint16_t port, int backlog, double dead_after_s,
-                         std::size_t slabs, std::shared_ptr<net::Tls> tls) {
-                 try {
-                     return make_living<net::Listener>(host, port, backlog, link_limits(dead_after_s), slabs,
-                                                       std::move(tls));
-                 } catch (const net::SystemError& error) {
-                     throw net::Disconnection(error.code().message());
-                 }
-             }),
-             py::arg("host"), py::arg("port"), py::arg("backlog") = 128, py::arg("dead_after_s") = 3.0,
-             py::arg("slabs") = 4096, py::arg("tls") = py::none())
+        .def(py::init(&make_listener), py::arg("host"), py::arg("port"), py::arg("backlog") = 128,
+             py::arg("dead_after_s") = 3.0, py::arg("slabs") = 4096, py::arg("tls") = py::none(),
+             py::arg("connections") = 2048, py::arg("connections_of_address") = 512, py::arg("hello_within_s") = 5.0,
+             py::arg("frame_within_s") = 10.0, py::arg("opens") = kOpens, py::arg("turns") = kTurns)
         .def_property_readonly("port", &net::Listener::port)
         .def_property_readonly("leased_bytes", [](const net::Listener& self) { return self.pool().leased_bytes(); })
         .def("poll", &poll, py::arg("timeout_s"), py::arg("max_events") = 256)
@@ -110,6 +131,14 @@ void register_net(py::module_& module) {
                 return self.send(number, frame_from(frame));
             },
             py::arg("number"), py::arg("frame"))
+        .def(
+            "identity",
+            [](const net::Listener& self, std::uint64_t session) -> std::optional<py::bytes> {
+                const auto identity = self.identity(session);
+                return identity ? std::optional<py::bytes>(*identity) : std::nullopt;
+            },
+            py::arg("session"))
+        .def("set_tls", &net::Listener::set_tls, py::arg("tls"))
         .def("disconnect", &net::Listener::disconnect, py::arg("number"))
         .def("wake", [](net::Listener& self) { self.inbox().wake(); })
         .def("close", &net::Listener::close, py::call_guard<py::gil_scoped_release>());

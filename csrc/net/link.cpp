@@ -26,7 +26,7 @@ Link::Link(asio::io_context& io, std::unique_ptr<Transport> transport, std::shar
     : counters(std::move(counters)),
       io_(io),
       transport_(std::move(transport)),
-      receiver_(std::move(pool)),
+      receiver_(std::move(pool), limits.unread_bytes),
       limits_(limits),
       ticker_(io),
       acknowledger_(io),

@@ -26,6 +26,7 @@ struct LinkLimits {
     std::chrono::milliseconds acknowledge_within{20};
     std::chrono::milliseconds finish_within{1000};  // what is queued may leave, and the peer may read it to its end
     std::size_t queued_bytes = 8u << 20;
+    std::size_t unread_bytes = 1u << 20;  // received and not taken: beyond that the peer has to wait
 };
 
 struct Counters {

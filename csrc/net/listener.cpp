@@ -1,13 +1,15 @@
 #include "net/listener.hpp"
 
+#include <algorithm>
+
 namespace edgespec::net {
 
 namespace {
 
-constexpr std::size_t kMostPeers = 2048;
 constexpr std::size_t kMostChannels = 256;
-constexpr std::chrono::milliseconds kHandshakeWithin{5000};
 constexpr std::chrono::milliseconds kAcceptPause{50};
+constexpr std::size_t kMostOpeners = 4096;  // whose rate is remembered
+constexpr std::uint32_t kRetryAfterMs = 1000;
 
 asio::ip::tcp::endpoint endpoint_of(asio::io_context& io, const std::string& host, std::uint16_t port) {
     return *asio::ip::tcp::resolver(io).resolve(host, std::to_string(port), asio::ip::tcp::resolver::passive).begin();
@@ -18,22 +20,25 @@ Frame unknown_session(std::uint16_t channel) {
                     wire::Error{wire::ErrorCode::kUnknownSession, true, 0, "the server knows no such session"});
 }
 
+Frame limit_reached(std::uint16_t channel, std::string_view what) {
+    return frame_of(channel, wire::Error{wire::ErrorCode::kLimit, true, kRetryAfterMs, what});
+}
+
 }  // namespace
 
-Listener::Listener(const std::string& host, std::uint16_t port, int backlog, LinkLimits limits, std::size_t slabs,
-                   std::shared_ptr<Tls> tls)
+Listener::Listener(const std::string& host, std::uint16_t port, ListenerLimits limits, std::shared_ptr<Tls> tls)
     : io_(1),
       work_(asio::make_work_guard(io_)),
       acceptor_(io_),
       pause_(io_),
       limits_(limits),
       tls_(std::move(tls)),
-      pool_(std::make_shared<SlabPool>(slabs)) {
+      pool_(std::make_shared<SlabPool>(limits.slabs)) {
     const auto endpoint = endpoint_of(io_, host, port);
     acceptor_.open(endpoint.protocol());
     acceptor_.set_option(asio::ip::tcp::acceptor::reuse_address(true));
     acceptor_.bind(endpoint);
-    acceptor_.listen(backlog);
+    acceptor_.listen(limits.backlog);
     port_ = acceptor_.local_endpoint().port();
     asio::post(io_, [this] { accept(); });
     thread_ = std::thread([this] { io_.run(); });
@@ -45,7 +50,7 @@ void Listener::accept() {
     acceptor_.async_accept([this](ErrorStatus error, asio::ip::tcp::socket socket) {
         if (!acceptor_.is_open()) return;
         if (error) return accept_later();
-        if (peers_.size() < kMostPeers) admit(std::move(socket));
+        if (peers_.size() < limits_.connections) admit(std::move(socket));
         accept();
     });
 }
@@ -63,31 +68,38 @@ void Listener::admit(asio::ip::tcp::socket socket) {
     const std::string address = socket.remote_endpoint(ignored).address().to_string();
     const std::uint64_t number = next_++;
     auto transport = tls_ ? tls_->transport(std::move(socket), {}, 0) : tcp_transport(std::move(socket));
-    auto link = std::make_shared<Link>(io_, std::move(transport), pool_, limits_);
-    auto handshake = std::make_unique<asio::steady_timer>(io_, kHandshakeWithin);
+    auto link = std::make_shared<Link>(io_, std::move(transport), pool_, limits_.link);
+    auto handshake = std::make_unique<asio::steady_timer>(io_, limits_.hello_within);
     handshake->async_wait([link](ErrorStatus error) {
         if (!error) link->end("the peer did not say HELLO in time");
     });
+    const auto crowd = static_cast<std::size_t>(
+        std::count_if(peers_.begin(), peers_.end(), [&](const auto& peer) { return peer.second.address == address; }));
     {
         const std::lock_guard<std::mutex> lock(mutex_);
-        peers_.emplace(number, Peer{link, std::move(handshake), {}, {}});
+        peers_.emplace(number, Peer{link, std::move(handshake), address, {}, {}});
     }
-    link->begin([this, number, address](const std::string& reason) {
-        if (reason.empty()) return greet(number, address);
+    const bool crowded = crowd >= limits_.connections_of_address;
+    link->begin([this, number, crowded](const std::string& reason) {
+        if (reason.empty()) return greet(number, crowded);
         const std::lock_guard<std::mutex> lock(mutex_);
         peers_.erase(number);
     });
 }
 
 // Bytes may pass: from here on the caller hears of this connection.
-void Listener::greet(std::uint64_t number, const std::string& address) {
-    const auto link = peers_.at(number).link;
-    inbox_.push({number, Connected{address, link->peer_name()}});
+void Listener::greet(std::uint64_t number, bool crowded) {
+    const Peer& peer = peers_.at(number);
+    const auto link = peer.link;
+    inbox_.push({number, Connected{peer.address, link->peer_name()}});
     link->start([this, number](Received&& received) { deliver(number, std::move(received)); },
                 [this, number](const std::string& reason) { ended(number, reason); },
                 [this, number](const wire::Header& header, Received& received) {
                     return deliver_to_session(number, header, received);
                 });
+    if (!crowded) return;
+    link->send(limit_reached(0, "too many connections come from this address"));
+    link->finish("too many connections come from this address");
 }
 
 void Listener::deliver(std::uint64_t number, Received&& received) {
@@ -106,7 +118,14 @@ bool Listener::deliver_to_session(std::uint64_t number, const wire::Header& head
     const auto bound = peer.sessions.find(header.channel);
     const auto type = static_cast<wire::FrameType>(header.type);
     if (bound != peer.sessions.end()) {
-        const auto delivery = sessions_.at(bound->second).delivery;
+        const std::uint64_t number_of_session = bound->second;
+        Session& session = sessions_.at(number_of_session);
+        if (type == wire::FrameType::kAppend && !session.turns.take(Clock::now())) {
+            peer.link->put(limit_reached(header.channel, "the session's turns follow each other too fast"));
+            end_session(number_of_session, "its turns follow each other too fast");
+            return true;
+        }
+        const auto delivery = session.delivery;
         delivery->take(*peer.link, header, std::move(received));
     } else if (type == wire::FrameType::kOpen) {
         open(peer, header, std::move(received));
@@ -124,6 +143,9 @@ void Listener::open(Peer& peer, const wire::Header& header, Received&& received)
     const wire::SessionId id = std::get<wire::Open>(received.message).session_id;
     std::uint64_t session = known(peer, id);
     if (session == 0 && session_of_.count(id) != 0) return peer.link->put(unknown_session(header.channel));
+    if (session == 0 && !may_open(peer)) {
+        return peer.link->put(limit_reached(header.channel, "sessions are opened too fast"));
+    }
     if (session == 0) session = begin(id, *peer.identity);
     bind(peer, header.channel, session);
     const auto delivery = sessions_.at(session).delivery;
@@ -150,14 +172,16 @@ std::uint64_t Listener::known(const Peer& peer, const wire::SessionId& id) const
 
 std::uint64_t Listener::begin(const wire::SessionId& id, const std::string& identity) {
     const std::uint64_t number = next_++;
+    DeliveryLimits limits;
+    limits.ledger.kept_bytes = limits_.session_bytes;
     auto delivery = std::make_shared<Delivery>(
-        io_, DeliveryLimits{}, [this, number](Received&& received) { inbox_.push({number, std::move(received)}); },
+        io_, limits, [this, number](Received&& received) { inbox_.push({number, std::move(received)}); },
         [this, number](const std::string& reason) {
             forget(number);
             inbox_.push({number, Disconnected{reason}});
         });
     const std::lock_guard<std::mutex> lock(mutex_);
-    sessions_.emplace(number, Session{std::move(delivery), id, identity});
+    sessions_.emplace(number, Session{std::move(delivery), id, identity, Rate(limits_.turns, Clock::now())});
     session_of_.emplace(id, number);
     return number;
 }
@@ -168,6 +192,23 @@ void Listener::bind(Peer& peer, std::uint16_t channel, std::uint64_t number) {
     if (session.away) inbox_.push({number, Returned{}});
     session.away = false;
     session.delivery->attach(peer.link, channel);
+}
+
+// Whether this peer, by whatever it is known, has not begun too many sessions of late.
+bool Listener::may_open(const Peer& peer) {
+    const auto now = Clock::now();
+    if (opens_.size() >= kMostOpeners) {
+        for (auto one = opens_.begin(); one != opens_.end();) {
+            one = one->second.full(now) ? opens_.erase(one) : std::next(one);
+        }
+    }
+    const std::string& who = peer.identity->empty() ? peer.address : *peer.identity;
+    return opens_.try_emplace(who, limits_.opens, now).first->second.take(now);
+}
+
+void Listener::end_session(std::uint64_t number, const std::string& reason) {
+    forget(number);
+    inbox_.push({number, Disconnected{reason}});
 }
 
 void Listener::forget(std::uint64_t number) {
@@ -204,11 +245,12 @@ void Listener::ended(std::uint64_t number, const std::string& reason) {
 bool Listener::welcome(std::uint64_t connection, Frame frame, std::string identity) {
     if (!find(connection)) return false;
     const auto agreed = agreed_payload(frame);
+    if (!agreed) throw std::invalid_argument("a connection is welcomed with a WELCOME");
     asio::post(io_, [this, connection, agreed, frame = std::move(frame), identity = std::move(identity)]() mutable {
         const auto peer = peers_.find(connection);
         if (peer == peers_.end()) return;
         peer->second.identity = std::move(identity);
-        peer->second.link->set_max_payload(agreed.value());
+        peer->second.link->set_max_payload(*agreed);
         peer->second.link->send(std::move(frame));
     });
     return true;
@@ -229,6 +271,16 @@ bool Listener::send(std::uint64_t number, Frame frame) {
         delivery->send(std::move(frame));
     });
     return true;
+}
+
+std::optional<std::string> Listener::identity(std::uint64_t session) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = sessions_.find(session);
+    return found == sessions_.end() ? std::nullopt : std::optional(found->second.identity);
+}
+
+void Listener::set_tls(std::shared_ptr<Tls> tls) {
+    asio::post(io_, [this, tls = std::move(tls)]() mutable { tls_ = std::move(tls); });
 }
 
 void Listener::disconnect(std::uint64_t number) {

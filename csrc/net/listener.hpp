@@ -14,6 +14,7 @@
 
 #include "net/delivery.hpp"
 #include "net/inbox.hpp"
+#include "net/rate.hpp"
 #include "net/tls.hpp"
 
 namespace edgespec::net {
@@ -34,11 +35,22 @@ struct Event {
     std::variant<Connected, Disconnected, Away, Returned, Received> what;
 };
 
+struct ListenerLimits {
+    LinkLimits link;
+    int backlog = 128;
+    std::size_t slabs = 4096;
+    std::size_t connections = 2048;
+    std::size_t connections_of_address = 512;
+    std::chrono::milliseconds hello_within{5000};  // from a connection's beginning to its HELLO, TLS included
+    RateLimit opens{50, 512};                      // sessions begun by one device, or from one address
+    std::size_t session_bytes = 1u << 20;          // sent to a session and not acknowledged
+    RateLimit turns{20, 64};                       // APPENDs of one session
+};
+
 class Listener {
  public:
     // Throws the system's error when the address cannot be had.
-    Listener(const std::string& host, std::uint16_t port, int backlog, LinkLimits limits, std::size_t slabs,
-             std::shared_ptr<Tls> tls = nullptr);
+    Listener(const std::string& host, std::uint16_t port, ListenerLimits limits, std::shared_ptr<Tls> tls = nullptr);
     ~Listener();
     Listener(const Listener&) = delete;
     Listener& operator=(const Listener&) = delete;
@@ -49,13 +61,17 @@ class Listener {
     // A WELCOME; from here on the connection may open sessions, and resume those that `identity` opened.
     bool welcome(std::uint64_t connection, Frame frame, std::string identity);
     bool send(std::uint64_t number, Frame frame);  // false when that connection or session is gone
-    void disconnect(std::uint64_t number);         // a connection, once everything queued has left; forgets a session
+    // Of a session, as it was given when its connection was welcomed; none: there is no such session.
+    std::optional<std::string> identity(std::uint64_t session) const;
+    void set_tls(std::shared_ptr<Tls> tls);  // for connections to come
+    void disconnect(std::uint64_t number);   // a connection, once everything queued has left; forgets a session
     void close();
 
  private:
     struct Peer {
         std::shared_ptr<Link> link;
         std::unique_ptr<asio::steady_timer> handshake;
+        std::string address;
         std::optional<std::string> identity;                        // once welcomed
         std::unordered_map<std::uint16_t, std::uint64_t> sessions;  // by channel
     };
@@ -63,19 +79,22 @@ class Listener {
         std::shared_ptr<Delivery> delivery;
         wire::SessionId id;
         std::string identity;
+        Rate turns;
         bool away = false;
     };
 
     void accept();
     void accept_later();
     void admit(asio::ip::tcp::socket socket);
-    void greet(std::uint64_t number, const std::string& address);
+    void greet(std::uint64_t number, bool crowded);
     void deliver(std::uint64_t number, Received&& received);
     bool deliver_to_session(std::uint64_t number, const wire::Header& header, Received& received);
     void open(Peer& peer, const wire::Header& header, Received&& received);
     void resume(Peer& peer, const wire::Header& header, const wire::Resume& resume);
     std::uint64_t known(const Peer& peer, const wire::SessionId& id) const;
     std::uint64_t begin(const wire::SessionId& id, const std::string& identity);
+    void end_session(std::uint64_t session, const std::string& reason);
+    bool may_open(const Peer& peer);
     void bind(Peer& peer, std::uint16_t channel, std::uint64_t session);
     void forget(std::uint64_t session);
     void ended(std::uint64_t number, const std::string& reason);
@@ -86,8 +105,8 @@ class Listener {
     asio::executor_work_guard<asio::io_context::executor_type> work_;
     asio::ip::tcp::acceptor acceptor_;
     asio::steady_timer pause_;
-    LinkLimits limits_;
-    const std::shared_ptr<Tls> tls_;
+    const ListenerLimits limits_;
+    std::shared_ptr<Tls> tls_;
     std::uint16_t port_ = 0;
     std::shared_ptr<SlabPool> pool_;
     Inbox<Event> inbox_;
@@ -95,6 +114,7 @@ class Listener {
     std::unordered_map<std::uint64_t, Peer> peers_;
     std::unordered_map<std::uint64_t, Session> sessions_;
     std::map<wire::SessionId, std::uint64_t> session_of_;
+    std::unordered_map<std::string, Rate> opens_;  // by device, or by address where nobody says who it is
     std::uint64_t next_ = 1;
     std::thread thread_;
 };

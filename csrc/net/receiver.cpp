@@ -5,6 +5,7 @@
 namespace edgespec::net {
 
 Receiver::Room Receiver::room() {
+    if (*unread_ > most_unread_) return {};
     const bool fits = parsed_ + frame_ <= memory_.size && filled_ < memory_.size;
     if (!fits) {
         Lease next = pool_->lease(frame_);
@@ -28,8 +29,8 @@ void Receiver::received(std::size_t bytes, const Deliver& deliver) {
         parsed_ += parsed.frame_bytes;
         ++frames_;
         if (!wire::is_known(parsed.header.type)) continue;
-        deliver(parsed.header,
-                Received{parsed.header.channel, wire::decode_message(parsed.header, parsed.payload), memory_.bytes});
+        deliver(parsed.header, Received{parsed.header.channel, wire::decode_message(parsed.header, parsed.payload),
+                                        memory_.bytes, Unread(unread_, parsed.frame_bytes + kBesideFrame)});
     }
 }
 

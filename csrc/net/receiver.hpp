@@ -4,6 +4,7 @@
 // memory of its own, one at a time.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 
@@ -15,25 +16,50 @@ namespace edgespec::net {
 using Message = wire::AnyMessage;
 using wire::decode_message;
 
+// Bytes of a connection's messages that nobody has taken yet.
+class Unread {
+ public:
+    using Total = std::shared_ptr<std::atomic<std::size_t>>;
+
+    Unread() = default;
+    Unread(Total total, std::size_t bytes) : total_(std::move(total)), bytes_(bytes) { *total_ += bytes_; }
+    Unread(Unread&& other) noexcept : total_(std::move(other.total_)), bytes_(other.bytes_) {}
+    Unread& operator=(Unread&& other) noexcept {
+        std::swap(total_, other.total_);
+        std::swap(bytes_, other.bytes_);
+        return *this;
+    }
+    ~Unread() {
+        if (total_) *total_ -= bytes_;
+    }
+
+ private:
+    Total total_;
+    std::size_t bytes_ = 0;
+};
+
 // A message and what keeps its views alive.
 struct Received {
     std::uint16_t channel = 0;
     Message message;
     std::shared_ptr<const void> lease;
+    Unread unread{};
 };
 
 class Receiver {
  public:
     using Deliver = std::function<void(const wire::Header&, Received&&)>;
 
-    explicit Receiver(std::shared_ptr<SlabPool> pool) : pool_(std::move(pool)) {}
+    // `most_unread`: bytes that may wait to be taken; beyond that there is no room.
+    Receiver(std::shared_ptr<SlabPool> pool, std::size_t most_unread)
+        : pool_(std::move(pool)), most_unread_(most_unread) {}
 
     struct Room {
         std::uint8_t* data = nullptr;
         std::size_t bytes = 0;
     };
 
-    // Where to receive next; no room when the pool is used up: ask again later.
+    // Where to receive next; no room when the pool is used up or too much is unread: ask again later.
     Room room();
 
     // So many bytes were received there. Throws wire::BadFrame.
@@ -50,7 +76,11 @@ class Receiver {
     void set_max_payload(std::size_t bytes) { max_payload_ = bytes; }
 
  private:
+    static constexpr std::size_t kBesideFrame = 256;  // what a message takes beside its frame
+
     std::shared_ptr<SlabPool> pool_;
+    const std::size_t most_unread_;
+    const Unread::Total unread_ = std::make_shared<std::atomic<std::size_t>>(0);
     Lease memory_;
     std::size_t parsed_ = 0;
     std::size_t filled_ = 0;

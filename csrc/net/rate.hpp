@@ -1,0 +1,46 @@
+// How often something may happen: a bucket that fills steadily and from which every time takes one. Pure.
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+
+namespace edgespec::net {
+
+struct RateLimit {
+    double per_second = 0;
+    double burst = 0;  // so often at once
+};
+
+class Rate {
+ public:
+    using Time = std::chrono::steady_clock::time_point;
+
+    Rate(RateLimit limit, Time now) : limit_(limit), left_(limit.burst), at_(now) {}
+
+    // False: too often.
+    bool take(Time now) {
+        fill(now);
+        if (left_ < 1) return false;
+        left_ -= 1;
+        return true;
+    }
+
+    // As if nothing had ever happened.
+    bool full(Time now) {
+        fill(now);
+        return left_ >= limit_.burst;
+    }
+
+ private:
+    void fill(Time now) {
+        const double seconds = std::chrono::duration<double>(now - at_).count();
+        left_ = std::min(limit_.burst, left_ + seconds * limit_.per_second);
+        at_ = now;
+    }
+
+    RateLimit limit_;
+    double left_;
+    Time at_;
+};
+
+}  // namespace edgespec::net

@@ -1,0 +1,135 @@
+"""A peer that says what it likes: a plain socket, and frames written from docs/wire-format.md, not by edgespec."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import NamedTuple
+
+PATIENCE_S = 20.0
+
+HELLO, WELCOME, OPEN, APPEND, BLOCK, HINT, VERDICT, ACK = range(1, 9)
+RESUME, CLOSE, PING, PONG, GOAWAY, ERROR, TUNE = range(9, 16)
+PROTOCOL, VERSION, VOCABULARY, CREDENTIAL, CONTEXT, PARAMETER, UNKNOWN_SESSION = range(1, 8)
+OVERLOADED, INTERNAL, LIMIT, DRAINING = range(8, 12)
+
+
+class Frame(NamedTuple):
+    kind: int
+    channel: int
+    sequence: int
+    acknowledge: int
+    payload: bytes
+
+    @property
+    def code(self) -> int:
+        """Of an ERROR."""
+        assert self.kind == ERROR
+        return int.from_bytes(self.payload[:2], "little")
+
+    @property
+    def retryable(self) -> bool:
+        assert self.kind == ERROR
+        return self.payload[2] == 1
+
+
+def frame(
+    kind: int,
+    payload: bytes = b"",
+    *,
+    channel: int = 0,
+    sequence: int = 0,
+    acknowledge: int = 0,
+    flags: int = 0,
+) -> bytes:
+    header = struct.pack("<IBBHII", len(payload), kind, flags, channel, sequence, acknowledge)
+    return header + payload + bytes(-len(payload) % 8)
+
+
+def hello(vocabulary_hash: bytes, credential: bytes = b"", versions: tuple[int, int] = (1, 1)) -> bytes:
+    fixed = b"EDGS" + struct.pack("<HHIHH", *versions, 0, 0, len(credential))
+    return frame(HELLO, fixed + vocabulary_hash + credential)
+
+
+def opening(
+    channel: int,
+    session_id: bytes,
+    tokens: list[int],
+    *,
+    max_new_tokens: int = 4,
+    temperature: float = 0.0,
+    fill: bool = True,
+) -> bytes:
+    payload = session_id + struct.pack("<ddddQ", temperature, 1.0, 0.0, 1.0, 7)
+    payload += struct.pack("<IIfIIIHHI", 0, max_new_tokens, 0.5, int(fill), len(tokens), 0, 0, 0, 0)
+    return frame(OPEN, payload + struct.pack(f"<{len(tokens)}i", *tokens), channel=channel, sequence=1)
+
+
+def block(channel: int, sequence: int, first_node: int, tokens: list[int], parents: list[int]) -> bytes:
+    count = len(tokens)
+    payload = struct.pack(
+        f"<IHH{count}i{count}I{count}B", first_node, count, 0, *tokens, *parents, *[255] * count
+    )
+    return frame(BLOCK, payload, channel=channel, sequence=sequence)
+
+
+def append(channel: int, sequence: int, keep_length: int, max_new_tokens: int, turn: int) -> bytes:
+    payload = struct.pack("<IIIHH", keep_length, max_new_tokens, 0, turn, 0)
+    return frame(APPEND, payload, channel=channel, sequence=sequence)
+
+
+class RawPeer:
+    """Calls a port of this machine. A context manager. answers: PINGs, while it reads."""
+
+    def __init__(self, port: int, answers: bool = True) -> None:
+        self.answers = answers
+        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE_S)
+        self.socket.settimeout(PATIENCE_S)
+        self._received = b""
+
+    def __enter__(self) -> RawPeer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.socket.close()
+
+    def send(self, *frames: bytes) -> None:
+        self.socket.sendall(b"".join(frames))
+
+    def next(self) -> Frame | None:
+        """The next frame but PINGs; None: the other side has closed."""
+        while True:
+            while (received := self._parse()) is None:
+                try:
+                    more = self.socket.recv(1 << 16)
+                except ConnectionResetError:
+                    more = b""
+                if not more:
+                    return None
+                self._received += more
+            if received.kind != PING:
+                return received
+            if self.answers:
+                self.send(frame(PONG, received.payload[:8] + bytes(8)))
+
+    def until(self, *kinds: int) -> Frame | None:
+        """The next frame of these kinds; None: the other side has closed."""
+        while (received := self.next()) is not None and received.kind not in kinds:
+            pass
+        return received
+
+    def closed(self) -> bool:
+        """Reads to the end; fails the test by a time-out where there is none."""
+        while self.next() is not None:
+            pass
+        return True
+
+    def _parse(self) -> Frame | None:
+        if len(self._received) < 16:
+            return None
+        length, kind, _, channel, sequence, acknowledge = struct.unpack("<IBBHII", self._received[:16])
+        end = 16 + length + -length % 8
+        if len(self._received) < end:
+            return None
+        payload, self._received = self._received[16 : 16 + length], self._received[end:]
+        return Frame(kind, channel, sequence, acknowledge, payload)

@@ -1,0 +1,316 @@
+"""Peers that break rules or want too much get their ERROR and go; an honest session beside them gets its text."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+import raw_peer
+from oracles import HashOracle
+from raw_peer import PATIENCE_S, RawPeer, append, block, frame, hello, opening
+from stubs import VOCABULARY_HASH, StubTarget, StubTokenizer, serving
+
+from edgespec import _native
+from edgespec.params import SamplingParams
+from edgespec.server import Server
+from edgespec.session import Session
+
+ORACLE = HashOracle()
+PROMPT = [1, 2, 3]
+ROOT = _native.COMMITTED_BIT
+HELLO = hello(VOCABULARY_HASH)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving(StubTarget(ORACLE)) as server:
+        yield server
+
+
+def text_of(port: int, count: int = 24) -> list[int]:
+    params = SamplingParams(max_new_tokens=count)
+    with Session(("127.0.0.1", port), None, params, mode="cloud", tokenizer=StubTokenizer()) as session:  # type: ignore[arg-type]
+        session.prompt(PROMPT)
+        for _ in session:
+            pass
+        return session.tokens
+
+
+def expected(count: int = 24) -> list[int]:
+    text = list(PROMPT)
+    while len(text) < len(PROMPT) + count:
+        text.append(ORACLE.target(text))
+    return text[len(PROMPT) :]
+
+
+def welcomed(port: int) -> RawPeer:
+    peer = RawPeer(port)
+    peer.send(HELLO)
+    answer = peer.next()
+    assert answer is not None and answer.kind == raw_peer.WELCOME
+    return peer
+
+
+BEFORE_WELCOME = {
+    "another protocol": (b"GET / HTTP/1.1\r\nHost: robot\r\n\r\n", raw_peer.PROTOCOL),
+    "TLS where there is none": (
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(48),
+        raw_peer.PROTOCOL,
+    ),
+    "no magic": (frame(raw_peer.HELLO, bytes(48)), raw_peer.PROTOCOL),
+    "a HELLO of 513 bytes": (hello(VOCABULARY_HASH, b"c" * 449), raw_peer.PROTOCOL),
+    "a length of 4 GiB": (b"\xff\xff\xff\xff\x01\x00\x00\x00" + bytes(8), raw_peer.PROTOCOL),
+    "a required type from the future": (frame(99), raw_peer.PROTOCOL),
+    "versions of the future": (hello(VOCABULARY_HASH, versions=(2, 9)), raw_peer.VERSION),
+    "another tokenizer": (hello(bytes(32)), raw_peer.VOCABULARY),
+    "a session before HELLO": (opening(1, bytes(16), PROMPT), raw_peer.PROTOCOL),
+    "RESUME before HELLO": (frame(raw_peer.RESUME, bytes(24), channel=1), raw_peer.PROTOCOL),
+    "WELCOME from an edge": (frame(raw_peer.GOAWAY, bytes(8)), raw_peer.PROTOCOL),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE_WELCOME)
+def test_a_stranger_who_breaks_the_rules_is_told_so_and_goes(server: Server, name: str) -> None:
+    said, code = BEFORE_WELCOME[name]
+    with RawPeer(server.port) as peer:
+        peer.send(said)
+        error = peer.until(raw_peer.ERROR)
+        assert error is not None and (error.code, error.channel, error.retryable) == (
+            code,
+            error.channel,
+            False,
+        )
+        assert peer.closed()
+    assert text_of(server.port) == expected()
+
+
+AFTER_WELCOME = {
+    "HELLO again": HELLO,
+    "a frame over the agreed size": b"\xff\xff\x01\x00\x05\x00\x01\x00" + bytes(8),
+    "a prompt over a mebibyte": b"\x01\x00\x10\x00\x03\x00\x01\x00" + bytes(8),
+    "a session's frame on channel 0": frame(raw_peer.TUNE, bytes(16)),
+    "an OPEN that is not the first": opening(1, bytes(16), PROMPT).replace(
+        b"\1\0\0\0\0\0\0\0", b"\2\0\0\0\0\0\0\0", 1
+    ),
+    "a temperature that is no number": opening(1, bytes(16), PROMPT, temperature=float("nan")),
+    "an acknowledgement of what was never sent": opening(1, bytes(16), PROMPT)
+    + frame(raw_peer.ACK, channel=1, acknowledge=1 << 30),
+    "a node before its parent": opening(1, bytes(16), PROMPT) + block(1, 2, 5, [1, 2], [ROOT | 3, 6]),
+    "nodes beyond 2^31": opening(1, bytes(16), PROMPT)
+    + block(1, 2, (1 << 31) - 1, [1, 2], [ROOT | 3, ROOT | 3]),
+    "an array longer than its frame": opening(1, bytes(16), PROMPT)
+    + frame(raw_peer.BLOCK, b"\1\0\0\0\xff\xff\0\0" + bytes(32), channel=1, sequence=2),
+    "frames far ahead of a missing one": opening(1, bytes(16), PROMPT)
+    + b"".join(frame(raw_peer.TUNE, bytes(16), channel=1, sequence=sequence) for sequence in range(3, 300)),
+    "a session too many": b"".join(
+        opening(channel, secrets.token_bytes(16), PROMPT) for channel in range(1, 258)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AFTER_WELCOME)
+def test_a_guest_who_breaks_the_rules_is_told_so_and_goes(server: Server, name: str) -> None:
+    with welcomed(server.port) as peer:
+        peer.send(AFTER_WELCOME[name])
+        error = peer.until(raw_peer.ERROR)
+        while error is not None and error.channel != 0:
+            error = peer.until(raw_peer.ERROR)
+        assert error is not None and (error.code, error.retryable) == (raw_peer.PROTOCOL, False)
+        assert peer.closed()
+    assert text_of(server.port) == expected()
+
+
+OF_A_SESSION = {
+    "a token that is none": (opening(1, bytes(16), [1, 2, -5]), raw_peer.PARAMETER),
+    "no prompt": (opening(1, bytes(16), []), raw_peer.CONTEXT),
+    "a prompt over the context": (opening(1, bytes(16), [1] * 600), raw_peer.CONTEXT),
+    "a node id used twice": (
+        opening(1, bytes(16), PROMPT, fill=False)
+        + block(1, 2, 5, [1], [ROOT | 3])
+        + block(1, 3, 5, [1], [ROOT | 3]),
+        raw_peer.PROTOCOL,
+    ),
+    "a turn behind more than there is": (
+        opening(1, bytes(16), PROMPT) + append(1, 2, 5000, 4, 1),
+        raw_peer.PROTOCOL,
+    ),
+    "a session that is another's or none": (
+        frame(raw_peer.RESUME, bytes(24), channel=1),
+        raw_peer.UNKNOWN_SESSION,
+    ),
+    "a block for no session": (block(1, 1, 1, [1], [ROOT | 3]), raw_peer.UNKNOWN_SESSION),
+}
+
+
+@pytest.mark.parametrize("name", OF_A_SESSION)
+def test_what_is_wrong_with_a_session_ends_that_session_alone(server: Server, name: str) -> None:
+    said, code = OF_A_SESSION[name]
+    with welcomed(server.port) as peer:
+        peer.send(said)
+        error = peer.until(raw_peer.ERROR)
+        assert error is not None and error.code == code
+        peer.send(opening(2, secrets.token_bytes(16), PROMPT))
+        verdict = peer.until(raw_peer.VERDICT)
+        assert verdict is not None and verdict.channel == 2
+
+
+def test_nodes_without_end_are_refused(server: Server) -> None:
+    with welcomed(server.port) as peer:
+        peer.send(opening(1, bytes(16), PROMPT, fill=False, max_new_tokens=1))
+        for number in range(64):  # behind a node that never comes
+            first = 1 + 64 * number
+            peer.send(block(1, 2 + number, first, [1] * 64, [ROOT | 400] * 64))
+        error = peer.until(raw_peer.ERROR)
+        assert error is not None and error.code == raw_peer.PROTOCOL
+
+
+class TestLimits:
+    """Of the listener itself, made small."""
+
+    def listener(self, **limits: object) -> _native.Listener:
+        return _native.Listener("127.0.0.1", 0, **limits)  # type: ignore[arg-type]
+
+    def test_who_says_nothing_is_left(self) -> None:
+        listener = self.listener(hello_within_s=0.05)
+        with RawPeer(listener.port) as silent, RawPeer(listener.port) as slow:
+            for byte in HELLO[:8]:
+                slow.send(bytes([byte]))
+            assert silent.closed() and slow.closed()
+        listener.close()
+
+    def test_a_frame_must_end(self) -> None:
+        listener = self.listener(frame_within_s=0.05, dead_after_s=0.3, hello_within_s=60.0)
+        with RawPeer(listener.port, answers=False) as peer:
+            peer.send(HELLO[:-1])
+            error = peer.until(raw_peer.ERROR)
+            assert (
+                error is not None
+                and error.code == raw_peer.PROTOCOL
+                and b"not completed in time" in error.payload
+            )
+            assert peer.closed()
+        listener.close()
+
+    def test_too_many_connections_of_an_address(self) -> None:
+        listener = self.listener(connections_of_address=3)
+        with ExitStack() as stack:
+            peers = [stack.enter_context(RawPeer(listener.port)) for _ in range(3)]
+            events = dict[int, object]()
+            while len(events) < 3:
+                events.update(listener.poll(PATIENCE_S))
+            with RawPeer(listener.port) as fourth:
+                error = fourth.until(raw_peer.ERROR)
+                assert error is not None and (error.code, error.retryable) == (raw_peer.LIMIT, True)
+                assert fourth.closed()
+            peers[0].send(HELLO)
+            assert any(isinstance(message, _native.Hello) for message in heard(listener, _native.Hello))
+        listener.close()
+
+    def test_too_many_connections_in_all(self) -> None:
+        listener = self.listener(connections=2)
+        with RawPeer(listener.port) as first, RawPeer(listener.port):
+            events = dict[int, object]()
+            while len(events) < 2:
+                events.update(listener.poll(PATIENCE_S))
+            with RawPeer(listener.port) as third:
+                assert third.closed()
+            first.send(HELLO)
+            assert heard(listener, _native.Hello)
+        listener.close()
+
+    def test_sessions_are_not_opened_too_fast(self) -> None:
+        listener = self.listener(opens=(0.0, 3.0))
+        with admitted(listener) as peer:
+            for channel in range(1, 6):
+                peer.send(opening(channel, secrets.token_bytes(16), PROMPT))
+            errors = [peer.until(raw_peer.ERROR) for _ in range(2)]
+            assert [(error.code, error.channel, error.retryable) for error in errors if error] == [
+                (raw_peer.LIMIT, 4, True),
+                (raw_peer.LIMIT, 5, True),
+            ]
+        with admitted(listener) as again:  # the address is remembered
+            again.send(opening(1, secrets.token_bytes(16), PROMPT))
+            error = again.until(raw_peer.ERROR)
+            assert error is not None and error.code == raw_peer.LIMIT
+        with admitted(listener, b"another device") as other:
+            other.send(opening(1, secrets.token_bytes(16), PROMPT))
+            assert heard(listener, _native.Open)
+        listener.close()
+
+    def test_turns_do_not_follow_each_other_too_fast(self) -> None:
+        listener = self.listener(turns=(0.0, 2.0))
+        with admitted(listener) as peer:
+            peer.send(
+                opening(1, bytes(16), PROMPT), *(append(1, 2 + turn, 3, 0, 1 + turn) for turn in range(3))
+            )
+            error = peer.until(raw_peer.ERROR)
+            assert error is not None and (error.code, error.channel) == (raw_peer.LIMIT, 1)
+            reasons = [message.reason for message in heard(listener, _native.Disconnected)]
+            assert reasons == ["its turns follow each other too fast"]
+        listener.close()
+
+    def test_a_flood_that_nobody_reads_takes_bounded_memory_and_harms_nobody(self) -> None:
+        listener = self.listener(slabs=512)
+        flood = frame(raw_peer.HINT, bytes(24), channel=1) * 1000
+        with RawPeer(listener.port) as peer:
+            peer.socket.settimeout(0.2)
+            sent = 0
+            with pytest.raises(TimeoutError):  # the server stops reading, so sending stops
+                while sent < 1 << 28:
+                    sent += peer.socket.send(flood)
+            assert listener.leased_bytes <= 1 << 20
+            with RawPeer(listener.port) as honest:
+                honest.send(HELLO)
+                assert heard(listener, _native.Hello)
+        listener.close()
+
+    def test_pings_that_nobody_reads_the_answers_of(self) -> None:
+        listener = self.listener(dead_after_s=0.5)
+        with RawPeer(listener.port) as peer:
+            pings = frame(raw_peer.PING, bytes(8)) * 1000
+            with pytest.raises((ConnectionError, TimeoutError)):
+                for _ in range(1 << 14):
+                    peer.socket.sendall(pings)
+        reasons = [message.reason for message in heard(listener, _native.Disconnected)]
+        assert reasons
+        listener.close()
+
+
+def heard(listener: _native.Listener, kind: type) -> list[object]:
+    """What comes, until something of that kind has."""
+    while True:
+        found = [message for _, message in listener.poll(PATIENCE_S) if isinstance(message, kind)]
+        if found:
+            return found
+
+
+def admitted(listener: _native.Listener, identity: bytes = b"") -> RawPeer:
+    """A peer that has been welcomed."""
+    peer = RawPeer(listener.port)
+    peer.send(HELLO)
+    number = None
+    while number is None:
+        number = next(
+            (n for n, message in listener.poll(PATIENCE_S) if isinstance(message, _native.Hello)), None
+        )
+    listener.welcome(number, WELCOME, identity)
+    answer = peer.next()
+    assert answer is not None and answer.kind == raw_peer.WELCOME
+    return peer
+
+
+WELCOME = _native.encode_welcome(
+    version=1,
+    features=0,
+    vocabulary_hash=VOCABULARY_HASH,
+    context_length=512,
+    vocabulary_size=64,
+    layers=12,
+    exit_layers=[],
+    end_tokens=[],
+    target_id="stub",
+    max_frame_bytes=65536,
+    max_block_nodes=1024,
+)
