@@ -117,16 +117,19 @@ def rounded(values: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     return values
 
 
+def on_device(values: Any, device: Any, dtype: Any) -> Any:
+    """`values` as a torch tensor of `dtype` on `device`; uint64 as the bits of int64."""
+    torch = sys.modules["torch"]
+    if is_tensor(values):
+        return values.to(device=device, dtype=dtype)
+    if values.dtype == np.uint64:
+        values = values.view(np.int64)
+    return torch.from_numpy(values).to(device=device, dtype=dtype)
+
+
 def choose_form(form: str, array: Any) -> str:
     """The form that runs: "auto" is triton for CUDA tensors and cpu for the others."""
     require(form in FORMS, "form", " or ".join(FORMS), repr(form))
     if form != "auto":
         return form
     return "triton" if device_of(array) == "cuda" else "cpu"
-
-
-def interpreted() -> bool:
-    """Triton runs in its interpreter, on CPU tensors."""
-    import os
-
-    return os.environ.get("TRITON_INTERPRET") == "1"

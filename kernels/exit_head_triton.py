@@ -1,0 +1,316 @@
+"""The CUDA form of exit_head: two launches, and a tree's hint comes with the second.
+
+First, programs share out the vocabulary in tiles; each normalises the rows once, multiplies its tiles (every byte of
+the head is read once for all rows) and keeps what it needs of each row. Then a program a session joins those parts in
+fixed order, and walks the session's draft tree. Imported only where Triton is.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from edgespec.kernels import arguments
+from edgespec.kernels.exit_head import ExitScores, HeadSettings
+from edgespec.kernels.exit_verdict import Curves, Hints, Trees
+from edgespec.kernels.exit_verdict_triton import curves_on, trees_on, walk
+from edgespec.kernels.philox_triton import NO_FUSION, rows_gumbel
+
+TILE = 64
+"""Tokens of the head that are multiplied at once."""
+
+DEPTH = 64
+"""Elements of D that are read at once."""
+
+PARTS = 7
+"""Numbers that a program keeps of each row."""
+
+LOWEST = -3.4028234663852886e38
+
+
+@triton.jit
+def exit_head_parts(
+    hidden,  # [R, D]
+    norm,  # [D]
+    head,  # [V, D]
+    temperatures,  # float32 [R]
+    seeds,  # int64 [R]
+    positions,  # int32 [R]
+    draft_tokens,  # int32 [R]
+    parts,  # float32 [programs, 7, R]; the token is kept as its bits
+    rows,
+    dim,
+    vocabulary,
+    epsilon,
+    logit_scale,
+    softcap,  # 0: none
+    ROWS: tl.constexpr,  # 16 or more, a power of 2
+    TILE: tl.constexpr,
+    DEPTH: tl.constexpr,
+    WIDEN: tl.constexpr,  # multiply in float32: the interpreter's product of bfloat16 is wrong
+):
+    """What each program's tiles say of each row."""
+    program, programs = tl.program_id(0), tl.num_programs(0)
+    row = tl.arange(0, ROWS)
+    depth = tl.arange(0, DEPTH)
+    real = row < rows
+    squares = tl.zeros((ROWS,), tl.float32)
+    for d in range(0, dim, DEPTH):
+        inside = real[:, None] & (d + depth < dim)[None, :]
+        h = tl.load(hidden + row[:, None] * dim + d + depth[None, :], inside, 0.0).to(tl.float32)
+        squares += tl.sum(h * h, 1)
+    # 1 / sqrt(mean(h^2) + epsilon)
+    scale = 1.0 / tl.sqrt_rn(squares / dim + epsilon)
+    temperature = tl.load(temperatures + row, real, 0.0)
+    noisy = temperature > 0
+    divisor = tl.where(noisy, temperature, 1.0)
+    seed = tl.load(seeds + row, real, 0)
+    position = tl.load(positions + row, real, 0).to(tl.uint32)
+    draft = tl.load(draft_tokens + row, real, -1)
+
+    best = tl.full((ROWS,), float("-inf"), tl.float32)
+    second = tl.full((ROWS,), float("-inf"), tl.float32)
+    best_z = tl.zeros((ROWS,), tl.float32)
+    token = tl.full((ROWS,), 2147483647, tl.int32)
+    top = tl.full((ROWS,), -3.4028234663852886e38, tl.float32)
+    total = tl.zeros((ROWS,), tl.float32)
+    draft_score = tl.zeros((ROWS,), tl.float32)
+    for tile in range(program, tl.cdiv(vocabulary, TILE), programs):
+        ids = tile * TILE + tl.arange(0, TILE)
+        known = ids < vocabulary
+        z = tl.zeros((ROWS, TILE), tl.float32)
+        for d in range(0, dim, DEPTH):
+            deep = d + depth < dim
+            h = tl.load(hidden + row[:, None] * dim + d + depth[None, :], real[:, None] & deep[None, :], 0.0)
+            factor = tl.load(norm + d + depth, deep, 0.0).to(tl.float32)
+            # x = round(round(h / sqrt(mean(h^2) + epsilon)) * norm)
+            scaled = (h.to(tl.float32) * scale[:, None]).to(h.dtype).to(tl.float32)
+            x = (scaled * factor[None, :]).to(h.dtype)
+            at = ids[:, None].to(tl.int64) * dim + d + depth[None, :]
+            w = tl.load(head + at, known[:, None] & deep[None, :], 0.0)
+            if WIDEN:
+                x = x.to(tl.float32)
+                w = w.to(tl.float32)
+            z = tl.dot(x, tl.trans(w), z, input_precision="ieee")
+        z = z * logit_scale
+        if softcap != 0.0:
+            small = tl.exp(-2.0 * tl.abs(z) / softcap)
+            z = tl.where(z < 0, -softcap, softcap) * (1.0 - small) / (1.0 + small)
+        z = tl.div_rn(z, tl.broadcast_to(divisor[:, None], (ROWS, TILE)))
+        z = tl.where(known[None, :], z, float("-inf"))
+        noise = rows_gumbel(
+            tile * TILE, position, 0, seed.to(tl.uint32), (seed >> 32).to(tl.uint32), ROWS, TILE
+        )
+        s = z + tl.where(noisy[:, None], noise, 0.0)
+        # log-sum-exp of z
+        new_top = tl.maximum(top, tl.max(z, 1))
+        total = total * tl.exp(top - new_top) + tl.sum(tl.exp(z - new_top[:, None]), 1)
+        top = new_top
+        # the best two of s; of equals the lowest id
+        own_best = tl.max(s, 1)
+        own_token = tl.min(tl.where(s == own_best[:, None], ids[None, :], 2147483647), 1)
+        own = ids[None, :] == own_token[:, None]
+        own_second = tl.max(tl.where(own, float("-inf"), s), 1)
+        better = (own_best > best) | ((own_best == best) & (own_token < token))
+        second = tl.maximum(tl.minimum(best, own_best), tl.maximum(second, own_second))
+        best_z = tl.where(better, tl.sum(tl.where(own, z, 0.0), 1), best_z)
+        best = tl.where(better, own_best, best)
+        token = tl.where(better, own_token, token)
+        draft_score += tl.sum(tl.where(ids[None, :] == draft[:, None], s, 0.0), 1)
+    to = parts + program * 7 * rows + row
+    tl.store(to, best, real)
+    tl.store(to + rows, second, real)
+    tl.store(to + 2 * rows, best_z, real)
+    tl.store(to + 3 * rows, token.to(tl.float32, bitcast=True), real)
+    tl.store(to + 4 * rows, top, real)
+    tl.store(to + 5 * rows, total, real)
+    tl.store(to + 6 * rows, draft_score, real)
+
+
+@triton.jit
+def exit_head_finish(
+    parts,  # float32 [programs, 7, R]
+    draft_tokens,  # int32 [R]
+    tokens,  # int32 [R], out; so are the next
+    margins,  # float32 [R]
+    probabilities,  # float32 [R]
+    logsumexps,  # float32 [R]
+    draft_scores,  # float32 [R]
+    agrees,  # int8 [R]
+    sound,  # int8 [R]
+    offsets,  # int32 [S + 1]
+    parents,  # int32 [R]
+    tree_tokens,  # int32 [R]
+    curve_margins,  # float32 [C, K]
+    curve_chances,  # float32 [C, K]
+    curve_of,  # int32 [S]
+    lengths,  # int32 [S], out; so are the next
+    paths,  # int32 [S, path_width]
+    next_tokens,  # int32 [S]
+    confidences,  # float32 [S]
+    rows,
+    programs,
+    knots,
+    path_width,
+    ROWS: tl.constexpr,  # rows of the largest session, a power of 2
+    PROGRAMS: tl.constexpr,  # parts that are joined at once
+    KNOTS: tl.constexpr,
+    WALK: tl.constexpr,
+):
+    """Joins the parts of one session's rows; then, if WALK, its hint."""
+    session = tl.program_id(0)
+    first = tl.load(offsets + session)
+    size = tl.load(offsets + session + 1) - first
+    row = tl.arange(0, ROWS)
+    real = row < size
+    best = tl.full((ROWS,), float("-inf"), tl.float32)
+    second = tl.full((ROWS,), float("-inf"), tl.float32)
+    best_z = tl.zeros((ROWS,), tl.float32)
+    token = tl.full((ROWS,), 2147483647, tl.int32)
+    top = tl.full((ROWS,), -3.4028234663852886e38, tl.float32)
+    total = tl.zeros((ROWS,), tl.float32)
+    draft_score = tl.zeros((ROWS,), tl.float32)
+    for start in range(0, programs, PROGRAMS):
+        program = start + tl.arange(0, PROGRAMS)
+        inside = (program < programs)[:, None] & real[None, :]
+        at = parts + program[:, None] * 7 * rows + first + row[None, :]
+        bests = tl.load(at, inside, float("-inf"))
+        seconds = tl.load(at + rows, inside, float("-inf"))
+        zs = tl.load(at + 2 * rows, inside, 0.0)
+        ids = tl.load(at + 3 * rows, inside, 0.0).to(tl.int32, bitcast=True)
+        tops = tl.load(at + 4 * rows, inside, -3.4028234663852886e38)
+        totals = tl.load(at + 5 * rows, inside, 0.0)
+        own_best = tl.max(bests, 0)
+        own_token = tl.min(tl.where(bests == own_best[None, :], ids, 2147483647), 0)
+        own = inside & (ids == own_token[None, :])
+        own_second = tl.max(tl.where(own, seconds, bests), 0)
+        better = (own_best > best) | ((own_best == best) & (own_token < token))
+        second = tl.maximum(tl.minimum(best, own_best), tl.maximum(second, own_second))
+        best_z = tl.where(better, tl.sum(tl.where(own, zs, 0.0), 0), best_z)
+        best = tl.where(better, own_best, best)
+        token = tl.where(better, own_token, token)
+        new_top = tl.maximum(top, tl.max(tops, 0))
+        total = total * tl.exp(top - new_top) + tl.sum(totals * tl.exp(tops - new_top[None, :]), 0)
+        top = new_top
+        draft_score += tl.sum(tl.load(at + 6 * rows, inside, 0.0), 0)
+    logsumexp = top + tl.log(total)
+    nan = float("nan")
+    good = (tl.abs(logsumexp) < float("inf")) & (token != 2147483647)
+    token = tl.where(good, token, -1)
+    margin = tl.where(good, best - second, nan)
+    draft = tl.load(draft_tokens + first + row, real, -1)
+    out = first + row
+    tl.store(tokens + out, token, real)
+    tl.store(margins + out, margin, real)
+    tl.store(probabilities + out, tl.where(good, tl.exp(best_z - logsumexp), nan), real)
+    tl.store(logsumexps + out, tl.where(good, logsumexp, nan), real)
+    tl.store(draft_scores + out, tl.where(good & (draft >= 0), draft_score, nan), real)
+    tl.store(agrees + out, (good & (draft == token)).to(tl.int8), real)
+    tl.store(sound + out, good.to(tl.int8), real)
+    if WALK:
+        parent = tl.load(parents + first + row, real, -2)
+        drafted = tl.load(tree_tokens + first + row, real, -2)
+        curve = tl.load(curve_of + session) * knots
+        length, next_token, confidence = walk(
+            token, margin, parent, drafted, curve_margins + curve, curve_chances + curve, knots,
+            paths + session * path_width, path_width, ROWS, KNOTS,
+        )  # fmt: skip
+        tl.store(lengths + session, length)
+        tl.store(next_tokens + session, next_token)
+        tl.store(confidences + session, confidence)
+
+
+def launch(
+    hidden: torch.Tensor,
+    norm: torch.Tensor,
+    head: torch.Tensor,
+    temperatures: Any,
+    seeds: Any,
+    positions: Any,
+    draft_tokens: Any,
+    settings: HeadSettings,
+    tree: tuple[Trees, Curves, Any] | None = None,
+) -> ExitScores:
+    """As edgespec.kernels.exit_head.exit_head, whose checks have passed."""
+    return launch_with_tree(
+        hidden, norm, head, temperatures, seeds, positions, draft_tokens, settings, None
+    )[0]
+
+
+def launch_with_tree(
+    hidden: torch.Tensor,
+    norm: torch.Tensor,
+    head: torch.Tensor,
+    temperatures: Any,
+    seeds: Any,
+    positions: Any,
+    draft_tokens: Any,
+    settings: HeadSettings,
+    tree: tuple[Trees, Curves, Any] | None,
+) -> tuple[ExitScores, Hints | None]:
+    """Both launches; with a tree (trees, curves, curve_of), its hints as well."""
+    device = hidden.device
+    rows, dim = hidden.shape
+    columns = [
+        arguments.on_device(column, device, dtype)
+        for column, dtype in (
+            (temperatures, torch.float32),
+            (seeds, torch.int64),
+            (positions, torch.int32),
+            (draft_tokens, torch.int32),
+        )
+    ]
+    programs = program_count(head.shape[0], device)
+    parts = torch.empty(programs, PARTS, rows, dtype=torch.float32, device=device)
+    exit_head_parts[(programs,)](
+        hidden, norm, head, *columns, parts, rows, dim, head.shape[0],
+        settings.epsilon, settings.logit_scale, settings.softcap,
+        ROWS=max(16, triton.next_power_of_2(rows)), TILE=TILE, DEPTH=DEPTH,
+        WIDEN=device.type == "cpu", num_warps=4, num_stages=4, **NO_FUSION,
+    )  # fmt: skip
+    integers, floats = (torch.empty(3, rows, dtype=dtype, device=device) for dtype in (torch.int32, torch.float32))
+    tokens, margins, probabilities, logsumexps, draft_scores = (integers[0], *floats, torch.empty_like(floats[0]))
+    agrees, sound = torch.empty(2, rows, dtype=torch.int8, device=device)
+    trees, largest = (Trees(*[_own_rows(rows, device)] * 3), 1) if tree is None else trees_on(tree[0], device)
+    sessions = len(trees.offsets) - 1
+    path_width = max(1, largest - 1)
+    hints = Hints(
+        torch.empty(sessions, dtype=torch.int32, device=device),
+        torch.full((sessions, path_width), -1, dtype=torch.int32, device=device),
+        torch.empty(sessions, dtype=torch.int32, device=device),
+        torch.empty(sessions, dtype=torch.float32, device=device),
+    )
+    curves = (parts, parts, tokens, 1) if tree is None else curves_on(tree[1], tree[2], device)
+    exit_head_finish[(sessions,)](
+        parts, columns[3], tokens, margins, probabilities, logsumexps, draft_scores, agrees, sound,
+        trees.offsets, trees.parents, trees.tokens, *curves[:3],
+        hints.lengths, hints.paths, hints.tokens, hints.confidences,
+        rows, programs, curves[3], path_width,
+        ROWS=triton.next_power_of_2(largest), PROGRAMS=32, KNOTS=triton.next_power_of_2(curves[3]),
+        WALK=tree is not None, num_warps=4, **NO_FUSION,
+    )  # fmt: skip
+    scores = ExitScores(
+        tokens, margins, probabilities, logsumexps, draft_scores, agrees.view(torch.bool), sound.view(torch.bool)
+    )
+    return scores, None if tree is None else hints
+
+
+def program_count(vocabulary: int, device: torch.device) -> int:
+    """Programs that share the vocabulary: as many as run at once, or one a tile."""
+    tiles = triton.cdiv(vocabulary, TILE)
+    return min(tiles, 2 * _processors(device.index)) if device.type == "cuda" else min(tiles, 3)
+
+
+@lru_cache
+def _processors(index: int | None) -> int:
+    return int(torch.cuda.get_device_properties(index or 0).multi_processor_count)
+
+
+@lru_cache
+def _own_rows(rows: int, device: torch.device) -> torch.Tensor:
+    """Offsets of sessions of one row each."""
+    return torch.arange(rows + 1, dtype=torch.int32, device=device)
