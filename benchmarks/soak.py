@@ -213,6 +213,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--devices", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--deterministic", action="store_true")
     return parser.parse_args()
 

@@ -254,7 +254,7 @@ def test_the_pair_does_what_its_card_says(figures: dict[str, Any]) -> None:
     prompt = measure.prompts(held_out, 24, 64, seed=77)
     texts = measure.continuations(teacher, prompt, 64, 0.8, seed=77)
     seen = measure.observe(teacher, measure.draft_scorer(draft), ["draft"], texts, 0.8, seed=78)["draft"]
-    assert seen.rate == pytest.approx(figures["draft"]["agreement"]["own"]["0.8"]["rate"], abs=0.08)
+    assert seen.rate == pytest.approx(figures["draft"]["agreement"]["own"]["0.8"]["rate"], abs=0.1)
     names = [str(layer) for layer in heads.layers]
     scorer = recipe.exit_scorer(teacher, heads.heads)
     for name, sight in measure.observe(teacher, scorer, names, texts, 0.8, seed=78).items():
