@@ -1,7 +1,7 @@
 """Processes that the command line starts beside itself: a server on the bundled pair, an emulated link.
 
-A child is `python -m edgespec ...` in a session of its own (Ctrl-C is for its parent). It says where it listens, and it
-ends with its parent however that one ends: its standard input closes.
+A child is this Python running the command line in a session of its own (Ctrl-C is for its parent). It says where it
+listens, and it ends with its parent however that one ends: its standard input closes.
 """
 
 from __future__ import annotations
@@ -16,6 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 from edgespec.errors import EdgespecError
 
+COMMAND = (
+    sys.executable,
+    "-c",
+    "import sys; sys.path[:1] = [path for path in sys.path[:1] if path]; from edgespec.cli import main; main()",
+)
+"""`edgespec`, whatever the current directory holds: in a source tree `python -m edgespec` would not run what is installed."""
+
 ENDING_S = 10.0
 """A child that has not ended this long after it was told to is killed."""
 
@@ -26,7 +33,7 @@ def child(arguments: Sequence[str], waiting: str) -> Iterator[tuple[str, int]]:
 
     waiting: what a terminal's spinner says meanwhile. Raises EdgespecError with the child's own words if it fails.
     """
-    command = [sys.executable, "-m", "edgespec", *arguments, "--end-with-stdin"]
+    command = [*COMMAND, *arguments, "--end-with-stdin"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
