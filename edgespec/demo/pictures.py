@@ -45,14 +45,14 @@ def speeds(figures: Mapping[str, Mapping[str, Any]], file: Path, title: str) -> 
     """Tokens a second, a bar a mode, with its ratio to cloud."""
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 0.7 * len(figures) + 1.4))
+    figure, axes = pyplot.subplots(figsize=(8, 0.6 * len(figures) + 1.4))
     names = list(figures)[::-1]
     bars = axes.barh(names, [figures[name]["tokens_per_s"] for name in names], color="#4c78a8")
     axes.bar_label(bars, [f"{figures[name]['speed_vs_cloud']:.2f}×" for name in names], padding=4)
     axes.set_xlabel("tokens a second")
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.12)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=9, loc="right")
     figure.tight_layout()
     figure.savefig(file, dpi=110)
     pyplot.close(figure)
@@ -72,7 +72,8 @@ def _strip(axes: Axes, run: Run, span_s: float) -> None:
         lane = LANES[event.lane]
         axes.barh(lane, width_ms, left=left_ms, height=0.62, color=COLOURS[event.kind], edgecolor="white", linewidth=0.4)
         if event.kind == "forward":
-            axes.text(left_ms + width_ms / 2, lane, str(event.detail["tokens"]), ha="center", va="center", fontsize=7)
+            count, middle_ms = str(event.detail["tokens"]), left_ms + width_ms / 2
+            axes.text(middle_ms, lane, count, ha="center", va="center", fontsize=7, clip_on=True)
     committed = sum(_tokens(event) for event in run.trace if event.kind == "forward" and event.end_s - start_s <= span_s)
     axes.set_yticks(list(LANES.values()), list(LANES))
     axes.set_title(f"{run.mode}: {committed} tokens in this stretch", loc="left", fontsize=10)
