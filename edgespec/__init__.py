@@ -28,7 +28,16 @@ _HOMES = {
     "serve": "edgespec.server",
 }
 
-__all__ = ["AsyncSession", "EdgespecError", "SamplingParams", "Session", "Step", "__version__", "compile", "serve"]
+__all__ = [
+    "AsyncSession",
+    "EdgespecError",
+    "SamplingParams",
+    "Session",
+    "Step",
+    "__version__",
+    "compile",
+    "serve",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -51,7 +51,9 @@ class Auto(Stream):
         """Hints are tried, then kept if what they should gain on this link exceeds what the exits cost."""
         if not measures.hinted_forward_ms.known:
             self.hints = measures.forwards >= TRIAL_FORWARDS
-            self.reasons["hints"] = "on for a trial" if self.hints else "off until plain forwards are measured"
+            self.reasons["hints"] = (
+                "on for a trial" if self.hints else "off until plain forwards are measured"
+            )
             return
         if measures.hint_trust < 0.5:
             self.hints = False

@@ -21,7 +21,7 @@ COMMAND = (
     "-c",
     "import sys; sys.path[:1] = [path for path in sys.path[:1] if path]; from edgespec.cli import main; main()",
 )
-"""`edgespec`, whatever the current directory holds: in a source tree `python -m edgespec` would not run what is installed."""
+"""`edgespec`, whatever the current directory holds: `python -m edgespec` would run the sources in a source tree."""
 
 ENDING_S = 10.0
 """A child that has not ended this long after it was told to is killed."""

@@ -107,7 +107,9 @@ def compile(
             add_plan(folder, folder, plan_target(runtime, capability), False, report)
     if build.for_gpu and progress and not EngineManifest.read(folder).plans:
         command = EngineManifest.read(folder).plan_command(Path("ENGINE_DIR"), runtime)
-        print(f"{folder} holds no plan yet: copy it to the device and run `{command}` there.", file=sys.stderr)
+        print(
+            f"{folder} holds no plan yet: copy it to the device and run `{command}` there.", file=sys.stderr
+        )
     return folder
 
 
@@ -192,7 +194,9 @@ def _settings(
             device.branches,
         )
     if precision not in ("auto", *PRECISIONS):
-        raise EdgespecError(f"there is no precision {precision!r}: choose 'auto' or one of {', '.join(PRECISIONS)}.")
+        raise EdgespecError(
+            f"there is no precision {precision!r}: choose 'auto' or one of {', '.join(PRECISIONS)}."
+        )
     settings = BuildSettings(
         runtime,
         usual.precision if precision == "auto" else precision,
@@ -201,9 +205,13 @@ def _settings(
         usual.branches if branches is None else branches,
     )
     if settings.precision == "int8" and runtime in MODULES:
-        raise EdgespecError("int8 weights are for ONNX Runtime: use --precision fp16, or --runtime onnxruntime.")
+        raise EdgespecError(
+            "int8 weights are for ONNX Runtime: use --precision fp16, or --runtime onnxruntime."
+        )
     if settings.max_len < SLOT_BUCKET:
-        raise EdgespecError(f"max_len {settings.max_len} is too short for a text: give at least {SLOT_BUCKET}.")
+        raise EdgespecError(
+            f"max_len {settings.max_len} is too short for a text: give at least {SLOT_BUCKET}."
+        )
     if settings.block < 1 or settings.branches < 1:
         raise EdgespecError(
             f"a block of {settings.block} levels with {settings.branches} branches drafts nothing: give 1 or more."

@@ -40,7 +40,9 @@ class Entry:
         """Raises EdgespecError where the files are missing or do not fit."""
         if self.tls_cert is None or self.tls_key is None:
             if self.tls_cert or self.tls_key or self.tls_client_ca:
-                raise EdgespecError("TLS needs a certificate and its key: give both --tls-cert and --tls-key.")
+                raise EdgespecError(
+                    "TLS needs a certificate and its key: give both --tls-cert and --tls-key."
+                )
             return None
         try:
             return _native.Tls.server(str(self.tls_cert), str(self.tls_key), str(self.tls_client_ca or ""))
@@ -95,7 +97,7 @@ class Door:
             raise Refused(_native.ErrorCode.PROTOCOL, "say HELLO first, once, and wait for the WELCOME")
 
     def reload(self) -> None:
-        """Read certificates and tokens again; who has become unknown is sent away. What cannot be read changes nothing."""
+        """Read certificates and tokens again; who is unknown now is sent away. What cannot be read changes nothing."""
         try:
             tokens, tls = self._read_tokens(), self._entry.tls()
         except EdgespecError as error:

@@ -52,7 +52,7 @@ class Drafter:
         return True
 
     def grow(self, text: Sequence[int], tree: DraftTree, nodes: Sequence[int]) -> list[Growth]:
-        """Run the draft on `nodes` (ROOT: on the last committed token), with whatever they rest on that it has not seen.
+        """Run the draft on `nodes` (ROOT: on the last committed token), with what they rest on that it has not seen.
 
         Raises CacheFull when they do not fit.
         """
@@ -95,7 +95,9 @@ class Drafter:
         margins = scores[:, 0] - scores[:, 1]
         calibration = self._engine.calibration
         ranks = range(scores.shape[1])
-        return np.stack([np.asarray(calibration.chance(margins, self._temperature, rank)) for rank in ranks], axis=1)
+        return np.stack(
+            [np.asarray(calibration.chance(margins, self._temperature, rank)) for rank in ranks], axis=1
+        )
 
 
 __all__ = ["CacheFull", "Drafter", "Growth"]

@@ -39,7 +39,9 @@ def check_place(folder: Path, input_hash: str, replaceable: bool) -> None:
     with suppress(EdgespecError):
         replaceable = replaceable or EngineManifest.read(folder).input_hash == input_hash
     if not replaceable:
-        raise EdgespecError(f"{folder} holds another engine: give another place, or force the build to replace it.")
+        raise EdgespecError(
+            f"{folder} holds another engine: give another place, or force the build to replace it."
+        )
 
 
 @contextmanager
@@ -52,7 +54,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         yield unfinished
         unfinished.chmod(0o755)
         if folder.exists():
-            replaced = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".replaced", dir=folder.parent))
+            replaced = Path(
+                tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".replaced", dir=folder.parent)
+            )
             os.rename(folder, replaced)
             try:
                 os.rename(unfinished, folder)
@@ -63,7 +67,9 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         else:
             os.rename(unfinished, folder)
     except OSError as error:
-        raise EdgespecError(f"the engine cannot be written to {folder} ({error}): give another place.") from None
+        raise EdgespecError(
+            f"the engine cannot be written to {folder} ({error}): give another place."
+        ) from None
     finally:
         if unfinished is not None:
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -22,7 +22,7 @@ DRAFT_CHANCES = (
     (0.78, 0.07, 0.04, 0.02),
     (0.95, 0.02, 0.01, 0.005),
 )
-"""The chances of a draft's first, second, third and fourth choice, by fifth of its margin: measured on a small pair at T = 0.8."""
+"""The chances of a draft's first to fourth choice, by fifth of its margin: measured on a small pair at T = 0.8."""
 
 EXIT_CHANCES = (0.34, 0.47, 0.59, 0.76, 0.93)
 """The chance that an exit at half depth is right, by fifth of its margin."""
@@ -37,9 +37,14 @@ class CalibratedOracle:
     seed: of the luck. Raises EdgespecError for shares that are none.
     """
 
-    def __init__(self, acceptance: float = 0.62, exit_agreement: dict[int, float] | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, acceptance: float = 0.62, exit_agreement: dict[int, float] | None = None, seed: int = 0
+    ) -> None:
         agreement = {4: 0.55, 8: 0.73} if exit_agreement is None else exit_agreement
-        for name, share in (("acceptance", acceptance), *((f"agreement of exit {k}", v) for k, v in agreement.items())):
+        for name, share in (
+            ("acceptance", acceptance),
+            *((f"agreement of exit {k}", v) for k, v in agreement.items()),
+        ):
             if not 0 <= share <= 1:
                 raise EdgespecError(f"the {name} must lie between 0 and 1, not {share:g}.")
         self._seed = seed
@@ -48,7 +53,9 @@ class CalibratedOracle:
             (one, *(chance * (1 - one) / (1 - chances[0]) for chance in chances[1:]))
             for one, chances in zip(first, DRAFT_CHANCES, strict=True)
         ]
-        self._exit_chances = {layer: _shifted(list(EXIT_CHANCES), share) for layer, share in agreement.items()}
+        self._exit_chances = {
+            layer: _shifted(list(EXIT_CHANCES), share) for layer, share in agreement.items()
+        }
         self._position = lru_cache(maxsize=200_000)(self._draw)
 
     def target(self, text: Sequence[int]) -> int:

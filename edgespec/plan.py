@@ -80,10 +80,14 @@ class Prediction:
     draft_tokens: int | None
 
 
-def predict(situation: Situation, mode: str, *, tokens: int = 400, seeds: Sequence[int] = (0, 1, 2)) -> Prediction:
+def predict(
+    situation: Situation, mode: str, *, tokens: int = 400, seeds: Sequence[int] = (0, 1, 2)
+) -> Prediction:
     """Play a mode in a situation, with its best length of a block where it has one."""
     blocks: Sequence[int | None] = BLOCKS if mode in WAITING_MODES else (None,)
-    return max((_played(situation, mode, block, tokens, seeds) for block in blocks), key=lambda one: one.tokens_per_s)
+    return max(
+        (_played(situation, mode, block, tokens, seeds) for block in blocks), key=lambda one: one.tokens_per_s
+    )
 
 
 def compare(situation: Situation, modes: Sequence[str], *, tokens: int = 400) -> list[Prediction]:
@@ -101,7 +105,9 @@ def sweep(
     return {value: compare(replace(situation, **{axis: value}), modes, tokens=tokens) for value in values}
 
 
-def _played(situation: Situation, mode: str, block: int | None, tokens: int, seeds: Sequence[int]) -> Prediction:
+def _played(
+    situation: Situation, mode: str, block: int | None, tokens: int, seeds: Sequence[int]
+) -> Prediction:
     outcomes = [
         simulate(
             CalibratedOracle(situation.acceptance, seed=seed),

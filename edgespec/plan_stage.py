@@ -52,7 +52,8 @@ def holds_plan(manifest: EngineManifest, target: PlanTarget) -> bool:
     """Whether the engine has this plan, of the version that is installed here."""
     version = str(load_api(target.runtime).__version__)
     return any(
-        (plan.runtime, plan.version, plan.compute_capability) == (target.runtime, version, target.compute_capability)
+        (plan.runtime, plan.version, plan.compute_capability)
+        == (target.runtime, version, target.compute_capability)
         for plan in manifest.plans
     )
 
@@ -69,12 +70,12 @@ def write_plan(folder: Path, target: PlanTarget) -> None:
     )
     (folder / record.file).write_bytes(plan)
     others = tuple(other for other in manifest.plans if other.file != record.file)
-    replace(manifest, runtime=target.runtime, plans=(*others, record), files=record_files(folder)).save(folder)
+    replace(manifest, runtime=target.runtime, plans=(*others, record), files=record_files(folder)).save(
+        folder
+    )
 
 
-def add_plan(
-    engine: Path, out: Path, target: PlanTarget, force: bool, report: Callable[[str], None]
-) -> Path:
+def add_plan(engine: Path, out: Path, target: PlanTarget, force: bool, report: Callable[[str], None]) -> Path:
     """The engine folder `out`, which may be `engine` itself, with the plan; nothing is built twice unless forced."""
     manifest = EngineManifest.load(engine)
     if out != engine:

@@ -170,7 +170,9 @@ class Stream:
         tree = view.tree
         deepest = min(self.depth, view.remaining)
         able = (node for node in tree if view.can_grow(node) and tree.depth(node) < deepest)
-        return heapq.nlargest(self.rows, (node for node in able if tree.reach(node) >= self.floor), key=tree.reach)
+        return heapq.nlargest(
+            self.rows, (node for node in able if tree.reach(node) >= self.floor), key=tree.reach
+        )
 
     def width(self, view: View, node: int, chances: Sequence[float]) -> int:
         reach = view.tree.reach(node)

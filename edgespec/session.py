@@ -107,7 +107,9 @@ class Session:
         self.policy = policy(mode, draft_tokens) if isinstance(mode, str) else mode
         self._engine = load_draft(draft) if isinstance(draft, (str, Path)) else draft
         if self._engine is None and self.policy.drafts:
-            raise EdgespecError(f"mode {self.policy.name!r} needs a draft engine: pass draft=, or use mode='cloud'.")
+            raise EdgespecError(
+                f"mode {self.policy.name!r} needs a draft engine: pass draft=, or use mode='cloud'."
+            )
         if self._engine is None and tokenizer is None:
             raise EdgespecError("a session without a draft engine needs a tokenizer: pass tokenizer=.")
         self.params = params or SamplingParams()
@@ -138,7 +140,9 @@ class Session:
     def prompt(self, prompt: str | Sequence[int]) -> None:
         """Begin a text. Raises EdgespecError when the prompt is empty or too long for the target."""
         if self._turn >= 0:
-            raise EdgespecError("this session has its prompt already: use append() for a next turn, or a new session.")
+            raise EdgespecError(
+                "this session has its prompt already: use append() for a next turn, or a new session."
+            )
         if self.params.seed is None:
             self.params = replace(self.params, seed=secrets.randbits(64))
         assert self.params.seed is not None
@@ -203,7 +207,9 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         self.close()
 
     # The loop's parts, which `step` and its asyncio twin turn
@@ -297,7 +303,9 @@ class Session:
         measures = self.measures
         measures.rtt_ms = self._uplink.rtt_ms
         if self._fed:
-            measures.saw_forward(verdict.rows, verdict.forward_us / 1e3, self.policy.hints, len(verdict.tokens))
+            measures.saw_forward(
+                verdict.rows, verdict.forward_us / 1e3, self.policy.hints, len(verdict.tokens)
+            )
         self._fed = True
         if self._speculator.adapt(measures):
             self._uplink.tune(self.policy)
@@ -312,7 +320,9 @@ class Session:
     def _finish(self, reason: str) -> None:
         self._say([], self._stream.flush())
         full = len(self._speculator.text) >= self.target.context_length
-        self.finish_reason = "context" if reason == "length" and full and self._speculator.remaining > 0 else reason
+        self.finish_reason = (
+            "context" if reason == "length" and full and self._speculator.remaining > 0 else reason
+        )
 
     def _halt(self, keep_length: int, reason: str) -> None:
         """End the text at this length; the server stops there as well, and verdicts on their way are void."""
@@ -362,7 +372,11 @@ class Session:
         statistics, tally = self.statistics, self._speculator.tally
         statistics.seconds = self._earlier_s + time.monotonic() - self._turn_began_s
         statistics.rounds, statistics.drafted, statistics.sent = tally.rounds, tally.drafted, tally.sent
-        statistics.accepted, statistics.hints_sent, statistics.hints_hit = tally.accepted, tally.hints, tally.hints_hit
+        statistics.accepted, statistics.hints_sent, statistics.hints_hit = (
+            tally.accepted,
+            tally.hints,
+            tally.hints_hit,
+        )
         statistics.bytes_up, statistics.bytes_down = self._uplink.bytes_up, self._uplink.bytes_down
         statistics.rtt_ms, statistics.hedged = self._uplink.rtt_ms, self._uplink.hedged
         statistics.link_losses = self._uplink.losses
@@ -399,7 +413,9 @@ class Session:
     def _record_forward(self, verdict: _native.Verdict, now_s: float) -> None:
         ended_s = now_s - self._half_rtt_s()
         count = len(verdict.tokens)
-        self._record("cloud", "forward", ended_s - verdict.forward_us / 1e6, ended_s, rows=verdict.rows, tokens=count)
+        self._record(
+            "cloud", "forward", ended_s - verdict.forward_us / 1e6, ended_s, rows=verdict.rows, tokens=count
+        )
         self._record("down", "verdict", ended_s, now_s, tokens=count)
 
     def _record(self, lane: Lane, kind: Kind, start_s: float, end_s: float, **detail: object) -> None:

@@ -104,7 +104,9 @@ class _Simulation:
         self.concluded_ms = 0.0
         self.cost = LinearCost()
 
-    def run(self, prompt: Sequence[int], max_new_tokens: int, end_tokens: Sequence[int], context: int) -> Outcome:
+    def run(
+        self, prompt: Sequence[int], max_new_tokens: int, end_tokens: Sequence[int], context: int
+    ) -> Outcome:
         self.verifier = Verifier(
             prompt,
             max_new_tokens=max_new_tokens,
@@ -122,9 +124,13 @@ class _Simulation:
             self.now_ms, _, event = heapq.heappop(self.events)
             event()
         if self.edge_finish is None:
-            raise Stuck(f"after {self.now_ms:.1f} ms with {len(self.edge.text) - len(prompt)} tokens committed")
+            raise Stuck(
+                f"after {self.now_ms:.1f} ms with {len(self.edge.text) - len(prompt)} tokens committed"
+            )
         text = self.edge.text[len(prompt) :]
-        return Outcome(text, self.edge_finish, self.now_ms, self.edge.tally, self.verifier.forwards, self.history)
+        return Outcome(
+            text, self.edge_finish, self.now_ms, self.edge.tally, self.verifier.forwards, self.history
+        )
 
     # The edge
 
@@ -146,7 +152,9 @@ class _Simulation:
     def _drafted(self, nodes: Sequence[int]) -> None:
         self.drafting = False
         for node in nodes:
-            tokens, chances = self.oracle.draft(self.edge.text + [self.edge.tree.token(n) for n in self._path(node)])
+            tokens, chances = self.oracle.draft(
+                self.edge.text + [self.edge.tree.token(n) for n in self._path(node)]
+            )
             self.edge.grew(node, tokens, chances)
         self._send()
         self._act()

@@ -102,7 +102,9 @@ class Speculator:
         Raises OutOfStep when the verdict does not continue this text.
         """
         if base_length != len(self.text) or not tokens:
-            raise OutOfStep(f"a verdict of {len(tokens)} tokens at {base_length} came to a text of {len(self.text)}")
+            raise OutOfStep(
+                f"a verdict of {len(tokens)} tokens at {base_length} came to a text of {len(self.text)}"
+            )
         hits = self._learn(tokens)
         path = self.tree.commit(tokens)
         self.text.extend(tokens)
@@ -110,7 +112,9 @@ class Speculator:
         self._grown = {node for node in self._grown if node != ROOT and node in self.tree}
         if root_grown:
             self._grown.add(ROOT)
-        self._choices = {node: found for node, found in self._choices.items() if node != ROOT and node in self.tree}
+        self._choices = {
+            node: found for node, found in self._choices.items() if node != ROOT and node in self.tree
+        }
         self._sent = {node: sent for node, sent in self._sent.items() if node in self.tree}
         self._next_forward()
         self.preempted = hits > 0
@@ -183,7 +187,9 @@ class Speculator:
             self._next_sent += 1
         self.tally.sent += len(nodes)
         tree = self.tree
-        return Block(first, [tree.token(node) for node in nodes], parents, [tree.chance(node) for node in nodes])
+        return Block(
+            first, [tree.token(node) for node in nodes], parents, [tree.chance(node) for node in nodes]
+        )
 
     def adapt(self, measures: Measures) -> bool:
         """Let the policy choose anew; True when what it asks of the server changed."""

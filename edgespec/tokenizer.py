@@ -21,7 +21,7 @@ from edgespec.errors import EdgespecError
 
 
 def vocabulary_hash(tokenizer: tokenizers.Tokenizer) -> bytes:
-    """32 bytes: sha256 over the lines "id TAB token LF" of the vocabulary with its added tokens, by rising id, UTF-8."""
+    """32 bytes: sha256 over the lines "id TAB token LF" of the vocabulary and its added tokens, by rising id, UTF-8."""
     digest = hashlib.sha256()
     for token, token_id in sorted(
         tokenizer.get_vocab(with_added_tokens=True).items(), key=lambda item: item[::-1]
@@ -64,7 +64,7 @@ class Tokenizer:
             )
         try:
             core = tokenizers.Tokenizer.from_file(str(file))
-        except Exception as error:  # noqa: BLE001 - what the library raises
+        except Exception as error:  # what the library raises
             raise EdgespecError(
                 f"{file} is not a tokenizer that can be read ({error}): save it again."
             ) from None

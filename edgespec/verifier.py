@@ -71,8 +71,9 @@ class Verifier:
     """One session on the server.
 
     context_length: tokens that the target can attend to. hint_threshold: the least confidence of a hint worth sending;
-    None for no hints. cost: what a forward of so many rows takes; None verifies every node. prefill_rows: rows of a prefill chunk; draft_rows: nodes
-    verified in one forward at most; buffered nodes are bounded by `max_nodes`, beyond which a block is refused.
+    None for no hints. cost: what a forward of so many rows takes; None verifies every node. prefill_rows: rows of a
+    prefill chunk; draft_rows: nodes verified in one forward at most; buffered nodes are bounded by `max_nodes`, beyond
+    which a block is refused.
     """
 
     def __init__(
@@ -112,7 +113,9 @@ class Verifier:
 
     # What arrives
 
-    def receive(self, first_node: int, tokens: Sequence[int], parents: Sequence[int], chances: Sequence[float]) -> None:
+    def receive(
+        self, first_node: int, tokens: Sequence[int], parents: Sequence[int], chances: Sequence[float]
+    ) -> None:
         """A block. Nodes that no longer continue the text fall away; those committed meanwhile are recognised.
 
         A block without nodes asks for a plain forward. Raises BadBlock, with nothing changed, when it breaks the
@@ -133,7 +136,9 @@ class Verifier:
             self._asked = True
             return
         self._last_id = last
-        for node, token, parent, chance in zip(range(first_node, last + 1), tokens, parents, chances, strict=True):
+        for node, token, parent, chance in zip(
+            range(first_node, last + 1), tokens, parents, chances, strict=True
+        ):
             self._place(node, token, parent, chance)
 
     def append(self, keep_length: int, tokens: Sequence[int], max_new_tokens: int) -> None:

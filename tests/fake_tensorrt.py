@@ -91,7 +91,8 @@ class Context:
     def execute_async_v3(self, stream_handle: int) -> bool:
         assert stream_handle == STREAM and set(self.addresses) == {*self.engine.inputs, *self.engine.outputs}
         values = {
-            name: _at(self.addresses[name], self.shapes[name], kind) for name, kind in self.engine.inputs.items()
+            name: _at(self.addresses[name], self.shapes[name], kind)
+            for name, kind in self.engine.inputs.items()
         }
         results = self.engine.session.run(list(self.engine.outputs), values)
         for name, result in zip(self.engine.outputs, results, strict=True):

@@ -28,7 +28,16 @@ def assert_passes_in_the_interpreter(test_file: str) -> None:
     if INTERPRETED:
         pytest.skip("this is the interpreter's process")
     environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "pytest", "-q", "-k", "triton and not interpreter", "--timeout=300", test_file]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-k",
+        "triton and not interpreter",
+        "--timeout=300",
+        test_file,
+    ]
     root = Path(__file__).parent.parent
     done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]

@@ -68,7 +68,9 @@ class StubTarget:
     target_id = "stub"
     exit_layers = (4, 8)
 
-    def __init__(self, oracle: HashOracle | None = None, before_forward: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, oracle: HashOracle | None = None, before_forward: Callable[[], None] = lambda: None
+    ) -> None:
         self.oracle = oracle or HashOracle()
         self.before_forward = before_forward
         self.forwards: list[int] = []
@@ -86,12 +88,16 @@ class StubTarget:
     def _forward(
         self, cache: Any, piece: Piece, decide: NDArray[Any], on_exit: Callable[[Any], None] | None
     ) -> Any:
-        texts = [cache_text for row, cache_text in enumerate(cache.texts(piece)) if row in set(decide.tolist())]
+        texts = [
+            cache_text for row, cache_text in enumerate(cache.texts(piece)) if row in set(decide.tolist())
+        ]
         if on_exit is not None:
             for layer in self.exit_layers:
                 on_exit(_rows([self.oracle.exit(text, layer) for text in texts], layer))
         tokens = np.array([self.oracle.target(text) for text in texts], dtype=np.int32)
-        return SimpleNamespace(tokens=tokens, logprobs=-tokens.astype(np.float32), margins=tokens.astype(np.float32))
+        return SimpleNamespace(
+            tokens=tokens, logprobs=-tokens.astype(np.float32), margins=tokens.astype(np.float32)
+        )
 
 
 def _rows(rows: list[tuple[int, float]], layer: int) -> Any:
@@ -116,7 +122,11 @@ class StubDraft:
 
     @property
     def calibration(self) -> Any:
-        return SimpleNamespace(chance=lambda margin, temperature, rank: np.asarray(margin) if rank == 0 else 0.1 * np.ones_like(margin))
+        return SimpleNamespace(
+            chance=lambda margin, temperature, rank: (
+                np.asarray(margin) if rank == 0 else 0.1 * np.ones_like(margin)
+            )
+        )
 
     def reset(self) -> None:
         self.memory = SlotMemory()

@@ -12,8 +12,12 @@ from edgespec.statistics import Statistics
 from edgespec.trace import Event
 
 
-def run(mode: str, prompt: int, tokens: tuple[int, ...], seconds: float, steps: int = 100, overruns: int = 0) -> Run:
-    statistics = Statistics(seconds=seconds, ttft_ms=1.0, committed=len(tokens), target_forwards=1, rounds=1, sent=4)
+def run(
+    mode: str, prompt: int, tokens: tuple[int, ...], seconds: float, steps: int = 100, overruns: int = 0
+) -> Run:
+    statistics = Statistics(
+        seconds=seconds, ttft_ms=1.0, committed=len(tokens), target_forwards=1, rounds=1, sent=4
+    )
     return Run(mode, prompt, tokens, "", statistics, steps, overruns, [])
 
 
@@ -43,7 +47,18 @@ def test_a_forward_overran_when_it_took_longer_than_its_rows_allow() -> None:
 
 
 def test_a_small_demo_leaves_its_table_its_figures_and_its_pictures(tmp_path: Path) -> None:
-    flags = ["--prompts", "1", "--max-new-tokens", "8", "--draft-pace-ms", "2", "--verify-pace-ms", "30", "--rtt-ms", "2"]
+    flags = [
+        "--prompts",
+        "1",
+        "--max-new-tokens",
+        "8",
+        "--draft-pace-ms",
+        "2",
+        "--verify-pace-ms",
+        "30",
+        "--rtt-ms",
+        "2",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "edgespec", "demo", *flags, "--out", str(tmp_path), "--dtype", "float64"],
         capture_output=True,

@@ -47,7 +47,9 @@ def generate(server: tuple[str, int], engine: DraftEngine, mode: str, **params: 
         return session.tokens
 
 
-def test_greedy_cloud_decoding_is_what_transformers_generates(server: tuple[str, int], engine: DraftEngine) -> None:
+def test_greedy_cloud_decoding_is_what_transformers_generates(
+    server: tuple[str, int], engine: DraftEngine
+) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -57,7 +59,11 @@ def test_greedy_cloud_decoding_is_what_transformers_generates(server: tuple[str,
     model = AutoModelForCausalLM.from_pretrained(find_folder(None), dtype=torch.float64)
     with torch.inference_mode():
         text = model.generate(
-            torch.tensor([prompt]), max_new_tokens=TOKENS, min_new_tokens=TOKENS, do_sample=False, eos_token_id=None
+            torch.tensor([prompt]),
+            max_new_tokens=TOKENS,
+            min_new_tokens=TOKENS,
+            do_sample=False,
+            eos_token_id=None,
         )
     assert generate(server, engine, "cloud") == text[0, len(prompt) :].tolist()
 
@@ -71,7 +77,9 @@ def test_every_mode_gives_the_same_tokens(
     assert {mode: text for mode, text in texts.items() if text != texts["cloud"]} == {}
 
 
-def test_seeds_make_different_texts_and_the_same_seed_the_same(server: tuple[str, int], engine: DraftEngine) -> None:
+def test_seeds_make_different_texts_and_the_same_seed_the_same(
+    server: tuple[str, int], engine: DraftEngine
+) -> None:
     texts = [generate(server, engine, "auto", temperature=1.0, seed=seed) for seed in (1, 2, 1)]
     assert texts[0] == texts[2] != texts[1]
 
@@ -93,7 +101,9 @@ def test_a_next_turn_gives_what_one_long_prompt_gives(server: tuple[str, int], e
     assert second == whole.tokens
 
 
-def test_generate_prints_one_object_and_its_process_never_imports_torch(server: tuple[str, int], tmp_path: Path) -> None:
+def test_generate_prints_one_object_and_its_process_never_imports_torch(
+    server: tuple[str, int], tmp_path: Path
+) -> None:
     program = (
         "import sys\n"
         "from edgespec.cli import main\n"
@@ -114,7 +124,16 @@ def test_generate_prints_one_object_and_its_process_never_imports_torch(server: 
     )
     report = json.loads(done.stdout)
     assert {"prompt_tokens", "tokens", "text", "finish_reason", "mode", "statistics"} <= set(report)
-    names = {"seconds", "ttft_ms", "rounds", "drafted", "accepted", "hints_sent", "hints_hit", "target_forwards"}
+    names = {
+        "seconds",
+        "ttft_ms",
+        "rounds",
+        "drafted",
+        "accepted",
+        "hints_sent",
+        "hints_hit",
+        "target_forwards",
+    }
     assert names | {"bytes_up", "bytes_down"} <= set(report["statistics"])
     assert len(report["tokens"]) == 8 and report["mode"] == "sync" and report["finish_reason"] == "length"
 

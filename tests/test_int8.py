@@ -95,7 +95,9 @@ def test_int8_loses_at_most_two_points_of_acceptance_on_the_bundled_pair(
     temperature: float,
     record_property: Any,
 ) -> None:
-    target: Any = transformers.AutoModelForCausalLM.from_pretrained(PAIR_FOLDER / "target", dtype=torch.float32)
+    target: Any = transformers.AutoModelForCausalLM.from_pretrained(
+        PAIR_FOLDER / "target", dtype=torch.float32
+    )
     noise_rows = NoiseRows(engines[0].vocabulary_size, TEXT_LENGTH)
     noise, _ = noise_rows.rows(SEED, np.arange(1, TEXT_LENGTH + 1))
     accepted, agreed = [0, 0], 0

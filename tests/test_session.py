@@ -30,7 +30,9 @@ def server() -> Iterator[Server]:
 
 
 def session(server: Server, mode: str = "sync", draft: Any = None, **options: Any) -> Session:
-    params = SamplingParams(max_new_tokens=options.pop("max_new_tokens", 40), seed=1, **options.pop("params", {}))
+    params = SamplingParams(
+        max_new_tokens=options.pop("max_new_tokens", 40), seed=1, **options.pop("params", {})
+    )
     return Session(
         ("127.0.0.1", server.port),
         draft=draft or StubDraft(ORACLE),
@@ -134,7 +136,11 @@ def test_a_step_whose_time_has_passed_brings_nothing() -> None:
 
 def test_the_asyncio_twin_gives_the_same_text(server: Server) -> None:
     async def generate() -> tuple[list[int], int]:
-        options: dict[str, Any] = {"draft": StubDraft(ORACLE), "tokenizer": StubTokenizer(), "mode": "preempt"}
+        options: dict[str, Any] = {
+            "draft": StubDraft(ORACLE),
+            "tokenizer": StubTokenizer(),
+            "mode": "preempt",
+        }
         params = SamplingParams(max_new_tokens=40, seed=1)
         async with AsyncSession(("127.0.0.1", server.port), params=params, **options) as one:
             await one.prompt(PROMPT)
@@ -210,8 +216,12 @@ class TestBadInput:
         with pytest.raises(EdgespecError, match="choose one of"):
             Session(mode="fastest", tokenizer=StubTokenizer())  # type: ignore[arg-type]
 
-    @pytest.mark.parametrize("parameter", [{"min_p": 0.1}, {"repetition_penalty": 1.2}, {"logit_bias": {1: 2.0}}])
-    def test_a_parameter_that_the_server_cannot_honour(self, server: Server, parameter: dict[str, Any]) -> None:
+    @pytest.mark.parametrize(
+        "parameter", [{"min_p": 0.1}, {"repetition_penalty": 1.2}, {"logit_bias": {1: 2.0}}]
+    )
+    def test_a_parameter_that_the_server_cannot_honour(
+        self, server: Server, parameter: dict[str, Any]
+    ) -> None:
         with session(server, params=parameter) as one, pytest.raises(EdgespecError, match="does not offer"):
             one.prompt(PROMPT)
             list(one)

@@ -17,7 +17,9 @@ class Memory:
     def run(self, piece: Piece) -> list[list[tuple[int, int]]]:
         """For each row the (position, token) pairs that it attends to, by position."""
         for i in range(len(piece)):
-            assert not piece.cached[:, piece.slots[i]].any(), "a row's slot still counts as somebody's ancestor"
+            assert not piece.cached[:, piece.slots[i]].any(), (
+                "a row's slot still counts as somebody's ancestor"
+            )
         rows = []
         own = list(zip(piece.positions.tolist(), piece.tokens.tolist(), strict=True))
         for i in range(len(piece)):
@@ -44,7 +46,11 @@ def test_siblings_do_not_see_each_other() -> None:
     tree.add(2, ROOT, 20)
     tree.add(3, 2, 21)
     rows = memory.run(slots.plan([7, 8], 2, tree, [1, 2, 3]))
-    assert rows[2:] == [[(0, 7), (1, 8), (2, 10)], [(0, 7), (1, 8), (2, 20)], [(0, 7), (1, 8), (2, 20), (3, 21)]]
+    assert rows[2:] == [
+        [(0, 7), (1, 8), (2, 10)],
+        [(0, 7), (1, 8), (2, 20)],
+        [(0, 7), (1, 8), (2, 20), (3, 21)],
+    ]
 
 
 def test_rejected_nodes_give_their_slots_back() -> None:
@@ -99,7 +105,9 @@ def test_every_row_sees_its_path_whatever_happened_before(data: st.DataObject) -
                 tree.add(next_node, parent, token)
                 next_node += 1
         wanted = data.draw(st.sets(st.sampled_from([*tree]), max_size=6)) if len(tree) else set()
-        rows = list(dict.fromkeys(n for node in sorted(wanted) for n in tree.path(node) if n not in slots.nodes))
+        rows = list(
+            dict.fromkeys(n for node in sorted(wanted) for n in tree.path(node) if n not in slots.nodes)
+        )
         piece = slots.plan(text, len(text), tree, rows)
         seen = memory.run(piece)
         for node, row in zip(rows, seen[len(seen) - len(rows) :], strict=True):
@@ -109,4 +117,6 @@ def test_every_row_sees_its_path_whatever_happened_before(data: st.DataObject) -
         path = tree.commit(tokens)
         text += tokens
         slots.commit(path, tree)
-        assert [memory.written[slot] for slot in slots.committed] == list(enumerate(text))[: slots.cached_length]
+        assert [memory.written[slot] for slot in slots.committed] == list(enumerate(text))[
+            : slots.cached_length
+        ]

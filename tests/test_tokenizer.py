@@ -1,4 +1,4 @@
-"""The edge's tokenizer: ids, the vocabulary's hash, chat templates as transformers renders them, bad folders refused."""
+"""The edge's tokenizer: ids, the vocabulary's hash, chat templates as in transformers, bad folders refused."""
 
 from __future__ import annotations
 

@@ -48,7 +48,9 @@ def test_a_sibling_survives_when_it_is_the_correction() -> None:
     assert set(tree) == {5}
 
 
-@pytest.mark.parametrize(("node", "parent", "token"), [(1, ROOT, 7), (6, 99, 7), (6, ROOT, 10), (0, ROOT, 7), (2**31, ROOT, 7)])
+@pytest.mark.parametrize(
+    ("node", "parent", "token"), [(1, ROOT, 7), (6, 99, 7), (6, ROOT, 10), (0, ROOT, 7), (2**31, ROOT, 7)]
+)
 def test_a_node_that_does_not_fit_is_refused(node: int, parent: int, token: int) -> None:
     tree = small_tree()
     with pytest.raises(TreeError):

@@ -66,7 +66,8 @@ def test_a_late_block_that_no_longer_continues_the_text_falls_away() -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "parents"), [(1, [2, 1]), (1, [root(4), 1]), (1, [1, 1]), (0, [root(3), 1]), (2**31 - 1, [root(3), 1])]
+    ("first", "parents"),
+    [(1, [2, 1]), (1, [root(4), 1]), (1, [1, 1]), (0, [root(3), 1]), (2**31 - 1, [root(3), 1])],
 )
 def test_a_block_that_breaks_the_protocol_is_refused_whole(first: int, parents: list[int]) -> None:
     session = verifier()

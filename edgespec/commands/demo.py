@@ -18,20 +18,30 @@ DEFAULT_MODES = "cloud,sync,preempt,auto"
 
 
 @click.command()
-@click.option("--rtt-ms", type=Number(), default=19.2, show_default=True, help="Round trip of the emulated link.")
+@click.option(
+    "--rtt-ms", type=Number(), default=19.2, show_default=True, help="Round trip of the emulated link."
+)
 @click.option("--jitter-ms", type=Number(), default=0.0, help="The round trip varies by up to this much.")
 @click.option("--mbps", type=Number(above=True), help="Megabits a second each way; unlimited if not given.")
-@click.option("--draft-pace-ms", type=PACE, default=15.05, show_default=True, help="Of each level of the draft.")
+@click.option(
+    "--draft-pace-ms", type=PACE, default=15.05, show_default=True, help="Of each level of the draft."
+)
 @click.option("--verify-pace-ms", type=PACE, default=104.4, show_default=True, help="Of each target forward.")
 @click.option("--unpaced", is_flag=True, help="Run both engines as fast as this machine can.")
-@click.option("--draft-tokens", type=click.IntRange(1, 64), default=4, show_default=True, help="Length of a block.")
+@click.option(
+    "--draft-tokens", type=click.IntRange(1, 64), default=4, show_default=True, help="Length of a block."
+)
 @click.option("--max-new-tokens", type=click.IntRange(2, 1024), default=48, show_default=True)
 @click.option("--temperature", type=Number(), default=0.8, show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**63), default=0, show_default=True)
 @click.option("--prompts", "prompt_count", type=click.IntRange(1, 100), default=4, show_default=True)
-@click.option("--modes", default=DEFAULT_MODES, show_default=True, help="Separated by commas; cloud is always played.")
+@click.option(
+    "--modes", default=DEFAULT_MODES, show_default=True, help="Separated by commas; cloud is always played."
+)
 @click.option("--dtype", default="auto", help="Of the target, as for `edgespec serve`.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures there.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), metavar="FILE", help="Write the figures there."
+)
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("edgespec-demo"), show_default=True, metavar="DIR",
     help="Folder for the pictures and the figures.",
@@ -93,7 +103,10 @@ def _play(setting: Setting, modes: list[str], prompt_count: int) -> tuple[list[R
         tokenizer = Tokenizer.load(engine.tokenizer_path)
     runs: list[Run] = []
     figures: dict[str, Any] = {mode: None for mode in modes}
-    with serving(setting) as address, Live(table(figures, _caption(setting)), console=Console(width=110)) as live:
+    with (
+        serving(setting) as address,
+        Live(table(figures, _caption(setting)), console=Console(width=110)) as live,
+    ):
         for run in play(address, engine, tokenizer, setting, bundled_prompts(prompt_count), modes):
             runs.append(run)
             for mode in modes:
@@ -101,12 +114,19 @@ def _play(setting: Setting, modes: list[str], prompt_count: int) -> tuple[list[R
                 played = {one.prompt for one in own}
                 cloud = [one for one in runs if one.mode == "cloud" and one.prompt in played]
                 figures[mode] = mode_figures(own, cloud) if own else None
-            live.update(table(figures, f"{_caption(setting)}; {len(runs)} of {prompt_count * len(modes)} runs"))
+            live.update(
+                table(figures, f"{_caption(setting)}; {len(runs)} of {prompt_count * len(modes)} runs")
+            )
     return runs, figures
 
 
 def _conclude(
-    setting: Setting, runs: list[Run], figures: dict[str, Any], prompt_count: int, json_file: Path | None, out: Path
+    setting: Setting,
+    runs: list[Run],
+    figures: dict[str, Any],
+    prompt_count: int,
+    json_file: Path | None,
+    out: Path,
 ) -> int:
     from edgespec.demo.figures import identical
     from edgespec.demo.report import hardware, report

@@ -18,13 +18,21 @@ TOKENS = 64
 
 
 @click.command()
-@click.option("--server", type=HostPort(), help="A running `edgespec serve`; without it, one on the bundled pair.")
-@click.option("--draft", type=FOLDER, metavar="ENGINE_DIR", help="What `edgespec compile` wrote; else the bundled one.")
+@click.option(
+    "--server", type=HostPort(), help="A running `edgespec serve`; without it, one on the bundled pair."
+)
+@click.option(
+    "--draft", type=FOLDER, metavar="ENGINE_DIR", help="What `edgespec compile` wrote; else the bundled one."
+)
 @click.option("--prompt", default=PROMPT, help="What to measure on: text like your own.")
 @click.option("--temperature", type=float, default=0.0, show_default=True)
 @click.option("--draft-pace-ms", type=PACE, help="Hold every level of the draft to at least this long.")
 def doctor(
-    server: tuple[str, int] | None, draft: Path | None, prompt: str, temperature: float, draft_pace_ms: float | None
+    server: tuple[str, int] | None,
+    draft: Path | None,
+    prompt: str,
+    temperature: float,
+    draft_pace_ms: float | None,
 ) -> None:
     """Measure link, draft and target, and say what speculation gains here and what would make it gain more."""
     from edgespec.commands.streaming import SessionMaker, reachable_server
@@ -52,10 +60,18 @@ def _say(cloud: Session, auto: Session) -> None:
     speed = {one.policy.name: one.statistics.tokens_per_s or 0.0 for one in (cloud, auto)}
     gain = speed["auto"] / speed["cloud"] if speed["cloud"] else 0.0
     click.echo(f"link     {situation.rtt_ms:.1f} ms round trip")
-    click.echo(f"target   {situation.forward_ms:.1f} ms a forward, {situation.forward_row_share:.1%} more for each row")
-    click.echo(f"draft    {situation.draft_ms:.2f} ms a level; its first choice is right {situation.acceptance:.0%} of the time")
-    click.echo(f"measured {speed['cloud']:.1f} tokens/s streamed, {speed['auto']:.1f} with auto: {gain:.2f} times")
-    click.echo(f"\n{'Speculation pays here.' if gain > 1.02 else 'Speculation does not pay here: use --mode cloud.'}")
+    click.echo(
+        f"target   {situation.forward_ms:.1f} ms a forward, {situation.forward_row_share:.1%} more for each row"
+    )
+    click.echo(
+        f"draft    {situation.draft_ms:.2f} ms a level; its first choice is right {situation.acceptance:.0%} of the time"
+    )
+    click.echo(
+        f"measured {speed['cloud']:.1f} tokens/s streamed, {speed['auto']:.1f} with auto: {gain:.2f} times"
+    )
+    click.echo(
+        f"\n{'Speculation pays here.' if gain > 1.02 else 'Speculation does not pay here: use --mode cloud.'}"
+    )
     here = predict(situation, "auto", tokens=200)
     for change, better in _changes(situation):
         _say_change(change, predict(better, "auto", tokens=200), here)

@@ -22,17 +22,27 @@ MODES = "cloud,sync,preempt,accept-all,predicted,auto"
 
 @click.command()
 @click.option("--rtt-ms", type=Number(), default=40.0, show_default=True)
-@click.option("--forward-ms", type=Number(above=True), default=28.0, show_default=True, help="A target forward.")
-@click.option("--draft-ms", type=Number(above=True), default=6.0, show_default=True, help="A level of the draft.")
-@click.option("--acceptance", type=SHARE, default=0.62, show_default=True, help="How often the draft is right.")
+@click.option(
+    "--forward-ms", type=Number(above=True), default=28.0, show_default=True, help="A target forward."
+)
+@click.option(
+    "--draft-ms", type=Number(above=True), default=6.0, show_default=True, help="A level of the draft."
+)
+@click.option(
+    "--acceptance", type=SHARE, default=0.62, show_default=True, help="How often the draft is right."
+)
 @click.option("--jitter-ms", type=Number(), default=0.0)
 @click.option("--mbps", type=Number(above=True))
 @click.option("--forward-row-share", type=SHARE, default=0.0, help="What a further row adds to a forward.")
-@click.option("--draft-row-share", type=SHARE, default=0.1, show_default=True, help="And to a run of the draft.")
+@click.option(
+    "--draft-row-share", type=SHARE, default=0.1, show_default=True, help="And to a run of the draft."
+)
 @click.option("--exit-cost", type=SHARE, default=0.0, help="What exits add to a forward, as a share of it.")
 @click.option("--modes", default=MODES, show_default=True, help="Separated by commas.")
 @click.option("--tokens", type=click.IntRange(10, 100_000), default=400, show_default=True, help="Simulated.")
-@click.option("--sweep", metavar="NAME=V,V,...", help="One number at several values, such as rtt_ms=0,20,40,80.")
+@click.option(
+    "--sweep", metavar="NAME=V,V,...", help="One number at several values, such as rtt_ms=0,20,40,80."
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE")
 @click.option("--picture", type=click.Path(path_type=Path), metavar="PNG", help="Of a sweep.")
 def plan(
@@ -51,7 +61,10 @@ def plan(
         _print(situation, "", found)
     else:
         axis, values = _axis(sweep)
-        found = {f"{value:g}": row for value, row in sweep_modes(situation, axis, values, names, tokens=tokens).items()}
+        found = {
+            f"{value:g}": row
+            for value, row in sweep_modes(situation, axis, values, names, tokens=tokens).items()
+        }
         _print(situation, axis, found)
         if picture is not None:
             _draw(axis, found, picture)

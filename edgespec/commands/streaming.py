@@ -28,7 +28,9 @@ def reachable_server(server: tuple[str, int] | None) -> Iterator[tuple[str, int]
         yield server
         return
     threads = max(1, (os.cpu_count() or 2) - 1)  # one is the edge's
-    with child(["serve", "--port", "0", "--threads", str(threads)], "starting a server on the bundled pair ...") as address:
+    with child(
+        ["serve", "--port", "0", "--threads", str(threads)], "starting a server on the bundled pair ..."
+    ) as address:
         yield address
 
 

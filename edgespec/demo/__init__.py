@@ -1,1 +1,1 @@
-"""`edgespec demo`: a server, an emulated link and an edge on one machine, with paced engines; what speculation gains."""
+"""`edgespec demo`: a server, an emulated link and an edge on one machine, paced; what speculation gains."""

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LANES = {"cloud": 3.0, "down": 2.0, "up": 1.0, "edge": 0.0}
-COLOURS = {"draft": "#4c78a8", "block": "#72b7b2", "hint": "#f2a541", "verdict": "#54a24b", "forward": "#9d7ab8"}
+COLOURS = {
+    "draft": "#4c78a8",
+    "block": "#72b7b2",
+    "hint": "#f2a541",
+    "verdict": "#54a24b",
+    "forward": "#9d7ab8",
+}
 MEANINGS = {
     "draft": "draft run",
     "block": "block, on its way up",
@@ -29,7 +35,9 @@ def timeline(runs: Sequence[Run], file: Path, title: str, forwards: int = 10) ->
     from matplotlib.patches import Patch
 
     span_s = max(_span_s(run.trace, forwards) for run in runs)
-    figure, strips = pyplot.subplots(len(runs), 1, figsize=(12, 1.9 * len(runs) + 1), sharex=True, squeeze=False)
+    figure, strips = pyplot.subplots(
+        len(runs), 1, figsize=(12, 1.9 * len(runs) + 1), sharex=True, squeeze=False
+    )
     for run, strip in zip(runs, strips[:, 0], strict=True):
         _strip(strip, run, span_s)
     strips[-1, 0].set_xlabel("milliseconds since the prompt")
@@ -70,11 +78,13 @@ def _strip(axes: Axes, run: Run, span_s: float) -> None:
             continue
         left_ms, width_ms = (event.start_s - start_s) * 1e3, (event.end_s - event.start_s) * 1e3
         lane = LANES[event.lane]
-        axes.barh(lane, width_ms, left=left_ms, height=0.62, color=COLOURS[event.kind], edgecolor="white", linewidth=0.4)
+        colour = COLOURS[event.kind]
+        axes.barh(lane, width_ms, left=left_ms, height=0.62, color=colour, edgecolor="white", linewidth=0.4)
         if event.kind == "forward":
             count, middle_ms = str(event.detail["tokens"]), left_ms + width_ms / 2
             axes.text(middle_ms, lane, count, ha="center", va="center", fontsize=7, clip_on=True)
-    committed = sum(_tokens(event) for event in run.trace if event.kind == "forward" and event.end_s - start_s <= span_s)
+    forwards = [event for event in run.trace if event.kind == "forward"]
+    committed = sum(_tokens(event) for event in forwards if event.end_s - start_s <= span_s)
     axes.set_yticks(list(LANES.values()), list(LANES))
     axes.set_title(f"{run.mode}: {committed} tokens in this stretch", loc="left", fontsize=10)
     axes.set_xlim(0, span_s * 1e3)

@@ -54,7 +54,15 @@ def serving(setting: Setting) -> Iterator[tuple[str, int]]:
         serve += ["--verify-pace-ms", str(setting.pacing.verify_ms), "--pace-rows", str(setting.pacing.rows)]
     shape = setting.link
     with child(serve, "starting the server ...") as (host, port):
-        arguments = ["link", "--listen", "127.0.0.1:0", "--to", f"{host}:{port}", "--rtt-ms", str(shape.rtt_ms)]
+        arguments = [
+            "link",
+            "--listen",
+            "127.0.0.1:0",
+            "--to",
+            f"{host}:{port}",
+            "--rtt-ms",
+            str(shape.rtt_ms),
+        ]
         arguments += ["--jitter-ms", str(shape.jitter_ms), "--jitter-seed", str(shape.seed)]
         arguments += [] if shape.mbps is None else ["--mbps", str(shape.mbps)]
         with child(arguments, "starting the link ...") as address:
@@ -74,7 +82,9 @@ def play(
         _run(address, engine, tokenizer, setting, mode, -1, prompts[0], WARM_UP_TOKENS)
     for number, prompt in enumerate(prompts):
         for mode in modes:
-            yield _run(address, engine, tokenizer, setting, mode, number, prompt, setting.params.max_new_tokens)
+            yield _run(
+                address, engine, tokenizer, setting, mode, number, prompt, setting.params.max_new_tokens
+            )
 
 
 def _run(
@@ -109,4 +119,6 @@ def _run(
         for _ in session:
             pass
         steps, overruns = setting.pacing.overruns(session.statistics, trace)
-        return Run(mode, number, tuple(session.tokens), session.text, session.statistics, steps, overruns, trace)
+        return Run(
+            mode, number, tuple(session.tokens), session.text, session.statistics, steps, overruns, trace
+        )
