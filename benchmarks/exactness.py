@@ -1,6 +1,6 @@
 """Is the text exactly the target's? Prompts × modes × temperatures × seeds, token for token against `cloud`.
 
-    python benchmarks/exactness.py --prompts 20 --seeds 3
+    python -m benchmarks.exactness --prompts 20 --seeds 3
 
 The target runs in float64, where equal means equal, at full speed. Greedy `cloud` is compared with transformers'
 `generate`. Exit status 1 on any difference. Prompts are cut from the standard library's held-out sources.
@@ -9,15 +9,13 @@ The target runs in float64, where equal means equal, at full speed. Greedy `clou
 from __future__ import annotations
 
 import argparse
-import itertools
-import random
 import sys
-from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.prompts import held_out_prompts
 from edgespec.child import child
 from edgespec.draft import DraftEngine, bundled_engine, load_draft
 from edgespec.modes import POLICIES
@@ -32,7 +30,7 @@ def main() -> int:
     arguments = _arguments()
     engine = load_draft(bundled_engine())
     tokenizer = Tokenizer.load(engine.tokenizer_path)
-    prompts = list(itertools.islice(_held_out_prompts(tokenizer), arguments.prompts))
+    prompts = held_out_prompts(tokenizer, arguments.prompts)
     serve = ["serve", "--port", "0", "--dtype", arguments.dtype, "--threads", str(arguments.threads)]
     with child(serve, "starting the server ...") as address:
         wrong = _compare(address, engine, prompts, arguments)
@@ -63,7 +61,9 @@ def _compare(
             different[mode] += _generate(address, engine, prompt, params, mode) != cloud
     table = Table("mode", "texts", "tokens", "different texts")
     for mode in POLICIES:
-        table.add_row(mode, str(texts[mode]), str(texts[mode] * arguments.max_new_tokens), str(different[mode]))
+        table.add_row(
+            mode, str(texts[mode]), str(texts[mode] * arguments.max_new_tokens), str(different[mode])
+        )
     console.print(table)
     return sum(different.values())
 
@@ -99,27 +99,17 @@ def _compare_with_generate(prompts: list[list[int]], max_new_tokens: int) -> int
                     eos_token_id=None,
                 )
             params = SamplingParams(max_new_tokens=max_new_tokens, ignore_eos=True)
-            different += _generate(address, engine, prompt, params, "cloud") != text[0, len(prompt) :].tolist()
+            different += (
+                _generate(address, engine, prompt, params, "cloud") != text[0, len(prompt) :].tolist()
+            )
     print(f"greedy cloud against transformers generate: {len(prompts)} texts, {different} different")
     return different
 
 
-def _held_out_prompts(tokenizer: Tokenizer) -> Iterator[list[int]]:
-    """Stretches of 16 to 96 tokens from the held-out files, the same ones each time."""
-    from edgespec.train.corpus import collect
-
-    held_out = collect().held_out
-    chance = random.Random(0)
-    while True:
-        tokens = tokenizer.encode(chance.choice(held_out).text)
-        length = chance.randint(16, 96)
-        if len(tokens) > length:
-            start = chance.randrange(len(tokens) - length)
-            yield tokens[start : start + length]
-
-
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--prompts", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--max-new-tokens", type=int, default=48)

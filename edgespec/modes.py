@@ -13,6 +13,9 @@ POLICIES: dict[str, Callable[[int], Policy]] = {
     policy.name: policy for policy in (Cloud, Sync, Preempt, AcceptAll, Predicted, Stream, Auto)
 }
 
+WAITING_MODES = ("sync", "preempt", "accept-all", "predicted")
+"""Modes that draft in blocks, whose best length depends on link and engines."""
+
 DRAFT_TOKENS = {"stream": 12, "auto": 12}
 """A policy's own length of draft, where it is not a block of four."""
 

@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from edgespec.errors import EdgespecError
-from edgespec.modes import policy
+from edgespec.modes import WAITING_MODES, policy
 from edgespec.oracle import CalibratedOracle
 from edgespec.simulation import Outcome, Timing, simulate
 
 PROMPT = [1, 2, 3, 4]
 BLOCKS = (1, 2, 3, 4, 6, 8)
 """Lengths of a block that the waiting modes choose from."""
-WAITING_MODES = ("sync", "preempt", "accept-all", "predicted")
 FRAME_BYTES = {"block": 24, "node": 9, "verdict": 44, "token": 4, "hint": 40}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
@@ -14,7 +14,7 @@ from edgespec.trace import Event
 
 @dataclass(frozen=True)
 class Run:
-    """One prompt in one mode."""
+    """One prompt in one mode. arrivals: when tokens came (seconds, any clock) and how many."""
 
     mode: str
     prompt: int
@@ -24,6 +24,7 @@ class Run:
     steps: int
     overruns: int
     trace: list[Event]
+    arrivals: list[tuple[float, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

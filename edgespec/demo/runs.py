@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgespec.child import child
@@ -14,6 +15,7 @@ from edgespec.demo.figures import Pacing, Run
 from edgespec.draft import DraftEngine
 from edgespec.link import LinkShape
 from edgespec.pacing import DraftPace
+from edgespec.modes import WAITING_MODES
 from edgespec.params import SamplingParams
 from edgespec.session import Session
 from edgespec.tokenizer import Tokenizer
@@ -26,13 +28,17 @@ WARM_UP_TOKENS = 8
 
 @dataclass(frozen=True)
 class Setting:
-    """What the demo plays: the link, the paces, the sampling, the length of a block in the modes that wait."""
+    """What the demo plays: the link, the paces, the sampling, the length of a block in the modes that wait.
+
+    blocks: lengths for single modes, before `draft_tokens`.
+    """
 
     link: LinkShape
     pacing: Pacing
     params: SamplingParams
     draft_tokens: int = 4
     server_options: tuple[str, ...] = ()
+    blocks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def server_threads(self) -> int:
@@ -74,7 +80,7 @@ def play(
     engine: DraftEngine,
     tokenizer: Tokenizer,
     setting: Setting,
-    prompts: Sequence[str],
+    prompts: Sequence[str | list[int]],
     modes: Sequence[str],
 ) -> Iterator[Run]:
     """Warm up, then every prompt in every mode in turn (A B C A B C), so that a busy machine is busy for all."""
@@ -94,7 +100,7 @@ def _run(
     setting: Setting,
     mode: str,
     number: int,
-    prompt: str,
+    prompt: str | list[int],
     max_new_tokens: int,
 ) -> Run:
     trace: list[Event] = []
@@ -104,21 +110,28 @@ def _run(
         max_new_tokens=max_new_tokens,
         ignore_eos=True,
     )
-    waits = mode in ("sync", "preempt", "accept-all", "predicted")
+    block = setting.blocks.get(mode, setting.draft_tokens if mode in WAITING_MODES else None)
     with Session(
         address,
         engine,
         params,
         mode=mode,
-        draft_tokens=setting.draft_tokens if waits else None,
+        draft_tokens=block,
         tokenizer=tokenizer,
         trace=trace,
         draft_pace=DraftPace(setting.pacing.draft_ms) if setting.pacing.draft_ms else None,
     ) as session:
         session.prompt(prompt)
-        for _ in session:
-            pass
+        arrivals = [(time.perf_counter(), len(step.tokens)) for step in session]
         steps, overruns = setting.pacing.overruns(session.statistics, trace)
         return Run(
-            mode, number, tuple(session.tokens), session.text, session.statistics, steps, overruns, trace
+            mode,
+            number,
+            tuple(session.tokens),
+            session.text,
+            session.statistics,
+            steps,
+            overruns,
+            trace,
+            arrivals,
         )
