@@ -5,7 +5,7 @@ interpreter's lock. Connections run threads: a process that has one must not for
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,57 @@ def fill_gumbel(
 
     The same bits on every machine. Raises ValueError when the shapes do not fit, TypeError on other types of `out`.
     """
+
+# The CPU kernels, behind edgespec.kernels, which checks values; here only sizes are checked: ValueError.
+
+_Ints: TypeAlias = NDArray[np.int32]
+_Floats: TypeAlias = NDArray[np.float32]
+_Doubles: TypeAlias = NDArray[np.float64]
+
+def cpu_levels() -> list[str]:
+    """The levels of vector instructions that this processor runs, the best first."""
+
+def exit_head(
+    hidden: NDArray[Any],
+    norm: NDArray[Any],
+    head: NDArray[Any],
+    dtype: str,
+    temperatures: _Floats,
+    seeds: NDArray[np.uint64],
+    positions: _Ints,
+    draft_tokens: _Ints,
+    epsilon: float,
+    logit_scale: float,
+    softcap: float,
+    threads: int,
+    level: str = "",
+) -> tuple[_Ints, _Floats, _Floats, _Floats, _Floats, NDArray[np.bool_]]:
+    """Rows [R, D], weights [D], head [V, D]; five columns [R] of ExitScores, and whether each row was sound."""
+
+def exit_verdict(
+    decided: _Ints,
+    margins: _Floats,
+    offsets: _Ints,
+    parents: _Ints,
+    tokens: _Ints,
+    curve_margins: _Floats,
+    curve_chances: _Floats,
+    curve_of: _Ints,
+) -> tuple[_Ints, _Ints, _Ints, _Floats]:
+    """Rows [R] of S trees, curves [C, K]: lengths [S], paths [S, widest - 1], next tokens [S], confidences [S]."""
+
+def verify(
+    logits: NDArray[Any],
+    dtype: str,
+    trees: tuple[_Ints, _Ints, _Ints, _Ints],
+    samplings: tuple[_Doubles, _Ints, _Doubles, _Doubles, _Doubles, NDArray[np.uint64], NDArray[np.bool_]],
+    seen: tuple[_Ints, _Ints],
+    biases: tuple[_Ints, _Ints, _Floats],
+    drafted: tuple[_Ints, _Ints, _Floats],
+    threads: int,
+    level: str = "",
+) -> tuple[_Ints, _Ints, _Ints, _Floats, _Floats, NDArray[np.bool_]]:
+    """Logits [R, V] of S trees: lengths [S], paths, next tokens [S], log-probabilities, margins, sound [S]."""
 
 # The wire format
 
