@@ -553,6 +553,15 @@ class Listener:
     @property
     def port(self) -> int: ...
     @property
+    def frames_sent(self) -> int:
+        """Numbered frames of all sessions, each counted once."""
+    @property
+    def frames_hedged(self) -> int: ...
+    @property
+    def frames_resent(self) -> int: ...
+    @property
+    def repeats_received(self) -> int: ...
+    @property
     def leased_bytes(self) -> int: ...
 
 class Lost:
@@ -616,7 +625,14 @@ class Courier:
     @property
     def dead(self) -> bool: ...
     @property
-    def lost(self) -> bool: ...
+    def lost(self) -> bool:
+        """No connection carries the session now."""
+    @property
+    def paths(self) -> int:
+        """Connections that carry the session."""
+    @property
+    def welcomed(self) -> int:
+        """Connections that a server has welcomed."""
     @property
     def address(self) -> tuple[str, int]: ...
     @property

@@ -80,16 +80,16 @@ class Server:
         self._latency_ms = latency_ms
         self._max_sessions = max_sessions
         try:
-            self._listener = _native.Listener(host, port, dead_after_s=dead_after_s)
+            self.listener = _native.Listener(host, port, dead_after_s=dead_after_s)
         except OSError as error:
             raise EdgespecError(f"cannot listen on {host}:{port} ({error}): choose another --port.") from None
         self.host = host
-        self.port: int = self._listener.port
+        self.port: int = self.listener.port
         self.metrics_port: int | None = None
         self._devices: dict[int, bytes | None] = {}
         self._sessions: Served[ServedSession] = Served(resume_for_s)
         self._metrics = metrics
-        self._forwards = Forwards(target, self._listener.send, self._fail, metrics=metrics)
+        self._forwards = Forwards(target, self.listener.send, self._fail, metrics=metrics)
         self._admission = Admission(self._sessions, max_sessions, latency_ms)
         self._stopping = False
         self._drain_until_s: float | None = None
@@ -99,7 +99,7 @@ class Server:
         """Serve until `stop`."""
         try:
             while not self._stopping:
-                for number, message in self._listener.poll(self._idle_s()):
+                for number, message in self.listener.poll(self._idle_s()):
                     self._take_in(number, message)
                 while not self._calls.empty():
                     self._calls.get()()
@@ -109,7 +109,7 @@ class Server:
                 if self._drained():
                     break
         finally:
-            self._listener.close()
+            self.listener.close()
             for number in list(self._sessions):
                 self._forget(number, "the server stops")
 
@@ -125,7 +125,7 @@ class Server:
                     future.set_exception(error)
 
         self._calls.put(run)
-        self._listener.wake()
+        self.listener.wake()
         return future
 
     def summaries(self) -> list[dict[str, Any]]:
@@ -157,7 +157,7 @@ class Server:
     def _say_goaway(self) -> None:
         for connection, device in self._devices.items():
             if device is not None:
-                self._listener.send(connection, _native.encode_goaway("the server is being stopped"))
+                self.listener.send(connection, _native.encode_goaway("the server is being stopped"))
 
     def _drained(self) -> bool:
         if self._drain_until_s is None:
@@ -167,7 +167,7 @@ class Server:
     def stop(self) -> None:
         """End `run` soon; may be called from a signal handler or another thread."""
         self._stopping = True
-        self._listener.wake()
+        self.listener.wake()
 
     def _idle_s(self) -> float | None:
         """How long to wait for messages: until the next forward may start or a session expires; None: for ever."""
@@ -236,7 +236,7 @@ class Server:
                 "compile a draft that shares the target's tokenizer",
             )
         device = self._devices[connection] = b""
-        self._listener.welcome(
+        self.listener.welcome(
             connection,
             _native.encode_welcome(
                 version=_native.PROTOCOL_VERSION,
@@ -366,18 +366,18 @@ class Server:
         frame = _native.encode_error(
             channel, refused.code, refused.retryable, refused.message, retry_after_ms=refused.retry_after_ms
         )
-        self._listener.send(number, frame)
+        self.listener.send(number, frame)
         if self._metrics is not None:
             self._metrics.saw_refusal(refused.code.name)
         if number in self._devices:
-            self._listener.disconnect(number)
+            self.listener.disconnect(number)
         else:
             self._forget(number, refused.message)
 
     def _forget(self, number: int, reason: str) -> None:
         """The listener forgets the session too, after what was sent to it."""
         session = self._sessions.remove(number)
-        self._listener.disconnect(number)
+        self.listener.disconnect(number)
         if session is not None:
             summary = " ".join(f"{key}={value}" for key, value in session.summary().items())
             log.info('%s reason="%s"', summary, reason)

@@ -171,9 +171,29 @@ class Uplink:
         return self._courier.bytes_received
 
     @property
+    def paths(self) -> int:
+        """Connections that carry the session now."""
+        return self._courier.paths
+
+    @property
+    def warm(self) -> int:
+        """Connections that a server has welcomed: that carry the session, or may."""
+        return self._courier.welcomed
+
+    @property
     def hedged(self) -> int:
         """Frames that were sent again because no acknowledgement came in time."""
         return self._courier.frames_hedged
+
+    @property
+    def frames(self) -> int:
+        """Frames that were sent, each counted once."""
+        return self._courier.frames_sent
+
+    @property
+    def repeats(self) -> int:
+        """Frames that came twice; the second was dropped."""
+        return self._courier.repeats_received
 
     # What happened to it
 

@@ -44,12 +44,16 @@ def random_faults(seed: int, count: int, most_bytes: int = 4000) -> list[Fault]:
 class _Passage:
     """One connection through the proxy."""
 
-    def __init__(self, near: asyncio.StreamWriter, far: asyncio.StreamWriter, fault: Fault | None) -> None:
+    def __init__(
+        self, number: int, near: asyncio.StreamWriter, far: asyncio.StreamWriter, fault: Fault | None
+    ) -> None:
+        self.number = number
         self.ends = (near, far)
         self.fault = fault
         self.passed: dict[Direction, int] = {"up": 0, "down": 0}
-        self.open = asyncio.Event()
-        self.open.set()
+        self.flows: dict[Direction, asyncio.Event] = {"up": asyncio.Event(), "down": asyncio.Event()}
+        for flow in self.flows.values():
+            flow.set()
         self.frozen = False
 
     def befall(self, kind: Kind) -> None:
@@ -82,11 +86,9 @@ class FaultProxy:
     ) -> None:
         self.port = 0
         self.connections = 0
-        self.accepts = threading.Event()
-        """Set whenever a connection has come; a test may clear it and wait."""
         self._port_behind = port_behind
         self._faults = iter(faults)
-        self._delay_s = delay_s
+        self.delay_s = delay_s
         self._jitter_s = jitter_s
         self._random = random.Random(seed)
         self._outage: Literal["refuse", "swallow"] | None = None
@@ -105,12 +107,13 @@ class FaultProxy:
         """From now on nothing passes, and neither end is told."""
         self._each(lambda passage: passage.befall("freeze"), which)
 
-    def stall(self, which: int | None = None) -> None:
+    def stall(self, which: int | None = None, directions: Iterable[Direction] = ("up", "down")) -> None:
         """Hold every byte until `flow`."""
-        self._each(lambda passage: passage.open.clear(), which)
+        held = tuple(directions)
+        self._each(lambda passage: [passage.flows[direction].clear() for direction in held], which)
 
     def flow(self) -> None:
-        self._each(lambda passage: passage.open.set(), None)
+        self._each(lambda passage: [flow.set() for flow in passage.flows.values()], None)
 
     def outage(self, how: Literal["refuse", "swallow"] = "refuse") -> None:
         """Every connection freezes; new ones are reset, or accepted and left without an answer, until `recover`."""
@@ -150,22 +153,24 @@ class FaultProxy:
         assert task is not None
         self._tasks.add(task)
         self.connections += 1
-        self.accepts.set()
+        number, fault = self.connections, next(self._faults, None)
         try:
             if self._outage == "swallow":
                 await reader.read()
             elif self._outage is None:
-                await self._carry(reader, writer)
+                await self._carry(reader, writer, number, fault)
         except (OSError, asyncio.CancelledError):
             pass
         finally:
             writer.transport.abort()
             self._tasks.discard(task)
 
-    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _carry(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int, fault: Fault | None
+    ) -> None:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port_behind)
-        passage = _Passage(writer, far_writer, next(self._faults, None))
-        self._passages.append(passage)
+        passage = _Passage(number, writer, far_writer, fault)
+        self._passages = sorted([*self._passages, passage], key=lambda one: one.number)
         up = asyncio.ensure_future(self._pass("up", passage, reader, far_writer))
         down = asyncio.ensure_future(self._pass("down", passage, far_reader, writer))
         try:
@@ -184,9 +189,9 @@ class FaultProxy:
         writer: asyncio.StreamWriter,
     ) -> None:
         while data := await reader.read(4096):
-            if self._delay_s:
-                await asyncio.sleep(self._delay_s + self._random.random() * self._jitter_s)
-            await passage.open.wait()
+            if self.delay_s:
+                await asyncio.sleep(self.delay_s + self._random.random() * self._jitter_s)
+            await passage.flows[direction].wait()
             if passage.frozen:
                 continue
             fault = passage.fault
@@ -200,7 +205,7 @@ class FaultProxy:
         if not passage.frozen:
             writer.write_eof()
 
-    def _each(self, do: Callable[[_Passage], None], which: int | None) -> None:
+    def _each(self, do: Callable[[_Passage], object], which: int | None) -> None:
         def run() -> None:
             for passage in list(self._passages) if which is None else [self._passages[which]]:
                 do(passage)

@@ -81,6 +81,8 @@ void register_courier(py::module_& module) {
         .def("fileno", [](net::Courier& self) { return self.inbox().descriptor(); })
         .def_property_readonly("dead", &net::Courier::dead)
         .def_property_readonly("lost", &net::Courier::lost)
+        .def_property_readonly("paths", &net::Courier::paths)
+        .def_property_readonly("welcomed", &net::Courier::welcomed)
         .def_property_readonly("address", [](const net::Courier& self) { return pair_of(self.address()); })
         .def_property_readonly("bytes_sent", [](const net::Courier& self) { return self.counters().bytes_sent.load(); })
         .def_property_readonly("bytes_received",

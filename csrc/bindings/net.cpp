@@ -118,6 +118,11 @@ void register_net(py::module_& module) {
              py::arg("frame_within_s") = 10.0, py::arg("opens") = kOpens, py::arg("turns") = kTurns)
         .def_property_readonly("port", &net::Listener::port)
         .def_property_readonly("leased_bytes", [](const net::Listener& self) { return self.pool().leased_bytes(); })
+        .def_property_readonly("frames_sent", [](const net::Listener& self) { return self.traffic().sent.load(); })
+        .def_property_readonly("frames_hedged", [](const net::Listener& self) { return self.traffic().hedged.load(); })
+        .def_property_readonly("frames_resent", [](const net::Listener& self) { return self.traffic().resent.load(); })
+        .def_property_readonly("repeats_received",
+                               [](const net::Listener& self) { return self.traffic().repeats.load(); })
         .def("poll", &poll, py::arg("timeout_s"), py::arg("max_events") = 256)
         .def(
             "welcome",

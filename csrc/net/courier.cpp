@@ -51,7 +51,7 @@ void Courier::open(Frame open) {
             [this](const std::string& reason) { die(reason); }, traffic_);
         delivery_->send(std::move(open));
         for (Path& path : paths_) {
-            if (path.stage == Path::Stage::kResuming || up(path)) path.stage = Path::Stage::kWelcomed;
+            if (path.stage == Path::Stage::kResuming || up(path)) enter(path, Path::Stage::kWelcomed);
         }
         for (Path& path : paths_) {
             if (path.stage == Path::Stage::kWelcomed) return begin(path);
@@ -102,7 +102,7 @@ std::string Courier::reason() const {
 
 void Courier::approach(Path& path, std::size_t address) {
     drop(path);
-    path.stage = Path::Stage::kDialling;
+    enter(path, Path::Stage::kDialling);
     path.address = address;
     path.dial = std::make_shared<Dial>(io_, tls_);
     path.dial->start(
@@ -115,7 +115,7 @@ void Courier::approach(Path& path, std::size_t address) {
 
 void Courier::greet(Path& path, std::unique_ptr<Transport> transport) {
     path.dial.reset();
-    path.stage = Path::Stage::kGreeting;
+    enter(path, Path::Stage::kGreeting);
     path.link = std::make_shared<Link>(io_, std::move(transport), pool_, limits_.link, counters_);
     path.link->set_max_payload(kFirstPayload);
     const auto live = [this, &path, attempt = path.attempt] { return attempt == path.attempt && !closing_; };
@@ -139,7 +139,7 @@ void Courier::greet(Path& path, std::unique_ptr<Transport> transport) {
 
 void Courier::heard(Path& path, Received&& received) {
     if (std::holds_alternative<wire::Welcome>(received.message)) {
-        if (path.stage == Path::Stage::kGreeting) welcomed(path, std::move(received));
+        if (path.stage == Path::Stage::kGreeting) hear_welcome(path, std::move(received));
     } else if (const auto* error = std::get_if<wire::Error>(&received.message)) {
         const std::string reason(error->message);
         const bool greeting = path.stage == Path::Stage::kGreeting;
@@ -150,8 +150,8 @@ void Courier::heard(Path& path, Received&& received) {
     }
 }
 
-void Courier::welcomed(Path& path, Received&& received) {
-    path.stage = Path::Stage::kWelcomed;
+void Courier::hear_welcome(Path& path, Received&& received) {
+    enter(path, Path::Stage::kWelcomed);
     path.link->set_max_payload(agreed_payload(std::get<wire::Welcome>(received.message)));
     reached_ = true;
     if (!up(other(path))) {
@@ -166,12 +166,15 @@ void Courier::welcomed(Path& path, Received&& received) {
 void Courier::begin(Path& path) {
     path.channel = channel_;
     if (delivery_ && delivery_->begun()) {
-        path.stage = Path::Stage::kResuming;
+        enter(path, Path::Stage::kResuming);
         path.link->put(frame_of(channel_, wire::Resume{session_id_, delivery_->received()}));
         return;
     }
     path.timer.cancel();
-    if (!delivery_) return found(path.address);
+    if (!delivery_) {
+        found(path.address);
+        return warm(path);
+    }
     if (!up(other(path))) carry(path);  // the OPEN goes out again, and all that follows it
 }
 
@@ -196,11 +199,17 @@ void Courier::heard_of_session(Path& path, const wire::Header& header, Received&
 // The session goes on over this connection.
 void Courier::carry(Path& path) {
     Path& spare = other(path);
-    path.stage = Path::Stage::kCarrying;
+    enter(path, Path::Stage::kCarrying);
     path.failures = 0;
     path.timer.cancel();
     delivery_->attach(path.link, path.channel, up(spare));
     found(path.address);
+    warm(path);
+}
+
+// Makes the second connection, beside this one.
+void Courier::warm(const Path& path) {
+    Path& spare = other(path);
     if (limits_.hedge && spare.stage == Path::Stage::kIdle) approach(spare, path.address);
 }
 
@@ -210,7 +219,7 @@ void Courier::forgotten(Path& path) {
         return failed(path, "the server does not know the session");
     forget();
     drop(other(path));
-    path.stage = Path::Stage::kWelcomed;
+    enter(path, Path::Stage::kWelcomed);
     path.timer.cancel();
     inbox_.push(Forgotten{since_lost(), addresses_[path.address]});
 }
@@ -232,10 +241,21 @@ void Courier::failed(Path& path, const std::string& reason) {
     }
 }
 
+void Courier::enter(Path& path, Path::Stage stage) {
+    path.stage = stage;
+    unsigned welcomed = 0, carrying = 0;
+    for (const Path& one : paths_) {
+        if (one.stage >= Path::Stage::kWelcomed) ++welcomed;
+        if (one.stage == Path::Stage::kCarrying) ++carrying;
+    }
+    welcomed_ = welcomed;
+    carrying_ = carrying;
+}
+
 // Ends what the path is doing; nothing of it is heard any more.
 void Courier::drop(Path& path) {
     ++path.attempt;
-    path.stage = Path::Stage::kIdle;
+    enter(path, Path::Stage::kIdle);
     path.timer.cancel();
     if (path.dial) path.dial->cancel();
     path.dial.reset();
@@ -255,7 +275,7 @@ void Courier::search(Path& path) {
 // At once, or after failures with a pause.
 void Courier::approach_after(Path& path, std::size_t address, unsigned failures) {
     if (failures == 0) return approach(path, address);
-    path.stage = Path::Stage::kPausing;
+    enter(path, Path::Stage::kPausing);
     const auto most = std::min(limits_.pause_at_most, limits_.pause_at_least * (1 << std::min(failures - 1, 10u)));
     const double share = std::uniform_real_distribution<double>(0.5, 1.0)(random_);
     path.timer.expires_after(std::chrono::duration_cast<std::chrono::microseconds>(most * share));

@@ -63,8 +63,10 @@ class Courier {
     void end();              // and has left: waits for it
 
     Inbox<Arrival>& inbox() { return inbox_; }
-    bool dead() const { return dead_; }  // closed, or no server was ever reached
-    bool lost() const { return lost_; }  // no connection carries the session now
+    bool dead() const { return dead_; }              // closed, or no server was ever reached
+    bool lost() const { return lost_; }              // no connection carries the session now
+    unsigned paths() const { return carrying_; }     // connections that carry it
+    unsigned welcomed() const { return welcomed_; }  // connections that a server has welcomed
     std::string reason() const;
     const Address& address() const { return addresses_[current_]; }
     const Counters& counters() const { return *counters_; }
@@ -89,13 +91,15 @@ class Courier {
     void approach(Path& path, std::size_t address);
     void greet(Path& path, std::unique_ptr<Transport> transport);
     void heard(Path& path, Received&& received);
-    void welcomed(Path& path, Received&& received);
+    void hear_welcome(Path& path, Received&& received);
     void begin(Path& path);
     void heard_of_session(Path& path, const wire::Header& header, Received&& received);
     void carry(Path& path);
+    void warm(const Path& path);
     void forgotten(Path& path);
     void failed(Path& path, const std::string& reason);
     void drop(Path& path);
+    void enter(Path& path, Path::Stage stage);
     void search(Path& path);
     void approach_after(Path& path, std::size_t address, unsigned failures);
     void lose(const std::string& reason);
@@ -134,6 +138,8 @@ class Courier {
     Clock::time_point lost_at_;
     std::atomic<bool> dead_{false};
     std::atomic<bool> lost_{false};
+    std::atomic<unsigned> carrying_{0};
+    std::atomic<unsigned> welcomed_{0};
     std::atomic<std::size_t> current_{0};
     mutable std::mutex mutex_;  // guards reason_
     std::string reason_;

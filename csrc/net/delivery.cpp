@@ -81,6 +81,7 @@ void Delivery::acknowledged(std::uint32_t sequence) {
 void Delivery::take(const Link& link, const wire::Header& header, Received&& received) {
     Path* path = find(&link);
     if (path == nullptr || stopped_) return;
+    path->heard = Clock::now();
     acknowledged(header.acknowledge);
     if (!wire::is_sequenced(static_cast<wire::FrameType>(header.type))) {
         if (header.type != static_cast<std::uint8_t>(wire::FrameType::kAck)) on_message_(std::move(received));
@@ -173,18 +174,27 @@ Clock::duration Delivery::patience() const {
     return std::chrono::duration_cast<Clock::duration>(patience) + limits_.hedge_slack;
 }
 
+Clock::duration Delivery::long_patience() const {
+    return std::max<Clock::duration>(limits_.stalled_after, 4 * patience());
+}
+
 // Sets the timer for the first frame that may have to go out again.
 void Delivery::arm() {
-    if (hedging_ || stopped_ || paths_.size() < 2) return;
-    const auto& kept = ledger_.kept();
-    const auto next = std::find_if(kept.begin(), kept.end(), [](const Ledger::Kept& one) { return !one.hedged; });
-    if (next == kept.end()) return;
+    if (hedging_ || stopped_ || paths_.size() < 2 || ledger_.kept().empty()) return;
+    const auto patience = this->patience(), long_patience = this->long_patience();
+    const auto soon = Clock::now() + limits_.look_again;  // while every path is silent a stalled one cannot be left
+    auto next = Clock::time_point::max();
+    for (const Ledger::Kept& kept : ledger_.kept()) {
+        next = std::min(next, kept.hedged ? std::max(kept.sent + long_patience, soon) : kept.sent + patience);
+    }
     hedging_ = true;
-    hedger_.expires_at(next->sent + patience());
+    hedger_.expires_at(next);
     hedger_.async_wait([self = shared_from_this()](ErrorStatus error) {
         self->hedging_ = false;
         if (error || self->stopped_) return;
-        self->hedge(Clock::now());
+        const auto now = Clock::now();
+        self->leave_stalled(now);
+        self->hedge(now);
         self->arm();
     });
 }
@@ -203,7 +213,30 @@ void Delivery::hedge(Clock::time_point now) {
         ++traffic_->hedged;
         put(*other, kept);
     }
-    Path* path = find(late);
+    turn_from(late);
+}
+
+// A path that has left a frame unacknowledged for long, while another has been heard from, is stalled: all that is on
+// it goes out again there, whatever the budget.
+void Delivery::leave_stalled(Clock::time_point now) {
+    const auto long_patience = this->long_patience();
+    const Link* stalled = nullptr;
+    const Path* other = nullptr;
+    for (Ledger::Kept& kept : ledger_.kept()) {
+        if (stalled == nullptr && now >= kept.sent + long_patience) {
+            other = other_than(kept.path);
+            if (other != nullptr && other->heard > kept.sent) stalled = kept.path;
+        }
+        if (stalled == nullptr || kept.path != stalled) continue;
+        ++traffic_->resent;
+        put(*other, kept);
+    }
+    turn_from(stalled);
+}
+
+// What comes next goes out on another path.
+void Delivery::turn_from(const Link* link) {
+    Path* path = find(link);
     if (path != nullptr && path == &paths_.back()) std::rotate(paths_.begin(), paths_.end() - 1, paths_.end());
 }
 

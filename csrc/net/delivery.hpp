@@ -16,6 +16,8 @@ struct DeliveryLimits {
     std::chrono::milliseconds hedge_slack{4};          // and so much more: send it again
     double hedge_share = 0.10;                         // of the frames sent
     double hedge_burst = 8;                            // saved up at most
+    std::chrono::milliseconds stalled_after{300};      // and four times the time to a hedge, unacknowledged
+    std::chrono::milliseconds look_again{20};          // whether a path has been heard from since
     std::size_t paths = 4;
 };
 
@@ -23,7 +25,7 @@ struct DeliveryLimits {
 struct Traffic {
     std::atomic<std::uint64_t> sent{0};     // numbered frames
     std::atomic<std::uint64_t> hedged{0};   // of these, sent again because no acknowledgement came in time
-    std::atomic<std::uint64_t> resent{0};   // sent again because their path was gone
+    std::atomic<std::uint64_t> resent{0};   // sent again because their path was gone, or stalled
     std::atomic<std::uint64_t> repeats{0};  // that came twice
 };
 
@@ -62,6 +64,7 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
     struct Path {
         std::shared_ptr<Link> link;
         std::uint16_t channel;
+        Clock::time_point heard{};  // of the session, by this path
     };
 
     Path* find(const Link* link);
@@ -73,7 +76,10 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
     void owe(const Path& path);
     void arm();
     void hedge(Clock::time_point now);
+    void leave_stalled(Clock::time_point now);
+    void turn_from(const Link* link);
     Clock::duration patience() const;
+    Clock::duration long_patience() const;
 
     asio::io_context& io_;
     DeliveryLimits limits_;

@@ -179,7 +179,8 @@ std::uint64_t Listener::begin(const wire::SessionId& id, const std::string& iden
         [this, number](const std::string& reason) {
             forget(number);
             inbox_.push({number, Disconnected{reason}});
-        });
+        },
+        traffic_);
     const std::lock_guard<std::mutex> lock(mutex_);
     sessions_.emplace(number, Session{std::move(delivery), id, identity, Rate(limits_.turns, Clock::now())});
     session_of_.emplace(id, number);

@@ -56,6 +56,7 @@ class Listener {
     Listener& operator=(const Listener&) = delete;
 
     std::uint16_t port() const { return port_; }
+    const Traffic& traffic() const { return *traffic_; }  // of all sessions
     Inbox<Event>& inbox() { return inbox_; }
     const SlabPool& pool() const { return *pool_; }
     // A WELCOME; from here on the connection may open sessions, and resume those that `identity` opened.
@@ -109,6 +110,7 @@ class Listener {
     std::shared_ptr<Tls> tls_;
     std::uint16_t port_ = 0;
     std::shared_ptr<SlabPool> pool_;
+    const std::shared_ptr<Traffic> traffic_ = std::make_shared<Traffic>();
     Inbox<Event> inbox_;
     mutable std::mutex mutex_;  // guards peers_ and sessions_, which the caller's thread reads
     std::unordered_map<std::uint64_t, Peer> peers_;

@@ -1,0 +1,160 @@
+# ruff: noqa: SIM117  (proxy inside server, session inside proxy)
+"""Hedging: what is late on one connection goes out again on the other, seldom, and is executed once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from faults import FaultProxy
+from oracles import HashOracle
+from stubs import StubDraft, StubTarget, StubTokenizer, serving
+
+from edgespec.params import SamplingParams
+from edgespec.server import Server
+from edgespec.session import Session
+from edgespec.uplink import LinkOptions, Uplink
+
+PROMPT = [1, 2, 3]
+ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)
+TOKENS = 60
+RIGHT = ORACLE.continuation(PROMPT, TOKENS)
+PATIENT = LinkOptions(dead_after_s=30.0)
+
+
+def session(port: int, mode: str = "sync", link: LinkOptions = PATIENT, tokens: int = TOKENS) -> Session:
+    return Session(
+        ("127.0.0.1", port),
+        draft=StubDraft(ORACLE),  # type: ignore[arg-type]
+        params=SamplingParams(max_new_tokens=tokens, seed=1),
+        mode=mode,
+        tokenizer=StubTokenizer(),  # type: ignore[arg-type]
+        link=link,
+    )
+
+
+def uplink(one: Session) -> Uplink:
+    return one._uplink
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for the I/O threads to get there."""
+    pause = threading.Event()
+    for _ in range(10_000):
+        if condition():
+            return
+        pause.wait(0.001)
+    raise AssertionError("it did not come to that")
+
+
+@dataclass
+class TwoPaths:
+    """A session that two connections carry and whose server waits before its first forward."""
+
+    one: Session
+    server: Server
+    proxy: FaultProxy
+    free: Callable[[], None]
+
+
+@contextmanager
+def two_paths(mode: str = "sync", **proxy_options: Any) -> Iterator[TwoPaths]:
+    free = threading.Event()
+    target = StubTarget(ORACLE, before_forward=lambda: None if free.wait(20) else pytest.fail("never freed"))
+    with serving(target, dead_after_s=30.0) as server, FaultProxy(server.port, **proxy_options) as proxy:
+        with session(proxy.port, mode) as one:
+            until(lambda: uplink(one).warm == 2)
+            one.prompt(PROMPT)
+            until(lambda: uplink(one).paths == 2)
+            try:
+                yield TwoPaths(one, server, proxy, free.set)
+            finally:
+                free.set()
+
+
+@pytest.mark.parametrize("mode", ["cloud", "sync", "preempt", "stream"])
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_stalled_connection_does_not_hold_the_text(mode: str, which: int) -> None:
+    with two_paths(mode) as link:
+        link.proxy.stall(which)
+        link.free()
+        steps = list(link.one)
+        assert link.one.tokens == RIGHT
+        assert steps[-1].statistics.link_losses == 0 and not any(step.events for step in steps)
+
+
+def test_a_block_that_is_late_goes_up_again_on_the_other() -> None:
+    with two_paths() as link:
+        link.free()
+        link.one.step()
+        link.proxy.stall(0, ["up"])
+        link.proxy.stall(1, ["up"])
+        before = uplink(link.one).hedged
+        link.one.step(timeout_s=0.2)
+        until(lambda: uplink(link.one).hedged > before)
+        link.proxy.flow()
+        list(link.one)
+        assert link.one.tokens == RIGHT
+
+
+def test_a_verdict_that_is_late_comes_down_again_on_the_other() -> None:
+    with two_paths("cloud") as link:
+        link.proxy.stall(None, ["down"])
+        link.free()
+        until(lambda: link.server.listener.frames_hedged > 0)
+        link.proxy.flow()
+        list(link.one)
+        assert link.one.tokens == RIGHT
+
+
+def test_copies_that_come_later_are_dropped() -> None:
+    with two_paths() as link:
+        link.proxy.stall(0)
+        link.one.step(timeout_s=0.01)  # a block goes up on the connection that is stalled
+        until(lambda: uplink(link.one).hedged > 0)
+        link.free()
+        list(link.one)
+        assert link.server.listener.repeats_received == 0
+        link.proxy.flow()
+        until(lambda: link.server.listener.repeats_received > 0)
+        link.one.append([7, 8], max_new_tokens=10)
+        list(link.one)
+        assert link.one.tokens == ORACLE.continuation([*PROMPT, *RIGHT, 7, 8], 10)
+
+
+def test_a_link_that_turns_slow_is_not_flooded_with_copies() -> None:
+    """A tenth of what is sent, and what was saved up before."""
+    with two_paths(delay_s=0.0) as link:
+        link.proxy.delay_s = 0.03
+        link.free()
+        list(link.one)
+        courier, listener = uplink(link.one), link.server.listener
+        assert courier.hedged <= 8 + 0.1 * courier.frames + 1
+        assert listener.frames_hedged <= 8 + 0.1 * listener.frames_sent + 1
+        assert link.one.tokens == RIGHT
+
+
+def test_a_connection_that_breaks_is_made_again_beside_the_other() -> None:
+    with two_paths() as link:
+        link.free()
+        list(link.one)
+        for made in (3, 4):
+            link.proxy.cut(0)
+            until(lambda made=made: link.proxy.connections == made and uplink(link.one).paths == 2)  # type: ignore[misc]
+        link.one.append([7, 8], max_new_tokens=10)
+        steps = list(link.one)
+        assert link.one.tokens == ORACLE.continuation([*PROMPT, *RIGHT, 7, 8], 10)
+        assert steps[-1].statistics.link_losses == 0
+
+
+def test_without_hedging_there_is_one_connection() -> None:
+    with serving(StubTarget(ORACLE)) as server, FaultProxy(server.port) as proxy:
+        with session(proxy.port, link=LinkOptions(hedge=False)) as one:
+            one.prompt(PROMPT)
+            list(one)
+            assert proxy.connections == 1 and uplink(one).paths == 1 and uplink(one).hedged == 0
+    assert one.tokens == RIGHT
