@@ -259,7 +259,10 @@ class Server:
             self._forget(away, "another session needs its room")
         if self.draining:
             raise Refused(
-                _native.ErrorCode.DRAINING, "the server is being stopped", retryable=True, retry_after_ms=DRAIN_RETRY_MS
+                _native.ErrorCode.DRAINING,
+                "the server is being stopped",
+                retryable=True,
+                retry_after_ms=DRAIN_RETRY_MS,
             )
         self._admit(self._admission.check)
         if opened.rejection:
@@ -303,7 +306,9 @@ class Server:
             self._check_tokens(message.tokens)
             chances = (message.chances / 255.0).tolist()
             try:
-                verifier.receive(message.first_node, message.tokens.tolist(), message.parents.tolist(), chances)
+                verifier.receive(
+                    message.first_node, message.tokens.tolist(), message.parents.tolist(), chances
+                )
             except BadBlock as error:
                 raise Refused(_native.ErrorCode.PROTOCOL, f"{error}") from None
         elif isinstance(message, _native.Append):
@@ -320,9 +325,13 @@ class Server:
         self._check_tokens(append.tokens)
         length = append.keep_length + len(append.tokens)
         if not 0 < append.keep_length <= len(text):
-            raise Refused(_native.ErrorCode.PROTOCOL, f"cannot keep {append.keep_length} of {len(text)} tokens")
+            raise Refused(
+                _native.ErrorCode.PROTOCOL, f"cannot keep {append.keep_length} of {len(text)} tokens"
+            )
         if length >= self._target.context_length:
-            raise Refused(_native.ErrorCode.CONTEXT, f"the turn makes the text {length} tokens long, over the context")
+            raise Refused(
+                _native.ErrorCode.CONTEXT, f"the turn makes the text {length} tokens long, over the context"
+            )
         if append.max_new_tokens:
             need = session.need(length, append.max_new_tokens)
             self._admit(lambda: self._admission.hold(session, need))
@@ -332,7 +341,9 @@ class Server:
     def _check_tokens(self, tokens: Sequence[int] | np.ndarray[Any, np.dtype[np.int32]]) -> None:
         array = np.asarray(tokens)
         if len(array) and not 0 <= int(array.min()) <= int(array.max()) < self._target.vocabulary_size:
-            raise Refused(_native.ErrorCode.PARAMETER, f"token ids must lie in 0 to {self._target.vocabulary_size - 1}")
+            raise Refused(
+                _native.ErrorCode.PARAMETER, f"token ids must lie in 0 to {self._target.vocabulary_size - 1}"
+            )
 
     # A forward
 
@@ -402,4 +413,3 @@ def serve(
         server.run()
     except KeyboardInterrupt:
         pass
-
