@@ -21,6 +21,7 @@ from edgespec.modes import POLICIES
 from edgespec.params import SamplingParams
 from edgespec.session import Session
 from edgespec.tokenizer import Tokenizer
+from edgespec.uplink import LinkOptions
 
 PROMPT = "def read_lines(path):\n    "
 TOKENS = 24
@@ -144,11 +145,16 @@ def test_a_server_killed_in_mid_text_ends_the_session_in_one_sentence(engine: Dr
     try:
         assert process.stdout is not None
         port = int(process.stdout.readline().rpartition(":")[2])
-        with Session(("127.0.0.1", port), engine, SamplingParams(max_new_tokens=500), mode="sync") as session:
+        link = LinkOptions(give_up_s=0.3)
+        params = SamplingParams(max_new_tokens=500)
+        with Session(("127.0.0.1", port), engine, params, mode="sync", link=link) as session:
             session.prompt(PROMPT)
             session.step()
             process.kill()
-            with pytest.raises(EdgespecError, match="went away"):
-                list(session)
+            events: list[str] = []
+            with pytest.raises(EdgespecError, match=r"went away, and for 0\.3 s"):
+                while True:
+                    events.extend(session.step().events)
+            assert [event.split(" to ")[0] for event in events] == ["lost the link"]
     finally:
         end(process)

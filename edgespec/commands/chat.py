@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,15 +33,15 @@ def chat(system: str | None, **flags: Any) -> None:
     params = sampling_params(flags)
     server = flags.pop("server")
     maker = SessionMaker(params, **flags)
-    with reachable_server(server) as address:
+    with reachable_server(server) as servers:
         if maker.tokenizer.chat_template is None:
             print("This model has no chat template: it continues what you type.", file=sys.stderr)
         print(HELP, file=sys.stderr)
-        while _converse(maker, address, system):
+        while _converse(maker, servers, system):
             print("A new conversation.", file=sys.stderr)
 
 
-def _converse(maker: SessionMaker, address: tuple[str, int], system: str | None) -> bool:
+def _converse(maker: SessionMaker, servers: Sequence[tuple[str, int]], system: str | None) -> bool:
     """One conversation, up to /reset (True) or to the end of input (False)."""
     from edgespec.commands.streaming import show, show_statistics, stream
     from edgespec.conversation import Conversation
@@ -54,7 +55,7 @@ def _converse(maker: SessionMaker, address: tuple[str, int], system: str | None)
             if line:
                 turn = conversation.next_turn(line, session.tokens if session else [])
                 if session is None:
-                    session = maker.open(address)
+                    session = maker.open(servers)
                     session.prompt(turn)
                 else:
                     session.append(turn)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgespec.commands.options import FOLDER, PACE, HostPort
+from edgespec.commands.options import FOLDER, PACE, Servers
 
 if TYPE_CHECKING:
     from edgespec.plan import Prediction, Situation
@@ -19,7 +19,7 @@ TOKENS = 64
 
 @click.command()
 @click.option(
-    "--server", type=HostPort(), help="A running `edgespec serve`; without it, one on the bundled pair."
+    "--server", type=Servers(), help="A running `edgespec serve`; without it, one on the bundled pair."
 )
 @click.option(
     "--draft", type=FOLDER, metavar="ENGINE_DIR", help="What `edgespec compile` wrote; else the bundled one."
@@ -28,7 +28,7 @@ TOKENS = 64
 @click.option("--temperature", type=float, default=0.0, show_default=True)
 @click.option("--draft-pace-ms", type=PACE, help="Hold every level of the draft to at least this long.")
 def doctor(
-    server: tuple[str, int] | None,
+    server: tuple[tuple[str, int], ...] | None,
     draft: Path | None,
     prompt: str,
     temperature: float,
@@ -39,13 +39,13 @@ def doctor(
     from edgespec.params import SamplingParams
 
     params = SamplingParams(temperature=temperature, seed=0, max_new_tokens=TOKENS, ignore_eos=True)
-    with reachable_server(server) as address:
+    with reachable_server(server) as servers:
         measured: dict[str, Session] = {}
         for mode in ("cloud", "auto"):
             maker = SessionMaker(
-                params, draft=draft, mode=mode, draft_tokens=None, draft_pace_ms=draft_pace_ms, timeout_s=10.0
+                params, draft=draft, mode=mode, draft_tokens=None, draft_pace_ms=draft_pace_ms
             )
-            with maker.open(address) as session:
+            with maker.open(servers) as session:
                 session.prompt(prompt)
                 for _ in session:
                     pass
@@ -64,7 +64,7 @@ def _say(cloud: Session, auto: Session) -> None:
         f"target   {situation.forward_ms:.1f} ms a forward, {situation.forward_row_share:.1%} more for each row"
     )
     click.echo(
-        f"draft    {situation.draft_ms:.2f} ms a level; its first choice is right {situation.acceptance:.0%} of the time"
+        f"draft    {situation.draft_ms:.2f} ms a level; its first choice is right {situation.acceptance:.0%} of times"
     )
     click.echo(
         f"measured {speed['cloud']:.1f} tokens/s streamed, {speed['auto']:.1f} with auto: {gain:.2f} times"

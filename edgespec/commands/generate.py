@@ -18,28 +18,34 @@ from edgespec.errors import EdgespecError
 @click.option("--prompt-file", metavar="FILE", help="A file that holds it; - is standard input.")
 @connection
 @sampling
-@click.option("--trace", type=click.Path(path_type=Path), metavar="FILE", help="Write the timeline (Perfetto JSON).")
+@click.option(
+    "--trace", type=click.Path(path_type=Path), metavar="FILE", help="Write the timeline (Perfetto JSON)."
+)
 @click.option("--explain", is_flag=True, help="Say on standard error why `auto` chose what it chose.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print one object: prompt_tokens, tokens, text, statistics, ..."
 )
 def generate(
-    prompt: str | None, prompt_file: str | None, trace: Path | None, explain: bool, as_json: bool, **flags: Any
+    prompt: str | None,
+    prompt_file: str | None,
+    trace: Path | None,
+    explain: bool,
+    as_json: bool,
+    **flags: Any,
 ) -> int:
     """Continue one prompt.
 
     With no --server, a server on the bundled pair is started for it and ended with it.
     """
+    from edgespec.commands.streaming import SessionMaker, reachable_server, show, show_statistics, stream
     from edgespec.json_file import save_json
     from edgespec.trace_file import trace_object
-
-    from edgespec.commands.streaming import SessionMaker, reachable_server, show, show_statistics, stream
 
     params = sampling_params(flags)
     text = _prompt_text(prompt, prompt_file)
     server = flags.pop("server")
     maker = SessionMaker(params, traced=trace is not None, **flags)
-    with reachable_server(server) as address, maker.open(address) as session:
+    with reachable_server(server) as servers, maker.open(servers) as session:
         session.prompt(text)
         interrupted = stream(session, (lambda _: None) if as_json else show)
         if as_json:

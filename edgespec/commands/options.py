@@ -35,6 +35,19 @@ class HostPort(click.ParamType[tuple[str, int]]):
         return host, int(port)
 
 
+class Servers(click.ParamType[tuple[tuple[str, int], ...]]):
+    """One HOST:PORT, or several with commas between."""
+
+    name = "HOST:PORT[,HOST:PORT...]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[tuple[str, int], ...]:
+        if isinstance(value, tuple):
+            return value
+        return tuple(HostPort().convert(one.strip(), param, ctx) for one in str(value).split(","))
+
+
 class Number(click.ParamType[float]):
     """A finite number from `low` (left out where `above`) up to a million."""
 
@@ -97,7 +110,9 @@ def sampling_params(flags: dict[str, Any]) -> SamplingParams:
 
 connection = apply(
     click.option(
-        "--server", type=HostPort(), help="A running `edgespec serve`; without it, one on the bundled pair."
+        "--server",
+        type=Servers(),
+        help="A running `edgespec serve`, or several to fail over to; without it, one on the bundled pair.",
     ),
     click.option(
         "--draft",
@@ -111,9 +126,18 @@ connection = apply(
         show_default=True,
         help="auto, stream, cloud, sync, preempt, accept-all or predicted; the text is the same.",
     ),
-    click.option("--draft-tokens", type=int, help="Length of a block, or depth of a tree; else the mode's own."),
+    click.option(
+        "--draft-tokens", type=int, help="Length of a block, or depth of a tree; else the mode's own."
+    ),
     click.option("--draft-pace-ms", type=PACE, help="Hold every level of the draft to at least this long."),
     click.option("--timeout-s", type=PACE, default=10.0, show_default=True, help="For a server to answer."),
+    click.option(
+        "--give-up-s",
+        type=PACE,
+        default=30.0,
+        show_default=True,
+        help="End with an error when the link has been lost for so long.",
+    ),
 )
 """The flags that say with whom and how to speculate."""
 

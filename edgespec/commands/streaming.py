@@ -6,32 +6,35 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from edgespec.child import child, spinner
 from edgespec.params import SamplingParams
+from edgespec.uplink import LinkOptions
 
 if TYPE_CHECKING:
     from edgespec.session import Session
+
+HostPort = tuple[str, int]
 
 LOOK_UP_S = 0.1
 """How often a waiting session looks up whether it was interrupted."""
 
 
 @contextlib.contextmanager
-def reachable_server(server: tuple[str, int] | None) -> Iterator[tuple[str, int]]:
-    """The given server; or one that serves the bundled pair for as long as this lasts."""
-    if server is not None:
-        yield server
+def reachable_server(servers: Sequence[HostPort] | None) -> Iterator[Sequence[HostPort]]:
+    """The given servers; or one that serves the bundled pair for as long as this lasts."""
+    if servers is not None:
+        yield servers
         return
     threads = max(1, (os.cpu_count() or 2) - 1)  # one is the edge's
     with child(
         ["serve", "--port", "0", "--threads", str(threads)], "starting a server on the bundled pair ..."
     ) as address:
-        yield address
+        yield [address]
 
 
 class SessionMaker:
@@ -45,7 +48,8 @@ class SessionMaker:
         mode: str,
         draft_tokens: int | None,
         draft_pace_ms: float | None,
-        timeout_s: float,
+        timeout_s: float = LinkOptions.timeout_s,
+        give_up_s: float = LinkOptions.give_up_s,
         traced: bool = False,
     ) -> None:
         from edgespec.draft import bundled_engine, load_draft
@@ -56,7 +60,7 @@ class SessionMaker:
         self._mode = mode
         self._draft_tokens = draft_tokens
         self._draft_pace_ms = draft_pace_ms
-        self._timeout_s = timeout_s
+        self._link = LinkOptions(timeout_s=timeout_s, give_up_s=give_up_s)
         self._traced = traced
         drafts = policy(mode, draft_tokens).drafts
         with spinner("loading the draft ..."):
@@ -64,26 +68,29 @@ class SessionMaker:
             self._engine = load_draft(folder) if drafts else None
             self.tokenizer = Tokenizer.load(self._engine.tokenizer_path if self._engine else folder)
 
-    def open(self, server: tuple[str, int]) -> Session:
-        """A new session. Raises EdgespecError where there is no server, or not one for this draft."""
+    def open(self, servers: Sequence[HostPort]) -> Session:
+        """A new session with the first server that answers. Raises EdgespecError where there is none for this draft."""
         from edgespec.pacing import DraftPace
         from edgespec.session import Session
 
         return Session(
-            server,
+            servers,
             self._engine,
             self._params,
             mode=self._mode,
             draft_tokens=self._draft_tokens,
             tokenizer=self.tokenizer,
-            timeout_s=self._timeout_s,
+            link=self._link,
             trace=[] if self._traced else None,
             draft_pace=None if self._draft_pace_ms is None else DraftPace(self._draft_pace_ms),
         )
 
 
 def stream(session: Session, write: Callable[[str], object]) -> bool:
-    """Run the session to its text's end and write the text as it comes; True if Ctrl-C cancelled it."""
+    """Run the session to its text's end and write the text as it comes; True if Ctrl-C cancelled it.
+
+    What happens to the link meanwhile is said on standard error.
+    """
     interrupted = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
@@ -95,7 +102,10 @@ def stream(session: Session, write: Callable[[str], object]) -> bool:
         while not session.finished:
             if interrupted:
                 session.cancel()
-            write(session.step(LOOK_UP_S).text)
+            step = session.step(LOOK_UP_S)
+            write(step.text)
+            for event in step.events:
+                print(f"edgespec: {event}", file=sys.stderr, flush=True)
     finally:
         signal.signal(signal.SIGINT, before)
     return interrupted
