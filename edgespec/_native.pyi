@@ -648,4 +648,7 @@ class Courier:
     @property
     def repeats_received(self) -> int: ...
     @property
+    def jitter_ms(self) -> float:
+        """How far a round trip is off the smoothed one, on average."""
+    @property
     def rtt_ms(self) -> float | None: ...

@@ -6,6 +6,8 @@ choice changes only when the measures speak clearly for it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgespec.measures import Measures
 from edgespec.policies import Stream
 from edgespec.policy import View
@@ -29,8 +31,15 @@ class Auto(Stream):
         super().__init__(draft_tokens, hints=False)
         self.reasons: dict[str, str] = {}
         self._decided_at = 0
+        self._run_ms = 0.0
+
+    def send(self, view: View) -> Sequence[int]:
+        """As `Stream`, but nodes wait for the next run's while all of them reach the same forward: fewer frames."""
+        waits = 0.0 < self._run_ms < view.slack_ms and not self.patience_ms and self.expand(view)
+        return () if waits else super().send(view)
 
     def adapt(self, view: View, measures: Measures) -> None:
+        self._run_ms = measures.draft_ms(self.rows)
         if measures.forwards < self._decided_at + DECIDE_EVERY:
             return
         self._decided_at = measures.forwards

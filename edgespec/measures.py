@@ -80,14 +80,59 @@ class Trust:
         return min(0.995, chance * self.ratio)
 
 
+class ForwardClock:
+    """When the server's forwards begin, as the edge sees it: how long a block may wait for more nodes.
+
+    A server that never waits begins a forward when the last one ends; a verdict brings the server's clock of that
+    moment. What is sent reaches only the forward that begins after it arrives, so all that is in time for the same one
+    may go in one frame. How the two clocks differ is learnt from the verdicts that came soonest after they were sent.
+    """
+
+    _CLOCK_MS = 2**32 / 1e3
+    _LARGEST_DEVIATION = 0.2
+
+    def __init__(self) -> None:
+        self._clock_ms: float | None = None
+        self._offset_ms = 0.0
+        self._forward_ms = 0.0
+        self._deviation_ms = 0.0
+
+    def verdict(self, now_ms: float, clock_ms: float, forward_ms: float) -> None:
+        """A verdict is looked at now; its forward took so long, and ended at the server's `clock_ms` (which wraps)."""
+        if self._clock_ms is None:
+            self._offset_ms, self._forward_ms = now_ms - clock_ms, forward_ms
+        else:
+            passed_ms = (clock_ms - self._clock_ms) % self._CLOCK_MS
+            clock_ms = self._clock_ms + passed_ms
+            later_ms = now_ms - clock_ms - self._offset_ms
+            self._offset_ms += later_ms if later_ms < 0 else 0.02 * later_ms
+            self._forward_ms += 0.2 * (forward_ms - self._forward_ms)
+            self._deviation_ms += 0.2 * (abs(passed_ms - forward_ms) - self._deviation_ms)
+        self._clock_ms = clock_ms
+
+    def slack_ms(self, now_ms: float, rtt_ms: float, jitter_ms: float = 0.0) -> float:
+        """How long sending may wait and still be in time for the forward that it would be in time for now.
+
+        0 when that is not known well: before the first verdict, when forwards come irregularly, and close to the end.
+        """
+        period_ms, deviation_ms = self._forward_ms, self._deviation_ms
+        if self._clock_ms is None or not 0 <= deviation_ms <= self._LARGEST_DEVIATION * period_ms:
+            return 0.0
+        began_ms = self._clock_ms + self._offset_ms - rtt_ms
+        margin_ms = 0.5 + 0.05 * period_ms + 2 * deviation_ms + 2 * jitter_ms
+        return max(0.0, period_ms - (now_ms - began_ms) % period_ms - margin_ms) if period_ms else 0.0
+
+
 @dataclass
 class Measures:
     """What `auto` decides from. Times in milliseconds; None or 0 where nothing was measured yet."""
 
     rtt_ms: float | None = None
+    jitter_ms: float = 0.0
     draft_ms: LinearCost = field(default_factory=LinearCost)
     plain_forward_ms: LinearCost = field(default_factory=LinearCost)
     hinted_forward_ms: LinearCost = field(default_factory=LinearCost)
+    clock: ForwardClock = field(default_factory=ForwardClock)
     forwards: int = 0
     committed: int = 0
     hint_trust: float = 1.0
@@ -98,6 +143,10 @@ class Measures:
         (self.hinted_forward_ms if hints else self.plain_forward_ms).observe(rows + 1, milliseconds)
         self.forwards += 1
         self.committed += tokens
+
+    def slack_ms(self, now_ms: float) -> float:
+        """How long a block may wait: see `ForwardClock.slack_ms`."""
+        return 0.0 if self.rtt_ms is None else self.clock.slack_ms(now_ms, self.rtt_ms, self.jitter_ms)
 
     @property
     def forward_ms(self) -> LinearCost:

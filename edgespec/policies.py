@@ -153,7 +153,7 @@ class Stream:
         *,
         rows: int = 3,
         alternatives: int = 3,
-        floor: float = 0.03,
+        floor: float = 0.02,
         fill: bool = True,
         hints: bool = True,
     ) -> None:

@@ -39,6 +39,11 @@ class View(Protocol):
         """Tokens that may still be committed."""
         ...
 
+    @property
+    def slack_ms(self) -> float:
+        """How long sending may wait and still be in time for the same forward; 0 when that is not known."""
+        ...
+
     def sent(self, node: int) -> bool:
         """The node was sent; so, in a way, was ROOT."""
         ...

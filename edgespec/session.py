@@ -301,11 +301,11 @@ class Session:
     def _adapt(self, verdict: _native.Verdict) -> None:
         """Let the policy choose anew from what this verdict's forward cost; the first one read the prompt as well."""
         measures = self.measures
-        measures.rtt_ms = self._uplink.rtt_ms
+        measures.rtt_ms, measures.jitter_ms = self._uplink.rtt_ms, self._uplink.jitter_ms
         if self._fed:
-            measures.saw_forward(
-                verdict.rows, verdict.forward_us / 1e3, self.policy.hints, len(verdict.tokens)
-            )
+            forward_ms = verdict.forward_us / 1e3
+            measures.saw_forward(verdict.rows, forward_ms, self.policy.hints, len(verdict.tokens))
+            measures.clock.verdict(time.monotonic() * 1e3, verdict.clock_us / 1e3, forward_ms)
         self._fed = True
         if self._speculator.adapt(measures):
             self._uplink.tune(self.policy)
@@ -389,9 +389,9 @@ class Session:
     # The link
 
     def _send_block(self) -> None:
-        block = self._speculator.outgoing()
+        now_s = time.monotonic()
+        block = self._speculator.outgoing(self.measures.slack_ms(now_s * 1e3))
         if block is not None:
-            now_s = time.monotonic()
             self._uplink.block(block)
             self._record("up", "block", now_s, now_s + self._half_rtt_s(), nodes=len(block.tokens))
 

@@ -60,8 +60,8 @@ class Outcome:
     history: list[tuple[float, str]] = field(default_factory=list)
 
 
-Concluded = tuple[Verdict, int, bool, float]
-"""A verdict, the nodes that its forward verified, whether exits ran, and the milliseconds it took."""
+Concluded = tuple[Verdict, int, bool, float, float]
+"""A verdict, the nodes that its forward verified, whether exits ran, the milliseconds it took, and when it ended."""
 
 
 class Stuck(Exception):
@@ -163,7 +163,7 @@ class _Simulation:
         return self.edge.tree.path(node)
 
     def _send(self) -> None:
-        block = self.edge.outgoing()
+        block = self.edge.outgoing(self.measures.slack_ms(self.now_ms))
         if block is not None:
             self.history.append((self.now_ms, f"block of {len(block.tokens)}"))
             self._link("up", lambda: self._receive(block))
@@ -172,11 +172,12 @@ class _Simulation:
         if isinstance(message, Guess):
             self.edge.hint(message.base_length, message.reference, message.token, message.confidence)
             return
-        verdict, rows, hinted, forward_ms = message
+        verdict, rows, hinted, forward_ms, ended_ms = message
         self.edge.verdict(verdict.base_length, verdict.tokens, rows)
         self.edge_finish = verdict.finish
         self.measures.rtt_ms = self.timing.up_ms() + self.timing.down_ms()
         self.measures.saw_forward(rows, forward_ms, hinted, len(verdict.tokens))
+        self.measures.clock.verdict(self.now_ms, ended_ms, forward_ms)
         if self.edge.adapt(self.measures):
             threshold = self.policy.hint_threshold if self.policy.hints else None
             patience_ms = self.policy.patience_ms
@@ -219,13 +220,13 @@ class _Simulation:
 
     def _conclude(self, forward: Forward, texts: list[list[int]], hinted: bool, forward_ms: float) -> None:
         self.running = False
-        self.concluded_ms = self.now_ms
+        self.concluded_ms = ended_ms = self.now_ms
         verdict = self.verifier.conclude(forward, [self.oracle.target(text) for text in texts])
         if verdict is not None:
             rows = sum(node != ROOT for node in forward.nodes)
             self.history.append((self.now_ms, f"verdict of {len(verdict.tokens)}"))
             self.cost.observe(len(forward.piece), forward_ms)
-            self._link("down", lambda: self._deliver((verdict, rows, hinted, forward_ms)))
+            self._link("down", lambda: self._deliver((verdict, rows, hinted, forward_ms, ended_ms)))
         self._serve()
 
     def _deliver(self, message: Guess | Concluded) -> None:

@@ -55,6 +55,7 @@ class Speculator:
         self.hinted: int | None = None
         self.preempted = False
         self.draft_full = False
+        self.slack_ms = 0.0
         self._limit = 0
         self._next_node = 1
         self._next_sent = 1
@@ -165,11 +166,12 @@ class Speculator:
                 self._add(node, token, chance)
                 self.tally.drafted += 1
 
-    def outgoing(self) -> Block | None:
-        """The block to send now, if any; its nodes count as sent.
+    def outgoing(self, slack_ms: float = 0.0) -> Block | None:
+        """The block to send now, if any; its nodes count as sent. slack_ms: how long it may wait, see `View`.
 
         A block without nodes asks a server that does not fill for a plain forward: there is nothing to verify.
         """
+        self.slack_ms = slack_ms
         if self.remaining <= 0:
             return None
         nodes = [node for node in self.policy.send(self) if node not in self._sent]

@@ -163,6 +163,11 @@ class Uplink:
         return self._courier.rtt_ms
 
     @property
+    def jitter_ms(self) -> float:
+        """How far a round trip is off `rtt_ms`, on average."""
+        return self._courier.jitter_ms
+
+    @property
     def bytes_up(self) -> int:
         return self._courier.bytes_sent
 

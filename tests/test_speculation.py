@@ -11,6 +11,7 @@ from oracles import HashOracle, hashed
 
 from edgespec.measures import Measures
 from edgespec.modes import POLICIES, policy
+from edgespec.oracle import CalibratedOracle
 from edgespec.policy import View
 from edgespec.simulation import Timing, simulate
 from edgespec.tree import ROOT
@@ -170,3 +171,15 @@ def test_the_text_ends_at_the_context_limit() -> None:
     oracle = HashOracle(draft_right=1.0)
     outcome = simulate(oracle, policy("sync", 8), PROMPT, max_new_tokens=60, context_length=20)
     assert outcome.text == oracle.continuation(PROMPT, 17)
+
+
+def test_auto_sends_fewer_blocks_than_stream_in_the_same_time() -> None:
+    timing = Timing(up_ms=lambda: 20.0, down_ms=lambda: 20.0, exits=())
+    oracle = CalibratedOracle(0.69, {})
+    blocks, times_ms = {}, {}
+    for mode in ("stream", "auto"):
+        outcome = simulate(oracle, policy(mode), PROMPT, max_new_tokens=300, timing=timing)
+        blocks[mode] = sum(event.startswith("block") for _, event in outcome.history)
+        times_ms[mode] = outcome.milliseconds
+    assert blocks["auto"] < 0.6 * blocks["stream"]
+    assert times_ms["auto"] < 1.05 * times_ms["stream"]

@@ -92,10 +92,12 @@ void register_courier(py::module_& module) {
         .def_property_readonly("frames_resent", [](const net::Courier& self) { return self.traffic().resent.load(); })
         .def_property_readonly("repeats_received",
                                [](const net::Courier& self) { return self.traffic().repeats.load(); })
-        .def_property_readonly("rtt_ms", [](const net::Courier& self) -> std::optional<double> {
-            const double rtt_ms = self.counters().rtt_ms.load();
-            return rtt_ms < 0 ? std::nullopt : std::optional<double>(rtt_ms);
-        });
+        .def_property_readonly("rtt_ms",
+                               [](const net::Courier& self) -> std::optional<double> {
+                                   const double rtt_ms = self.counters().rtt_ms.load();
+                                   return rtt_ms < 0 ? std::nullopt : std::optional<double>(rtt_ms);
+                               })
+        .def_property_readonly("jitter_ms", [](const net::Courier& self) { return self.counters().jitter_ms.load(); });
     py::module_::import("atexit").attr("register")(py::cpp_function([] { end_living(&net::Courier::end); }));
 }
 

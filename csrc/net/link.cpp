@@ -1,6 +1,7 @@
 #include "net/link.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 namespace edgespec::net {
@@ -145,6 +146,8 @@ void Link::take(const wire::Header& header, Received&& received) {
     } else if (const auto* pong = std::get_if<wire::Pong>(&received.message)) {
         const double rtt_ms = static_cast<double>(clock_ns() - pong->clock_ns) / 1e6;
         const double smoothed = counters->rtt_ms.load();
+        const double jitter_ms = counters->jitter_ms.load();
+        if (smoothed >= 0) counters->jitter_ms = jitter_ms + (std::abs(rtt_ms - smoothed) - jitter_ms) / 4;
         counters->rtt_ms = smoothed < 0 ? rtt_ms : smoothed + (rtt_ms - smoothed) / 8;
     } else if (type != wire::FrameType::kAck) {
         on_message_(std::move(received));

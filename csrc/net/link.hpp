@@ -32,7 +32,8 @@ struct LinkLimits {
 struct Counters {
     std::atomic<std::uint64_t> bytes_sent{0};
     std::atomic<std::uint64_t> bytes_received{0};
-    std::atomic<double> rtt_ms{-1.0};
+    std::atomic<double> rtt_ms{-1.0};    // smoothed, as in RFC 6298; below 0: not measured yet
+    std::atomic<double> jitter_ms{0.0};  // how far a round trip is off that, on average
 };
 
 class Link : public std::enable_shared_from_this<Link> {

@@ -14,8 +14,8 @@ from edgespec.child import child
 from edgespec.demo.figures import Pacing, Run
 from edgespec.draft import DraftEngine
 from edgespec.link import LinkShape
-from edgespec.pacing import DraftPace
 from edgespec.modes import WAITING_MODES
+from edgespec.pacing import DraftPace
 from edgespec.params import SamplingParams
 from edgespec.session import Session
 from edgespec.tokenizer import Tokenizer

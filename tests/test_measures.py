@@ -1,0 +1,87 @@
+"""What a session measures: costs, trust, and when the server's forwards begin."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgespec.measures import ForwardClock, LinearCost, Trust
+
+FORWARD_MS = 28.0
+RTT_MS = 40.0
+EDGE_AHEAD_MS = 5000.0
+"""What the edge's clock shows when the server's shows 0."""
+
+
+def clock_after(forwards: int, late_ms: list[float] | None = None, first_ms: float = 100.0) -> ForwardClock:
+    """A server that never waits: its k-th verdict leaves at first_ms + k * FORWARD_MS and is looked at `late_ms` late."""
+    clock = ForwardClock()
+    for k in range(forwards):
+        ended_ms = first_ms + k * FORWARD_MS
+        late = late_ms[k % len(late_ms)] if late_ms else 0.0
+        clock.verdict(
+            EDGE_AHEAD_MS + ended_ms + RTT_MS / 2 + late, ended_ms % ForwardClock._CLOCK_MS, FORWARD_MS
+        )
+    return clock
+
+
+def time_left_ms(now_ms: float, first_ms: float = 100.0) -> float:
+    """Until what is sent now would be too late for the forward that it would be in time for: the truth."""
+    arrives_ms = now_ms - EDGE_AHEAD_MS + RTT_MS / 2
+    return FORWARD_MS - (arrives_ms - first_ms) % FORWARD_MS
+
+
+def test_nothing_may_wait_before_the_first_verdict() -> None:
+    assert ForwardClock().slack_ms(1000.0, RTT_MS) == 0.0
+
+
+@given(
+    after_ms=st.floats(0, 200),
+    late_ms=st.lists(st.floats(0, 10), min_size=1, max_size=7).map(lambda late: [0.0, *late]),
+)
+def test_what_waits_as_long_as_it_may_is_in_time_although_verdicts_were_looked_at_late(
+    after_ms: float, late_ms: list[float]
+) -> None:
+    now_ms = EDGE_AHEAD_MS + 100 + 39 * FORWARD_MS + RTT_MS / 2 + after_ms
+    slack_ms = clock_after(40, late_ms).slack_ms(now_ms, RTT_MS)
+    assert slack_ms <= max(0.0, time_left_ms(now_ms) - 0.5)
+
+
+def test_with_verdicts_looked_at_in_time_most_of_a_forward_may_be_waited_for() -> None:
+    clock = clock_after(40)
+    began_ms = EDGE_AHEAD_MS + 100 + 60 * FORWARD_MS - RTT_MS / 2
+    assert clock.slack_ms(began_ms + 0.1, RTT_MS) == pytest.approx(FORWARD_MS * 0.95 - 0.6)
+    assert clock.slack_ms(began_ms + 20.0, RTT_MS) == pytest.approx(FORWARD_MS * 0.95 - 20.5)
+    assert clock.slack_ms(began_ms + 27.0, RTT_MS) == 0.0
+    assert clock.slack_ms(began_ms + 20.0, RTT_MS, jitter_ms=3.0) == pytest.approx(FORWARD_MS * 0.95 - 26.5)
+
+
+def test_the_servers_clock_may_wrap() -> None:
+    first_ms = ForwardClock._CLOCK_MS - 10 * FORWARD_MS
+    clock = clock_after(40, first_ms=first_ms)
+    now_ms = EDGE_AHEAD_MS + first_ms + 45 * FORWARD_MS - RTT_MS / 2 + 3.0
+    assert clock.slack_ms(now_ms, RTT_MS) == pytest.approx(FORWARD_MS * 0.95 - 3.5)
+
+
+def test_nothing_waits_for_a_server_whose_forwards_come_irregularly() -> None:
+    clock = ForwardClock()
+    for ended_ms in (100, 128, 200, 228, 310, 338, 420):
+        clock.verdict(EDGE_AHEAD_MS + ended_ms + RTT_MS / 2, ended_ms, FORWARD_MS)
+    assert all(clock.slack_ms(EDGE_AHEAD_MS + 430 + after_ms, RTT_MS) == 0.0 for after_ms in range(30))
+
+
+def test_a_cost_is_the_line_through_what_was_seen() -> None:
+    cost = LinearCost()
+    assert not cost.known and cost(3) == 0.0
+    for rows in (1, 2, 4, 8):
+        cost.observe(rows, 10.0 + 0.5 * rows)
+    assert cost(6) == pytest.approx(13.0) and cost.per_row_ms == pytest.approx(0.5)
+
+
+def test_trust_falls_to_what_came_true_and_starts_at_belief() -> None:
+    trust = Trust()
+    assert trust.corrected(0.8) == pytest.approx(0.8)
+    for _ in range(300):
+        trust.observe(0.8, came_true=False)
+    assert trust.corrected(0.8) < 0.03
