@@ -36,6 +36,21 @@ class Entry:
     insecure: bool = False
     connections_a_device: int = 64
 
+    def check(self, host: str) -> None:
+        """Raises EdgespecError where a server on this host would let strangers in, or a file is wrong."""
+        check_exposure(
+            host,
+            encrypted=self.tls_cert is not None,
+            authenticated=bool(self.tokens or self.tls_client_ca),
+            insecure=self.insecure,
+        )
+        self.tls()
+        self.known_tokens()
+
+    def known_tokens(self) -> list[KnownToken] | None:
+        """Of the devices that may come in; None: no token is asked for."""
+        return None if self.tokens is None else read_tokens(self.tokens)
+
     def tls(self) -> _native.Tls | None:
         """Raises EdgespecError where the files are missing or do not fit."""
         if self.tls_cert is None or self.tls_key is None:
@@ -62,12 +77,9 @@ class Door:
     """Listens; `port` 0 takes a free one. Raises EdgespecError where it may not, or cannot."""
 
     def __init__(self, host: str, port: int, entry: Entry, *, dead_after_s: float) -> None:
-        authenticated = bool(entry.tokens or entry.tls_client_ca)
-        check_exposure(
-            host, encrypted=entry.tls_cert is not None, authenticated=authenticated, insecure=entry.insecure
-        )
+        entry.check(host)
         self._entry = entry
-        self._tokens = self._read_tokens()
+        self._tokens = entry.known_tokens()
         self._guests: dict[int, _Guest] = {}
         try:
             self.listener = _native.Listener(host, port, dead_after_s=dead_after_s, tls=entry.tls())
@@ -99,7 +111,7 @@ class Door:
     def reload(self) -> None:
         """Read certificates and tokens again; who is unknown now is sent away. What cannot be read changes nothing."""
         try:
-            tokens, tls = self._read_tokens(), self._entry.tls()
+            tokens, tls = self._entry.known_tokens(), self._entry.tls()
         except EdgespecError as error:
             log.error("nothing was reloaded: %s", error)
             return
@@ -109,9 +121,6 @@ class Door:
         if tokens is not None:
             self._send_unknown_away({identity_of_token(token.device) for token in tokens})
         log.info("reloaded: %d tokens", len(tokens or ()))
-
-    def _read_tokens(self) -> list[KnownToken] | None:
-        return None if self._entry.tokens is None else read_tokens(self._entry.tokens)
 
     def _check(self, hello: _native.Hello, vocabulary_hash: bytes) -> None:
         if not hello.version_min <= _native.PROTOCOL_VERSION <= hello.version_max:
@@ -159,3 +168,8 @@ def identity_of_token(device: str) -> bytes:
 
 def identity_of_certificate(name: str) -> bytes:
     return f"certificate {name}".encode()
+
+
+def device_name(identity: bytes) -> str:
+    """For people: the device's or certificate's name; nothing for ANYBODY."""
+    return identity.decode(errors="replace").partition(" ")[2]

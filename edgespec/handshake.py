@@ -8,6 +8,7 @@ from typing import NamedTuple
 from edgespec import _native
 from edgespec._version import __version__
 from edgespec.errors import EdgespecError
+from edgespec.link_options import LinkOptions
 
 DEFAULT_PORT = 7433
 
@@ -52,34 +53,32 @@ def parse_addresses(servers: AnAddress | Sequence[AnAddress]) -> list[Address]:
 
 
 def connect(
-    servers: Sequence[Address],
-    vocabulary_hash: bytes,
-    timeout_s: float,
-    *,
-    hedge: bool = True,
-    dead_after_s: float = 2.5,
-    give_up_s: float = 30.0,
-    offline_after_s: float | None = None,
+    servers: Sequence[Address], vocabulary_hash: bytes, options: LinkOptions
 ) -> tuple[_native.Courier, _native.Welcome]:
     """Connect to the first server that answers, and be welcomed; the courier keeps the link up from then on.
 
     Raises EdgespecError with the reason when the servers are absent, silent or refuse.
     """
+    timeout_s = options.timeout_s
+    credential = options.credential([server.host for server in servers])
     courier = _native.Courier(
         [(server.host, server.port) for server in servers],
-        _native.encode_hello(vocabulary_hash=vocabulary_hash, agent=f"edgespec/{__version__}"),
-        hedge=hedge,
+        _native.encode_hello(
+            vocabulary_hash=vocabulary_hash, agent=f"edgespec/{__version__}", credential=credential
+        ),
+        hedge=options.hedge,
         timeout_s=timeout_s,
-        dead_after_s=dead_after_s,
-        give_up_s=give_up_s,
-        offline_after_s=offline_after_s,
+        dead_after_s=options.dead_after_s,
+        give_up_s=options.give_up_s,
+        offline_after_s=options.offline_after_s,
+        tls=options.tls,
     )
     try:
         answer = courier.receive(timeout_s)
     except ConnectionError as error:
         tried = " or ".join(str(server) for server in servers)
         raise EdgespecError(
-            f"there is no server at {tried} ({error}): start one with `edgespec serve`, or check the address."
+            f"there is no server at {tried} ({error}): {_advice(str(error), options)}."
         ) from None
     if isinstance(answer, _native.Welcome):
         return courier, answer
@@ -87,10 +86,26 @@ def connect(
     courier.close()
     if isinstance(answer, _native.Error):
         raise EdgespecError(explain(answer, address))
-    raise EdgespecError(f"{address} did not answer as an edgespec server within {timeout_s:g} s: check the address.")
+    raise EdgespecError(
+        f"{address} did not answer as an edgespec server within {timeout_s:g} s: check the address."
+    )
+
+
+def _advice(reason: str, options: LinkOptions) -> str:
+    if "not trusted" in reason:
+        return "give the authority that signed its certificate with --tls-ca, and call it by a name in the certificate"
+    if "does not speak TLS" in reason:
+        return "leave --tls-ca out, or start it with --tls-cert and --tls-key"
+    if "closed the connection" in reason and options.tls is None:
+        return "it may want TLS: give the fleet's authority with --tls-ca"
+    return "start one with `edgespec serve`, or check the address"
 
 
 def explain(error: _native.Error, address: Address) -> str:
     """What a server's ERROR says, as a sentence."""
-    wait = f" (try again in {error.retry_after_ms / 1e3:g} s)" if error.retryable and error.retry_after_ms else ""
+    wait = (
+        f" (try again in {error.retry_after_ms / 1e3:g} s)"
+        if error.retryable and error.retry_after_ms
+        else ""
+    )
     return f"the server at {address} refused: {error.message}{wait}"

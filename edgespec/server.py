@@ -7,6 +7,7 @@ is the verifier's business.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -19,10 +20,12 @@ import numpy as np
 
 from edgespec import _native
 from edgespec.admission import Admission, Overloaded
+from edgespec.door import Door, Entry, device_name
 from edgespec.errors import EdgespecError
 from edgespec.forwards import Forwards
 from edgespec.handshake import DEFAULT_PORT
 from edgespec.pacing import Pace
+from edgespec.refusal import Refused
 from edgespec.served import Served
 from edgespec.served_session import ServedSession
 from edgespec.target import Target
@@ -43,24 +46,6 @@ RESUME_FOR_S = 60.0
 """How long a session waits for an edge whose connections are gone."""
 
 
-class Refused(Exception):
-    """What a peer asked for is answered with an ERROR; the session or the connection that asked ends."""
-
-    def __init__(
-        self,
-        code: _native.ErrorCode,
-        message: str,
-        *,
-        retryable: bool = False,
-        retry_after_ms: int = 0,
-    ) -> None:
-        super().__init__(message)
-        self.retry_after_ms = retry_after_ms
-        self.code = code
-        self.message = message
-        self.retryable = retryable
-
-
 class Server:
     """Serves one target to many sessions on one listening address; `port` 0 takes a free one."""
 
@@ -75,18 +60,17 @@ class Server:
         resume_for_s: float = RESUME_FOR_S,
         dead_after_s: float = 2.5,
         metrics: Metrics | None = None,
+        entry: Entry | None = None,
     ) -> None:
+        """entry: who may come in, and whether links are encrypted; without it this machine only."""
         self._target = target
         self._latency_ms = latency_ms
         self._max_sessions = max_sessions
-        try:
-            self.listener = _native.Listener(host, port, dead_after_s=dead_after_s)
-        except OSError as error:
-            raise EdgespecError(f"cannot listen on {host}:{port} ({error}): choose another --port.") from None
+        self._door = Door(host, port, entry or Entry(), dead_after_s=dead_after_s)
+        self.listener = self._door.listener
         self.host = host
         self.port: int = self.listener.port
         self.metrics_port: int | None = None
-        self._devices: dict[int, bytes | None] = {}
         self._sessions: Served[ServedSession] = Served(resume_for_s)
         self._metrics = metrics
         self._forwards = Forwards(target, self.listener.send, self._fail, metrics=metrics)
@@ -154,10 +138,13 @@ class Server:
         self._drain_until_s = time.monotonic() + timeout_s
         self.call(self._say_goaway)
 
+    def reload(self) -> None:
+        """Read certificates and tokens again, soon; may be called from a signal handler or another thread."""
+        self.call(self._door.reload)
+
     def _say_goaway(self) -> None:
-        for connection, device in self._devices.items():
-            if device is not None:
-                self.listener.send(connection, _native.encode_goaway("the server is being stopped"))
+        for connection in self._door.welcomed:
+            self.listener.send(connection, _native.encode_goaway("the server is being stopped"))
 
     def _drained(self) -> bool:
         if self._drain_until_s is None:
@@ -183,23 +170,13 @@ class Server:
     def _take_in(self, number: int, message: Any) -> None:
         """An event of a connection or of a session: their numbers are from one row."""
         try:
-            if number in self._devices or isinstance(message, _native.Connected):
-                self._hear_connection(number, message)
+            if number in self._door or isinstance(message, _native.Connected):
+                self._door.hear(number, message, self._welcome, self._target.vocabulary_hash)
             else:
                 self._hear_session(number, message)
         except Refused as refused:
             log.info("refused: %s", refused.message)
             self._refuse(number, getattr(message, "channel", 0), refused)
-
-    def _hear_connection(self, connection: int, message: Any) -> None:
-        if isinstance(message, _native.Connected):
-            self._devices[connection] = None
-        elif isinstance(message, _native.Disconnected):
-            del self._devices[connection]
-        elif isinstance(message, _native.Hello) and self._devices[connection] is None:
-            self._welcome(connection, message)
-        else:
-            raise Refused(_native.ErrorCode.PROTOCOL, "say HELLO first, once, and wait for the WELCOME")
 
     def _hear_session(self, number: int, message: Any) -> None:
         session = self._sessions.get(number)
@@ -221,37 +198,21 @@ class Server:
         else:
             self._instruct(session, message)
 
-    def _welcome(self, connection: int, hello: _native.Hello) -> None:
+    @property
+    def _welcome(self) -> bytes:
         target = self._target
-        if not hello.version_min <= _native.PROTOCOL_VERSION <= hello.version_max:
-            raise Refused(
-                _native.ErrorCode.VERSION,
-                f"this server speaks protocol version {_native.PROTOCOL_VERSION}, the edge {hello.version_min} to "
-                f"{hello.version_max}: install the same edgespec on both",
-            )
-        if hello.vocabulary_hash != target.vocabulary_hash:
-            raise Refused(
-                _native.ErrorCode.VOCABULARY,
-                f"the draft's tokenizer is not that of the target {target.target_id}: "
-                "compile a draft that shares the target's tokenizer",
-            )
-        device = self._devices[connection] = b""
-        self.listener.welcome(
-            connection,
-            _native.encode_welcome(
-                version=_native.PROTOCOL_VERSION,
-                features=0,
-                vocabulary_hash=target.vocabulary_hash,
-                context_length=target.context_length,
-                vocabulary_size=target.vocabulary_size,
-                layers=target.layers,
-                exit_layers=list(target.exit_layers),
-                end_tokens=list(target.end_tokens),
-                target_id=target.target_id,
-                max_frame_bytes=MAX_FRAME_BYTES,
-                max_block_nodes=MAX_BLOCK_NODES,
-            ),
-            device,
+        return _native.encode_welcome(
+            version=_native.PROTOCOL_VERSION,
+            features=0,
+            vocabulary_hash=target.vocabulary_hash,
+            context_length=target.context_length,
+            vocabulary_size=target.vocabulary_size,
+            layers=target.layers,
+            exit_layers=list(target.exit_layers),
+            end_tokens=list(target.end_tokens),
+            target_id=target.target_id,
+            max_frame_bytes=MAX_FRAME_BYTES,
+            max_block_nodes=MAX_BLOCK_NODES,
         )
 
     def _open(self, number: int, opened: _native.Open) -> None:
@@ -274,10 +235,12 @@ class Server:
                 f"the prompt has {len(opened.tokens)} tokens, and the target's context holds "
                 f"{self._target.context_length}: shorten the prompt",
             )
+        if (identity := self.listener.identity(number)) is None:
+            return  # its edge has ended it already
         try:
             session = ServedSession(
                 number,
-                number,
+                device_name(identity) or number,
                 opened,
                 context_length=self._target.context_length,
                 end_tokens=self._target.end_tokens,
@@ -287,7 +250,7 @@ class Server:
         except EdgespecError as error:
             raise Refused(_native.ErrorCode.PARAMETER, str(error)) from None
         self._admit(lambda: self._admission.hold(session))
-        self._sessions.add(number, b"", session)
+        self._sessions.add(number, identity, session)
         if self._metrics is not None:
             self._metrics.saw_open(session.tally.prompt_tokens, session.tally.adopted)
 
@@ -374,13 +337,10 @@ class Server:
 
     def _refuse(self, number: int, channel: int, refused: Refused) -> None:
         """Say so; the connection or session that is told so ends."""
-        frame = _native.encode_error(
-            channel, refused.code, refused.retryable, refused.message, retry_after_ms=refused.retry_after_ms
-        )
-        self.listener.send(number, frame)
+        self.listener.send(number, refused.frame(channel))
         if self._metrics is not None:
             self._metrics.saw_refusal(refused.code.name)
-        if number in self._devices:
+        if number in self._door:
             self.listener.disconnect(number)
         else:
             self._forget(number, refused.message)
@@ -405,11 +365,14 @@ def serve(
     port: int = DEFAULT_PORT,
     dtype: str = "auto",
     pace: Pace | None = None,
+    entry: Entry | None = None,
 ) -> None:
-    """Load a target (a folder or model id; None: the bundled one) and serve it until interrupted."""
-    server = Server(Target.load(target, exits=exits, dtype=dtype, pace=pace), host, port)
+    """Load a target (a folder or model id; None: the bundled one) and serve it until interrupted.
+
+    entry: certificates and tokens (edgespec.door.Entry); other machines are served with both only.
+    """
+    (entry or Entry()).check(host)
+    server = Server(Target.load(target, exits=exits, dtype=dtype, pace=pace), host, port, entry=entry)
     print(f"edgespec: listening on {server.host}:{server.port}", flush=True)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         server.run()
-    except KeyboardInterrupt:
-        pass

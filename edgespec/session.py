@@ -21,6 +21,7 @@ from edgespec.draft import DraftEngine, load_draft
 from edgespec.drafter import CacheFull, Drafter
 from edgespec.errors import EdgespecError
 from edgespec.handshake import DEFAULT_SERVER, AnAddress, parse_addresses
+from edgespec.link_options import LinkOptions
 from edgespec.measures import Measures
 from edgespec.modes import policy
 from edgespec.pacing import DraftPace
@@ -31,7 +32,7 @@ from edgespec.statistics import Statistics
 from edgespec.text import TextStream
 from edgespec.tokenizer import Tokenizer
 from edgespec.trace import Event, Kind, Lane
-from edgespec.uplink import LinkOptions, Uplink, encoded_open
+from edgespec.uplink import Uplink, encoded_open
 
 MOST_AT_ONCE = 32
 """Messages that one step takes in, so that a fast server cannot keep it from returning."""

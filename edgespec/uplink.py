@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,28 +16,13 @@ import numpy as np
 from edgespec import _native
 from edgespec.errors import EdgespecError
 from edgespec.handshake import Address, connect, explain
+from edgespec.link_options import LinkOptions
 from edgespec.params import SamplingParams
 from edgespec.policy import Policy
 from edgespec.speculator import Block
 
 CHANNEL = 1
 """Any: the courier fills in the channel that the session has on each of its connections."""
-
-
-@dataclass(frozen=True)
-class LinkOptions:
-    """How hard a link is kept up.
-
-    timeout_s: to connect and be welcomed at first. hedge: hold a second connection, and send again on it what is not
-    acknowledged in time. dead_after_s: a connection that is silent for so long is given up. give_up_s: with no server
-    for so long a step raises. offline_after_s: with no server for so long the draft goes on alone; None: never.
-    """
-
-    timeout_s: float = 10.0
-    hedge: bool = True
-    dead_after_s: float = 2.5
-    give_up_s: float = 30.0
-    offline_after_s: float | None = None
 
 
 class Uplink:
@@ -58,15 +42,7 @@ class Uplink:
         self._servers = servers
         self._options = options
         self._opening = opening
-        self._courier, self.target = connect(
-            servers,
-            vocabulary_hash,
-            options.timeout_s,
-            hedge=options.hedge,
-            dead_after_s=options.dead_after_s,
-            give_up_s=options.give_up_s,
-            offline_after_s=options.offline_after_s,
-        )
+        self._courier, self.target = connect(servers, vocabulary_hash, options)
         self.notes: list[str] = []
         self.offline = False
         self.losses = 0

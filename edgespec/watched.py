@@ -15,10 +15,10 @@ ANSWER_S = 10.0
 
 @contextmanager
 def watched(
-    target: Target, host: str, port: int, metrics_port: int | None, options: Mapping[str, Any]
+    target: Target, host: str, port: int, watch: tuple[str, int] | None, options: Mapping[str, Any]
 ) -> Iterator[Server]:
-    """A server that listens; with a metrics_port (0: a free one) also on that one. Raises EdgespecError."""
-    if metrics_port is None:
+    """A server that listens, and tells who asks at `watch` (host and port; 0: a free one). Raises EdgespecError."""
+    if watch is None:
         yield Server(target, host, port, **options)
         return
     from edgespec.metrics import Metrics
@@ -34,8 +34,7 @@ def watched(
     )
     metrics.watch("kv_prefix_pages", "Pages that are kept as prefixes alone.", lambda: pages.reclaimable)
     endpoint = MetricsEndpoint(
-        host,
-        metrics_port,
+        *watch,
         metrics=lambda: server.call(metrics.text).result(ANSWER_S),
         sessions=lambda: server.call(server.summaries).result(ANSWER_S),
         healthy=lambda: not server.draining,

@@ -17,11 +17,11 @@ import pytest
 from edgespec.child import child, end
 from edgespec.draft import DraftEngine, bundled_engine, load_draft
 from edgespec.errors import EdgespecError
+from edgespec.link_options import LinkOptions
 from edgespec.modes import POLICIES
 from edgespec.params import SamplingParams
 from edgespec.session import Session
 from edgespec.tokenizer import Tokenizer
-from edgespec.uplink import LinkOptions
 
 PROMPT = "def read_lines(path):\n    "
 TOKENS = 24

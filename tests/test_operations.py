@@ -30,7 +30,7 @@ from edgespec.watched import watched
 def server() -> Iterator[Server]:
     """A watched server on a tiny real target, in a thread."""
     target = Target(tiny(), name="tiny", vocabulary_hash=VOCABULARY_HASH, kv_memory="16MiB")
-    with watched(target, "127.0.0.1", 0, 0, {}) as running:
+    with watched(target, "127.0.0.1", 0, ("127.0.0.1", 0), {}) as running:
         thread = threading.Thread(target=running.run)
         thread.start()
         yield running
@@ -85,7 +85,7 @@ def test_top_without_a_server_says_what_to_do() -> None:
 
 
 def test_a_metrics_port_that_is_taken_is_named(server: Server) -> None:
-    again = watched(server._target, "127.0.0.1", 0, server.metrics_port, {})
+    again = watched(server._target, "127.0.0.1", 0, ("127.0.0.1", server.metrics_port or 0), {})
     with pytest.raises(EdgespecError, match="choose another --metrics-port"), again:
         pass
 

@@ -13,11 +13,11 @@ from stubs import StubDraft, StubTarget, StubTokenizer, serving
 
 from edgespec.async_session import AsyncSession
 from edgespec.errors import EdgespecError
+from edgespec.link_options import LinkOptions
 from edgespec.params import SamplingParams
 from edgespec.server import Server
 from edgespec.session import Session
 from edgespec.trace import Event
-from edgespec.uplink import LinkOptions
 
 PROMPT = [1, 2, 3]
 ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgespec.commands.options import connection, sampling, sampling_params
+from edgespec.commands.options import connection, link_options, safety, sampling, sampling_params
 
 if TYPE_CHECKING:
     from edgespec.commands.streaming import SessionMaker
@@ -19,6 +19,7 @@ HELP = "/reset begins a new conversation, /exit ends; Ctrl-C stops an answer."
 
 @click.command()
 @connection
+@safety
 @sampling
 @click.option(
     "--system", metavar="TEXT", help="What the conversation begins with, for templates that take it."
@@ -32,7 +33,7 @@ def chat(system: str | None, **flags: Any) -> None:
 
     params = sampling_params(flags)
     server = flags.pop("server")
-    maker = SessionMaker(params, **flags)
+    maker = SessionMaker(params, link=link_options(flags, server), **flags)
     with reachable_server(server) as servers:
         if maker.tokenizer.chat_template is None:
             print("This model has no chat template: it continues what you type.", file=sys.stderr)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgespec.commands.options import FOLDER, PACE, Servers
+from edgespec.commands.options import FOLDER, PACE, Servers, link_options, safety
 
 if TYPE_CHECKING:
     from edgespec.plan import Prediction, Situation
@@ -27,23 +27,26 @@ TOKENS = 64
 @click.option("--prompt", default=PROMPT, help="What to measure on: text like your own.")
 @click.option("--temperature", type=float, default=0.0, show_default=True)
 @click.option("--draft-pace-ms", type=PACE, help="Hold every level of the draft to at least this long.")
+@safety
 def doctor(
     server: tuple[tuple[str, int], ...] | None,
     draft: Path | None,
     prompt: str,
     temperature: float,
     draft_pace_ms: float | None,
+    **flags: Any,
 ) -> None:
     """Measure link, draft and target, and say what speculation gains here and what would make it gain more."""
     from edgespec.commands.streaming import SessionMaker, reachable_server
     from edgespec.params import SamplingParams
 
+    link = link_options(flags, server)
     params = SamplingParams(temperature=temperature, seed=0, max_new_tokens=TOKENS, ignore_eos=True)
     with reachable_server(server) as servers:
         measured: dict[str, Session] = {}
         for mode in ("cloud", "auto"):
             maker = SessionMaker(
-                params, draft=draft, mode=mode, draft_tokens=None, draft_pace_ms=draft_pace_ms
+                params, draft=draft, mode=mode, draft_tokens=None, draft_pace_ms=draft_pace_ms, link=link
             )
             with maker.open(servers) as session:
                 session.prompt(prompt)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from edgespec.commands.options import connection, sampling, sampling_params
+from edgespec.commands.options import connection, link_options, safety, sampling, sampling_params
 from edgespec.errors import EdgespecError
 
 
@@ -17,6 +17,7 @@ from edgespec.errors import EdgespecError
 @click.option("--prompt", metavar="TEXT", help="The text to continue.")
 @click.option("--prompt-file", metavar="FILE", help="A file that holds it; - is standard input.")
 @connection
+@safety
 @sampling
 @click.option(
     "--trace", type=click.Path(path_type=Path), metavar="FILE", help="Write the timeline (Perfetto JSON)."
@@ -44,7 +45,8 @@ def generate(
     params = sampling_params(flags)
     text = _prompt_text(prompt, prompt_file)
     server = flags.pop("server")
-    maker = SessionMaker(params, traced=trace is not None, **flags)
+    link = link_options(flags, server)
+    maker = SessionMaker(params, link=link, traced=trace is not None, **flags)
     with reachable_server(server) as servers, maker.open(servers) as session:
         session.prompt(text)
         interrupted = stream(session, (lambda _: None) if as_json else show)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from edgespec.errors import EdgespecError
 from edgespec.params import SamplingParams
+
+if TYPE_CHECKING:
+    from edgespec.link_options import LinkOptions
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -140,6 +144,60 @@ connection = apply(
     ),
 )
 """The flags that say with whom and how to speculate."""
+
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+safety = apply(
+    click.option(
+        "--tls-ca", type=FILE, help="The authority that signed the server's certificate: encrypts the link."
+    ),
+    click.option("--tls-cert", type=FILE, help="This device's certificate, where the server asks for one."),
+    click.option("--tls-key", type=FILE, help="Its key."),
+    click.option(
+        "--token-file",
+        type=FILE,
+        help="What `edgespec token new` printed; else the environment's EDGESPEC_TOKEN.",
+    ),
+    click.option("--insecure", is_flag=True, help="Show the token to a server elsewhere without TLS."),
+)
+"""The flags by which edge and server know each other. A token is no flag: others could read it in the process list."""
+
+
+def link_options(flags: dict[str, Any], servers: tuple[tuple[str, int], ...] | None) -> LinkOptions:
+    """Take the flags of `safety`, and the times of `connection`, out of `flags`. Raises EdgespecError."""
+    from edgespec.link_options import LinkOptions
+
+    token_file = flags.pop("token_file")
+    safe = {name: flags.pop(name) for name in ("tls_ca", "tls_cert", "tls_key", "insecure")}
+    times = {name: flags.pop(name) for name in ("timeout_s", "give_up_s") if name in flags}
+    if servers is None:
+        if any(safe.values()) or token_file is not None:
+            raise EdgespecError(
+                "a server is started for this call, on this machine: give --server, or no TLS and token."
+            )
+        return LinkOptions(**times)
+    try:
+        token = (
+            os.environ.get("EDGESPEC_TOKEN") if token_file is None else token_file.read_text(encoding="utf-8")
+        )
+    except (OSError, UnicodeDecodeError) as error:
+        raise EdgespecError(f"cannot read the token in {token_file} ({error}).") from None
+    return LinkOptions(token=token, **safe, **times)
+
+
+entry = apply(
+    click.option("--tls-cert", type=FILE, help="The server's certificate (`edgespec tls init` makes one)."),
+    click.option("--tls-key", type=FILE, help="Its key."),
+    click.option(
+        "--tls-client-ca", type=FILE, help="Edges must show a certificate that this authority signed."
+    ),
+    click.option(
+        "--tokens", type=FILE, help="Edges must show a token of this file (`edgespec token new` fills it)."
+    ),
+    click.option("--insecure", is_flag=True, help="Serve other machines without TLS or tokens."),
+)
+"""The flags of `edgespec.door.Entry`."""
 
 
 def existing_folder(path: Path, what: str) -> Path:

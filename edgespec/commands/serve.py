@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import signal
+from typing import Any
 
 import click
 
-from edgespec.commands.options import PACE, end_with_stdin
+from edgespec.commands.options import PACE, end_with_stdin, entry
 from edgespec.server_config import config_option
 
 
@@ -50,6 +51,12 @@ from edgespec.server_config import config_option
 @click.option("--latency-ms", type=PACE, help="Target for a token: beyond it new sessions are refused.")
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="HTTP /metrics, /health and /sessions.")
 @click.option(
+    "--metrics-host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address for these; they ask nobody who it is.",
+)
+@click.option(
     "--drain-s", type=PACE, default=30.0, show_default=True, help="After SIGTERM, for texts to be finished."
 )
 @click.option(
@@ -59,6 +66,7 @@ from edgespec.server_config import config_option
     show_default=True,
     help="How long a session waits for an edge whose link is gone.",
 )
+@entry
 @config_option
 @end_with_stdin
 def serve(
@@ -76,18 +84,24 @@ def serve(
     max_sessions: int,
     latency_ms: float | None,
     metrics_port: int | None,
+    metrics_host: str,
     drain_s: float,
     resume_for_s: float,
     end_with_stdin: bool,
+    **entry_flags: Any,
 ) -> None:
     """Serve a target model to edges, until interrupted.
 
-    Prints one line, `edgespec: listening on HOST:PORT`, when it is ready.
+    Prints one line, `edgespec: listening on HOST:PORT`, when it is ready. Other machines are served with TLS and
+    tokens only. SIGTERM drains; SIGHUP reads certificates and tokens again.
     """
     from edgespec.child import when_stdin_ends
+    from edgespec.door import Entry
     from edgespec.errors import EdgespecError
     from edgespec.pacing import Pace
 
+    who = Entry(**entry_flags)
+    who.check(host)  # before a model is loaded for nothing
     try:
         from edgespec.target import Target
         from edgespec.watched import watched
@@ -106,9 +120,16 @@ def serve(
         kv_memory=kv_memory,
         deterministic=deterministic,
     )
-    options = {"max_sessions": max_sessions, "latency_ms": latency_ms, "resume_for_s": resume_for_s}
-    with watched(model, host, port, metrics_port, options) as server:
+    options = {
+        "max_sessions": max_sessions,
+        "latency_ms": latency_ms,
+        "resume_for_s": resume_for_s,
+        "entry": who,
+    }
+    watch = None if metrics_port is None else (metrics_host, metrics_port)
+    with watched(model, host, port, watch, options) as server:
         signal.signal(signal.SIGINT, lambda *_: server.stop())
+        signal.signal(signal.SIGHUP, lambda *_: server.reload())
         signal.signal(signal.SIGTERM, lambda *_: server.drain(drain_s))
         if end_with_stdin:
             when_stdin_ends(server.stop)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from edgespec.child import child, spinner
 from edgespec.params import SamplingParams
-from edgespec.uplink import LinkOptions
 
 if TYPE_CHECKING:
+    from edgespec.link_options import LinkOptions
     from edgespec.session import Session
 
 HostPort = tuple[str, int]
@@ -48,8 +48,7 @@ class SessionMaker:
         mode: str,
         draft_tokens: int | None,
         draft_pace_ms: float | None,
-        timeout_s: float = LinkOptions.timeout_s,
-        give_up_s: float = LinkOptions.give_up_s,
+        link: LinkOptions,
         traced: bool = False,
     ) -> None:
         from edgespec.draft import bundled_engine, load_draft
@@ -60,7 +59,7 @@ class SessionMaker:
         self._mode = mode
         self._draft_tokens = draft_tokens
         self._draft_pace_ms = draft_pace_ms
-        self._link = LinkOptions(timeout_s=timeout_s, give_up_s=give_up_s)
+        self._link = link
         self._traced = traced
         drafts = policy(mode, draft_tokens).drafts
         with spinner("loading the draft ..."):

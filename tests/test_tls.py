@@ -1,0 +1,331 @@
+"""Links over TLS with tokens, on loopback and with real certificates: who comes in, and what a reload changes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import raw_peer
+from click.testing import CliRunner
+from faults import FaultProxy
+from oracles import HashOracle
+from stubs import VOCABULARY_HASH, StubTarget, StubTokenizer, serving
+from test_wire import OPEN_FIELDS
+
+from edgespec import _native
+from edgespec.child import COMMAND
+from edgespec.commands.link import link as link_command
+from edgespec.commands.serve import serve
+from edgespec.door import Entry
+from edgespec.errors import EdgespecError
+from edgespec.link_options import LinkOptions
+from edgespec.params import SamplingParams
+from edgespec.private_authority import issue_for_device, issue_for_server, make_authority
+from edgespec.security import credential
+from edgespec.server import Server
+from edgespec.session import Session
+from edgespec.tokens import add_token, revoke
+
+ORACLE = HashOracle()
+PROMPT = [1, 2, 3]
+TEXT = ORACLE.continuation(PROMPT, 12)
+OPENING = {**OPEN_FIELDS, "min_p": 0.0, "repetition_penalty": 1.0, "rejection": False, "logit_bias": []}
+
+needs_tls = pytest.mark.skipif(
+    not _native.HAVE_TLS or shutil.which("openssl") is None,
+    reason="needs a build with OpenSSL's headers, and the openssl command",
+)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an authority, a server's certificate, and a device's."""
+    folder = tmp_path_factory.mktemp("fleet")
+    make_authority(folder)
+    issue_for_server(folder, ["localhost", "127.0.0.1"], 30)
+    issue_for_device(folder, "robot-7", 30)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another authority, with a device of the same name."""
+    folder = tmp_path_factory.mktemp("strangers")
+    make_authority(folder)
+    issue_for_device(folder, "robot-7", 30)
+    return folder
+
+
+def entry(fleet: Path, **more: Any) -> Entry:
+    return Entry(tls_cert=fleet / "server.pem", tls_key=fleet / "server.key", **more)
+
+
+def generate(server: Server, host: str = "127.0.0.1", **options: Any) -> list[int]:
+    """A whole text over a link with these options."""
+    with session(server, host, **options) as one:
+        one.prompt(PROMPT)
+        list(one)
+        return one.tokens
+
+
+def session(server: Server, host: str = "127.0.0.1", **options: Any) -> Session:
+    params = SamplingParams(max_new_tokens=len(TEXT))
+    link = LinkOptions(**options)
+    return Session((host, server.port), None, params, mode="cloud", tokenizer=StubTokenizer(), link=link)  # type: ignore[arg-type]
+
+
+@needs_tls
+class TestEncryption:
+    @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+    def test_the_text_comes_through_tls(self, fleet: Path, host: str) -> None:
+        with serving(StubTarget(ORACLE), entry=entry(fleet)) as server:
+            assert generate(server, host, tls_ca=fleet / "ca.pem") == TEXT
+
+    def test_an_authority_nobody_here_knows_is_not_trusted(self, fleet: Path, strangers: Path) -> None:
+        with serving(StubTarget(ORACLE), entry=entry(fleet)) as server:
+            with pytest.raises(EdgespecError, match=r"not trusted.*--tls-ca"):
+                generate(server, tls_ca=strangers / "ca.pem", timeout_s=5)
+            assert generate(server, tls_ca=fleet / "ca.pem") == TEXT
+
+    def test_a_certificate_for_another_host_is_not_trusted(
+        self, fleet: Path, tmp_path: Path, strangers: Path
+    ) -> None:
+        issue_for_server(strangers, ["cloud.example", "10.1.2.3"], 30)
+        with serving(StubTarget(ORACLE), entry=entry(strangers)) as server:
+            for host in ("127.0.0.1", "localhost"):
+                with pytest.raises(EdgespecError, match="not trusted"):
+                    generate(server, host, tls_ca=strangers / "ca.pem", timeout_s=5)
+
+    def test_an_edge_without_tls_is_told_what_to_give(self, fleet: Path) -> None:
+        with (
+            serving(StubTarget(ORACLE), entry=entry(fleet)) as server,
+            pytest.raises(EdgespecError, match="--tls-ca"),
+        ):
+            generate(server, timeout_s=5)
+
+    def test_a_server_without_tls_is_told_apart(self, fleet: Path) -> None:
+        with serving(StubTarget(ORACLE)) as server, pytest.raises(EdgespecError, match="does not speak TLS"):
+            generate(server, tls_ca=fleet / "ca.pem", timeout_s=5)
+
+    def test_a_later_link_resumes_though_the_first_broke_off(self, fleet: Path) -> None:
+        """What the edge keeps of the first handshake survives an end without goodbye."""
+        tls = _native.Tls.client(str(fleet / "ca.pem"))
+        hello = _native.encode_hello(vocabulary_hash=VOCABULARY_HASH, agent="test")
+        with serving(StubTarget(ORACLE), entry=entry(fleet)) as server, FaultProxy(server.port) as proxy:
+            for _ in range(3):
+                connection = _native.Connection("127.0.0.1", proxy.port, 10.0, tls=tls)
+                connection.send(hello)
+                assert isinstance(connection.receive(10.0), _native.Welcome)
+                proxy.cut()
+                with pytest.raises(ConnectionError):
+                    connection.receive(10.0)
+        assert (tls.handshakes, tls.resumed) == (3, 2)
+
+    def test_a_device_shows_its_certificate_where_one_is_asked_for(
+        self, fleet: Path, strangers: Path
+    ) -> None:
+        with serving(StubTarget(ORACLE), entry=entry(fleet, tls_client_ca=fleet / "ca.pem")) as server:
+            own = {"tls_cert": fleet / "robot-7.pem", "tls_key": fleet / "robot-7.key"}
+            assert generate(server, tls_ca=fleet / "ca.pem", **own) == TEXT
+            with session(server, tls_ca=fleet / "ca.pem", **own) as one:
+                one.prompt(PROMPT)
+                one.step()
+                assert [row["device"] for row in server.call(server.summaries).result(10)] == ["robot-7"]
+            for folder, name in ((strangers, "robot-7"), (None, None)):
+                other = (
+                    {"tls_cert": folder / f"{name}.pem", "tls_key": folder / f"{name}.key"} if folder else {}
+                )
+                with pytest.raises(EdgespecError):
+                    generate(server, tls_ca=fleet / "ca.pem", timeout_s=5, **other)
+
+
+@needs_tls
+class TestTokens:
+    @pytest.fixture
+    def tokens(self, tmp_path: Path) -> Path:
+        return tmp_path / "tokens"
+
+    def test_a_known_token_opens_and_names_the_device(self, fleet: Path, tokens: Path) -> None:
+        token = add_token(tokens, "robot-7")
+        with (
+            serving(StubTarget(ORACLE), entry=entry(fleet, tokens=tokens)) as server,
+            session(server, tls_ca=fleet / "ca.pem", token=token) as one,
+        ):
+            one.prompt(PROMPT)
+            one.step()
+            assert [row["device"] for row in server.call(server.summaries).result(10)] == ["robot-7"]
+            list(one)
+            assert one.tokens == TEXT
+
+    def test_nothing_else_does_and_no_log_repeats_it(
+        self, fleet: Path, tokens: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        add_token(tokens, "robot-7")
+        other = add_token(tmp_path / "others", "robot-7")
+        caplog.set_level(logging.DEBUG)
+        with serving(StubTarget(ORACLE), entry=entry(fleet, tokens=tokens)) as server:
+            for shown, sentence in ((None, "wants a token"), (other, "knows no such token")):
+                with pytest.raises(EdgespecError, match=sentence) as caught:
+                    generate(server, tls_ca=fleet / "ca.pem", token=shown, timeout_s=5)
+                assert other not in str(caught.value)
+        assert "refused" in caplog.text
+        assert other not in caplog.text and other.removeprefix("edgespec-") not in caplog.text
+
+    def test_a_reload_lets_new_devices_in_and_sends_revoked_ones_away(
+        self, fleet: Path, tokens: Path
+    ) -> None:
+        first = add_token(tokens, "first")
+        ca = {"tls_ca": fleet / "ca.pem", "timeout_s": 5.0}
+        with serving(StubTarget(ORACLE), entry=entry(fleet, tokens=tokens)) as server:
+            with session(server, token=first, **ca) as one:
+                second = add_token(tokens, "second")
+                revoke(tokens, "first")
+                with pytest.raises(EdgespecError, match="knows no such token"):
+                    generate(server, token=second, **ca)
+                server.reload()
+                assert generate(server, token=second, **ca) == TEXT
+                with pytest.raises(EdgespecError, match=r"void|knows no such token"):
+                    one.prompt(PROMPT)
+                    list(one)
+            with pytest.raises(EdgespecError, match="knows no such token"):
+                generate(server, token=first, **ca)
+
+    def test_a_reload_of_broken_files_changes_nothing(self, fleet: Path, tokens: Path) -> None:
+        token = add_token(tokens, "robot-7")
+        with serving(StubTarget(ORACLE), entry=entry(fleet, tokens=tokens)) as server:
+            tokens.write_text("half a line")
+            server.reload()
+            server.call(lambda: None).result(10)  # the loop has been there
+            assert generate(server, tls_ca=fleet / "ca.pem", token=token) == TEXT
+
+    def test_a_device_has_so_many_connections_at_most(self, fleet: Path, tokens: Path) -> None:
+        token = add_token(tokens, "robot-7")
+        options: dict[str, Any] = {
+            "tls_ca": fleet / "ca.pem",
+            "token": token,
+            "timeout_s": 5.0,
+            "hedge": False,
+        }
+        bounded = entry(fleet, tokens=tokens, connections_a_device=2)
+        with (
+            serving(StubTarget(ORACLE), entry=bounded) as server,
+            session(server, **options),
+            session(server, **options),
+            pytest.raises(EdgespecError, match="robot-7 has 2 connections"),
+        ):
+            session(server, **options)
+
+    def test_another_device_cannot_resume_a_session(self, fleet: Path, tokens: Path) -> None:
+        shown = {device: credential(add_token(tokens, device)) for device in ("owner", "thief")}
+        tls = _native.Tls.client(str(fleet / "ca.pem"))
+        peers = {}
+        with serving(StubTarget(ORACLE), entry=entry(fleet, tokens=tokens)) as server:
+            for device, said in shown.items():
+                peer = peers[device] = _native.Connection("127.0.0.1", server.port, 10.0, tls=tls)
+                peer.send(_native.encode_hello(VOCABULARY_HASH, "test", said))
+                assert isinstance(peer.receive(10.0), _native.Welcome)
+            peers["owner"].send(_native.encode_open(1, **OPENING))
+            answer = peers["owner"].receive(10.0)
+            assert isinstance(answer, _native.Verdict)
+            resume = raw_peer.frame(raw_peer.RESUME, OPENING["session_id"] + bytes(8), channel=1)
+            peers["thief"].send(resume)
+            refused = peers["thief"].receive(10.0)
+            assert isinstance(refused, _native.Error)
+            assert refused.code == _native.ErrorCode.UNKNOWN_SESSION
+
+
+class TestShowing:
+    """What an edge refuses before anything is sent."""
+
+    def test_a_token_never_goes_elsewhere_in_the_clear(self, tmp_path: Path) -> None:
+        options = LinkOptions(token=add_token(tmp_path / "tokens", "robot-7"))
+        assert options.token and options.token not in repr(options)
+        with pytest.raises(EdgespecError, match="in the clear"):
+            Session("cloud.example", None, mode="cloud", tokenizer=StubTokenizer(), link=options)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        "given", [{"tls_cert": "a"}, {"tls_key": "b"}, {"tls_cert": "a", "tls_key": "b"}]
+    )
+    def test_half_of_a_certificate_is_refused(self, given: dict[str, str]) -> None:
+        with pytest.raises(EdgespecError, match="together"):
+            _ = LinkOptions(**given).tls  # type: ignore[arg-type]
+
+    def test_a_file_that_is_none_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "ca.pem").write_text("no certificate")
+        sentence = "no TLS: install" if not _native.HAVE_TLS else re.escape(str(tmp_path / "ca.pem"))
+        with pytest.raises(EdgespecError, match=sentence):
+            _ = LinkOptions(tls_ca=tmp_path / "ca.pem").tls
+
+
+class TestCommands:
+    """`edgespec serve` and `edgespec link` keep to this machine unless they are told how to be safe elsewhere."""
+
+    @pytest.mark.parametrize(
+        ("flags", "missing"),
+        [
+            ((), ("--tls-cert", "--tokens", "edgespec tls init", "edgespec token new")),
+            (("--tokens", "none"), ("--tls-cert",)),
+            (("--tls-cert", "none", "--tls-key", "none"), ("--tokens",)),
+        ],
+    )
+    def test_serve_refuses_other_machines_without_tls_and_tokens(
+        self, flags: tuple[str, ...], missing: tuple[str, ...]
+    ) -> None:
+        result = CliRunner().invoke(serve, ["--host", "0.0.0.0", *flags])
+        assert isinstance(result.exception, EdgespecError)
+        assert all(word in str(result.exception) for word in missing)
+
+    def test_half_of_tls_is_refused(self) -> None:
+        result = CliRunner().invoke(serve, ["--tls-cert", "server.pem"])
+        assert isinstance(result.exception, EdgespecError)
+        assert "--tls-key" in str(result.exception)
+
+    def test_the_link_proxy_does_so_too(self) -> None:
+        flags = ["--listen", "0.0.0.0:0", "--to", "127.0.0.1:7433", "--rtt-ms", "1"]
+        result = CliRunner().invoke(link_command, flags)
+        assert isinstance(result.exception, EdgespecError)
+        assert "--insecure" in str(result.exception)
+
+
+@needs_tls
+def test_the_command_lines_meet_over_tls_and_sighup_lets_a_device_in(fleet: Path, tmp_path: Path) -> None:
+    tokens, token_file = tmp_path / "tokens", tmp_path / "token"
+    add_token(tokens, "another")
+    flags = ["--tls-cert", fleet / "server.pem", "--tls-key", fleet / "server.key", "--tokens", tokens]
+    command = [*COMMAND, "serve", "--host", "0.0.0.0", "--port", "0", "--threads", "1", *map(str, flags)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert server.stdout is not None and server.stderr is not None
+    try:
+        port = server.stdout.readline().rpartition(":")[2].strip()
+        token = add_token(tokens, "robot-7")
+        token_file.write_text(f"{token}\n")
+        edge = [*COMMAND, "generate", "--server", f"127.0.0.1:{port}", "--prompt", "def ", "--json"]
+        edge += [
+            "--max-new-tokens",
+            "8",
+            "--mode",
+            "cloud",
+            "--ignore-eos",
+            "--tls-ca",
+            str(fleet / "ca.pem"),
+        ]
+        edge += ["--token-file", str(token_file)]
+        refused = subprocess.run(edge, capture_output=True, text=True, check=False)
+        assert refused.returncode == 2 and "knows no such token" in refused.stderr
+        server.send_signal(signal.SIGHUP)
+        reloaded = next(line for line in server.stderr if "reloaded" in line)
+        assert "2 tokens" in reloaded
+        done = subprocess.run(edge, capture_output=True, text=True, check=True)
+        assert len(json.loads(done.stdout)["tokens"]) == 8
+    finally:
+        server.terminate()
+        said = server.communicate()[1]
+    assert "device=robot-7" in said
+    assert token.removeprefix("edgespec-") not in said
