@@ -222,6 +222,8 @@ class Open:
     @property
     def fill(self) -> bool: ...
     @property
+    def lookup(self) -> bool: ...
+    @property
     def hints(self) -> bool: ...
     @property
     def logprobs(self) -> bool: ...
@@ -340,6 +342,8 @@ class Tune:
     @property
     def fill(self) -> bool: ...
     @property
+    def lookup(self) -> bool: ...
+    @property
     def hints(self) -> bool: ...
     @property
     def hint_threshold(self) -> float: ...
@@ -379,6 +383,7 @@ def encode_open(
     seed: int,
     max_new_tokens: int,
     fill: bool,
+    lookup: bool = False,
     hints: bool,
     logprobs: bool,
     ignore_eos: bool,
@@ -391,7 +396,7 @@ def encode_append(
     channel: int, keep_length: int, max_new_tokens: int, tokens: NDArray[np.int32], turn: int
 ) -> bytes: ...
 def encode_tune(
-    channel: int, fill: bool, hints: bool, hint_threshold: float, patience_us: int = 0
+    channel: int, *, fill: bool, lookup: bool = False, hints: bool, hint_threshold: float, patience_us: int = 0
 ) -> bytes: ...
 def encode_block(
     channel: int,

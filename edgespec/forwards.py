@@ -134,8 +134,8 @@ class Forwards:
         self._send_verdict(session, forward, verdict, decisions)
         session.publish()
         tally = session.tally
-        drafted, committed = len(forward.nodes) - 1, len(verdict.tokens)
-        accepted = committed - 1
+        drafted, committed = len(forward.nodes) - 1 - forward.looked_up, len(verdict.tokens)
+        accepted = committed - 1 - verdict.looked_up
         first = tally.first_ms is None
         tally.saw_verdict(drafted, accepted, committed, now_s - session.opened_s)
         if self._metrics is not None:

@@ -20,6 +20,7 @@ class Cloud:
     name = "cloud"
     drafts = False
     fill = True
+    lookup = False
     hints = False
     hint_threshold = 1.0
     patience_ms = 0.0
@@ -46,6 +47,7 @@ class Sync:
     name = "sync"
     drafts = True
     fill = False
+    lookup = False
     hints = False
     hint_threshold = 1.0
     patience_ms = 0.0
@@ -155,6 +157,7 @@ class Stream:
         alternatives: int = 3,
         floor: float = 0.02,
         fill: bool = True,
+        lookup: bool = True,
         hints: bool = True,
     ) -> None:
         self.depth = draft_tokens
@@ -162,6 +165,7 @@ class Stream:
         self.alternatives = alternatives
         self.floor = floor
         self.fill = fill
+        self.lookup = lookup
         self.hints = hints
 
     def expand(self, view: View) -> Sequence[int]:

@@ -83,6 +83,7 @@ class ServedSession:
             end_tokens=() if opened.ignore_eos else end_tokens,
             context_length=context_length,
             fill=opened.fill,
+            lookup=opened.lookup,
             hint_threshold=opened.hint_threshold if opened.hints else None,
             draft_rows=DRAFT_ROWS,
         )

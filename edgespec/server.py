@@ -278,6 +278,7 @@ class Server:
             self._append(session, message)
         elif isinstance(message, _native.Tune):
             verifier.fill = message.fill
+            verifier.lookup = message.lookup
             verifier.hint_threshold = message.hint_threshold if message.hints else None
             verifier.patience_ms = min(message.patience_us / 1e3, MAX_PATIENCE_MS)
         else:

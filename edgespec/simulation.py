@@ -113,6 +113,7 @@ class _Simulation:
             end_tokens=end_tokens,
             context_length=context,
             fill=self.policy.fill,
+            lookup=self.policy.lookup,
             hint_threshold=self.policy.hint_threshold if self.policy.hints else None,
             cost=self.cost,
         )
@@ -180,8 +181,8 @@ class _Simulation:
         self.measures.clock.verdict(self.now_ms, ended_ms, forward_ms)
         if self.edge.adapt(self.measures):
             threshold = self.policy.hint_threshold if self.policy.hints else None
-            patience_ms = self.policy.patience_ms
-            self._link("up", lambda: self._tune(threshold, patience_ms))
+            lookup, patience_ms = self.policy.lookup, self.policy.patience_ms
+            self._link("up", lambda: self._tune(lookup, threshold, patience_ms))
 
     # The server
 
@@ -207,7 +208,8 @@ class _Simulation:
                 self._after(forward_ms * share, lambda layer=layer: self._exit(forward, texts, layer))  # type: ignore[misc]
         self._after(forward_ms, lambda: self._conclude(forward, texts, hinted, forward_ms))
 
-    def _tune(self, hint_threshold: float | None, patience_ms: float) -> None:
+    def _tune(self, lookup: bool, hint_threshold: float | None, patience_ms: float) -> None:
+        self.verifier.lookup = lookup
         self.verifier.hint_threshold = hint_threshold
         self.verifier.patience_ms = patience_ms
 

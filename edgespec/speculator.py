@@ -107,6 +107,7 @@ class Speculator:
                 f"a verdict of {len(tokens)} tokens at {base_length} came to a text of {len(self.text)}"
             )
         hits = self._learn(tokens)
+        accepted = sum(node in self._sent for node in self.tree.follow(tokens)[: len(tokens) - 1])
         path = self.tree.commit(tokens)
         self.text.extend(tokens)
         root_grown = len(path) == len(tokens) and path[-1] in self._grown
@@ -121,7 +122,7 @@ class Speculator:
         self.preempted = hits > 0
         if rows:
             self.tally.rounds += 1
-            self.tally.accepted += len(tokens) - 1
+            self.tally.accepted += accepted
         return path
 
     def forgotten(self) -> None:
@@ -236,5 +237,5 @@ class Speculator:
         self.hinted = None
 
 
-def _asked_of_server(policy: Policy) -> tuple[bool, bool, float, float]:
-    return policy.fill, policy.hints, policy.hint_threshold, policy.patience_ms
+def _asked_of_server(policy: Policy) -> tuple[bool, bool, bool, float, float]:
+    return policy.fill, policy.lookup, policy.hints, policy.hint_threshold, policy.patience_ms

@@ -93,6 +93,7 @@ class Uplink:
             _native.encode_tune(
                 CHANNEL,
                 fill=policy.fill,
+                lookup=policy.lookup,
                 hints=policy.hints,
                 hint_threshold=policy.hint_threshold,
                 patience_us=round(policy.patience_ms * 1e3),
@@ -259,6 +260,7 @@ def encoded_open(
         seed=seed,
         max_new_tokens=max_new_tokens,
         fill=policy.fill,
+        lookup=policy.lookup,
         hints=policy.hints,
         logprobs=params.logprobs,
         ignore_eos=params.ignore_eos,

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.lookup import Lookup
 from edgespec.measures import LinearCost
 from edgespec.slots import Piece, SlotMap
 from edgespec.speculator import COMMITTED_BIT
@@ -26,6 +27,9 @@ Finish = Literal["stop", "length"]
 REMEMBERED_NODES = 4096
 """How many of the newest committed nodes keep their ids, for blocks that come late."""
 
+
+LARGEST_EDGE_NODE = MAX_NODE // 2
+"""Ids above it are the server's own, for nodes that it looked up."""
 
 ENOUGH_EXPECTED = 1.0
 """Drafted tokens expected to be accepted for which nobody waits any longer."""
@@ -39,12 +43,13 @@ class BadBlock(Exception):
 class Forward:
     """The rows of one forward: `nodes[i]` is decided by row `decide[i]` of `piece`; ROOT by the last committed token.
 
-    A prefill chunk that does not reach the text's end decides nothing.
+    A prefill chunk that does not reach the text's end decides nothing. looked_up: nodes that the edge did not draft.
     """
 
     piece: Piece
     nodes: list[int]
     decide: NDArray[np.int64]
+    looked_up: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,19 +64,23 @@ class Guess:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Tokens now committed at `base_length`, the last of them the correction or bonus; `picks` are their rows."""
+    """Tokens now committed at `base_length`, the last of them the correction or bonus; `picks` are their rows.
+
+    looked_up: how many of them the edge did not draft but the server looked up.
+    """
 
     base_length: int
     tokens: list[int]
     picks: list[int]
     finish: Finish | None
+    looked_up: int = 0
 
 
 class Verifier:
     """One session on the server.
 
     context_length: tokens that the target can attend to. hint_threshold: the least confidence of a hint worth sending;
-    None for no hints. cost: what a forward of so many rows takes; None verifies every node. prefill_rows: rows of a
+    None for no hints. lookup: a forward that fills verifies guesses from the text itself. cost: what a forward of so many rows takes; None verifies every node. prefill_rows: rows of a
     prefill chunk; draft_rows: nodes verified in one forward at most; buffered nodes are bounded by `max_nodes`, beyond
     which a block is refused.
     """
@@ -84,6 +93,7 @@ class Verifier:
         end_tokens: Collection[int],
         context_length: int,
         fill: bool,
+        lookup: bool = False,
         hint_threshold: float | None = None,
         cost: LinearCost | None = None,
         prefill_rows: int = 256,
@@ -94,6 +104,7 @@ class Verifier:
         self.tree = DraftTree(len(prompt))
         self.slots = SlotMap(context_length + draft_rows + 1)
         self.fill = fill
+        self.lookup = lookup
         self.hint_threshold = hint_threshold
         self.patience_ms = 0.0
         self.finish: Finish | None = None
@@ -110,6 +121,11 @@ class Verifier:
         self._last_id = 0
         self._committed_ids: dict[int, int] = {}
         self._guessed: tuple[int, int] | None = None
+        self._source = Lookup()
+        self._looked_up: set[int] = set()
+        self._looked_up_at = -1
+        self._next_own_id = LARGEST_EDGE_NODE + 1
+        self._known_as: dict[int, int] = {}
 
     # What arrives
 
@@ -122,9 +138,9 @@ class Verifier:
         protocol.
         """
         last = first_node + len(tokens) - 1
-        if tokens and not self._last_id < first_node <= last <= MAX_NODE:
+        if tokens and not self._last_id < first_node <= last <= LARGEST_EDGE_NODE:
             raise BadBlock(f"node ids {first_node} to {last} do not rise above {self._last_id}")
-        if len(self.tree) + len(tokens) > self._max_nodes:
+        if len(self.tree) + len(self._known_as) + len(tokens) > self._max_nodes:
             raise BadBlock(f"more than {self._max_nodes} nodes would wait for verification")
         for node, parent in enumerate(parents, first_node):
             if parent & COMMITTED_BIT:
@@ -148,6 +164,8 @@ class Verifier:
         self.slots.truncate(min(keep_length, self.slots.cached_length, len(self.text) - 1))
         self.tree.clear(len(self.text))
         self._committed_ids.clear()
+        self._source.forget()
+        self._forget_looked_up()
         self._limit = len(self.text) + max_new_tokens
         self._prompted = True
         self._asked = False
@@ -179,7 +197,8 @@ class Verifier:
         """What the next forward could run: rows of the text, then nodes, by their chances to be committed, the
         likeliest first; and whether anybody asked for it (else it fills)."""
         pending = len(self.text) - self.slots.cached_length
-        asked = self._prompted or self._asked or len(self.tree) > 0
+        asked = self._prompted or self._asked or len(self.tree) > len(self._looked_up)
+        self._look_up()
         return pending, [reach for _, reach in self._ranked(self._draft_rows)], asked
 
     def plan(self, rows: int | None = None, nodes: int | None = None) -> Forward:
@@ -193,9 +212,11 @@ class Verifier:
         if pending > rows:
             piece = self.slots.plan(self.text, self.slots.cached_length + rows, self.tree, [])
             return Forward(piece, [], np.zeros(0, dtype=np.int64))
+        self._look_up()
         chosen = self._worthwhile() if nodes is None else [node for node, _ in self._ranked(nodes)]
         piece = self.slots.plan(self.text, len(self.text), self.tree, chosen)
-        return Forward(piece, [ROOT, *chosen], np.arange(pending - 1, pending + len(chosen)))
+        looked_up = sum(node in self._looked_up for node in chosen)
+        return Forward(piece, [ROOT, *chosen], np.arange(pending - 1, pending + len(chosen)), looked_up)
 
     def guess(self, forward: Forward, tokens: Sequence[int], chances: Sequence[float]) -> Guess | None:
         """The hint that an exit's decisions (one a decided row) are worth: its confidence is the path's product.
@@ -206,8 +227,8 @@ class Verifier:
             return None
         path, token, picks = self._walk(forward, tokens)
         confidence = math.prod(float(chances[pick]) for pick in picks)
-        reference = path[-1] if path else COMMITTED_BIT | len(self.text)
-        if confidence < self.hint_threshold or self._guessed == (reference, token):
+        reference = self._edge_id(path[-1]) if path else COMMITTED_BIT | len(self.text)
+        if reference is None or confidence < self.hint_threshold or self._guessed == (reference, token):
             return None
         self._guessed = (reference, token)
         return Guess(len(self.text), reference, token, confidence)
@@ -222,11 +243,13 @@ class Verifier:
         committed = [*(self.tree.token(node) for node in path), token]
         committed, self.finish = self._until_end(committed)
         self.text.extend(committed)
+        looked_up = sum(self._edge_id(node) is None for node in path[: len(committed)])
         nodes = self.tree.commit(committed)
         self.slots.commit(path[: len(committed)], self.tree)
         self._remember(nodes, base_length)
+        self._forget_looked_up()
         self._prompted = self._asked = False
-        return Verdict(base_length, committed, picks[: len(committed)], self.finish)
+        return Verdict(base_length, committed, picks[: len(committed)], self.finish, looked_up)
 
     def _walk(self, forward: Forward, tokens: Sequence[int]) -> tuple[list[int], int, list[int]]:
         """Follow the decisions down the verified nodes: the path, the token behind it, the decided rows used."""
@@ -259,7 +282,8 @@ class Verifier:
         chosen: list[int] = []
         expected, row_ms = 1.0, self._cost.per_row_ms
         for node, reach in self._ranked(self._draft_rows):
-            if chosen and row_ms and reach / expected < row_ms / self._cost(len(chosen) + 1):
+            dispensable = bool(chosen) or node in self._looked_up
+            if dispensable and row_ms and reach / expected < row_ms / self._cost(len(chosen) + 1):
                 break
             chosen.append(node)
             expected += reach
@@ -284,7 +308,9 @@ class Verifier:
         """Find where a new node belongs: below a live node, on the text since committed, or nowhere."""
         if parent & COMMITTED_BIT:
             self._place_behind(node, token, parent & ~COMMITTED_BIT, chance)
-        elif parent in self._committed_ids:
+            return
+        parent = self._known_as.get(parent, parent)
+        if parent in self._committed_ids:
             self._place_behind(node, token, self._committed_ids[parent] + 1, chance)
         elif parent in self.tree:
             self._grow(node, parent, token, chance)
@@ -296,11 +322,46 @@ class Verifier:
             self._remember([node], length)
 
     def _grow(self, node: int, parent: int, token: int, chance: float) -> None:
-        if self.tree.child(parent, token) is None:
+        known = self.tree.child(parent, token)
+        if known is None:
             self.tree.add(node, parent, token, chance)
+        else:
+            self._known_as[node] = known
+            self.tree.reweigh(known, max(chance, self.tree.chance(known)))
+
+    def _look_up(self) -> None:
+        """Put what the text itself suggests into the tree, once for each text."""
+        if not (self.lookup and self.fill) or self._looked_up_at == len(self.text):
+            return
+        self._looked_up_at = len(self.text)
+        self._source.read(self.text)
+        node = ROOT
+        for token, chance in self._source.guess():
+            child = self.tree.child(node, token)
+            if child is None:
+                child = self._next_own_id
+                self._next_own_id += 1
+                self.tree.add(child, node, token, chance)
+                self._looked_up.add(child)
+            node = child
+
+    def _forget_looked_up(self) -> None:
+        """Drop what is known of nodes that have left the tree."""
+        self._looked_up = {node for node in self._looked_up if node in self.tree}
+        self._known_as = {node: known for node, known in self._known_as.items() if known in self.tree}
+
+    def _edge_id(self, node: int) -> int | None:
+        """The id under which the edge knows a node; None: it does not know it."""
+        if node not in self._looked_up:
+            return node
+        return next((alias for alias, known in self._known_as.items() if known == node), None)
 
     def _remember(self, nodes: Sequence[int], base_length: int) -> None:
+        """These nodes, one a position, are text now; so are they under other ids that the edge gave them."""
         for position, node in enumerate(nodes, base_length):
             self._committed_ids[node] = position
+        for alias, known in self._known_as.items():
+            if known in self._committed_ids:
+                self._committed_ids[alias] = self._committed_ids[known]
         while len(self._committed_ids) > REMEMBERED_NODES:
             del self._committed_ids[next(iter(self._committed_ids))]

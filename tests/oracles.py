@@ -16,15 +16,19 @@ def hashed(text: Sequence[int], salt: int) -> int:
 
 @dataclass(frozen=True)
 class HashOracle:
-    """A target whose next token is a hash of the text; draft and exits are right with the given chances."""
+    """A target whose next token is a hash of the text; draft and exits are right with the given chances.
+
+    span: of the text's last so many tokens only, so that it soon repeats itself; None: of the whole text.
+    """
 
     seed: int = 0
     draft_right: float = 0.6
     exit_right: float = 0.7
     confidence: Callable[[Sequence[int]], float] = lambda text: 0.6
+    span: int | None = None
 
     def target(self, text: Sequence[int]) -> int:
-        return hashed(text, self.seed) % VOCABULARY
+        return hashed(text if self.span is None else text[-self.span :], self.seed) % VOCABULARY
 
     def draft(self, text: Sequence[int]) -> tuple[Sequence[int], Sequence[float]]:
         best = self._guess(text, 1, self.draft_right)

@@ -40,6 +40,7 @@ def test_every_mode_gives_the_targets_text(mode: str, draft_right: float) -> Non
     delays=st.lists(st.floats(0, 300), min_size=4, max_size=4),
     end_token=st.one_of(st.none(), st.integers(0, 49)),
     capacity=st.one_of(st.none(), st.integers(1, 50)),
+    span=st.sampled_from([None, 1, 2]),
 )
 def test_any_interleaving_gives_the_targets_text(
     mode: str,
@@ -51,8 +52,9 @@ def test_any_interleaving_gives_the_targets_text(
     delays: list[float],
     end_token: int | None,
     capacity: int | None,
+    span: int | None,
 ) -> None:
-    oracle = HashOracle(seed, *right, confidence=lambda text: hashed(text, 77) % 256 / 255)
+    oracle = HashOracle(seed, *right, confidence=lambda text: hashed(text, 77) % 256 / 255, span=span)
     ways = itertools.cycle(delays)
     timing = Timing(
         draft_ms=lambda rows: next(ways) / 10,
@@ -86,6 +88,7 @@ class Whimsical:
 
     def __init__(self, seed: int, fill: bool) -> None:
         self.fill = fill
+        self.lookup = seed % 2 == 0
         self.random = random.Random(seed)
 
     def expand(self, view: View) -> Sequence[int]:
@@ -97,6 +100,7 @@ class Whimsical:
 
     def adapt(self, view: View, measures: Measures) -> None:
         self.hints = self.random.random() < 0.5
+        self.lookup = self.random.random() < 0.5
         self.patience_ms = self.random.choice([0.0, 5.0, 50.0])
 
     def send(self, view: View) -> Sequence[int]:
@@ -110,11 +114,12 @@ class Whimsical:
     seed=st.integers(0, 10_000),
     right=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     delays=st.lists(st.floats(0, 100), min_size=3, max_size=7),
+    span=st.sampled_from([None, 1, 2]),
 )
 def test_a_policy_without_any_sense_gives_the_targets_text(
-    seed: int, right: tuple[float, float], delays: list[float]
+    seed: int, right: tuple[float, float], delays: list[float], span: int | None
 ) -> None:
-    oracle = HashOracle(seed, *right, confidence=lambda text: hashed(text, 5) % 256 / 255)
+    oracle = HashOracle(seed, *right, confidence=lambda text: hashed(text, 5) % 256 / 255, span=span)
     ways = itertools.cycle(delays)
     timing = Timing(
         draft_ms=lambda rows: next(ways) / 7 + 0.1,

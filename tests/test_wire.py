@@ -35,6 +35,7 @@ OPEN_FIELDS: dict[str, Any] = {
     "logprobs": True,
     "ignore_eos": False,
     "rejection": True,
+    "lookup": False,
     "hint_threshold": 0.5,
     "logit_bias": [(7, -1.5)],
     "tokens": np.array([1, 2, 3], dtype=np.int32),
@@ -239,6 +240,7 @@ def test_every_field_is_read_back() -> None:
     assert read_back(_native.decode(TUNE)) == {
         "channel": 7,
         "fill": False,
+        "lookup": False,
         "hints": True,
         "hint_threshold": 0.5,
         "patience_us": 1500,
@@ -301,6 +303,7 @@ class TestRoundTrips:
                 "logprobs": st.booleans(),
                 "ignore_eos": st.booleans(),
                 "rejection": st.booleans(),
+                "lookup": st.booleans(),
                 "session_id": st.binary(min_size=16, max_size=16),
             }
         ),

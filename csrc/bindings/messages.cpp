@@ -79,6 +79,7 @@ void register_session_messages(py::module_& module) {
         EDGESPEC_FIELD(Open, max_new_tokens);
         EDGESPEC_FIELD(Open, hint_threshold);
         EDGESPEC_FLAG(Open, "fill", kFill);
+        EDGESPEC_FLAG(Open, "lookup", kLookup);
         EDGESPEC_FLAG(Open, "hints", kHints);
         EDGESPEC_FLAG(Open, "logprobs", kLogprobs);
         EDGESPEC_FLAG(Open, "ignore_eos", kIgnoreEos);
@@ -144,6 +145,7 @@ void register_session_messages(py::module_& module) {
         EDGESPEC_FIELD(Tune, hint_threshold);
         EDGESPEC_FIELD(Tune, patience_us);
         EDGESPEC_FLAG(Tune, "fill", kFill);
+        EDGESPEC_FLAG(Tune, "lookup", kLookup);
         EDGESPEC_FLAG(Tune, "hints", kHints);
     }
 }

@@ -44,7 +44,7 @@ struct Bias {
 
 struct Open {
     static constexpr FrameType kType = FrameType::kOpen;
-    static constexpr std::uint32_t kFill = 1, kHints = 2, kLogprobs = 4, kIgnoreEos = 8, kRejection = 16;
+    static constexpr std::uint32_t kFill = 1, kHints = 2, kLogprobs = 4, kIgnoreEos = 8, kRejection = 16, kLookup = 32;
     SessionId session_id{};
     double temperature = 0, top_p = 1, min_p = 0, repetition_penalty = 1;
     std::uint64_t seed = 0;
@@ -131,7 +131,7 @@ struct Error {
 struct Tune {
     static constexpr FrameType kType = FrameType::kTune;
     float hint_threshold = 0;
-    std::uint32_t flags = 0;  // Open::kFill, Open::kHints
+    std::uint32_t flags = 0;  // Open::kFill, Open::kHints, Open::kLookup
     std::uint32_t patience_us = 0;
 };
 
