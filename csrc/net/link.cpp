@@ -133,6 +133,7 @@ void Link::read() {
 
 void Link::take(const wire::Header& header, Received&& received) {
     const auto type = static_cast<wire::FrameType>(header.type);
+    if (type != wire::FrameType::kPong) spoke_ = true;
     if (header.channel != 0 && of_session_ && of_session_(header, received)) return;
     if (wire::is_sequenced(type)) {
         Channel& channel = channels_[header.channel];
@@ -186,7 +187,10 @@ void Link::tick() {
     if (receiver_.unfinished() && now - frame_began_ > limits_.frame_within) {
         return refuse("a frame was not completed in time");
     }
-    send(frame_of(0, wire::Ping{clock_ns()}));
+    // A peer that speaks unasked is there; the round trip is measured now and then all the same.
+    spoken_ticks_ = spoke_ ? spoken_ticks_ + 1 : 0;
+    spoke_ = false;
+    if (spoken_ticks_ % limits_.ticks_a_ping == 0) send(frame_of(0, wire::Ping{clock_ns()}));
     ticker_.expires_after(limits_.ping_every);
     ticker_.async_wait([self = shared_from_this()](ErrorStatus error) {
         if (!error && !self->ended_) self->tick();

@@ -21,6 +21,7 @@ using Clock = std::chrono::steady_clock;
 
 struct LinkLimits {
     std::chrono::milliseconds ping_every{1000};
+    unsigned ticks_a_ping = 5;                      // while the peer speaks of itself
     std::chrono::milliseconds dead_after{3000};     // no byte from the peer for so long
     std::chrono::milliseconds frame_within{10000};  // from a frame's first byte to its last
     std::chrono::milliseconds acknowledge_within{20};
@@ -92,6 +93,8 @@ class Link : public std::enable_shared_from_this<Link> {
     std::size_t queued_bytes_ = 0;
     Clock::time_point heard_;
     Clock::time_point frame_began_;
+    bool spoke_ = false;         // the peer has sent more than answers since the last tick
+    unsigned spoken_ticks_ = 0;  // ticks in a row of which that was true
     bool acknowledging_ = false;
     bool finishing_ = false;
     std::string finish_reason_;
