@@ -474,6 +474,28 @@ class Away:
 class Returned:
     """A session that was away has a connection again."""
 
+class Batch:
+    """What happened: first `others`, then the blocks, each in the order they came.
+
+    Block i is from session numbers[i]: its nodes are nodes[offsets[i] : offsets[i + 1]], with the ids first_nodes[i]
+    and up. The arrays are a copy, and hold nothing of the receive buffers.
+    """
+
+    @property
+    def others(self) -> list[tuple[int, Message | Connected | Disconnected | Away | Returned]]: ...
+    @property
+    def numbers(self) -> NDArray[np.uint64]:
+        """[B]"""
+    @property
+    def first_nodes(self) -> NDArray[np.uint32]:
+        """[B]"""
+    @property
+    def offsets(self) -> NDArray[np.int64]:
+        """[B + 1]"""
+    @property
+    def nodes(self) -> NDArray[np.void]:
+        """[N], with the fields token (int32), parent (uint32), chance (uint8)."""
+
 class Connection:
     """One connection to a server, with an I/O thread of its own. Raises OSError when it cannot be made in time."""
 
@@ -541,6 +563,8 @@ class Listener:
     ) -> list[tuple[int, Message | Connected | Disconnected | Away | Returned]]:
         """What happened, with the number of the connection or session; [] when nothing did in time, and after wake()
         or close()."""
+    def poll_batch(self, timeout_s: float | None, max_events: int = 1024) -> Batch:
+        """As poll(), with the blocks of all sessions in one piece; up to the first other event behind a block."""
     def welcome(self, connection: int, frame: bytes, identity: bytes) -> bool:
         """Sends a WELCOME; from there on the connection may open sessions, and resume those of `identity`."""
     def send(self, number: int, frame: bytes) -> bool:

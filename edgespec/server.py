@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edgespec.server")
 Answer = TypeVar("Answer")
+Tokens = Sequence[int] | np.ndarray[Any, np.dtype[np.int32]]
 
 MAX_SESSIONS = 1024
 MAX_FRAME_BYTES = 1 << 16
@@ -83,8 +84,7 @@ class Server:
         """Serve until `stop`."""
         try:
             while not self._stopping:
-                for number, message in self.listener.poll(self._idle_s()):
-                    self._take_in(number, message)
+                self._take_in(self.listener.poll_batch(self._idle_s()))
                 while not self._calls.empty():
                     self._calls.get()()
                 for number in self._sessions.expired(time.monotonic()):
@@ -167,16 +167,44 @@ class Server:
 
     # What arrives
 
-    def _take_in(self, number: int, message: Any) -> None:
+    def _take_in(self, batch: _native.Batch) -> None:
+        """What happened, in its order: a batch has its blocks last."""
+        for number, message in batch.others:
+            try:
+                self._hear(number, message)
+            except Refused as refused:
+                self._refuse(number, getattr(message, "channel", 0), refused)
+        if len(batch.numbers):
+            self._take_blocks(batch)
+
+    def _take_blocks(self, batch: _native.Batch) -> None:
+        """The blocks of all sessions: what numpy does, it does once for all of them."""
+        sound = self._are_tokens(batch.nodes["token"])
+        tokens, parents = batch.nodes["token"].tolist(), batch.nodes["parent"].tolist()
+        chances = (batch.nodes["chance"] / 255.0).tolist()
+        offsets = batch.offsets.tolist()
+        blocks = zip(batch.numbers.tolist(), batch.first_nodes.tolist(), offsets, offsets[1:], strict=False)
+        for number, first_node, start, end in blocks:
+            try:
+                if number in self._door:
+                    self._door.hear(number, None, self._welcome, self._target.vocabulary_hash)
+                elif (session := self._sessions.get(number)) is not None:
+                    if not sound:
+                        self._check_tokens(tokens[start:end])
+                    session.verifier.receive(
+                        first_node, tokens[start:end], parents[start:end], chances[start:end]
+                    )
+            except BadBlock as error:
+                self._refuse(number, 0, Refused(_native.ErrorCode.PROTOCOL, str(error)))
+            except Refused as refused:
+                self._refuse(number, 0, refused)
+
+    def _hear(self, number: int, message: Any) -> None:
         """An event of a connection or of a session: their numbers are from one row."""
-        try:
-            if number in self._door or isinstance(message, _native.Connected):
-                self._door.hear(number, message, self._welcome, self._target.vocabulary_hash)
-            else:
-                self._hear_session(number, message)
-        except Refused as refused:
-            log.info("refused: %s", refused.message)
-            self._refuse(number, getattr(message, "channel", 0), refused)
+        if number in self._door or isinstance(message, _native.Connected):
+            self._door.hear(number, message, self._welcome, self._target.vocabulary_hash)
+        else:
+            self._hear_session(number, message)
 
     def _hear_session(self, number: int, message: Any) -> None:
         session = self._sessions.get(number)
@@ -265,16 +293,7 @@ class Server:
 
     def _instruct(self, session: ServedSession, message: Any) -> None:
         verifier = session.verifier
-        if isinstance(message, _native.Block):
-            self._check_tokens(message.tokens)
-            chances = (message.chances / 255.0).tolist()
-            try:
-                verifier.receive(
-                    message.first_node, message.tokens.tolist(), message.parents.tolist(), chances
-                )
-            except BadBlock as error:
-                raise Refused(_native.ErrorCode.PROTOCOL, f"{error}") from None
-        elif isinstance(message, _native.Append):
+        if isinstance(message, _native.Append):
             self._append(session, message)
         elif isinstance(message, _native.Tune):
             verifier.fill = message.fill
@@ -302,12 +321,15 @@ class Server:
         session.turn = append.turn
         session.verifier.append(append.keep_length, append.tokens.tolist(), append.max_new_tokens)
 
-    def _check_tokens(self, tokens: Sequence[int] | np.ndarray[Any, np.dtype[np.int32]]) -> None:
-        array = np.asarray(tokens)
-        if len(array) and not 0 <= int(array.min()) <= int(array.max()) < self._target.vocabulary_size:
+    def _check_tokens(self, tokens: Tokens) -> None:
+        if not self._are_tokens(tokens):
             raise Refused(
                 _native.ErrorCode.PARAMETER, f"token ids must lie in 0 to {self._target.vocabulary_size - 1}"
             )
+
+    def _are_tokens(self, tokens: Tokens) -> bool:
+        array = np.asarray(tokens)
+        return not len(array) or 0 <= int(array.min()) <= int(array.max()) < self._target.vocabulary_size
 
     # A forward
 
@@ -338,6 +360,7 @@ class Server:
 
     def _refuse(self, number: int, channel: int, refused: Refused) -> None:
         """Say so; the connection or session that is told so ends."""
+        log.info("refused: %s", refused.message)
         self.listener.send(number, refused.frame(channel))
         if self._metrics is not None:
             self._metrics.saw_refusal(refused.code.name)

@@ -275,6 +275,27 @@ class TestLifetimes:
         gc.collect()
         assert tokens.tolist() == list(range(100))
 
+    def test_dlpack_and_the_buffer_protocol_share_the_receive_buffer(self) -> None:
+        with linked() as (connection, listener, _):
+            connection.send(block(41))
+            tokens = event(listener, _native.Block).tokens
+            address = tokens.__array_interface__["data"][0]
+            shared = np.from_dlpack(tokens)
+            raw = memoryview(tokens)
+            assert shared.__array_interface__["data"] == (address, True)  # and read-only
+            assert raw.readonly
+            tokens = None
+            connection.close()
+            event(listener, Disconnected)
+            gc.collect()
+            assert listener.leased_bytes == SLAB_BYTES  # they keep what they rest on
+            assert (shared.tolist(), raw.tolist()) == ([41], [41])
+            shared = None
+            raw.release()
+            raw = None  # type: ignore[assignment]
+            gc.collect()
+            assert listener.leased_bytes == 0
+
     def test_back_pressure_instead_of_memory(self) -> None:
         with linked(slabs=2) as (connection, listener, number):
             for token in range(50):
@@ -314,6 +335,68 @@ class TestLifetimes:
                 listener.send(number, verdict(np.zeros(60_000, dtype=np.int32)))
                 happened = listener.poll(0.001)
             assert "reads too slowly" in happened[0][1].reason
+
+
+class TestBatches:
+    """poll_batch: the blocks of many sessions in one structured array."""
+
+    def batches(self, listener: Listener, blocks: int) -> Iterator[_native.Batch]:
+        """Batches, until so many blocks have come."""
+        seen = 0
+        while seen < blocks:
+            batch = listener.poll_batch(PATIENCE_S)
+            seen += len(batch.numbers)
+            yield batch
+
+    def test_nodes_of_all_sessions_lie_in_one_array(self) -> None:
+        with listening() as listener:
+            links = [connect(listener) for _ in range(3)]
+            expected = {}
+            for size, (connection, number) in enumerate(links):
+                tokens = np.arange(size, dtype=np.int32) + 10 * number
+                parents = np.arange(size, dtype=np.uint32) | COMMITTED_BIT
+                chances = np.arange(size, dtype=np.uint8)
+                connection.send(_native.encode_block(1, 5, tokens, parents, chances))
+                rows = zip(tokens.tolist(), parents.tolist(), chances.tolist(), strict=True)
+                expected[number] = (5, list(rows))
+            received = {}
+            for batch in self.batches(listener, 3):
+                assert batch.nodes.dtype.names == ("token", "parent", "chance")
+                bounds = zip(batch.offsets[:-1], batch.offsets[1:], strict=True)
+                of_block = [batch.nodes[start:end].tolist() for start, end in bounds]
+                blocks = zip(batch.first_nodes.tolist(), of_block, strict=True)
+                received.update(zip(batch.numbers.tolist(), blocks, strict=True))
+            assert received == expected
+
+    def test_what_came_between_blocks_stays_between_them(self) -> None:
+        with linked() as (connection, listener, number):
+            for token in range(3):
+                connection.send(block(token))
+            connection.send(_native.encode_close(1, FinishReason.STOP))
+            for token in range(3, 6):
+                connection.send(block(token))
+            order: list[Any] = []
+            for batch in self.batches(listener, 6):
+                order += [type(message) for _, message in batch.others]
+                order += batch.nodes["token"].tolist()
+                assert set(batch.numbers.tolist()) <= {number}
+            assert order == [0, 1, 2, _native.Close, 3, 4, 5]
+
+    def test_it_holds_nothing_of_the_receive_buffer(self) -> None:
+        with linked() as (connection, listener, _):
+            connection.send(block(41))
+            [batch] = self.batches(listener, 1)
+            connection.close()
+            event(listener, Disconnected)
+            assert listener.leased_bytes == 0
+            assert batch.nodes["token"].tolist() == [41]
+
+    def test_nothing_in_time_is_an_empty_batch(self) -> None:
+        with listening() as listener:
+            batch = listener.poll_batch(0.01)
+            assert (batch.others, len(batch.numbers), batch.offsets.tolist()) == ([], 0, [0])
+            listener.wake()
+            assert listener.poll_batch(None).others == []
 
 
 class TestDeadPeers:
@@ -497,6 +580,7 @@ class TestWaiting:
         def threads() -> int:
             return len(os.listdir("/proc/self/task"))
 
+        gc.collect()
         before = threads()
         with linked() as (connection, listener, _):
             assert threads() == before + 2

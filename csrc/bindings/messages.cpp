@@ -29,7 +29,7 @@ void field(Class& type, const char* name, py::object (*get)(const py::object&, c
 template <class T>
 py::object viewing(const py::object& self, wire::View<T> view) {
     py::array_t<T> array({view.size}, {sizeof(T)}, view.data, self);
-    array.attr("setflags")(py::arg("write") = false);
+    py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
     return std::move(array);
 }
 

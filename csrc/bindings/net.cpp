@@ -1,9 +1,8 @@
 #include <pybind11/stl.h>
 
+#include "bindings/batch.hpp"
 #include "bindings/living.hpp"
-#include "bindings/waiting.hpp"
 #include "net/connection.hpp"
-#include "net/listener.hpp"
 
 namespace py = pybind11;
 
@@ -30,17 +29,8 @@ py::list poll(net::Listener& listener, Seconds timeout_s, std::size_t max_events
         event = listener.inbox().take();
     }
     while (event) {
-        py::object what = std::visit(
-            [](auto&& alternative) -> py::object {
-                using What = std::decay_t<decltype(alternative)>;
-                if constexpr (std::is_same_v<What, net::Received>) {
-                    return to_python(std::move(alternative));
-                } else {
-                    return py::cast(std::move(alternative));
-                }
-            },
-            std::move(event->what));
-        events.append(py::make_tuple(event->number, std::move(what)));
+        const std::uint64_t number = event->number;
+        events.append(py::make_tuple(number, to_python(std::move(*event))));
         if (events.size() >= max_events) break;
         event = listener.inbox().take();
     }
@@ -85,6 +75,7 @@ void register_net(py::module_& module) {
     py::class_<net::Disconnected>(module, "Disconnected").def_readonly("reason", &net::Disconnected::reason);
     py::class_<net::Away>(module, "Away").def_readonly("reason", &net::Away::reason);
     py::class_<net::Returned>(module, "Returned");
+    register_batch(module);
 
     py::class_<net::Connection, std::shared_ptr<net::Connection>>(module, "Connection")
         .def(py::init([](const std::string& host, std::uint16_t port, double timeout_s, double dead_after_s,
@@ -124,6 +115,7 @@ void register_net(py::module_& module) {
         .def_property_readonly("repeats_received",
                                [](const net::Listener& self) { return self.traffic().repeats.load(); })
         .def("poll", &poll, py::arg("timeout_s"), py::arg("max_events") = 256)
+        .def("poll_batch", &poll_batch, py::arg("timeout_s"), py::arg("max_events") = 1024)
         .def(
             "welcome",
             [](net::Listener& self, std::uint64_t connection, const py::bytes& frame, const py::bytes& identity) {

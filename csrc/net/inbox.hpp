@@ -10,6 +10,7 @@
 #include <deque>
 #include <mutex>
 #include <optional>
+#include <vector>
 
 namespace edgespec::net {
 
@@ -66,6 +67,19 @@ class Inbox {
         items_.pop_front();
         if (items_.empty() && !closed_) drain();
         return item;
+    }
+
+    // At most so many from the front, as long as `wanted(item)`.
+    template <class Wanted>
+    std::vector<T> take_while(std::size_t most, Wanted wanted) {
+        std::vector<T> taken;
+        const std::lock_guard<std::mutex> lock(mutex_);
+        while (taken.size() < most && !items_.empty() && wanted(items_.front())) {
+            taken.push_back(std::move(items_.front()));
+            items_.pop_front();
+        }
+        if (items_.empty() && !closed_) drain();
+        return taken;
     }
 
     // Readable while there is something to take, or after close.

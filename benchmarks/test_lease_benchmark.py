@@ -1,0 +1,99 @@
+"""What it costs to hand received tokens to Python: a view of the receive buffer against a copy, by size; a batch.
+
+`pytest benchmarks/test_lease_benchmark.py --benchmark-columns=min,median`. A view costs the same at every size, a copy
+grows: where they cross, zero-copy begins to pay. docs/architecture.md has the figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+from test_net import COMMITTED_BIT, PATIENCE_S, connect, opening
+
+from edgespec import _native
+from edgespec._native import Connection, Listener
+
+SIZES = (128, 1 << 12, 1 << 14, 1 << 16, 1 << 18, (1 << 20) - 88)
+BLOCKS = 256
+NODES = 8
+
+
+@pytest.fixture
+def link() -> Iterator[tuple[Connection, Listener]]:
+    with closing(Listener("127.0.0.1", 0)) as listener, closing(connect(listener)[0]) as connection:
+        yield connection, listener
+
+
+def received(link: tuple[Connection, Listener], size: int) -> Any:
+    """An OPEN whose tokens take so many bytes, in its receive buffer."""
+    connection, listener = link
+    connection.send(opening(np.arange(size // 4, dtype=np.int32)))
+    [(_, opened)] = listener.poll(PATIENCE_S)
+    assert opened.tokens.nbytes == size // 4 * 4
+    return opened
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.benchmark(group="tokens to Python")
+def test_view(benchmark: BenchmarkFixture, link: tuple[Connection, Listener], size: int) -> None:
+    opened = received(link, size)
+    benchmark(lambda: opened.tokens)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.benchmark(group="tokens to Python")
+def test_copy(benchmark: BenchmarkFixture, link: tuple[Connection, Listener], size: int) -> None:
+    """Into memory that is there already: the least that a copy can cost."""
+    tokens = received(link, size).tokens
+    out = np.empty_like(tokens)
+    benchmark(lambda: np.copyto(out, tokens))
+
+
+def one_by_one(listener: Listener) -> int:
+    taken = 0
+    while taken < BLOCKS:
+        for _, message in listener.poll(PATIENCE_S):
+            block: Any = message
+            taken += 1
+            block.tokens.tolist(), block.parents.tolist(), (block.chances / 255.0).tolist()
+    return taken
+
+
+def in_batches(listener: Listener) -> int:
+    taken = 0
+    while taken < BLOCKS:
+        batch = listener.poll_batch(PATIENCE_S)
+        taken += len(batch.numbers)
+        tokens, parents = batch.nodes["token"].tolist(), batch.nodes["parent"].tolist()
+        chances, offsets = (batch.nodes["chance"] / 255.0).tolist(), batch.offsets.tolist()
+        for start, end in zip(offsets, offsets[1:], strict=False):
+            tokens[start:end], parents[start:end], chances[start:end]
+    return taken
+
+
+@pytest.mark.parametrize("take", [one_by_one, in_batches])
+@pytest.mark.benchmark(group=f"{BLOCKS} blocks of {NODES} nodes to Python")
+def test_blocks(benchmark: BenchmarkFixture, link: tuple[Connection, Listener], take: Any) -> None:
+    connection, listener = link
+    block = _native.encode_block(
+        1,
+        1,
+        np.arange(NODES, dtype=np.int32),
+        np.full(NODES, COMMITTED_BIT, dtype=np.uint32),
+        np.full(NODES, 200, dtype=np.uint8),
+    )
+
+    def send() -> tuple[tuple[Listener], dict[str, Any]]:
+        before = connection.bytes_sent
+        for _ in range(BLOCKS):
+            connection.send(block)
+        while connection.bytes_sent < before + BLOCKS * len(block):
+            pass
+        return (listener,), {}
+
+    assert benchmark.pedantic(take, setup=send, rounds=30) == BLOCKS
