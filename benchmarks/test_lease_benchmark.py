@@ -6,6 +6,7 @@ grows: where they cross, zero-copy begins to pay. docs/architecture.md has the f
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -60,7 +61,7 @@ def one_by_one(listener: Listener) -> int:
         for _, message in listener.poll(PATIENCE_S):
             block: Any = message
             taken += 1
-            block.tokens.tolist(), block.parents.tolist(), (block.chances / 255.0).tolist()
+            _ = block.tokens.tolist(), block.parents.tolist(), (block.chances / 255.0).tolist()
     return taken
 
 
@@ -71,8 +72,8 @@ def in_batches(listener: Listener) -> int:
         taken += len(batch.numbers)
         tokens, parents = batch.nodes["token"].tolist(), batch.nodes["parent"].tolist()
         chances, offsets = (batch.nodes["chance"] / 255.0).tolist(), batch.offsets.tolist()
-        for start, end in zip(offsets, offsets[1:], strict=False):
-            tokens[start:end], parents[start:end], chances[start:end]
+        for start, end in itertools.pairwise(offsets):
+            _ = tokens[start:end], parents[start:end], chances[start:end]
     return taken
 
 
