@@ -154,3 +154,67 @@ def test_a_hint_is_sent_once_and_only_when_it_is_sure_enough() -> None:
     assert session.guess(forward, [10, 11], [0.99, 0.99]) is None
     changed = session.guess(forward, [12, 0], [0.9, 0.9])
     assert changed is not None and (changed.reference, changed.token) == (root(3), 12)
+
+
+REPEATED = [1, 2, 3, 4, 5, 6, 7, 1, 2, 3]
+
+
+def looking_up(**options: object) -> Verifier:
+    """A session whose text says that 4, 5, 6, ... come next."""
+    return Verifier(
+        REPEATED, max_new_tokens=50, end_tokens=(), context_length=100, fill=True, lookup=True, **options
+    )  # type: ignore[arg-type]
+
+
+def test_what_the_text_suggests_is_verified_and_never_committed_unverified() -> None:
+    session = looking_up()
+    forward = session.plan()
+    assert [session.tree.token(node) for node in forward.nodes[1:]][:2] == [4, 5]
+    verdict = session.conclude(forward, [4, 9] + [0] * (len(forward.nodes) - 2))
+    assert verdict is not None
+    assert (verdict.tokens, verdict.looked_up) == ([4, 9], 1)
+
+
+def test_without_fill_or_lookup_nothing_is_looked_up() -> None:
+    for changes in ({"fill": False}, {"lookup": False}):
+        session = looking_up()
+        for name, value in changes.items():
+            setattr(session, name, value)
+        assert session.plan().nodes == [ROOT]
+
+
+def test_a_drafted_node_that_was_looked_up_too_carries_its_children_and_names_hints() -> None:
+    session = looking_up(hint_threshold=0.1)
+    session.offer()
+    session.receive(1, [4, 8], [root(10), 1], [1, 1])
+    forward = session.plan()
+    tokens = {node: session.tree.token(node) for node in forward.nodes if node != ROOT}
+    assert 8 in tokens.values()
+    decided = [{ROOT: 4}.get(node, 8 if tokens.get(node) == 4 else 30) for node in forward.nodes]
+    hint = session.guess(forward, decided, [1.0] * len(decided))
+    assert hint is not None and (hint.reference, hint.token) == (2, 30)
+    verdict = session.conclude(forward, decided)
+    assert verdict is not None
+    assert (verdict.tokens, verdict.looked_up) == ([4, 8, 30], 0)
+    session.receive(3, [30, 31], [2, 3], [1, 1])
+    assert [session.tree.token(node) for node in session.tree if session.tree.parent(node) == ROOT] == [31]
+
+
+def test_a_hint_behind_a_node_that_the_edge_does_not_know_is_not_sent() -> None:
+    session = looking_up(hint_threshold=0.1)
+    forward = session.plan()
+    assert session.guess(forward, [4] + [30] * (len(forward.nodes) - 1), [1.0] * len(forward.nodes)) is None
+
+
+def test_nodes_that_say_what_was_looked_up_count_against_the_bound() -> None:
+    session = looking_up(max_nodes=20)
+    session.offer()
+    with pytest.raises(BadBlock, match="more than 20 nodes"):
+        for node in range(1, 40):
+            session.receive(node, [4], [root(10)], [1])
+
+
+def test_an_edge_cannot_take_the_servers_own_ids() -> None:
+    session = looking_up()
+    with pytest.raises(BadBlock):
+        session.receive(2**30 + 5, [4], [root(10)], [1])
