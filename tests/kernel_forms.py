@@ -38,7 +38,7 @@ def assert_passes_in_the_interpreter(test_file: str) -> None:
         "--timeout=300",
         test_file,
     ]
-    root = Path(__file__).parent.parent
-    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
+    here = Path(__file__).parent
+    done = subprocess.run(command, env=environment, cwd=here, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert " passed" in done.stdout

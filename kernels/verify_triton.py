@@ -1,0 +1,308 @@
+"""The CUDA form of verify: one launch, a program a row; the last of a session's programs to end walks its tree.
+
+A row's program scans its logits for log-sum-exp, finds the cut of top-k and top-p by bisection on the scores' bits (as
+integers in the order of the floats), and takes the best noisy score. Which program walks does not change the outcome.
+Imported only where Triton is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from edgespec.kernels import arguments
+from edgespec.kernels.exit_verdict import Trees
+from edgespec.kernels.exit_verdict_triton import trees_on
+from edgespec.kernels.philox_triton import NO_FUSION, philox4x32_10, row_gumbel, uniform
+from edgespec.kernels.verify import Ragged, Samplings, Verdicts
+from edgespec.kernels.verify_filters_triton import divide, filter_cut, kept_mass, mass_of, passes, read
+
+LARGEST_BLOCK = 4096
+"""Tokens of a row that a program holds at once."""
+
+LIST_BLOCK = 256
+"""Entries of a row's lists that are read at once."""
+
+
+@triton.jit
+def decide_row(
+    logits, scores, positions, temperatures, top_ks, top_ps, min_ps, penalties, seeds, rejection,
+    seen_offsets, seen_ids, bias_offsets, bias_ids, bias_values, drafted_offsets, drafted_ids, drafted_values,
+    row, session, child_token, vocabulary,
+    BLOCK: tl.constexpr, LIST: tl.constexpr, LISTS: tl.constexpr, SCORE: tl.constexpr,
+):  # fmt: skip
+    """(token, margin, log-probability) decided after one row; token -1 where its logits are not sound."""
+    raw = logits + row.to(tl.int64) * vocabulary
+    work = scores + row.to(tl.int64) * vocabulary
+    top, total = mass_of(raw, vocabulary, BLOCK, SCORE)
+    logsumexp = top.to(tl.float64) + tl.log(total.to(tl.float64))
+    nan = float("nan")
+    token = -1
+    margin = nan
+    logprob = nan
+    if tl.abs(logsumexp) < float("inf"):
+        temperature = tl.load(temperatures + session)
+        sampled = temperature > 0
+        divisor = tl.where(sampled, temperature, 1.0).to(SCORE)
+        if LISTS:
+            _penalise(
+                raw, work, bias_offsets, bias_ids, bias_values, seen_offsets, seen_ids, penalties,
+                row, session, divisor, vocabulary, BLOCK, LIST, SCORE,
+            )  # fmt: skip
+            source = work
+            divisor = tl.full((), 1, SCORE)
+        else:
+            source = raw
+        cut, first = filter_cut(
+            source, divisor, vocabulary, tl.load(top_ks + session), tl.load(top_ps + session), sampled, BLOCK, SCORE
+        )
+        highest = tl.full((), float("-inf"), SCORE)
+        log_min_p = tl.full((), float("-inf"), tl.float64)
+        min_p = tl.load(min_ps + session)
+        if sampled & (min_p > 0):
+            log_min_p = tl.log(min_p)
+        for start in range(0, vocabulary, BLOCK):
+            highest = tl.maximum(highest, tl.max(read(source, start, divisor, vocabulary, BLOCK, SCORE)[1]))
+        seed = tl.load(seeds + session)
+        key_low = seed.to(tl.uint32)
+        key_high = (seed >> 32).to(tl.uint32)
+        position = tl.load(positions + row).to(tl.uint32)
+        stream = 0
+        accepted = False
+        rejecting = False
+        if LISTS:
+            rejecting = sampled & (tl.load(rejection + session) != 0)
+            if rejecting & (child_token >= 0):
+                shifted, mass = kept_mass(
+                    source, divisor, vocabulary, cut, first, highest, log_min_p, BLOCK, SCORE
+                )
+                accepted = _accept(
+                    work, shifted + tl.log(mass), drafted_offsets, drafted_ids, drafted_values,
+                    row, child_token, position, key_low, key_high, vocabulary, cut, first, highest, log_min_p,
+                    BLOCK, LIST, SCORE,
+                )  # fmt: skip
+                stream = 2
+                # What the filters drop has become -inf, and the residual has scores of its own.
+                cut = tl.full((), -(2**62), tl.int64)
+                log_min_p = tl.full((), float("-inf"), tl.float64)
+        best = tl.full((), float("-inf"), SCORE)
+        second = tl.full((), float("-inf"), SCORE)
+        for start in range(0, vocabulary, BLOCK):
+            ids, s = read(source, start, divisor, vocabulary, BLOCK, SCORE)
+            s = tl.where(passes(ids, s, cut, first, highest, log_min_p, SCORE), s, float("-inf"))
+            if sampled:
+                s = s + row_gumbel(start, position, stream, key_low, key_high, BLOCK).to(SCORE)
+            own_best = tl.max(s)
+            own_token = tl.min(tl.where((s == own_best) & (s > float("-inf")), ids, 2147483647))
+            own_second = tl.max(tl.where(ids == own_token, float("-inf"), s))
+            second = tl.maximum(tl.minimum(best, own_best), tl.maximum(second, own_second))
+            token = tl.where((own_best > best) & (own_token < vocabulary), own_token, token)
+            best = tl.maximum(best, own_best)
+        if accepted | (token < 0):  # a residual without mass: p and q are equal but for rounding
+            token = child_token
+        margin = tl.where(rejecting, nan, (best - second).to(tl.float32))
+        logprob = (tl.load(raw + token).to(tl.float64) - logsumexp).to(tl.float32)
+    return token, margin, logprob
+
+
+@triton.jit
+def _penalise(
+    raw, work, bias_offsets, bias_ids, bias_values, seen_offsets, seen_ids, penalties, row, session, divisor,
+    vocabulary, BLOCK: tl.constexpr, LIST: tl.constexpr, SCORE: tl.constexpr,
+):  # fmt: skip
+    """work [V] = the raw logits with bias, repetition penalty and temperature."""
+    for start in range(0, vocabulary, BLOCK):
+        ids = start + tl.arange(0, BLOCK)
+        tl.store(work + ids, tl.load(raw + ids, ids < vocabulary, 0.0).to(SCORE), ids < vocabulary)
+    tl.debug_barrier()
+    end = tl.load(bias_offsets + session + 1)
+    for start in range(tl.load(bias_offsets + session), end, LIST):
+        at = start + tl.arange(0, LIST)
+        ids = tl.load(bias_ids + at, at < end, 0)
+        value = tl.load(work + ids, at < end, 0.0) + tl.load(bias_values + at, at < end, 0.0).to(SCORE)
+        tl.store(work + ids, value, at < end)
+    tl.debug_barrier()
+    penalty = tl.load(penalties + session).to(SCORE)
+    if penalty != 1:
+        end = tl.load(seen_offsets + row + 1)
+        for start in range(tl.load(seen_offsets + row), end, LIST):
+            at = start + tl.arange(0, LIST)
+            ids = tl.load(seen_ids + at, at < end, 0)
+            value = tl.load(work + ids, at < end, 0.0)
+            value = tl.where(value < 0, value * penalty, divide(value, penalty, LIST, SCORE))
+            tl.store(work + ids, value, at < end)
+        tl.debug_barrier()
+    for start in range(0, vocabulary, BLOCK):
+        ids, z = read(work, start, divisor, vocabulary, BLOCK, SCORE)
+        tl.store(work + ids, z, ids < vocabulary)
+    tl.debug_barrier()
+
+
+@triton.jit
+def _accept(
+    work, logsumexp, drafted_offsets, drafted_ids, drafted_values, row, child_token, position, key_low, key_high,
+    vocabulary, cut, first, highest, log_min_p, BLOCK: tl.constexpr, LIST: tl.constexpr, SCORE: tl.constexpr,
+):  # fmt: skip
+    """Whether the child is accepted, with chance min(1, p / q). Leaves in work [V] the scores of max(0, p - q)."""
+    one = tl.full((), 1, SCORE)
+    for start in range(0, vocabulary, BLOCK):
+        ids, s = read(work, start, one, vocabulary, BLOCK, SCORE)
+        s = tl.where(passes(ids, s, cut, first, highest, log_min_p, SCORE), s, float("-inf"))
+        tl.store(work + ids, s, ids < vocabulary)
+    tl.debug_barrier()
+    p_child = tl.exp(tl.load(work + child_token).to(tl.float64) - logsumexp)
+    tl.debug_barrier()
+    q_child = tl.full((), 0, tl.float64)
+    end = tl.load(drafted_offsets + row + 1)
+    for start in range(tl.load(drafted_offsets + row), end, LIST):
+        at = start + tl.arange(0, LIST)
+        ids = tl.load(drafted_ids + at, at < end, 0)
+        q = tl.load(drafted_values + at, at < end, 0.0).to(tl.float64)
+        q_child += tl.sum(tl.where((at < end) & (ids == child_token), q, 0.0))
+        rest = tl.exp(tl.load(work + ids, at < end, 0.0).to(tl.float64) - logsumexp) - q
+        score = tl.where(rest > 0, tl.log(tl.where(rest > 0, rest, 1.0)) + logsumexp, float("-inf"))
+        tl.store(work + ids, score.to(SCORE), at < end)
+    tl.debug_barrier()
+    word, _, _, _ = philox4x32_10(position * 0, position, 1, key_low, key_high)
+    return uniform(word).to(tl.float64) * q_child < p_child
+
+
+@triton.jit
+def verify_rows(
+    logits,  # [R, V]
+    scores,  # [R, V] of SCORE, scratch; used with LISTS only
+    offsets,  # int32 [S + 1]
+    parents,  # int32 [R]
+    tree_tokens,  # int32 [R]
+    positions,  # int32 [R]
+    temperatures,  # float64 [S]
+    top_ks,  # int32 [S]
+    top_ps,  # float64 [S]
+    min_ps,  # float64 [S]
+    penalties,  # float64 [S]
+    seeds,  # int64 [S]
+    rejection,  # int8 [S]
+    seen_offsets,  # int32 [R + 1]
+    seen_ids,  # int32
+    bias_offsets,  # int32 [S + 1]
+    bias_ids,  # int32
+    bias_values,  # float32
+    drafted_offsets,  # int32 [R + 1]
+    drafted_ids,  # int32
+    drafted_values,  # float32
+    row_tokens,  # int32 [R], out; so are the next
+    row_margins,  # float32 [R]
+    row_logprobs,  # float32 [R]
+    ended,  # int32 [S], zero between launches
+    lengths,  # int32 [S]
+    paths,  # int32 [S, max(width - 1, 1)]
+    next_tokens,  # int32 [S]
+    logprobs,  # float32 [S, width]
+    margins,  # float32 [S, width]
+    sessions,
+    vocabulary,
+    width,
+    SESSIONS: tl.constexpr,
+    ROWS: tl.constexpr,  # of the largest session
+    BLOCK: tl.constexpr,
+    LIST: tl.constexpr,
+    LISTS: tl.constexpr,  # a penalty, a bias or rejection is asked for
+    SCORE: tl.constexpr,
+):
+    """Decides one row; the last of its session's programs walks the tree."""
+    row = tl.program_id(0)
+    each = tl.arange(0, SESSIONS)
+    ends = tl.load(offsets + 1 + each, each < sessions, 2147483647)
+    session = tl.sum((ends <= row).to(tl.int32))
+    first = tl.load(offsets + session)
+    size = tl.load(offsets + session + 1) - first
+    node = tl.arange(0, ROWS)
+    real = node < size
+    parent = tl.load(parents + first + node, real, -2)
+    drafted = tl.load(tree_tokens + first + node, real, -2)
+    own_child = tl.min(tl.where(parent == row - first, node, ROWS))
+    child_token = tl.sum(tl.where(node == own_child, drafted, 0))
+    token, margin, logprob = decide_row(
+        logits, scores, positions, temperatures, top_ks, top_ps, min_ps, penalties, seeds, rejection,
+        seen_offsets, seen_ids, bias_offsets, bias_ids, bias_values, drafted_offsets, drafted_ids, drafted_values,
+        row, session, tl.where(own_child < ROWS, child_token, -1), vocabulary, BLOCK, LIST, LISTS, SCORE,
+    )  # fmt: skip
+    tl.store(row_tokens + row, token)
+    tl.store(row_margins + row, margin)
+    tl.store(row_logprobs + row, logprob)
+    tl.debug_barrier()
+    if tl.atomic_add(ended + session, 1) == size - 1:
+        tl.store(ended + session, 0)
+        tokens = tl.load(row_tokens + first + node, real, -1, cache_modifier=".cg")
+        own_margins = tl.load(row_margins + first + node, real, 0.0, cache_modifier=".cg")
+        own_logprobs = tl.load(row_logprobs + first + node, real, 0.0, cache_modifier=".cg")
+        at = 0
+        length = 0
+        walking = True
+        next_token = -1
+        for _ in range(0, ROWS):
+            if walking:
+                next_token = tl.sum(tl.where(node == at, tokens, 0))
+                to = session * width + length
+                tl.store(margins + to, tl.sum(tl.where(node == at, own_margins, 0.0)))
+                tl.store(logprobs + to, tl.sum(tl.where(node == at, own_logprobs, 0.0)))
+                child = tl.min(tl.where((parent == at) & (drafted == next_token) & (next_token >= 0), node, ROWS))
+                walking = (child < ROWS) & (length + 1 < width)
+                if walking:
+                    tl.store(paths + session * tl.maximum(width - 1, 1) + length, child)
+                    length += 1
+                    at = child
+        tl.store(lengths + session, length)
+        tl.store(next_tokens + session, next_token)
+
+
+def launch(
+    logits: torch.Tensor,
+    trees: Trees,
+    positions: Any,
+    samplings: Samplings,
+    seen: Ragged,
+    biases: Ragged,
+    drafted: Ragged,
+) -> Verdicts:
+    """As edgespec.kernels.verify.verify, whose checks have passed."""
+    device = logits.device
+    rows, vocabulary = logits.shape
+    tree, largest = trees_on(trees, device)
+    sessions = len(tree.offsets) - 1
+    lists = any(len(part.ids) for part in (seen, biases, drafted))
+    score = torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+    def put(values: Any, dtype: torch.dtype) -> Any:
+        return arguments.on_device(values, device, dtype)
+
+    doubles = [
+        put(column, torch.float64)
+        for column in (samplings.temperatures, samplings.top_p, samplings.min_p, samplings.penalties)
+    ]
+    integers, floats = torch.empty(rows, dtype=torch.int32, device=device), torch.empty(2, rows, device=device)
+    nothing = torch.full((2, sessions, largest), float("nan"), dtype=torch.float32, device=device)
+    paths = torch.full((sessions, max(1, largest - 1)), -1, dtype=torch.int32, device=device)
+    lengths, tokens = torch.empty(2, sessions, dtype=torch.int32, device=device)
+    verify_rows[(rows,)](
+        logits, torch.empty((rows, vocabulary) if lists else 1, dtype=score, device=device),
+        tree.offsets, tree.parents, tree.tokens, put(positions, torch.int32),
+        doubles[0], put(samplings.top_k, torch.int32), *doubles[1:], put(samplings.seeds, torch.int64), put(samplings.rejection, torch.int8),
+        *(put(part, torch.int32) for part in (seen.offsets, seen.ids, biases.offsets, biases.ids)),
+        put(biases.values, torch.float32), put(drafted.offsets, torch.int32), put(drafted.ids, torch.int32),
+        put(drafted.values, torch.float32), integers, *floats,
+        torch.zeros(sessions, dtype=torch.int32, device=device), lengths, paths, tokens, *nothing,
+        sessions, vocabulary, largest,
+        SESSIONS=triton.next_power_of_2(sessions), ROWS=triton.next_power_of_2(largest),
+        BLOCK=block_of(vocabulary), LIST=LIST_BLOCK, LISTS=lists,
+        SCORE=tl.float64 if score == torch.float64 else tl.float32, num_warps=8, **NO_FUSION,
+    )  # fmt: skip
+    return Verdicts(lengths, paths, tokens, nothing[0], nothing[1], tokens >= 0)
+
+
+def block_of(vocabulary: int) -> int:
+    """Tokens of a row that a program holds at once."""
+    return min(LARGEST_BLOCK, max(16, triton.next_power_of_2(vocabulary)))
