@@ -20,10 +20,20 @@ DRAFT_TOKENS = {"stream": 12, "auto": 12}
 """A policy's own length of draft, where it is not a block of four."""
 
 
-def policy(mode: str, draft_tokens: int | None = None) -> Policy:
-    """The policy that a mode's name stands for; draft_tokens: the length of a block, or the depth of a tree."""
+def policy(
+    mode: str, draft_tokens: int | None = None, objective: str = "latency", budget: float | None = None
+) -> Policy:
+    """The policy that a mode's name stands for; draft_tokens: the length of a block, or the depth of a tree.
+
+    objective, budget: what `auto` is after (see `Auto`); other modes take none. Raises EdgespecError.
+    """
     if mode not in POLICIES:
         raise EdgespecError(f"there is no mode {mode!r}: choose one of {', '.join(POLICIES)}.")
     if draft_tokens is not None and draft_tokens < 1:
         raise EdgespecError(f"draft_tokens must be at least 1, not {draft_tokens}.")
-    return POLICIES[mode](draft_tokens or DRAFT_TOKENS.get(mode, 4))
+    length = draft_tokens or DRAFT_TOKENS.get(mode, 4)
+    if mode == Auto.name:
+        return Auto(length, objective, budget)
+    if objective != "latency" or budget is not None:
+        raise EdgespecError(f"only mode 'auto' takes an objective or a budget, not {mode!r}.")
+    return POLICIES[mode](length)

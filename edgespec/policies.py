@@ -169,6 +169,8 @@ class Stream:
         self.hints = hints
 
     def expand(self, view: View) -> Sequence[int]:
+        if self.depth == 0:
+            return ()
         if view.can_grow(ROOT):
             return (ROOT,)
         tree = view.tree

@@ -83,6 +83,7 @@ class Session:
     server: "HOST:PORT" or (host, port), or several of them: when one is gone the text goes on at the next. draft: an
     engine, or the folder that `edgespec.compile` wrote; modes that do not draft need none. mode: the name of a policy
     (modes.py; "auto" chooses for itself) or a `Policy`; draft_tokens: the length of a block, or the depth of a tree.
+    objective: what "auto" is after: "latency", "cost" (target forwards; budget: so many a token) or "energy" (drafts).
     tokenizer: for a session without a draft. timeout_s: to connect and be welcomed; link: how hard the link is kept up
     from then on. trace: a list that takes the timeline's events. draft_pace: holds every run of the draft to a given
     time, for experiments.
@@ -98,6 +99,8 @@ class Session:
         *,
         mode: str | Policy = "auto",
         draft_tokens: int | None = None,
+        objective: str = "latency",
+        budget: float | None = None,
         tokenizer: Tokenizer | None = None,
         timeout_s: float = 10.0,
         link: LinkOptions | None = None,
@@ -105,7 +108,7 @@ class Session:
         draft_pace: DraftPace | None = None,
     ) -> None:
         sys.setswitchinterval(min(sys.getswitchinterval(), 1e-4))
-        self.policy = policy(mode, draft_tokens) if isinstance(mode, str) else mode
+        self.policy = policy(mode, draft_tokens, objective, budget) if isinstance(mode, str) else mode
         self._engine = load_draft(draft) if isinstance(draft, (str, Path)) else draft
         if self._engine is None and self.policy.drafts:
             raise EdgespecError(

@@ -31,6 +31,8 @@ def edgespec(*arguments: str, timeout_s: float = 60) -> subprocess.CompletedProc
         (["generate", "--prompt", "x", "--prompt-file", "y"], "once"),
         (["generate", "--prompt-file", "/no/such/file"], "/no/such/file"),
         (["generate", "--prompt", "x", "--mode", "fastest"], "choose one of"),
+        (["generate", "--prompt", "x", "--mode", "sync", "--objective", "cost"], "only mode 'auto'"),
+        (["generate", "--prompt", "x", "--objective", "cost", "--budget", "7"], "a budget is"),
         (["generate", "--prompt", "x", "--temperature", "-1"], "temperature"),
         (["generate", "--prompt", "x", "--top-p", "7"], "top_p"),
         (["generate", "--prompt", "x", "--max-new-tokens", "0"], "max_new_tokens"),

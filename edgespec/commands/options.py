@@ -133,6 +133,14 @@ connection = apply(
     click.option(
         "--draft-tokens", type=int, help="Length of a block, or depth of a tree; else the mode's own."
     ),
+    click.option(
+        "--objective",
+        type=click.Choice(["latency", "cost", "energy"]),
+        default="latency",
+        show_default=True,
+        help="What auto is after: time, target forwards, or drafting on the device.",
+    ),
+    click.option("--budget", type=float, help="With cost: so many target forwards a token are allowed."),
     click.option("--draft-pace-ms", type=PACE, help="Hold every level of the draft to at least this long."),
     click.option("--timeout-s", type=PACE, default=10.0, show_default=True, help="For a server to answer."),
     click.option(

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgespec.child import child, spinner
 from edgespec.params import SamplingParams
@@ -47,6 +47,8 @@ class SessionMaker:
         draft: Path | None,
         mode: str,
         draft_tokens: int | None,
+        objective: str = "latency",
+        budget: float | None = None,
         draft_pace_ms: float | None,
         link: LinkOptions,
         traced: bool = False,
@@ -56,12 +58,16 @@ class SessionMaker:
         from edgespec.tokenizer import Tokenizer
 
         self._params = params
-        self._mode = mode
-        self._draft_tokens = draft_tokens
+        self._policy: dict[str, Any] = {
+            "mode": mode,
+            "draft_tokens": draft_tokens,
+            "objective": objective,
+            "budget": budget,
+        }
         self._draft_pace_ms = draft_pace_ms
         self._link = link
         self._traced = traced
-        drafts = policy(mode, draft_tokens).drafts
+        drafts = policy(mode, draft_tokens, objective, budget).drafts
         with spinner("loading the draft ..."):
             folder = draft or bundled_engine()
             self._engine = load_draft(folder) if drafts else None
@@ -76,8 +82,7 @@ class SessionMaker:
             servers,
             self._engine,
             self._params,
-            mode=self._mode,
-            draft_tokens=self._draft_tokens,
+            **self._policy,
             tokenizer=self.tokenizer,
             link=self._link,
             trace=[] if self._traced else None,

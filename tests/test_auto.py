@@ -1,0 +1,87 @@
+"""`auto` chooses from what it measures: what it is after, what pays, and says why."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgespec.auto import OBJECTIVES, REST_FORWARDS, Auto
+from edgespec.errors import EdgespecError
+from edgespec.measures import Measures
+from edgespec.modes import policy
+from edgespec.oracle import CalibratedOracle
+from edgespec.simulation import Outcome, Timing, simulate
+from edgespec.speculator import Speculator
+
+ONE_WAY_MS = 20.0
+TIMING = Timing(up_ms=lambda: ONE_WAY_MS, down_ms=lambda: ONE_WAY_MS)
+TOKENS = 300
+
+
+def played(auto: Auto, acceptance: float = 0.69) -> Outcome:
+    return simulate(CalibratedOracle(acceptance), auto, [1, 2, 3], max_new_tokens=TOKENS, timing=TIMING)
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[str, Outcome]:
+    return {objective: played(Auto(objective=objective)) for objective in OBJECTIVES}
+
+
+def test_the_text_is_the_same_whatever_it_is_after(outcomes: dict[str, Outcome]) -> None:
+    assert len({tuple(outcome.text) for outcome in outcomes.values()}) == 1
+
+
+def test_cost_takes_fewer_forwards_than_latency(outcomes: dict[str, Outcome]) -> None:
+    assert outcomes["cost"].forwards < 0.75 * outcomes["latency"].forwards
+
+
+def test_energy_drafts_less_than_latency(outcomes: dict[str, Outcome]) -> None:
+    assert outcomes["energy"].tally.drafted < 0.4 * outcomes["latency"].tally.drafted
+
+
+def test_latency_is_the_fastest(outcomes: dict[str, Outcome]) -> None:
+    assert outcomes["latency"].milliseconds == min(outcome.milliseconds for outcome in outcomes.values())
+
+
+def test_a_budget_buys_back_time(outcomes: dict[str, Outcome]) -> None:
+    within = played(Auto(objective="cost", budget=0.55))
+    assert outcomes["cost"].forwards < within.forwards <= 0.58 * TOKENS
+    assert within.milliseconds < outcomes["cost"].milliseconds
+
+
+def test_a_draft_that_is_never_right_is_put_to_rest(outcomes: dict[str, Outcome]) -> None:
+    auto = Auto()
+    outcome = played(auto, acceptance=0.0)
+    assert outcome.tally.drafted < 0.35 * outcomes["latency"].tally.drafted
+    assert "drafts" in auto.reasons["depth"]
+
+
+def test_a_draft_at_rest_is_tried_again() -> None:
+    auto, measures = Auto(), Measures(acceptance=0.01)
+    view = Speculator(auto)
+    view.extend([1, 2, 3], 0, 100)
+    depths = []
+    for forwards in range(8, 8 * 20, 8):
+        measures.forwards = forwards
+        auto.adapt(view, measures)
+        depths.append(auto.depth)
+        assert bool(view.expand()) == bool(auto.depth)
+    assert 0 in depths and 12 in depths[depths.index(0) :]
+    assert depths.count(0) * 8 >= REST_FORWARDS
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"objective": "speed"}, "there is no objective 'speed'"),
+        ({"budget": 0.5}, "a budget is a number of target forwards"),
+        ({"objective": "cost", "budget": 1.5}, "a budget is a number of target forwards"),
+    ],
+)
+def test_nonsense_is_refused(options: dict[str, object], says: str) -> None:
+    with pytest.raises(EdgespecError, match=says):
+        Auto(**options)  # type: ignore[arg-type]
+
+
+def test_other_modes_take_no_objective() -> None:
+    with pytest.raises(EdgespecError, match="only mode 'auto'"):
+        policy("sync", objective="cost")
