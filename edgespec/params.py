@@ -74,7 +74,8 @@ class SamplingParams:
         )
         _require(all(isinstance(s, str) and s for s in self.stop), "stop", self.stop, "strings that are not empty")
         for token, bias in self.logit_bias.items():
-            _require(_integer(token) and token >= 0 and _number(bias), "logit_bias", {token: bias}, "token id -> number")
+            sound = _integer(token) and token >= 0 and _number(bias)
+            _require(sound, "logit_bias", {token: bias}, "token id -> number")
 
     @property
     def greedy(self) -> bool:

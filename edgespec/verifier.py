@@ -80,9 +80,9 @@ class Verifier:
     """One session on the server.
 
     context_length: tokens that the target can attend to. hint_threshold: the least confidence of a hint worth sending;
-    None for no hints. lookup: a forward that fills verifies guesses from the text itself. cost: what a forward of so many rows takes; None verifies every node. prefill_rows: rows of a
-    prefill chunk; draft_rows: nodes verified in one forward at most; buffered nodes are bounded by `max_nodes`, beyond
-    which a block is refused.
+    None for no hints. lookup: a forward that fills verifies guesses from the text itself. cost: what a forward of so
+    many rows takes; None verifies every node. prefill_rows: rows of a prefill chunk; draft_rows: nodes verified in one
+    forward at most; buffered nodes are bounded by `max_nodes`, beyond which a block is refused.
     """
 
     def __init__(

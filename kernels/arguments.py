@@ -61,7 +61,8 @@ def vector(name: str, values: Any, size: int | None, dtype: Any, low: float = -n
         require(dtype_name(values) == np.dtype(dtype).name, name, np.dtype(dtype).name, dtype_name(values))
         return values
     given = np.asarray(values.numpy() if is_tensor(values) else values)
-    require(given.ndim == 1 and size in (None, len(given)), name, f"[{'N' if size is None else size}]", list(given.shape))
+    wanted = f"[{'N' if size is None else size}]"
+    require(given.ndim == 1 and size in (None, len(given)), name, wanted, list(given.shape))
     whole = np.dtype(dtype).kind in "iu"
     require(
         not whole or given.dtype.kind in "iu" or given.size == 0 or given.dtype == object,
@@ -100,9 +101,12 @@ def raw(array: Any) -> NDArray[Any]:
 def widened(array: Any) -> NDArray[Any]:
     """A CPU array or tensor as numpy float32, or float64 where it is that."""
     words, name = raw(array), dtype_name(array)
+    wide: NDArray[Any]
     if name == "bfloat16":
-        return (words.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return words if name == "float64" else words.astype(np.float32)
+        wide = (words.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
+    else:
+        wide = words if name == "float64" else words.astype(np.float32)
+    return wide
 
 
 def rounded(values: NDArray[np.float32], name: str) -> NDArray[np.float32]:

@@ -181,7 +181,8 @@ def reference(
     columns = [
         _score_row(*row) for row in zip(logits, temperatures, seeds, positions, draft_tokens, strict=True)
     ]
-    tokens, margins, probabilities, logsumexps, draft_scores, sound = (np.array(column) for column in zip(*columns, strict=True))
+    turned = zip(*columns, strict=True)
+    tokens, margins, probabilities, logsumexps, draft_scores, sound = (np.array(column) for column in turned)
     return ExitScores(
         tokens.astype(np.int32),
         margins.astype(np.float32),

@@ -301,7 +301,7 @@ def launch_with_tree(
 
 def program_count(vocabulary: int, device: torch.device) -> int:
     """Programs that share the vocabulary: as many as run at once, or one a tile."""
-    tiles = triton.cdiv(vocabulary, TILE)
+    tiles: int = triton.cdiv(vocabulary, TILE)
     return min(tiles, 2 * _processors(device.index)) if device.type == "cuda" else min(tiles, 3)
 
 

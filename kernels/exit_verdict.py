@@ -51,8 +51,9 @@ class Trees:
             arguments.require(whole, "offsets", f"rising from 0 to {rows}", offsets.tolist())
             own = np.arange(rows) - np.repeat(offsets[:-1], sizes)
             first = own == 0
-            in_order = (parents[first] == ROOT_ROW).all() and (0 <= parents[~first]).all() and (parents < own).all()
-            arguments.require(bool(in_order), "parents", "-1 in a session's first row, else an earlier row", parents.tolist())
+            in_order = (parents[first] == ROOT_ROW).all() and (parents[~first] >= 0).all() and (parents < own).all()
+            wanted = "-1 in a session's first row, else an earlier row"
+            arguments.require(bool(in_order), "parents", wanted, parents.tolist())
             named = bool((tokens[~first] >= 0).all())
             arguments.require(named, "tokens", "token ids from 0 in all but first rows", tokens.tolist())
         return Trees(offsets, parents, tokens)
@@ -60,7 +61,7 @@ class Trees:
 
 @dataclass(frozen=True)
 class Curves:
-    """Calibration curves for kernels: curve c is linear between its knots (margins[c, k], chances[c, k]), level outside.
+    """Calibration curves for kernels: c is linear between its knots (margins[c, k], chances[c, k]), level outside.
 
     margins, chances: float32 [C, K]; short curves repeat their last knot.
     """
@@ -82,16 +83,17 @@ class Curves:
     def index(self, temperatures: Sequence[float]) -> NDArray[np.int32]:
         """The curve of each temperature: the nearest, the lower of two as near."""
         known = np.array(self.temperatures)
-        nearest = np.abs(known[None] - np.asarray(temperatures, dtype=np.float64)[:, None]).argmin(-1)
-        return nearest.astype(np.int32)
+        wanted = np.asarray(temperatures, dtype=np.float64)
+        nearest: NDArray[np.int32] = np.abs(known[None] - wanted[:, None]).argmin(-1).astype(np.int32)
+        return nearest
 
 
 @dataclass(frozen=True)
 class Hints:
     """One hint a session, S of them; numpy arrays or CUDA tensors.
 
-    lengths int32 [S]: nodes on the path. paths int32 [S, P]: their rows, counted from the session's first, then -1; P is
-    at least the largest session's rows less one. tokens int32 [S]: the token behind the path, -1 where a row on the way
+    lengths int32 [S]: nodes on the path. paths int32 [S, P]: their rows, counted from the session's first, then -1; P
+    is at least the largest session's rows less one. tokens int32 [S]: the token behind the path, -1 where a row on the way
     is not sound. confidences float32 [S]: product of the calibrated chances of all rows used, 0 where not sound.
     """
 
@@ -166,8 +168,8 @@ def walk(
     row = 0
     while True:
         token = int(decided[row])
-        children = np.flatnonzero((parents == row) & (tokens == token)) if token >= 0 else []
-        if not len(children):
+        children = np.flatnonzero((parents == row) & (tokens == token))
+        if token < 0 or not len(children):
             return path, token
         row = int(children[0])
         path.append(row)

@@ -50,7 +50,8 @@ def words(seed: int, position: int, indices: ArrayLike, stream: int = GUMBEL_STR
 def uniform(word: NDArray[np.uint32]) -> NDArray[np.float32]:
     """u = (x + 1/2) 2^-32 in float32, above 0 and below 1."""
     rounded = ((word.astype(np.float64) + 0.5) * 2.0**-32).astype(np.float32)
-    return np.minimum(rounded, np.float32(1 - 2.0**-24))
+    below_one: NDArray[np.float32] = np.minimum(rounded, np.float32(1 - 2.0**-24))
+    return below_one
 
 
 def gumbel(seed: int, position: int, indices: ArrayLike, stream: int = GUMBEL_STREAM) -> NDArray[np.float32]:

@@ -120,7 +120,7 @@ def penalised(
     raw: NDArray[Any], bias: tuple[NDArray[Any], ...], seen: NDArray[np.int32], penalty: float
 ) -> NDArray[Any]:
     """Logits [V] with the bias added, then the repetition penalty."""
-    scores = raw.copy()
+    scores: NDArray[Any] = raw.copy()
     scores[bias[0]] += bias[1].astype(scores.dtype)
     if penalty != 1:
         own, factor = scores[seen], scores.dtype.type(penalty)
@@ -130,7 +130,7 @@ def penalised(
 
 def filtered(scores: NDArray[Any], top_k: int, top_p: float, min_p: float) -> NDArray[Any]:
     """Scores [V] with what top-k, top-p and min-p drop at -inf."""
-    kept = scores.copy()
+    kept: NDArray[Any] = scores.copy()
     if 0 < top_k < len(scores):
         kept[scores < np.partition(scores, len(scores) - top_k)[len(scores) - top_k]] = -np.inf
     if top_p < 1:

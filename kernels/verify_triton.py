@@ -290,7 +290,8 @@ def launch(
     verify_rows[(rows,)](
         logits, torch.empty((rows, vocabulary) if lists else 1, dtype=score, device=device),
         tree.offsets, tree.parents, tree.tokens, put(positions, torch.int32),
-        doubles[0], put(samplings.top_k, torch.int32), *doubles[1:], put(samplings.seeds, torch.int64), put(samplings.rejection, torch.int8),
+        doubles[0], put(samplings.top_k, torch.int32), *doubles[1:], put(samplings.seeds, torch.int64),
+        put(samplings.rejection, torch.int8),
         *(put(part, torch.int32) for part in (seen.offsets, seen.ids, biases.offsets, biases.ids)),
         put(biases.values, torch.float32), put(drafted.offsets, torch.int32), put(drafted.ids, torch.int32),
         put(drafted.values, torch.float32), integers, *floats,
@@ -305,4 +306,5 @@ def launch(
 
 def block_of(vocabulary: int) -> int:
     """Tokens of a row that a program holds at once."""
-    return min(LARGEST_BLOCK, max(16, triton.next_power_of_2(vocabulary)))
+    block: int = triton.next_power_of_2(vocabulary)
+    return min(LARGEST_BLOCK, max(16, block))

@@ -75,7 +75,7 @@ def open_device_memory() -> DeviceMemory:
     if torch is not None and torch.cuda.is_available():
         return TorchMemory(torch)
     try:
-        import pycuda.driver as cuda  # type: ignore[import-not-found]
+        import pycuda.driver as cuda
     except ImportError as error:
         raise EdgespecError(
             f"a TensorRT engine needs pycuda, which cannot be imported ({error}): pip install pycuda."

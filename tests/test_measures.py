@@ -15,7 +15,7 @@ EDGE_AHEAD_MS = 5000.0
 
 
 def clock_after(forwards: int, late_ms: list[float] | None = None, first_ms: float = 100.0) -> ForwardClock:
-    """A server that never waits: its k-th verdict leaves at first_ms + k * FORWARD_MS and is looked at `late_ms` late."""
+    """A server that never waits: verdict k leaves at first_ms + k * FORWARD_MS and is looked at `late_ms` late."""
     clock = ForwardClock()
     for k in range(forwards):
         ended_ms = first_ms + k * FORWARD_MS
