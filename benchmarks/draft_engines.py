@@ -68,7 +68,9 @@ def engine_chain(engine: DraftEngine, text: list[int]) -> Chain:
     def run() -> list[int]:
         engine.reset()
         slots, tokens = SlotMap(engine.capacity), list(text)
-        engine.run(slots.plan(tokens, len(text) - 1, DraftTree(0), []), None, None, 1.0, np.zeros(0, dtype=np.int32))
+        engine.run(
+            slots.plan(tokens, len(text) - 1, DraftTree(0), []), None, None, 1.0, np.zeros(0, dtype=np.int32)
+        )
         start_s = time.perf_counter()
         for _ in range(LEVELS):
             best, _ = engine.run(slots.plan(tokens, len(tokens), DraftTree(0), []), None, None, 1.0)
@@ -83,7 +85,9 @@ def unbound_chain(folder: Path, text: list[int]) -> Chain:
     """ONNX Runtime as it is first written: the same graph, a token a run, inputs and outputs as arrays, no binding."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(folder / GRAPH_FILE), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        str(folder / GRAPH_FILE), options, providers=["CPUExecutionProvider"]
+    )
     shapes = {value.name: value.shape for value in session.get_inputs()}
     names = sorted((name for name in shapes if name.startswith("cache_")), key=lambda name: int(name[6:]))
     noise = np.zeros((1, shapes["noise"][1]), dtype=np.float32)

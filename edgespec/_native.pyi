@@ -396,7 +396,13 @@ def encode_append(
     channel: int, keep_length: int, max_new_tokens: int, tokens: NDArray[np.int32], turn: int
 ) -> bytes: ...
 def encode_tune(
-    channel: int, *, fill: bool, lookup: bool = False, hints: bool, hint_threshold: float, patience_us: int = 0
+    channel: int,
+    *,
+    fill: bool,
+    lookup: bool = False,
+    hints: bool,
+    hint_threshold: float,
+    patience_us: int = 0,
 ) -> bytes: ...
 def encode_block(
     channel: int,

@@ -50,8 +50,15 @@ class SamplingParams:
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
         object.__setattr__(self, "stop", tuple(self.stop))
-        _require(_number(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "0 or more")
-        _require(_integer(self.top_k) and 0 <= self.top_k < 2**31, "top_k", self.top_k, "a whole number from 0 (off)")
+        _require(
+            _number(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "0 or more"
+        )
+        _require(
+            _integer(self.top_k) and 0 <= self.top_k < 2**31,
+            "top_k",
+            self.top_k,
+            "a whole number from 0 (off)",
+        )
         _require(_number(self.top_p) and 0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1")
         _require(_number(self.min_p) and 0 <= self.min_p < 1, "min_p", self.min_p, "from 0 to below 1")
         _require(
@@ -72,7 +79,9 @@ class SamplingParams:
             self.max_new_tokens,
             "a whole number from 1",
         )
-        _require(all(isinstance(s, str) and s for s in self.stop), "stop", self.stop, "strings that are not empty")
+        _require(
+            all(isinstance(s, str) and s for s in self.stop), "stop", self.stop, "strings that are not empty"
+        )
         for token, bias in self.logit_bias.items():
             sound = _integer(token) and token >= 0 and _number(bias)
             _require(sound, "logit_bias", {token: bias}, "token id -> number")

@@ -37,13 +37,18 @@ def is_tensor(array: object) -> bool:
 
 
 def device_of(array: Any) -> str:
-    """"cpu" or "cuda"."""
+    """ "cpu" or "cuda"."""
     return str(array.device.type) if is_tensor(array) else "cpu"
 
 
 def matrix(name: str, array: Any, shape: tuple[int | str, ...], dtypes: Collection[str]) -> None:
     """Check an array's kind, type, shape and layout; a string in `shape` stands for any size of 1 and more."""
-    require(is_tensor(array) or isinstance(array, np.ndarray), name, "a numpy array or a torch tensor", type(array))
+    require(
+        is_tensor(array) or isinstance(array, np.ndarray),
+        name,
+        "a numpy array or a torch tensor",
+        type(array),
+    )
     require(dtype_name(array) in dtypes, name, " or ".join(dtypes), dtype_name(array))
     got = tuple(array.shape)
     fits = len(got) == len(shape) and all(
@@ -54,7 +59,9 @@ def matrix(name: str, array: Any, shape: tuple[int | str, ...], dtypes: Collecti
     require(bool(contiguous), name, "contiguous", "strided")
 
 
-def vector(name: str, values: Any, size: int | None, dtype: Any, low: float = -np.inf, high: float = np.inf) -> Any:
+def vector(
+    name: str, values: Any, size: int | None, dtype: Any, low: float = -np.inf, high: float = np.inf
+) -> Any:
     """`values` as a numpy array [size] of `dtype` (a CUDA tensor stays one), each from `low` to `high`."""
     if device_of(values) == "cuda":
         require(values.dim() == 1 and size in (None, len(values)), name, f"[{size}]", list(values.shape))

@@ -194,7 +194,9 @@ def reference(
     )
 
 
-def reference_logits(hidden: Any, norm: Any, head: Any, settings: HeadSettings = PLAIN) -> NDArray[np.float32]:
+def reference_logits(
+    hidden: Any, norm: Any, head: Any, settings: HeadSettings = PLAIN
+) -> NDArray[np.float32]:
     """The exit's logits float32 [R, V]."""
     dtype = arguments.dtype_name(head)
     wide = arguments.widened(hidden)
@@ -211,7 +213,11 @@ def reference_logits(hidden: Any, norm: Any, head: Any, settings: HeadSettings =
 
 
 def _score_row(
-    logits: NDArray[np.float32], temperature: np.float32, seed: np.uint64, position: np.int32, draft_token: np.int32
+    logits: NDArray[np.float32],
+    temperature: np.float32,
+    seed: np.uint64,
+    position: np.int32,
+    draft_token: np.int32,
 ) -> tuple[int, float, float, float, float, bool]:
     """(token, margin, probability, log-sum-exp, draft's score, sound) of one row [V]."""
     if not np.isfinite(logits).all():

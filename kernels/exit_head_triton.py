@@ -236,9 +236,9 @@ def launch(
     tree: tuple[Trees, Curves, Any] | None = None,
 ) -> ExitScores:
     """As edgespec.kernels.exit_head.exit_head, whose checks have passed."""
-    return launch_with_tree(
-        hidden, norm, head, temperatures, seeds, positions, draft_tokens, settings, None
-    )[0]
+    return launch_with_tree(hidden, norm, head, temperatures, seeds, positions, draft_tokens, settings, None)[
+        0
+    ]
 
 
 def launch_with_tree(
@@ -272,8 +272,14 @@ def launch_with_tree(
         ROWS=max(16, triton.next_power_of_2(rows)), TILE=TILE, DEPTH=DEPTH,
         WIDEN=device.type == "cpu", num_warps=4, num_stages=4, **NO_FUSION,
     )  # fmt: skip
-    integers, floats = (torch.empty(3, rows, dtype=dtype, device=device) for dtype in (torch.int32, torch.float32))
-    tokens, margins, probabilities, logsumexps, draft_scores = (integers[0], *floats, torch.empty_like(floats[0]))
+    integers, floats = (
+        torch.empty(3, rows, dtype=dtype, device=device) for dtype in (torch.int32, torch.float32)
+    )
+    tokens, margins, probabilities, logsumexps, draft_scores = (
+        integers[0],
+        *floats,
+        torch.empty_like(floats[0]),
+    )
     agrees, sound = torch.empty(2, rows, dtype=torch.int8, device=device)
     trees, largest = (Trees(*[_own_rows(rows, device)] * 3), 1) if tree is None else trees_on(tree[0], device)
     sessions = len(trees.offsets) - 1
@@ -294,7 +300,13 @@ def launch_with_tree(
         WALK=tree is not None, num_warps=4, **NO_FUSION,
     )  # fmt: skip
     scores = ExitScores(
-        tokens, margins, probabilities, logsumexps, draft_scores, agrees.view(torch.bool), sound.view(torch.bool)
+        tokens,
+        margins,
+        probabilities,
+        logsumexps,
+        draft_scores,
+        agrees.view(torch.bool),
+        sound.view(torch.bool),
     )
     return scores, None if tree is None else hints
 

@@ -51,7 +51,9 @@ class Trees:
             arguments.require(whole, "offsets", f"rising from 0 to {rows}", offsets.tolist())
             own = np.arange(rows) - np.repeat(offsets[:-1], sizes)
             first = own == 0
-            in_order = (parents[first] == ROOT_ROW).all() and (parents[~first] >= 0).all() and (parents < own).all()
+            in_order = (
+                (parents[first] == ROOT_ROW).all() and (parents[~first] >= 0).all() and (parents < own).all()
+            )
             wanted = "-1 in a session's first row, else an earlier row"
             arguments.require(bool(in_order), "parents", wanted, parents.tolist())
             named = bool((tokens[~first] >= 0).all())
@@ -76,7 +78,10 @@ class Curves:
         known = sorted(calibration.curves)
         curves = [calibration.curves[temperature][0] for temperature in known]
         knots = max(len(margins) for margins, _ in curves)
-        padded = [np.stack([np.pad(part, (0, knots - len(part)), mode="edge") for part in curve]) for curve in curves]
+        padded = [
+            np.stack([np.pad(part, (0, knots - len(part)), mode="edge") for part in curve])
+            for curve in curves
+        ]
         table = np.stack(padded).astype(np.float32)
         return cls(np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(table[:, 1]), tuple(known))
 
@@ -93,7 +98,7 @@ class Hints:
     """One hint a session, S of them; numpy arrays or CUDA tensors.
 
     lengths int32 [S]: nodes on the path. paths int32 [S, P]: their rows, counted from the session's first, then -1; P
-    is at least the largest session's rows less one. tokens int32 [S]: the token behind the path, -1 where a row on the way
+    lengths int32 [S]: nodes on the path. paths int32 [S, P]: their rows, counted from the first, then -1; P is at least
     is not sound. confidences float32 [S]: product of the calibrated chances of all rows used, 0 where not sound.
     """
 
@@ -114,7 +119,9 @@ def exit_verdict(
     rows = len(tokens)
     arguments.matrix("margins", margins, (rows,), ("float32",))
     checked = trees.checked(rows, 2**31 - 1)
-    chosen_curves = arguments.vector("curve_of", curve_of, checked.sessions, np.int32, 0, len(curves.margins) - 1)
+    chosen_curves = arguments.vector(
+        "curve_of", curve_of, checked.sessions, np.int32, 0, len(curves.margins) - 1
+    )
     chosen = arguments.choose_form(form, tokens)
     if chosen == "triton":
         from edgespec.kernels import exit_verdict_triton
@@ -127,7 +134,13 @@ def exit_verdict(
 
     return Hints(
         *_native.exit_verdict(
-            *plain, checked.offsets, checked.parents, checked.tokens, curves.margins, curves.chances, chosen_curves
+            *plain,
+            checked.offsets,
+            checked.parents,
+            checked.tokens,
+            curves.margins,
+            curves.chances,
+            chosen_curves,
         )
     )
 
@@ -180,4 +193,6 @@ def require_one_child(trees: Trees) -> None:
     for session in range(trees.sessions):
         own = trees.parents[trees.offsets[session] : trees.offsets[session + 1]]
         if len(np.unique(own)) != len(own):
-            raise EdgespecError("rejection verifies chains only: give every row of `parents` one child at most.")
+            raise EdgespecError(
+                "rejection verifies chains only: give every row of `parents` one child at most."
+            )

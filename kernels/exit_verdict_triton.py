@@ -109,8 +109,13 @@ def exit_verdict(
 
 def trees_on(trees: Trees, device: torch.device) -> tuple[Trees, int]:
     """The trees on the device, and the rows of the largest session (of trees that are there already, all rows)."""
-    columns = [arguments.on_device(part, device, torch.int32) for part in (trees.offsets, trees.parents, trees.tokens)]
-    largest = int(np.diff(trees.offsets).max()) if isinstance(trees.offsets, np.ndarray) else len(trees.parents)
+    columns = [
+        arguments.on_device(part, device, torch.int32)
+        for part in (trees.offsets, trees.parents, trees.tokens)
+    ]
+    largest = (
+        int(np.diff(trees.offsets).max()) if isinstance(trees.offsets, np.ndarray) else len(trees.parents)
+    )
     return Trees(*columns), largest
 
 

@@ -85,6 +85,8 @@ def rows_gumbel(first_token, positions, stream, keys_low, keys_high, ROWS: tl.co
     """Noise [ROWS, COUNT] of the tokens from first_token, a multiple of 4, on; one position and key a row."""
     counter = (first_token // 4 + tl.arange(0, COUNT // 4)).to(tl.uint32)
     counters = counter[None, :] + (positions * 0)[:, None]
-    c0, c1, c2, c3 = philox4x32_10(counters, positions[:, None], stream, keys_low[:, None], keys_high[:, None])
+    c0, c1, c2, c3 = philox4x32_10(
+        counters, positions[:, None], stream, keys_low[:, None], keys_high[:, None]
+    )
     words = tl.join(tl.join(c0, c2), tl.join(c1, c3))
     return gumbel(tl.reshape(words, (ROWS, COUNT)))

@@ -77,11 +77,15 @@ class Samplings:
         """Contiguous arrays of the types above. Raises EdgespecError."""
         tiny = np.nextafter(0.0, 1.0)
         return Samplings(
-            arguments.vector("temperatures", self.temperatures, sessions, np.float64, 0, np.finfo(np.float32).max),
+            arguments.vector(
+                "temperatures", self.temperatures, sessions, np.float64, 0, np.finfo(np.float32).max
+            ),
             arguments.vector("top_k", self.top_k, sessions, np.int32, 0, 2**31 - 1),
             arguments.vector("top_p", self.top_p, sessions, np.float64, tiny, 1),
             arguments.vector("min_p", self.min_p, sessions, np.float64, 0, 1),
-            arguments.vector("penalties", self.penalties, sessions, np.float64, tiny, np.finfo(np.float32).max),
+            arguments.vector(
+                "penalties", self.penalties, sessions, np.float64, tiny, np.finfo(np.float32).max
+            ),
             arguments.seeds("seeds", self.seeds, sessions),
             arguments.vector("rejection", self.rejection, sessions, np.bool_),
         )
@@ -142,7 +146,9 @@ def verify(
     samplings = samplings.checked(trees.sessions)
     lists = (
         _ragged("seen", seen, rows, vocabulary),
-        _ragged("biases", biases, trees.sessions, vocabulary, -np.finfo(np.float32).max, np.finfo(np.float32).max),
+        _ragged(
+            "biases", biases, trees.sessions, vocabulary, -np.finfo(np.float32).max, np.finfo(np.float32).max
+        ),
         _ragged("drafted", drafted, rows, vocabulary, 0, 1),
     )
     if isinstance(samplings.rejection, np.ndarray):

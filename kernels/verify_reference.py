@@ -64,12 +64,15 @@ def verify(
             bool(samplings.rejection[s]),
         )
         first, end = trees.offsets[s], trees.offsets[s + 1]
-        bias = tuple(array[biases.offsets[s] : biases.offsets[s + 1]] for array in (biases.ids, biases.values))
+        bias = tuple(
+            array[biases.offsets[s] : biases.offsets[s + 1]] for array in (biases.ids, biases.values)
+        )
         row, depth = first, 0
         while True:
             children = first + np.flatnonzero(trees.parents[first:end] == row - first)
             drawn_from = tuple(
-                array[drafted.offsets[row] : drafted.offsets[row + 1]] for array in (drafted.ids, drafted.values)
+                array[drafted.offsets[row] : drafted.offsets[row + 1]]
+                for array in (drafted.ids, drafted.values)
             )
             token, margin, logprob = decide_row(
                 raw[row],
@@ -105,7 +108,9 @@ def decide_row(
         return NOT_SOUND
     scores = penalised(raw, bias, seen, session.penalty)
     if session.temperature > 0:
-        scores = filtered(scores / scores.dtype.type(session.temperature), session.top_k, session.top_p, session.min_p)
+        scores = filtered(
+            scores / scores.dtype.type(session.temperature), session.top_k, session.top_p, session.min_p
+        )
         if session.rejection and child_token >= 0:
             token, margin = _reject(scores, session, position, child_token, *drawn_from)
         else:

@@ -57,7 +57,14 @@ def decide_row(
         else:
             source = raw
         cut, first = filter_cut(
-            source, divisor, vocabulary, tl.load(top_ks + session), tl.load(top_ps + session), sampled, BLOCK, SCORE
+            source,
+            divisor,
+            vocabulary,
+            tl.load(top_ks + session),
+            tl.load(top_ps + session),
+            sampled,
+            BLOCK,
+            SCORE,
         )
         highest = tl.full((), float("-inf"), SCORE)
         log_min_p = tl.full((), float("-inf"), tl.float64)
@@ -249,7 +256,9 @@ def verify_rows(
                 to = session * width + length
                 tl.store(margins + to, tl.sum(tl.where(node == at, own_margins, 0.0)))
                 tl.store(logprobs + to, tl.sum(tl.where(node == at, own_logprobs, 0.0)))
-                child = tl.min(tl.where((parent == at) & (drafted == next_token) & (next_token >= 0), node, ROWS))
+                child = tl.min(
+                    tl.where((parent == at) & (drafted == next_token) & (next_token >= 0), node, ROWS)
+                )
                 walking = (child < ROWS) & (length + 1 < width)
                 if walking:
                     tl.store(paths + session * tl.maximum(width - 1, 1) + length, child)
@@ -283,7 +292,10 @@ def launch(
         put(column, torch.float64)
         for column in (samplings.temperatures, samplings.top_p, samplings.min_p, samplings.penalties)
     ]
-    integers, floats = torch.empty(rows, dtype=torch.int32, device=device), torch.empty(2, rows, device=device)
+    integers, floats = (
+        torch.empty(rows, dtype=torch.int32, device=device),
+        torch.empty(2, rows, device=device),
+    )
     nothing = torch.full((2, sessions, largest), float("nan"), dtype=torch.float32, device=device)
     paths = torch.full((sessions, max(1, largest - 1)), -1, dtype=torch.int32, device=device)
     lengths, tokens = torch.empty(2, sessions, dtype=torch.int32, device=device)

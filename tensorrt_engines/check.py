@@ -61,7 +61,9 @@ def compare(engine: DraftEngine, reference: DraftEngine, precision: str) -> Repo
             furthest = max(furthest, float(np.abs(scores - true_scores).max()))
             spread = max(spread, float(true_scores.std()))
     agreement, difference = same / rows, furthest / spread if spread else float("inf")
-    return Report(rows, agreement, difference, agreement >= AGREEMENT and difference <= SCORE_BOUND[precision])
+    return Report(
+        rows, agreement, difference, agreement >= AGREEMENT and difference <= SCORE_BOUND[precision]
+    )
 
 
 def run_ms(engine: DraftEngine, rows: int) -> float:
@@ -106,7 +108,9 @@ def main(folder: Path) -> int:
     engine, reference = load_draft(folder), load_draft(folder, "onnxruntime", threads=4)
     manifest = engine.manifest
     if manifest.runtime == "onnxruntime":
-        raise EdgespecError(f"{folder} is for ONNX Runtime and has no plan: give an engine folder that has one.")
+        raise EdgespecError(
+            f"{folder} is for ONNX Runtime and has no plan: give an engine folder that has one."
+        )
     print(f"{manifest.model}: {manifest.runtime}, {manifest.precision}, {manifest.capacity} slots")
     report = compare(engine, reference, manifest.precision)
     print(f"best tokens equal to ONNX Runtime's: {report.agreement:.2%} of {report.rows} rows")
@@ -114,7 +118,11 @@ def main(folder: Path) -> int:
     for rows in (1, manifest.branches):
         times = run_ms(engine, rows), run_ms(reference, rows)
         print(f"{rows} rows a run: {times[0]:.3f} ms on the GPU, {times[1]:.3f} ms on the CPU")
-    print("sound" if report.sound else "NOT SOUND: use --runtime onnxruntime, and report this with the lines above")
+    print(
+        "sound"
+        if report.sound
+        else "NOT SOUND: use --runtime onnxruntime, and report this with the lines above"
+    )
     return 0 if report.sound else 1
 
 

@@ -65,7 +65,9 @@ class DraftGraph(nn.Module):
 
     def device_bytes(self, slots: int) -> int:
         """What weights and a cache of so many slots take, without what a run needs besides."""
-        weights = sum(tensor.numel() * tensor.element_size() for tensor in (*self.parameters(), *self.buffers()))
+        weights = sum(
+            tensor.numel() * tensor.element_size() for tensor in (*self.parameters(), *self.buffers())
+        )
         slot = sum(tensor.numel() * tensor.element_size() for tensor in self.empty_cache(1))
         return weights + slots * slot
 

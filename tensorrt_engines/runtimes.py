@@ -27,7 +27,9 @@ def choose_runtime(runtime: str) -> str:
     if runtime == "auto":
         return _found()
     if runtime not in RUNTIMES:
-        raise EdgespecError(f"there is no runtime {runtime!r}: choose 'auto' or one of {', '.join(RUNTIMES)}.")
+        raise EdgespecError(
+            f"there is no runtime {runtime!r}: choose 'auto' or one of {', '.join(RUNTIMES)}."
+        )
     return runtime
 
 
@@ -54,7 +56,9 @@ def _open_plan(runtime: str, folder: Path, manifest: EngineManifest, calibration
         )
     plans = [plan for plan in manifest.plans if plan.runtime == runtime]
     if not plans:
-        raise EdgespecError(f"the engine in {folder} has no {runtime} plan yet: run `{command}` on this device.")
+        raise EdgespecError(
+            f"the engine in {folder} has no {runtime} plan yet: run `{command}` on this device."
+        )
     fitting = [plan for plan in plans if plan.compute_capability == gpu.compute_capability]
     if not fitting:
         others = ", ".join(plan.compute_capability for plan in plans)

@@ -24,7 +24,6 @@ CAPTURE_AFTER = 3
 """Runs of a shape before it gets them."""
 
 
-
 class Contexts:
     """Execution contexts: one a profile for what comes once, one a shape for what comes often."""
 
@@ -79,10 +78,14 @@ class Contexts:
         else:
             context = self._engine.create_execution_context()
         if context is None:
-            raise EdgespecError("the GPU has no memory left for the plan's scratch: end other programs on it.")
+            raise EdgespecError(
+                "the GPU has no memory left for the plan's scratch: end other programs on it."
+            )
         context.set_optimization_profile_async(profile, self._memory.stream)
         return context
 
     def _enqueue(self, context: Any) -> None:
         if not context.execute_async_v3(self._memory.stream):
-            raise EdgespecError("the plan did not run: build it again on this device, or use --runtime onnxruntime.")
+            raise EdgespecError(
+                "the plan did not run: build it again on this device, or use --runtime onnxruntime."
+            )

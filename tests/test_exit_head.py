@@ -48,12 +48,16 @@ def logit_error(arguments_of: dict[str, Any], settings: HeadSettings) -> NDArray
     x = x * np.abs(arguments.widened(arguments_of["norm"]))
     head = np.abs(arguments.widened(arguments_of["head"])).astype(np.float64)
     total = (x @ head.T).max(-1)
-    half = {"float32": 0.0, "float16": 2.0**-10, "bfloat16": 2.0**-7}[arguments.dtype_name(arguments_of["head"])]
+    half = {"float32": 0.0, "float16": 2.0**-10, "bfloat16": 2.0**-7}[
+        arguments.dtype_name(arguments_of["head"])
+    ]
     one_element = half * x.max(-1) * head.max()
     return ((x.shape[1] + 8) * 2.0**-24 * total + one_element) * abs(settings.logit_scale)
 
 
-def assert_agree(got: ExitScores, want: ExitScores, error: NDArray[np.float64], temperatures: NDArray[np.float32]) -> None:
+def assert_agree(
+    got: ExitScores, want: ExitScores, error: NDArray[np.float64], temperatures: NDArray[np.float32]
+) -> None:
     """Ids are equal but where the reference's margin is within twice the error of a score; the rest within it."""
     scale = np.where(temperatures > 0, temperatures, 1)
     bound = 2 * error / scale + 1e-5
@@ -63,7 +67,9 @@ def assert_agree(got: ExitScores, want: ExitScores, error: NDArray[np.float64], 
     finite = np.isfinite(want.margins) & same
     np.testing.assert_array_equal(got.margins[same & ~finite], want.margins[same & ~finite])
     assert np.all(np.abs(got.margins - want.margins)[finite] <= bound[finite])
-    np.testing.assert_allclose(got.probabilities[same], want.probabilities[same], rtol=float(bound.max()) * 2, atol=1e-6)
+    np.testing.assert_allclose(
+        got.probabilities[same], want.probabilities[same], rtol=float(bound.max()) * 2, atol=1e-6
+    )
     assert np.all(np.abs(got.logsumexps - want.logsumexps) <= bound)
     assert np.array_equal(np.isnan(got.draft_scores), np.isnan(want.draft_scores))
     assert np.all(np.abs(got.draft_scores - want.draft_scores)[~np.isnan(want.draft_scores)] <= bound.max())
@@ -102,7 +108,9 @@ def test_every_level_of_the_processor_agrees(dtype: str, level: str) -> None:
         tokens, margins, probabilities, logsumexps, draft_scores, sound = said
         agrees = (tokens == columns[3]) & (columns[3] >= 0)
         got = ExitScores(tokens, margins, probabilities, logsumexps, draft_scores, agrees, sound)
-        assert_agree(got, exit_head(**given, form="reference"), logit_error(given, HeadSettings()), columns[0])
+        assert_agree(
+            got, exit_head(**given, form="reference"), logit_error(given, HeadSettings()), columns[0]
+        )
 
 
 def test_the_number_of_threads_changes_no_bit() -> None:

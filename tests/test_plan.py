@@ -27,7 +27,8 @@ from edgespec.tensorrt_engines.runtimes import RUNTIMES, choose_runtime
 from edgespec.tensorrt_engines.tensorrt_api import MODULES
 
 needs_rtx = pytest.mark.skipif(
-    importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx has no wheel here, or is not installed"
+    importlib.util.find_spec("tensorrt_rtx") is None,
+    reason="tensorrt-rtx has no wheel here, or is not installed",
 )
 
 VICUNA_68M: dict[str, Any] = {
@@ -71,7 +72,9 @@ def draft(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @needs_rtx
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("capability", ["8.0", "8.6"])
-def test_tensorrt_rtx_builds_the_plan_without_a_gpu(draft: tuple[Path, int], tmp_path: Path, capability: str) -> None:
+def test_tensorrt_rtx_builds_the_plan_without_a_gpu(
+    draft: tuple[Path, int], tmp_path: Path, capability: str
+) -> None:
     import tensorrt_rtx  # type: ignore[import-untyped]
 
     engine, least_bytes = draft
@@ -111,7 +114,9 @@ from edgespec.compiling import compile
 compile(sys.argv[1], target_device="rtx-30", progress=False)
 print(sorted({name.split(".")[0] for name in sys.modules} & {"torch", "transformers", "onnx", "onnxscript"}))
 """
-    done = subprocess.run([sys.executable, "-c", program, str(engine)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(engine)], capture_output=True, text=True, check=True
+    )
     assert done.stdout == "[]\n" and EngineManifest.load(engine).plans
 
 
@@ -120,7 +125,9 @@ def test_a_failed_build_leaves_the_folder_as_it_was(engine: Path) -> None:
     (engine / "draft.onnx").write_bytes(b"no graph")
     manifest = replace(EngineManifest.read(engine), files=record_files(engine))
     manifest.save(engine)
-    with pytest.raises(EdgespecError, match=r"does not read draft.onnx \(.*\): export it again with `edgespec compile"):
+    with pytest.raises(
+        EdgespecError, match=r"does not read draft.onnx \(.*\): export it again with `edgespec compile"
+    ):
         edgespec.compile(engine, target_device="rtx-30", progress=False)
     assert EngineManifest.load(engine) == manifest
     assert [path.name for path in engine.parent.iterdir()] == ["engine"]
@@ -129,7 +136,9 @@ def test_a_failed_build_leaves_the_folder_as_it_was(engine: Path) -> None:
 @needs_rtx
 def test_a_capability_that_tensorrt_rtx_does_not_know(engine: Path) -> None:
     target = plan_stage.PlanTarget("tensorrt-rtx", "8.7", None)
-    with pytest.raises(EdgespecError, match=r"builds for compute capability 7.5, .*, not for 8.7: use TensorRT on"):
+    with pytest.raises(
+        EdgespecError, match=r"builds for compute capability 7.5, .*, not for 8.7: use TensorRT on"
+    ):
         plan_stage.add_plan(engine, engine, target, False, lambda stage: None)
 
 
@@ -139,7 +148,9 @@ def test_without_tensorrt_the_sentence_says_where_it_comes_from(engine: Path) ->
         edgespec.compile(engine, target_device="orin-nano-8gb", progress=False)
 
 
-def test_without_a_gpu_a_plan_needs_a_device_to_be_named(engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_a_plan_needs_a_device_to_be_named(
+    engine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(plan_stage, "first_gpu", lambda: None)
     with pytest.raises(EdgespecError, match="run this on the device, or name one with --target-device"):
         edgespec.compile(engine, runtime="tensorrt-rtx", progress=False)
@@ -150,16 +161,27 @@ def test_a_draft_too_large_for_its_device(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(DraftGraph, "device_bytes", lambda graph, slots: 3 << 30)
     model = save_draft(tmp_path / "model")
-    with pytest.raises(EdgespecError, match=r"needs 3.0 GiB .*too much for Jetson Orin Nano 4 GB.*use a smaller draft"):
+    with pytest.raises(
+        EdgespecError, match=r"needs 3.0 GiB .*too much for Jetson Orin Nano 4 GB.*use a smaller draft"
+    ):
         edgespec.compile(model, tmp_path / "engine", target_device="orin-nano-4gb", progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_an_engine_without_a_plan_names_the_next_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_engine_without_a_plan_names_the_next_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = edgespec.compile(save_draft(tmp_path / "model"), tmp_path / "engine", target_device="orin-nx")
-    assert "run `edgespec compile ENGINE_DIR --runtime tensorrt` there" in capsys.readouterr().err.replace("\n", " ")
+    assert "run `edgespec compile ENGINE_DIR --runtime tensorrt` there" in capsys.readouterr().err.replace(
+        "\n", " "
+    )
     manifest = EngineManifest.load(folder)
-    assert (manifest.runtime, manifest.precision, manifest.branches, manifest.plans) == ("tensorrt", "fp16", 4, ())
+    assert (manifest.runtime, manifest.precision, manifest.branches, manifest.plans) == (
+        "tensorrt",
+        "fp16",
+        4,
+        (),
+    )
     assert load_draft(folder, "onnxruntime").capacity == 512
 
 

@@ -301,7 +301,9 @@ class TestGivingUp:
                 generate(one)
             proxy.recover()
             while not one.finished:
-                with contextlib.suppress(EdgespecError):  # the next attempt may be later than the time to give up
+                with contextlib.suppress(
+                    EdgespecError
+                ):  # the next attempt may be later than the time to give up
                     one.step()
         assert one.tokens == RIGHT
 

@@ -90,7 +90,8 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Device:
 
 
 def assert_same(
-    found: tuple[NDArray[np.int32], NDArray[np.float32]], expected: tuple[NDArray[np.int32], NDArray[np.float32]]
+    found: tuple[NDArray[np.int32], NDArray[np.float32]],
+    expected: tuple[NDArray[np.int32], NDArray[np.float32]],
 ) -> None:
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_allclose(found[1], expected[1], rtol=0, atol=1e-4)
@@ -128,13 +129,17 @@ def test_halves_are_kept_and_multiplied_as_halves(tmp_path: Path, device: Device
     found = []
     for engine in (device.engine(folder), load_draft(folder, "onnxruntime")):
         slots = SlotMap(engine.capacity)
-        found.append([engine.run(slots.plan(TEXT, length, DraftTree(400), []), None, None, 1.0) for length in (9, 10)])
+        found.append(
+            [engine.run(slots.plan(TEXT, length, DraftTree(400), []), None, None, 1.0) for length in (9, 10)]
+        )
     assert all(context.engine.inputs["cache_0"] == np.float16 for context in device.contexts)
     for fake, real in zip(*found, strict=True):
         assert_same(fake, real)
 
 
-def test_a_piece_with_more_rows_than_a_plan_takes_is_cut_and_means_the_same(exported: Path, device: Device) -> None:
+def test_a_piece_with_more_rows_than_a_plan_takes_is_cut_and_means_the_same(
+    exported: Path, device: Device
+) -> None:
     noise = np.random.default_rng(2).gumbel(size=(300, VOCABULARY)).astype(np.float32)
     rows = np.arange(300, dtype=np.int32)[::-1].copy()
     few = np.array([299, 5, 140, 5], dtype=np.int32)
@@ -222,9 +227,15 @@ def test_the_gpu_is_used_only_where_the_thread_has_taken_it(exported: Path, devi
 @pytest.mark.parametrize(
     ("record", "sentence"),
     [
-        ({"compute_capability": "8.6"}, r"is for compute capability 8.6, and this GPU \(Orin\) is 8.7: run `edgespec"),
+        (
+            {"compute_capability": "8.6"},
+            r"is for compute capability 8.6, and this GPU \(Orin\) is 8.7: run `edgespec",
+        ),
         ({"version": "8.6.2"}, "is of tensorrt 8.6.2, and this device has 10.3.0: run `edgespec compile"),
-        ({"runtime": "tensorrt-rtx"}, "has no tensorrt plan yet: run `edgespec compile .* --runtime tensorrt`"),
+        (
+            {"runtime": "tensorrt-rtx"},
+            "has no tensorrt plan yet: run `edgespec compile .* --runtime tensorrt`",
+        ),
     ],
 )
 def test_a_plan_from_elsewhere(exported: Path, device: Device, record: dict[str, str], sentence: str) -> None:
@@ -236,7 +247,9 @@ def test_a_plan_that_tensorrt_does_not_open(
     exported: Path, device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "read_bytes", lambda path: b"")
-    with pytest.raises(EdgespecError, match=r"cannot be opened \(the plan is empty\): build it again with `edgespec"):
+    with pytest.raises(
+        EdgespecError, match=r"cannot be opened \(the plan is empty\): build it again with `edgespec"
+    ):
         device.engine(exported)
 
 
@@ -250,7 +263,8 @@ def test_a_machine_without_a_gpu(exported: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx has no wheel here, or is not installed"
+    importlib.util.find_spec("tensorrt_rtx") is None,
+    reason="tensorrt-rtx has no wheel here, or is not installed",
 )
 def test_the_real_bindings_have_every_name_that_the_stand_in_has() -> None:
     import tensorrt_rtx as real  # type: ignore[import-untyped]
@@ -266,7 +280,9 @@ def test_the_real_bindings_have_every_name_that_the_stand_in_has() -> None:
         assert names and names <= set(dir(genuine))
     assert {"ILogger", "nptype", "__version__", "CudaGraphStrategy"} <= set(dir(real))
     assert hasattr(real.CudaGraphStrategy, "WHOLE_GRAPH_CAPTURE")
-    assert hasattr(real.IRuntimeConfig, "cuda_graph_strategy") and hasattr(real.ICudaEngine, "create_runtime_config")
+    assert hasattr(real.IRuntimeConfig, "cuda_graph_strategy") and hasattr(
+        real.ICudaEngine, "create_runtime_config"
+    )
 
 
 # The check of a plan on its device

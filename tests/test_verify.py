@@ -56,7 +56,9 @@ def singles(rows: int) -> Trees:
 
 def random_logits(rows: int, vocabulary: int, dtype: str, seed: int = 1) -> torch.Tensor:
     random = torch.Generator().manual_seed(seed)
-    return (3 * torch.randn(rows, vocabulary, generator=random, dtype=torch.float64)).to(getattr(torch, dtype))
+    return (3 * torch.randn(rows, vocabulary, generator=random, dtype=torch.float64)).to(
+        getattr(torch, dtype)
+    )
 
 
 def lists(rows: int, length: int, vocabulary: int, seed: int = 2) -> Ragged:
@@ -159,7 +161,9 @@ def test_the_reference_filters_as_transformers_does(parameters: dict[str, Any], 
         no_bias = (np.empty(0, np.int32), np.empty(0, np.float32))
         scores = penalised(raw, no_bias, seen[row], parameters.get("repetition_penalty", 1.0))
         got = filtered(scores / temperature, *settings)
-        if kind == "ties":  # torch's sort leaves open which of the equals at top-p's edge stay: as many of them
+        if (
+            kind == "ties"
+        ):  # torch's sort leaves open which of the equals at top-p's edge stay: as many of them
             got, want[row] = np.sort(got), np.sort(want[row])
         np.testing.assert_array_equal(got, want[row])
 
@@ -179,7 +183,9 @@ def test_the_cpu_form_is_the_targets_torch_path() -> None:
     logits = random_logits(30, 500, "float32")
     for parameters in PARAMETERS[:4]:
         want = decide(logits, np.arange(30), SamplingParams(**parameters), 11)
-        got = verify(logits, singles(30), np.arange(30), Samplings.same(30, seed=11, **parameters), form="cpu")
+        got = verify(
+            logits, singles(30), np.arange(30), Samplings.same(30, seed=11, **parameters), form="cpu"
+        )
         np.testing.assert_array_equal(got.tokens, want.tokens)
         np.testing.assert_allclose(got.logprobs[:, 0], want.logprobs, atol=1e-5)
         np.testing.assert_allclose(got.margins[:, 0], want.margins, rtol=1e-4, atol=1e-5)
@@ -203,7 +209,9 @@ def chain(sessions: int, tokens: np.ndarray[Any, Any]) -> Trees:
 
 @pytest.mark.parametrize("form", ["cpu", "reference"])
 @pytest.mark.parametrize(
-    "parameters", [{"temperature": 1.0}, {"temperature": 0.7, "top_k": 6}, {"temperature": 1.5, "top_p": 0.8}], ids=str
+    "parameters",
+    [{"temperature": 1.0}, {"temperature": 0.7, "top_k": 6}, {"temperature": 1.5, "top_p": 0.8}],
+    ids=str,
 )
 def test_rejection_draws_from_the_targets_distribution(parameters: dict[str, Any], form: str) -> None:
     draws, vocabulary = 4000 if form == "reference" else 40_000, 12
@@ -224,7 +232,10 @@ def test_rejection_draws_from_the_targets_distribution(parameters: dict[str, Any
     )
     first = np.where(verdicts.lengths == 1, drafted, verdicts.tokens)
     scores = filtered(
-        raw.astype(np.float32) / np.float32(parameters["temperature"]), parameters.get("top_k", 0), parameters.get("top_p", 1), 0
+        raw.astype(np.float32) / np.float32(parameters["temperature"]),
+        parameters.get("top_k", 0),
+        parameters.get("top_p", 1),
+        0,
     )
     p = np.exp(scores.astype(np.float64) - scores.max())
     p /= p.sum()
@@ -268,11 +279,15 @@ def test_the_three_streams_of_noise_differ() -> None:
 @pytest.mark.parametrize("form", ["reference", *FORMS])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_a_row_that_is_no_number_is_reported_and_never_sampled_from(temperature: float, dtype: str, form: str) -> None:
+def test_a_row_that_is_no_number_is_reported_and_never_sampled_from(
+    temperature: float, dtype: str, form: str
+) -> None:
     logits = random_logits(5, 90, dtype)
     logits[1, 7], logits[2, 8], logits[3] = np.nan, np.inf, -np.inf
     logits[4, 1:] = -np.inf
-    got = as_numpy(verify(logits, singles(5), np.arange(5), Samplings.same(5, temperature=temperature), form=form))
+    got = as_numpy(
+        verify(logits, singles(5), np.arange(5), Samplings.same(5, temperature=temperature), form=form)
+    )
     assert got.sound.tolist() == [True, False, False, False, True]
     assert got.tokens[1:].tolist() == [-1, -1, -1, 0]
     assert np.isnan(got.logprobs[1:4]).all()
