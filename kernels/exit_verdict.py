@@ -98,8 +98,8 @@ class Hints:
     """One hint a session, S of them; numpy arrays or CUDA tensors.
 
     lengths int32 [S]: nodes on the path. paths int32 [S, P]: their rows, counted from the session's first, then -1; P
-    lengths int32 [S]: nodes on the path. paths int32 [S, P]: their rows, counted from the first, then -1; P is at least
-    is not sound. confidences float32 [S]: product of the calibrated chances of all rows used, 0 where not sound.
+    is at least the largest session's rows less one. tokens int32 [S]: the token behind the path, -1 where a row on the
+    way is not sound. confidences float32 [S]: product of the calibrated chances of all rows used, 0 where not sound.
     """
 
     lengths: Any
