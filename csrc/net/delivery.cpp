@@ -92,9 +92,12 @@ void Delivery::take(const Link& link, const wire::Header& header, Received&& rec
         if (!stopped_) on_message_(std::move(next));
     });
     if (stopped_) return;
-    if (!fresh) ++traffic_->repeats;
-    owe(*path);
-    if (fresh && path != &paths_.back()) std::rotate(path, path + 1, paths_.data() + paths_.size());
+    if (!fresh) {
+        ++traffic_->repeats;
+        return acknowledge(*path);  // the peer has not heard it by the other
+    }
+    if (path != &paths_.back()) std::rotate(path, path + 1, paths_.data() + paths_.size());
+    owe();
 }
 
 void Delivery::stop() {
@@ -151,12 +154,11 @@ void Delivery::put_stranded() {
 }
 
 // The peer is to hear that this end has what came: with the next frame, or by itself.
-void Delivery::owe(const Path& path) {
+void Delivery::owe() {
     owing_ = true;
-    if (paths_.size() > 1) return acknowledge(path);
     if (acknowledging_) return;
     acknowledging_ = true;
-    acknowledger_.expires_after(limits_.acknowledge_within);
+    acknowledger_.expires_after(paths_.size() > 1 ? limits_.acknowledge_soon : limits_.acknowledge_within);
     acknowledger_.async_wait([self = shared_from_this()](ErrorStatus error) {
         self->acknowledging_ = false;
         if (error || self->stopped_ || !self->owing_ || self->paths_.empty()) return;

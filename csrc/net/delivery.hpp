@@ -1,8 +1,8 @@
 // One session's delivery, at either end: every numbered frame arrives once and in order, over one path or over two.
 //
-// What came is acknowledged, at once while there are two paths. What is not acknowledged in time goes out again on the
-// other path (a hedge), within a budget, and what follows goes there too. What was on a path that is gone goes out
-// again on another, now or when there is one. All of it on the I/O thread.
+// What came is acknowledged, nearly at once while there are two paths. What is not acknowledged in time goes out again
+// on the other path (a hedge), within a budget, and what follows goes there too. What was on a path that is gone goes
+// out again on another, now or when there is one. All of it on the I/O thread.
 #pragma once
 
 #include "net/ledger.hpp"
@@ -11,7 +11,8 @@ namespace edgespec::net {
 
 struct DeliveryLimits {
     LedgerLimits ledger;
-    std::chrono::milliseconds acknowledge_within{20};  // while there is one path
+    std::chrono::milliseconds acknowledge_within{20};  // while there is one path; the next frame may bear it
+    std::chrono::milliseconds acknowledge_soon{2};     // while there are two, and the peer waits to send again
     double hedge_rtts = 1.25;                          // unacknowledged for so many round trips
     std::chrono::milliseconds hedge_slack{4};          // and so much more: send it again
     double hedge_share = 0.10;                         // of the frames sent
@@ -73,7 +74,7 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
     void put(const Path& path, Ledger::Kept& kept);
     void put_stranded();
     void acknowledge(const Path& path);
-    void owe(const Path& path);
+    void owe();
     void arm();
     void hedge(Clock::time_point now);
     void leave_stalled(Clock::time_point now);

@@ -1,0 +1,159 @@
+"""A bad network between two network namespaces of this machine: real TCP, whose packets this process carries or loses.
+
+Each end is a process in a namespace of its own with a TUN device; the packets come here and go to the other end after
+half a round trip, or not at all. Needs root on Linux (`/dev/net/tun`). Nothing outside the two namespaces is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import heapq
+import multiprocessing
+import os
+import random
+import select
+import socket
+import struct
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Any
+
+from edgespec.errors import EdgespecError
+
+CLONE_NEWNET = 0x40000000
+TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
+HOSTS = ("10.77.0.1", "10.77.0.2")
+DEVICE = "lossy0"
+MOST_BYTES = 2048
+
+Role = Callable[[Connection], None]
+
+
+@dataclass
+class Weather:
+    """What the link is like. loss: of packets, each way by itself; burst: so many are lost in a row."""
+
+    rtt_ms: float = 40.0
+    loss: float = 0.0
+    burst: int = 1
+    seed: int = 0
+
+
+class LossyLink:
+    """Runs two functions, each in a process with a network of its own, and carries what they send each other.
+
+    Both can be reached under HOSTS; each is given a pipe to this process. `outage(True)` loses every packet from then
+    on. A context manager; leaving it ends both processes.
+    """
+
+    def __init__(self, weather: Weather, near: Role, far: Role) -> None:
+        self.weather = weather
+        self._random = random.Random(weather.seed)
+        self._to_lose = [0, 0]
+        self._silent = False
+        self._under_way: list[tuple[float, int, int, bytes]] = []
+        self._ending = threading.Event()
+        context = multiprocessing.get_context("fork")
+        self.pipes: list[Connection] = []
+        self._devices: list[int] = []
+        self._processes = []
+        for host, role in zip(HOSTS, (near, far), strict=True):
+            ours, theirs = context.Pipe()
+            mine, its = socket.socketpair(socket.AF_UNIX)
+            process = context.Process(target=_end, args=(host, its, theirs, role), daemon=True)
+            process.start()
+            its.close()
+            _, descriptors, _, _ = socket.recv_fds(mine, 1, 1)
+            if not descriptors:
+                raise EdgespecError(
+                    "the two networks could not be made: run this as root, on Linux with /dev/net/tun."
+                )
+            self.pipes.append(ours)
+            self._devices += descriptors
+            self._processes.append(process)
+        self._carrier = threading.Thread(target=self._carry, daemon=True)
+
+    def __enter__(self) -> LossyLink:
+        self._carrier.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._ending.set()
+        self._carrier.join()
+        for process in self._processes:
+            process.kill()
+            process.join()
+        for device in self._devices:
+            os.close(device)
+
+    def outage(self, silent: bool) -> None:
+        self._silent = silent
+
+    def change(self, weather: Weather) -> None:
+        """From the next packet on."""
+        self.weather = weather
+
+    def _carry(self) -> None:
+        count = 0
+        while not self._ending.is_set():
+            rest_s = self._under_way[0][0] - time.monotonic() if self._under_way else 0.05
+            readable, _, _ = select.select(self._devices, [], [], max(0.0, min(rest_s, 0.05)))
+            for device in readable:
+                end = self._devices.index(device)
+                packet = os.read(device, MOST_BYTES)
+                if not self._lost(end):
+                    count += 1
+                    due_s = time.monotonic() + self.weather.rtt_ms / 2e3
+                    heapq.heappush(self._under_way, (due_s, count, 1 - end, packet))
+            while self._under_way and self._under_way[0][0] <= time.monotonic():
+                _, _, end, packet = heapq.heappop(self._under_way)
+                with contextlib.suppress(OSError):
+                    os.write(self._devices[end], packet)
+
+    def _lost(self, end: int) -> bool:
+        if self._silent:
+            return True
+        if self._to_lose[end] == 0 and self._random.random() < self.weather.loss / self.weather.burst:
+            self._to_lose[end] = self.weather.burst
+        if self._to_lose[end] == 0:
+            return False
+        self._to_lose[end] -= 1
+        return True
+
+
+def _end(host: str, to_parent: socket.socket, pipe: Connection, role: Role) -> None:
+    """One end: a network with one device, and the function that lives there."""
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "no network namespace: this needs root")
+    device = os.open("/dev/net/tun", os.O_RDWR)
+    fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", DEVICE.encode(), IFF_TUN | IFF_NO_PI))
+    for command in (f"addr add {host}/24 dev {DEVICE}", f"link set {DEVICE} up", "link set lo up"):
+        subprocess.run(["ip", *command.split()], check=True)
+    socket.send_fds(to_parent, [b"x"], [device])
+    os.close(device)
+    role(pipe)
+
+
+def echo(pipe: Connection) -> None:
+    """A plain TCP server for comparison: what comes goes back. Says its port."""
+    listening = socket.create_server(("0.0.0.0", 0))
+    pipe.send(listening.getsockname()[1])
+    while True:
+        accepted, _ = listening.accept()
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        threading.Thread(target=_echo, args=(accepted,), daemon=True).start()
+
+
+def _echo(connection: Any) -> None:
+    with connection, contextlib.suppress(OSError):
+        while data := connection.recv(4096):
+            connection.sendall(data)
