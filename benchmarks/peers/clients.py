@@ -1,0 +1,125 @@
+"""The edge's side of every peer: one prompt goes up, tokens come down, and each arrival is timed.
+
+The clock starts when the prompt is sent, on a connection that is open already, and it is the same for all: edgespec's
+sessions, the streamers' lines of JSON, and vLLM's server-sent events.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+from edgespec.draft import DraftEngine
+from edgespec.errors import EdgespecError
+from edgespec.params import SamplingParams
+from edgespec.session import Session
+
+Address = tuple[str, int]
+TIMEOUT_S = 60.0
+MODEL = "target"
+"""What vLLM's clients call it."""
+
+
+@dataclass(frozen=True)
+class Task:
+    prompt: list[int]
+    temperature: float
+    seed: int
+    max_new_tokens: int
+
+
+@dataclass(frozen=True)
+class Played:
+    """arrivals: seconds after the prompt was sent, and how many tokens came then."""
+
+    tokens: tuple[int, ...]
+    arrivals: tuple[tuple[float, int], ...]
+
+    @property
+    def seconds(self) -> float:
+        return self.arrivals[-1][0]
+
+
+def play_session(address: Address, task: Task, engine: DraftEngine, mode: str) -> Played:
+    """One text in a mode of edgespec."""
+    params = SamplingParams(
+        temperature=task.temperature, seed=task.seed, max_new_tokens=task.max_new_tokens, ignore_eos=True
+    )
+    with Session(address, engine, params, mode=mode) as session:
+        start_s = time.perf_counter()
+        session.prompt(task.prompt)
+        return _timed((step.tokens for step in session), start_s)
+
+
+def play_lines(address: Address, task: Task, method: str) -> Played:
+    """One text of a streamer (streamer.py)."""
+    with (
+        socket.create_connection(address, timeout=TIMEOUT_S) as connection,
+        connection.makefile("rwb") as file,
+    ):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        start_s = time.perf_counter()
+        file.write(json.dumps({**vars(task), "method": method}).encode() + b"\n")
+        file.flush()
+        return _timed(_lines(file), start_s)
+
+
+def play_completion(address: Address, task: Task) -> Played:
+    """One text of an OpenAI-compatible server that sends token ids along (vLLM)."""
+    request = {
+        "model": MODEL,
+        "prompt": task.prompt,
+        "max_tokens": task.max_new_tokens,
+        "temperature": task.temperature,
+        "seed": task.seed,
+        "ignore_eos": True,
+        "stream": True,
+        "return_token_ids": True,
+    }
+    with closing(http.client.HTTPConnection(*address, timeout=TIMEOUT_S)) as connection:
+        connection.connect()
+        start_s = time.perf_counter()
+        connection.request(
+            "POST", "/v1/completions", json.dumps(request), {"Content-Type": "application/json"}
+        )
+        return _timed(_events(connection.getresponse()), start_s)
+
+
+def _timed(blocks: Iterator[list[int]], start_s: float) -> Played:
+    tokens: list[int] = []
+    arrivals = []
+    for block in blocks:
+        if block:
+            arrivals.append((time.perf_counter() - start_s, len(block)))
+            tokens += block
+    if not arrivals:
+        raise EdgespecError("the server ended the stream without a token.")
+    return Played(tuple(tokens), tuple(arrivals))
+
+
+def _lines(file: Any) -> Iterator[list[int]]:
+    for line in file:
+        answer = json.loads(line)
+        if "end" in answer:
+            return
+        yield answer["tokens"]
+    raise EdgespecError("the streamer broke off in the middle of a text.")
+
+
+def _events(response: http.client.HTTPResponse) -> Iterator[list[int]]:
+    if response.status != 200:
+        raise EdgespecError(
+            f"the server refused ({response.status}): {response.read(300).decode(errors='replace')}"
+        )
+    for line in response:
+        if line.startswith(b"data: {"):
+            event = json.loads(line[6:])
+            if "error" in event:
+                raise EdgespecError(f"the server failed: {event['error']}")
+            yield event["choices"][0]["token_ids"] if event["choices"] else []

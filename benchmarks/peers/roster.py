@@ -1,0 +1,57 @@
+"""Who takes part: each peer's name, the server that it needs, and how one text is played on it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.peers.clients import Address, Played, Task, play_completion, play_lines, play_session
+from edgespec.draft import DraftEngine
+
+EDGESPEC_MODES = ("cloud", "sync", "preempt", "auto")
+
+TRANSFORMERS = {
+    "plain": "transformers plain",
+    "assistant_model": "transformers assistant_model",
+    "assistant_model of 4": "transformers assistant_model, blocks of 4",
+    "assistant_early_exit": "transformers assistant_early_exit",
+    "prompt look-up": "transformers prompt look-up",
+}
+LLAMA_CPP = {"plain": "llama.cpp plain", "prompt look-up": "llama.cpp prompt look-up"}
+
+
+@dataclass(frozen=True)
+class Peer:
+    """own_noise: when it samples, its random numbers are its own, so that its texts are others than edgespec's."""
+
+    name: str
+    server: str
+    play: Callable[[Address, Task], Played]
+    own_noise: bool = True
+
+
+def roster(engine: DraftEngine) -> list[Peer]:
+    """Everyone, in the order of the tables; the first is what greedy texts are compared with."""
+    peers = [
+        Peer(name, "transformers", functools.partial(play_lines, method=method))
+        for method, name in TRANSFORMERS.items()
+    ]
+    peers += [
+        Peer("vllm plain", "vllm", play_completion),
+        Peer("vllm draft model", "vllm-draft", play_completion),
+    ]
+    peers += [
+        Peer(name, "llama-cpp", functools.partial(play_lines, method=method))
+        for method, name in LLAMA_CPP.items()
+    ]
+    peers += [
+        Peer(
+            f"edgespec {mode}",
+            "edgespec",
+            functools.partial(play_session, engine=engine, mode=mode),
+            own_noise=False,
+        )
+        for mode in EDGESPEC_MODES
+    ]
+    return peers
