@@ -12,6 +12,7 @@ from edgespec.commands.options import connection, link_options, safety, sampling
 
 if TYPE_CHECKING:
     from edgespec.commands.streaming import SessionMaker
+    from edgespec.device_session import DeviceSession
     from edgespec.session import Session
 
 HELP = "/reset begins a new conversation, /exit ends; Ctrl-C stops an answer."
@@ -34,7 +35,7 @@ def chat(system: str | None, **flags: Any) -> None:
     params = sampling_params(flags)
     server = flags.pop("server")
     maker = SessionMaker(params, link=link_options(flags, server), **flags)
-    with reachable_server(server) as servers:
+    with reachable_server(server, flags["mode"]) as servers:
         if maker.tokenizer.chat_template is None:
             print("This model has no chat template: it continues what you type.", file=sys.stderr)
         print(HELP, file=sys.stderr)
@@ -48,7 +49,7 @@ def _converse(maker: SessionMaker, servers: Sequence[tuple[str, int]], system: s
     from edgespec.conversation import Conversation
 
     conversation = Conversation(maker.tokenizer, system)
-    session: Session | None = None
+    session: Session | DeviceSession | None = None
     try:
         while (line := _ask()) is not None:
             if line == "/reset":

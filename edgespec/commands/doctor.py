@@ -39,6 +39,7 @@ def doctor(
     """Measure link, draft and target, and say what speculation gains here and what would make it gain more."""
     from edgespec.commands.streaming import SessionMaker, reachable_server
     from edgespec.params import SamplingParams
+    from edgespec.session import Session
 
     link = link_options(flags, server)
     params = SamplingParams(temperature=temperature, seed=0, max_new_tokens=TOKENS, ignore_eos=True)
@@ -52,6 +53,7 @@ def doctor(
                 session.prompt(prompt)
                 for _ in session:
                     pass
+                assert isinstance(session, Session)  # not one of mode `device`
                 measured[mode] = session
     _say(measured["cloud"], measured["auto"])
 

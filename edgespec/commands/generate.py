@@ -47,7 +47,7 @@ def generate(
     server = flags.pop("server")
     link = link_options(flags, server)
     maker = SessionMaker(params, link=link, traced=trace is not None, **flags)
-    with reachable_server(server) as servers, maker.open(servers) as session:
+    with reachable_server(server, flags["mode"]) as servers, maker.open(servers) as session:
         session.prompt(text)
         interrupted = stream(session, (lambda _: None) if as_json else show)
         if as_json:

@@ -128,7 +128,7 @@ connection = apply(
         "--mode",
         default="auto",
         show_default=True,
-        help="auto, stream, cloud, sync, preempt, accept-all or predicted; the text is the same.",
+        help="auto, stream, cloud, sync, preempt, accept-all or predicted: the same text; device: the draft's own.",
     ),
     click.option(
         "--draft-tokens", type=int, help="Length of a block, or depth of a tree; else the mode's own."

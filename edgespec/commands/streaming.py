@@ -15,6 +15,7 @@ from edgespec.child import child, spinner
 from edgespec.params import SamplingParams
 
 if TYPE_CHECKING:
+    from edgespec.device_session import DeviceSession
     from edgespec.link_options import LinkOptions
     from edgespec.session import Session
 
@@ -24,11 +25,15 @@ LOOK_UP_S = 0.1
 """How often a waiting session looks up whether it was interrupted."""
 
 
+DEVICE = "device"
+"""The mode that needs no server: the draft alone."""
+
+
 @contextlib.contextmanager
-def reachable_server(servers: Sequence[HostPort] | None) -> Iterator[Sequence[HostPort]]:
-    """The given servers; or one that serves the bundled pair for as long as this lasts."""
-    if servers is not None:
-        yield servers
+def reachable_server(servers: Sequence[HostPort] | None, mode: str = "auto") -> Iterator[Sequence[HostPort]]:
+    """The given servers; or one that serves the bundled pair for as long as this lasts, if the mode needs one."""
+    if servers is not None or mode == DEVICE:
+        yield servers or ()
         return
     threads = max(1, (os.cpu_count() or 2) - 1)  # one is the edge's
     with child(
@@ -67,17 +72,23 @@ class SessionMaker:
         self._draft_pace_ms = draft_pace_ms
         self._link = link
         self._traced = traced
-        drafts = policy(mode, draft_tokens, objective, budget).drafts
+        drafts = mode == DEVICE or policy(mode, draft_tokens, objective, budget).drafts
         with spinner("loading the draft ..."):
             folder = draft or bundled_engine()
             self._engine = load_draft(folder) if drafts else None
             self.tokenizer = Tokenizer.load(self._engine.tokenizer_path if self._engine else folder)
 
-    def open(self, servers: Sequence[HostPort]) -> Session:
+    def open(self, servers: Sequence[HostPort]) -> Session | DeviceSession:
         """A new session with the first server that answers. Raises EdgespecError where there is none for this draft."""
         from edgespec.pacing import DraftPace
         from edgespec.session import Session
 
+        pace = None if self._draft_pace_ms is None else DraftPace(self._draft_pace_ms)
+        if self._policy["mode"] == DEVICE:
+            from edgespec.device_session import DeviceSession
+
+            assert self._engine is not None
+            return DeviceSession(self._engine, self._params, tokenizer=self.tokenizer, draft_pace=pace)
         return Session(
             servers,
             self._engine,
@@ -86,11 +97,11 @@ class SessionMaker:
             tokenizer=self.tokenizer,
             link=self._link,
             trace=[] if self._traced else None,
-            draft_pace=None if self._draft_pace_ms is None else DraftPace(self._draft_pace_ms),
+            draft_pace=pace,
         )
 
 
-def stream(session: Session, write: Callable[[str], object]) -> bool:
+def stream(session: Session | DeviceSession, write: Callable[[str], object]) -> bool:
     """Run the session to its text's end and write the text as it comes; True if Ctrl-C cancelled it.
 
     What happens to the link meanwhile is said on standard error.
@@ -121,7 +132,7 @@ def show(text: str) -> None:
     sys.stdout.flush()
 
 
-def show_statistics(session: Session) -> None:
+def show_statistics(session: Session | DeviceSession) -> None:
     """A line on standard error, if that is a terminal: how fast it was, and why."""
     if not sys.stderr.isatty():
         return

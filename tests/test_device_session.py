@@ -1,0 +1,88 @@
+"""Mode `device`: the draft's own text, with no server; what a draft cannot honour is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from oracles import HashOracle
+from stubs import StubDraft, StubTokenizer
+
+from edgespec.device_session import DeviceSession
+from edgespec.draft import bundled_engine
+from edgespec.errors import EdgespecError
+from edgespec.params import SamplingParams
+
+PROMPT = [1, 2, 3]
+ORACLE = HashOracle(draft_right=0.5)
+
+
+def session(**params: Any) -> DeviceSession:
+    options = {"max_new_tokens": 40, "seed": 1, **params}
+    return DeviceSession(StubDraft(ORACLE), SamplingParams(**options), tokenizer=StubTokenizer())  # type: ignore[arg-type]
+
+
+def drafted(prompt: list[int], count: int) -> list[int]:
+    """What the draft says, token after token."""
+    text = list(prompt)
+    for _ in range(count):
+        text.append(int(ORACLE.draft(text)[0][0]))
+    return text[len(prompt) :]
+
+
+def test_the_text_is_the_drafts_own() -> None:
+    with session() as one:
+        one.prompt(PROMPT)
+        steps = list(one)
+    assert one.tokens == drafted(PROMPT, 40) == [token for step in steps for token in step.tokens]
+    assert one.text == "".join(step.text for step in steps)
+    assert one.finish_reason == "length" and one.statistics.committed == 40
+
+
+def test_a_next_turn_goes_on_behind_the_first() -> None:
+    one = session(max_new_tokens=5)
+    one.prompt(PROMPT)
+    first = [token for step in one for token in step.tokens]
+    one.append([7, 8], max_new_tokens=6)
+    assert [token for step in one for token in step.tokens] == drafted([*PROMPT, *first, 7, 8], 6)
+
+
+def test_a_stop_string_ends_the_text_before_it() -> None:
+    one = session()
+    one.prompt(PROMPT)
+    whole = "".join(step.text for step in one)
+    stop = whole[len(whole) // 2 : len(whole) // 2 + 3]
+    other = session(stop=(stop,))
+    other.prompt(PROMPT)
+    assert "".join(step.text for step in other) == whole[: whole.index(stop)]
+    assert other.finish_reason == "stop"
+
+
+def test_a_text_ends_where_the_drafts_cache_does() -> None:
+    one = session(max_new_tokens=5000)
+    one.prompt(PROMPT)
+    for _ in one:
+        pass
+    assert one.finish_reason == "context" and len(one.tokens) > 500
+
+
+@pytest.mark.parametrize("parameter", [{"top_k": 5}, {"top_p": 0.9}, {"logprobs": True}])
+def test_what_a_draft_cannot_honour_is_refused(parameter: dict[str, Any]) -> None:
+    with pytest.raises(EdgespecError, match="mode 'device' does not offer"):
+        session(**parameter)
+
+
+def test_the_command_needs_no_server() -> None:
+    command = [sys.executable, "-m", "edgespec", "generate", "--mode", "device", "--json", "--seed", "3"]
+    command += ["--prompt", "def f(x):\n", "--max-new-tokens", "12", "--temperature", "0.8"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    printed = json.loads(done.stdout)
+    params = SamplingParams(temperature=0.8, seed=3, max_new_tokens=12)
+    with DeviceSession(bundled_engine(), params) as one:
+        one.prompt("def f(x):\n")
+        for _ in one:
+            pass
+    assert printed["mode"] == "device" and printed["tokens"] == one.tokens
