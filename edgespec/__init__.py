@@ -13,7 +13,9 @@ from edgespec._version import __version__
 if TYPE_CHECKING:
     from edgespec.async_session import AsyncSession
     from edgespec.compiling import compile
+    from edgespec.door import Entry
     from edgespec.errors import EdgespecError
+    from edgespec.link_options import LinkOptions
     from edgespec.params import SamplingParams
     from edgespec.server import serve
     from edgespec.session import Session, Step
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "AsyncSession": "edgespec.async_session",
     "EdgespecError": "edgespec.errors",
+    "Entry": "edgespec.door",
+    "LinkOptions": "edgespec.link_options",
     "SamplingParams": "edgespec.params",
     "Session": "edgespec.session",
     "Step": "edgespec.session",
@@ -31,6 +35,8 @@ _HOMES = {
 __all__ = [
     "AsyncSession",
     "EdgespecError",
+    "Entry",
+    "LinkOptions",
     "SamplingParams",
     "Session",
     "Step",
