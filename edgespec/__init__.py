@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from edgespec.link_options import LinkOptions
     from edgespec.params import SamplingParams
     from edgespec.server import serve
-    from edgespec.session import Session, Step
+    from edgespec.session import Session
+    from edgespec.step import Step
 
 _HOMES = {
     "AsyncSession": "edgespec.async_session",
@@ -27,7 +28,7 @@ _HOMES = {
     "LinkOptions": "edgespec.link_options",
     "SamplingParams": "edgespec.params",
     "Session": "edgespec.session",
-    "Step": "edgespec.session",
+    "Step": "edgespec.step",
     "compile": "edgespec.compiling",
     "serve": "edgespec.server",
 }

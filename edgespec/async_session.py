@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any
 
-from edgespec.session import Session, Step
+from edgespec.session import Session
+from edgespec.step import Step
 
 
 class AsyncSession:

@@ -11,7 +11,7 @@ import secrets
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,11 +24,13 @@ from edgespec.handshake import DEFAULT_SERVER, AnAddress, parse_addresses
 from edgespec.link_options import LinkOptions
 from edgespec.measures import Measures
 from edgespec.modes import policy
+from edgespec.offline import Offline
 from edgespec.pacing import DraftPace
 from edgespec.params import SamplingParams
 from edgespec.policy import Policy
 from edgespec.speculator import Speculator
 from edgespec.statistics import Statistics
+from edgespec.step import Step
 from edgespec.text import TextStream
 from edgespec.tokenizer import Tokenizer
 from edgespec.trace import Event, Kind, Lane
@@ -41,27 +43,6 @@ FINISH_REASONS: dict[_native.FinishReason, str] = {
     _native.FinishReason.STOP: "stop",
     _native.FinishReason.LENGTH: "length",
 }
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one step brought.
-
-    tokens: newly committed token ids; text: what they add to the text (a stop string or half a character is held
-    back). logprobs: of these tokens, if asked for. finish_reason: "stop" (end of sequence or stop string), "length"
-    (max_new_tokens), "context" (the target's context is full), "cancelled", or None while the text goes on.
-    provisional, revised: text drafted offline and how many of its tokens a later step took back; empty online.
-    events: what happened to the link since the last step, in words.
-    """
-
-    tokens: list[int]
-    text: str
-    logprobs: list[float] | None
-    finish_reason: str | None
-    statistics: Statistics
-    provisional: str = ""
-    revised: int = 0
-    events: list[str] = field(default_factory=list)
 
 
 class _Fresh:
@@ -121,6 +102,8 @@ class Session:
         self.statistics = Statistics()
         self.finish_reason: str | None = None
         options = link or LinkOptions(timeout_s=timeout_s)
+        if self._engine is None and options.offline_after_s is not None:
+            raise EdgespecError("going on offline needs a draft engine: pass draft=, or no offline_after_s.")
         self._uplink = Uplink(parse_addresses(server), self.tokenizer.vocabulary_hash, options, self._opening)
         self.target = self._uplink.target
         self._speculator = Speculator(self.policy)
@@ -137,6 +120,7 @@ class Session:
         self._earlier_forwards = 0
         self._pieces: list[str] = []
         self._fresh = _Fresh()
+        self._offline = Offline()
         self._logprobs: list[float] = []
 
     # A text's life
@@ -200,6 +184,11 @@ class Session:
         """The text generated in this turn."""
         return "".join(self._pieces)
 
+    @property
+    def provisional(self) -> str:
+        """Text that the draft wrote with no server there, which follows `text` and is not verified yet."""
+        return self._offline.text
+
     def close(self) -> None:
         """End the session; the server forgets it."""
         self._uplink.close()
@@ -234,7 +223,7 @@ class Session:
             if self.finished or (message := self._uplink.receive(0.0)) is None:
                 break
             self._apply(message)
-        if not (self._fresh.tokens or self._uplink.notes or self.finished):
+        if not (self._fresh.tokens or self._offline.news or self._uplink.notes or self.finished):
             return None
         tokens, text = self._fresh.take()
         return self._step(tokens, text)
@@ -242,6 +231,8 @@ class Session:
     def draft_piece(self) -> bool:
         """Run the draft once, if there is something to draft, and send what is ready to be sent."""
         speculator = self._speculator
+        if self._drafter is not None and self._offline.active:
+            return self._write_alone(self._drafter)
         if self._drafter is None or speculator.draft_full:
             return False
         start_s = time.monotonic()
@@ -268,7 +259,21 @@ class Session:
         self._send_block()
         return True
 
+    def _write_alone(self, drafter: Drafter) -> bool:
+        """With no server: one provisional token more, if there may be more."""
+        self._uplink.writing = self._offline.writing
+        if not self._offline.writing:
+            return False
+        if self._pace is not None:
+            self._pace.begin()
+        self._offline.write(drafter, self._speculator.text)
+        if self._pace is not None:
+            self._pace.hold(1)
+        return True
+
     def _apply(self, message: Any) -> None:
+        if self._uplink.offline != self._offline.active:
+            self._go_offline() if self._uplink.offline else self._come_back()
         if isinstance(message, _native.Verdict):
             self._apply_verdict(message)
         elif isinstance(message, _native.Hint):
@@ -293,6 +298,7 @@ class Session:
         if verdict.logprobs is not None:
             self._logprobs.extend(verdict.logprobs.tolist())
         self._record_forward(verdict, now_s)
+        self._offline.committed(tokens)
         piece = self._stream.push(tokens)
         self._say(tokens[: piece.tokens_used], piece.text)
         if piece.stopped is not None:
@@ -387,10 +393,33 @@ class Session:
         if self._pace is not None:
             statistics.draft_overruns = self._pace.overruns
         logprobs = [self._logprobs.pop(0) for _ in tokens] if self.params.logprobs else None
+        if self.finished:
+            self._offline.drop()
+        provisional, revised = self._offline.take()
         events = self._uplink.take_notes()
-        return Step(tokens, text, logprobs, self.finish_reason, replace(statistics), events=events)
+        return Step(
+            tokens, text, logprobs, self.finish_reason, replace(statistics), provisional, revised, events
+        )
 
     # The link
+
+    def _go_offline(self) -> None:
+        """The draft's cache goes on with provisional text in the tree's place."""
+        most = min(self._speculator.remaining, self.target.context_length - len(self._speculator.text))
+        ends = () if self.params.ignore_eos else self.target.end_tokens.tolist()
+        self._offline.begin(self._stream, most, ends)
+        self._start_tree_anew()
+
+    def _come_back(self) -> None:
+        self._offline.end()
+        self._start_tree_anew()
+
+    def _start_tree_anew(self) -> None:
+        """Nothing behind the committed text is left, and the draft runs on its last token again."""
+        length = len(self._speculator.text)
+        self._speculator.extend([], length, self._speculator.remaining)
+        if self._drafter is not None:
+            self._drafter.truncate(length - 1)
 
     def _send_block(self) -> None:
         now_s = time.monotonic()

@@ -7,6 +7,7 @@ in vLLM and in transformers' streamers: each step decodes a short window whose b
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -43,6 +44,12 @@ class TextStream:
         self._shown = len(decode(self._window)) if self._window else 0
         self._held = ""
         self.stopped: str | None = None
+
+    def fork(self) -> TextStream:
+        """Another stream that stands where this one does."""
+        other = copy.copy(self)
+        other._window = list(self._window)
+        return other
 
     def push(self, tokens: Sequence[int]) -> TextPiece:
         """Take the next tokens. After a stop string nothing more is taken."""

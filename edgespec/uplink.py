@@ -29,7 +29,8 @@ class Uplink:
     """One session's link. `opening` gives an OPEN whenever a server has to be told everything (see `encoded_open`).
 
     target: the WELCOME of the first server. notes: what happened since they were last taken, in words.
-    offline: there has been no server for `offline_after_s`.
+    offline: there has been no server for `offline_after_s`; writing: the draft goes on meanwhile, and nobody is told
+    that there is none.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Uplink:
         self._opening = opening
         self._courier, self.target = connect(servers, vocabulary_hash, options)
         self.notes: list[str] = []
-        self.offline = False
+        self.offline = self.writing = False
         self.losses = 0
         self._refusals = 0
         self._leaving: Address | None = None
@@ -230,7 +231,7 @@ class Uplink:
         self._refusals = 0
 
     def _given_up(self, given_up: _native.GivenUp) -> None:
-        if not self._courier.lost or self.offline:
+        if not self._courier.lost or (self.offline and self.writing):
             return
         tried = " or ".join(str(server) for server in self._servers)
         raise EdgespecError(

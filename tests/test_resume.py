@@ -18,7 +18,8 @@ from edgespec.errors import EdgespecError
 from edgespec.link_options import LinkOptions
 from edgespec.params import SamplingParams
 from edgespec.server import Server
-from edgespec.session import Session, Step
+from edgespec.session import Session
+from edgespec.step import Step
 
 PROMPT = [1, 2, 3]
 ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)

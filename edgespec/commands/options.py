@@ -150,6 +150,11 @@ connection = apply(
         show_default=True,
         help="End with an error when the link has been lost for so long.",
     ),
+    click.option(
+        "--offline-after-s",
+        type=PACE,
+        help="When it has been lost for so long, let the draft write on alone, unverified; else never.",
+    ),
 )
 """The flags that say with whom and how to speculate."""
 
@@ -178,7 +183,7 @@ def link_options(flags: dict[str, Any], servers: tuple[tuple[str, int], ...] | N
 
     token_file = flags.pop("token_file")
     safe = {name: flags.pop(name) for name in ("tls_ca", "tls_cert", "tls_key", "insecure")}
-    times = {name: flags.pop(name) for name in ("timeout_s", "give_up_s") if name in flags}
+    times = {name: flags.pop(name) for name in ("timeout_s", "give_up_s", "offline_after_s") if name in flags}
     if servers is None:
         if any(safe.values()) or token_file is not None:
             raise EdgespecError(

@@ -104,7 +104,8 @@ class SessionMaker:
 def stream(session: Session | DeviceSession, write: Callable[[str], object]) -> bool:
     """Run the session to its text's end and write the text as it comes; True if Ctrl-C cancelled it.
 
-    What happens to the link meanwhile is said on standard error.
+    What happens to the link meanwhile is said on standard error, and what the draft writes alone: `write` gets nothing
+    that the target has not said.
     """
     interrupted = False
 
@@ -121,6 +122,10 @@ def stream(session: Session | DeviceSession, write: Callable[[str], object]) -> 
             write(step.text)
             for event in step.events:
                 print(f"edgespec: {event}", file=sys.stderr, flush=True)
+            if step.provisional:
+                print(f"edgespec: unverified: {step.provisional!r}", file=sys.stderr, flush=True)
+            if step.revised:
+                print(f"edgespec: {step.revised} unverified tokens are replaced", file=sys.stderr, flush=True)
     finally:
         signal.signal(signal.SIGINT, before)
     return interrupted

@@ -1,0 +1,147 @@
+# ruff: noqa: SIM117  (proxy inside server, session inside proxy)
+"""With no server the draft goes on alone: what it writes is provisional, and the target has the last word."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import takewhile
+
+import pytest
+from faults import FaultProxy
+from oracles import HashOracle
+from stubs import StubDraft, StubTarget, StubTokenizer, serving
+
+from edgespec.errors import EdgespecError
+from edgespec.link_options import LinkOptions
+from edgespec.params import SamplingParams
+from edgespec.session import Session
+from edgespec.step import Step
+
+PROMPT = [1, 2, 3]
+TOKENS = 40
+ALONE = LinkOptions(offline_after_s=0.05, give_up_s=0.3)
+
+
+@contextmanager
+def cut_off(
+    oracle: HashOracle, mode: str = "stream", link: LinkOptions = ALONE
+) -> Iterator[tuple[Session, FaultProxy]]:
+    """A session that has committed something and whose server is out of reach; the server decodes on, unheard."""
+    cut = threading.Event()
+    target = StubTarget(oracle, before_forward=lambda: None if len(target.forwards) < 2 else assert_set(cut))
+    with serving(target) as server, FaultProxy(server.port) as proxy:
+        with Session(
+            ("127.0.0.1", proxy.port),
+            draft=StubDraft(oracle),  # type: ignore[arg-type]
+            params=SamplingParams(max_new_tokens=TOKENS, seed=1),
+            mode=mode,
+            tokenizer=StubTokenizer(),  # type: ignore[arg-type]
+            link=link,
+        ) as one:
+            one.prompt(PROMPT)
+            one.step()
+            proxy.outage("refuse")
+            cut.set()
+            yield one, proxy
+
+
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(20)
+
+
+def write(one: Session, tokens: int) -> list[Step]:
+    """Steps until so many provisional letters stand."""
+    steps = []
+    while len(one.provisional) < tokens:
+        steps.append(one.step())
+    return steps
+
+
+def text(oracle: HashOracle) -> str:
+    return StubTokenizer().decode(oracle.continuation(PROMPT, TOKENS))
+
+
+@pytest.mark.parametrize("mode", ["cloud", "sync", "preempt", "stream"])
+def test_a_draft_that_is_right_is_confirmed_and_nothing_changes(mode: str) -> None:
+    oracle = HashOracle(draft_right=1.0)
+    with cut_off(oracle, mode) as (one, proxy):
+        steps = write(one, 10)
+        shown = one.text + one.provisional
+        assert text(oracle).startswith(shown)
+        assert "".join(step.provisional for step in steps) == one.provisional
+        proxy.recover()
+        steps += list(one)
+        assert one.text == text(oracle)
+        assert sum(step.revised for step in steps) == 0 and one.provisional == ""
+        assert any("offline" in event for step in steps for event in step.events)
+
+
+@pytest.mark.parametrize("mode", ["cloud", "sync", "preempt", "stream"])
+def test_a_draft_that_is_wrong_is_corrected_and_the_caller_told(mode: str) -> None:
+    oracle = HashOracle(draft_right=0.8)
+    with cut_off(oracle, mode) as (one, proxy):
+        steps = write(one, 20)
+        right = text(oracle)[len(one.tokens) :]
+        proxy.recover()
+        steps += list(one)
+        written = "".join(step.provisional for step in steps)  # on and on, until a server answered
+        held = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(written, right, strict=False)))
+        assert one.text == text(oracle) and one.provisional == ""
+        assert sum(step.revised for step in steps) == len(written) - held > 0
+
+
+def test_what_the_caller_shows_is_always_committed_text_and_then_provisional() -> None:
+    """A caller who adds `text` and redraws `provisional` ends with the target's text."""
+    oracle = HashOracle(draft_right=0.7)
+    with cut_off(oracle) as (one, proxy):
+        shown = one.text
+        for step in write(one, 15):
+            shown += step.text
+        proxy.recover()
+        for step in one:
+            shown += step.text
+            assert one.text == shown
+            assert len(one.text) + len(one.provisional) <= TOKENS
+        assert shown == text(oracle)
+
+
+def test_the_draft_writes_no_more_than_the_text_may_have_and_then_the_caller_is_told() -> None:
+    oracle = HashOracle(draft_right=1.0)
+    with cut_off(oracle) as (one, _):
+        with pytest.raises(EdgespecError, match="went away"):
+            while True:
+                one.step()
+        assert one.text + one.provisional == text(oracle)
+        assert not one.finished
+
+
+def test_an_outage_in_an_outage() -> None:
+    oracle = HashOracle(draft_right=1.0)
+    with cut_off(oracle, link=LinkOptions(offline_after_s=0.05, give_up_s=5.0)) as (one, proxy):
+        write(one, 5)
+        proxy.recover()
+        while not one.step().tokens:
+            pass
+        proxy.outage("refuse")
+        if not one.finished:
+            write(one, 1)
+        proxy.recover()
+        list(one)
+        assert one.text == text(oracle)
+
+
+def test_cancelling_offline_takes_back_what_was_not_verified() -> None:
+    with cut_off(HashOracle(draft_right=1.0)) as (one, _):
+        write(one, 5)
+        before = one.text
+        one.cancel()
+        step = one.step()
+        assert step.finish_reason == "cancelled" and step.revised >= 5
+        assert one.text == before and one.provisional == ""
+
+
+def test_without_a_draft_there_is_no_going_on_alone() -> None:
+    with pytest.raises(EdgespecError, match="draft engine"):
+        Session(mode="cloud", tokenizer=StubTokenizer(), link=ALONE)  # type: ignore[arg-type]
