@@ -224,6 +224,8 @@ class Open:
     @property
     def lookup(self) -> bool: ...
     @property
+    def colocated(self) -> bool: ...
+    @property
     def hints(self) -> bool: ...
     @property
     def logprobs(self) -> bool: ...
@@ -388,6 +390,7 @@ def encode_open(
     logprobs: bool,
     ignore_eos: bool,
     rejection: bool,
+    colocated: bool = False,
     hint_threshold: float,
     logit_bias: Sequence[tuple[int, float]],
     tokens: NDArray[np.int32],

@@ -63,6 +63,9 @@ class Forwards:
 
     def run(self, ready: Sequence[ServedSession]) -> None:
         """One forward of the sessions that the scheduler chooses among those ready."""
+        for session in ready:
+            if session.companion is not None:
+                session.companion.draft(session.verifier)
         granted = self._scheduler.form([session.offer() for session in ready], time.monotonic())
         if granted:
             planned = [(grant.session, self._plan(grant)) for grant in granted]
@@ -132,6 +135,8 @@ class Forwards:
         if verdict is None:
             return
         self._send_verdict(session, forward, verdict, decisions)
+        if session.companion is not None:
+            session.companion.verdict(verdict, len(forward.nodes) - 1)
         session.publish()
         tally = session.tally
         drafted, committed = len(forward.nodes) - 1 - forward.looked_up, len(verdict.tokens)

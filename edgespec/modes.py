@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from edgespec.auto import Auto
 from edgespec.errors import EdgespecError
-from edgespec.policies import AcceptAll, Cloud, Predicted, Preempt, Stream, Sync
+from edgespec.policies import AcceptAll, Cloud, Colocated, Predicted, Preempt, Stream, Sync
 from edgespec.policy import Policy
 
 POLICIES: dict[str, Callable[[int], Policy]] = {
-    policy.name: policy for policy in (Cloud, Sync, Preempt, AcceptAll, Predicted, Stream, Auto)
+    policy.name: policy for policy in (Cloud, Colocated, Sync, Preempt, AcceptAll, Predicted, Stream, Auto)
 }
 
 WAITING_MODES = ("sync", "preempt", "accept-all", "predicted")

@@ -21,6 +21,7 @@ class Cloud:
     drafts = False
     fill = True
     lookup = False
+    colocated = False
     hints = False
     hint_threshold = 1.0
     patience_ms = 0.0
@@ -41,6 +42,13 @@ class Cloud:
         """A fixed policy stays as it is."""
 
 
+class Colocated(Cloud):
+    """The server drafts too, beside its target: for devices that can compute nothing, and as the honest rival."""
+
+    name = "colocated"
+    colocated = True
+
+
 class Sync:
     """Draft a chain, send it, wait for its verdict."""
 
@@ -48,6 +56,7 @@ class Sync:
     drafts = True
     fill = False
     lookup = False
+    colocated = False
     hints = False
     hint_threshold = 1.0
     patience_ms = 0.0
@@ -146,6 +155,7 @@ class Stream:
 
     name = "stream"
     drafts = True
+    colocated = False
     hint_threshold = 0.3
     patience_ms = 0.0
 

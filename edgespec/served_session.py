@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edgespec import _native
+from edgespec.companion import Companion
 from edgespec.errors import EdgespecError
 from edgespec.kv_pages import KvFull
 from edgespec.params import SamplingParams
@@ -94,6 +95,8 @@ class ServedSession:
         """It has room in the key-value memory for all that its text may become."""
         self.opened_s = self.concluded_s = self.ready_since_s = time.monotonic()
         self.tally = Tally(len(opened.tokens))
+        self.companion: Companion | None = None
+        """Drafts for it here, on the server."""
         self._context_length = context_length
         self._published = False
 

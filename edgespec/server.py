@@ -20,6 +20,7 @@ import numpy as np
 
 from edgespec import _native
 from edgespec.admission import Admission, Overloaded
+from edgespec.companion import Companion
 from edgespec.door import Door, Entry, device_name
 from edgespec.errors import EdgespecError
 from edgespec.forwards import Forwards
@@ -62,11 +63,14 @@ class Server:
         dead_after_s: float = 2.5,
         metrics: Metrics | None = None,
         entry: Entry | None = None,
+        companions: Callable[[_native.Open], Companion] | None = None,
     ) -> None:
-        """entry: who may come in, and whether links are encrypted; without it this machine only."""
+        """companions: makes one for a session that wants to be drafted for; None: this server hosts no draft.
+        entry: who may come in, and whether links are encrypted; without it this machine only."""
         self._target = target
         self._latency_ms = latency_ms
         self._max_sessions = max_sessions
+        self._companions = companions
         self._door = Door(host, port, entry or Entry(), dead_after_s=dead_after_s)
         self.listener = self._door.listener
         self.host = host
@@ -256,6 +260,11 @@ class Server:
         self._admit(self._admission.check)
         if opened.rejection:
             raise Refused(_native.ErrorCode.PARAMETER, "this server does not offer rejection sampling")
+        if opened.colocated and self._companions is None:
+            raise Refused(
+                _native.ErrorCode.PARAMETER,
+                "this server hosts no draft for mode 'colocated': start it with --colocated-draft",
+            )
         self._check_tokens(opened.tokens)
         if not 0 < len(opened.tokens) < self._target.context_length:
             raise Refused(
@@ -277,6 +286,8 @@ class Server:
             )
         except EdgespecError as error:
             raise Refused(_native.ErrorCode.PARAMETER, str(error)) from None
+        if opened.colocated and self._companions is not None:
+            session.companion = self._companions(opened)
         self._admit(lambda: self._admission.hold(session))
         self._sessions.add(number, identity, session)
         if self._metrics is not None:
@@ -319,7 +330,10 @@ class Server:
             need = session.need(length, append.max_new_tokens)
             self._admit(lambda: self._admission.hold(session, need))
         session.turn = append.turn
-        session.verifier.append(append.keep_length, append.tokens.tolist(), append.max_new_tokens)
+        tokens = append.tokens.tolist()
+        session.verifier.append(append.keep_length, tokens, append.max_new_tokens)
+        if session.companion is not None:
+            session.companion.append(append.keep_length, tokens, append.max_new_tokens)
 
     def _check_tokens(self, tokens: Tokens) -> None:
         if not self._are_tokens(tokens):

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from edgespec.measures import LinearCost, Measures
 from edgespec.policy import Policy
-from edgespec.speculator import Block, Speculator, Tally
+from edgespec.speculator import COMMITTED_BIT, Block, Speculator, Tally
 from edgespec.tree import ROOT
 from edgespec.verifier import Forward, Guess, Verdict, Verifier
 
@@ -60,6 +60,9 @@ class Outcome:
     history: list[tuple[float, str]] = field(default_factory=list)
 
 
+COLOCATED_DRAFT_TOKENS = 4
+"""Tokens that a server drafts itself for one forward, in mode `colocated`."""
+
 Concluded = tuple[Verdict, int, bool, float, float]
 """A verdict, the nodes that its forward verified, whether exits ran, the milliseconds it took, and when it ended."""
 
@@ -103,6 +106,7 @@ class _Simulation:
         self.measures = Measures()
         self.concluded_ms = 0.0
         self.cost = LinearCost()
+        self.next_own_node = 1
 
     def run(
         self, prompt: Sequence[int], max_new_tokens: int, end_tokens: Sequence[int], context: int
@@ -197,8 +201,9 @@ class _Simulation:
         if self.verifier.patient and self.now_ms < patient_until_ms:
             return self._at(patient_until_ms, self._serve)
         self.running = True
+        drafting_ms = self._draft_beside_the_target() if self.policy.colocated else 0.0
         forward = self.verifier.plan()
-        forward_ms = self.timing.forward_ms(len(forward.piece))
+        forward_ms = drafting_ms + self.timing.forward_ms(len(forward.piece))
         texts = [self.verifier.text + [self.verifier.tree.token(n) for n in self.verifier.tree.path(node)]
                  for node in forward.nodes]  # fmt: skip
         hinted = self.verifier.hint_threshold is not None
@@ -207,6 +212,22 @@ class _Simulation:
             for layer, share in self.timing.exits:
                 self._after(forward_ms * share, lambda layer=layer: self._exit(forward, texts, layer))  # type: ignore[misc]
         self._after(forward_ms, lambda: self._conclude(forward, texts, hinted, forward_ms))
+
+    def _draft_beside_the_target(self) -> float:
+        """The server's own draft gives the verifier a block; the milliseconds that it takes of the server."""
+        text = list(self.verifier.text)
+        tokens, chances, drafting_ms = [], [], 0.0
+        for _ in range(min(COLOCATED_DRAFT_TOKENS, self.verifier.remaining)):
+            best, chance = self.oracle.draft(text)
+            tokens.append(best[0])
+            chances.append(chance[0])
+            text.append(best[0])
+            drafting_ms += self.timing.draft_ms(1)
+        first = self.next_own_node
+        self.next_own_node += len(tokens)
+        parents = [COMMITTED_BIT | len(self.verifier.text), *range(first, first + len(tokens) - 1)]
+        self.verifier.receive(first, tokens, parents[: len(tokens)], chances)
+        return drafting_ms
 
     def _tune(self, lookup: bool, hint_threshold: float | None, patience_ms: float) -> None:
         self.verifier.lookup = lookup

@@ -266,6 +266,7 @@ def encoded_open(
         logprobs=params.logprobs,
         ignore_eos=params.ignore_eos,
         rejection=False,
+        colocated=policy.colocated,
         hint_threshold=policy.hint_threshold,
         logit_bias=list(params.logit_bias.items()),
         tokens=np.array(tokens, dtype=np.int32),

@@ -81,6 +81,7 @@ class Whimsical:
     """Drafts anywhere, sends anything, at any time: wide trees, late blocks, blocks that continue committed nodes."""
 
     name = "whimsical"
+    colocated = False
     drafts = True
     hints = True
     hint_threshold = 0.0

@@ -36,6 +36,7 @@ OPEN_FIELDS: dict[str, Any] = {
     "ignore_eos": False,
     "rejection": True,
     "lookup": False,
+    "colocated": False,
     "hint_threshold": 0.5,
     "logit_bias": [(7, -1.5)],
     "tokens": np.array([1, 2, 3], dtype=np.int32),
@@ -304,6 +305,7 @@ class TestRoundTrips:
                 "ignore_eos": st.booleans(),
                 "rejection": st.booleans(),
                 "lookup": st.booleans(),
+                "colocated": st.booleans(),
                 "session_id": st.binary(min_size=16, max_size=16),
             }
         ),

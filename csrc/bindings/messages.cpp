@@ -80,6 +80,7 @@ void register_session_messages(py::module_& module) {
         EDGESPEC_FIELD(Open, hint_threshold);
         EDGESPEC_FLAG(Open, "fill", kFill);
         EDGESPEC_FLAG(Open, "lookup", kLookup);
+        EDGESPEC_FLAG(Open, "colocated", kColocated);
         EDGESPEC_FLAG(Open, "hints", kHints);
         EDGESPEC_FLAG(Open, "logprobs", kLogprobs);
         EDGESPEC_FLAG(Open, "ignore_eos", kIgnoreEos);

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import signal
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgespec.commands.options import PACE, end_with_stdin, entry
 from edgespec.server_config import config_option
+
+if TYPE_CHECKING:
+    from edgespec.companion import Companions
 
 
 @click.command()
@@ -66,6 +70,14 @@ from edgespec.server_config import config_option
     show_default=True,
     help="How long a session waits for an edge whose link is gone.",
 )
+@click.option(
+    "--colocated-draft",
+    default="auto",
+    metavar="ENGINE_DIR|none",
+    help="A draft that this server runs itself, for edges in mode colocated; auto: the bundled target's.",
+)
+@click.option("--colocated-draft-tokens", type=click.IntRange(1, 64), default=4, show_default=True)
+@click.option("--colocated-draft-pace-ms", type=PACE, help="Hold every run of it to at least this long.")
 @entry
 @config_option
 @end_with_stdin
@@ -87,6 +99,9 @@ def serve(
     metrics_host: str,
     drain_s: float,
     resume_for_s: float,
+    colocated_draft: str,
+    colocated_draft_tokens: int,
+    colocated_draft_pace_ms: float | None,
     end_with_stdin: bool,
     **entry_flags: Any,
 ) -> None:
@@ -125,6 +140,9 @@ def serve(
         "latency_ms": latency_ms,
         "resume_for_s": resume_for_s,
         "entry": who,
+        "companions": _companions(
+            colocated_draft, target, model.vocabulary_hash, colocated_draft_tokens, colocated_draft_pace_ms
+        ),
     }
     watch = None if metrics_port is None else (metrics_host, metrics_port)
     with watched(model, host, port, watch, options) as server:
@@ -135,3 +153,16 @@ def serve(
             when_stdin_ends(server.stop)
         click.echo(f"edgespec: listening on {host}:{server.port}")
         server.run()
+
+
+def _companions(
+    folder: str, target: str | None, vocabulary_hash: bytes, draft_tokens: int, pace_ms: float | None
+) -> Companions | None:
+    """What makes companions of the draft that was named; None where the server is to host none."""
+    from edgespec.companion import Companions
+    from edgespec.draft import bundled_engine
+
+    if folder == "none" or (folder == "auto" and target is not None):
+        return None
+    path = bundled_engine() if folder == "auto" else Path(folder)
+    return Companions(path, vocabulary_hash, draft_tokens, pace_ms)

@@ -1,0 +1,84 @@
+"""Mode `colocated`: the server drafts for an edge that cannot, and the text is the target's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from oracles import HashOracle
+from stubs import StubDraft, StubTarget, StubTokenizer, serving
+
+from edgespec import _native
+from edgespec.companion import Companion, Companions
+from edgespec.draft import bundled_engine
+from edgespec.errors import EdgespecError
+from edgespec.modes import policy
+from edgespec.params import SamplingParams
+from edgespec.server import Server
+from edgespec.session import Session
+from edgespec.simulation import Timing, simulate
+
+PROMPT = [1, 2, 3]
+ORACLE = HashOracle(draft_right=0.7)
+
+
+def companion(opened: _native.Open) -> Companion:
+    return Companion(
+        StubDraft(ORACLE),  # type: ignore[arg-type]
+        opened.tokens.tolist(),
+        temperature=opened.temperature,
+        seed=opened.seed,
+        max_new_tokens=opened.max_new_tokens,
+    )
+
+
+def session(server: Server, **params: Any) -> Session:
+    return Session(
+        ("127.0.0.1", server.port),
+        params=SamplingParams(**{"max_new_tokens": 40, "seed": 1, **params}),
+        mode="colocated",
+        tokenizer=StubTokenizer(),  # type: ignore[arg-type]
+    )
+
+
+def test_the_text_is_the_targets_in_fewer_forwards_and_the_edge_sends_nothing() -> None:
+    with serving(StubTarget(ORACLE), companions=companion) as server, session(server) as one:
+        one.prompt(PROMPT)
+        for _ in one:
+            pass
+        assert one.tokens == ORACLE.continuation(PROMPT, 40)
+        assert one.statistics.target_forwards < 30
+        assert one.statistics.sent == one.statistics.drafted == 0
+
+
+def test_a_next_turn_and_a_cancelled_one_go_on_from_the_text() -> None:
+    with serving(StubTarget(ORACLE), companions=companion) as server, session(server) as one:
+        one.prompt(PROMPT)
+        one.step()
+        one.cancel()
+        text = [*PROMPT, *one.tokens, 7, 8]
+        one.append([7, 8], max_new_tokens=12)
+        for _ in one:
+            pass
+        assert one.tokens == ORACLE.continuation(text, 12)
+
+
+def test_a_server_without_a_draft_refuses_in_a_sentence() -> None:
+    with serving(StubTarget(ORACLE)) as server, session(server) as one:
+        one.prompt(PROMPT)
+        with pytest.raises(EdgespecError, match=r"hosts no draft for mode 'colocated'.*--colocated-draft"):
+            one.step()
+
+
+def test_a_draft_of_another_vocabulary_is_refused_when_the_server_starts() -> None:
+    with pytest.raises(EdgespecError, match="another vocabulary than the target"):
+        Companions(bundled_engine(), bytes(32))
+
+
+def test_the_servers_draft_and_target_share_its_time_in_simulation() -> None:
+    timing = Timing(draft_ms=lambda rows: 5.0, forward_ms=lambda rows: 30.0)
+    always_right = HashOracle(draft_right=1.0)
+    outcome = simulate(always_right, policy("colocated"), PROMPT, max_new_tokens=100, timing=timing)
+    assert outcome.text == always_right.continuation(PROMPT, 100)
+    assert outcome.forwards == 20
+    assert outcome.milliseconds == pytest.approx(20 * (30 + 4 * 5) + 20, abs=5)
