@@ -1,5 +1,5 @@
 # Short names for what one does every day. The commands behind them are the truth.
-.PHONY: build test lint format bench clean
+.PHONY: build test lint format bench test-cpp fuzz sanitize aarch64 clean
 
 build:  ## editable install with everything
 	pip install -e '.[all]'
@@ -7,16 +7,37 @@ build:  ## editable install with everything
 test:  ## the whole suite
 	pytest -q
 
+test-cpp:  ## the C++ tests and the fuzzers' corpora, without Python
+	cmake -S . -B build/cpp -G Ninja -DEDGESPEC_PYTHON=OFF -DEDGESPEC_TESTS=ON
+	cmake --build build/cpp
+	ctest --test-dir build/cpp --output-on-failure
+
+FUZZ_S ?= 60
+fuzz:  ## each fuzz target for FUZZ_S seconds; with clang by libFuzzer, else by seeded mutations
+	tests/fuzz/run.sh $(FUZZ_S)
+
+sanitize:  ## C++ tests, and Python's of everything native, under ASan with UBSan, and under TSan
+	tests/sanitize.sh address,undefined
+	tests/sanitize.sh thread
+
+aarch64:  ## the C++ tests for aarch64 (g++-aarch64-linux-gnu), run by qemu-aarch64 where that is
+	cmake -S . -B build/aarch64 -G Ninja -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static \
+	  -DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64 -DEDGESPEC_TLS=OFF -DEDGESPEC_PYTHON=OFF -DEDGESPEC_TESTS=ON
+	cmake --build build/aarch64
+	if command -v qemu-aarch64 >/dev/null; then ctest --test-dir build/aarch64 --output-on-failure; \
+	else echo "compiled; to run it, install qemu-user"; fi
+
 lint:  ## what CI holds the code to; types are checked in the installed package (pip install '.[all]')
 	ruff check .
 	ruff format --check .
 	cd / && python -m mypy --config-file $(CURDIR)/pyproject.toml -p edgespec
-	clang-format --dry-run --Werror $$(git ls-files 'csrc/*.cpp' 'csrc/*.hpp' 'tests/*.cpp')
+	clang-format --dry-run --Werror $$(git ls-files 'csrc/*.cpp' 'csrc/*.hpp' 'tests/*.cpp' 'tests/*.hpp')
 
 format:  ## put the code into shape
 	ruff check --fix .
 	ruff format .
-	clang-format -i $$(git ls-files 'csrc/*.cpp' 'csrc/*.hpp' 'tests/*.cpp')
+	clang-format -i $$(git ls-files 'csrc/*.cpp' 'csrc/*.hpp' 'tests/*.cpp' 'tests/*.hpp')
 
 bench:  ## microbenchmarks, not part of the tests
 	pytest benchmarks --benchmark-only -q
