@@ -23,7 +23,8 @@ Courier::Courier(std::vector<Address> addresses, Frame hello, CourierLimits limi
       pool_(std::make_shared<SlabPool>(kSlabs)),
       paths_{Path(io_), Path(io_)},
       offline_(io_),
-      give_up_(io_) {
+      give_up_(io_),
+      beside_(io_) {
     asio::post(io_, [this] { approach(paths_[0], 0); });
     thread_ = std::thread([this] { io_.run(); });
 }
@@ -89,6 +90,7 @@ void Courier::close() {
         }
         offline_.cancel();
         give_up_.cancel();
+        beside_.cancel();
         inbox_.close();
     });
 }
@@ -111,6 +113,22 @@ void Courier::approach(Path& path, std::size_t address) {
             if (attempt != path.attempt || closing_) return;
             transport ? greet(path, std::move(transport)) : failed(path, reason);
         });
+    if (lost_) approach_beside(limits_.dial_beside);
+}
+
+// A server that is out of reach says nothing, and the link may be back the next moment: an attempt that has come to
+// nothing yet is joined by another, so that one always begins soon after.
+void Courier::approach_beside(std::chrono::milliseconds after) {
+    beside_.expires_after(after);
+    beside_.async_wait([this](ErrorStatus error) {
+        if (error || !lost_ || closing_) return;
+        const auto is = [this](Path::Stage stage) {
+            return std::find_if(paths_.begin(), paths_.end(), [&](const Path& path) { return path.stage == stage; });
+        };
+        const auto idle = is(Path::Stage::kIdle);
+        if (is(Path::Stage::kDialling) == paths_.end() && is(Path::Stage::kGreeting) == paths_.end()) return;
+        idle == paths_.end() ? approach_beside(limits_.dial_beside / 4) : approach(*idle, next_server());
+    });
 }
 
 void Courier::greet(Path& path, std::unique_ptr<Transport> transport) {
@@ -154,6 +172,7 @@ void Courier::hear_welcome(Path& path, Received&& received) {
     enter(path, Path::Stage::kWelcomed);
     path.link->set_max_payload(agreed_payload(std::get<wire::Welcome>(received.message)));
     reached_ = true;
+    if (!limits_.hedge && other(path).stage >= Path::Stage::kWelcomed) return drop(path);
     if (!up(other(path))) {
         at_ = path.address;
         current_ = at_;
@@ -267,10 +286,12 @@ void Courier::drop(Path& path) {
 
 // The link is lost: try the servers in turn, the last one first; pause after each round.
 void Courier::search(Path& path) {
-    const std::size_t servers = addresses_.size(), search = searches_++;
+    const std::size_t servers = addresses_.size(), search = searches_;
     const bool round_begins = search % servers == 0;
-    approach_after(path, (at_ + search) % servers, round_begins ? static_cast<unsigned>(search / servers) : 0);
+    approach_after(path, next_server(), round_begins ? static_cast<unsigned>(search / servers) : 0);
 }
+
+std::size_t Courier::next_server() { return (at_ + searches_++) % addresses_.size(); }
 
 // At once, or after failures with a pause.
 void Courier::approach_after(Path& path, std::size_t address, unsigned failures) {
@@ -338,6 +359,7 @@ void Courier::die(const std::string& reason) {
     note(reason);
     offline_.cancel();
     give_up_.cancel();
+    beside_.cancel();
     dead_ = true;
     inbox_.close();
 }

@@ -22,6 +22,7 @@ struct CourierLimits {
     std::chrono::milliseconds first_contact{10'000};  // all servers together, before there is a session to keep
     std::chrono::milliseconds dial_at_least{300};     // an attempt's time: three round trips, within these bounds
     std::chrono::milliseconds dial_at_most{1000};
+    std::chrono::milliseconds dial_beside{400};      // while the link is lost: no answer yet, another attempt beside it
     std::chrono::milliseconds greet_within{10'000};  // from HELLO to the session's frames; a server may be busy
     std::chrono::milliseconds pause_at_least{50};    // between attempts, doubled with each
     std::chrono::milliseconds pause_at_most{1000};
@@ -101,6 +102,8 @@ class Courier {
     void drop(Path& path);
     void enter(Path& path, Path::Stage stage);
     void search(Path& path);
+    std::size_t next_server();
+    void approach_beside(std::chrono::milliseconds after);
     void approach_after(Path& path, std::size_t address, unsigned failures);
     void lose(const std::string& reason);
     void found(std::size_t address);
@@ -135,6 +138,7 @@ class Courier {
     std::mt19937 random_{std::random_device{}()};
     asio::steady_timer offline_;
     asio::steady_timer give_up_;
+    asio::steady_timer beside_;
     Clock::time_point lost_at_;
     std::atomic<bool> dead_{false};
     std::atomic<bool> lost_{false};
