@@ -18,8 +18,8 @@ from edgespec.drafter import CacheFull, Drafter
 from edgespec.errors import EdgespecError
 from edgespec.pacing import DraftPace
 from edgespec.params import SamplingParams
-from edgespec.session import Step
 from edgespec.statistics import Statistics
+from edgespec.step import Step
 from edgespec.text import TextStream
 from edgespec.tokenizer import Tokenizer
 from edgespec.trace import Event

@@ -127,6 +127,7 @@ class Forwards:
             session.params,
             session.seed,
             send_hint if hints else None,
+            verifier.seen(forward) if session.params.repetition_penalty != 1 else None,
         )
 
     def _conclude(self, session: ServedSession, forward: Forward, decisions: Decisions, now_s: float) -> None:

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from edgespec import _native
 from edgespec.companion import Companion
-from edgespec.errors import EdgespecError
 from edgespec.kv_pages import KvFull
 from edgespec.params import SamplingParams
 from edgespec.scheduler import Offer
@@ -71,7 +70,7 @@ class ServedSession:
         open_cache: Callable[[int], Memory],
         latency_ms: float | None = None,
     ) -> None:
-        """Raises EdgespecError for parameters that the server does not offer."""
+        """Raises EdgespecError for sampling parameters that mean nothing."""
         self.number = number
         self.device = device
         self.turn = 0
@@ -192,15 +191,14 @@ class ServedSession:
 
 
 def sampling_params(opened: _native.Open) -> SamplingParams:
-    """The parameters of an OPEN, checked; what this server cannot do is refused. Raises EdgespecError."""
-    if opened.min_p or opened.repetition_penalty != 1.0 or len(opened.logit_bias):
-        raise EdgespecError(
-            "this server does not offer min_p, repetition_penalty and logit_bias yet: leave them unset"
-        )
+    """The parameters of an OPEN, checked. Raises EdgespecError for values that mean nothing."""
     return SamplingParams(
         temperature=opened.temperature,
         top_k=opened.top_k,
         top_p=opened.top_p,
+        min_p=opened.min_p,
+        repetition_penalty=opened.repetition_penalty,
+        logit_bias=dict(opened.logit_bias),
         seed=opened.seed,
         max_new_tokens=opened.max_new_tokens,
         ignore_eos=opened.ignore_eos,

@@ -266,6 +266,7 @@ class Server:
                 "this server hosts no draft for mode 'colocated': start it with --colocated-draft",
             )
         self._check_tokens(opened.tokens)
+        self._check_tokens([token for token, _ in opened.logit_bias])
         if not 0 < len(opened.tokens) < self._target.context_length:
             raise Refused(
                 _native.ErrorCode.CONTEXT,

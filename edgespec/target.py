@@ -23,7 +23,7 @@ from edgespec.errors import EdgespecError
 from edgespec.noise import NoiseRows
 from edgespec.pacing import Pace
 from edgespec.params import SamplingParams
-from edgespec.sampling import Decisions, coupled_noise, decide_together, guess, require_supported
+from edgespec.sampling import Decisions, Rows, coupled_noise, decide_together, guess
 from edgespec.slots import Piece
 from edgespec.target_attention import SLOT_ATTENTION, attending
 from edgespec.target_batch import ExitRows, Layout, OnExit, Part, batch_of
@@ -200,19 +200,16 @@ class Target:
         before deeper layers run; an exception it raises ends the forward. exit_layers: which exits (None:
         all). Raises EdgespecError, KvFull.
         """
-        for part in parts:
-            require_supported(part.sampling)
         if self._pace is not None:
             self._pace.begin(sum(len(part.piece) for part in parts))
         with torch.inference_mode():
-            noise = self._noise_of(parts)
             layers = frozenset(self.exit_layers if exit_layers is None else exit_layers)
-            self._tap = self._tap_of(parts, noise, layers & set(self.exit_layers))
+            self._tap = self._tap_of(parts, layers & set(self.exit_layers))
             try:
                 logits = self.logits_batch([(part.cache, part.piece, part.decide) for part in parts])
             finally:
                 self._tap = None
-            decisions = decide_together(logits, [(len(part.decide), part.sampling) for part in parts], noise)
+            decisions = decide_together(logits, [_rows_of(part) for part in parts])
         if self._pace is not None:
             self._pace.end()
         return decisions
@@ -287,7 +284,7 @@ class Target:
         return logits
 
     def _noise_of(self, parts: Sequence[Part]) -> torch.Tensor | None:
-        """Noise float32 [D, V] of all decided rows, 0 in greedy parts' rows; None where no part needs any."""
+        """Noise float32 [D, V] of the parts' decided rows, 0 in greedy parts' rows; None where no part needs any."""
         if all(part.sampling.greedy or not len(part.decide) for part in parts):
             return None
         shares = [
@@ -298,29 +295,25 @@ class Target:
         ]
         return shares[0] if len(shares) == 1 else torch.cat(shares)
 
-    def _tap_of(
-        self, parts: Sequence[Part], noise: torch.Tensor | None, layers: frozenset[int]
-    ) -> _Tap | None:
+    def _tap_of(self, parts: Sequence[Part], layers: frozenset[int]) -> _Tap | None:
         """The tap of those parts that listen; None where none does."""
-        row = decided = selected = 0
-        listening, rows, noise_rows, temperatures = [], [], [], []
+        row = selected = 0
+        listening, rows, temperatures = [], [], []
         for part in parts:
             count = len(part.decide)
             if part.on_exit is not None and count:
                 listening.append((part, slice(selected, selected + count)))
                 rows.append(part.decide + row)
-                noise_rows.append(np.arange(decided, decided + count))
                 temperatures += [part.sampling.temperature or 1.0] * count
                 selected += count
             row += len(part.piece)
-            decided += count
         if not listening or not layers:
             return None
         return _Tap(
             listening,
             self._index(np.concatenate(rows)),
             torch.tensor(temperatures, device=self.device)[:, None],
-            None if noise is None else noise[self._index(np.concatenate(noise_rows))],
+            self._noise_of([part for part, _ in listening]),
             layers,
         )
 
@@ -368,6 +361,11 @@ class Target:
         if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
             logits = torch.tanh(logits / cap) * cap
         return logits
+
+
+def _rows_of(part: Part) -> Rows:
+    positions = part.piece.positions[part.decide] + 1
+    return Rows(part.sampling, part.seed, positions, part.seen)
 
 
 def _decoder_layers(model: Any, count: int) -> torch.nn.ModuleList:

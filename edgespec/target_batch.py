@@ -42,7 +42,8 @@ class Part:
     """One session's share of a forward: the rows of `piece` run on `cache`, and rows `decide` int [D] are
     decided.
 
-    on_exit: called as soon as an exit layer's rows of this part are decided; None for no hints.
+    on_exit: called as soon as an exit layer's rows of this part are decided; None for no hints. seen: for a repetition
+    penalty, the text so far of each decided row: different token ids, int32 [...].
     """
 
     cache: TargetCache
@@ -51,6 +52,7 @@ class Part:
     sampling: SamplingParams
     seed: int
     on_exit: OnExit | None = None
+    seen: Sequence[NDArray[np.int32]] | None = None
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,12 @@ class Verifier:
         looked_up = sum(node in self._looked_up for node in chosen)
         return Forward(piece, [ROOT, *chosen], np.arange(pending - 1, pending + len(chosen)), looked_up)
 
+    def seen(self, forward: Forward) -> list[NDArray[np.int32]]:
+        """The different tokens of the text behind which each row decides."""
+        text = set(self.text)
+        paths = [[self.tree.token(node) for node in self.tree.path(end)] for end in forward.nodes]
+        return [np.array(sorted(text.union(path)), dtype=np.int32) for path in paths]
+
     def guess(self, forward: Forward, tokens: Sequence[int], chances: Sequence[float]) -> Guess | None:
         """The hint that an exit's decisions (one a decided row) are worth: its confidence is the path's product.
 

@@ -48,8 +48,9 @@ def generate(server: tuple[str, int], engine: DraftEngine, mode: str, **params: 
         return session.tokens
 
 
+@pytest.mark.parametrize("repetition_penalty", [1.0, 1.3])
 def test_greedy_cloud_decoding_is_what_transformers_generates(
-    server: tuple[str, int], engine: DraftEngine
+    server: tuple[str, int], engine: DraftEngine, repetition_penalty: float
 ) -> None:
     import torch
     from transformers import AutoModelForCausalLM
@@ -65,11 +66,22 @@ def test_greedy_cloud_decoding_is_what_transformers_generates(
             min_new_tokens=TOKENS,
             do_sample=False,
             eos_token_id=None,
+            repetition_penalty=repetition_penalty,
         )
-    assert generate(server, engine, "cloud") == text[0, len(prompt) :].tolist()
+    assert (
+        generate(server, engine, "cloud", repetition_penalty=repetition_penalty)
+        == text[0, len(prompt) :].tolist()
+    )
 
 
-@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.8, "top_p": 0.95, "top_k": 50, "seed": 7}])
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {},
+        {"temperature": 0.8, "top_p": 0.95, "top_k": 50, "seed": 7},
+        {"temperature": 1.0, "min_p": 0.05, "repetition_penalty": 1.2, "logit_bias": {12: -3.0}, "seed": 2},
+    ],
+)
 def test_every_mode_gives_the_same_tokens(
     server: tuple[str, int], engine: DraftEngine, sampling: dict[str, Any]
 ) -> None:

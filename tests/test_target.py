@@ -11,7 +11,6 @@ import torch
 import transformers
 from tiny_models import FAMILIES, VOCABULARY, random_tree, save, tiny
 
-from edgespec.errors import EdgespecError
 from edgespec.params import SamplingParams
 from edgespec.sampling import decide
 from edgespec.slots import Piece, SlotMap
@@ -188,8 +187,3 @@ def test_a_float32_target_decides_as_a_float64_one(llama: Target, tmp_path: Path
     double = Target.load(tmp_path, dtype="float64")
     sampling = SamplingParams(temperature=0.7)
     assert decode(single, [5, 6, 7], 30, sampling, 3) == decode(double, [5, 6, 7], 30, sampling, 3)
-
-
-def test_parameters_not_offered_are_refused(llama: Target) -> None:
-    with pytest.raises(EdgespecError, match="min_p"):
-        decode(llama, [5, 6], 1, SamplingParams(temperature=1.0, min_p=0.1))

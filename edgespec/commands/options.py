@@ -97,6 +97,12 @@ sampling = apply(
     click.option(
         "--top-p", type=float, default=1.0, help="Keep tokens up to this probability in all; 1: all."
     ),
+    click.option(
+        "--min-p", type=float, default=0.0, help="Drop tokens less likely than this share of the likeliest."
+    ),
+    click.option(
+        "--repetition-penalty", type=float, default=1.0, help="Of tokens already in the text; 1: none."
+    ),
     click.option("--seed", type=int, help="Of the sampling noise; drawn at random if not given."),
     click.option(
         "--stop", multiple=True, metavar="TEXT", help="End before this text; may be given several times."
@@ -108,7 +114,17 @@ sampling = apply(
 
 def sampling_params(flags: dict[str, Any]) -> SamplingParams:
     """Take the sampling flags out of `flags`. Raises EdgespecError on values that mean nothing."""
-    names = ("max_new_tokens", "temperature", "top_k", "top_p", "seed", "stop", "ignore_eos")
+    names = (
+        "max_new_tokens",
+        "temperature",
+        "top_k",
+        "top_p",
+        "min_p",
+        "repetition_penalty",
+        "seed",
+        "stop",
+        "ignore_eos",
+    )
     return SamplingParams(**{name: flags.pop(name) for name in names})
 
 
