@@ -1,0 +1,117 @@
+"""Random breakage in mid-text, a server killed among it: the texts are right, and nothing was executed twice.
+
+EDGESPEC_KILLS=1000 python -m pytest tests/test_history.py    # a long run; the seed is EDGESPEC_SEED
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from faults import FaultProxy
+from oracles import HashOracle
+from stubs import StubDraft, StubTokenizer
+
+from edgespec.link_options import LinkOptions
+from edgespec.params import SamplingParams
+from edgespec.session import Session
+
+KILLS = int(os.environ.get("EDGESPEC_KILLS", "12"))
+SEED = int(os.environ.get("EDGESPEC_SEED", "1"))
+ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)
+TOKENS = 60
+MODES = ("cloud", "sync", "preempt", "stream", "auto")
+KINDS = ("connection", "connection", "connections", "silence", "outage", "server")
+
+
+class Victim:
+    """A server process behind a proxy, and the ways to break them."""
+
+    def __init__(self, log: Path) -> None:
+        command = [sys.executable, str(Path(__file__).parent / "stub_server.py"), str(log)]
+        self._nursery = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._port = self._server = 0
+        self.begin()
+        self.proxy = FaultProxy(self._port)
+
+    def begin(self) -> None:
+        assert self._nursery.stdin is not None and self._nursery.stdout is not None
+        print(self._port, file=self._nursery.stdin, flush=True)
+        self._port, self._server = map(int, self._nursery.stdout.readline().split())
+
+    def end(self) -> None:
+        os.kill(self._server, signal.SIGKILL)
+        self._nursery.communicate(timeout=20)
+
+    def harm(self, kind: str) -> None:
+        """What is broken stays so until `mend`, or for good."""
+        if kind == "connection":
+            with contextlib.suppress(IndexError):  # there may be none just now
+                self.proxy.cut(0)
+        elif kind == "connections":
+            self.proxy.cut()
+        elif kind == "silence":
+            self.proxy.freeze()
+        elif kind == "outage":
+            self.proxy.outage("refuse")
+        else:
+            os.kill(self._server, signal.SIGKILL)
+
+    def mend(self, kind: str) -> None:
+        if kind == "outage":
+            self.proxy.recover()
+        elif kind == "server":
+            self.begin()
+
+
+def generate(victim: Victim, chance: random.Random, mode: str) -> tuple[list[int], list[int], int]:
+    """A text that is broken off now and then: what came, what should have, and how often it was broken."""
+    prompt = [chance.randrange(50) for _ in range(3)]
+    kills = 0
+    with Session(
+        ("127.0.0.1", victim.proxy.port),
+        draft=StubDraft(ORACLE),  # type: ignore[arg-type]
+        params=SamplingParams(max_new_tokens=TOKENS, seed=1),
+        mode=mode,
+        tokenizer=StubTokenizer(),  # type: ignore[arg-type]
+        link=LinkOptions(dead_after_s=0.3, give_up_s=20.0, hedge=chance.random() < 0.7),
+    ) as one:
+        one.prompt(prompt)
+        while not one.finished:
+            for _ in range(chance.randrange(1, 12)):
+                one.step(timeout_s=0.02)
+            if not one.finished:
+                kind = chance.choice(KINDS)
+                victim.harm(kind)
+                one.step(timeout_s=chance.random() * 0.1)
+                victim.mend(kind)
+                kills += 1
+        return one.tokens, ORACLE.continuation(prompt, TOKENS), kills
+
+
+@pytest.mark.timeout(120 + 2 * KILLS)
+def test_whatever_breaks_the_texts_are_right_and_nothing_is_executed_twice(tmp_path: Path) -> None:
+    log = tmp_path / "executed"
+    chance = random.Random(SEED)
+    victim = Victim(log)
+    kills = texts = 0
+    try:
+        with victim.proxy:
+            while kills < KILLS:
+                mode = MODES[texts % len(MODES)]
+                came, right, broken = generate(victim, chance, mode)
+                assert came == right, f"text {texts} in mode {mode}, seed {SEED}"
+                kills += broken
+                texts += 1
+    finally:
+        victim.end()
+    executed = Counter(log.read_text().splitlines())
+    assert len(executed) > texts
+    assert [execution for execution, times in executed.items() if times > 1] == []
