@@ -73,6 +73,17 @@ def block(channel: int, sequence: int, first_node: int, tokens: list[int], paren
     return frame(BLOCK, payload, channel=channel, sequence=sequence)
 
 
+def read_block(data: bytes) -> tuple[int, tuple[int, ...], tuple[int, ...], bytes]:
+    """first_node, tokens, parents and chances of a whole BLOCK."""
+    length, kind, *_ = struct.unpack_from("<IBBHII", data)
+    first_node, count, _ = struct.unpack_from("<IHH", data, 16)
+    arrays_end = 24 + 8 * count
+    if kind != BLOCK or len(data) != 16 + length + -length % 8 or arrays_end + count > 16 + length:
+        raise ValueError("this is not a BLOCK")
+    values = struct.unpack_from(f"<{count}i{count}I", data, 24)
+    return first_node, values[:count], values[count:], data[arrays_end : arrays_end + count]
+
+
 def append(channel: int, sequence: int, keep_length: int, max_new_tokens: int, turn: int) -> bytes:
     payload = struct.pack("<IIIHH", keep_length, max_new_tokens, 0, turn, 0)
     return frame(APPEND, payload, channel=channel, sequence=sequence)

@@ -35,6 +35,7 @@ from edgespec.tokens import add_token, revoke
 
 ORACLE = HashOracle()
 PROMPT = [1, 2, 3]
+PATIENCE_S = 30.0  # before a test gives up; nothing passes by waiting for it
 TEXT = ORACLE.continuation(PROMPT, 12)
 OPENING = {**OPEN_FIELDS, "min_p": 0.0, "repetition_penalty": 1.0, "rejection": False, "logit_bias": []}
 
@@ -91,7 +92,7 @@ class TestEncryption:
     def test_an_authority_nobody_here_knows_is_not_trusted(self, fleet: Path, strangers: Path) -> None:
         with serving(StubTarget(ORACLE), entry=entry(fleet)) as server:
             with pytest.raises(EdgespecError, match=r"not trusted.*--tls-ca"):
-                generate(server, tls_ca=strangers / "ca.pem", timeout_s=5)
+                generate(server, tls_ca=strangers / "ca.pem", timeout_s=PATIENCE_S)
             assert generate(server, tls_ca=fleet / "ca.pem") == TEXT
 
     def test_a_certificate_for_another_host_is_not_trusted(
@@ -101,18 +102,18 @@ class TestEncryption:
         with serving(StubTarget(ORACLE), entry=entry(strangers)) as server:
             for host in ("127.0.0.1", "localhost"):
                 with pytest.raises(EdgespecError, match="not trusted"):
-                    generate(server, host, tls_ca=strangers / "ca.pem", timeout_s=5)
+                    generate(server, host, tls_ca=strangers / "ca.pem", timeout_s=PATIENCE_S)
 
     def test_an_edge_without_tls_is_told_what_to_give(self, fleet: Path) -> None:
         with (
             serving(StubTarget(ORACLE), entry=entry(fleet)) as server,
             pytest.raises(EdgespecError, match="--tls-ca"),
         ):
-            generate(server, timeout_s=5)
+            generate(server, timeout_s=PATIENCE_S)
 
     def test_a_server_without_tls_is_told_apart(self, fleet: Path) -> None:
         with serving(StubTarget(ORACLE)) as server, pytest.raises(EdgespecError, match="does not speak TLS"):
-            generate(server, tls_ca=fleet / "ca.pem", timeout_s=5)
+            generate(server, tls_ca=fleet / "ca.pem", timeout_s=PATIENCE_S)
 
     def test_a_later_link_resumes_though_the_first_broke_off(self, fleet: Path) -> None:
         """What the edge keeps of the first handshake survives an end without goodbye."""
@@ -120,12 +121,12 @@ class TestEncryption:
         hello = _native.encode_hello(vocabulary_hash=VOCABULARY_HASH, agent="test")
         with serving(StubTarget(ORACLE), entry=entry(fleet)) as server, FaultProxy(server.port) as proxy:
             for _ in range(3):
-                connection = _native.Connection("127.0.0.1", proxy.port, 10.0, tls=tls)
+                connection = _native.Connection("127.0.0.1", proxy.port, PATIENCE_S, tls=tls)
                 connection.send(hello)
-                assert isinstance(connection.receive(10.0), _native.Welcome)
+                assert isinstance(connection.receive(PATIENCE_S), _native.Welcome)
                 proxy.cut()
                 with pytest.raises(ConnectionError):
-                    connection.receive(10.0)
+                    connection.receive(PATIENCE_S)
         assert (tls.handshakes, tls.resumed) == (3, 2)
 
     def test_a_device_shows_its_certificate_where_one_is_asked_for(
@@ -137,7 +138,9 @@ class TestEncryption:
             with session(server, tls_ca=fleet / "ca.pem", **own) as one:
                 one.prompt(PROMPT)
                 one.step()
-                assert [row["device"] for row in server.call(server.summaries).result(10)] == ["robot-7"]
+                assert [row["device"] for row in server.call(server.summaries).result(PATIENCE_S)] == [
+                    "robot-7"
+                ]
             for folder, name in ((strangers, "robot-7"), (None, None)):
                 other = (
                     {"tls_cert": folder / f"{name}.pem", "tls_key": folder / f"{name}.key"} if folder else {}
@@ -160,7 +163,7 @@ class TestTokens:
         ):
             one.prompt(PROMPT)
             one.step()
-            assert [row["device"] for row in server.call(server.summaries).result(10)] == ["robot-7"]
+            assert [row["device"] for row in server.call(server.summaries).result(PATIENCE_S)] == ["robot-7"]
             list(one)
             assert one.tokens == TEXT
 
@@ -173,7 +176,7 @@ class TestTokens:
         with serving(StubTarget(ORACLE), entry=entry(fleet, tokens=tokens)) as server:
             for shown, sentence in ((None, "wants a token"), (other, "knows no such token")):
                 with pytest.raises(EdgespecError, match=sentence) as caught:
-                    generate(server, tls_ca=fleet / "ca.pem", token=shown, timeout_s=5)
+                    generate(server, tls_ca=fleet / "ca.pem", token=shown, timeout_s=PATIENCE_S)
                 assert other not in str(caught.value)
         assert "refused" in caplog.text
         assert other not in caplog.text and other.removeprefix("edgespec-") not in caplog.text
@@ -182,7 +185,7 @@ class TestTokens:
         self, fleet: Path, tokens: Path
     ) -> None:
         first = add_token(tokens, "first")
-        ca = {"tls_ca": fleet / "ca.pem", "timeout_s": 5.0}
+        ca = {"tls_ca": fleet / "ca.pem", "timeout_s": PATIENCE_S}
         with serving(StubTarget(ORACLE), entry=entry(fleet, tokens=tokens)) as server:
             with session(server, token=first, **ca) as one:
                 second = add_token(tokens, "second")
@@ -202,7 +205,7 @@ class TestTokens:
         with serving(StubTarget(ORACLE), entry=entry(fleet, tokens=tokens)) as server:
             tokens.write_text("half a line")
             server.reload()
-            server.call(lambda: None).result(10)  # the loop has been there
+            server.call(lambda: None).result(PATIENCE_S)  # the loop has been there
             assert generate(server, tls_ca=fleet / "ca.pem", token=token) == TEXT
 
     def test_a_device_has_so_many_connections_at_most(self, fleet: Path, tokens: Path) -> None:
@@ -210,7 +213,7 @@ class TestTokens:
         options: dict[str, Any] = {
             "tls_ca": fleet / "ca.pem",
             "token": token,
-            "timeout_s": 5.0,
+            "timeout_s": PATIENCE_S,
             "hedge": False,
         }
         bounded = entry(fleet, tokens=tokens, connections_a_device=2)
@@ -228,15 +231,15 @@ class TestTokens:
         peers = {}
         with serving(StubTarget(ORACLE), entry=entry(fleet, tokens=tokens)) as server:
             for device, said in shown.items():
-                peer = peers[device] = _native.Connection("127.0.0.1", server.port, 10.0, tls=tls)
+                peer = peers[device] = _native.Connection("127.0.0.1", server.port, PATIENCE_S, tls=tls)
                 peer.send(_native.encode_hello(VOCABULARY_HASH, "test", said))
-                assert isinstance(peer.receive(10.0), _native.Welcome)
+                assert isinstance(peer.receive(PATIENCE_S), _native.Welcome)
             peers["owner"].send(_native.encode_open(1, **OPENING))
-            answer = peers["owner"].receive(10.0)
+            answer = peers["owner"].receive(PATIENCE_S)
             assert isinstance(answer, _native.Verdict)
             resume = raw_peer.frame(raw_peer.RESUME, OPENING["session_id"] + bytes(8), channel=1)
             peers["thief"].send(resume)
-            refused = peers["thief"].receive(10.0)
+            refused = peers["thief"].receive(PATIENCE_S)
             assert isinstance(refused, _native.Error)
             assert refused.code == _native.ErrorCode.UNKNOWN_SESSION
 

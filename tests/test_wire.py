@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import raw_peer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -147,6 +148,28 @@ GOLDEN: dict[str, tuple[bytes, bytes]] = {
     "ERROR": (_native.encode_error(7, ErrorCode.OVERLOADED, True, "full", 250), ERROR),
     "TUNE": (_native.encode_tune(7, fill=False, hints=True, hint_threshold=0.5, patience_us=1500), TUNE),
 }
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1)), max_size=64),
+    st.integers(1, 2**30),
+    st.integers(1, 2**16 - 1),
+)
+def test_plain_python_writes_and_reads_the_same_blocks(
+    nodes: list[tuple[int, int]], first_node: int, channel: int
+) -> None:
+    """tests/raw_peer.py is a second writer of docs/wire-format.md: the hostile peers' frames are real ones."""
+    tokens, lengths = ([node[i] for node in nodes] for i in (0, 1))
+    parents = [COMMITTED_BIT | length for length in lengths]
+    frame = _native.encode_block(
+        channel,
+        first_node,
+        np.array(tokens, dtype=np.int32),
+        np.array(parents, dtype=np.uint32),
+        np.full(len(nodes), 255, dtype=np.uint8),
+    )
+    assert raw_peer.block(channel, 0, first_node, tokens, parents) == frame
+    assert raw_peer.read_block(frame) == (first_node, tuple(tokens), tuple(parents), b"\xff" * len(nodes))
 
 
 def read_back(message: Any) -> dict[str, Any]:

@@ -1,0 +1,208 @@
+"""64 bytes to and fro over loopback, in several ways: each a server that echoes and a caller that times round trips.
+
+The caller of edgespec's own link sends a BLOCK of four nodes and has the answer when it holds a numpy view of a
+VERDICT's tokens; everybody else sends 64 bytes and has the answer when it holds 64. benchmarks/wire.py compares them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection as ProcessPipe
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgespec import _native
+from edgespec.private_authority import issue_for_server, make_authority
+
+BYTES = 64
+HOST = "127.0.0.1"
+PATIENT_S = 60.0
+HASH = bytes(32)
+
+
+@dataclass(frozen=True)
+class Echo:
+    """serve(folder, tell): tells its port, then echoes until killed. call(folder, port, count): nanoseconds."""
+
+    name: str
+    serve: Callable[[Path, ProcessPipe], None]
+    call: Callable[[Path, int, int], list[int]]
+
+
+def prepare(folder: Path) -> None:
+    """What the echoes need in a folder: the floor's program, certificates."""
+    source = Path(__file__).with_name("raw_echo.cpp")
+    if shutil.which("g++") is not None:
+        subprocess.run(["g++", "-O2", "-o", str(folder / "raw_echo"), str(source)], check=True)
+    if _native.HAVE_TLS and shutil.which("openssl") is not None:
+        make_authority(folder / "fleet")
+        issue_for_server(folder / "fleet", [HOST], 30)
+
+
+def available(folder: Path) -> list[Echo]:
+    """Those that can run here; the floor comes first."""
+    echoes = [RAW] if (folder / "raw_echo").exists() else []
+    echoes.append(EDGESPEC)
+    if (folder / "fleet").exists():
+        echoes.append(EDGESPEC_TLS)
+    echoes.append(STREAMS)
+    if importlib.util.find_spec("zmq") is not None:
+        echoes.append(ZMQ)
+    return echoes
+
+
+# The floor
+
+
+def _serve_raw(folder: Path, tell: ProcessPipe) -> None:
+    with subprocess.Popen([folder / "raw_echo", "serve"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        tell.send(int(process.stdout.readline()))
+
+
+def _call_raw(folder: Path, port: int, count: int) -> list[int]:
+    command = [folder / "raw_echo", "call", str(port), str(count)]
+    return [int(line) for line in subprocess.run(command, capture_output=True, check=True).stdout.split()]
+
+
+# edgespec
+
+
+def _block() -> bytes:
+    tokens = np.arange(4, dtype=np.int32)
+    parents = np.full(4, _native.COMMITTED_BIT | 3, dtype=np.uint32)
+    frame = _native.encode_block(1, 1, tokens, parents, np.full(4, 200, dtype=np.uint8))
+    assert len(frame) == BYTES
+    return frame
+
+
+def _verdict() -> bytes:
+    frame = _native.encode_verdict(
+        channel=1,
+        base_length=1,
+        tokens=np.arange(6, dtype=np.int32),
+        logprobs=None,
+        finish=_native.FinishReason.NONE,
+        forwards=1,
+        rows=1,
+        forward_us=1,
+        clock_us=1,
+        turn=0,
+    )
+    assert len(frame) == BYTES
+    return frame
+
+
+def _serve_edgespec(tls: _native.Tls | None, tell: ProcessPipe) -> None:
+    listener = _native.Listener(HOST, 0, tls=tls)
+    tell.send(listener.port)
+    verdict = _verdict()
+    while True:
+        for number, message in listener.poll(None):
+            if isinstance(message, _native.Block):
+                listener.send(number, verdict)
+
+
+def _call_edgespec(tls: _native.Tls | None, port: int, count: int) -> list[int]:
+    connection = _native.Connection(HOST, port, PATIENT_S, tls=tls)
+    connection.send(_native.encode_hello(vocabulary_hash=HASH, agent="benchmark"))
+    block = _block()
+    times = []
+    for _ in range(count):
+        start_ns = time.perf_counter_ns()
+        connection.send(block)
+        answer: Any = connection.receive(PATIENT_S)
+        assert len(answer.tokens) == 6
+        times.append(time.perf_counter_ns() - start_ns)
+    return times
+
+
+def _serve_plain(folder: Path, tell: ProcessPipe) -> None:
+    _serve_edgespec(None, tell)
+
+
+def _call_plain(folder: Path, port: int, count: int) -> list[int]:
+    return _call_edgespec(None, port, count)
+
+
+def _serve_tls(folder: Path, tell: ProcessPipe) -> None:
+    fleet = folder / "fleet"
+    _serve_edgespec(_native.Tls.server(str(fleet / "server.pem"), str(fleet / "server.key")), tell)
+
+
+def _call_tls(folder: Path, port: int, count: int) -> list[int]:
+    return _call_edgespec(_native.Tls.client(str(folder / "fleet" / "ca.pem")), port, count)
+
+
+# asyncio's streams, and ZeroMQ
+
+
+def _serve_streams(folder: Path, tell: ProcessPipe) -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                writer.write(await reader.readexactly(BYTES))
+
+    async def run() -> None:
+        server = await asyncio.start_server(echo, HOST, 0)
+        tell.send(server.sockets[0].getsockname()[1])
+        await server.serve_forever()
+
+    asyncio.run(run())
+
+
+def _call_streams(folder: Path, port: int, count: int) -> list[int]:
+    async def run() -> list[int]:
+        reader, writer = await asyncio.open_connection(HOST, port)
+        times = []
+        for _ in range(count):
+            start_ns = time.perf_counter_ns()
+            writer.write(bytes(BYTES))
+            await reader.readexactly(BYTES)
+            times.append(time.perf_counter_ns() - start_ns)
+        writer.close()
+        return times
+
+    return asyncio.run(run())
+
+
+def _zmq_socket(kind: str) -> Any:
+    zmq: Any = importlib.import_module("zmq")
+    socket = zmq.Context.instance().socket(getattr(zmq, kind))
+    socket.linger = 0
+    return socket
+
+
+def _serve_zmq(folder: Path, tell: ProcessPipe) -> None:
+    socket = _zmq_socket("ROUTER")
+    tell.send(socket.bind_to_random_port(f"tcp://{HOST}"))
+    while True:
+        socket.send_multipart(socket.recv_multipart())
+
+
+def _call_zmq(folder: Path, port: int, count: int) -> list[int]:
+    socket = _zmq_socket("DEALER")
+    socket.connect(f"tcp://{HOST}:{port}")
+    times = []
+    for _ in range(count):
+        start_ns = time.perf_counter_ns()
+        socket.send(bytes(BYTES))
+        socket.recv()
+        times.append(time.perf_counter_ns() - start_ns)
+    return times
+
+
+RAW = Echo("raw epoll, C++", _serve_raw, _call_raw)
+EDGESPEC = Echo("edgespec", _serve_plain, _call_plain)
+EDGESPEC_TLS = Echo("edgespec, TLS", _serve_tls, _call_tls)
+STREAMS = Echo("asyncio streams", _serve_streams, _call_streams)
+ZMQ = Echo("pyzmq", _serve_zmq, _call_zmq)
