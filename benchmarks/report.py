@@ -34,6 +34,7 @@ PAGES = (ROOT / "docs" / "benchmarks.md", ROOT / "README.md")
 TITLES = {
     "peers": "Beside other ways to run the same pair",
     "latency": "Modes and links",
+    "overhead": "What edgespec itself costs",
     "capacity": "Sessions a server sustains",
     "wire": "The wire",
     "link": "A link that loses packets",
