@@ -287,6 +287,7 @@ class TestLifetimes:
             tokens = None
             connection.close()
             event(listener, Disconnected)
+            listener.close()
             gc.collect()
             assert listener.leased_bytes == SLAB_BYTES  # they keep what they rest on
             assert (shared.tolist(), raw.tolist()) == ([41], [41])
@@ -388,6 +389,7 @@ class TestBatches:
             [batch] = self.batches(listener, 1)
             connection.close()
             event(listener, Disconnected)
+            listener.close()  # its I/O thread lets go of the connection after it has told of its end
             assert listener.leased_bytes == 0
             assert batch.nodes["token"].tolist() == [41]
 
