@@ -58,6 +58,7 @@ PARTS = (
     Part("overhead", "overhead.py", 1.0, (), ("--quick",)),
     Part("capacity", "capacity.py", 1.0, (), ("--tokens", "16", "--sessions", "1", "4"), printed=True),
     Part("wire", "wire.py", 1.0, (), ("--quick",)),
+    Part("link", "link.py", 6.0, ("--samples", "1000"), ("--quick",)),
     Part("kernels", "kernels.py", 1.0, (), ("--quick",)),
     Part("engines", "draft_engines.py", 2.0, (), ("--rounds", "2"), printed=True),
     Part(

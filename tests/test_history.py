@@ -81,7 +81,7 @@ def generate(victim: Victim, chance: random.Random, mode: str) -> tuple[list[int
         params=SamplingParams(max_new_tokens=TOKENS, seed=1),
         mode=mode,
         tokenizer=StubTokenizer(),  # type: ignore[arg-type]
-        link=LinkOptions(dead_after_s=0.3, give_up_s=20.0, hedge=chance.random() < 0.7),
+        link=LinkOptions(dead_after_s=1.0, give_up_s=30.0, hedge=chance.random() < 0.7),
     ) as one:
         one.prompt(prompt)
         while not one.finished:
