@@ -1,4 +1,7 @@
-"""Builds edgespec._native with CMake. All metadata is in pyproject.toml."""
+"""Builds edgespec._native with CMake, and CUDA kernels if EDGESPEC_CUDA_ARCHS names any architectures ("80;87;90").
+
+All metadata is in pyproject.toml.
+"""
 
 import os
 import shlex
@@ -15,6 +18,26 @@ ROOT = Path(__file__).parent.resolve()
 
 class CMakeBuild(build_ext):
     """A fixed build folder for each interpreter, so that a second build compiles only what changed."""
+
+    def run(self) -> None:
+        super().run()
+        if architectures := os.environ.get("EDGESPEC_CUDA_ARCHS"):
+            self.build_kernels(architectures)
+
+    def build_kernels(self, architectures: str) -> None:
+        """By the package that has just been built, which needs torch and triton: pip's --no-build-isolation."""
+        if self.editable_mode:
+            raise SystemExit(
+                "EDGESPEC_CUDA_ARCHS is for ordinary installs: here, run `edgespec kernels build`."
+            )
+        package = Path(self.build_lib).resolve() / "edgespec"
+        command = "from edgespec.cli import main; main()"
+        subprocess.run(
+            [sys.executable, "-c", command, "kernels", "build", "--archs", architectures]
+            + ["--out", str(package / "kernels" / "built")],
+            check=True,
+            cwd=package.parent,
+        )
 
     def build_extension(self, ext: Extension) -> None:
         import pybind11

@@ -28,6 +28,7 @@ COMMANDS = {
     "doctor": ("edgespec.commands.doctor:doctor", "Say whether speculation pays on this link, and why."),
     "plan": ("edgespec.commands.plan:plan", "Predict every mode on a link and engines that you type in."),
     "train": ("edgespec.train.cli:train", "Train a target, a draft, or a target's exit heads."),
+    "kernels": ("edgespec.commands.kernels:kernels", "Build the CUDA kernels ahead of time."),
     "token": ("edgespec.commands.token:token", "Tokens by which a server knows its devices."),
     "tls": ("edgespec.commands.tls:tls", "An authority and certificates for encrypted links."),
 }

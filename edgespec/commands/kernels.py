@@ -1,0 +1,41 @@
+"""`edgespec kernels build`: the Triton kernels as binaries, for devices without Triton. Needs no GPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def kernels() -> None:
+    """CUDA kernels, built ahead of time."""
+
+
+@kernels.command()
+@click.option("--archs", default="80;87;90", show_default=True, help="Compute capabilities; Orin is 87.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("edgespec-kernels"),
+    show_default=True,
+)
+def build(archs: str, out: Path) -> None:
+    """Compile every kernel for every architecture into a folder with a manifest."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from edgespec.errors import EdgespecError
+
+    try:
+        from edgespec.kernels import ahead
+        from edgespec.kernels.variants import VARIANTS
+    except ModuleNotFoundError as error:
+        raise EdgespecError(f"building kernels needs {error.name}: pip install 'edgespec[server]'.") from None
+    architectures = ahead.parse_architectures(archs)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=len(architectures) * len(VARIANTS))
+        ahead.build(
+            out, architectures, report=lambda what: progress.update(task, advance=1, description=what)
+        )
+    click.echo(f"edgespec: {len(VARIANTS)} kernels for {', '.join(map(str, architectures))} in {out}")
