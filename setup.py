@@ -31,10 +31,10 @@ class CMakeBuild(build_ext):
                 "EDGESPEC_CUDA_ARCHS is for ordinary installs: here, run `edgespec kernels build`."
             )
         package = Path(self.build_lib).resolve() / "edgespec"
-        command = "from edgespec.cli import main; main()"
+        out = package / "kernels" / "built"
+        arguments = ["kernels", "build", "--archs", architectures, "--out", str(out)]
         subprocess.run(
-            [sys.executable, "-c", command, "kernels", "build", "--archs", architectures]
-            + ["--out", str(package / "kernels" / "built")],
+            [sys.executable, "-c", "from edgespec.cli import main; main()", *arguments],
             check=True,
             cwd=package.parent,
         )
