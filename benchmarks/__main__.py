@@ -54,7 +54,7 @@ _QUICK_LATENCY = ("--prompts", "1", "--max-new-tokens", "16", "--settings", "unp
 
 PARTS = (
     Part("latency", "latency.py", 4.0, _LATENCY, _QUICK_LATENCY),
-    Part("peers", "peers/__main__.py", 5.0, (), ("--quick",)),
+    Part("peers", "peers/__main__.py", 6.0, (), ("--quick",)),
     Part("overhead", "overhead.py", 1.0, (), ("--quick",)),
     Part("capacity", "capacity.py", 1.0, (), ("--tokens", "16", "--sessions", "1", "4"), printed=True),
     Part("wire", "wire.py", 1.0, (), ("--quick",)),
