@@ -64,14 +64,16 @@ class Server:
         metrics: Metrics | None = None,
         entry: Entry | None = None,
         companions: Callable[[_native.Open], Companion] | None = None,
+        busy_spin: bool = False,
     ) -> None:
         """companions: makes one for a session that wants to be drafted for; None: this server hosts no draft.
-        entry: who may come in, and whether links are encrypted; without it this machine only."""
+        entry: who may come in, and whether links are encrypted; without it this machine only.
+        busy_spin: the I/O thread never sleeps, which takes a core and spares the time to wake it."""
         self._target = target
         self._latency_ms = latency_ms
         self._max_sessions = max_sessions
         self._companions = companions
-        self._door = Door(host, port, entry or Entry(), dead_after_s=dead_after_s)
+        self._door = Door(host, port, entry or Entry(), dead_after_s=dead_after_s, busy_spin=busy_spin)
         self.listener = self._door.listener
         self.host = host
         self.port: int = self.listener.port

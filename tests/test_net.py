@@ -175,6 +175,16 @@ class TestDelivery:
             received = [connection.receive(PATIENCE_S) for _ in range(500)]
             assert [message.tokens[0] for message in received] == list(range(500))  # type: ignore[union-attr]
 
+    def test_a_server_that_never_sleeps_serves_as_well_and_ends(self) -> None:
+        with listening(busy_spin=True) as listener:
+            connection, number = connect(listener)
+            with closing(connection):
+                connection.send(block(7))
+                assert event(listener, _native.Block).tokens[0] == 7
+                assert listener.send(number, verdict([8]))
+                answer = connection.receive(PATIENCE_S)
+                assert isinstance(answer, _native.Verdict) and answer.tokens[0] == 8
+
     def test_a_prompt_of_a_mebibyte(self) -> None:
         tokens = np.arange((2**20 - 88) // 4, dtype=np.int32)
         with linked() as (connection, listener, _):

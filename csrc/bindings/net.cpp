@@ -46,7 +46,7 @@ std::shared_ptr<net::Listener> make_listener(const std::string& host, std::uint1
                                              double dead_after_s, std::size_t slabs, std::shared_ptr<net::Tls> tls,
                                              std::size_t connections, std::size_t connections_of_address,
                                              double hello_within_s, double frame_within_s, PerSecondAndBurst opens,
-                                             PerSecondAndBurst turns) {
+                                             PerSecondAndBurst turns, bool busy_spin) {
     net::ListenerLimits limits;
     limits.link = link_limits(dead_after_s);
     limits.link.frame_within = milliseconds(frame_within_s);
@@ -58,6 +58,7 @@ std::shared_ptr<net::Listener> make_listener(const std::string& host, std::uint1
     limits.hello_within = milliseconds(hello_within_s);
     limits.opens = {opens.first, opens.second};
     limits.turns = {turns.first, turns.second};
+    limits.busy_spin = busy_spin;
     try {
         return make_living<net::Listener>(host, port, limits, std::move(tls));
     } catch (const net::SystemError& error) {
@@ -106,7 +107,8 @@ void register_net(py::module_& module) {
         .def(py::init(&make_listener), py::arg("host"), py::arg("port"), py::arg("backlog") = 128,
              py::arg("dead_after_s") = 3.0, py::arg("slabs") = 4096, py::arg("tls") = py::none(),
              py::arg("connections") = 2048, py::arg("connections_of_address") = 512, py::arg("hello_within_s") = 5.0,
-             py::arg("frame_within_s") = 10.0, py::arg("opens") = kOpens, py::arg("turns") = kTurns)
+             py::arg("frame_within_s") = 10.0, py::arg("opens") = kOpens, py::arg("turns") = kTurns,
+             py::arg("busy_spin") = false)
         .def_property_readonly("port", &net::Listener::port)
         .def_property_readonly("leased_bytes", [](const net::Listener& self) { return self.pool().leased_bytes(); })
         .def_property_readonly("frames_sent", [](const net::Listener& self) { return self.traffic().sent.load(); })

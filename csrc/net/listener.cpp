@@ -41,7 +41,10 @@ Listener::Listener(const std::string& host, std::uint16_t port, ListenerLimits l
     acceptor_.listen(limits.backlog);
     port_ = acceptor_.local_endpoint().port();
     asio::post(io_, [this] { accept(); });
-    thread_ = std::thread([this] { io_.run(); });
+    thread_ = std::thread([this] {
+        while (limits_.busy_spin && !io_.stopped()) io_.poll();
+        io_.run();
+    });
 }
 
 Listener::~Listener() { close(); }

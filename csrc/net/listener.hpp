@@ -45,6 +45,7 @@ struct ListenerLimits {
     RateLimit opens{50, 512};                      // sessions begun by one device, or from one address
     std::size_t session_bytes = 1u << 20;          // sent to a session and not acknowledged
     RateLimit turns{20, 64};                       // APPENDs of one session
+    bool busy_spin = false;                        // the I/O thread never sleeps: for a core of its own
 };
 
 class Listener {

@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="How long a session waits for an edge whose link is gone.",
 )
+@click.option("--busy-spin", is_flag=True, help="Let the I/O thread never sleep: for a core of its own.")
 @click.option(
     "--colocated-draft",
     default="auto",
@@ -102,6 +103,7 @@ def serve(
     colocated_draft: str,
     colocated_draft_tokens: int,
     colocated_draft_pace_ms: float | None,
+    busy_spin: bool,
     end_with_stdin: bool,
     **entry_flags: Any,
 ) -> None:
@@ -140,6 +142,7 @@ def serve(
         "latency_ms": latency_ms,
         "resume_for_s": resume_for_s,
         "entry": who,
+        "busy_spin": busy_spin,
         "companions": _companions(
             colocated_draft, target, model.vocabulary_hash, colocated_draft_tokens, colocated_draft_pace_ms
         ),
