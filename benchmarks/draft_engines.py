@@ -25,6 +25,8 @@ import edgespec
 from edgespec.draft import PAIR_DRAFT, DraftEngine, load_draft
 from edgespec.manifest import GRAPH_FILE
 from edgespec.slots import SlotMap
+from edgespec.tensorrt_engines.export import load_model, make_graph
+from edgespec.tensorrt_engines.levels_graph import export_levels
 from edgespec.tree import ROOT, DraftTree
 
 TEXT_LENGTH, LEVELS = 96, 8
@@ -77,6 +79,63 @@ def engine_chain(engine: DraftEngine, text: list[int]) -> Chain:
             tokens.append(int(best[-1, 0]))
         timed.append(time.perf_counter() - start_s)
         return tokens[len(text) :]
+
+    return run
+
+
+def levels_chain(model_folder: Path, file: Path, text: list[int]) -> Chain:
+    """All levels in one run of ONNX Runtime, with I/O bound. It keeps a packed copy of every matrix a level."""
+    graph = make_graph(load_model(model_folder), 2048, "fp32")
+    export_levels(graph, file, LEVELS)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    known, vocabulary_size = len(text) - 1, graph.head.weight.shape[0]
+    with torch.no_grad():
+        *_, rows = graph(
+            torch.tensor(text[:-1], dtype=torch.int32),
+            torch.arange(known, dtype=torch.int32),
+            torch.zeros(known, 0, dtype=torch.bool),
+            torch.ones(known, known, dtype=torch.bool).tril(),
+            torch.zeros(1, dtype=torch.int32),
+            torch.zeros(1, vocabulary_size),
+            torch.zeros(1, dtype=torch.int32),
+            torch.tensor(1.0),
+            graph.empty_cache(0),
+        )
+    inputs = {
+        "tokens": np.array(text[-1:], dtype=np.int32),
+        "positions": np.array([known], dtype=np.int32),
+        "cached": np.ones((1, known), dtype=np.bool_),
+        "among": np.ones((1, 1), dtype=np.bool_),
+        "decide": np.zeros(1, dtype=np.int32),
+        "noise": np.zeros((LEVELS, vocabulary_size), dtype=np.float32),
+        "inverse_temperature": np.array(1.0, dtype=np.float32),
+        **{f"cache_{index}": part.contiguous().numpy() for index, part in enumerate(rows)},
+    }
+    wanted = {value.name for value in session.get_inputs()}
+    bound, tokens = session.io_binding(), np.zeros((LEVELS, 1), dtype=np.int32)
+    for name, value in inputs.items():
+        if name in wanted:
+            bound.bind_input(name, "cpu", 0, value.dtype.type, value.shape, value.ctypes.data)
+    for name in ("knots", "chances"):
+        if name in wanted:
+            bound.bind_ortvalue_input(
+                name, onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros((4, 2), np.float32))
+            )
+    for output in session.get_outputs():
+        if output.name == "tokens_kept":
+            bound.bind_output(output.name, "cpu", 0, np.int32, tokens.shape, tokens.ctypes.data)
+        else:
+            bound.bind_output(output.name)
+
+    def run() -> list[int]:
+        inputs["cached"][:] = True
+        start_s = time.perf_counter()
+        session.run_with_iobinding(bound)
+        timed.append(time.perf_counter() - start_s)
+        found: list[int] = tokens[:, 0].tolist()
+        return found
 
     return run
 
@@ -157,7 +216,7 @@ def generate_chain(model_folder: Path, text: list[int]) -> Chain:
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(
         model_folder, dtype=torch.float32, attn_implementation="sdpa"
     )
-    settings = transformers.GenerationConfig(
+    settings: Any = transformers.GenerationConfig(  # type: ignore[no-untyped-call]
         max_new_tokens=LEVELS, min_new_tokens=LEVELS, do_sample=False, eos_token_id=None, pad_token_id=0
     )
 
@@ -249,6 +308,7 @@ def compare(name: str, model: Path, folder: Path, rounds: int) -> None:
         {
             "edgespec fp32": engine_chain(opened["fp32"], text),
             "edgespec int8": engine_chain(opened["int8"], text),
+            "edgespec fp32, eight levels in one run": levels_chain(model, folder / "levels.onnx", text),
             "onnxruntime, a token a run, nothing bound": unbound_chain(engines["fp32"], text),
             "transformers' generate": generate_chain(model, text),
             "transformers eager": torch_chain(model, text, compiled=False),
