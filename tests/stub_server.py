@@ -1,8 +1,9 @@
 """Servers with a stub target, each in a process of its own that a test may kill: `python stub_server.py LOG`.
 
-Each line of standard input is a port on which one shall begin; its port and process are printed once it listens. They
-are forked from this process, so that one begins at once. Each execution is written to LOG before it runs: the process,
-the session's cache, and the position of the row that is decided first, which is that of the last committed token.
+Each line of standard input is a port on which one shall begin; its process is printed once it listens, 0 where it
+cannot. They are forked from this process, so that one begins at once. Each execution is written to LOG before it runs:
+the process, the session's cache, and the position of the row that is decided first, which is that of the last
+committed token.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from oracles import HashOracle
 from stubs import SlotMemory, StubTarget
 
+from edgespec.errors import EdgespecError
 from edgespec.server import Server
 from edgespec.target import Part
 
@@ -55,8 +57,12 @@ def main() -> None:
 
 def serve(port: int, log: int) -> None:
     target: Any = LoggedTarget(HashOracle(draft_right=0.7, exit_right=0.8), log)
-    server = Server(target, port=port)
-    print(server.port, os.getpid(), flush=True)
+    try:
+        server = Server(target, port=port)
+    except EdgespecError:
+        print(0, flush=True)
+        os._exit(1)
+    print(os.getpid(), flush=True)
     server.run()
     os._exit(0)
 

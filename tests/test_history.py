@@ -28,6 +28,8 @@ SEED = int(os.environ.get("EDGESPEC_SEED", "1"))
 ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)
 TOKENS = 60
 MODES = ("cloud", "sync", "preempt", "stream", "auto")
+FIRST_PORT = 20000
+"""Below those that the system gives to connections: or one might take the server's while that is dead."""
 KINDS = ("connection", "connection", "connections", "silence", "outage", "server")
 
 
@@ -37,17 +39,24 @@ class Victim:
     def __init__(self, log: Path) -> None:
         command = [sys.executable, str(Path(__file__).parent / "stub_server.py"), str(log)]
         self._nursery = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._port = self._server = 0
-        self.begin()
+        self._port, self._server = FIRST_PORT + os.getpid() % 5000, 0
+        while not self._begin():
+            self._port += 1
         self.proxy = FaultProxy(self._port)
 
     def begin(self) -> None:
+        while not self._begin():
+            pass  # the one before has not quite gone
+
+    def _begin(self) -> bool:
         assert self._nursery.stdin is not None and self._nursery.stdout is not None
         print(self._port, file=self._nursery.stdin, flush=True)
-        self._port, self._server = map(int, self._nursery.stdout.readline().split())
+        self._server = int(self._nursery.stdout.readline())
+        return self._server != 0
 
     def end(self) -> None:
-        os.kill(self._server, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # a test that fails may leave it dead
+            os.kill(self._server, signal.SIGKILL)
         self._nursery.communicate(timeout=20)
 
     def harm(self, kind: str) -> None:
