@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from faults import FaultProxy, random_faults
@@ -19,6 +20,8 @@ PROMPT = [1, 2, 3]
 TOKENS = 40
 RIGHT = ORACLE.continuation(PROMPT, TOKENS)
 SILENT_S = 0.4
+HELLO_BYTES = 200
+"""No less than what is said until a connection is welcomed: a session needs one server to begin with."""
 
 Generate = Callable[[int, bool], list[int]]
 
@@ -59,10 +62,11 @@ def test_the_text_is_the_targets(generate: Generate, drafts: bool) -> None:
 def test_so_it_is_over_connections_that_break(generate: Generate, drafts: bool, seed: int) -> None:
     """Cut, closed or frozen at random bytes: every verdict is the continuation of the one before, none comes twice."""
     target = StubTarget(ORACLE)
-    with (
-        serving(target, dead_after_s=SILENT_S) as server,
-        FaultProxy(server.port, random_faults(seed, 6, most_bytes=1500)) as proxy,
-    ):
+    faults = [
+        replace(fault, after_bytes=HELLO_BYTES + fault.after_bytes)
+        for fault in random_faults(seed, 6, most_bytes=1500)
+    ]
+    with serving(target, dead_after_s=SILENT_S) as server, FaultProxy(server.port, faults) as proxy:
         assert generate(proxy.port, drafts) == RIGHT
         assert len(target.forwards) <= TOKENS + 1
 
