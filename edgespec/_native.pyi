@@ -566,8 +566,8 @@ class Listener:
 
         `connections`: at most, in all and from one address. A HELLO must come within `hello_within_s`, a frame be
         whole within `frame_within_s`. `opens`: sessions begun by one device (or from one address, where nobody says
-        who it is), `turns`: APPENDs of one session; each so many a second and so many at once. `busy_spin`: the I/O thread never
-        sleeps, and takes a core.
+        who it is), `turns`: APPENDs of one session; each so many a second and so many at once.
+        `busy_spin`: the I/O thread never sleeps, and takes a core.
         """
     def poll(
         self, timeout_s: float | None, max_events: int = 256
