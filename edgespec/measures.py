@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 
 
 class LinearCost:
@@ -137,6 +138,10 @@ class Measures:
     committed: int = 0
     hint_trust: float = 1.0
     acceptance: float = 0.5
+
+    def handed_on(self) -> Measures:
+        """What a next session on the same link and engines starts from; when forwards begin it learns anew."""
+        return replace(deepcopy(self), clock=ForwardClock())
 
     def saw_forward(self, rows: int, milliseconds: float, hints: bool, tokens: int) -> None:
         """A verdict came: its forward verified so many drafted nodes and committed so many tokens."""

@@ -67,7 +67,8 @@ class Session:
     objective: what "auto" is after: "latency", "cost" (target forwards; budget: so many a token) or "energy" (drafts).
     tokenizer: for a session without a draft. timeout_s: to connect and be welcomed; link: how hard the link is kept up
     from then on. trace: a list that takes the timeline's events. draft_pace: holds every run of the draft to a given
-    time, for experiments.
+    time, for experiments. measures: an earlier session's, on the same link and engines: "auto" then need not learn them
+    again, nor try hints again.
 
     Raises EdgespecError, whose message says what to do, when no server can be had, or one refuses.
     """
@@ -87,6 +88,7 @@ class Session:
         link: LinkOptions | None = None,
         trace: list[Event] | None = None,
         draft_pace: DraftPace | None = None,
+        measures: Measures | None = None,
     ) -> None:
         sys.setswitchinterval(min(sys.getswitchinterval(), 1e-4))
         self.policy = policy(mode, draft_tokens, objective, budget) if isinstance(mode, str) else mode
@@ -111,7 +113,7 @@ class Session:
         self._pace = draft_pace
         self.trace = trace
         self.prompt_tokens: list[int] = []
-        self.measures = Measures()
+        self.measures = Measures() if measures is None else measures.handed_on()
         self._fed = False
         self._turn = -1
         self._turn_start = 0

@@ -134,6 +134,20 @@ def test_a_step_whose_time_has_passed_brings_nothing() -> None:
         assert one.tokens == ORACLE.continuation(PROMPT, 40)
 
 
+def test_a_next_session_starts_from_what_an_earlier_one_measured(server: Server) -> None:
+    with session(server, "auto") as one:
+        one.prompt(PROMPT)
+        list(one)
+    learnt = one.measures.forwards
+    with session(server, "auto", measures=one.measures) as other:
+        assert other.measures.forwards == learnt > 0 and other.measures.draft_ms.known
+        assert other.measures.slack_ms(0.0) == 0.0  # when forwards begin has to be learnt anew
+        other.prompt(PROMPT)
+        list(other)
+    assert other.tokens == one.tokens
+    assert one.measures.forwards == learnt < other.measures.forwards
+
+
 def test_the_asyncio_twin_gives_the_same_text(server: Server) -> None:
     async def generate() -> tuple[list[int], int]:
         options: dict[str, Any] = {

@@ -34,7 +34,8 @@ from edgespec.tokenizer import Tokenizer
 
 NOTES = (
     "Links are emulated by a delaying proxy, engines run at full speed in float32, all on one machine: {cores}. "
-    f"assistant_early_exit leaves the target after layer {EARLY_EXIT_LAYER}; it was not trained for that."
+    f"assistant_early_exit leaves the target after layer {EARLY_EXIT_LAYER}; it was not trained for that. "
+    "A session of edgespec starts from what the last one on that link measured, as on a device that is on for long."
 )
 WARM_UP_TOKENS = 8
 

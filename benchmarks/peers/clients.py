@@ -17,6 +17,7 @@ from typing import Any
 
 from edgespec.draft import DraftEngine
 from edgespec.errors import EdgespecError
+from edgespec.measures import Measures
 from edgespec.params import SamplingParams
 from edgespec.session import Session
 
@@ -46,15 +47,35 @@ class Played:
         return self.arrivals[-1][0]
 
 
-def play_session(address: Address, task: Task, engine: DraftEngine, mode: str) -> Played:
-    """One text in a mode of edgespec."""
+class EdgespecMode:
+    """Plays texts in one mode of edgespec, on one device: a session starts from what the last one measured there.
+
+    What was measured on one link, and at one temperature, is of no use on another.
+    """
+
+    def __init__(self, engine: DraftEngine, mode: str) -> None:
+        self._engine = engine
+        self._mode = mode
+        self._measures: dict[tuple[Address, float], Measures] = {}
+
+    def __call__(self, address: Address, task: Task) -> Played:
+        setting = (address, task.temperature)
+        played, self._measures[setting] = _play_session(
+            address, task, self._engine, self._mode, self._measures.get(setting)
+        )
+        return played
+
+
+def _play_session(
+    address: Address, task: Task, engine: DraftEngine, mode: str, measures: Measures | None
+) -> tuple[Played, Measures]:
     params = SamplingParams(
         temperature=task.temperature, seed=task.seed, max_new_tokens=task.max_new_tokens, ignore_eos=True
     )
-    with Session(address, engine, params, mode=mode) as session:
+    with Session(address, engine, params, mode=mode, measures=measures) as session:
         start_s = time.perf_counter()
         session.prompt(task.prompt)
-        return _timed((step.tokens for step in session), start_s)
+        return _timed((step.tokens for step in session), start_s), session.measures
 
 
 def play_lines(address: Address, task: Task, method: str) -> Played:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.peers.clients import Address, Played, Task, play_completion, play_lines, play_session
+from benchmarks.peers.clients import Address, EdgespecMode, Played, Task, play_completion, play_lines
 from edgespec.draft import DraftEngine
 
 EDGESPEC_MODES = ("cloud", "sync", "preempt", "auto")
@@ -49,7 +49,7 @@ def roster(engine: DraftEngine) -> list[Peer]:
         Peer(
             f"edgespec {mode}",
             "edgespec",
-            functools.partial(play_session, engine=engine, mode=mode),
+            EdgespecMode(engine, mode),
             own_noise=False,
         )
         for mode in EDGESPEC_MODES
