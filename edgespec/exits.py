@@ -76,6 +76,11 @@ class ExitHeads:
         head = self.heads[layer]
         return adapt(hidden, head.down, head.up, head.norm, self.norm_epsilon)
 
+    def adapted(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden rows [R, D] read after `layer`, adapted but not normalised yet."""
+        head = self.heads[layer]
+        return adapted(hidden, head.down, head.up)
+
     def save(self, folder: Path) -> None:
         """Write exits.safetensors and exits.json into `folder`."""
         from safetensors.torch import save_file
@@ -150,11 +155,18 @@ def adapt(
     """The exit's function of hidden rows [..., D]; the norm is at least float32 inside, as Llama's is."""
     import torch
 
-    functional = torch.nn.functional
-    adapted = hidden + functional.linear(functional.silu(functional.linear(hidden, down)), up)
-    wide = adapted.to(torch.promote_types(adapted.dtype, torch.float32))
+    raw = adapted(hidden, down, up)
+    wide = raw.to(torch.promote_types(raw.dtype, torch.float32))
     scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
     return norm * scaled.to(hidden.dtype)
+
+
+def adapted(hidden: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
+    """Hidden rows [..., D] behind the exit's adapter, before its norm."""
+    import torch
+
+    functional = torch.nn.functional
+    return hidden + functional.linear(functional.silu(functional.linear(hidden, down)), up)
 
 
 def sha256_of(path: Path) -> str:

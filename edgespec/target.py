@@ -28,6 +28,7 @@ from edgespec.slots import Piece
 from edgespec.target_attention import SLOT_ATTENTION, attending
 from edgespec.target_batch import ExitRows, Layout, OnExit, Part, batch_of
 from edgespec.target_cache import KvPool, TargetCache
+from edgespec.target_guesses import KernelGuesses
 from edgespec.target_masks import Windows
 from edgespec.target_ordered import chunks_of
 from edgespec.target_support import check_independence, context_length, self_check
@@ -110,6 +111,7 @@ class Target:
         self.layers = len(self._decoder_layers)
         self._exits = exits
         self.exit_layers: tuple[int, ...] = ()
+        self._guesses = KernelGuesses.wanted(exits, self._head, config)
         self._pace = pace
         self._noise = NoiseRows(self.vocabulary_size, max(64, NOISE_BYTES // (4 * self.vocabulary_size)))
         self._tap: _Tap | None = None
@@ -313,7 +315,7 @@ class Target:
             listening,
             self._index(np.concatenate(rows)),
             torch.tensor(temperatures, device=self.device)[:, None],
-            self._noise_of([part for part, _ in listening]),
+            None if self._by_kernel(selected) else self._noise_of([part for part, _ in listening]),
             layers,
         )
 
@@ -333,6 +335,9 @@ class Target:
         for layer in self.exit_layers:
             self._decoder_layers[layer - 1].register_forward_hook(partial(self._reach_exit, exits, layer))
 
+    def _by_kernel(self, rows: int) -> bool:
+        return self._guesses is not None and self._guesses.pay(rows)
+
     def _reach_exit(
         self, exits: Exits, layer: int, module: torch.nn.Module, args: object, output: Any
     ) -> None:
@@ -340,9 +345,12 @@ class Target:
         tap = self._tap
         if tap is None or layer not in tap.layers:
             return
-        hidden = output[0] if isinstance(output, tuple) else output
-        rows = exits.rows(layer, hidden[0].index_select(0, tap.selected))
-        tokens, margins = guess(self._scaled(self._head(rows)), tap.temperatures, tap.noise)
+        hidden = (output[0] if isinstance(output, tuple) else output)[0].index_select(0, tap.selected)
+        if self._guesses is not None and tap.noise is None and self._by_kernel(len(hidden)):
+            tokens, margins = self._guesses(layer, hidden, [_rows_of(part) for part, _ in tap.parts])
+        else:
+            logits = self._scaled(self._head(exits.rows(layer, hidden)))
+            tokens, margins = guess(logits, tap.temperatures, tap.noise)
         chances = [exits.chances(layer, margins[own], part.sampling.temperature) for part, own in tap.parts]
         if self._pace is not None:
             self._pace.reach(layer / self.layers)

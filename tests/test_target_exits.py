@@ -14,7 +14,7 @@ from edgespec.calibration import Calibration
 from edgespec.errors import EdgespecError
 from edgespec.exits import ExitHead, ExitHeads, weights_sha256
 from edgespec.params import SamplingParams
-from edgespec.target import ExitRows, Target
+from edgespec.target import ExitRows, Part, Target
 
 # Exits
 
@@ -173,3 +173,56 @@ def test_exit_heads_of_another_target_are_refused(tmp_path: Path) -> None:
     other = save(tiny("gemma3"), tmp_path / "other")
     assert "another target" in refusal(folder, exits=exit_heads(tmp_path / "of other", other))
     assert "another target" in refusal(folder, exits=exit_heads(tmp_path / "wide", folder, width=24))
+
+
+def guesses_of(target: Target, rows: int) -> list[ExitRows]:
+    """What the exits say of two sessions, one sampled and one greedy, that share a forward."""
+    seen: list[ExitRows] = []
+    pieces = [(SamplingParams(temperature=0.8, top_k=2), 9), (SamplingParams(), 0)]
+    target.forward_batch(
+        [
+            Part(target.open_cache(64), one_piece(), np.arange(8 - rows, 8), sampling, seed, seen.append)
+            for sampling, seed in pieces
+        ]
+    )
+    return seen
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "granite", "cohere"])
+@pytest.mark.parametrize(("dtype", "rows"), [("float32", 6), ("bfloat16", 4)])
+def test_exits_guess_by_the_kernel_what_they_guess_in_torch(
+    family: str, dtype: str, rows: int, tmp_path: Path
+) -> None:
+    folder = save(tiny(family), tmp_path)
+    exit_heads(folder / "exits", folder)
+    target = Target.load(folder, dtype=dtype)
+    assert target._guesses is not None and target._guesses.pay(2 * rows)
+    by_kernel = guesses_of(target, rows)
+    target._guesses = None
+    in_torch = guesses_of(target, rows)
+    assert [one.layer for one in by_kernel] == [1, 1, 3, 3] == [one.layer for one in in_torch]
+    bound = 1e-4 if dtype == "float32" else 0.1
+    for got, want in zip(by_kernel, in_torch, strict=True):
+        alike = got.tokens == want.tokens
+        assert np.all(want.margins[~alike] <= bound)
+        assert np.count_nonzero(alike) >= rows - 1
+        np.testing.assert_allclose(got.margins[alike], want.margins[alike], atol=bound)
+
+
+@pytest.mark.parametrize(("dtype", "taken"), [("float32", True), ("float64", False)])
+def test_exits_that_the_kernel_does_not_fit_guess_in_torch(dtype: str, taken: bool, tmp_path: Path) -> None:
+    folder = save(tiny(), tmp_path)
+    exit_heads(folder / "exits", folder)
+    target = Target.load(folder, dtype=dtype)
+    assert (target._guesses is not None) == taken
+    assert len(guesses_of(target, 2)) == 4
+
+
+def test_an_exit_that_overflows_ends_no_text(tmp_path: Path) -> None:
+    folder = save(tiny(), tmp_path)
+    exit_heads(folder / "exits", folder)
+    target = Target.load(folder, dtype="float32")
+    target._exits.heads[1].up.fill_(float("nan"))  # type: ignore[union-attr]
+    said = guesses_of(target, 2)
+    assert said[0].margins.tolist() == [0, 0] and said[0].tokens.tolist() == [0, 0]
+    assert np.isfinite(said[2].margins).all()
