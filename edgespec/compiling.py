@@ -101,7 +101,7 @@ def compile(
         if force or not holds(folder, input_hash):
             check_place(folder, input_hash, replaceable=force)
             check_libraries()
-            with whole_folder(folder) as unfinished:
+            with _enough_memory(), whole_folder(folder) as unfinished:
                 _build(build, unfinished, report)
         elif build.for_gpu and can_build(runtime, capability):
             add_plan(folder, folder, plan_target(runtime, capability), False, report)
@@ -221,6 +221,19 @@ def _settings(
 
 def _label(source: Path, model: str) -> str:
     return "edgespec/pair/draft" if source.resolve() == PAIR_DRAFT.resolve() else model
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    """numpy's and torch's ways of saying that this machine has too little."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "DefaultCPUAllocator" not in str(error):
+            raise
+        raise EdgespecError(
+            "the build ran out of memory: end other programs, or compile the draft on a larger machine."
+        ) from None
 
 
 @contextmanager

@@ -366,9 +366,28 @@ def test_missing_libraries_are_named_with_the_extra_that_brings_them(
     assert_refuses(r"needs torch, onnxscript: pip install 'edgespec\[compile\]'", model, tmp_path / "engine")
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
+NO_MEMORY = RuntimeError(
+    "[enforce fail] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "sentence"),
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt, ""),
+        (SystemExit(), SystemExit, ""),
+        (RuntimeError("a defect"), RuntimeError, "a defect"),
+        (MemoryError(), EdgespecError, "ran out of memory: .* compile the draft on a larger machine"),
+        (NO_MEMORY, EdgespecError, "ran out of memory: .* compile the draft on a larger machine"),
+    ],
+)
 def test_an_interrupted_build_leaves_the_engine_that_was_there(
-    engine: Path, model: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+    engine: Path,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    raised: type[BaseException],
+    sentence: str,
 ) -> None:
     def half_way(graph: object, file: Path) -> None:
         file.write_bytes(b"half a graph")
@@ -376,7 +395,7 @@ def test_an_interrupted_build_leaves_the_engine_that_was_there(
 
     monkeypatch.setattr(export, "export_graph", half_way)
     before = contents(engine.parent)
-    with pytest.raises(error):
+    with pytest.raises(raised, match=sentence):
         edgespec.compile(model, engine, force=True, progress=False)
     assert contents(engine.parent) == before
     assert sorted(path.name for path in engine.parent.iterdir()) == ["engine", "model"]

@@ -53,7 +53,7 @@ def prompts() -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    return transformers.AutoModelForCausalLM.from_pretrained(PAIR_DRAFT, dtype=torch.float32).eval()
+    return transformers.AutoModelForCausalLM.from_pretrained(PAIR_DRAFT, dtype=torch.float32)
 
 
 def test_ids_on_held_out_prompts_are_those_of_transformers(
@@ -78,11 +78,20 @@ def test_ids_on_held_out_prompts_are_those_of_transformers(
 
 @pytest.mark.timeout(300)
 def test_vicuna_68ms_shape_is_compiled_and_decodes_as_transformers_does(tmp_path: Path) -> None:
-    shape = {"vocab_size": 32000, "hidden_size": 768, "intermediate_size": 3072, "initializer_range": 0.02}
-    heads = {"num_attention_heads": 12, "num_key_value_heads": 12, "max_position_embeddings": 2048}
+    shape: dict[str, Any] = {
+        "vocab_size": 32000,
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "initializer_range": 0.02,
+    }
+    heads: dict[str, Any] = {
+        "num_attention_heads": 12,
+        "num_key_value_heads": 12,
+        "max_position_embeddings": 2048,
+    }
     folder = save_draft(tmp_path / "model", **shape, **heads)
     engine = load_draft(edgespec.compile(folder, tmp_path / "engine", runtime="onnxruntime", progress=False))
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     text: list[int] = np.random.default_rng(0).integers(0, 32000, 100).tolist()
     with torch.no_grad():
         logits = model(torch.tensor([text])).logits[0].numpy()
