@@ -1,4 +1,4 @@
-"""Several levels in one run: the same tree as level by level, in torch and ONNX Runtime; TensorRT-RTX builds its plan."""
+"""Several levels in one run: the tree that single levels grow, in torch, in ONNX Runtime; and its TensorRT-RTX plan."""
 
 from __future__ import annotations
 
