@@ -29,6 +29,7 @@ COMMANDS = {
     "plan": ("edgespec.commands.plan:plan", "Predict every mode on a link and engines that you type in."),
     "train": ("edgespec.train.cli:train", "Train a target, a draft, or a target's exit heads."),
     "kernels": ("edgespec.commands.kernels:kernels", "Build the CUDA kernels ahead of time."),
+    "bench": ("edgespec.commands.bench:bench", "Measure the kernels on this machine beside torch."),
     "token": ("edgespec.commands.token:token", "Tokens by which a server knows its devices."),
     "tls": ("edgespec.commands.tls:tls", "An authority and certificates for encrypted links."),
 }
