@@ -1,7 +1,7 @@
 """What it costs to hand received tokens to Python: a view of the receive buffer against a copy, by size; a batch.
 
 `pytest benchmarks/test_lease_benchmark.py --benchmark-columns=min,median`. A view costs the same at every size, a copy
-grows: where they cross, zero-copy begins to pay. docs/architecture.md has the figure.
+grows: where they cross, zero-copy begins to pay. docs/link.md has the figure.
 """
 
 from __future__ import annotations
