@@ -106,8 +106,9 @@ def _exit_head(head: torch.Tensor, rows: int) -> Case:
 
 def _verify(logits: torch.Tensor) -> Case:
     rows, vocab = logits.shape
-    chain = Trees(np.array([0, rows]), np.arange(-1, rows - 1), np.zeros(rows, np.int32))
-    sampling = Samplings.same(1, temperature=TEMPERATURE, top_k=TOP_K, top_p=TOP_P, seed=SEED)
+    # A session a row: of one tree the kernel would decide only the rows on the path, and torch all of them.
+    singles = Trees(np.arange(rows + 1), np.full(rows, -1), np.zeros(rows, np.int32))
+    sampling = Samplings.same(rows, temperature=TEMPERATURE, top_k=TOP_K, top_p=TOP_P, seed=SEED)
     positions = np.arange(rows)
 
     def in_torch(logits: torch.Tensor, noise: torch.Tensor) -> Any:
@@ -120,7 +121,7 @@ def _verify(logits: torch.Tensor) -> Case:
         return margin, token, logits.log_softmax(-1).gather(1, token[:, None])
 
     return (
-        lambda: verify(logits, chain, positions, sampling, form="cpu"),
+        lambda: verify(logits, singles, positions, sampling, form="cpu"),
         in_torch,
         (logits, _noise(rows, vocab)),
     )
