@@ -49,11 +49,20 @@ class Part:
         return [sys.executable, "-m", module, *arguments, "--json", str(folder / f"{self.name}.json")]
 
 
-_LATENCY = ("--prompts", "2", "--max-new-tokens", "40", "--settings", "paper-jetson,a100-orin,unpaced")
+_LATENCY = (
+    "--prompts",
+    "2",
+    "--max-new-tokens",
+    "32",
+    "--settings",
+    "paper-jetson,a100-orin,unpaced",
+    "--temperatures",
+    "0.8",
+)
 _QUICK_LATENCY = ("--prompts", "1", "--max-new-tokens", "16", "--settings", "unpaced", "--temperatures", "0")
 
 PARTS = (
-    Part("latency", "latency.py", 4.0, _LATENCY, _QUICK_LATENCY),
+    Part("latency", "latency.py", 3.0, _LATENCY, _QUICK_LATENCY),
     Part("peers", "peers/__main__.py", 6.0, (), ("--quick",)),
     Part("overhead", "overhead.py", 1.0, (), ("--quick",)),
     Part("capacity", "capacity.py", 1.0, (), ("--tokens", "16", "--sessions", "1", "4"), printed=True),
