@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.draft import DraftEngine
+from edgespec.edge.draft import DraftEngine
 
 
 class WrongDraft:
@@ -29,7 +29,7 @@ def save_wrong_exits(exits: Path, folder: Path) -> Path:
     """The exit heads of `exits` with their adapters thrown about, calibration kept; returns `folder`."""
     import torch
 
-    from edgespec.exits import ExitHeads
+    from edgespec.target.exits import ExitHeads
 
     heads = ExitHeads.load(exits)
     random = torch.Generator().manual_seed(0)

@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 
 from edgespec.child import child
+from edgespec.edge.tokenizer import Tokenizer
 from edgespec.params import SamplingParams
-from edgespec.target_loading import find_folder
-from edgespec.tokenizer import Tokenizer
+from edgespec.target.loading import find_folder
 
 Address = tuple[str, int]
 PROMPT_TOKENS = 16

@@ -22,12 +22,12 @@ import torch
 import transformers
 
 import edgespec
-from edgespec.draft import PAIR_DRAFT, DraftEngine, load_draft
-from edgespec.manifest import GRAPH_FILE
-from edgespec.slots import SlotMap
+from edgespec.edge.draft import PAIR_DRAFT, DraftEngine, load_draft
+from edgespec.engines.manifest import GRAPH_FILE
+from edgespec.speculation.slots import SlotMap
+from edgespec.speculation.tree import ROOT, DraftTree
 from edgespec.tensorrt_engines.export import load_model, make_graph
 from edgespec.tensorrt_engines.levels_graph import export_levels
-from edgespec.tree import ROOT, DraftTree
 
 TEXT_LENGTH, LEVELS = 96, 8
 
@@ -44,13 +44,13 @@ VICUNA_68M: dict[str, Any] = {
 MEMORY_PROGRAM = """
 import sys, time
 start_s = time.perf_counter()
-from edgespec.draft import load_draft
+from edgespec.edge.draft import load_draft
 imported_s = time.perf_counter()
 engine = load_draft(sys.argv[1])
 opened_s = time.perf_counter()
 import numpy as np
-from edgespec.slots import SlotMap
-from edgespec.tree import DraftTree
+from edgespec.speculation.slots import SlotMap
+from edgespec.speculation.tree import DraftTree
 slots = SlotMap(engine.capacity)
 for length in range(1, 65):
     engine.run(slots.plan(list(range(64)), length, DraftTree(64), []), None, None, 1.0)

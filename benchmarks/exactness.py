@@ -17,11 +17,11 @@ from rich.table import Table
 
 from benchmarks.prompts import held_out_prompts
 from edgespec.child import child
-from edgespec.draft import DraftEngine, bundled_engine, load_draft
-from edgespec.modes import POLICIES
+from edgespec.edge.draft import DraftEngine, bundled_engine, load_draft
+from edgespec.edge.session import Session
+from edgespec.edge.tokenizer import Tokenizer
 from edgespec.params import SamplingParams
-from edgespec.session import Session
-from edgespec.tokenizer import Tokenizer
+from edgespec.speculation.modes import POLICIES
 
 TEMPERATURES = (0.0, 0.7, 1.0)
 
@@ -83,7 +83,7 @@ def _compare_with_generate(prompts: list[list[int]], max_new_tokens: int) -> int
     import torch
     from transformers import AutoModelForCausalLM
 
-    from edgespec.target_loading import find_folder
+    from edgespec.target.loading import find_folder
 
     model = AutoModelForCausalLM.from_pretrained(find_folder(None), dtype=torch.float64)
     engine = load_draft(bundled_engine())

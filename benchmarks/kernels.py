@@ -24,7 +24,7 @@ from edgespec.kernels.exit_head import exit_head
 from edgespec.kernels.exit_verdict import Trees
 from edgespec.kernels.verify import Samplings, verify
 from edgespec.params import SamplingParams
-from edgespec.sampling import Rows, in_torch
+from edgespec.target.sampling import Rows, in_torch
 
 MODELS = {"bundled": (4096, 320), "7B": (32000, 4096), "8B, large vocabulary": (128256, 4096)}
 NOTES = "One thread on CPUs that other work shares; ratios are of medians in the same run."

@@ -27,11 +27,11 @@ from benchmarks.results import FOLDER, results, save
 from benchmarks.settings import SETTINGS, LatencySetting
 from edgespec.demo.figures import Pacing, Run, identical, mode_figures
 from edgespec.demo.runs import Setting, play, serving
-from edgespec.draft import DraftEngine, bundled_engine, load_draft
-from edgespec.modes import WAITING_MODES
+from edgespec.edge.draft import DraftEngine, bundled_engine, load_draft
+from edgespec.edge.tokenizer import Tokenizer
 from edgespec.params import SamplingParams
-from edgespec.plan import Situation, predict
-from edgespec.tokenizer import Tokenizer
+from edgespec.planning.plan import Situation, predict
+from edgespec.speculation.modes import WAITING_MODES
 
 PAIR = bundled_engine().parent
 MODES = "cloud,sync,preempt,accept-all,predicted,auto"

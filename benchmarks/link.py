@@ -26,12 +26,12 @@ from rich.table import Table
 from benchmarks.lossy_link import HOSTS, LossyLink, Weather, echo
 from benchmarks.results import results, save
 from edgespec import _native
+from edgespec.edge.handshake import Address, connect
+from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.uplink import encoded_open
 from edgespec.errors import EdgespecError
-from edgespec.handshake import Address, connect
-from edgespec.link_options import LinkOptions
 from edgespec.params import SamplingParams
-from edgespec.policies import Sync
-from edgespec.uplink import encoded_open
+from edgespec.speculation.policies import Sync
 
 HASH = bytes(32)
 CONNECTIONS = 8

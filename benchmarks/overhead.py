@@ -24,10 +24,10 @@ from rich.console import Console
 from benchmarks.prompts import held_out_prompts
 from benchmarks.results import FOLDER, results, save
 from edgespec.child import child
-from edgespec.draft import DraftEngine, bundled_engine, load_draft
+from edgespec.edge.draft import DraftEngine, bundled_engine, load_draft
+from edgespec.edge.session import Session
+from edgespec.edge.tokenizer import Tokenizer
 from edgespec.params import SamplingParams
-from edgespec.session import Session
-from edgespec.tokenizer import Tokenizer
 
 Address = tuple[str, int]
 TARGET_MS, TARGET_SHARE = 0.5, 0.01

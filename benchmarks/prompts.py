@@ -6,7 +6,7 @@ import itertools
 import random
 from collections.abc import Iterator
 
-from edgespec.tokenizer import Tokenizer
+from edgespec.edge.tokenizer import Tokenizer
 
 
 def held_out_prompts(tokenizer: Tokenizer, count: int) -> list[list[int]]:

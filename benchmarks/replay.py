@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.edge.session import Session
+from edgespec.edge.tokenizer import Tokenizer
 from edgespec.pacing import DraftPace
 from edgespec.params import SamplingParams
-from edgespec.session import Session
-from edgespec.slots import Piece
-from edgespec.tokenizer import Tokenizer
+from edgespec.speculation.slots import Piece
 
 
 class ReplayDraft:

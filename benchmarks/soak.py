@@ -28,10 +28,10 @@ from replay import device, finish
 from rich.console import Console
 
 from edgespec.child import child
+from edgespec.edge.tokenizer import Tokenizer
 from edgespec.errors import EdgespecError
 from edgespec.params import SamplingParams
-from edgespec.target_loading import find_folder
-from edgespec.tokenizer import Tokenizer
+from edgespec.target.loading import find_folder
 
 PROMPTS = 12
 TOKENS = 40

@@ -17,8 +17,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from tiny_drafts import save_draft
 
 import edgespec
-from edgespec.draft import load_draft
-from edgespec.slots import Piece
+from edgespec.edge.draft import load_draft
+from edgespec.speculation.slots import Piece
 
 SHAPES: dict[str, dict[str, Any]] = {
     "2 x 128": {

@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Any
 from edgespec._version import __version__
 
 if TYPE_CHECKING:
-    from edgespec.async_session import AsyncSession
-    from edgespec.compiling import compile
-    from edgespec.door import Entry
+    from edgespec.edge.async_session import AsyncSession
+    from edgespec.edge.link_options import LinkOptions
+    from edgespec.edge.session import Session
+    from edgespec.edge.step import Step
+    from edgespec.engines.compiling import compile
     from edgespec.errors import EdgespecError
-    from edgespec.link_options import LinkOptions
     from edgespec.params import SamplingParams
-    from edgespec.server import serve
-    from edgespec.session import Session
-    from edgespec.step import Step
+    from edgespec.serving.door import Entry
+    from edgespec.serving.server import serve
 
 _HOMES = {
-    "AsyncSession": "edgespec.async_session",
+    "AsyncSession": "edgespec.edge.async_session",
     "EdgespecError": "edgespec.errors",
-    "Entry": "edgespec.door",
-    "LinkOptions": "edgespec.link_options",
+    "Entry": "edgespec.serving.door",
+    "LinkOptions": "edgespec.edge.link_options",
     "SamplingParams": "edgespec.params",
-    "Session": "edgespec.session",
-    "Step": "edgespec.step",
-    "compile": "edgespec.compiling",
-    "serve": "edgespec.server",
+    "Session": "edgespec.edge.session",
+    "Step": "edgespec.edge.step",
+    "compile": "edgespec.engines.compiling",
+    "serve": "edgespec.serving.server",
 }
 
 __all__ = [

@@ -16,7 +16,7 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from edgespec.engine_folder import whole_folder
+from edgespec.engines.folder import whole_folder
 from edgespec.errors import EdgespecError
 from edgespec.json_file import save_json
 from edgespec.kernels import exit_head_triton, exit_verdict_triton, verify_triton

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.calibration import Calibration
 from edgespec.errors import EdgespecError
 from edgespec.kernels import arguments
+from edgespec.speculation.calibration import Calibration
 
 ROOT_ROW = -1
 """The parent of a session's first row: the committed text."""

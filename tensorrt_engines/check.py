@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.draft import DraftEngine, load_draft
+from edgespec.edge.draft import DraftEngine, load_draft
 from edgespec.errors import EdgespecError
-from edgespec.slots import Piece, SlotMap
-from edgespec.tree import ROOT, DraftTree
+from edgespec.speculation.slots import Piece, SlotMap
+from edgespec.speculation.tree import ROOT, DraftTree
 
 TEXTS = 8
 TEXT_LENGTH = 200

@@ -16,11 +16,11 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from edgespec.calibration import Calibration
+from edgespec.engines.manifest import GRAPH_FILE, TOKENIZER_FILE, EngineManifest
+from edgespec.engines.model_source import first_line
 from edgespec.errors import EdgespecError
-from edgespec.manifest import GRAPH_FILE, TOKENIZER_FILE, EngineManifest
-from edgespec.model_source import first_line
-from edgespec.slots import Piece
+from edgespec.speculation.calibration import Calibration
+from edgespec.speculation.slots import Piece
 from edgespec.tensorrt_engines.buckets import buckets
 
 KEPT_BINDINGS = 128

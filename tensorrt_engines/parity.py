@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgespec.draft import DraftEngine
-from edgespec.slots import SlotMap
+from edgespec.edge.draft import DraftEngine
+from edgespec.speculation.slots import SlotMap
+from edgespec.speculation.tree import DraftTree
 from edgespec.tensorrt_engines.draft_graph import DraftGraph
-from edgespec.tree import DraftTree
 
 TEXT_LENGTH = 32
 LAST_ROWS = 6

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgespec.engines.manifest import EngineManifest, PlanRecord
 from edgespec.errors import EdgespecError
-from edgespec.manifest import EngineManifest, PlanRecord
 from edgespec.tensorrt_engines.buckets import buckets
 from edgespec.tensorrt_engines.cuda_driver import Gpu
 from edgespec.tensorrt_engines.tensorrt_api import (

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.manifest import EngineManifest
+from edgespec.engines.manifest import EngineManifest
 from edgespec.tensorrt_engines.device_memory import ALIGNMENT, DeviceMemory, Lines
 from edgespec.tensorrt_engines.plan import DECIDING_ROWS, PREFILL_ROWS
 

@@ -19,8 +19,8 @@ from oracles import HashOracle
 from stubs import SlotMemory, StubTarget
 
 from edgespec.errors import EdgespecError
-from edgespec.server import Server
-from edgespec.target import Part
+from edgespec.serving.server import Server
+from edgespec.target.target import Part
 
 
 class LoggedTarget(StubTarget):

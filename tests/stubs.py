@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from oracles import VOCABULARY, HashOracle
 
-from edgespec.server import Server
-from edgespec.slots import Piece
-from edgespec.target import Part
+from edgespec.serving.server import Server
+from edgespec.speculation.slots import Piece
+from edgespec.target.target import Part
 
 VOCABULARY_HASH = hashlib.sha256(b"stub").digest()
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from edgespec.auto import OBJECTIVES, REST_FORWARDS, Auto
 from edgespec.errors import EdgespecError
-from edgespec.measures import Measures
-from edgespec.modes import policy
-from edgespec.oracle import CalibratedOracle
-from edgespec.simulation import Outcome, Timing, simulate
-from edgespec.speculator import Speculator
+from edgespec.planning.oracle import CalibratedOracle
+from edgespec.planning.simulation import Outcome, Timing, simulate
+from edgespec.speculation.auto import OBJECTIVES, REST_FORWARDS, Auto
+from edgespec.speculation.measures import Measures
+from edgespec.speculation.modes import policy
+from edgespec.speculation.speculator import Speculator
 
 ONE_WAY_MS = 20.0
 TIMING = Timing(up_ms=lambda: ONE_WAY_MS, down_ms=lambda: ONE_WAY_MS)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgespec.calibration import Calibration, expected_calibration_error, pool_adjacent_violators
 from edgespec.errors import EdgespecError
+from edgespec.speculation.calibration import Calibration, expected_calibration_error, pool_adjacent_violators
 
 finite = st.floats(min_value=-1e3, max_value=1e3, allow_nan=False, width=32)
 

@@ -9,14 +9,14 @@ from oracles import HashOracle
 from stubs import StubDraft, StubTarget, StubTokenizer, serving
 
 from edgespec import _native
-from edgespec.companion import Companion, Companions
-from edgespec.draft import bundled_engine
+from edgespec.edge.draft import bundled_engine
+from edgespec.edge.session import Session
 from edgespec.errors import EdgespecError
-from edgespec.modes import policy
 from edgespec.params import SamplingParams
-from edgespec.server import Server
-from edgespec.session import Session
-from edgespec.simulation import Timing, simulate
+from edgespec.planning.simulation import Timing, simulate
+from edgespec.serving.companion import Companion, Companions
+from edgespec.serving.server import Server
+from edgespec.speculation.modes import policy
 
 PROMPT = [1, 2, 3]
 ORACLE = HashOracle(draft_right=0.7)

@@ -14,14 +14,14 @@ import pytest
 from tiny_drafts import save_draft
 
 import edgespec
-from edgespec.draft import load_draft
-from edgespec.engine_files import NEUTRAL_CALIBRATION
+from edgespec.edge.draft import load_draft
+from edgespec.edge.tokenizer import Tokenizer
+from edgespec.engines.files import NEUTRAL_CALIBRATION
+from edgespec.engines.manifest import EngineManifest
 from edgespec.errors import EdgespecError
-from edgespec.manifest import EngineManifest
-from edgespec.slots import SlotMap
+from edgespec.speculation.slots import SlotMap
+from edgespec.speculation.tree import DraftTree
 from edgespec.tensorrt_engines import export
-from edgespec.tokenizer import Tokenizer
-from edgespec.tree import DraftTree
 
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
 

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from edgespec.demo.figures import Pacing, Run, identical, mode_figures
-from edgespec.statistics import Statistics
-from edgespec.trace import Event
+from edgespec.edge.statistics import Statistics
+from edgespec.edge.trace import Event
 
 
 def run(

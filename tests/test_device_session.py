@@ -11,8 +11,8 @@ import pytest
 from oracles import HashOracle
 from stubs import StubDraft, StubTokenizer
 
-from edgespec.device_session import DeviceSession
-from edgespec.draft import bundled_engine
+from edgespec.edge.device_session import DeviceSession
+from edgespec.edge.draft import bundled_engine
 from edgespec.errors import EdgespecError
 from edgespec.params import SamplingParams
 

@@ -18,14 +18,14 @@ import transformers
 from numpy.typing import NDArray
 from tiny_drafts import FAMILY, VOCABULARY, save_family_member
 
-import edgespec.compiling
-import edgespec.draft
-from edgespec.draft import DraftEngine, bundled_engine, load_draft
+import edgespec.edge.draft
+import edgespec.engines.compiling
+from edgespec.edge.draft import DraftEngine, bundled_engine, load_draft
+from edgespec.engines.manifest import BuildSettings, EngineManifest, hash_inputs
 from edgespec.errors import EdgespecError
-from edgespec.manifest import BuildSettings, EngineManifest, hash_inputs
-from edgespec.slots import Piece, SlotMap
+from edgespec.speculation.slots import Piece, SlotMap
+from edgespec.speculation.tree import ROOT, DraftTree
 from edgespec.tensorrt_engines.buckets import buckets
-from edgespec.tree import ROOT, DraftTree
 
 SCORE_BOUND = 1e-5
 """Of the largest score: what float32 may differ by between ONNX Runtime and transformers."""
@@ -45,7 +45,7 @@ def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]
         if name not in made:
             made[name] = tmp_path_factory.mktemp("family")
             save_family_member(made[name] / "model", name)
-            edgespec.compiling.compile(
+            edgespec.engines.compiling.compile(
                 made[name] / "model", made[name] / "engine", max_len=400, progress=False
             )
         return made[name]
@@ -266,7 +266,7 @@ def test_more_shapes_than_are_kept_still_run_right(engine: DraftEngine) -> None:
 
 
 def test_an_engine_says_what_it_is(folder_of: Callable[[str], Path], engine: DraftEngine) -> None:
-    from edgespec.tokenizer import Tokenizer
+    from edgespec.edge.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(folder_of(GROUPED) / "model")
     assert (
@@ -283,9 +283,9 @@ def test_an_engine_says_what_it_is(folder_of: Callable[[str], Path], engine: Dra
 def test_an_engine_runs_in_a_process_that_never_imports_torch(folder_of: Callable[[str], Path]) -> None:
     program = """
 import sys
-from edgespec.draft import load_draft
-from edgespec.slots import SlotMap
-from edgespec.tree import DraftTree
+from edgespec.edge.draft import load_draft
+from edgespec.speculation.slots import SlotMap
+from edgespec.speculation.tree import DraftTree
 engine = load_draft(sys.argv[1])
 best, _ = engine.run(SlotMap(engine.capacity).plan([1, 2, 3], 3, DraftTree(3), []), None, None, 1.0)
 assert best.shape == (3, 4)
@@ -305,8 +305,8 @@ def pair(folder_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.M
     engine = shutil.copytree(folder_of(GROUPED) / "engine", tmp_path / "engine")
     replace(EngineManifest.read(engine), input_hash=hash_inputs(draft, BuildSettings())).save(engine)
     for name, value in {"FOLDER": tmp_path, "DRAFT": draft, "ENGINE": engine}.items():
-        monkeypatch.setattr(edgespec.draft, f"PAIR_{name}", value)
-    monkeypatch.setattr(edgespec.compiling, "compile", lambda model, runtime: model / "compiled")
+        monkeypatch.setattr(edgespec.edge.draft, f"PAIR_{name}", value)
+    monkeypatch.setattr(edgespec.engines.compiling, "compile", lambda model, runtime: model / "compiled")
     return tmp_path
 
 

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 
 from edgespec.child import child, end
-from edgespec.draft import DraftEngine, bundled_engine, load_draft
+from edgespec.edge.draft import DraftEngine, bundled_engine, load_draft
+from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.session import Session
+from edgespec.edge.tokenizer import Tokenizer
 from edgespec.errors import EdgespecError
-from edgespec.link_options import LinkOptions
-from edgespec.modes import POLICIES
 from edgespec.params import SamplingParams
-from edgespec.session import Session
-from edgespec.tokenizer import Tokenizer
+from edgespec.speculation.modes import POLICIES
 
 PROMPT = "def read_lines(path):\n    "
 TOKENS = 24
@@ -55,7 +55,7 @@ def test_greedy_cloud_decoding_is_what_transformers_generates(
     import torch
     from transformers import AutoModelForCausalLM
 
-    from edgespec.target_loading import find_folder
+    from edgespec.target.loading import find_folder
 
     prompt = Tokenizer.load(engine.tokenizer_path).encode(PROMPT)
     model = AutoModelForCausalLM.from_pretrained(find_folder(None), dtype=torch.float64)

@@ -11,12 +11,12 @@ from kernel_forms import FORMS, LEVELS, assert_passes_in_the_interpreter
 from numpy.typing import NDArray
 
 from edgespec import _native
+from edgespec.edge.noise import NoiseRows
 from edgespec.errors import EdgespecError
-from edgespec.exits import adapt
 from edgespec.kernels import arguments, philox
 from edgespec.kernels.exit_head import ExitScores, HeadSettings, exit_head, reference, reference_logits
-from edgespec.noise import NoiseRows
-from edgespec.sampling import coupled_noise, guess
+from edgespec.target.exits import adapt
+from edgespec.target.sampling import coupled_noise, guess
 
 SHAPES = [(1, 64, 100), (3, 41, 1271), (5, 32, 257), (8, 96, 40), (17, 24, 130), (1, 1, 1), (64, 16, 33)]
 """(R, D, V); among them what divides nothing."""

@@ -9,9 +9,9 @@ import pytest
 from kernel_forms import FORMS, assert_passes_in_the_interpreter
 from numpy.typing import NDArray
 
-from edgespec.calibration import Calibration
 from edgespec.errors import EdgespecError
 from edgespec.kernels.exit_verdict import Curves, Trees, exit_verdict
+from edgespec.speculation.calibration import Calibration
 
 CALIBRATION = Calibration.from_json(
     {

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from edgespec.calibration import Calibration
 from edgespec.errors import EdgespecError
-from edgespec.exits import MANIFEST_FILE, WEIGHTS_FILE, ExitHead, ExitHeads
+from edgespec.speculation.calibration import Calibration
+from edgespec.target.exits import MANIFEST_FILE, WEIGHTS_FILE, ExitHead, ExitHeads
 
 WIDTH, RANK = 16, 4
 
@@ -116,5 +116,5 @@ def test_each_kind_of_damage_is_refused_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_importing_exits_and_calibration_imports_no_torch() -> None:
-    check = "import sys, edgespec.exits, edgespec.calibration; sys.exit('torch' in sys.modules)"
+    check = "import sys, edgespec.target.exits, edgespec.speculation.calibration; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

@@ -14,11 +14,11 @@ from faults import FaultProxy
 from oracles import HashOracle
 from stubs import StubDraft, StubTarget, StubTokenizer, serving
 
-from edgespec.link_options import LinkOptions
+from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.session import Session
+from edgespec.edge.uplink import Uplink
 from edgespec.params import SamplingParams
-from edgespec.server import Server
-from edgespec.session import Session
-from edgespec.uplink import Uplink
+from edgespec.serving.server import Server
 
 PROMPT = [1, 2, 3]
 ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)

@@ -19,9 +19,9 @@ from faults import FaultProxy
 from oracles import HashOracle
 from stubs import StubDraft, StubTokenizer
 
-from edgespec.link_options import LinkOptions
+from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.session import Session
 from edgespec.params import SamplingParams
-from edgespec.session import Session
 
 KILLS = int(os.environ.get("EDGESPEC_KILLS", "12"))
 SEED = int(os.environ.get("EDGESPEC_SEED", "1"))

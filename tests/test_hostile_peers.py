@@ -13,9 +13,9 @@ from raw_peer import PATIENCE_S, RawPeer, append, block, frame, hello, opening
 from stubs import VOCABULARY_HASH, StubTarget, StubTokenizer, serving
 
 from edgespec import _native
+from edgespec.edge.session import Session
 from edgespec.params import SamplingParams
-from edgespec.server import Server
-from edgespec.session import Session
+from edgespec.serving.server import Server
 
 ORACLE = HashOracle()
 PROMPT = [1, 2, 3]

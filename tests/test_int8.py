@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from tiny_drafts import VOCABULARY, save_family_member
 
 import edgespec
-from edgespec.draft import PAIR_DRAFT, PAIR_FOLDER, DraftEngine, load_draft
+from edgespec.edge.draft import PAIR_DRAFT, PAIR_FOLDER, DraftEngine, load_draft
+from edgespec.edge.noise import NoiseRows
+from edgespec.edge.tokenizer import Tokenizer
 from edgespec.errors import EdgespecError
-from edgespec.noise import NoiseRows
-from edgespec.slots import SlotMap
-from edgespec.tokenizer import Tokenizer
+from edgespec.speculation.slots import SlotMap
+from edgespec.speculation.tree import DraftTree
 from edgespec.train.corpus import collect
-from edgespec.tree import DraftTree
 
 TEXTS, TEXT_LENGTH = 12, 256
 SEED = 7

@@ -14,7 +14,7 @@ import torch
 from tiny_drafts import VOCABULARY, save_family_member
 from torch import Tensor
 
-from edgespec.calibration import Calibration
+from edgespec.speculation.calibration import Calibration
 from edgespec.tensorrt_engines.draft_graph import CHOICES, DraftGraph
 from edgespec.tensorrt_engines.export import load_model, make_graph
 from edgespec.tensorrt_engines.levels_graph import INPUTS, LevelsGraph, chance_of, export_levels

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from oracles import HashOracle
 
-from edgespec.lookup import WINDOW, Lookup
-from edgespec.modes import policy
-from edgespec.simulation import Timing, simulate
+from edgespec.planning.simulation import Timing, simulate
+from edgespec.speculation.lookup import WINDOW, Lookup
+from edgespec.speculation.modes import policy
 
 
 def guesses(text: list[int]) -> list[int]:

@@ -13,13 +13,13 @@ from oracles import HashOracle
 from stubs import VOCABULARY_HASH, StubDraft, StubTarget, StubTokenizer, serving
 from tiny_models import tiny
 
+from edgespec.edge.session import Session
 from edgespec.errors import EdgespecError
 from edgespec.params import SamplingParams
-from edgespec.server import Server
-from edgespec.session import Session
-from edgespec.slots import SLOT_BUCKET
-from edgespec.target import Part, Target
-from edgespec.target_attention import SLOT_ATTENTION
+from edgespec.serving.server import Server
+from edgespec.speculation.slots import SLOT_BUCKET
+from edgespec.target.attention import SLOT_ATTENTION
+from edgespec.target.target import Part, Target
 
 ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)
 MODES = ("sync", "preempt", "cloud")

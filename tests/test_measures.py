@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.measures import ForwardClock, LinearCost, Trust
+from edgespec.speculation.measures import ForwardClock, LinearCost, Trust
 
 FORWARD_MS = 28.0
 RTT_MS = 40.0

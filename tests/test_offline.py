@@ -13,11 +13,11 @@ from faults import FaultProxy
 from oracles import HashOracle
 from stubs import StubDraft, StubTarget, StubTokenizer, serving
 
+from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.session import Session
+from edgespec.edge.step import Step
 from edgespec.errors import EdgespecError
-from edgespec.link_options import LinkOptions
 from edgespec.params import SamplingParams
-from edgespec.session import Session
-from edgespec.step import Step
 
 PROMPT = [1, 2, 3]
 TOKENS = 40

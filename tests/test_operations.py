@@ -20,10 +20,10 @@ from edgespec import _native
 from edgespec.commands.serve import serve
 from edgespec.commands.top import fetch, table
 from edgespec.errors import EdgespecError
-from edgespec.server import Server
-from edgespec.server_config import read_config
-from edgespec.target import Target
-from edgespec.watched import watched
+from edgespec.serving.config import read_config
+from edgespec.serving.server import Server
+from edgespec.serving.watched import watched
+from edgespec.target.target import Target
 
 
 @pytest.fixture(scope="module")

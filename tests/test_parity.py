@@ -14,11 +14,11 @@ import transformers
 from tiny_drafts import save_draft
 
 import edgespec
-from edgespec.draft import PAIR_DRAFT, DraftEngine, bundled_engine, load_draft
-from edgespec.slots import SlotMap
-from edgespec.tokenizer import Tokenizer
+from edgespec.edge.draft import PAIR_DRAFT, DraftEngine, bundled_engine, load_draft
+from edgespec.edge.tokenizer import Tokenizer
+from edgespec.speculation.slots import SlotMap
+from edgespec.speculation.tree import ROOT, DraftTree
 from edgespec.train.corpus import collect
-from edgespec.tree import ROOT, DraftTree
 
 PROMPTS, PROMPT_LENGTH = 240, 48
 

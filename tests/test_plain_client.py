@@ -11,9 +11,9 @@ from oracles import HashOracle
 from plain_client import PlainClient
 from stubs import VOCABULARY_HASH, StubDraft, StubTarget, StubTokenizer, serving
 
-from edgespec.link_options import LinkOptions
+from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.session import Session
 from edgespec.params import SamplingParams
-from edgespec.session import Session
 
 ORACLE = HashOracle(draft_right=0.7)
 PROMPT = [1, 2, 3]

@@ -17,10 +17,10 @@ import pytest
 from tiny_drafts import save_draft
 
 import edgespec
-from edgespec import plan_stage
-from edgespec.draft import PAIR_DRAFT, load_draft
+from edgespec.edge.draft import PAIR_DRAFT, load_draft
+from edgespec.engines import plan_stage
+from edgespec.engines.manifest import EngineManifest, record_files
 from edgespec.errors import EdgespecError
-from edgespec.manifest import EngineManifest, record_files
 from edgespec.tensorrt_engines.cuda_driver import Gpu, first_gpu
 from edgespec.tensorrt_engines.device_profiles import load_profile, profile_names
 from edgespec.tensorrt_engines.runtimes import RUNTIMES, choose_runtime
@@ -110,7 +110,7 @@ def test_one_folder_holds_the_plans_of_several_devices(engine: Path) -> None:
 def test_the_second_stage_imports_neither_torch_nor_onnx(engine: Path) -> None:
     program = """
 import sys
-from edgespec.compiling import compile
+from edgespec.engines.compiling import compile
 compile(sys.argv[1], target_device="rtx-30", progress=False)
 print(sorted({name.split(".")[0] for name in sys.modules} & {"torch", "transformers", "onnx", "onnxscript"}))
 """

@@ -14,12 +14,12 @@ from faults import Fault, FaultProxy
 from oracles import HashOracle
 from stubs import StubDraft, StubTarget, StubTokenizer, serving
 
+from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.session import Session
+from edgespec.edge.step import Step
 from edgespec.errors import EdgespecError
-from edgespec.link_options import LinkOptions
 from edgespec.params import SamplingParams
-from edgespec.server import Server
-from edgespec.session import Session
-from edgespec.step import Step
+from edgespec.serving.server import Server
 
 PROMPT = [1, 2, 3]
 ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)

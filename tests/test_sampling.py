@@ -17,10 +17,19 @@ from transformers import (
 )
 
 from edgespec import _native
+from edgespec.edge.noise import NoiseRows
 from edgespec.errors import EdgespecError
-from edgespec.noise import NoiseRows
 from edgespec.params import SamplingParams
-from edgespec.sampling import Rows, adjusted, coupled_noise, decide, decide_together, guess, in_torch, warp
+from edgespec.target.sampling import (
+    Rows,
+    adjusted,
+    coupled_noise,
+    decide,
+    decide_together,
+    guess,
+    in_torch,
+    warp,
+)
 
 PARAMETERS = [
     SamplingParams(temperature=0.7),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.scheduler import Grant, Limits, Offer, Scheduler
+from edgespec.serving.scheduler import Grant, Limits, Offer, Scheduler
 
 LIMITS = Limits(rows=16, prefill_rows=64, prefill_share=0.5, patience_s=1.0)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgespec.errors import EdgespecError
-from edgespec.security import (
+from edgespec.security.access import (
     KnownToken,
     check_exposure,
     check_showing,
@@ -18,7 +18,7 @@ from edgespec.security import (
     is_loopback,
     new_token,
 )
-from edgespec.tokens import add_token, read_tokens, revoke
+from edgespec.security.tokens import add_token, read_tokens, revoke
 
 
 class TestTokens:

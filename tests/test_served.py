@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgespec.served import Served
+from edgespec.serving.served import Served
 
 
 def table(**options: float) -> Served[str]:

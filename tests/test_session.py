@@ -11,13 +11,13 @@ import pytest
 from oracles import HashOracle
 from stubs import StubDraft, StubTarget, StubTokenizer, serving
 
-from edgespec.async_session import AsyncSession
+from edgespec.edge.async_session import AsyncSession
+from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.session import Session
+from edgespec.edge.trace import Event
 from edgespec.errors import EdgespecError
-from edgespec.link_options import LinkOptions
 from edgespec.params import SamplingParams
-from edgespec.server import Server
-from edgespec.session import Session
-from edgespec.trace import Event
+from edgespec.serving.server import Server
 
 PROMPT = [1, 2, 3]
 ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)

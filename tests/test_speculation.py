@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import HashOracle, hashed
 
-from edgespec.measures import Measures
-from edgespec.modes import POLICIES, policy
-from edgespec.oracle import CalibratedOracle
-from edgespec.policy import View
-from edgespec.simulation import Timing, simulate
-from edgespec.tree import ROOT
+from edgespec.planning.oracle import CalibratedOracle
+from edgespec.planning.simulation import Timing, simulate
+from edgespec.speculation.measures import Measures
+from edgespec.speculation.modes import POLICIES, policy
+from edgespec.speculation.policy import View
+from edgespec.speculation.tree import ROOT
 
 PAPER = Timing(draft_ms=lambda rows: 75.25, forward_ms=lambda rows: 522, up_ms=lambda: 48, down_ms=lambda: 48)
 PROMPT = [1, 2, 3]

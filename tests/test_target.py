@@ -12,10 +12,10 @@ import transformers
 from tiny_models import FAMILIES, VOCABULARY, random_tree, save, tiny
 
 from edgespec.params import SamplingParams
-from edgespec.sampling import decide
-from edgespec.slots import Piece, SlotMap
-from edgespec.target import Target
-from edgespec.tree import DraftTree
+from edgespec.speculation.slots import Piece, SlotMap
+from edgespec.speculation.tree import DraftTree
+from edgespec.target.sampling import decide
+from edgespec.target.target import Target
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

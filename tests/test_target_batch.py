@@ -12,11 +12,11 @@ from test_target_exits import PlainExits
 from tiny_models import FAMILIES, VOCABULARY, random_tree, save, tiny
 
 from edgespec.errors import EdgespecError
-from edgespec.kv_pages import KvFull
 from edgespec.params import SamplingParams
-from edgespec.slots import SLOT_BUCKET, SlotMap
-from edgespec.target import Decisions, ExitRows, Part, Target
-from edgespec.target_loading import parse_memory
+from edgespec.serving.kv_pages import KvFull
+from edgespec.speculation.slots import SLOT_BUCKET, SlotMap
+from edgespec.target.loading import parse_memory
+from edgespec.target.target import Decisions, ExitRows, Part, Target
 
 
 class Text:

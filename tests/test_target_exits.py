@@ -10,11 +10,11 @@ import pytest
 import torch
 from tiny_models import SIZE, VOCABULARY, one_piece, refusal, save, tiny
 
-from edgespec.calibration import Calibration
 from edgespec.errors import EdgespecError
-from edgespec.exits import ExitHead, ExitHeads, weights_sha256
 from edgespec.params import SamplingParams
-from edgespec.target import ExitRows, Part, Target
+from edgespec.speculation.calibration import Calibration
+from edgespec.target.exits import ExitHead, ExitHeads, weights_sha256
+from edgespec.target.target import ExitRows, Part, Target
 
 # Exits
 

@@ -10,9 +10,9 @@ import torch
 import transformers
 from tiny_models import SIZE, VOCABULARY, refusal, save, tiny
 
-from edgespec.target import Target
-from edgespec.target_support import UnsupportedModel
-from edgespec.tokenizer import vocabulary_hash
+from edgespec.edge.tokenizer import vocabulary_hash
+from edgespec.target.support import UnsupportedModel
+from edgespec.target.target import Target
 
 # Loading
 
@@ -93,7 +93,7 @@ def test_the_self_check_refuses_wrong_positions_and_windows(
             x, torch.arange(position_ids.shape[1])[None]
         )
     else:
-        monkeypatch.setattr("edgespec.target_masks._within", lambda piece, window: True)
+        monkeypatch.setattr("edgespec.target.masks._within", lambda piece, window: True)
     with pytest.raises(UnsupportedModel, match="otherwise than its chains"):
         Target(model, name="wrong", vocabulary_hash=bytes(32))
 

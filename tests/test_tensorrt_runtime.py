@@ -19,16 +19,16 @@ from numpy.typing import NDArray
 from tiny_drafts import VOCABULARY, save_draft
 
 import edgespec
-from edgespec.draft import DraftEngine, load_draft
+from edgespec.edge.draft import DraftEngine, load_draft
+from edgespec.engines.manifest import EngineManifest, PlanRecord
 from edgespec.errors import EdgespecError
-from edgespec.manifest import EngineManifest, PlanRecord
-from edgespec.slots import Piece, SlotMap
+from edgespec.speculation.slots import Piece, SlotMap
+from edgespec.speculation.tree import ROOT, DraftTree
 from edgespec.tensorrt_engines import check, device_memory, runtimes, tensorrt_contexts
 from edgespec.tensorrt_engines.cuda_driver import CudaError, Gpu
 from edgespec.tensorrt_engines.device_memory import Lines
 from edgespec.tensorrt_engines.plan import DECIDING_ROWS, DECODE_ROWS, PREFILL_ROWS
 from edgespec.tensorrt_engines.tensorrt_contexts import CAPTURE_AFTER, CAPTURED_SHAPES
-from edgespec.tree import ROOT, DraftTree
 
 ORIN = Gpu("Orin", "8.7", 8 << 30)
 TEXT: list[int] = np.random.default_rng(0).integers(0, VOCABULARY, 400).tolist()

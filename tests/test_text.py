@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.text import TextStream
+from edgespec.edge.text import TextStream
 
 
 def from_bytes(ids: Sequence[int]) -> str:

@@ -23,15 +23,15 @@ from edgespec import _native
 from edgespec.child import COMMAND
 from edgespec.commands.link import link as link_command
 from edgespec.commands.serve import serve
-from edgespec.door import Entry
+from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.session import Session
 from edgespec.errors import EdgespecError
-from edgespec.link_options import LinkOptions
 from edgespec.params import SamplingParams
-from edgespec.private_authority import issue_for_device, issue_for_server, make_authority
-from edgespec.security import credential
-from edgespec.server import Server
-from edgespec.session import Session
-from edgespec.tokens import add_token, revoke
+from edgespec.security.access import credential
+from edgespec.security.private_authority import issue_for_device, issue_for_server, make_authority
+from edgespec.security.tokens import add_token, revoke
+from edgespec.serving.door import Entry
+from edgespec.serving.server import Server
 
 ORACLE = HashOracle()
 PROMPT = [1, 2, 3]

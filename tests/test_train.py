@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from edgespec.calibration import Calibration
 from edgespec.errors import EdgespecError
-from edgespec.exits import ExitHeads, sha256_of, weights_sha256
+from edgespec.speculation.calibration import Calibration
+from edgespec.target.exits import ExitHeads, sha256_of, weights_sha256
 from edgespec.train import corpus, folders, loop, measure, recipe
 from edgespec.train.card import render, write_card
 from edgespec.train.cli import train as train_command

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.tree import ROOT, DraftTree, TreeError
+from edgespec.speculation.tree import ROOT, DraftTree, TreeError
 
 
 def small_tree() -> DraftTree:

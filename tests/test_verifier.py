@@ -2,9 +2,9 @@
 
 import pytest
 
-from edgespec.speculator import COMMITTED_BIT
-from edgespec.tree import ROOT
-from edgespec.verifier import BadBlock, Verdict, Verifier
+from edgespec.speculation.speculator import COMMITTED_BIT
+from edgespec.speculation.tree import ROOT
+from edgespec.speculation.verifier import BadBlock, Verdict, Verifier
 
 PROMPT = [1, 2, 3]
 

@@ -25,7 +25,7 @@ from edgespec.kernels.exit_verdict import Trees
 from edgespec.kernels.verify import Ragged, Samplings, Verdicts, verify
 from edgespec.kernels.verify_reference import filtered, penalised
 from edgespec.params import SamplingParams
-from edgespec.sampling import decide
+from edgespec.target.sampling import decide
 
 PARAMETERS: list[dict[str, Any]] = [
     {},

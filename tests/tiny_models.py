@@ -13,9 +13,9 @@ import torch
 import transformers
 
 from edgespec.errors import EdgespecError
-from edgespec.slots import Piece, SlotMap
-from edgespec.target import Target
-from edgespec.tree import ROOT, DraftTree
+from edgespec.speculation.slots import Piece, SlotMap
+from edgespec.speculation.tree import ROOT, DraftTree
+from edgespec.target.target import Target
 
 VOCABULARY = 97
 SIZE: dict[str, Any] = dict(

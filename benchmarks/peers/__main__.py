@@ -28,9 +28,9 @@ from benchmarks.peers.servers import linked, serving
 from benchmarks.peers.streamer import EARLY_EXIT_LAYER
 from benchmarks.prompts import held_out_prompts
 from benchmarks.results import FOLDER, results, save
-from edgespec.draft import bundled_engine, load_draft
+from edgespec.edge.draft import bundled_engine, load_draft
+from edgespec.edge.tokenizer import Tokenizer
 from edgespec.errors import EdgespecError
-from edgespec.tokenizer import Tokenizer
 
 NOTES = (
     "Links are emulated by a delaying proxy, engines run at full speed in float32, all on one machine: {cores}. "

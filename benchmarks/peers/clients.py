@@ -15,11 +15,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from edgespec.draft import DraftEngine
+from edgespec.edge.draft import DraftEngine
+from edgespec.edge.session import Session
 from edgespec.errors import EdgespecError
-from edgespec.measures import Measures
 from edgespec.params import SamplingParams
-from edgespec.session import Session
+from edgespec.speculation.measures import Measures
 
 Address = tuple[str, int]
 TIMEOUT_S = 60.0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.peers.clients import Address, EdgespecMode, Played, Task, play_completion, play_lines
-from edgespec.draft import DraftEngine
+from edgespec.edge.draft import DraftEngine
 
 EDGESPEC_MODES = ("cloud", "sync", "preempt", "auto")
 

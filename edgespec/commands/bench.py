@@ -34,8 +34,8 @@ def kernels(
     if max(counts) > 64:
         raise EdgespecError(f"--rows takes 1 to 64, as exit_head does, not {rows!r}.")
     try:
+        from edgespec.bench.kernel_times import measure
         from edgespec.demo.report import hardware
-        from edgespec.kernel_times import measure
     except ModuleNotFoundError as error:
         raise EdgespecError(f"timing kernels needs {error.name}: pip install 'edgespec[server]'.") from None
     from edgespec.json_file import save_json

@@ -12,8 +12,8 @@ from edgespec.commands.options import connection, link_options, safety, sampling
 
 if TYPE_CHECKING:
     from edgespec.commands.streaming import SessionMaker
-    from edgespec.device_session import DeviceSession
-    from edgespec.session import Session
+    from edgespec.edge.device_session import DeviceSession
+    from edgespec.edge.session import Session
 
 HELP = "/reset begins a new conversation, /exit ends; Ctrl-C stops an answer."
 
@@ -46,7 +46,7 @@ def chat(system: str | None, **flags: Any) -> None:
 def _converse(maker: SessionMaker, servers: Sequence[tuple[str, int]], system: str | None) -> bool:
     """One conversation, up to /reset (True) or to the end of input (False)."""
     from edgespec.commands.streaming import show, show_statistics, stream
-    from edgespec.conversation import Conversation
+    from edgespec.edge.conversation import Conversation
 
     conversation = Conversation(maker.tokenizer, system)
     session: Session | DeviceSession | None = None

@@ -36,6 +36,6 @@ def compile_draft(model: str, out: Path | None, **options: Any) -> None:
 
     Given an engine folder, build its TensorRT plan for this device; that needs no torch.
     """
-    from edgespec.compiling import compile
+    from edgespec.engines.compiling import compile
 
     click.echo(compile(model, out, **options))

@@ -61,7 +61,7 @@ def demo(modes: str, prompt_count: int, json_file: Path | None, out: Path, **fla
 
 
 def _modes(modes: str) -> list[str]:
-    from edgespec.modes import policy
+    from edgespec.speculation.modes import policy
 
     names = list(dict.fromkeys(["cloud", *(name.strip() for name in modes.split(","))]))
     for name in names:
@@ -95,8 +95,8 @@ def _play(setting: Setting, modes: list[str], prompt_count: int) -> tuple[list[R
     from edgespec.demo.figures import mode_figures
     from edgespec.demo.runs import bundled_prompts, play, serving
     from edgespec.demo.table import table
-    from edgespec.draft import bundled_engine, load_draft
-    from edgespec.tokenizer import Tokenizer
+    from edgespec.edge.draft import bundled_engine, load_draft
+    from edgespec.edge.tokenizer import Tokenizer
 
     with spinner("loading the draft ..."):
         engine = load_draft(bundled_engine())

@@ -10,8 +10,8 @@ import click
 from edgespec.commands.options import FOLDER, PACE, Servers, link_options, safety
 
 if TYPE_CHECKING:
-    from edgespec.plan import Prediction, Situation
-    from edgespec.session import Session
+    from edgespec.edge.session import Session
+    from edgespec.planning.plan import Prediction, Situation
 
 PROMPT = "def read_settings(path):\n    "
 TOKENS = 64
@@ -38,8 +38,8 @@ def doctor(
 ) -> None:
     """Measure link, draft and target, and say what speculation gains here and what would make it gain more."""
     from edgespec.commands.streaming import SessionMaker, reachable_server
+    from edgespec.edge.session import Session
     from edgespec.params import SamplingParams
-    from edgespec.session import Session
 
     link = link_options(flags, server)
     params = SamplingParams(temperature=temperature, seed=0, max_new_tokens=TOKENS, ignore_eos=True)
@@ -59,7 +59,7 @@ def doctor(
 
 
 def _say(cloud: Session, auto: Session) -> None:
-    from edgespec.plan import predict
+    from edgespec.planning.plan import predict
 
     situation = _situation(auto)
     speed = {one.policy.name: one.statistics.tokens_per_s or 0.0 for one in (cloud, auto)}
@@ -104,7 +104,7 @@ def _changes(situation: Situation) -> list[tuple[str, Situation]]:
 
 def _situation(auto: Session) -> Situation:
     """What the session measured, as a situation that can be played again."""
-    from edgespec.plan import Situation
+    from edgespec.planning.plan import Situation
 
     measures, statistics = auto.measures, auto.statistics
     forward_ms = measures.forward_ms(1) or statistics.forward_ms / max(1, statistics.target_forwards)

@@ -39,8 +39,8 @@ def generate(
     With no --server, a server on the bundled pair is started for it and ended with it.
     """
     from edgespec.commands.streaming import SessionMaker, reachable_server, show, show_statistics, stream
+    from edgespec.edge.trace_file import trace_object
     from edgespec.json_file import save_json
-    from edgespec.trace_file import trace_object
 
     params = sampling_params(flags)
     text = _prompt_text(prompt, prompt_file)

@@ -40,7 +40,7 @@ def link(
     Prints `edgespec: link listening on HOST:PORT` when it is ready.
     """
     from edgespec.link import LinkShape, run_link
-    from edgespec.security import is_loopback
+    from edgespec.security.access import is_loopback
 
     if not insecure and not is_loopback(listen[0]):
         raise EdgespecError(

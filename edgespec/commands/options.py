@@ -14,7 +14,7 @@ from edgespec.errors import EdgespecError
 from edgespec.params import SamplingParams
 
 if TYPE_CHECKING:
-    from edgespec.link_options import LinkOptions
+    from edgespec.edge.link_options import LinkOptions
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -195,7 +195,7 @@ safety = apply(
 
 def link_options(flags: dict[str, Any], servers: tuple[tuple[str, int], ...] | None) -> LinkOptions:
     """Take the flags of `safety`, and the times of `connection`, out of `flags`. Raises EdgespecError."""
-    from edgespec.link_options import LinkOptions
+    from edgespec.edge.link_options import LinkOptions
 
     token_file = flags.pop("token_file")
     safe = {name: flags.pop(name) for name in ("tls_ca", "tls_cert", "tls_key", "insecure")}
@@ -226,7 +226,7 @@ entry = apply(
     ),
     click.option("--insecure", is_flag=True, help="Serve other machines without TLS or tokens."),
 )
-"""The flags of `edgespec.door.Entry`."""
+"""The flags of `edgespec.serving.door.Entry`."""
 
 
 def existing_folder(path: Path, what: str) -> Path:

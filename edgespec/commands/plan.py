@@ -14,7 +14,7 @@ from edgespec.commands.options import Number
 from edgespec.errors import EdgespecError
 
 if TYPE_CHECKING:
-    from edgespec.plan import Prediction, Situation
+    from edgespec.planning.plan import Prediction, Situation
 
 SHARE = Number()
 MODES = "cloud,sync,preempt,accept-all,predicted,auto"
@@ -49,8 +49,8 @@ def plan(
     modes: str, tokens: int, sweep: str | None, json_file: Path | None, picture: Path | None, **numbers: Any
 ) -> None:
     """Predict tokens a second of every mode; all figures are simulated, and say so."""
-    from edgespec.plan import Situation, compare
-    from edgespec.plan import sweep as sweep_modes
+    from edgespec.planning.plan import Situation, compare
+    from edgespec.planning.plan import sweep as sweep_modes
 
     situation = Situation(**numbers)
     names = [name.strip() for name in modes.split(",")]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgespec.commands.options import PACE, end_with_stdin, entry
-from edgespec.server_config import config_option
+from edgespec.serving.config import config_option
 
 if TYPE_CHECKING:
-    from edgespec.companion import Companions
+    from edgespec.serving.companion import Companions
 
 
 @click.command()
@@ -113,15 +113,15 @@ def serve(
     tokens only. SIGTERM drains; SIGHUP reads certificates and tokens again.
     """
     from edgespec.child import when_stdin_ends
-    from edgespec.door import Entry
     from edgespec.errors import EdgespecError
     from edgespec.pacing import Pace
+    from edgespec.serving.door import Entry
 
     who = Entry(**entry_flags)
     who.check(host)  # before a model is loaded for nothing
     try:
-        from edgespec.target import Target
-        from edgespec.watched import watched
+        from edgespec.serving.watched import watched
+        from edgespec.target.target import Target
     except ModuleNotFoundError as error:
         raise EdgespecError(f"a server needs {error.name}: pip install 'edgespec[server]'.") from None
 
@@ -162,8 +162,8 @@ def _companions(
     folder: str, target: str | None, vocabulary_hash: bytes, draft_tokens: int, pace_ms: float | None
 ) -> Companions | None:
     """What makes companions of the draft that was named; None where the server is to host none."""
-    from edgespec.companion import Companions
-    from edgespec.draft import bundled_engine
+    from edgespec.edge.draft import bundled_engine
+    from edgespec.serving.companion import Companions
 
     if folder == "none" or (folder == "auto" and target is not None):
         return None

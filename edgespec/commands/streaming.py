@@ -15,9 +15,9 @@ from edgespec.child import child, spinner
 from edgespec.params import SamplingParams
 
 if TYPE_CHECKING:
-    from edgespec.device_session import DeviceSession
-    from edgespec.link_options import LinkOptions
-    from edgespec.session import Session
+    from edgespec.edge.device_session import DeviceSession
+    from edgespec.edge.link_options import LinkOptions
+    from edgespec.edge.session import Session
 
 HostPort = tuple[str, int]
 
@@ -58,9 +58,9 @@ class SessionMaker:
         link: LinkOptions,
         traced: bool = False,
     ) -> None:
-        from edgespec.draft import bundled_engine, load_draft
-        from edgespec.modes import policy
-        from edgespec.tokenizer import Tokenizer
+        from edgespec.edge.draft import bundled_engine, load_draft
+        from edgespec.edge.tokenizer import Tokenizer
+        from edgespec.speculation.modes import policy
 
         self._params = params
         self._policy: dict[str, Any] = {
@@ -80,12 +80,12 @@ class SessionMaker:
 
     def open(self, servers: Sequence[HostPort]) -> Session | DeviceSession:
         """A new session with the first server that answers. Raises EdgespecError where there is none for this draft."""
+        from edgespec.edge.session import Session
         from edgespec.pacing import DraftPace
-        from edgespec.session import Session
 
         pace = None if self._draft_pace_ms is None else DraftPace(self._draft_pace_ms)
         if self._policy["mode"] == DEVICE:
-            from edgespec.device_session import DeviceSession
+            from edgespec.edge.device_session import DeviceSession
 
             assert self._engine is not None
             return DeviceSession(self._engine, self._params, tokenizer=self.tokenizer, draft_pace=pace)

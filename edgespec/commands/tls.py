@@ -35,7 +35,7 @@ def init(folder: Path, hosts: tuple[str, ...], days: int) -> None:
     Edges get FOLDER/ca.pem (--tls-ca); the server gets server.pem and server.key (--tls-cert, --tls-key). Whoever
     has ca.key can pose as any server: keep it elsewhere.
     """
-    from edgespec.private_authority import issue_for_server, make_authority
+    from edgespec.security.private_authority import issue_for_server, make_authority
 
     make_authority(folder)
     issue_for_server(folder, hosts, days)
@@ -49,7 +49,7 @@ def init(folder: Path, hosts: tuple[str, ...], days: int) -> None:
 @days
 def server(folder: Path, hosts: tuple[str, ...], days: int) -> None:
     """Make a new server.pem and server.key, signed by the authority in FOLDER; SIGHUP makes a server read them."""
-    from edgespec.private_authority import issue_for_server
+    from edgespec.security.private_authority import issue_for_server
 
     issue_for_server(folder, hosts, days)
 
@@ -60,6 +60,6 @@ def server(folder: Path, hosts: tuple[str, ...], days: int) -> None:
 @days
 def device(folder: Path, device: str, days: int) -> None:
     """Make DEVICE.pem and DEVICE.key, by which a server with --tls-client-ca knows the device."""
-    from edgespec.private_authority import issue_for_device
+    from edgespec.security.private_authority import issue_for_device
 
     issue_for_device(folder, device, days)

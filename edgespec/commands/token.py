@@ -30,7 +30,7 @@ def new(device: str, path: Path) -> None:
     The device's newest token before it stays valid beside it; any older one ends. On the device, keep it in a file
     for --token-file, or in the environment variable EDGESPEC_TOKEN.
     """
-    from edgespec.tokens import add_token
+    from edgespec.security.tokens import add_token
 
     click.echo(add_token(path, device))
     click.echo(f"noted in {path}; tell a running server with SIGHUP", err=True)
@@ -40,7 +40,7 @@ def new(device: str, path: Path) -> None:
 @tokens_file
 def list_tokens(path: Path) -> None:
     """Print a line a token: device, day it was made, the beginning of its digest."""
-    from edgespec.tokens import read_tokens
+    from edgespec.security.tokens import read_tokens
 
     for known in read_tokens(path):
         click.echo(f"{known.device} {known.made} {known.digest.hex()[:12]}")
@@ -52,7 +52,7 @@ def list_tokens(path: Path) -> None:
 def revoke(device: str, path: Path) -> None:
     """Make all tokens of DEVICE void."""
     from edgespec.errors import EdgespecError
-    from edgespec.tokens import revoke
+    from edgespec.security.tokens import revoke
 
     if not (count := revoke(path, device)):
         raise EdgespecError(f"{path} has no token of {device}: see `edgespec token list --tokens {path}`.")

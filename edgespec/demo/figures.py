@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+from edgespec.edge.statistics import Statistics
+from edgespec.edge.trace import Event
 from edgespec.pacing import VOID_SHARE
-from edgespec.statistics import Statistics
-from edgespec.trace import Event
 
 
 @dataclass(frozen=True)

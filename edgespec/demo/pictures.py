@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgespec.demo.figures import Run
-from edgespec.trace import Event
+from edgespec.edge.trace import Event
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from edgespec.child import child
 from edgespec.demo.figures import Pacing, Run
-from edgespec.draft import DraftEngine
+from edgespec.edge.draft import DraftEngine
+from edgespec.edge.session import Session
+from edgespec.edge.tokenizer import Tokenizer
+from edgespec.edge.trace import Event
 from edgespec.link import LinkShape
-from edgespec.modes import WAITING_MODES
 from edgespec.pacing import DraftPace
 from edgespec.params import SamplingParams
-from edgespec.session import Session
-from edgespec.tokenizer import Tokenizer
-from edgespec.trace import Event
+from edgespec.speculation.modes import WAITING_MODES
 
 PROMPTS = Path(__file__).parent / "prompts.json"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from edgespec.calibration import Calibration
-from edgespec.exits import ExitHead, adapt
+from edgespec.speculation.calibration import Calibration
+from edgespec.target.exits import ExitHead, adapt
 from edgespec.train.optimizer import PairedOptimizer, rate_share
 from edgespec.train.packing import Batches, Stream
 from edgespec.train.target import window

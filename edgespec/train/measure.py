@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgespec.calibration import TEMPERATURES, Calibration, expected_calibration_error
+from edgespec.speculation.calibration import TEMPERATURES, Calibration, expected_calibration_error
 from edgespec.train.packing import Stream
 from edgespec.train.teacher import Teacher
 

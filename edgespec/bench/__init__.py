@@ -1,0 +1,1 @@
+"""What `edgespec bench` measures on the machine that it runs on."""

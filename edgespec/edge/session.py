@@ -1,0 +1,458 @@
+"""The edge's loop. `Session.step()`: drain the inbox, apply what came, draft one more piece, send it.
+
+It returns when something was committed. It needs no threads of its own: the link's I/O thread is C++, the engine runs
+here. `AsyncSession` (async_session.py) turns the same parts. What to draft and what to send is the speculator's
+business; the link and its mending are the uplink's.
+"""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from edgespec import _native
+from edgespec.edge.draft import DraftEngine, load_draft
+from edgespec.edge.drafter import CacheFull, Drafter
+from edgespec.edge.handshake import DEFAULT_SERVER, AnAddress, parse_addresses
+from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.offline import Offline
+from edgespec.edge.statistics import Statistics
+from edgespec.edge.step import Step
+from edgespec.edge.text import TextStream
+from edgespec.edge.tokenizer import Tokenizer
+from edgespec.edge.trace import Event, Kind, Lane
+from edgespec.edge.uplink import Uplink, encoded_open
+from edgespec.errors import EdgespecError
+from edgespec.pacing import DraftPace
+from edgespec.params import SamplingParams
+from edgespec.speculation.measures import Measures
+from edgespec.speculation.modes import policy
+from edgespec.speculation.policy import Policy
+from edgespec.speculation.speculator import Speculator
+
+MOST_AT_ONCE = 32
+"""Messages that one step takes in, so that a fast server cannot keep it from returning."""
+
+FINISH_REASONS: dict[_native.FinishReason, str] = {
+    _native.FinishReason.STOP: "stop",
+    _native.FinishReason.LENGTH: "length",
+}
+
+
+class _Fresh:
+    """What was committed since the last step."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.text: list[str] = []
+
+    def take(self) -> tuple[list[int], str]:
+        tokens, text = self.tokens, "".join(self.text)
+        self.tokens, self.text = [], []
+        return tokens, text
+
+
+class Session:
+    """One text, drafted here and verified by `server`.
+
+    server: "HOST:PORT" or (host, port), or several of them: when one is gone the text goes on at the next. draft: an
+    engine, or the folder that `edgespec.compile` wrote; modes that do not draft need none. mode: the name of a policy
+    (modes.py; "auto" chooses for itself) or a `Policy`; draft_tokens: the length of a block, or the depth of a tree.
+    objective: what "auto" is after: "latency", "cost" (target forwards; budget: so many a token) or "energy" (drafts).
+    tokenizer: for a session without a draft. timeout_s: to connect and be welcomed; link: how hard the link is kept up
+    from then on. trace: a list that takes the timeline's events. draft_pace: holds every run of the draft to a given
+    time, for experiments. measures: an earlier session's, on the same link and engines: "auto" then need not learn them
+    again, nor try hints again.
+
+    Raises EdgespecError, whose message says what to do, when no server can be had, or one refuses.
+    """
+
+    def __init__(
+        self,
+        server: AnAddress | Sequence[AnAddress] = DEFAULT_SERVER,
+        draft: DraftEngine | str | Path | None = None,
+        params: SamplingParams | None = None,
+        *,
+        mode: str | Policy = "auto",
+        draft_tokens: int | None = None,
+        objective: str = "latency",
+        budget: float | None = None,
+        tokenizer: Tokenizer | None = None,
+        timeout_s: float = 10.0,
+        link: LinkOptions | None = None,
+        trace: list[Event] | None = None,
+        draft_pace: DraftPace | None = None,
+        measures: Measures | None = None,
+    ) -> None:
+        sys.setswitchinterval(min(sys.getswitchinterval(), 1e-4))
+        self.policy = policy(mode, draft_tokens, objective, budget) if isinstance(mode, str) else mode
+        self._engine = load_draft(draft) if isinstance(draft, (str, Path)) else draft
+        if self._engine is None and self.policy.drafts:
+            raise EdgespecError(
+                f"mode {self.policy.name!r} needs a draft engine: pass draft=, or use mode='cloud'."
+            )
+        if self._engine is None and tokenizer is None:
+            raise EdgespecError("a session without a draft engine needs a tokenizer: pass tokenizer=.")
+        self.params = params or SamplingParams()
+        self.tokenizer = tokenizer or Tokenizer.load(self._engine.tokenizer_path)  # type: ignore[union-attr]
+        self.statistics = Statistics()
+        self.finish_reason: str | None = None
+        options = link or LinkOptions(timeout_s=timeout_s)
+        if self._engine is None and options.offline_after_s is not None:
+            raise EdgespecError("going on offline needs a draft engine: pass draft=, or no offline_after_s.")
+        self._uplink = Uplink(parse_addresses(server), self.tokenizer.vocabulary_hash, options, self._opening)
+        self.target = self._uplink.target
+        self._speculator = Speculator(self.policy)
+        self._drafter: Drafter | None = None
+        self._pace = draft_pace
+        self.trace = trace
+        self.prompt_tokens: list[int] = []
+        self.measures = Measures() if measures is None else measures.handed_on()
+        self._fed = False
+        self._turn = -1
+        self._turn_start = 0
+        self._turn_began_s = 0.0
+        self._earlier_s = 0.0
+        self._earlier_forwards = 0
+        self._pieces: list[str] = []
+        self._fresh = _Fresh()
+        self._offline = Offline()
+        self._logprobs: list[float] = []
+
+    # A text's life
+
+    def prompt(self, prompt: str | Sequence[int]) -> None:
+        """Begin a text. Raises EdgespecError when the prompt is empty or too long for the target."""
+        if self._turn >= 0:
+            raise EdgespecError(
+                "this session has its prompt already: use append() for a next turn, or a new session."
+            )
+        if self.params.seed is None:
+            self.params = replace(self.params, seed=secrets.randbits(64))
+        assert self.params.seed is not None
+        tokens = self._encoded(prompt)
+        if self._engine is not None:
+            self._drafter = Drafter(self._engine, self.params.temperature, self.params.seed)
+        self._begin_turn(tokens, self.params.max_new_tokens)
+        self.prompt_tokens = tokens
+        self._uplink.open()
+        self._send_block()
+
+    def append(self, text: str | Sequence[int], max_new_tokens: int | None = None) -> None:
+        """The next turn: this goes behind the text so far, which is not read again by draft or target."""
+        if not self.finished:
+            raise EdgespecError("the text is not finished: append() waits for that, or cancel() first.")
+        tokens = self._encoded(text)
+        keep_length = len(self._speculator.text)
+        limit = self.params.max_new_tokens if max_new_tokens is None else max_new_tokens
+        self._begin_turn(tokens, limit)
+        self._uplink.append(keep_length, tokens, limit, self._turn)
+        self._send_block()
+
+    def cancel(self) -> None:
+        """Stop here; what is committed stays, and append() may go on from it."""
+        if self._turn >= 0 and not self.finished:
+            self._halt(len(self._speculator.text), "cancelled")
+
+    def step(self, timeout_s: float | None = None) -> Step:
+        """Work until something is committed, or `timeout_s` has passed: the step then brings no tokens."""
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while (step := self.collect()) is None:
+            if not self.draft_piece():
+                wait_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+                message = self._uplink.receive(wait_s)
+                if message is None:
+                    return self.idle_step()
+                self._apply(message)
+        return step
+
+    @property
+    def finished(self) -> bool:
+        return self.finish_reason is not None
+
+    @property
+    def tokens(self) -> list[int]:
+        """The tokens generated in this turn."""
+        return self._speculator.text[self._turn_start :]
+
+    @property
+    def text(self) -> str:
+        """The text generated in this turn."""
+        return "".join(self._pieces)
+
+    @property
+    def provisional(self) -> str:
+        """Text that the draft wrote with no server there, which follows `text` and is not verified yet."""
+        return self._offline.text
+
+    def close(self) -> None:
+        """End the session; the server forgets it."""
+        self._uplink.close()
+
+    def __iter__(self) -> Iterator[Step]:
+        while not self.finished:
+            yield self.step()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # The loop's parts, which `step` and its asyncio twin turn
+
+    def fileno(self) -> int:
+        """A descriptor that is readable while the link has something for us."""
+        return self._uplink.fileno()
+
+    def idle_step(self) -> Step:
+        """A step in which nothing was committed."""
+        return self._step([], "")
+
+    def collect(self) -> Step | None:
+        """Apply everything that has come; the step, if something was committed or the text ended."""
+        if self._turn < 0:
+            raise EdgespecError("the session has no prompt yet: call prompt() first.")
+        for _ in range(MOST_AT_ONCE):
+            if self.finished or (message := self._uplink.receive(0.0)) is None:
+                break
+            self._apply(message)
+        if not (self._fresh.tokens or self._offline.news or self._uplink.notes or self.finished):
+            return None
+        tokens, text = self._fresh.take()
+        return self._step(tokens, text)
+
+    def draft_piece(self) -> bool:
+        """Run the draft once, if there is something to draft, and send what is ready to be sent."""
+        speculator = self._speculator
+        if self._drafter is not None and self._offline.active:
+            return self._write_alone(self._drafter)
+        if self._drafter is None or speculator.draft_full:
+            return False
+        start_s = time.monotonic()
+        nodes: Sequence[int] = ()
+        try:
+            if not self._drafter.prefill(speculator.text, speculator.tree):
+                nodes = speculator.expand()
+                if not nodes:
+                    return False
+                if self._pace is not None:
+                    self._pace.begin()
+                for growth in self._drafter.grow(speculator.text, speculator.tree, nodes):
+                    speculator.grew(growth.node, growth.tokens, growth.chances)
+                if self._pace is not None:
+                    self._pace.hold(len(nodes))
+        except CacheFull:
+            speculator.draft_full = True
+        end_s = time.monotonic()
+        if nodes:
+            self.measures.draft_ms.observe(len(nodes), (end_s - start_s) * 1e3)
+        self.statistics.draft_ms += (end_s - start_s) * 1e3
+        self.statistics.draft_runs += 1
+        self._record("edge", "draft", start_s, end_s, nodes=len(nodes))
+        self._send_block()
+        return True
+
+    def _write_alone(self, drafter: Drafter) -> bool:
+        """With no server: one provisional token more, if there may be more."""
+        self._uplink.writing = self._offline.writing
+        if not self._offline.writing:
+            return False
+        if self._pace is not None:
+            self._pace.begin()
+        self._offline.write(drafter, self._speculator.text)
+        if self._pace is not None:
+            self._pace.hold(1)
+        return True
+
+    def _apply(self, message: Any) -> None:
+        if self._uplink.offline != self._offline.active:
+            self._go_offline() if self._uplink.offline else self._come_back()
+        if isinstance(message, _native.Verdict):
+            self._apply_verdict(message)
+        elif isinstance(message, _native.Hint):
+            self._apply_hint(message)
+        self._send_block()
+
+    def _apply_verdict(self, verdict: _native.Verdict) -> None:
+        if verdict.turn != self._turn:
+            return
+        statistics = self.statistics
+        now_s = time.monotonic()
+        if statistics.ttft_ms is None:
+            statistics.ttft_ms = (now_s - self._turn_began_s) * 1e3
+        tokens: list[int] = verdict.tokens.tolist()
+        path = self._speculator.verdict(verdict.base_length, tokens, verdict.rows)
+        if self._drafter is not None:
+            self._drafter.commit(path, self._speculator.tree)
+        self._adapt(verdict)
+        statistics.committed += len(tokens)
+        statistics.target_forwards = self._earlier_forwards + verdict.forwards
+        statistics.forward_ms += verdict.forward_us / 1e3
+        if verdict.logprobs is not None:
+            self._logprobs.extend(verdict.logprobs.tolist())
+        self._record_forward(verdict, now_s)
+        self._offline.committed(tokens)
+        piece = self._stream.push(tokens)
+        self._say(tokens[: piece.tokens_used], piece.text)
+        if piece.stopped is not None:
+            excess = len(tokens) - piece.tokens_used
+            statistics.committed -= excess
+            self._halt(len(self._speculator.text) - excess, "stop")
+        elif verdict.finish in FINISH_REASONS:
+            self._finish(FINISH_REASONS[verdict.finish])
+
+    def _adapt(self, verdict: _native.Verdict) -> None:
+        """Let the policy choose anew from what this verdict's forward cost; the first one read the prompt as well."""
+        measures = self.measures
+        measures.rtt_ms, measures.jitter_ms = self._uplink.rtt_ms, self._uplink.jitter_ms
+        if self._fed:
+            forward_ms = verdict.forward_us / 1e3
+            measures.saw_forward(verdict.rows, forward_ms, self.policy.hints, len(verdict.tokens))
+            measures.clock.verdict(time.monotonic() * 1e3, verdict.clock_us / 1e3, forward_ms)
+        self._fed = True
+        if self._speculator.adapt(measures):
+            self._uplink.tune(self.policy)
+
+    def _apply_hint(self, hint: _native.Hint) -> None:
+        if hint.turn == self._turn:
+            self._speculator.hint(hint.base_length, hint.node, hint.token, hint.confidence)
+            now_s = time.monotonic()
+            detail = {"layer": hint.layer, "confidence": hint.confidence}
+            self._record("down", "hint", now_s - self._half_rtt_s(), now_s, **detail)
+
+    def _finish(self, reason: str) -> None:
+        self._say([], self._stream.flush())
+        full = len(self._speculator.text) >= self.target.context_length
+        self.finish_reason = (
+            "context" if reason == "length" and full and self._speculator.remaining > 0 else reason
+        )
+
+    def _halt(self, keep_length: int, reason: str) -> None:
+        """End the text at this length; the server stops there as well, and verdicts on their way are void."""
+        self._turn += 1
+        self._uplink.append(keep_length, [], 0, self._turn)
+        self._speculator.extend([], keep_length, 0)
+        if self._drafter is not None:
+            self._drafter.truncate(keep_length)
+        self.finish_reason = reason
+
+    def _begin_turn(self, tokens: list[int], max_new_tokens: int) -> None:
+        start = len(self._speculator.text)
+        if start + len(tokens) >= self.target.context_length:
+            raise EdgespecError(
+                f"the prompt makes the text {start + len(tokens)} tokens long, and the target's context holds "
+                f"{self.target.context_length}: shorten the prompt."
+            )
+        self._turn += 1
+        self._fed = False
+        self._earlier_s = self.statistics.seconds
+        self._turn_began_s = time.monotonic()
+        self._turn_start = start + len(tokens)
+        self._pieces = []
+        self._logprobs.clear()
+        self._speculator.extend(tokens, start, max_new_tokens)
+        self._stream = TextStream(self.tokenizer.decode, self.params.stop, context=self._speculator.text)
+        if self._drafter is not None:
+            self._drafter.truncate(start)
+        self.finish_reason = None
+
+    def _encoded(self, text: str | Sequence[int]) -> list[int]:
+        begins = self._turn < 0
+        encoded = self.tokenizer.encode(text, add_special_tokens=begins) if isinstance(text, str) else text
+        tokens = [int(token) for token in encoded]
+        if not tokens:
+            raise EdgespecError("the prompt is empty: give at least one token.")
+        if not all(0 <= token < self.target.vocabulary_size for token in tokens):
+            raise EdgespecError(f"the prompt holds token ids outside 0 to {self.target.vocabulary_size - 1}.")
+        return tokens
+
+    def _say(self, tokens: list[int], text: str) -> None:
+        self._fresh.tokens.extend(tokens)
+        self._fresh.text.append(text)
+        self._pieces.append(text)
+
+    def _step(self, tokens: list[int], text: str) -> Step:
+        statistics, tally = self.statistics, self._speculator.tally
+        statistics.seconds = self._earlier_s + time.monotonic() - self._turn_began_s
+        statistics.rounds, statistics.drafted, statistics.sent = tally.rounds, tally.drafted, tally.sent
+        statistics.accepted, statistics.hints_sent, statistics.hints_hit = (
+            tally.accepted,
+            tally.hints,
+            tally.hints_hit,
+        )
+        statistics.bytes_up, statistics.bytes_down = self._uplink.bytes_up, self._uplink.bytes_down
+        statistics.rtt_ms, statistics.hedged = self._uplink.rtt_ms, self._uplink.hedged
+        statistics.link_losses = self._uplink.losses
+        if self._pace is not None:
+            statistics.draft_overruns = self._pace.overruns
+        logprobs = [self._logprobs.pop(0) for _ in tokens] if self.params.logprobs else None
+        if self.finished:
+            self._offline.drop()
+        provisional, revised = self._offline.take()
+        events = self._uplink.take_notes()
+        return Step(
+            tokens, text, logprobs, self.finish_reason, replace(statistics), provisional, revised, events
+        )
+
+    # The link
+
+    def _go_offline(self) -> None:
+        """The draft's cache goes on with provisional text in the tree's place."""
+        most = min(self._speculator.remaining, self.target.context_length - len(self._speculator.text))
+        ends = () if self.params.ignore_eos else self.target.end_tokens.tolist()
+        self._offline.begin(self._stream, most, ends)
+        self._start_tree_anew()
+
+    def _come_back(self) -> None:
+        self._offline.end()
+        self._start_tree_anew()
+
+    def _start_tree_anew(self) -> None:
+        """Nothing behind the committed text is left, and the draft runs on its last token again."""
+        length = len(self._speculator.text)
+        self._speculator.extend([], length, self._speculator.remaining)
+        if self._drafter is not None:
+            self._drafter.truncate(length - 1)
+
+    def _send_block(self) -> None:
+        now_s = time.monotonic()
+        block = self._speculator.outgoing(self.measures.slack_ms(now_s * 1e3))
+        if block is not None:
+            self._uplink.block(block)
+            self._record("up", "block", now_s, now_s + self._half_rtt_s(), nodes=len(block.tokens))
+
+    def _opening(self) -> bytes:
+        """An OPEN that tells a server everything: the text so far is its prompt, and the next tokens are the same."""
+        assert self.params.seed is not None
+        self._turn = 0
+        self._fed = False
+        self._earlier_forwards = self.statistics.target_forwards
+        self._speculator.forgotten()
+        text, remaining = self._speculator.text, self._speculator.remaining
+        return encoded_open(self.params, self.params.seed, self.policy, text, remaining)
+
+    # The timeline
+
+    def _half_rtt_s(self) -> float:
+        return (self._uplink.rtt_ms or 0.0) / 2e3
+
+    def _record_forward(self, verdict: _native.Verdict, now_s: float) -> None:
+        ended_s = now_s - self._half_rtt_s()
+        count = len(verdict.tokens)
+        self._record(
+            "cloud", "forward", ended_s - verdict.forward_us / 1e6, ended_s, rows=verdict.rows, tokens=count
+        )
+        self._record("down", "verdict", ended_s, now_s, tokens=count)
+
+    def _record(self, lane: Lane, kind: Kind, start_s: float, end_s: float, **detail: object) -> None:
+        if self.trace is not None:
+            self.trace.append(Event(lane, kind, start_s, end_s, detail))

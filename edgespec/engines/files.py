@@ -1,0 +1,61 @@
+"""What an engine folder takes over from its model's folder, so that an edge needs nothing of the latter."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from edgespec.engines.manifest import CALIBRATION_FILE, TOKENIZER_FILE
+from edgespec.errors import EdgespecError
+from edgespec.speculation.calibration import Calibration
+
+COPIED_FILES = (
+    TOKENIZER_FILE,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "config.json",
+    CALIBRATION_FILE,
+)
+"""The tokenizer, the chat template, the end tokens and the calibration."""
+
+NEUTRAL_CALIBRATION = {
+    "version": 1,
+    "temperatures": [
+        {
+            "temperature": 0.8,
+            "ranks": [
+                {"margins": [0.1, 0.36, 0.69, 1.2, 2.3], "chances": chances}
+                for chances in (
+                    [0.32, 0.44, 0.57, 0.78, 0.95],
+                    [0.28, 0.21, 0.17, 0.07, 0.02],
+                    [0.12, 0.11, 0.07, 0.04, 0.01],
+                    [0.06, 0.05, 0.04, 0.02, 0.01],
+                )
+            ],
+        }
+    ],
+}
+"""For a draft that nobody has calibrated: how often a 2-layer draft was right, by its margin."""
+
+
+def copy_files(source: Path, folder: Path) -> None:
+    """Copy what an edge needs; a neutral calibration where the model has none. Raises EdgespecError."""
+    for name in COPIED_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+    if not (folder / TOKENIZER_FILE).is_file():
+        raise EdgespecError(
+            f"{source} holds no {TOKENIZER_FILE}: save the model's fast tokenizer there "
+            "(transformers: AutoTokenizer.from_pretrained(...).save_pretrained(folder))."
+        )
+    if not (folder / CALIBRATION_FILE).is_file():
+        (folder / CALIBRATION_FILE).write_text(json.dumps(NEUTRAL_CALIBRATION) + "\n", encoding="utf-8")
+    try:
+        Calibration.from_json(json.loads((folder / CALIBRATION_FILE).read_text(encoding="utf-8")))
+    except (ValueError, EdgespecError) as error:
+        raise EdgespecError(
+            f"{source / CALIBRATION_FILE} cannot be read ({error}): make it again or remove it."
+        ) from None

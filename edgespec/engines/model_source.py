@@ -1,0 +1,64 @@
+"""Where a draft model comes from: a local folder in Hugging Face format, or one downloaded by its id."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+from edgespec.engines.manifest import GRAPH_FILE, MANIFEST_FILE
+from edgespec.errors import EdgespecError
+
+LIBRARIES = ("torch", "transformers", "onnx", "onnxscript")
+"""What a build needs beyond what an edge has."""
+
+
+def model_folder(model: str) -> Path:
+    """The local folder of a model, downloaded first where an id is given. Raises EdgespecError."""
+    folder = Path(model)
+    if not folder.is_dir():
+        if folder.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", model):
+            raise EdgespecError(
+                f"there is no model folder {model}: give a folder in Hugging Face format, or org/name."
+            )
+        folder = _downloaded(model)
+    if (folder / MANIFEST_FILE).is_file() and (folder / GRAPH_FILE).is_file():
+        raise EdgespecError(
+            f"{model} is an engine already: pass it as a draft, or compile the model it was made of."
+        )
+    if not (folder / "config.json").is_file():
+        raise EdgespecError(
+            f"{model} is no model folder (it holds no config.json): give one in Hugging Face format."
+        )
+    return folder
+
+
+def _downloaded(model: str) -> Path:
+    check_libraries()
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = Path(
+            snapshot_download(model, allow_patterns=["*.json", "*.jinja", "*.model", "*.safetensors"])
+        )
+        if not list(folder.glob("*.safetensors")):
+            snapshot_download(model, allow_patterns=["*.bin"])
+    except Exception as error:
+        raise EdgespecError(
+            f"there is no folder {model}, and no model of that id can be downloaded ({first_line(error)}): "
+            "check the name and the network, or give a local folder."
+        ) from None
+    return folder
+
+
+def first_line(error: Exception) -> str:
+    """Another library's error as part of a sentence."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip().rstrip(".:") if lines else type(error).__name__
+
+
+def check_libraries() -> None:
+    """Raises EdgespecError, naming the extra to install, where a library of the build is missing."""
+    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EdgespecError(f"compiling a draft needs {', '.join(missing)}: pip install 'edgespec[compile]'.")

@@ -1,0 +1,271 @@
+"""A simulated clock around the real speculator, verifier and policies: one session, no models, no sockets.
+
+An `Oracle` says what the target, the draft and the exits would answer behind a given text; `simulate` plays one
+generation by discrete events and returns the text and the times. Tests drive it with hostile oracles and delays.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from edgespec.speculation.measures import LinearCost, Measures
+from edgespec.speculation.policy import Policy
+from edgespec.speculation.speculator import COMMITTED_BIT, Block, Speculator, Tally
+from edgespec.speculation.tree import ROOT
+from edgespec.speculation.verifier import Forward, Guess, Verdict, Verifier
+
+
+class Oracle(Protocol):
+    """What the models answer: pure functions of the text so far."""
+
+    def target(self, text: Sequence[int]) -> int:
+        """The target's next token."""
+        ...
+
+    def draft(self, text: Sequence[int]) -> tuple[Sequence[int], Sequence[float]]:
+        """The draft's best next tokens and their chances, best first."""
+        ...
+
+    def exit(self, text: Sequence[int], layer: int) -> tuple[int, float]:
+        """An exit's next token and its chance."""
+        ...
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds: a run of the draft, a forward of the target, the way up and down (a callable draws each one)."""
+
+    draft_ms: Callable[[int], float] = lambda rows: 6.0
+    forward_ms: Callable[[int], float] = lambda rows: 28.0
+    up_ms: Callable[[], float] = lambda: 10.0
+    down_ms: Callable[[], float] = lambda: 10.0
+    exits: tuple[tuple[int, float], ...] = ((4, 1 / 3), (8, 2 / 3))
+    """Exit layers, and the share of a forward after which each reports."""
+    exit_cost: float = 0.0
+    """What the exits add to a forward, as a share of it."""
+
+
+@dataclass
+class Outcome:
+    """What a simulated generation gave."""
+
+    text: list[int]
+    finish: str | None
+    milliseconds: float
+    tally: Tally
+    forwards: int
+    history: list[tuple[float, str]] = field(default_factory=list)
+
+
+COLOCATED_DRAFT_TOKENS = 4
+"""Tokens that a server drafts itself for one forward, in mode `colocated`."""
+
+Concluded = tuple[Verdict, int, bool, float, float]
+"""A verdict, the nodes that its forward verified, whether exits ran, the milliseconds it took, and when it ended."""
+
+
+class Stuck(Exception):
+    """Nothing is left to happen and the text is not finished."""
+
+
+def simulate(
+    oracle: Oracle,
+    policy: Policy,
+    prompt: Sequence[int],
+    *,
+    max_new_tokens: int,
+    timing: Timing | None = None,
+    end_tokens: Sequence[int] = (),
+    context_length: int = 2048,
+    draft_capacity: int | None = None,
+) -> Outcome:
+    """Play one generation. Raises Stuck when it would hang."""
+    return _Simulation(oracle, policy, timing or Timing(), draft_capacity).run(
+        prompt, max_new_tokens, end_tokens, context_length
+    )
+
+
+class _Simulation:
+    def __init__(self, oracle: Oracle, policy: Policy, timing: Timing, draft_capacity: int | None) -> None:
+        self.oracle = oracle
+        self.policy = policy
+        self.timing = timing
+        self.draft_capacity = draft_capacity
+        self.now_ms = 0.0
+        self.events: list[tuple[float, int, Callable[[], None]]] = []
+        self.count = 0
+        self.drafting = False
+        self.inbox: list[Guess | Concluded] = []
+        self.last_arrival = {"up": 0.0, "down": 0.0}
+        self.history: list[tuple[float, str]] = []
+        self.running = False
+        self.edge_finish: str | None = None
+        self.measures = Measures()
+        self.concluded_ms = 0.0
+        self.cost = LinearCost()
+        self.next_own_node = 1
+
+    def run(
+        self, prompt: Sequence[int], max_new_tokens: int, end_tokens: Sequence[int], context: int
+    ) -> Outcome:
+        self.verifier = Verifier(
+            prompt,
+            max_new_tokens=max_new_tokens,
+            end_tokens=end_tokens,
+            context_length=context,
+            fill=self.policy.fill,
+            lookup=self.policy.lookup,
+            hint_threshold=self.policy.hint_threshold if self.policy.hints else None,
+            cost=self.cost,
+        )
+        self.edge = Speculator(self.policy)
+        self.edge.extend(prompt, 0, max_new_tokens)
+        self._link("up", self._serve)
+        self._act()
+        while self.events and self.edge_finish is None:
+            self.now_ms, _, event = heapq.heappop(self.events)
+            event()
+        if self.edge_finish is None:
+            raise Stuck(
+                f"after {self.now_ms:.1f} ms with {len(self.edge.text) - len(prompt)} tokens committed"
+            )
+        text = self.edge.text[len(prompt) :]
+        return Outcome(
+            text, self.edge_finish, self.now_ms, self.edge.tally, self.verifier.forwards, self.history
+        )
+
+    # The edge
+
+    def _act(self) -> None:
+        """One turn of the edge's loop: drain the inbox, then draft and send."""
+        if self.drafting:
+            return
+        for message in self.inbox:
+            self._apply(message)
+        self.inbox.clear()
+        self.edge.draft_full = self.draft_capacity is not None and len(self.edge.text) >= self.draft_capacity
+        self._send()
+        if nodes := self.edge.expand():
+            self.drafting = True
+            draft_ms = self.timing.draft_ms(len(nodes))
+            self.measures.draft_ms.observe(len(nodes), draft_ms)
+            self._after(draft_ms, lambda: self._drafted(nodes))
+
+    def _drafted(self, nodes: Sequence[int]) -> None:
+        self.drafting = False
+        for node in nodes:
+            tokens, chances = self.oracle.draft(
+                self.edge.text + [self.edge.tree.token(n) for n in self._path(node)]
+            )
+            self.edge.grew(node, tokens, chances)
+        self._send()
+        self._act()
+
+    def _path(self, node: int) -> list[int]:
+        return self.edge.tree.path(node)
+
+    def _send(self) -> None:
+        block = self.edge.outgoing(self.measures.slack_ms(self.now_ms))
+        if block is not None:
+            self.history.append((self.now_ms, f"block of {len(block.tokens)}"))
+            self._link("up", lambda: self._receive(block))
+
+    def _apply(self, message: Guess | Concluded) -> None:
+        if isinstance(message, Guess):
+            self.edge.hint(message.base_length, message.reference, message.token, message.confidence)
+            return
+        verdict, rows, hinted, forward_ms, ended_ms = message
+        self.edge.verdict(verdict.base_length, verdict.tokens, rows)
+        self.edge_finish = verdict.finish
+        self.measures.rtt_ms = self.timing.up_ms() + self.timing.down_ms()
+        self.measures.saw_forward(rows, forward_ms, hinted, len(verdict.tokens))
+        self.measures.clock.verdict(self.now_ms, ended_ms, forward_ms)
+        if self.edge.adapt(self.measures):
+            threshold = self.policy.hint_threshold if self.policy.hints else None
+            lookup, patience_ms = self.policy.lookup, self.policy.patience_ms
+            self._link("up", lambda: self._tune(lookup, threshold, patience_ms))
+
+    # The server
+
+    def _receive(self, block: Block) -> None:
+        self.verifier.receive(block.first_node, block.tokens, block.parents, block.chances)
+        self._serve()
+
+    def _serve(self) -> None:
+        if self.running or not self.verifier.ready:
+            return
+        patient_until_ms = self.concluded_ms + self.verifier.patience_ms
+        if self.verifier.patient and self.now_ms < patient_until_ms:
+            return self._at(patient_until_ms, self._serve)
+        self.running = True
+        drafting_ms = self._draft_beside_the_target() if self.policy.colocated else 0.0
+        forward = self.verifier.plan()
+        forward_ms = drafting_ms + self.timing.forward_ms(len(forward.piece))
+        texts = [self.verifier.text + [self.verifier.tree.token(n) for n in self.verifier.tree.path(node)]
+                 for node in forward.nodes]  # fmt: skip
+        hinted = self.verifier.hint_threshold is not None
+        if hinted:
+            forward_ms *= 1 + self.timing.exit_cost
+            for layer, share in self.timing.exits:
+                self._after(forward_ms * share, lambda layer=layer: self._exit(forward, texts, layer))  # type: ignore[misc]
+        self._after(forward_ms, lambda: self._conclude(forward, texts, hinted, forward_ms))
+
+    def _draft_beside_the_target(self) -> float:
+        """The server's own draft gives the verifier a block; the milliseconds that it takes of the server."""
+        text = list(self.verifier.text)
+        tokens, chances, drafting_ms = [], [], 0.0
+        for _ in range(min(COLOCATED_DRAFT_TOKENS, self.verifier.remaining)):
+            best, chance = self.oracle.draft(text)
+            tokens.append(best[0])
+            chances.append(chance[0])
+            text.append(best[0])
+            drafting_ms += self.timing.draft_ms(1)
+        first = self.next_own_node
+        self.next_own_node += len(tokens)
+        parents = [COMMITTED_BIT | len(self.verifier.text), *range(first, first + len(tokens) - 1)]
+        self.verifier.receive(first, tokens, parents[: len(tokens)], chances)
+        return drafting_ms
+
+    def _tune(self, lookup: bool, hint_threshold: float | None, patience_ms: float) -> None:
+        self.verifier.lookup = lookup
+        self.verifier.hint_threshold = hint_threshold
+        self.verifier.patience_ms = patience_ms
+
+    def _exit(self, forward: Forward, texts: list[list[int]], layer: int) -> None:
+        rows = [self.oracle.exit(text, layer) for text in texts]
+        guess = self.verifier.guess(forward, [token for token, _ in rows], [chance for _, chance in rows])
+        if guess is not None:
+            self.history.append((self.now_ms, f"hint from layer {layer}"))
+            self._link("down", lambda: self._deliver(guess))
+
+    def _conclude(self, forward: Forward, texts: list[list[int]], hinted: bool, forward_ms: float) -> None:
+        self.running = False
+        self.concluded_ms = ended_ms = self.now_ms
+        verdict = self.verifier.conclude(forward, [self.oracle.target(text) for text in texts])
+        if verdict is not None:
+            rows = sum(node != ROOT for node in forward.nodes)
+            self.history.append((self.now_ms, f"verdict of {len(verdict.tokens)}"))
+            self.cost.observe(len(forward.piece), forward_ms)
+            self._link("down", lambda: self._deliver((verdict, rows, hinted, forward_ms, ended_ms)))
+        self._serve()
+
+    def _deliver(self, message: Guess | Concluded) -> None:
+        self.inbox.append(message)
+        self._act()
+
+    # The clock and the link, which keeps byte order
+
+    def _link(self, way: str, arrive: Callable[[], None]) -> None:
+        delay_ms = self.timing.up_ms() if way == "up" else self.timing.down_ms()
+        self.last_arrival[way] = max(self.last_arrival[way], self.now_ms + delay_ms)
+        self._at(self.last_arrival[way], arrive)
+
+    def _after(self, delay_ms: float, event: Callable[[], None]) -> None:
+        self._at(self.now_ms + delay_ms, event)
+
+    def _at(self, time_ms: float, event: Callable[[], None]) -> None:
+        self.count += 1
+        heapq.heappush(self.events, (time_ms, self.count, event))

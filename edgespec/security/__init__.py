@@ -1,0 +1,1 @@
+"""Who may come in: tokens, certificates, and where a server may listen."""

@@ -1,0 +1,1 @@
+"""The server: who may come in, whose rows go into the next forward, and what an operator sees."""

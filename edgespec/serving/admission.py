@@ -1,0 +1,95 @@
+"""Admission: whether a session may begin or go on, before it costs the target anything.
+
+Key-value memory is taken for all that a text may become, so that nobody runs out of it half-way; sessions
+that wait for their next turn give theirs up when others need it, and compute it again. What does not fit is
+refused with the time after which asking again makes sense.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from edgespec.serving.kv_pages import KvFull
+from edgespec.serving.served_session import ServedSession
+
+IDLE_S = 30.0
+"""A session in the middle of a text gives its memory up only after so long without anything to run."""
+
+RETRY_MS = (100, 30_000)
+"""The least and the most that a refused session is told to wait."""
+
+
+class Overloaded(Exception):
+    """There is no room for a session now; `retry_after_ms`: when there may be."""
+
+    def __init__(self, message: str, retry_after_ms: int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_after_ms = retry_after_ms
+
+
+class Admission:
+    """Watches over `sessions`. max_sessions: that may be open at once; latency_ms: a token's target, for
+    all."""
+
+    def __init__(
+        self,
+        sessions: Mapping[Any, ServedSession],
+        max_sessions: int,
+        latency_ms: float | None = None,
+    ) -> None:
+        self._sessions = sessions
+        self._max_sessions = max_sessions
+        self._latency_ms = latency_ms
+        self.forward_ms = 0.0
+        """Of the forwards of late; `saw_forward` keeps it."""
+
+    def saw_forward(self, milliseconds: float) -> None:
+        self.forward_ms += 0.1 * (milliseconds - self.forward_ms) if self.forward_ms else milliseconds
+
+    def check(self) -> None:
+        """Raise Overloaded where one session more would be too many."""
+        if len(self._sessions) >= self._max_sessions:
+            raise self._overloaded(f"the server has all the {self._max_sessions} sessions that it may hold")
+        working = any(session.verifier.finish is None for session in self._sessions.values())
+        if self._latency_ms is not None and working and self.forward_ms > self._latency_ms:
+            raise self._overloaded(
+                f"its forwards take {self.forward_ms:.0f} ms, and {self._latency_ms:g} ms a token are promised to "
+                "those it serves"
+            )
+
+    def hold(self, session: ServedSession, slots: int | None = None) -> None:
+        """Take memory for a session, so many slots or what its text may need. Raises Overloaded, with nothing
+        taken."""
+        while True:
+            try:
+                return session.hold(slots)
+            except KvFull as full:
+                idle = self._idlest(session)
+                if idle is None:
+                    raise self._overloaded(
+                        f"the key-value memory lacks {full.missing} pages for this session"
+                    ) from None
+                idle.let_go()
+
+    def _idlest(self, but: ServedSession) -> ServedSession | None:
+        """Who can give memory up: the session that has had nothing to run for longest."""
+        now_s = time.monotonic()
+        idle = [
+            session
+            for session in self._sessions.values()
+            if session is not but
+            and session.held
+            and not session.verifier.ready
+            and (session.verifier.finish is not None or now_s - session.concluded_s > IDLE_S)
+        ]
+        return min(idle, key=lambda session: session.concluded_s, default=None)
+
+    def _overloaded(self, reason: str) -> Overloaded:
+        """With the time until the first of the running texts may end, if all its tokens come one by one."""
+        left = [s.verifier.remaining for s in self._sessions.values() if s.verifier.finish is None]
+        least, most = RETRY_MS
+        retry_ms = round(min(max(min(left, default=0) * self.forward_ms, least), most))
+        return Overloaded(f"the server is full: {reason}; try again later", retry_ms)

@@ -1,0 +1,172 @@
+"""Forwards of many sessions: what the scheduler grants runs on the target at once, hints and verdicts leave
+for each session by itself.
+
+A forward that fails is run again for each of its sessions alone: only those that fail by themselves end.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgespec import _native
+from edgespec.serving.scheduler import Grant, Limits, Scheduler
+from edgespec.serving.served_session import ServedSession
+from edgespec.speculation.measures import LinearCost
+from edgespec.speculation.verifier import Forward, Verdict
+from edgespec.target.target import Decisions, ExitRows, Part, Target
+
+if TYPE_CHECKING:
+    from edgespec.serving.metrics import Metrics
+
+log = logging.getLogger("edgespec.forwards")
+
+EXIT_ROWS = 96
+"""Decided rows beyond which exits are left out: the LM head's time at each exit then delays all verdicts by
+more than hints can gain."""
+
+CHANNEL = 1
+"""Any: the listener fills in the channel that a session has on its connection."""
+
+FINISH = {
+    None: _native.FinishReason.NONE,
+    "stop": _native.FinishReason.STOP,
+    "length": _native.FinishReason.LENGTH,
+}
+
+
+class Forwards:
+    """Runs the sessions' forwards. send: a frame to a session, by its number; fail: ends a session whose
+    forward failed."""
+
+    def __init__(
+        self,
+        target: Target,
+        send: Callable[[int, bytes], Any],
+        fail: Callable[[ServedSession, Exception], None],
+        limits: Limits | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._target = target
+        self._send = send
+        self._fail = fail
+        self._metrics = metrics
+        self._measured = LinearCost()
+        self._scheduler: Scheduler[ServedSession] = Scheduler(
+            limits or Limits(), target.forward_cost or self._measured
+        )
+        self.last_ms = 0.0
+
+    def run(self, ready: Sequence[ServedSession]) -> None:
+        """One forward of the sessions that the scheduler chooses among those ready."""
+        for session in ready:
+            if session.companion is not None:
+                session.companion.draft(session.verifier)
+        granted = self._scheduler.form([session.offer() for session in ready], time.monotonic())
+        if granted:
+            planned = [(grant.session, self._plan(grant)) for grant in granted]
+            self._run(planned)
+
+    def _plan(self, grant: Grant[ServedSession]) -> Forward:
+        return grant.session.verifier.plan(grant.rows, grant.nodes)
+
+    def _run(self, planned: Sequence[tuple[ServedSession, Forward]]) -> None:
+        start_s = time.monotonic()
+        decided = sum(len(forward.decide) for _, forward in planned)
+        parts = [self._part(session, forward, decided <= EXIT_ROWS) for session, forward in planned]
+        try:
+            decisions = self._target.forward_batch(parts)
+        except Exception as error:  # a failing session never takes another with it
+            if len(planned) > 1:
+                for one in planned:
+                    self._run([one])
+                return
+            log.exception("a forward failed; its session ends")
+            self._fail(planned[0][0], error)
+            return
+        now_s = time.monotonic()
+        self.last_ms = (now_s - start_s) * 1e3
+        rows = sum(len(forward.piece) for _, forward in planned)
+        if decided:
+            self._measured.observe(rows, self.last_ms)
+        if self._metrics is not None:
+            self._metrics.saw_forward(len(planned), rows, self.last_ms / 1e3)
+        for (session, forward), decision in zip(planned, decisions, strict=True):
+            self._conclude(session, forward, decision, now_s)
+
+    def _part(self, session: ServedSession, forward: Forward, exits: bool) -> Part:
+        verifier = session.verifier
+
+        def send_hint(rows: ExitRows) -> None:
+            guess = verifier.guess(forward, rows.tokens.tolist(), rows.chances.tolist())
+            if guess is not None:
+                frame = _native.encode_hint(
+                    CHANNEL,
+                    base_length=guess.base_length,
+                    node=guess.reference,
+                    token=guess.token,
+                    confidence=guess.confidence,
+                    layer=rows.layer,
+                    clock_us=clock_us(),
+                    turn=session.turn,
+                )
+                self._send(session.number, frame)
+                session.tally.hints += 1
+                if self._metrics is not None:
+                    self._metrics.saw_hint()
+
+        hints = exits and verifier.hint_threshold is not None and bool(forward.nodes)
+        return Part(
+            session.cache,  # type: ignore[arg-type]
+            forward.piece,
+            forward.decide,
+            session.params,
+            session.seed,
+            send_hint if hints else None,
+            verifier.seen(forward) if session.params.repetition_penalty != 1 else None,
+        )
+
+    def _conclude(self, session: ServedSession, forward: Forward, decisions: Decisions, now_s: float) -> None:
+        before_s, session.concluded_s = session.concluded_s, now_s
+        verdict = session.verifier.conclude(forward, decisions.tokens.tolist())
+        if verdict is None:
+            return
+        self._send_verdict(session, forward, verdict, decisions)
+        if session.companion is not None:
+            session.companion.verdict(verdict, len(forward.nodes) - 1)
+        session.publish()
+        tally = session.tally
+        drafted, committed = len(forward.nodes) - 1 - forward.looked_up, len(verdict.tokens)
+        accepted = committed - 1 - verdict.looked_up
+        first = tally.first_ms is None
+        tally.saw_verdict(drafted, accepted, committed, now_s - session.opened_s)
+        if self._metrics is not None:
+            seconds = now_s - (session.opened_s if first else before_s)
+            self._metrics.saw_verdict(drafted, accepted, committed, seconds, first)
+            if verdict.finish is not None:
+                self._metrics.saw_finish(verdict.finish)
+
+    def _send_verdict(
+        self, session: ServedSession, forward: Forward, verdict: Verdict, decisions: Decisions
+    ) -> None:
+        frame = _native.encode_verdict(
+            CHANNEL,
+            base_length=verdict.base_length,
+            tokens=np.array(verdict.tokens, dtype=np.int32),
+            logprobs=decisions.logprobs[verdict.picks] if session.params.logprobs else None,
+            finish=FINISH[verdict.finish],
+            forwards=session.verifier.forwards,
+            rows=len(forward.nodes) - 1,
+            forward_us=round(self.last_ms * 1e3),
+            clock_us=clock_us(),
+            turn=session.turn,
+        )
+        self._send(session.number, frame)
+
+
+def clock_us() -> int:
+    return time.monotonic_ns() // 1000 % 2**32

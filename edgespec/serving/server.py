@@ -1,0 +1,419 @@
+"""The server: joins the wire, the scheduler and the target.
+
+One loop: take in what came, run the next session's forward, send its hints while deeper layers run and its verdict
+when the last layer has decided. The link's I/O thread is C++ and goes on meanwhile. What to verify and what it means
+is the verifier's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from edgespec import _native
+from edgespec.edge.handshake import DEFAULT_PORT
+from edgespec.errors import EdgespecError
+from edgespec.pacing import Pace
+from edgespec.serving.admission import Admission, Overloaded
+from edgespec.serving.companion import Companion
+from edgespec.serving.door import Door, Entry, device_name
+from edgespec.serving.forwards import Forwards
+from edgespec.serving.refusal import Refused
+from edgespec.serving.served import Served
+from edgespec.serving.served_session import ServedSession
+from edgespec.speculation.verifier import BadBlock
+from edgespec.target.target import Target
+
+if TYPE_CHECKING:
+    from edgespec.serving.metrics import Metrics
+
+log = logging.getLogger("edgespec.server")
+Answer = TypeVar("Answer")
+Tokens = Sequence[int] | np.ndarray[Any, np.dtype[np.int32]]
+
+MAX_SESSIONS = 1024
+MAX_FRAME_BYTES = 1 << 16
+MAX_BLOCK_NODES = 1024
+MAX_PATIENCE_MS = 1000.0
+DRAIN_RETRY_MS = 1000
+RESUME_FOR_S = 60.0
+"""How long a session waits for an edge whose connections are gone."""
+
+
+class Server:
+    """Serves one target to many sessions on one listening address; `port` 0 takes a free one."""
+
+    def __init__(
+        self,
+        target: Target,
+        host: str = "127.0.0.1",
+        port: int = DEFAULT_PORT,
+        *,
+        max_sessions: int = MAX_SESSIONS,
+        latency_ms: float | None = None,
+        resume_for_s: float = RESUME_FOR_S,
+        dead_after_s: float = 2.5,
+        metrics: Metrics | None = None,
+        entry: Entry | None = None,
+        companions: Callable[[_native.Open], Companion] | None = None,
+        busy_spin: bool = False,
+    ) -> None:
+        """companions: makes one for a session that wants to be drafted for; None: this server hosts no draft.
+        entry: who may come in, and whether links are encrypted; without it this machine only.
+        busy_spin: the I/O thread never sleeps, which takes a core and spares the time to wake it."""
+        self._target = target
+        self._latency_ms = latency_ms
+        self._max_sessions = max_sessions
+        self._companions = companions
+        self._door = Door(host, port, entry or Entry(), dead_after_s=dead_after_s, busy_spin=busy_spin)
+        self.listener = self._door.listener
+        self.host = host
+        self.port: int = self.listener.port
+        self.metrics_port: int | None = None
+        self._sessions: Served[ServedSession] = Served(resume_for_s)
+        self._metrics = metrics
+        self._forwards = Forwards(target, self.listener.send, self._fail, metrics=metrics)
+        self._admission = Admission(self._sessions, max_sessions, latency_ms)
+        self._stopping = False
+        self._drain_until_s: float | None = None
+        self._calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
+
+    def run(self) -> None:
+        """Serve until `stop`."""
+        try:
+            while not self._stopping:
+                self._take_in(self.listener.poll_batch(self._idle_s()))
+                while not self._calls.empty():
+                    self._calls.get()()
+                for number in self._sessions.expired(time.monotonic()):
+                    self._forget(number, "its edge did not come back in time")
+                self._forward()
+                if self._drained():
+                    break
+        finally:
+            self.listener.close()
+            for number in list(self._sessions):
+                self._forget(number, "the server stops")
+
+    def call(self, function: Callable[[], Answer]) -> Future[Answer]:
+        """Run a function in the server's loop, soon; from any thread."""
+        future: Future[Answer] = Future()
+
+        def run() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(function())
+                except Exception as error:
+                    future.set_exception(error)
+
+        self._calls.put(run)
+        self.listener.wake()
+        return future
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """What every session has been so far. In the server's loop."""
+        return [session.summary() for session in self._sessions.values()]
+
+    @property
+    def open(self) -> int:
+        return len(self._sessions)
+
+    @property
+    def running(self) -> int:
+        """Texts that are not finished. In the server's loop."""
+        return sum(session.verifier.finish is None for session in self._sessions.values())
+
+    @property
+    def draining(self) -> bool:
+        return self._drain_until_s is not None
+
+    def drain(self, timeout_s: float) -> None:
+        """Take no new sessions, tell the edges, and end `run` when the last text is finished, or after `timeout_s`;
+        may be called from a signal handler. The second call ends it soon."""
+        if self.draining:
+            self.stop()
+            return
+        self._drain_until_s = time.monotonic() + timeout_s
+        self.call(self._say_goaway)
+
+    def reload(self) -> None:
+        """Read certificates and tokens again, soon; may be called from a signal handler or another thread."""
+        self.call(self._door.reload)
+
+    def _say_goaway(self) -> None:
+        for connection in self._door.welcomed:
+            self.listener.send(connection, _native.encode_goaway("the server is being stopped"))
+
+    def _drained(self) -> bool:
+        if self._drain_until_s is None:
+            return False
+        return not self.running or time.monotonic() >= self._drain_until_s
+
+    def stop(self) -> None:
+        """End `run` soon; may be called from a signal handler or another thread."""
+        self._stopping = True
+        self.listener.wake()
+
+    def _idle_s(self) -> float | None:
+        """How long to wait for messages: until the next forward may start or a session expires; None: for ever."""
+        now_s = time.monotonic()
+        waits_s = [session.wait_s(now_s) for session in self._sessions.values()]
+        waits_s.append(self._sessions.next_expiry_s(now_s))
+        if self._drain_until_s is not None:
+            waits_s.append(max(0.0, self._drain_until_s - now_s))
+        return min((wait for wait in waits_s if wait is not None), default=None)
+
+    # What arrives
+
+    def _take_in(self, batch: _native.Batch) -> None:
+        """What happened, in its order: a batch has its blocks last."""
+        for number, message in batch.others:
+            try:
+                self._hear(number, message)
+            except Refused as refused:
+                self._refuse(number, getattr(message, "channel", 0), refused)
+        if len(batch.numbers):
+            self._take_blocks(batch)
+
+    def _take_blocks(self, batch: _native.Batch) -> None:
+        """The blocks of all sessions: what numpy does, it does once for all of them."""
+        sound = self._are_tokens(batch.nodes["token"])
+        tokens, parents = batch.nodes["token"].tolist(), batch.nodes["parent"].tolist()
+        chances = (batch.nodes["chance"] / 255.0).tolist()
+        offsets = batch.offsets.tolist()
+        blocks = zip(batch.numbers.tolist(), batch.first_nodes.tolist(), offsets, offsets[1:], strict=False)
+        for number, first_node, start, end in blocks:
+            try:
+                if number in self._door:
+                    self._door.hear(number, None, self._welcome, self._target.vocabulary_hash)
+                elif (session := self._sessions.get(number)) is not None:
+                    if not sound:
+                        self._check_tokens(tokens[start:end])
+                    session.verifier.receive(
+                        first_node, tokens[start:end], parents[start:end], chances[start:end]
+                    )
+            except BadBlock as error:
+                self._refuse(number, 0, Refused(_native.ErrorCode.PROTOCOL, str(error)))
+            except Refused as refused:
+                self._refuse(number, 0, refused)
+
+    def _hear(self, number: int, message: Any) -> None:
+        """An event of a connection or of a session: their numbers are from one row."""
+        if number in self._door or isinstance(message, _native.Connected):
+            self._door.hear(number, message, self._welcome, self._target.vocabulary_hash)
+        else:
+            self._hear_session(number, message)
+
+    def _hear_session(self, number: int, message: Any) -> None:
+        session = self._sessions.get(number)
+        if isinstance(message, _native.Open) and session is None:
+            self._open(number, message)
+        elif session is None:
+            log.debug("a %s came for a session that has ended", type(message).__name__)
+        elif isinstance(message, _native.Away):
+            session.leave()
+            if (ended := self._sessions.away(number, time.monotonic())) is not None:
+                self._forget(ended, "its device has too many sessions away")
+        elif isinstance(message, _native.Returned):
+            session.come_back()
+            self._sessions.returned(number)
+        elif isinstance(message, _native.Disconnected):
+            self._forget(number, message.reason)
+        elif isinstance(message, _native.Close):
+            self._forget(number, "closed")
+        else:
+            self._instruct(session, message)
+
+    @property
+    def _welcome(self) -> bytes:
+        target = self._target
+        return _native.encode_welcome(
+            version=_native.PROTOCOL_VERSION,
+            features=0,
+            vocabulary_hash=target.vocabulary_hash,
+            context_length=target.context_length,
+            vocabulary_size=target.vocabulary_size,
+            layers=target.layers,
+            exit_layers=list(target.exit_layers),
+            end_tokens=list(target.end_tokens),
+            target_id=target.target_id,
+            max_frame_bytes=MAX_FRAME_BYTES,
+            max_block_nodes=MAX_BLOCK_NODES,
+        )
+
+    def _open(self, number: int, opened: _native.Open) -> None:
+        if len(self._sessions) >= self._max_sessions and (away := self._sessions.longest_away()) is not None:
+            self._forget(away, "another session needs its room")
+        if self.draining:
+            raise Refused(
+                _native.ErrorCode.DRAINING,
+                "the server is being stopped",
+                retryable=True,
+                retry_after_ms=DRAIN_RETRY_MS,
+            )
+        self._admit(self._admission.check)
+        if opened.rejection:
+            raise Refused(_native.ErrorCode.PARAMETER, "this server does not offer rejection sampling")
+        if opened.colocated and self._companions is None:
+            raise Refused(
+                _native.ErrorCode.PARAMETER,
+                "this server hosts no draft for mode 'colocated': start it with --colocated-draft",
+            )
+        self._check_tokens(opened.tokens)
+        self._check_tokens([token for token, _ in opened.logit_bias])
+        if not 0 < len(opened.tokens) < self._target.context_length:
+            raise Refused(
+                _native.ErrorCode.CONTEXT,
+                f"the prompt has {len(opened.tokens)} tokens, and the target's context holds "
+                f"{self._target.context_length}: shorten the prompt",
+            )
+        if (identity := self.listener.identity(number)) is None:
+            return  # its edge has ended it already
+        try:
+            session = ServedSession(
+                number,
+                device_name(identity) or number,
+                opened,
+                context_length=self._target.context_length,
+                end_tokens=self._target.end_tokens,
+                open_cache=self._target.open_cache,
+                latency_ms=self._latency_ms,
+            )
+        except EdgespecError as error:
+            raise Refused(_native.ErrorCode.PARAMETER, str(error)) from None
+        if opened.colocated and self._companions is not None:
+            session.companion = self._companions(opened)
+        self._admit(lambda: self._admission.hold(session))
+        self._sessions.add(number, identity, session)
+        if self._metrics is not None:
+            self._metrics.saw_open(session.tally.prompt_tokens, session.tally.adopted)
+
+    def _admit(self, ask: Callable[[], None]) -> None:
+        """Ask the admission; an Overloaded becomes a refusal."""
+        try:
+            ask()
+        except Overloaded as full:
+            raise Refused(
+                _native.ErrorCode.OVERLOADED, full.message, retryable=True, retry_after_ms=full.retry_after_ms
+            ) from None
+
+    def _instruct(self, session: ServedSession, message: Any) -> None:
+        verifier = session.verifier
+        if isinstance(message, _native.Append):
+            self._append(session, message)
+        elif isinstance(message, _native.Tune):
+            verifier.fill = message.fill
+            verifier.lookup = message.lookup
+            verifier.hint_threshold = message.hint_threshold if message.hints else None
+            verifier.patience_ms = min(message.patience_us / 1e3, MAX_PATIENCE_MS)
+        else:
+            raise Refused(_native.ErrorCode.PROTOCOL, f"a session takes no {type(message).__name__}")
+
+    def _append(self, session: ServedSession, append: _native.Append) -> None:
+        text = session.verifier.text
+        self._check_tokens(append.tokens)
+        length = append.keep_length + len(append.tokens)
+        if not 0 < append.keep_length <= len(text):
+            raise Refused(
+                _native.ErrorCode.PROTOCOL, f"cannot keep {append.keep_length} of {len(text)} tokens"
+            )
+        if length >= self._target.context_length:
+            raise Refused(
+                _native.ErrorCode.CONTEXT, f"the turn makes the text {length} tokens long, over the context"
+            )
+        if append.max_new_tokens:
+            need = session.need(length, append.max_new_tokens)
+            self._admit(lambda: self._admission.hold(session, need))
+        session.turn = append.turn
+        tokens = append.tokens.tolist()
+        session.verifier.append(append.keep_length, tokens, append.max_new_tokens)
+        if session.companion is not None:
+            session.companion.append(append.keep_length, tokens, append.max_new_tokens)
+
+    def _check_tokens(self, tokens: Tokens) -> None:
+        if not self._are_tokens(tokens):
+            raise Refused(
+                _native.ErrorCode.PARAMETER, f"token ids must lie in 0 to {self._target.vocabulary_size - 1}"
+            )
+
+    def _are_tokens(self, tokens: Tokens) -> bool:
+        array = np.asarray(tokens)
+        return not len(array) or 0 <= int(array.min()) <= int(array.max()) < self._target.vocabulary_size
+
+    # A forward
+
+    def _forward(self) -> None:
+        """One forward of the sessions that are ready, if any are."""
+        now_s = time.monotonic()
+        ready = [session for session in self._sessions.values() if session.wait_s(now_s) == 0.0]
+        for session in [session for session in ready if not session.held]:
+            try:
+                self._admission.hold(session)
+            except Overloaded as full:
+                ready.remove(session)
+                self._end(session, _native.ErrorCode.OVERLOADED, full.message, full.retry_after_ms)
+        if ready:
+            self._forwards.run(ready)
+            self._admission.saw_forward(self._forwards.last_ms)
+
+    def _fail(self, session: ServedSession, error: Exception) -> None:
+        self._end(session, _native.ErrorCode.INTERNAL, f"the target failed: {error}")
+
+    def _end(
+        self, session: ServedSession, code: _native.ErrorCode, message: str, retry_after_ms: int = 0
+    ) -> None:
+        """A session cannot go on here; its edge may open it again, here or elsewhere."""
+        self._refuse(session.number, 0, Refused(code, message, retryable=True, retry_after_ms=retry_after_ms))
+
+    # What leaves
+
+    def _refuse(self, number: int, channel: int, refused: Refused) -> None:
+        """Say so; the connection or session that is told so ends."""
+        log.info("refused: %s", refused.message)
+        self.listener.send(number, refused.frame(channel))
+        if self._metrics is not None:
+            self._metrics.saw_refusal(refused.code.name)
+        if number in self._door:
+            self.listener.disconnect(number)
+        else:
+            self._forget(number, refused.message)
+
+    def _forget(self, number: int, reason: str) -> None:
+        """The listener forgets the session too, after what was sent to it."""
+        session = self._sessions.remove(number)
+        self.listener.disconnect(number)
+        if session is not None:
+            summary = " ".join(f"{key}={value}" for key, value in session.summary().items())
+            log.info('%s reason="%s"', summary, reason)
+            session.let_go()
+            if self._metrics is not None:
+                self._metrics.saw_end()
+
+
+def serve(
+    target: str | Path | None = None,
+    *,
+    exits: str | Path | None = "auto",
+    host: str = "127.0.0.1",
+    port: int = DEFAULT_PORT,
+    dtype: str = "auto",
+    pace: Pace | None = None,
+    entry: Entry | None = None,
+) -> None:
+    """Load a target (a folder or model id; None: the bundled one) and serve it until interrupted.
+
+    entry: certificates and tokens (edgespec.serving.door.Entry); other machines are served with both only.
+    """
+    (entry or Entry()).check(host)
+    server = Server(Target.load(target, exits=exits, dtype=dtype, pace=pace), host, port, entry=entry)
+    print(f"edgespec: listening on {server.host}:{server.port}", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()

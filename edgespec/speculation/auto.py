@@ -1,0 +1,157 @@
+"""`auto`: the default policy. It streams a draft tree and sets its width, depth and hints from what was measured.
+
+Every choice comes with its reason in words (`reasons`, shown by --explain). It re-decides every few forwards; a
+choice changes only when the measures speak clearly for it. `objective` says what it is after: the least time a token,
+the fewest target forwards, or the least drafting on the edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgespec.errors import EdgespecError
+from edgespec.speculation.measures import Measures
+from edgespec.speculation.policies import Stream
+from edgespec.speculation.policy import View
+
+DECIDE_EVERY = 8
+"""Forwards between two decisions."""
+
+TRIAL_FORWARDS = 8
+"""Forwards with hints, and as many without, before their cost is judged."""
+
+HINT_GAIN = 0.05
+"""What hints gained at a round trip of nothing, in simulations of the bundled pair; it fades as round trips grow."""
+
+
+OBJECTIVES = ("latency", "cost", "energy")
+
+ENERGY_FLOOR = 0.25
+"""With the objective `energy`, the least chance of being committed that is worth drafting."""
+
+LEAST_ACCEPTANCE = 0.08
+"""A draft that is right less often is put to rest, and tried again later."""
+
+REST_FORWARDS, PROBE_FORWARDS = 48, 8
+
+
+class Auto(Stream):
+    """A `Stream` that tunes itself.
+
+    objective: one of OBJECTIVES. budget: with `cost`, so many target forwards a token are allowed; None: the fewest.
+    Raises EdgespecError for an objective that there is not, or a budget that is none.
+    """
+
+    name = "auto"
+
+    def __init__(
+        self, draft_tokens: int = 12, objective: str = "latency", budget: float | None = None
+    ) -> None:
+        if objective not in OBJECTIVES:
+            raise EdgespecError(
+                f"there is no objective {objective!r}: choose one of {', '.join(OBJECTIVES)}."
+            )
+        if budget is not None and not (objective == "cost" and 0 < budget <= 1):
+            raise EdgespecError(
+                "a budget is a number of target forwards a token, above 0 and up to 1, for `cost`."
+            )
+        super().__init__(draft_tokens, hints=False)
+        self.objective = objective
+        self.budget = budget
+        if objective == "energy":
+            self.floor, self.rows, self.alternatives = ENERGY_FLOOR, 1, 1
+        self._depth = self.depth
+        self._rests_until = 0
+        self._seen = (0, 0)
+        self.reasons: dict[str, str] = {}
+        self._decided_at = 0
+        self._run_ms = 0.0
+
+    def send(self, view: View) -> Sequence[int]:
+        """As `Stream`, but nodes wait for the next run's while all of them reach the same forward: fewer frames."""
+        waits = 0.0 < self._run_ms < view.slack_ms and not self.patience_ms and self.expand(view)
+        return () if waits else super().send(view)
+
+    def adapt(self, view: View, measures: Measures) -> None:
+        self._run_ms = measures.draft_ms(self.rows)
+        if measures.forwards < self._decided_at + DECIDE_EVERY:
+            return
+        self._decided_at = measures.forwards
+        self._choose_depth(measures)
+        self._choose_rows(measures)
+        self._choose_hints(measures)
+        self._choose_patience(measures)
+
+    def _choose_depth(self, measures: Measures) -> None:
+        """A draft that is hardly ever right only warms the device: nothing is drafted, but for a trial now and then."""
+        if self.depth == 0:
+            if measures.forwards < self._rests_until:
+                return
+            self.depth, self._rests_until = self._depth, measures.forwards + PROBE_FORWARDS
+        elif measures.acceptance < LEAST_ACCEPTANCE and measures.forwards >= self._rests_until:
+            self.depth, self._rests_until = 0, measures.forwards + REST_FORWARDS
+        self.reasons["depth"] = (
+            f"drafts {'up to ' + str(self.depth) + ' tokens ahead' if self.depth else 'nothing'}: "
+            f"the draft is right {measures.acceptance:.0%} of the time"
+        )
+
+    def _choose_rows(self, measures: Measures) -> None:
+        """As many rows a run as come nearly for free: the likeliest node is worth more than the third."""
+        alone_ms = measures.draft_ms(1)
+        if not alone_ms or self.objective == "energy":
+            return
+        share = measures.draft_ms.per_row_ms / alone_ms
+        self.rows = 4 if share < 0.05 else 3 if share < 0.2 else 2 if share < 0.5 else 1
+        self.reasons["rows"] = f"{self.rows} nodes a draft run: a further one costs {share:.0%} of the first"
+
+    def _choose_hints(self, measures: Measures) -> None:
+        """Hints are tried, then kept if what they should gain on this link exceeds what the exits cost."""
+        if not measures.hinted_forward_ms.known:
+            self.hints = measures.forwards >= TRIAL_FORWARDS
+            self.reasons["hints"] = (
+                "on for a trial" if self.hints else "off until plain forwards are measured"
+            )
+            return
+        if measures.hint_trust < 0.5:
+            self.hints = False
+            self.reasons["hints"] = f"off: only {measures.hint_trust:.0%} of what they promised came true"
+            return
+        rows = 4
+        plain_ms, hinted_ms = measures.plain_forward_ms(rows), measures.hinted_forward_ms(rows)
+        cost = hinted_ms / plain_ms - 1 if plain_ms else 0.0
+        rtt_ms = measures.rtt_ms or 0.0
+        gain = HINT_GAIN * max(0.0, 1 - rtt_ms / (2.5 * plain_ms)) if plain_ms else 0.0
+        margin = 0.01 if self.hints else -0.01
+        self.hints = gain + margin > cost
+        self.reasons["hints"] = (
+            f"{'on' if self.hints else 'off'}: worth about {gain:.1%} at {rtt_ms:.0f} ms round trip, "
+            f"and exits cost {max(0.0, cost):.1%} of a forward"
+        )
+
+    def _choose_patience(self, measures: Measures) -> None:
+        """Where the draft's answer to a verdict comes soon, a forward is better held for it than run with nothing."""
+        forward_ms, rtt_ms = measures.forward_ms(1), measures.rtt_ms
+        if not forward_ms or rtt_ms is None:
+            return
+        answer_ms = rtt_ms + 3 * measures.draft_ms(self.rows)
+        if self.objective == "cost" and self.depth:
+            return self._spare_forwards(measures, answer_ms)
+        share = answer_ms / forward_ms
+        worth_it = share < (0.3 if self.patience_ms else 0.2)
+        self.patience_ms = round(1.5 * answer_ms, 1) if worth_it else 0.0
+        self.reasons["patience"] = (
+            f"{'a forward waits up to ' + format(self.patience_ms, 'g') + ' ms' if worth_it else 'none'}: "
+            f"the draft's answer to a verdict takes {share:.0%} of a forward"
+        )
+
+    def _spare_forwards(self, measures: Measures, answer_ms: float) -> None:
+        """No forward runs before drafts are there, unless the budget allows for it."""
+        forwards, committed = measures.forwards - self._seen[0], measures.committed - self._seen[1]
+        self._seen = (measures.forwards, measures.committed)
+        lately = forwards / committed if committed else 1.0
+        within = self.budget is not None and lately < self.budget * (1.0 if self.patience_ms else 0.9)
+        self.patience_ms = 0.0 if within else round(2 * answer_ms, 1)
+        self.reasons["patience"] = (
+            f"{'none' if within else 'a forward waits up to ' + format(self.patience_ms, 'g') + ' ms'}: "
+            f"{lately:.2f} forwards a token lately"
+        )

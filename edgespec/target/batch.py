@@ -1,0 +1,126 @@
+"""A ragged batch: pieces of many sessions' texts and trees as the rows of one forward.
+
+Projections and MLPs see all rows at once; attention sees for each row the slots of its own session. Models
+whose attention edgespec runs itself (`target_attention`) are given each part's place in the pool; for the
+others the slots of all parts are laid end to end, and a mask keeps the parts apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgespec.params import SamplingParams
+from edgespec.speculation.slots import Piece
+from edgespec.target.cache import TargetCache
+from edgespec.target.masks import Windows
+from edgespec.target.ordered import Group
+
+
+@dataclass(frozen=True)
+class ExitRows:
+    """What an exit layer's decided rows seem to say: tokens int32 [D], margins float32 [D], and the
+    calibrated chances float32 [D] that the last layer will say the same. `layer`: how many layers have run, 1
+    to layers - 1."""
+
+    layer: int
+    tokens: NDArray[np.int32]
+    margins: NDArray[np.float32]
+    chances: NDArray[np.float32]
+
+
+OnExit = Callable[[ExitRows], None]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One session's share of a forward: the rows of `piece` run on `cache`, and rows `decide` int [D] are
+    decided.
+
+    on_exit: called as soon as an exit layer's rows of this part are decided; None for no hints. seen: for a repetition
+    penalty, the text so far of each decided row: different token ids, int32 [...].
+    """
+
+    cache: TargetCache
+    piece: Piece
+    decide: NDArray[np.integer[Any]]
+    sampling: SamplingParams
+    seed: int
+    on_exit: OnExit | None = None
+    seen: Sequence[NDArray[np.int32]] | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a part is: its rows [first, last) of the batch, and the pool's slots that it sees, int64 [W];
+    `start` is the first of them where they lie side by side."""
+
+    first: int
+    last: int
+    width: int
+    start: int | None
+    seen: torch.Tensor
+
+
+@dataclass
+class Layout:
+    """What attention must know of the running forward, and what it works out once for all layers."""
+
+    places: Sequence[Place] = ()
+    groups: Sequence[Group] = ()
+    """Where the forward is deterministic: how each row's ancestors are gathered."""
+    ready: dict[int, Any] = field(default_factory=dict)
+    """Masks as attention wants them, by the identity of the mask that the model hands on."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The inputs of one forward. rows: the pool's slots that they are written to, int64 [R]; decided: the
+    rows of the batch that are decided, int64 [D], part by part; `seen`: the slots that attention is given,
+    where it is not edgespec's own."""
+
+    tokens: torch.Tensor
+    positions: torch.Tensor
+    slots: torch.Tensor
+    seen: torch.Tensor | None
+    masks: torch.Tensor | dict[str, torch.Tensor]
+    decided: torch.Tensor
+    layout: Layout
+
+
+def batch_of(
+    pieces: Sequence[tuple[TargetCache, Piece, NDArray[np.integer[Any]]]],
+    windows: Windows,
+    dtype: torch.dtype,
+    device: torch.device,
+    apart: bool,
+) -> Batch:
+    """Lay pieces (cache, piece, rows to decide) end to end. apart: attention is edgespec's own, which takes
+    each part by itself. Raises KvFull."""
+
+    def index(array: Any) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(array, dtype=np.int64)).to(device)
+
+    slots, places, decided = [], [], []
+    first = 0
+    for cache, piece, decide in pieces:
+        width = piece.cached.shape[1]
+        slots.append(cache.place(index(piece.slots), width))
+        seen = cache.located(torch.arange(width, device=device))
+        places.append(Place(first, first + len(piece), width, cache.start, seen))
+        decided.append(np.asarray(decide, dtype=np.int64) + first)
+        first += len(piece)
+    return Batch(
+        tokens=index(np.concatenate([piece.tokens for _, piece, _ in pieces]))[None],
+        positions=index(np.concatenate([piece.positions for _, piece, _ in pieces]))[None],
+        slots=torch.cat(slots),
+        seen=None if apart else torch.cat([place.seen for place in places]),
+        masks=windows.masks([piece for _, piece, _ in pieces], dtype, device, apart),
+        decided=index(np.concatenate(decided)),
+        layout=Layout(places),
+    )

@@ -1,0 +1,75 @@
+"""An exit's guesses by the exit_head kernel: the LM head is read once, and no logits are written.
+
+Taken where it was measured to pay: on the CPU, for exit heads of the target's own dtype and an LM head without bias.
+`Target` falls back to torch elsewhere. Guesses only; what the last layer decides goes another way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgespec.kernels.exit_head import MAX_ROWS, HeadSettings, exit_head
+from edgespec.target.exits import ExitHeads
+from edgespec.target.sampling import Rows
+
+MOST_ROWS: dict[torch.dtype, int] = {torch.float32: MAX_ROWS, torch.bfloat16: 8, torch.float16: 8}
+"""Up to so many rows the kernel is not slower than torch, at any size measured."""
+
+
+class KernelGuesses:
+    """The guesses of `exits` through the LM head `weight` [V, D]; `wanted` says whether it can and should be."""
+
+    def __init__(self, exits: ExitHeads, weight: torch.Tensor, config: Any) -> None:
+        self._exits = exits
+        self._weight = weight.detach()
+        self._settings = HeadSettings(
+            exits.norm_epsilon,
+            (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0),
+            getattr(config, "final_logit_softcapping", None) or 0.0,
+        )
+
+    @classmethod
+    def wanted(cls, exits: object, head: torch.nn.Module, config: Any) -> KernelGuesses | None:
+        """None where the kernel does not fit or is not known to pay."""
+        if not isinstance(exits, ExitHeads) or type(head) is not torch.nn.Linear or head.bias is not None:
+            return None
+        weight = head.weight
+        alike = all(exits.heads[layer].norm.dtype == weight.dtype for layer in exits.layers)
+        if (
+            weight.device.type != "cpu"
+            or weight.dtype not in MOST_ROWS
+            or not weight.is_contiguous()
+            or not alike
+        ):
+            return None
+        return cls(exits, weight, config)
+
+    def pay(self, rows: int) -> bool:
+        """Whether a guess of so many rows is quicker here than in torch."""
+        return rows <= MOST_ROWS[self._weight.dtype]
+
+    def __call__(
+        self, layer: int, hidden: torch.Tensor, parts: Sequence[Rows]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Tokens and margins [R] for hidden rows [R, D] read after `layer`, which are the rows of `parts`, one after
+        the other. A row that is no number guesses token 0 with no margin: an exit ends no text."""
+        counts = [len(part) for part in parts]
+        scores = exit_head(
+            self._exits.adapted(layer, hidden).contiguous(),
+            self._exits.heads[layer].norm,
+            self._weight,
+            temperatures=np.repeat(
+                np.array([part.sampling.temperature for part in parts], np.float32), counts
+            ),
+            seeds=np.repeat(np.array([part.seed for part in parts], np.uint64), counts),
+            positions=np.concatenate([np.asarray(part.positions, dtype=np.int32) for part in parts]),
+            settings=self._settings,
+            form="cpu",
+        )
+        sound = scores.sound
+        return np.where(sound, scores.tokens, np.int32(0)), np.where(sound, scores.margins, np.float32(0))

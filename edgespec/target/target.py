@@ -1,0 +1,386 @@
+"""The target: any transformers causal LM with rotary positions, verifying a piece of a draft tree in one
+forward.
+
+Rows go in, the tokens that the model would say after each of them come out. Exit taps report what an exit
+layer's rows seem to say while the deeper layers have yet to run. Nothing is rolled back: see `target_cache`.
+Server side; torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from edgespec.edge.noise import NoiseRows
+from edgespec.errors import EdgespecError
+from edgespec.pacing import Pace
+from edgespec.params import SamplingParams
+from edgespec.speculation.slots import Piece
+from edgespec.target import loading
+from edgespec.target.attention import SLOT_ATTENTION, attending
+from edgespec.target.batch import ExitRows, Layout, OnExit, Part, batch_of
+from edgespec.target.cache import KvPool, TargetCache
+from edgespec.target.guesses import KernelGuesses
+from edgespec.target.masks import Windows
+from edgespec.target.ordered import chunks_of
+from edgespec.target.sampling import Decisions, Rows, coupled_noise, decide_together, guess
+from edgespec.target.support import check_independence, context_length, self_check
+
+CHECK_PAGES = 4
+"""Pages of the pool that the self-check runs on."""
+
+NOISE_BYTES = 32 << 20
+"""Noise that is kept at hand, at least 64 rows of it."""
+
+__all__ = ["Decisions", "ExitRows", "Exits", "OnExit", "Part", "Target"]
+
+
+class Exits(Protocol):
+    """Exit heads, as `edgespec.target.exits.ExitHeads` has them."""
+
+    @property
+    def layers(self) -> tuple[int, ...]: ...
+
+    def rows(self, layer: int, hidden: torch.Tensor) -> torch.Tensor: ...
+
+    def chances(
+        self, layer: int, margins: NDArray[np.float32], temperature: float
+    ) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True)
+class _Tap:
+    """What the exits of the running forward need: the parts that listen, each with its rows among those
+    selected; the selected rows of the batch int64 [D], their temperatures [D, 1] (1: greedy), their noise [D,
+    V]; after which layers."""
+
+    parts: Sequence[tuple[Part, slice]]
+    selected: torch.Tensor
+    temperatures: torch.Tensor
+    noise: torch.Tensor | None
+    layers: frozenset[int]
+
+    def within(self, first: int, last: int) -> _Tap | None:
+        """The tap of those parts whose rows all lie in [first, last) of the batch, as rows of that
+        stretch."""
+        inside = (first <= self.selected) & (self.selected < last)
+        own = [(part, rows) for part, rows in self.parts if bool(inside[rows].all())]
+        if not own:
+            return None
+        kept = torch.cat([torch.arange(rows.start, rows.stop) for _, rows in own]).to(self.selected.device)
+        ends = np.cumsum([rows.stop - rows.start for _, rows in own]).tolist()
+        moved = [(part, slice(e - (r.stop - r.start), e)) for (part, r), e in zip(own, ends, strict=True)]
+        noise = None if self.noise is None else self.noise[kept]
+        return _Tap(moved, self.selected[kept] - first, self.temperatures[kept], noise, self.layers)
+
+
+class Target:
+    """A loaded target. `Target.load(model)` makes one; `name` is how messages call it."""
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        name: str,
+        vocabulary_hash: bytes,
+        exits: Exits | None = None,
+        pace: Pace | None = None,
+        kv_memory: int | str | None = None,
+        deterministic: bool = False,
+    ) -> None:
+        """Raises EdgespecError where the model fails its self-check or the exits do not fit it."""
+        config = model.config.get_text_config()
+        self.model = model
+        self.name = self.target_id = name
+        self.vocabulary_hash = vocabulary_hash
+        self.dtype: torch.dtype = model.dtype
+        self.device: torch.device = model.device
+        self.context_length = context_length(config, name)
+        self.end_tokens = loading.end_tokens(model)
+        self._config = config
+        self._head = model.get_output_embeddings()
+        self.vocabulary_size = int(self._head.weight.shape[0])
+        self._decoder_layers = _decoder_layers(model, config.num_hidden_layers)
+        self.layers = len(self._decoder_layers)
+        self._exits = exits
+        self.exit_layers: tuple[int, ...] = ()
+        self._guesses = KernelGuesses.wanted(exits, self._head, config)
+        self._pace = pace
+        self._noise = NoiseRows(self.vocabulary_size, max(64, NOISE_BYTES // (4 * self.vocabulary_size)))
+        self._tap: _Tap | None = None
+        self.deterministic = deterministic
+        self.pool = KvPool(self.layers, CHECK_PAGES)
+        if deterministic and self._config._attn_implementation != SLOT_ATTENTION:
+            raise EdgespecError(
+                f"{name} computes its attention in its own way, so --deterministic cannot order it: leave it off, or "
+                "take a model that supports SDPA."
+            )
+        self_check(self)
+        if deterministic:
+            check_independence(self)
+        page_bytes = self.pool.page_bytes
+        pages = loading.kv_pages(kv_memory, page_bytes, self.device, name)
+        self.pool = KvPool(self.layers, pages, like=self.pool)
+        if exits is not None:
+            self._attach(exits)
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path | None = None,
+        exits: str | Path | None = "auto",
+        dtype: str = "auto",
+        device: str = "auto",
+        threads: int | None = None,
+        pace: Pace | None = None,
+        kv_memory: int | str | None = None,
+        deterministic: bool = False,
+    ) -> Target:
+        """Load a folder or a model id; None: the bundled target.
+
+        exits: a folder of exit heads, "auto" (those bundled with the model, if any) or None. dtype: "auto" is
+        float32 on a CPU and bfloat16 on a GPU. threads: of torch, in this process. kv_memory: of all
+        sessions' keys and values, as bytes, "2GiB" or "40%". deterministic: a token's logits do not depend on
+        what runs beside it. Raises EdgespecError.
+        """
+        if threads is not None:
+            torch.set_num_threads(threads)
+        chosen_device = loading.choose_device(device)
+        chosen_dtype = loading.choose_dtype(dtype, chosen_device)
+        folder = loading.find_folder(model)
+        exits_folder = loading.find_exits(exits, folder)
+        name = loading.name_of(model, folder)
+        lm = loading.load_model(folder, name, chosen_dtype, chosen_device)
+        heads = None if exits_folder is None else loading.load_exits(exits_folder, folder, lm, name)
+        return cls(
+            lm,
+            name=name,
+            vocabulary_hash=loading.tokenizer_hash(folder),
+            exits=heads,
+            pace=pace,
+            kv_memory=kv_memory,
+            deterministic=deterministic,
+        )
+
+    @property
+    def forward_cost(self) -> Callable[[int], float] | None:
+        """Milliseconds of a forward of so many rows where a pace says so; None: measure."""
+        return None if self._pace is None else self._pace.length_ms
+
+    def open_cache(self, capacity: int) -> TargetCache:
+        """An empty cache for one session, of at most so many slots; it takes pages of the pool as it
+        fills."""
+        return TargetCache(self.pool, capacity)
+
+    def forward(
+        self,
+        cache: TargetCache,
+        piece: Piece,
+        decide: NDArray[np.integer[Any]],
+        sampling: SamplingParams,
+        seed: int,
+        on_exit: OnExit | None = None,
+        exit_layers: Sequence[int] | None = None,
+    ) -> Decisions:
+        """`forward_batch` of one part."""
+        return self.forward_batch([Part(cache, piece, decide, sampling, seed, on_exit)], exit_layers)[0]
+
+    def forward_batch(
+        self, parts: Sequence[Part], exit_layers: Sequence[int] | None = None
+    ) -> list[Decisions]:
+        """Run the rows of all parts in one forward, write their keys and values to their slots, and decide
+        each part's rows `decide`.
+
+        A part's on_exit is called as soon as an exit layer's rows are decided, in the order of the layers,
+        before deeper layers run; an exception it raises ends the forward. exit_layers: which exits (None:
+        all). Raises EdgespecError, KvFull.
+        """
+        if self._pace is not None:
+            self._pace.begin(sum(len(part.piece) for part in parts))
+        with torch.inference_mode():
+            layers = frozenset(self.exit_layers if exit_layers is None else exit_layers)
+            self._tap = self._tap_of(parts, layers & set(self.exit_layers))
+            try:
+                logits = self.logits_batch([(part.cache, part.piece, part.decide) for part in parts])
+            finally:
+                self._tap = None
+            decisions = decide_together(logits, [_rows_of(part) for part in parts])
+        if self._pace is not None:
+            self._pace.end()
+        return decisions
+
+    def logits(self, cache: TargetCache, piece: Piece, decide: NDArray[np.integer[Any]]) -> torch.Tensor:
+        """`logits_batch` of one part."""
+        return self.logits_batch([(cache, piece, decide)])
+
+    def logits_batch(
+        self, pieces: Sequence[tuple[TargetCache, Piece, NDArray[np.integer[Any]]]]
+    ) -> torch.Tensor:
+        """Run the rows of pieces (cache, piece, rows to decide); the logits [D, V] of the decided ones alone,
+        piece by piece. In torch.inference_mode."""
+        if self.deterministic:
+            return self._ordered_logits(pieces)
+        apart = self._config._attn_implementation == SLOT_ATTENTION
+        batch = batch_of(pieces, Windows.of(self._config), self.dtype, self.device, apart)
+        self.pool.place(batch.slots, batch.seen)
+        return self._run(batch.tokens, batch.positions, batch.masks, batch.layout, batch.decided)
+
+    def _ordered_logits(
+        self, pieces: Sequence[tuple[TargetCache, Piece, NDArray[np.integer[Any]]]]
+    ) -> torch.Tensor:
+        """`logits_batch` in forwards of one shape, each row's numbers independent of all others."""
+        starts = np.cumsum([0, *(len(piece) for _, piece, _ in pieces)])
+        decided = np.concatenate(
+            [decide + start for (_, _, decide), start in zip(pieces, starts, strict=False)]
+        )
+        logits = torch.empty(len(decided), self.vocabulary_size, dtype=self.dtype, device=self.device)
+        tap, first = self._tap, 0
+        chunks = chunks_of(
+            [(cache, piece) for cache, piece, _ in pieces], Windows.of(self._config), self.dtype, self.device
+        )
+        for chunk in chunks:
+            self.pool.place(chunk.slots, None)
+            self._tap = None if tap is None else tap.within(first, first + chunk.rows)
+            here = np.flatnonzero((first <= decided) & (decided < first + chunk.rows))
+            every_row = 0 if len(here) else None  # transformers' 0 keeps the logits of all rows
+            rows = self._run(
+                chunk.tokens[None],
+                chunk.positions[None],
+                chunk.windows,
+                Layout(groups=chunk.groups),
+                every_row,
+            )
+            logits[self._index(here)] = rows[self._index(decided[here] - first)]
+            first += chunk.rows
+        return logits
+
+    def _run(
+        self,
+        tokens: torch.Tensor,
+        positions: torch.Tensor,
+        masks: torch.Tensor | dict[str, torch.Tensor],
+        layout: Layout,
+        keep: torch.Tensor | int | None,
+    ) -> torch.Tensor:
+        """The model itself on rows [1, R]: logits of the rows to `keep`, as transformers takes them; None:
+        none."""
+        inputs = {
+            "input_ids": tokens,
+            "position_ids": positions,
+            "attention_mask": masks,
+            "past_key_values": self.pool,
+            "use_cache": True,
+        }
+        with attending(layout):
+            if keep is None or (isinstance(keep, torch.Tensor) and not len(keep)):
+                self.model.base_model(**inputs)
+                return torch.empty(0, self.vocabulary_size, dtype=self.dtype, device=self.device)
+            logits: torch.Tensor = self.model(**inputs, logits_to_keep=keep).logits[0]
+        return logits
+
+    def _noise_of(self, parts: Sequence[Part]) -> torch.Tensor | None:
+        """Noise float32 [D, V] of the parts' decided rows, 0 in greedy parts' rows; None where no part needs any."""
+        if all(part.sampling.greedy or not len(part.decide) for part in parts):
+            return None
+        shares = [
+            torch.zeros(len(part.decide), self.vocabulary_size, device=self.device)
+            if part.sampling.greedy
+            else coupled_noise(self._noise, part.piece.positions[part.decide] + 1, part.seed, self.device)
+            for part in parts
+        ]
+        return shares[0] if len(shares) == 1 else torch.cat(shares)
+
+    def _tap_of(self, parts: Sequence[Part], layers: frozenset[int]) -> _Tap | None:
+        """The tap of those parts that listen; None where none does."""
+        row = selected = 0
+        listening, rows, temperatures = [], [], []
+        for part in parts:
+            count = len(part.decide)
+            if part.on_exit is not None and count:
+                listening.append((part, slice(selected, selected + count)))
+                rows.append(part.decide + row)
+                temperatures += [part.sampling.temperature or 1.0] * count
+                selected += count
+            row += len(part.piece)
+        if not listening or not layers:
+            return None
+        return _Tap(
+            listening,
+            self._index(np.concatenate(rows)),
+            torch.tensor(temperatures, device=self.device)[:, None],
+            None if self._by_kernel(selected) else self._noise_of([part for part, _ in listening]),
+            layers,
+        )
+
+    def _index(self, array: ArrayLike) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(array, dtype=np.int64)).to(self.device)
+
+    # Exits
+
+    def _attach(self, exits: Exits) -> None:
+        """Hook the exit heads onto their layers."""
+        if not exits.layers or not all(0 < layer < self.layers for layer in exits.layers):
+            raise EdgespecError(
+                f"the exit heads sit after layers {list(exits.layers)}, but {self.name} has "
+                f"{self.layers} layers: they were trained for another target."
+            )
+        self.exit_layers = tuple(sorted(exits.layers))
+        for layer in self.exit_layers:
+            self._decoder_layers[layer - 1].register_forward_hook(partial(self._reach_exit, exits, layer))
+
+    def _by_kernel(self, rows: int) -> bool:
+        return self._guesses is not None and self._guesses.pay(rows)
+
+    def _reach_exit(
+        self, exits: Exits, layer: int, module: torch.nn.Module, args: object, output: Any
+    ) -> None:
+        """A forward hook: layer `layer` is done; decide its rows and tell, before the next layer starts."""
+        tap = self._tap
+        if tap is None or layer not in tap.layers:
+            return
+        hidden = (output[0] if isinstance(output, tuple) else output)[0].index_select(0, tap.selected)
+        if self._guesses is not None and tap.noise is None and self._by_kernel(len(hidden)):
+            tokens, margins = self._guesses(layer, hidden, [_rows_of(part) for part, _ in tap.parts])
+        else:
+            logits = self._scaled(self._head(exits.rows(layer, hidden)))
+            tokens, margins = guess(logits, tap.temperatures, tap.noise)
+        chances = [exits.chances(layer, margins[own], part.sampling.temperature) for part, own in tap.parts]
+        if self._pace is not None:
+            self._pace.reach(layer / self.layers)
+        for (part, own), chance in zip(tap.parts, chances, strict=True):
+            assert part.on_exit is not None
+            part.on_exit(ExitRows(layer, tokens[own], margins[own], chance))
+
+    def _scaled(self, logits: torch.Tensor) -> torch.Tensor:
+        """The LM head's logits as the model's own last step scales them (Cohere, Granite) or caps them (Gemma
+        2)."""
+        config = self._config
+        if (scale := getattr(config, "logit_scale", None)) is not None:
+            logits = logits * scale
+        if (divisor := getattr(config, "logits_scaling", None)) is not None:
+            logits = logits / divisor
+        if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
+            logits = torch.tanh(logits / cap) * cap
+        return logits
+
+
+def _rows_of(part: Part) -> Rows:
+    positions = part.piece.positions[part.decide] + 1
+    return Rows(part.sampling, part.seed, positions, part.seen)
+
+
+def _decoder_layers(model: Any, count: int) -> torch.nn.ModuleList:
+    """The decoder's layers, wherever the model keeps them. Raises EdgespecError."""
+    for module in model.get_decoder().modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == count:
+            return module
+    raise EdgespecError(
+        f"{type(model).__name__} keeps its {count} decoder layers where edgespec cannot find them."
+    )
