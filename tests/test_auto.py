@@ -85,3 +85,16 @@ def test_nonsense_is_refused(options: dict[str, object], says: str) -> None:
 def test_other_modes_take_no_objective() -> None:
     with pytest.raises(EdgespecError, match="only mode 'auto'"):
         policy("sync", objective="cost")
+
+
+def test_hints_whose_exits_are_dear_are_off_after_a_short_trial() -> None:
+    auto, measures = Auto(), Measures(rtt_ms=0.0)
+    view = Speculator(auto)
+    view.extend([1, 2, 3], 0, 100)
+    hinted = 0
+    for _ in range(40):
+        measures.saw_forward(4, 14.0 if auto.hints else 10.0, auto.hints, 2)
+        hinted += auto.hints
+        auto.adapt(view, measures)
+    assert not auto.hints and hinted == 3
+    assert auto.reasons["hints"].startswith("off")

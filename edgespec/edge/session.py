@@ -115,6 +115,7 @@ class Session:
         self.prompt_tokens: list[int] = []
         self.measures = Measures() if measures is None else measures.handed_on()
         self._fed = False
+        self._tuned_until_ms = 0.0
         self._turn = -1
         self._turn_start = 0
         self._turn_began_s = 0.0
@@ -312,15 +313,18 @@ class Session:
 
     def _adapt(self, verdict: _native.Verdict) -> None:
         """Let the policy choose anew from what this verdict's forward cost; the first one read the prompt as well."""
-        measures = self.measures
+        measures, now_ms, forward_ms = self.measures, time.monotonic() * 1e3, verdict.forward_us / 1e3
         measures.rtt_ms, measures.jitter_ms = self._uplink.rtt_ms, self._uplink.jitter_ms
         if self._fed:
-            forward_ms = verdict.forward_us / 1e3
-            measures.saw_forward(verdict.rows, forward_ms, self.policy.hints, len(verdict.tokens))
-            measures.clock.verdict(time.monotonic() * 1e3, verdict.clock_us / 1e3, forward_ms)
+            hints = None if now_ms < self._tuned_until_ms else self.policy.hints
+            measures.saw_forward(verdict.rows, forward_ms, hints, len(verdict.tokens))
+            measures.clock.verdict(now_ms, verdict.clock_us / 1e3, forward_ms)
         self._fed = True
+        hints = self.policy.hints
         if self._speculator.adapt(measures):
             self._uplink.tune(self.policy)
+        if hints != self.policy.hints:  # forwards that began before the server knows are on their way
+            self._tuned_until_ms = now_ms + (measures.rtt_ms or 0.0) + 1.5 * forward_ms
 
     def _apply_hint(self, hint: _native.Hint) -> None:
         if hint.turn == self._turn:

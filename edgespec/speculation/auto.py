@@ -17,8 +17,8 @@ from edgespec.speculation.policy import View
 DECIDE_EVERY = 8
 """Forwards between two decisions."""
 
-TRIAL_FORWARDS = 8
-"""Forwards with hints, and as many without, before their cost is judged."""
+PLAIN_FORWARDS, TRIAL_FORWARDS = 8, 3
+"""Forwards without hints, and then with them, before their cost is judged: exits may be dear."""
 
 HINT_GAIN = 0.05
 """What hints gained at a round trip of nothing, in simulations of the bundled pair; it fades as round trips grow."""
@@ -65,6 +65,7 @@ class Auto(Stream):
         self._seen = (0, 0)
         self.reasons: dict[str, str] = {}
         self._decided_at = 0
+        self._trial = False
         self._run_ms = 0.0
 
     def send(self, view: View) -> Sequence[int]:
@@ -74,7 +75,8 @@ class Auto(Stream):
 
     def adapt(self, view: View, measures: Measures) -> None:
         self._run_ms = measures.draft_ms(self.rows)
-        if measures.forwards < self._decided_at + DECIDE_EVERY:
+        tried = self._trial and measures.hinted_forward_ms.seen >= TRIAL_FORWARDS
+        if not tried and measures.forwards < self._decided_at + DECIDE_EVERY:
             return
         self._decided_at = measures.forwards
         self._choose_depth(measures)
@@ -107,11 +109,12 @@ class Auto(Stream):
     def _choose_hints(self, measures: Measures) -> None:
         """Hints are tried, then kept if what they should gain on this link exceeds what the exits cost."""
         if not measures.hinted_forward_ms.known:
-            self.hints = measures.forwards >= TRIAL_FORWARDS
+            self.hints = self._trial = measures.forwards >= PLAIN_FORWARDS
             self.reasons["hints"] = (
                 "on for a trial" if self.hints else "off until plain forwards are measured"
             )
             return
+        self._trial = False
         if measures.hint_trust < 0.5:
             self.hints = False
             self.reasons["hints"] = f"off: only {measures.hint_trust:.0%} of what they promised came true"

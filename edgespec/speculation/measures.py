@@ -16,11 +16,14 @@ class LinearCost:
         self._decay = decay
         self._weight = self._rows = self._ms = self._rows_rows = self._rows_ms = 0.0
 
+        self.seen = 0
+
     @property
     def known(self) -> bool:
-        return self._weight > 0
+        return self.seen > 0
 
     def observe(self, rows: int, milliseconds: float) -> None:
+        self.seen += 1
         for name, value in (
             ("_weight", 1.0),
             ("_rows", rows),
@@ -143,9 +146,13 @@ class Measures:
         """What a next session on the same link and engines starts from; when forwards begin it learns anew."""
         return replace(deepcopy(self), clock=ForwardClock())
 
-    def saw_forward(self, rows: int, milliseconds: float, hints: bool, tokens: int) -> None:
-        """A verdict came: its forward verified so many drafted nodes and committed so many tokens."""
-        (self.hinted_forward_ms if hints else self.plain_forward_ms).observe(rows + 1, milliseconds)
+    def saw_forward(self, rows: int, milliseconds: float, hints: bool | None, tokens: int) -> None:
+        """A verdict came: its forward verified so many drafted nodes and committed so many tokens.
+
+        hints: exits ran in it; None: that is not known, since the server has just been told otherwise.
+        """
+        if hints is not None:
+            (self.hinted_forward_ms if hints else self.plain_forward_ms).observe(rows + 1, milliseconds)
         self.forwards += 1
         self.committed += tokens
 
