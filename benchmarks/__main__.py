@@ -61,6 +61,9 @@ _LATENCY = (
 )
 _QUICK_LATENCY = ("--prompts", "1", "--max-new-tokens", "16", "--settings", "unpaced", "--temperatures", "0")
 
+_KERNELS = ("--shapes", "32000x4096", "--rows", "1,8", "--no-compiled")
+_QUICK_KERNELS = ("--shapes", "4096x320", "--rows", "1", "--no-compiled")
+
 PARTS = (
     Part("latency", "latency.py", 3.0, _LATENCY, _QUICK_LATENCY),
     Part("peers", "peers/__main__.py", 6.0, (), ("--quick",)),
@@ -68,7 +71,7 @@ PARTS = (
     Part("capacity", "capacity.py", 1.0, (), ("--tokens", "16", "--sessions", "1", "4"), printed=True),
     Part("wire", "wire.py", 1.0, (), ("--quick",)),
     Part("link", "link.py", 6.0, ("--samples", "1000"), ("--quick",)),
-    Part("kernels", "kernels.py", 1.0, (), ("--quick",)),
+    Part("kernels", "roofline.py", 2.0, _KERNELS, _QUICK_KERNELS, printed=True),
     Part("engines", "draft_engines.py", 2.0, (), ("--rounds", "2"), printed=True),
     Part(
         "soak",
