@@ -270,3 +270,12 @@ def test_the_draft_holds_a_calibration_of_four_ranks_at_every_temperature() -> N
     assert tuple(sorted(calibration.curves)) == (0.0, 0.5, 0.8, 1.0)
     assert calibration.chance(5.0, 0.8) > calibration.chance(0.1, 0.8)
     assert calibration.chance(5.0, 0.8, rank=1) < calibration.chance(0.1, 0.8, rank=1)
+
+
+def test_a_reliability_diagram_sets_what_is_stated_against_what_happens() -> None:
+    margins = np.linspace(0.0, 4.0, 1000)
+    correct = (np.arange(1000) % 4 != 0)[:, None]
+    calibration = Calibration.fit({0.8: margins}, {0.8: correct})
+    bins = measure.reliability(calibration, measure.Sight(margins, correct), 0.8)
+    assert sum(count for *_, count in bins) == 1000 and len(bins) == 10
+    assert all(abs(stated - frequency) < 0.05 for stated, frequency, _ in bins)

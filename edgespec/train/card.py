@@ -13,6 +13,8 @@ from edgespec.train.corpus import HELD_OUT_SHARE, LEFT_OUT_FOLDERS, LICENCE, MOS
 from edgespec.train.figures import FIGURES_FILE, measure_pair
 from edgespec.train.recipe import Run
 
+RELIABILITY_FILE = "reliability.png"
+
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
 
@@ -20,8 +22,35 @@ def write_card(pair: Path, run: Run) -> dict[str, Any]:
     """Measure the pair in `pair`; write figures.json and README.md there; return the figures."""
     figures = measure_pair(pair, run)
     (pair / FIGURES_FILE).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    draw_reliability(figures, pair / RELIABILITY_FILE)
     (pair / "README.md").write_text(render(figures), encoding="utf-8")
     return figures
+
+
+def draw_reliability(figures: dict[str, Any], file: Path) -> None:
+    """Stated chance against frequency, for the draft and each exit, a line a temperature; on the target's own text."""
+    from matplotlib import pyplot
+
+    guessers = {"draft": figures["draft"]["agreement"]["own"]}
+    guessers |= {
+        f"exit after layer {layer}": found["own"] for layer, found in figures["exits"]["agreement"].items()
+    }
+    figure, panels = pyplot.subplots(
+        1, len(guessers), figsize=(2.6 * len(guessers), 2.9), sharey=True, squeeze=False
+    )
+    for (name, cells), panel in zip(guessers.items(), panels[0], strict=True):
+        panel.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
+        for temperature, cell in cells.items():
+            stated, frequency, _ = zip(*cell["reliability"], strict=True)
+            panel.plot(stated, frequency, marker="o", markersize=2.5, linewidth=1, label=f"T = {temperature}")
+        panel.set_title(name, fontsize=9)
+        panel.set_xlabel("stated chance", fontsize=8)
+        panel.tick_params(labelsize=7)
+    panels[0, 0].set_ylabel("how often right", fontsize=8)
+    panels[0, 0].legend(fontsize=7, frameon=False)
+    figure.tight_layout()
+    figure.savefig(file, dpi=90)
+    pyplot.close(figure)
 
 
 def render(figures: dict[str, Any]) -> str:

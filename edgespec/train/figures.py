@@ -108,6 +108,7 @@ def _agreement(sights: _Sights, name: str, calibration: Calibration) -> dict[str
             "ranks": sight.rank_rates(),
             "calibration_error": measure.calibration_error(calibration, sight, temperature),
             "positions": len(sight.margins),
+            "reliability": measure.reliability(calibration, sight, temperature),
         }
     return found
 

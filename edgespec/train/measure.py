@@ -150,6 +150,19 @@ def calibration_error(calibration: Calibration, sight: Sight, temperature: float
     return expected_calibration_error(calibration.chance(sight.margins, temperature), sight.correct[:, 0])
 
 
+def reliability(
+    calibration: Calibration, sight: Sight, temperature: float, bins: int = 10
+) -> list[list[float]]:
+    """A reliability diagram: over equally filled bins, the mean stated chance, how often it came true, how many."""
+    stated = np.asarray(calibration.chance(sight.margins, temperature))
+    order = np.argsort(stated, kind="stable")
+    return [
+        [round(float(stated[part].mean()), 4), round(float(sight.correct[part, 0].mean()), 4), len(part)]
+        for part in np.array_split(order, bins)
+        if len(part)
+    ]
+
+
 def own_texts(teacher: Teacher, stream: Stream, sample: Sample) -> Iterator[tuple[float, Texts]]:
     """The target's continuations of held-out prompts at each calibrated temperature."""
     start = prompts(stream, sample.prompts, sample.prompt_tokens, sample.seed)
