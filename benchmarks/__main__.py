@@ -68,7 +68,7 @@ PARTS = (
     Part("latency", "latency.py", 3.0, _LATENCY, _QUICK_LATENCY),
     Part("peers", "peers/__main__.py", 6.0, (), ("--quick",)),
     Part("overhead", "overhead.py", 1.0, (), ("--quick",)),
-    Part("capacity", "capacity.py", 1.0, (), ("--tokens", "16", "--sessions", "1", "4"), printed=True),
+    Part("capacity", "capacity.py", 3.0, (), ("--tokens", "8", "--parts", "unpaced", "prefix")),
     Part("wire", "wire.py", 1.0, (), ("--quick",)),
     Part("link", "link.py", 6.0, ("--samples", "1000"), ("--quick",)),
     Part("kernels", "roofline.py", 2.0, _KERNELS, _QUICK_KERNELS, printed=True),

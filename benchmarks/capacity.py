@@ -1,143 +1,195 @@
-"""How many devices does one server carry? Tokens a second of many sessions against one, and what a shared
-prompt saves.
+"""How many devices does one server carry? Tokens a second of many sessions against one, and what a known prompt saves.
 
-python benchmarks/capacity.py                       # 1 and 8 sessions, unpaced; a prompt seen before
-python benchmarks/capacity.py --pace-ms 28 --sessions 1 32
+    python -m benchmarks.capacity                       # every part
+    python -m benchmarks.capacity --parts unpaced paced
 
-The devices are synthetic: their drafts replay the target's own text, right at 60 % of the positions, 6 ms a
-token. The texts are compared with what each session gets alone; with --deterministic they must be equal.
+The devices are synthetic: their drafts replay the target's own text, right at 60 % of the positions. Each part's
+figures are ratios within one run on one server; every text is compared with what its session got alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import threading
+import sys
 import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from replay import device, finish
 from rich.console import Console
-from rich.table import Table
 
+from benchmarks.fleet import Fleet, Job, Outcome, random_prompt
+from benchmarks.results import FOLDER, results, save
 from edgespec.child import child
-from edgespec.edge.tokenizer import Tokenizer
+from edgespec.edge.draft import bundled_engine, load_draft
 from edgespec.params import SamplingParams
-from edgespec.target.loading import find_folder
 
-Address = tuple[str, int]
+Cell = dict[str, Any]
+MODES = ("cloud", "sync", "auto")
+DRAFT_MS = 6.0
 PROMPT_TOKENS = 16
+LONG_PROMPT_TOKENS = 1000
+NOTES = (
+    "Devices are synthetic: drafts replay the target's text, right at 60 % of the positions, 6 ms a token; server and "
+    "devices share one machine. Forwards are paced where a cell names milliseconds."
+)
 
 
-def main() -> None:
+def main() -> int:
     arguments = _arguments()
     console = Console()
-    tokenizer = Tokenizer.load(find_folder(arguments.target))
-    console.print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {arguments.threads} threads"
-    )
-    serve = ["serve", "--port", "0", "--threads", str(arguments.threads), "--dtype", arguments.dtype]
-    serve += ["--target", arguments.target] if arguments.target else []
-    serve += ["--deterministic"] if arguments.deterministic else []
-    with child(serve, "recording texts ...") as address:
-        texts = [
-            _record(address, tokenizer, number, arguments.tokens) for number in range(max(arguments.sessions))
-        ]
-        if not arguments.pace_ms:
-            _compare_prompts(address, tokenizer, console)
-    pace = ["--verify-pace-ms", str(arguments.pace_ms)] if arguments.pace_ms else []
-    table = Table(
-        "sessions", "mode", "tokens/s", "× of the first", "median token ms", "p99", "texts that differ"
-    )
-    first: dict[str, float] = {}
-    with child([*serve, *pace], "starting the server ...") as address:
-        for mode in arguments.modes:
-            _play(address, tokenizer, texts[:1], mode, arguments.tokens)  # warm
-            for count in arguments.sessions:
-                rate, gaps_ms, wrong = _play(address, tokenizer, texts[:count], mode, arguments.tokens)
-                times = rate / first.setdefault(mode, rate)
-                low, high = np.percentile(gaps_ms, [50, 99])
-                table.add_row(
-                    str(count), mode, f"{rate:.1f}", f"{times:.2f}", f"{low:.0f}", f"{high:.0f}", str(wrong)
-                )
-    console.print(table)
+    cells: list[Cell] = []
+    for name in arguments.parts:
+        for cell in PARTS[name](arguments):
+            cells.append(cell)
+            console.print("  ".join(f"{key} {_short(value)}" for key, value in cell.items()), soft_wrap=True)
+            save(results("capacity", cells, NOTES), arguments.json)
+    return 0 if all(not cell.get("differing_texts") for cell in cells) else 1
 
 
-def _prompt(number: int, length: int = PROMPT_TOKENS) -> list[int]:
-    return [int(token) for token in np.random.default_rng(number).integers(10, 4000, length)]
+# The parts
+
+
+def unpaced(arguments: argparse.Namespace) -> list[Cell]:
+    """Eight sessions against one, at full speed."""
+    return _many_against_one("unpaced", arguments, 8, 2.5, [])
+
+
+def paced(arguments: argparse.Namespace) -> list[Cell]:
+    """32 sessions against one, a forward held to 28 ms."""
+    return _many_against_one("paced, 28 ms a forward", arguments, 32, 12.0, ["--verify-pace-ms", "28"])
+
+
+def prefix(arguments: argparse.Namespace) -> list[Cell]:
+    """The start of a server, and a 1,000-token prompt to its first token: new, and seen before."""
+    before_s = time.monotonic()
+    with _serving(arguments, []) as fleet:
+        start_s = time.monotonic() - before_s
+        pairs = []
+        for number in range(5):
+            job = Job(random_prompt(1000 + number, LONG_PROMPT_TOKENS), _params(number, 2), "cloud")
+            pairs.append([fleet.play([job])[0].arrivals[0][0] * 1e3 for _ in range(2)])
+    new_ms, again_ms = np.median(np.array(pairs), axis=0)
+    return [
+        {"part": "server start", "seconds": start_s, "target": "<= 10", "met": start_s <= 10},
+        {
+            "part": "1,000-token prompt, seen before",
+            "first_token_new_ms": float(new_ms),
+            "first_token_ms": float(again_ms),
+            "times": float(new_ms / again_ms),
+            "target": ">= 5",
+            "met": bool(new_ms / again_ms >= 5),
+        },
+    ]
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], list[Cell]]] = {
+    "unpaced": unpaced,
+    "paced": paced,
+    "prefix": prefix,
+}
+
+
+# What they share
+
+
+def _many_against_one(
+    part: str, arguments: argparse.Namespace, sessions: int, least: float, options: list[str]
+) -> list[Cell]:
+    """`sessions` at once against one alone, on the same server, in every mode."""
+    cells = []
+    jobs = recorded(arguments, sessions)
+    with _serving(arguments, options) as fleet:
+        for mode in MODES:
+            own = [replace(job, mode=mode, text=[] if mode == "cloud" else job.text) for job in jobs]
+            fleet.play(own[:1])  # warm
+            alone, many = fleet.play(own[:1]), fleet.play(own)
+            times = rate(many) / rate(alone)
+            gaps_ms = [gap for outcome in many for gap in outcome.gaps_ms]
+            cells.append(
+                {
+                    "part": part,
+                    "mode": mode,
+                    "sessions": sessions,
+                    "tokens_per_s_of_one": rate(alone),
+                    "tokens_per_s": rate(many),
+                    "times": times,
+                    "target": f">= {least:g}",
+                    "met": times >= least,
+                    "token_ms_median": float(np.median(gaps_ms)),
+                    "token_ms_p99": float(np.percentile(gaps_ms, 99)),
+                    "differing_texts": differing([*jobs[:1], *jobs], [*alone, *many]),
+                }
+            )
+    return cells
+
+
+@contextmanager
+def _serving(arguments: argparse.Namespace, options: Sequence[str]) -> Any:
+    """A server with these options and a fleet of it."""
+    serve = [
+        "serve",
+        "--port",
+        "0",
+        "--threads",
+        str(arguments.threads),
+        "--dtype",
+        arguments.dtype,
+        *options,
+    ]
+    tokenizer = load_draft(bundled_engine()).tokenizer_path
+    with child(serve, "starting a server ...") as address, Fleet(address, tokenizer) as fleet:
+        yield fleet
 
 
 def _params(number: int, tokens: int) -> SamplingParams:
     return SamplingParams(temperature=0.8, seed=number, max_new_tokens=tokens, ignore_eos=True)
 
 
-def _record(address: Address, tokenizer: Tokenizer, number: int, tokens: int) -> list[int]:
-    prompt = _prompt(number)
-    return prompt + finish(device(address, tokenizer, _params(number, tokens), "cloud"), prompt)
+def recorded(arguments: argparse.Namespace, count: int) -> list[Job]:
+    """Jobs with the texts that each session gets alone, in mode `cloud` on an unpaced server."""
+    jobs = [
+        Job(
+            random_prompt(number, PROMPT_TOKENS),
+            _params(number, arguments.tokens),
+            "cloud",
+            draft_ms=DRAFT_MS,
+        )
+        for number in range(count)
+    ]
+    with _serving(arguments, []) as fleet:
+        return [replace(job, text=fleet.play([job])[0].tokens) for job in jobs]
 
 
-def _play(
-    address: Address, tokenizer: Tokenizer, texts: list[list[int]], mode: str, tokens: int
-) -> tuple[float, list[float], int]:
-    """All texts at once: tokens a second in all, milliseconds a token of each step, texts that came out
-    different."""
-    gaps_ms: list[float] = []
-    wrong: list[int] = []
-    ready = threading.Barrier(len(texts) + 1)
-
-    def run(number: int, text: list[int]) -> None:
-        drafts = text if mode != "cloud" else []
-        with device(address, tokenizer, _params(number, tokens), mode, drafts, draft_ms=6.0) as session:
-            ready.wait()
-            session.prompt(text[:PROMPT_TOKENS])
-            last_s = time.monotonic()
-            for step in session:
-                now_s = time.monotonic()
-                gaps_ms.extend([(now_s - last_s) * 1e3 / max(1, len(step.tokens))] * len(step.tokens))
-                last_s = now_s
-            if session.tokens != text[PROMPT_TOKENS:]:
-                wrong.append(number)
-
-    threads = [threading.Thread(target=run, args=(n, text)) for n, text in enumerate(texts)]
-    for thread in threads:
-        thread.start()
-    ready.wait()
-    start_s = time.monotonic()
-    for thread in threads:
-        thread.join()
-    return len(texts) * tokens / (time.monotonic() - start_s), gaps_ms, len(wrong)
+def rate(outcomes: Sequence[Outcome]) -> float:
+    """Tokens a second of all together, from the common start to the last one's end."""
+    return sum(len(outcome.tokens) for outcome in outcomes) / max(outcome.seconds for outcome in outcomes)
 
 
-def _compare_prompts(address: Address, tokenizer: Tokenizer, console: Console) -> None:
-    """Milliseconds to the first token of a 1,000-token prompt, new and seen before."""
-    ratios = []
-    for number in range(5):
-        prompt, first_ms = _prompt(1000 + number, 1000), []
-        for _ in range(2):
-            with device(address, tokenizer, _params(number, 2), "cloud") as session:
-                session.prompt(prompt)
-                session.step()
-                first_ms.append(session.statistics.ttft_ms or 0.0)
-        ratios.append(first_ms)
-    new, again = np.median(np.array(ratios), axis=0)
-    console.print(
-        f"1,000-token prompt to its first token: {new:.0f} ms new, {again:.1f} ms seen before, {new / again:.1f} ×"
-    )
+def differing(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> int:
+    """How many texts are not what their jobs recorded, as far as they came."""
+    pairs = zip(jobs, outcomes, strict=True)
+    return sum(outcome.tokens != job.text[: len(outcome.tokens)] for job, outcome in pairs)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--sessions", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--modes", nargs="+", default=["cloud", "sync", "auto"])
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--pace-ms", type=float, help="hold every forward to at least this long")
-    parser.add_argument("--threads", type=int, default=2)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
+    parser.add_argument("--tokens", type=int, default=128, help="of each text")
+    parser.add_argument("--threads", type=int, default=2, help="of the server")
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--target", help="a folder; the bundled target if not given")
-    parser.add_argument("--deterministic", action="store_true")
+    parser.add_argument("--json", type=Path, default=FOLDER / "capacity.json")
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

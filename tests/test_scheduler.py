@@ -116,6 +116,13 @@ def test_nodes_that_cost_more_than_they_bring_stay_behind() -> None:
     assert all(grant.nodes == 0 for grant in many.values())
 
 
+def test_a_forward_has_room_while_a_likely_node_would_be_worth_its_row() -> None:
+    scheduler: Scheduler[int] = Scheduler(Limits(rows=64), lambda rows: 28.0 * max(1.0, rows / 32))
+    for sessions, roomy in ((8, True), (31, True), (32, False), (8, True), (64, False)):
+        scheduler.form([Offer(i, i, 1, 0.0) for i in range(sessions)], 0.0)
+        assert scheduler.roomy is roomy
+
+
 def test_fill_runs_only_in_the_room_that_others_leave_until_it_has_waited_too_long() -> None:
     scheduler: Scheduler[int] = Scheduler(Limits(rows=4, patience_s=1.0))
     asked = [Offer(i, i, 1, 0.5) for i in range(4)]

@@ -77,7 +77,8 @@ class Forwards:
     def _run(self, planned: Sequence[tuple[ServedSession, Forward]]) -> None:
         start_s = time.monotonic()
         decided = sum(len(forward.decide) for _, forward in planned)
-        parts = [self._part(session, forward, decided <= EXIT_ROWS) for session, forward in planned]
+        exits = decided <= EXIT_ROWS and (self._scheduler.roomy or len(planned) == 1)
+        parts = [self._part(session, forward, exits) for session, forward in planned]
         try:
             decisions = self._target.forward_batch(parts)
         except Exception as error:  # a failing session never takes another with it

@@ -17,6 +17,9 @@ from typing import Generic, TypeVar
 
 SessionType = TypeVar("SessionType", bound=Hashable)
 
+LIKELY = 0.5
+"""The chance of a node that a draft is about to bring."""
+
 
 @dataclass(frozen=True)
 class Offer(Generic[SessionType]):
@@ -61,6 +64,9 @@ class Scheduler(Generic[SessionType]):
 
     limits: Limits = field(default_factory=Limits)
     cost: Callable[[int], float] = lambda rows: 0.0
+    roomy: bool = True
+    """Whether one likely node more would have been worth its row in the last forward. Where not, what hints bring about
+    would not be verified either."""
     _served: dict[Hashable, float] = field(default_factory=dict)
 
     def form(self, offers: Iterable[Offer[SessionType]], now_s: float) -> list[Grant[SessionType]]:
@@ -132,11 +138,17 @@ class Scheduler(Generic[SessionType]):
             chance, i = heapq.heappop(frontier)
             offer, grant = deciding[i]
             first = len(deciding) == 1 and not grant.nodes
-            more, all_ms = self.cost(rows + 1) - self.cost(rows), self.cost(rows + 1)
-            if not first and more > 0 and -chance / expected < more / all_ms:
+            if not first and not self._worth(-chance, rows, expected):
                 break
             grant.nodes += 1
             rows += 1
             expected -= chance
             if grant.nodes < len(offer.chances):
                 heapq.heappush(frontier, (-offer.chances[grant.nodes], i))
+        self.roomy = rows < self.limits.rows and self._worth(LIKELY, rows, expected)
+
+    def _worth(self, chance: float, rows: int, expected: float) -> bool:
+        """A node adds relatively more to the tokens expected of a forward of so many rows than to its time."""
+        after_ms = self.cost(rows + 1)
+        more_ms = after_ms - self.cost(rows)
+        return more_ms <= 0 or chance * after_ms >= more_ms * expected
