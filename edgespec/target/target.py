@@ -9,7 +9,6 @@ Server side; torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,13 +24,16 @@ from edgespec.params import SamplingParams
 from edgespec.speculation.slots import Piece
 from edgespec.target import loading
 from edgespec.target.attention import SLOT_ATTENTION, attending
-from edgespec.target.batch import ExitRows, Layout, OnExit, Part, batch_of
+from edgespec.target.batch import ExitRows, Layout, OnExit, Part, Place, batch_of
 from edgespec.target.cache import KvPool, TargetCache
+from edgespec.target.cuda_graphs import Capture, CudaCapture, GraphedForwards
 from edgespec.target.guesses import KernelGuesses
 from edgespec.target.masks import Windows
 from edgespec.target.ordered import chunks_of
 from edgespec.target.sampling import Decisions, Rows, coupled_noise, decide_together, guess
+from edgespec.target.static_inputs import StaticInputs
 from edgespec.target.support import check_independence, context_length, self_check
+from edgespec.target.taps import Tap
 
 CHECK_PAGES = 4
 """Pages of the pool that the self-check runs on."""
@@ -53,32 +55,6 @@ class Exits(Protocol):
     def chances(
         self, layer: int, margins: NDArray[np.float32], temperature: float
     ) -> NDArray[np.float32]: ...
-
-
-@dataclass(frozen=True)
-class _Tap:
-    """What the exits of the running forward need: the parts that listen, each with its rows among those
-    selected; the selected rows of the batch int64 [D], their temperatures [D, 1] (1: greedy), their noise [D,
-    V]; after which layers."""
-
-    parts: Sequence[tuple[Part, slice]]
-    selected: torch.Tensor
-    temperatures: torch.Tensor
-    noise: torch.Tensor | None
-    layers: frozenset[int]
-
-    def within(self, first: int, last: int) -> _Tap | None:
-        """The tap of those parts whose rows all lie in [first, last) of the batch, as rows of that
-        stretch."""
-        inside = (first <= self.selected) & (self.selected < last)
-        own = [(part, rows) for part, rows in self.parts if bool(inside[rows].all())]
-        if not own:
-            return None
-        kept = torch.cat([torch.arange(rows.start, rows.stop) for _, rows in own]).to(self.selected.device)
-        ends = np.cumsum([rows.stop - rows.start for _, rows in own]).tolist()
-        moved = [(part, slice(e - (r.stop - r.start), e)) for (part, r), e in zip(own, ends, strict=True)]
-        noise = None if self.noise is None else self.noise[kept]
-        return _Tap(moved, self.selected[kept] - first, self.temperatures[kept], noise, self.layers)
 
 
 class Target:
@@ -114,9 +90,10 @@ class Target:
         self._guesses = KernelGuesses.wanted(exits, self._head, config)
         self._pace = pace
         self._noise = NoiseRows(self.vocabulary_size, max(64, NOISE_BYTES // (4 * self.vocabulary_size)))
-        self._tap: _Tap | None = None
+        self._tap: Tap | None = None
         self.deterministic = deterministic
         self.pool = KvPool(self.layers, CHECK_PAGES)
+        self._graphs: GraphedForwards | None = None
         if deterministic and self._config._attn_implementation != SLOT_ATTENTION:
             raise EdgespecError(
                 f"{name} computes its attention in its own way, so --deterministic cannot order it: leave it off, or "
@@ -128,6 +105,8 @@ class Target:
         page_bytes = self.pool.page_bytes
         pages = loading.kv_pages(kv_memory, page_bytes, self.device, name)
         self.pool = KvPool(self.layers, pages, like=self.pool)
+        if self.device.type == "cuda" and not deterministic:
+            self.use_graphs(CudaCapture())
         if exits is not None:
             self._attach(exits)
 
@@ -227,6 +206,8 @@ class Target:
         piece by piece. In torch.inference_mode."""
         if self.deterministic:
             return self._ordered_logits(pieces)
+        if self._graphs is not None and self._tap is None and (logits := self._graphs(pieces)) is not None:
+            return logits
         apart = self._config._attn_implementation == SLOT_ATTENTION
         batch = batch_of(pieces, Windows.of(self._config), self.dtype, self.device, apart)
         self.pool.place(batch.slots, batch.seen)
@@ -297,7 +278,7 @@ class Target:
         ]
         return shares[0] if len(shares) == 1 else torch.cat(shares)
 
-    def _tap_of(self, parts: Sequence[Part], layers: frozenset[int]) -> _Tap | None:
+    def _tap_of(self, parts: Sequence[Part], layers: frozenset[int]) -> Tap | None:
         """The tap of those parts that listen; None where none does."""
         row = selected = 0
         listening, rows, temperatures = [], [], []
@@ -311,7 +292,7 @@ class Target:
             row += len(part.piece)
         if not listening or not layers:
             return None
-        return _Tap(
+        return Tap(
             listening,
             self._index(np.concatenate(rows)),
             torch.tensor(temperatures, device=self.device)[:, None],
@@ -321,6 +302,18 @@ class Target:
 
     def _index(self, array: ArrayLike) -> torch.Tensor:
         return torch.from_numpy(np.asarray(array, dtype=np.int64)).to(self.device)
+
+    # CUDA graphs
+
+    def use_graphs(self, capture: Capture) -> None:
+        """Run forwards that fit a bucket as graphs that `capture` makes, from the next one on."""
+        windows = Windows.of(self._config)
+        self._graphs = GraphedForwards(self._run_static, windows, self.dtype, self.device, capture)
+
+    def _run_static(self, inputs: StaticInputs, layers: frozenset[int]) -> torch.Tensor:
+        self.pool.place(inputs.slots, inputs.seen)
+        whole = Place(0, inputs.bucket.rows, inputs.bucket.width, 0, inputs.seen)
+        return self._run(inputs.tokens, inputs.positions, inputs.masks, Layout([whole]), inputs.selected)
 
     # Exits
 

@@ -1,0 +1,37 @@
+"""What the exits of a running forward need to know: who listens, to which rows, after which layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from edgespec.target.batch import Part
+
+
+@dataclass(frozen=True)
+class Tap:
+    """What the exits of the running forward need: the parts that listen, each with its rows among those
+    selected; the selected rows of the batch int64 [D], their temperatures [D, 1] (1: greedy), their noise [D,
+    V]; after which layers."""
+
+    parts: Sequence[tuple[Part, slice]]
+    selected: torch.Tensor
+    temperatures: torch.Tensor
+    noise: torch.Tensor | None
+    layers: frozenset[int]
+
+    def within(self, first: int, last: int) -> Tap | None:
+        """The tap of those parts whose rows all lie in [first, last) of the batch, as rows of that
+        stretch."""
+        inside = (first <= self.selected) & (self.selected < last)
+        own = [(part, rows) for part, rows in self.parts if bool(inside[rows].all())]
+        if not own:
+            return None
+        kept = torch.cat([torch.arange(rows.start, rows.stop) for _, rows in own]).to(self.selected.device)
+        ends = np.cumsum([rows.stop - rows.start for _, rows in own]).tolist()
+        moved = [(part, slice(e - (r.stop - r.start), e)) for (part, r), e in zip(own, ends, strict=True)]
+        noise = None if self.noise is None else self.noise[kept]
+        return Tap(moved, self.selected[kept] - first, self.temperatures[kept], noise, self.layers)
