@@ -53,7 +53,7 @@ class CudaCapture:
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, function: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):  # writes the same keys and values to the same slots
@@ -87,7 +87,8 @@ class GraphedForwards:
     ) -> torch.Tensor | None:
         """Logits [D, V] of the rows of pieces (cache, piece, rows to decide) that are decided, valid until the next
         call; None where they must run eagerly. layers: those whose exits are read. Raises KvFull."""
-        rows, decided = (sum(len(piece[index]) for piece in pieces) for index in (1, 2))
+        rows = sum(len(piece) for _, piece, _ in pieces)
+        decided = sum(len(decide) for _, _, decide in pieces)
         bucket = bucket_of(rows, sum(piece.cached.shape[1] for _, piece, _ in pieces))
         if bucket is None or not decided or self.failed:
             return None
