@@ -89,6 +89,52 @@ def verify(
 ) -> tuple[_Ints, _Ints, _Ints, _Floats, _Floats, NDArray[np.bool_]]:
     """Logits [R, V] of S trees: lengths [S], paths, next tokens [S], log-probabilities, margins, sound [S]."""
 
+# The target's layers on the CPU
+
+class Decoder:
+    """The layers of a Llama-family model and its LM head [V, D], in float32 (see csrc/decoder/decoder.hpp).
+
+    layers: for each, lists of float32 matrices (copied) that lie one below the other: queries, keys and values
+    [Q + 2 K, D]; the attention's output [D, Q]; gate and up [2 M, D]; the MLP's output [D, M]. Then vectors (kept):
+    the norms before attention and MLP [D], and, or None, the biases [Q + 2 K] of the first, the queries' and the
+    keys' norms [head_width]. level: of vector instructions, "" the best. ValueError where sizes differ.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        heads: int,
+        kv_heads: int,
+        head_width: int,
+        mlp_width: int,
+        epsilon: float,
+        layers: list[tuple[Any, ...]],
+        head: list[_Floats],
+        final_norm: _Floats,
+        threads: int = 1,
+        level: str = "",
+    ) -> None: ...
+    def remember_in(self, keys: list[_Floats], values: list[_Floats]) -> None:
+        """Keep keys and values in these arrays, one [1, kv_heads, slots, head_width] a layer."""
+
+    def run(
+        self,
+        first: int,
+        last: int,
+        hidden: _Floats,
+        cos: _Floats,
+        sin: _Floats,
+        slots: NDArray[np.int64],
+        parts: list[tuple[int, int, NDArray[np.uint8], NDArray[np.int64]]],
+    ) -> None:
+        """Run hidden [R, D] through layers [first, last), in place. cos, sin: [R, head_width]; slots [R]: of the
+        memory, where the rows' keys and values go. parts: for each session its first row and the row after its last;
+        which of its slots its rows see [rows, W]; and where those are, [n, 3]: slot, slot of the memory, count."""
+
+    def logits(self, hidden: _Floats) -> _Floats:
+        """Logits [R, V] of hidden [R, D] after the last layer."""
+
 # The wire format
 
 class FrameType:

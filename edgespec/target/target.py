@@ -24,9 +24,10 @@ from edgespec.params import SamplingParams
 from edgespec.speculation.slots import Piece
 from edgespec.target import loading
 from edgespec.target.attention import SLOT_ATTENTION, attending
-from edgespec.target.batch import ExitRows, Layout, OnExit, Part, Place, batch_of
+from edgespec.target.batch import Batch, ExitRows, Layout, OnExit, Part, Place, batch_of
 from edgespec.target.cache import KvPool, TargetCache
 from edgespec.target.cuda_graphs import Capture, CudaCapture, GraphedForwards
+from edgespec.target.decoder import NativeDecoder
 from edgespec.target.guesses import KernelGuesses
 from edgespec.target.masks import Windows
 from edgespec.target.ordered import chunks_of
@@ -70,8 +71,12 @@ class Target:
         pace: Pace | None = None,
         kv_memory: int | str | None = None,
         deterministic: bool = False,
+        native: bool = True,
     ) -> None:
-        """Raises EdgespecError where the model fails its self-check or the exits do not fit it."""
+        """native: run the layers by the native decoder, where that knows the model.
+
+        Raises EdgespecError where the model fails its self-check or the exits do not fit it.
+        """
         config = model.config.get_text_config()
         self.model = model
         self.name = self.target_id = name
@@ -99,6 +104,7 @@ class Target:
                 f"{name} computes its attention in its own way, so --deterministic cannot order it: leave it off, or "
                 "take a model that supports SDPA."
             )
+        self._decoder = NativeDecoder.wanted(model) if native and not deterministic else None
         self_check(self)
         if deterministic:
             check_independence(self)
@@ -210,8 +216,22 @@ class Target:
             return logits
         apart = self._config._attn_implementation == SLOT_ATTENTION
         batch = batch_of(pieces, Windows.of(self._config), self.dtype, self.device, apart)
+        if self._decoder is not None:
+            return self._native_logits(self._decoder, [(cache, piece) for cache, piece, _ in pieces], batch)
         self.pool.place(batch.slots, batch.seen)
         return self._run(batch.tokens, batch.positions, batch.masks, batch.layout, batch.decided)
+
+    def _native_logits(
+        self, decoder: NativeDecoder, pieces: Sequence[tuple[TargetCache, Piece]], batch: Batch
+    ) -> torch.Tensor:
+        """`logits_batch` by the native decoder."""
+        stops = () if self._tap is None else sorted(self._tap.layers)
+        for layer, rows in decoder.hidden(
+            pieces, batch.tokens, batch.positions, batch.slots, self.pool, stops
+        ):
+            if layer < self.layers:
+                self._reach_exit(layer, rows)
+        return decoder.logits(rows[batch.decided])
 
     def _ordered_logits(
         self, pieces: Sequence[tuple[TargetCache, Piece, NDArray[np.integer[Any]]]]
@@ -326,19 +346,21 @@ class Target:
             )
         self.exit_layers = tuple(sorted(exits.layers))
         for layer in self.exit_layers:
-            self._decoder_layers[layer - 1].register_forward_hook(partial(self._reach_exit, exits, layer))
+            self._decoder_layers[layer - 1].register_forward_hook(partial(self._hook, layer))
 
     def _by_kernel(self, rows: int) -> bool:
         return self._guesses is not None and self._guesses.pay(rows)
 
-    def _reach_exit(
-        self, exits: Exits, layer: int, module: torch.nn.Module, args: object, output: Any
-    ) -> None:
-        """A forward hook: layer `layer` is done; decide its rows and tell, before the next layer starts."""
-        tap = self._tap
-        if tap is None or layer not in tap.layers:
+    def _hook(self, layer: int, module: torch.nn.Module, args: object, output: Any) -> None:
+        """A forward hook: layer `layer` is done."""
+        self._reach_exit(layer, (output[0] if isinstance(output, tuple) else output)[0])
+
+    def _reach_exit(self, layer: int, rows: torch.Tensor) -> None:
+        """Decide the rows [R, D] after `layer` that are listened to and tell, before the next layer starts."""
+        tap, exits = self._tap, self._exits
+        if tap is None or exits is None or layer not in tap.layers:
             return
-        hidden = (output[0] if isinstance(output, tuple) else output)[0].index_select(0, tap.selected)
+        hidden = rows.index_select(0, tap.selected)
         if self._guesses is not None and tap.noise is None and self._by_kernel(len(hidden)):
             tokens, margins = self._guesses(layer, hidden, [_rows_of(part) for part, _ in tap.parts])
         else:
