@@ -13,7 +13,6 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,9 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from benchmarks.fleet import Fleet, Job, Outcome, random_prompt
+from benchmarks.fleet import Job, Outcome, differing, random_prompt, serving
 from benchmarks.results import FOLDER, results, save
-from edgespec.child import child
-from edgespec.edge.draft import bundled_engine, load_draft
+from benchmarks.sharing import capacity_against_colocated
 from edgespec.params import SamplingParams
 
 Cell = dict[str, Any]
@@ -66,7 +64,7 @@ def paced(arguments: argparse.Namespace) -> list[Cell]:
 def prefix(arguments: argparse.Namespace) -> list[Cell]:
     """The start of a server, and a 1,000-token prompt to its first token: new, and seen before."""
     before_s = time.monotonic()
-    with _serving(arguments, []) as fleet:
+    with serving(*_options(arguments)) as fleet:
         start_s = time.monotonic() - before_s
         pairs = []
         for number in range(5):
@@ -86,9 +84,15 @@ def prefix(arguments: argparse.Namespace) -> list[Cell]:
     ]
 
 
+def colocated(arguments: argparse.Namespace) -> list[Cell]:
+    """How many more sessions the same server carries when devices draft, not the server."""
+    return capacity_against_colocated(_options(arguments), arguments.seconds)
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], list[Cell]]] = {
     "unpaced": unpaced,
     "paced": paced,
+    "colocated": colocated,
     "prefix": prefix,
 }
 
@@ -102,7 +106,7 @@ def _many_against_one(
     """`sessions` at once against one alone, on the same server, in every mode."""
     cells = []
     jobs = recorded(arguments, sessions)
-    with _serving(arguments, options) as fleet:
+    with serving(*_options(arguments), *options) as fleet:
         for mode in MODES:
             own = [replace(job, mode=mode, text=[] if mode == "cloud" else job.text) for job in jobs]
             fleet.play(own[:1])  # warm
@@ -127,22 +131,8 @@ def _many_against_one(
     return cells
 
 
-@contextmanager
-def _serving(arguments: argparse.Namespace, options: Sequence[str]) -> Any:
-    """A server with these options and a fleet of it."""
-    serve = [
-        "serve",
-        "--port",
-        "0",
-        "--threads",
-        str(arguments.threads),
-        "--dtype",
-        arguments.dtype,
-        *options,
-    ]
-    tokenizer = load_draft(bundled_engine()).tokenizer_path
-    with child(serve, "starting a server ...") as address, Fleet(address, tokenizer) as fleet:
-        yield fleet
+def _options(arguments: argparse.Namespace) -> list[str]:
+    return ["--threads", str(arguments.threads), "--dtype", arguments.dtype]
 
 
 def _params(number: int, tokens: int) -> SamplingParams:
@@ -160,19 +150,13 @@ def recorded(arguments: argparse.Namespace, count: int) -> list[Job]:
         )
         for number in range(count)
     ]
-    with _serving(arguments, []) as fleet:
+    with serving(*_options(arguments)) as fleet:
         return [replace(job, text=fleet.play([job])[0].tokens) for job in jobs]
 
 
 def rate(outcomes: Sequence[Outcome]) -> float:
     """Tokens a second of all together, from the common start to the last one's end."""
     return sum(len(outcome.tokens) for outcome in outcomes) / max(outcome.seconds for outcome in outcomes)
-
-
-def differing(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> int:
-    """How many texts are not what their jobs recorded, as far as they came."""
-    pairs = zip(jobs, outcomes, strict=True)
-    return sum(outcome.tokens != job.text[: len(outcome.tokens)] for job, outcome in pairs)
 
 
 def _short(value: object) -> str:
@@ -185,6 +169,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
     parser.add_argument("--tokens", type=int, default=128, help="of each text")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each run that ends by the clock")
     parser.add_argument("--threads", type=int, default=2, help="of the server")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--json", type=Path, default=FOLDER / "capacity.json")

@@ -7,34 +7,47 @@ got and when comes back as an `Outcome`. Used by the benchmarks of capacity and 
 from __future__ import annotations
 
 import multiprocessing
+import socket
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.replay import device
+from benchmarks.recorded import Key, RecordedDraft, RecordingDraft, Said
+from benchmarks.replay import ReplayDraft
+from edgespec.child import child
+from edgespec.edge.draft import DraftEngine, bundled_engine, load_draft
+from edgespec.edge.session import Session
 from edgespec.edge.tokenizer import Tokenizer
 from edgespec.errors import EdgespecError
+from edgespec.pacing import DraftPace
 from edgespec.params import SamplingParams
 
 PROCESSES = 3
 STUCK_S = 120.0
+VOCABULARY = 4096
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one device plays. text: what comes behind the prompt, for its draft to replay; seconds: it stops after so
-    long, whatever it has; None: at the end of its text. draft_ms: the pace of its draft, a token."""
+    """What one device plays.
+
+    Its draft: `text` (what comes behind the prompt) is replayed, right at `acceptance` of the positions; or what was
+    recorded, `said`; or, with `record`, the bundled engine drafts and what it says comes back. draft_ms: the pace of a
+    token. seconds: it stops after so long; None: at the end of its text."""
 
     prompt: list[int]
     params: SamplingParams
     mode: str
     text: list[int] = field(default_factory=list)
+    said: dict[Key, Said] = field(default_factory=dict)
+    record: bool = False
     draft_ms: float | None = None
     acceptance: float = 0.6
     seconds: float | None = None
@@ -42,12 +55,14 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What a device got. arrivals: seconds since it began, and tokens that came then; refused: what the server said."""
+    """What a device got. arrivals: seconds since it began, and tokens that came then; refused: what the server said;
+    said: what its draft said, where it was to be recorded."""
 
     tokens: list[int] = field(default_factory=list)
     arrivals: list[tuple[float, int]] = field(default_factory=list)
     seconds: float = 0.0
     refused: str | None = None
+    said: dict[Key, Said] = field(default_factory=dict)
 
     @property
     def tokens_per_s(self) -> float:
@@ -64,10 +79,28 @@ class Outcome:
         ]
 
 
+@contextmanager
+def serving(*options: str, processes: int = PROCESSES) -> Iterator[Fleet]:
+    """A server of the bundled target with these options, a process of its own, and its fleet."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        metrics_port = free.getsockname()[1]
+    serve = ["serve", "--port", "0", "--metrics-port", str(metrics_port), *options]
+    tokenizer = load_draft(bundled_engine()).tokenizer_path
+    with (
+        child(serve, "starting a server ...") as address,
+        Fleet(address, metrics_port, tokenizer, processes) as fleet,
+    ):
+        yield fleet
+
+
 class Fleet:
     """Processes that play jobs on the server at `address`; a context manager."""
 
-    def __init__(self, address: tuple[str, int], tokenizer: Path, processes: int = PROCESSES) -> None:
+    def __init__(
+        self, address: tuple[str, int], metrics_port: int, tokenizer: Path, processes: int = PROCESSES
+    ) -> None:
+        self._metrics_port = metrics_port
         context = multiprocessing.get_context("spawn")
         self._pipes = []
         self._processes = []
@@ -102,6 +135,13 @@ class Fleet:
             pipe.send("go")
         shares = [self._answer(pipe) for pipe, _ in used]
         return [shares[i % len(shares)][i // len(shares)] for i in range(len(jobs))]
+
+    def metrics(self) -> dict[str, float]:
+        """What the server counts, by the names that /metrics has behind `edgespec:`."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=30) as answer:
+            lines = answer.read().decode().splitlines()
+        pairs = (line.removeprefix("edgespec:").rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, value in pairs}
 
     def _answer(self, pipe: Any) -> Any:
         if not pipe.poll(STUCK_S):
@@ -154,8 +194,15 @@ def _play(
     connected: threading.Barrier,
     start: threading.Event,
 ) -> None:
-    drafts = [*job.prompt, *job.text] if job.text else ()
-    session = device(address, tokenizer, job.params, job.mode, drafts, job.acceptance, job.draft_ms)
+    draft = _draft(job)
+    session = Session(
+        address,
+        draft,
+        job.params,
+        mode=job.mode,
+        tokenizer=tokenizer,
+        draft_pace=None if job.draft_ms is None else DraftPace(job.draft_ms),
+    )
     with session:
         connected.wait()
         start.wait()
@@ -173,8 +220,26 @@ def _play(
             outcome.refused = str(error)
         outcome.tokens = session.tokens
         outcome.seconds = time.monotonic() - began_s
+        if isinstance(draft, RecordingDraft):
+            outcome.said = draft.said
+
+
+def _draft(job: Job) -> Any:
+    """The engine of a device; None: it does not draft."""
+    if not (job.record or job.said):
+        return ReplayDraft([*job.prompt, *job.text], job.acceptance, VOCABULARY) if job.text else None
+    engine: DraftEngine = load_draft(bundled_engine())
+    if job.record:
+        return RecordingDraft(engine)
+    return RecordedDraft(job.said, engine.calibration, engine.capacity, engine.vocabulary_size)
 
 
 def random_prompt(number: int, length: int) -> list[int]:
     """`length` tokens that depend on `number` alone."""
     return [int(token) for token in np.random.default_rng(number).integers(10, 4000, length)]
+
+
+def differing(jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> int:
+    """How many texts are not what their jobs recorded, as far as they came."""
+    pairs = zip(jobs, outcomes, strict=True)
+    return sum(outcome.tokens != job.text[: len(outcome.tokens)] for job, outcome in pairs)

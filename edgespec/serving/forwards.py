@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgespec import _native
+from edgespec.serving.company import Company
 from edgespec.serving.scheduler import Grant, Limits, Scheduler
 from edgespec.serving.served_session import ServedSession
 from edgespec.speculation.measures import LinearCost
@@ -56,20 +57,29 @@ class Forwards:
         self._fail = fail
         self._metrics = metrics
         self._measured = LinearCost()
-        self._scheduler: Scheduler[ServedSession] = Scheduler(
-            limits or Limits(), target.forward_cost or self._measured
-        )
+        cost = target.forward_cost or self._measured
+        self._scheduler: Scheduler[ServedSession] = Scheduler(limits or Limits(), cost)
+        self.company = Company(cost)
         self.last_ms = 0.0
 
     def run(self, ready: Sequence[ServedSession]) -> None:
         """One forward of the sessions that the scheduler chooses among those ready."""
-        for session in ready:
-            if session.companion is not None:
-                session.companion.draft(session.verifier)
+        self._draft_for([session for session in ready if session.companion is not None])
         granted = self._scheduler.form([session.offer() for session in ready], time.monotonic())
         if granted:
             planned = [(grant.session, self._plan(grant)) for grant in granted]
             self._run(planned)
+
+    def _draft_for(self, hosted: Sequence[ServedSession]) -> None:
+        """Draft here for sessions whose devices cannot."""
+        if not hosted:
+            return
+        start_s = time.monotonic()
+        for session in hosted:
+            assert session.companion is not None
+            session.companion.draft(session.verifier)
+        if self._metrics is not None:
+            self._metrics.saw_drafting(time.monotonic() - start_s)
 
     def _plan(self, grant: Grant[ServedSession]) -> Forward:
         return grant.session.verifier.plan(grant.rows, grant.nodes)
@@ -92,6 +102,7 @@ class Forwards:
         now_s = time.monotonic()
         self.last_ms = (now_s - start_s) * 1e3
         rows = sum(len(forward.piece) for _, forward in planned)
+        self.company.saw_forward(len(planned), rows, now_s)
         if decided:
             self._measured.observe(rows, self.last_ms)
         if self._metrics is not None:

@@ -51,6 +51,9 @@ class Metrics:
         self._fills = self._counter("fill_tokens", "Tokens committed by fill, with no draft at hand.")
         self._wasted = self._counter("wasted_rows", "Drafted rows that were verified for nothing.")
         self._refused = self._counter("refusals", "ERRORs sent.", "code")
+        self._drafting = self._counter(
+            "colocated_draft_seconds", "Time spent drafting for edges that cannot."
+        )
         self._ended = self._counter("sessions_ended", "Sessions that ended.")
 
     def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
@@ -60,6 +63,9 @@ class Metrics:
     def saw_open(self, prompt_tokens: int, adopted: int) -> None:
         self._prompted.inc(prompt_tokens)
         self._prefix_hits.inc(adopted)
+
+    def saw_drafting(self, seconds: float) -> None:
+        self._drafting.inc(seconds)
 
     def saw_forward(self, sessions: int, rows: int, seconds: float) -> None:
         self._forwards.inc()

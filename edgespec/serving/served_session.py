@@ -15,6 +15,9 @@ from edgespec.serving.scheduler import Offer
 from edgespec.speculation.verifier import Verifier
 
 DRAFT_ROWS = 64
+LATE = 0.25
+"""Who is later than usual is expected after this share of the usual time."""
+
 AWAY_FORWARDS = 64
 """Forwards that a session may have while its edge is away; their verdicts are kept for it."""
 
@@ -96,6 +99,8 @@ class ServedSession:
         self.tally = Tally(len(opened.tokens))
         self.companion: Companion | None = None
         """Drafts for it here, on the server."""
+        self._turnaround_s: float | None = None
+        """From a verdict to the block that follows it, of late."""
         self._context_length = context_length
         self._published = False
 
@@ -109,6 +114,25 @@ class ServedSession:
         if not self.verifier.patient:
             return 0.0
         return max(0.0, self.concluded_s + self.verifier.patience_ms / 1e3 - now_s)
+
+    def saw_return(self, now_s: float) -> None:
+        """A block came for which it had nothing to run."""
+        took_s = now_s - self.concluded_s
+        self._turnaround_s = took_s if self._turnaround_s is None else 0.7 * self._turnaround_s + 0.3 * took_s
+
+    def expected_s(self, now_s: float) -> float | None:
+        """Seconds until it will probably have something to run; None: nobody knows, or it has it now."""
+        wait_s = self.wait_s(now_s)
+        if wait_s is not None:
+            return wait_s or None
+        if self._turnaround_s is None or self.away_until is not None or self.verifier.finish is not None:
+            return None
+        gone_s = now_s - self.concluded_s
+        return (
+            max(self._turnaround_s - gone_s, LATE * self._turnaround_s)
+            if gone_s < 2 * self._turnaround_s
+            else None
+        )
 
     def leave(self) -> None:
         """Its edge is away: what it has sent is still verified, and a text that is filled goes on a

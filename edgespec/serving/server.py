@@ -165,11 +165,22 @@ class Server:
     def _idle_s(self) -> float | None:
         """How long to wait for messages: until the next forward may start or a session expires; None: for ever."""
         now_s = time.monotonic()
-        waits_s = [session.wait_s(now_s) for session in self._sessions.values()]
+        waits_s: list[float | None] = [self._hold_s(now_s)]
         waits_s.append(self._sessions.next_expiry_s(now_s))
         if self._drain_until_s is not None:
             waits_s.append(max(0.0, self._drain_until_s - now_s))
         return min((wait for wait in waits_s if wait is not None), default=None)
+
+    def _hold_s(self, now_s: float) -> float | None:
+        """Seconds until the next forward starts; None: nobody has anything to run."""
+        waits_s = [wait for s in self._sessions.values() if (wait := s.wait_s(now_s)) is not None]
+        ready = sum(wait == 0.0 for wait in waits_s)
+        if ready == 0:
+            return min(waits_s, default=None)
+        if ready == len(self._sessions):
+            return 0.0
+        expected_s = (session.expected_s(now_s) for session in self._sessions.values())
+        return self._forwards.company.hold_s(ready, (at for at in expected_s if at is not None), now_s)
 
     # What arrives
 
@@ -185,6 +196,7 @@ class Server:
 
     def _take_blocks(self, batch: _native.Batch) -> None:
         """The blocks of all sessions: what numpy does, it does once for all of them."""
+        now_s = time.monotonic()
         sound = self._are_tokens(batch.nodes["token"])
         tokens, parents = batch.nodes["token"].tolist(), batch.nodes["parent"].tolist()
         chances = (batch.nodes["chance"] / 255.0).tolist()
@@ -197,9 +209,12 @@ class Server:
                 elif (session := self._sessions.get(number)) is not None:
                     if not sound:
                         self._check_tokens(tokens[start:end])
+                    ready = session.verifier.ready
                     session.verifier.receive(
                         first_node, tokens[start:end], parents[start:end], chances[start:end]
                     )
+                    if not ready and session.verifier.ready:
+                        session.saw_return(now_s)
             except BadBlock as error:
                 self._refuse(number, 0, Refused(_native.ErrorCode.PROTOCOL, str(error)))
             except Refused as refused:
@@ -353,6 +368,8 @@ class Server:
     def _forward(self) -> None:
         """One forward of the sessions that are ready, if any are."""
         now_s = time.monotonic()
+        if self._hold_s(now_s) != 0.0:
+            return
         ready = [session for session in self._sessions.values() if session.wait_s(now_s) == 0.0]
         for session in [session for session in ready if not session.held]:
             try:
