@@ -650,6 +650,27 @@ class Listener:
     @property
     def leased_bytes(self) -> int: ...
 
+class HintMailbox:
+    """Sends the hints that a GPU writes into host memory while its deeper layers run, from a thread of its own that
+    takes no GIL. csrc/net/hint_mailbox.hpp says what a cell holds."""
+
+    def __init__(self, listener: Listener, cells: NDArray[np.int32], layers: Sequence[int], rows: int) -> None:
+        """cells: int32 [2, places, exits, 8], zeros, in memory that the GPU may write to. layers: of the exits, rising.
+        rows: of all sessions of a forward, at most."""
+    def arm(
+        self, sequence: int, watches: Sequence[tuple[int, int, int, int, float, NDArray[np.uint32]]]
+    ) -> None:
+        """Before the launch of forward `sequence`, odd and even in turns: wanted are hints of these sessions, each
+        (session, place, base_length, turn, threshold, references). references: what each of its rows is called on
+        the wire, 0 for what the edge does not know. Raises ValueError for more places or rows than there are."""
+    def retire(self, sequence: int) -> list[int]:
+        """The forward's verdict is known: no more of its hints are sent. How many were, for each watch."""
+    def publish(
+        self, sequence: int, place: int, exit: int, length: int, end: int, token: int, confidence: float
+    ) -> None:
+        """Writes a cell as a kernel does."""
+    def close(self) -> None: ...
+
 class Lost:
     """The last connection is gone."""
 

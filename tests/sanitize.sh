@@ -26,7 +26,7 @@ done
 runtime=libasan.so
 [ "$sanitizers" = thread ] && runtime=libtsan.so
 [ $# -gt 0 ] || set -- tests/test_wire.py tests/test_net.py tests/test_tls.py tests/test_hostile_peers.py \
-  tests/test_hedging.py tests/test_resume.py tests/test_philox.py
+  tests/test_hedging.py tests/test_resume.py tests/test_philox.py tests/test_hint_mailbox.py
 # Python leaks by design at its end, and torch, where a test needs it, is not instrumented: leaks are C++'s tests' affair.
 ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=$build/python \
   LD_PRELOAD="$(g++ -print-file-name=$runtime) $(g++ -print-file-name=libstdc++.so)" \

@@ -12,4 +12,5 @@ PYBIND11_MODULE(_native, module) {
     edgespec::bindings::register_tls(module);
     edgespec::bindings::register_net(module);
     edgespec::bindings::register_courier(module);
+    edgespec::bindings::register_mailbox(module);
 }
