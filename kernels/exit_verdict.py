@@ -130,17 +130,29 @@ def exit_verdict(
     plain = np.asarray(tokens), np.asarray(margins)
     if chosen == "reference":
         return reference(*plain, checked, curves, chosen_curves)
+    return on_cpu(*plain, checked, curves, chosen_curves)
+
+
+def on_cpu(
+    tokens: NDArray[np.int32],
+    margins: NDArray[np.float32],
+    trees: Trees,
+    curves: Curves,
+    curve_of: NDArray[np.int32],
+) -> Hints:
+    """`exit_verdict` in C++, of trees that are `checked`: for callers that use theirs again and again."""
     from edgespec import _native
 
     return Hints(
         *_native.exit_verdict(
-            *plain,
-            checked.offsets,
-            checked.parents,
-            checked.tokens,
+            tokens,
+            margins,
+            trees.offsets,
+            trees.parents,
+            trees.tokens,
             curves.margins,
             curves.chances,
-            chosen_curves,
+            curve_of,
         )
     )
 

@@ -18,10 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from oracles import VOCABULARY, HashOracle
 
+from edgespec.kernels.exit_verdict import Curves
 from edgespec.serving.server import Server
 from edgespec.speculation.slots import Piece
-from edgespec.target.target import Part
+from edgespec.target.hints import HintTrees
+from edgespec.target.target import ExitRows, Part
 
+MARGIN_IS_CHANCE = Curves(np.array([[0, 1]], np.float32), np.array([[0, 1]], np.float32), (0.0,))
 VOCABULARY_HASH = hashlib.sha256(b"stub").digest()
 
 
@@ -83,27 +86,25 @@ class StubTarget:
     def forward_batch(self, parts: Sequence[Part], exit_layers: Sequence[int] | None = None) -> list[Any]:
         self.before_forward()
         self.forwards.append(sum(len(part.piece) for part in parts))
-        return [self._forward(part.cache, part.piece, part.decide, part.on_exit) for part in parts]
+        return [self._forward(part) for part in parts]
 
-    def _forward(
-        self, cache: Any, piece: Piece, decide: NDArray[Any], on_exit: Callable[[Any], None] | None
-    ) -> Any:
-        texts = [
-            cache_text for row, cache_text in enumerate(cache.texts(piece)) if row in set(decide.tolist())
-        ]
-        if on_exit is not None:
+    def _forward(self, part: Part) -> Any:
+        all_texts = part.cache.texts(part.piece)  # type: ignore[attr-defined]
+        texts = [all_texts[row] for row in part.decide]
+        if part.on_exit is not None:
             for layer in self.exit_layers:
-                on_exit(_rows([self.oracle.exit(text, layer) for text in texts], layer))
+                part.on_exit(_exit_rows(part, [self.oracle.exit(text, layer) for text in texts], layer))
         tokens = np.array([self.oracle.target(text) for text in texts], dtype=np.int32)
         return SimpleNamespace(
             tokens=tokens, logprobs=-tokens.astype(np.float32), margins=tokens.astype(np.float32)
         )
 
 
-def _rows(rows: list[tuple[int, float]], layer: int) -> Any:
+def _exit_rows(part: Part, rows: list[tuple[int, float]], layer: int) -> ExitRows:
+    """What an exit says whose margins are its chances."""
     tokens = np.array([token for token, _ in rows], dtype=np.int32)
     chances = np.array([chance for _, chance in rows], dtype=np.float32)
-    return SimpleNamespace(layer=layer, tokens=tokens, margins=chances, chances=chances)
+    return ExitRows(layer, tokens, chances, HintTrees([part]).hints(tokens, chances, MARGIN_IS_CHANCE)[0])
 
 
 class StubDraft:

@@ -19,6 +19,9 @@ from edgespec.target.target import ExitRows, Part, Target
 # Exits
 
 
+PLAIN = Calibration({0.8: ((np.array([0.0, 4.0]), np.array([0.1, 0.9])),)})
+
+
 class PlainExits:
     """Exit heads that hand the hidden rows to the LM head as they are."""
 
@@ -28,8 +31,8 @@ class PlainExits:
     def rows(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         return hidden
 
-    def chances(self, layer: int, margins: np.ndarray, temperature: float) -> np.ndarray:  # type: ignore[type-arg]
-        return (margins / (1 + margins)).astype(np.float32)
+    def calibration(self, layer: int) -> Calibration:
+        return PLAIN
 
 
 def with_exits(model: Any, *layers: int) -> Target:
@@ -73,7 +76,6 @@ def test_an_exit_decides_as_the_model_cut_off_there_would(family: str) -> None:
     )
     assert seen[0].tokens.tolist() == expected.tokens.tolist()
     np.testing.assert_allclose(seen[0].margins, expected.margins, atol=1e-5)
-    np.testing.assert_allclose(seen[0].chances, seen[0].margins / (1 + seen[0].margins))
 
 
 def test_exits_are_silent_unless_asked() -> None:
@@ -164,7 +166,15 @@ def test_exit_heads_beside_the_model_are_found_and_hint_with_calibrated_chances(
     target.forward(target.open_cache(64), one_piece(), np.arange(4, 8), sampling, 1, seen.append)
     calibration = ExitHeads.load(folder / "exits").calibration(3)
     assert [rows.layer for rows in seen] == [1, 3]
-    np.testing.assert_allclose(seen[1].chances, calibration.chance(seen[1].margins, 0.8), rtol=1e-6)
+    piece = one_piece()
+    expected, row = 1.0, 0  # rows 4 to 7 are one after the other
+    while True:
+        expected *= calibration.chance(seen[1].margins[row], 0.8)
+        if row == 3 or seen[1].tokens[row] != piece.tokens[4 + row + 1]:
+            break
+        row += 1
+    assert (seen[1].hint.path, seen[1].hint.token) == (list(range(1, row + 1)), seen[1].tokens[row])
+    assert seen[1].hint.confidence == pytest.approx(expected, rel=1e-5)
     assert Target.load(folder, exits=None).exit_layers == ()
 
 
@@ -224,5 +234,5 @@ def test_an_exit_that_overflows_ends_no_text(tmp_path: Path) -> None:
     target = Target.load(folder, dtype="float32")
     target._exits.heads[1].up.fill_(float("nan"))  # type: ignore[union-attr]
     said = guesses_of(target, 2)
-    assert said[0].margins.tolist() == [0, 0] and said[0].tokens.tolist() == [0, 0]
-    assert np.isfinite(said[2].margins).all()
+    assert said[0].tokens.tolist() == [-1, -1] and said[0].hint.token == -1
+    assert np.isfinite(said[2].margins).all() and said[2].hint.token >= 0

@@ -114,7 +114,8 @@ class Forwards:
         verifier = session.verifier
 
         def send_hint(rows: ExitRows) -> None:
-            guess = verifier.guess(forward, rows.tokens.tolist(), rows.chances.tolist())
+            hint = rows.hint
+            guess = verifier.hint(forward, hint.path, hint.token, hint.confidence)
             if guess is not None:
                 frame = _native.encode_hint(
                     CHANNEL,

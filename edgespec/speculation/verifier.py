@@ -227,14 +227,23 @@ class Verifier:
     def guess(self, forward: Forward, tokens: Sequence[int], chances: Sequence[float]) -> Guess | None:
         """The hint that an exit's decisions (one a decided row) are worth: its confidence is the path's product.
 
-        None when it is not sure enough, or says what an earlier exit of this forward said already.
+        None as `hint` has it. The target's exits have walked already, by the kernel that this is the reference of.
         """
-        if not forward.nodes or self.hint_threshold is None:
+        if not forward.nodes:
             return None
-        path, token, picks = self._walk(forward, tokens)
-        confidence = math.prod(float(chances[pick]) for pick in picks)
-        reference = self._edge_id(path[-1]) if path else COMMITTED_BIT | len(self.text)
-        if reference is None or confidence < self.hint_threshold or self._guessed == (reference, token):
+        _, token, picks = self._walk(forward, tokens)
+        return self.hint(forward, picks[1:], token, math.prod(float(chances[pick]) for pick in picks))
+
+    def hint(self, forward: Forward, path: Sequence[int], token: int, confidence: float) -> Guess | None:
+        """The hint that the text goes on along these decided rows and then with `token`, if it is worth sending.
+
+        None when it is not sure enough, ends in a row that is no number (token -1), continues a node that the edge
+        does not know, or says what an earlier exit of this forward said already.
+        """
+        if self.hint_threshold is None or token < 0 or confidence < self.hint_threshold:
+            return None
+        reference = self._edge_id(forward.nodes[path[-1]]) if path else COMMITTED_BIT | len(self.text)
+        if reference is None or self._guessed == (reference, token):
             return None
         self._guessed = (reference, token)
         return Guess(len(self.text), reference, token, confidence)

@@ -23,15 +23,24 @@ from edgespec.target.ordered import Group
 
 
 @dataclass(frozen=True)
+class Hint:
+    """What an exit's rows foretell of the verdict: the decided rows of the path behind the first, then `token` (-1
+    where a row on the way is no number), and the calibrated chance of all of it."""
+
+    path: list[int]
+    token: int
+    confidence: float
+
+
+@dataclass(frozen=True)
 class ExitRows:
-    """What an exit layer's decided rows seem to say: tokens int32 [D], margins float32 [D], and the
-    calibrated chances float32 [D] that the last layer will say the same. `layer`: how many layers have run, 1
-    to layers - 1."""
+    """What an exit layer's decided rows seem to say: tokens int32 [D] (-1: the row is no number), margins float32
+    [D], and the hint that they come to. `layer`: how many layers have run, 1 to layers - 1."""
 
     layer: int
     tokens: NDArray[np.int32]
     margins: NDArray[np.float32]
-    chances: NDArray[np.float32]
+    hint: Hint
 
 
 OnExit = Callable[[ExitRows], None]

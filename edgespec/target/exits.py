@@ -13,9 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgespec.errors import EdgespecError
 from edgespec.speculation.calibration import Calibration
 
@@ -63,13 +60,6 @@ class ExitHeads:
     def calibration(self, layer: int) -> Calibration:
         """The calibration of the exit after `layer`."""
         return self.heads[layer].calibration
-
-    def chances(self, layer: int, margins: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
-        """The calibrated chances float32 [R] that the last layer says the same, given the exit's margins."""
-        chances: NDArray[np.float32] = np.asarray(
-            self.calibration(layer).chance(margins, temperature), dtype=np.float32
-        )
-        return chances
 
     def rows(self, layer: int, hidden: torch.Tensor) -> torch.Tensor:
         """Adapt and normalise hidden rows [R, D] read after `layer`, ready for the LM head."""

@@ -57,7 +57,7 @@ class KernelGuesses:
         self, layer: int, hidden: torch.Tensor, parts: Sequence[Rows]
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Tokens and margins [R] for hidden rows [R, D] read after `layer`, which are the rows of `parts`, one after
-        the other. A row that is no number guesses token 0 with no margin: an exit ends no text."""
+        the other. A row that is no number guesses token -1: an exit ends no text."""
         counts = [len(part) for part in parts]
         scores = exit_head(
             self._exits.adapted(layer, hidden).contiguous(),
@@ -71,5 +71,4 @@ class KernelGuesses:
             settings=self._settings,
             form="cpu",
         )
-        sound = scores.sound
-        return np.where(sound, scores.tokens, np.int32(0)), np.where(sound, scores.margins, np.float32(0))
+        return scores.tokens, scores.margins

@@ -9,19 +9,21 @@ import numpy as np
 import torch
 
 from edgespec.target.batch import Part
+from edgespec.target.hints import HintTrees
 
 
 @dataclass(frozen=True)
 class Tap:
     """What the exits of the running forward need: the parts that listen, each with its rows among those
     selected; the selected rows of the batch int64 [D], their temperatures [D, 1] (1: greedy), their noise [D,
-    V]; after which layers."""
+    V]; after which layers; and the listening parts' draft trees."""
 
     parts: Sequence[tuple[Part, slice]]
     selected: torch.Tensor
     temperatures: torch.Tensor
     noise: torch.Tensor | None
     layers: frozenset[int]
+    trees: HintTrees
 
     def within(self, first: int, last: int) -> Tap | None:
         """The tap of those parts whose rows all lie in [first, last) of the batch, as rows of that
@@ -34,4 +36,5 @@ class Tap:
         ends = np.cumsum([rows.stop - rows.start for _, rows in own]).tolist()
         moved = [(part, slice(e - (r.stop - r.start), e)) for (part, r), e in zip(own, ends, strict=True)]
         noise = None if self.noise is None else self.noise[kept]
-        return Tap(moved, self.selected[kept] - first, self.temperatures[kept], noise, self.layers)
+        trees = HintTrees([part for part, _ in own])
+        return Tap(moved, self.selected[kept] - first, self.temperatures[kept], noise, self.layers, trees)

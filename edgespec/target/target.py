@@ -19,8 +19,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgespec.edge.noise import NoiseRows
 from edgespec.errors import EdgespecError
+from edgespec.kernels.exit_verdict import Curves
 from edgespec.pacing import Pace
 from edgespec.params import SamplingParams
+from edgespec.speculation.calibration import Calibration
 from edgespec.speculation.slots import Piece
 from edgespec.target import loading
 from edgespec.target.attention import SLOT_ATTENTION, attending
@@ -29,6 +31,7 @@ from edgespec.target.cache import KvPool, TargetCache
 from edgespec.target.cuda_graphs import Capture, CudaCapture, GraphedForwards
 from edgespec.target.decoder import NativeDecoder
 from edgespec.target.guesses import KernelGuesses
+from edgespec.target.hints import HintTrees
 from edgespec.target.masks import Windows
 from edgespec.target.ordered import chunks_of
 from edgespec.target.sampling import Decisions, Rows, coupled_noise, decide_together, guess
@@ -53,9 +56,7 @@ class Exits(Protocol):
 
     def rows(self, layer: int, hidden: torch.Tensor) -> torch.Tensor: ...
 
-    def chances(
-        self, layer: int, margins: NDArray[np.float32], temperature: float
-    ) -> NDArray[np.float32]: ...
+    def calibration(self, layer: int) -> Calibration: ...
 
 
 class Target:
@@ -92,6 +93,7 @@ class Target:
         self.layers = len(self._decoder_layers)
         self._exits = exits
         self.exit_layers: tuple[int, ...] = ()
+        self._curves: dict[int, Curves] = {}
         self._guesses = KernelGuesses.wanted(exits, self._head, config)
         self._pace = pace
         self._noise = NoiseRows(self.vocabulary_size, max(64, NOISE_BYTES // (4 * self.vocabulary_size)))
@@ -318,6 +320,7 @@ class Target:
             torch.tensor(temperatures, device=self.device)[:, None],
             None if self._by_kernel(selected) else self._noise_of([part for part, _ in listening]),
             layers,
+            HintTrees([part for part, _ in listening]),
         )
 
     def _index(self, array: ArrayLike) -> torch.Tensor:
@@ -345,6 +348,7 @@ class Target:
                 f"{self.layers} layers: they were trained for another target."
             )
         self.exit_layers = tuple(sorted(exits.layers))
+        self._curves = {layer: Curves.of(exits.calibration(layer)) for layer in self.exit_layers}
         for layer in self.exit_layers:
             self._decoder_layers[layer - 1].register_forward_hook(partial(self._hook, layer))
 
@@ -366,12 +370,12 @@ class Target:
         else:
             logits = self._scaled(self._head(exits.rows(layer, hidden)))
             tokens, margins = guess(logits, tap.temperatures, tap.noise)
-        chances = [exits.chances(layer, margins[own], part.sampling.temperature) for part, own in tap.parts]
+        hints = tap.trees.hints(tokens, margins, self._curves[layer])
         if self._pace is not None:
             self._pace.reach(layer / self.layers)
-        for (part, own), chance in zip(tap.parts, chances, strict=True):
+        for (part, own), hint in zip(tap.parts, hints, strict=True):
             assert part.on_exit is not None
-            part.on_exit(ExitRows(layer, tokens[own], margins[own], chance))
+            part.on_exit(ExitRows(layer, tokens[own], margins[own], hint))
 
     def _scaled(self, logits: torch.Tensor) -> torch.Tensor:
         """The LM head's logits as the model's own last step scales them (Cohere, Granite) or caps them (Gemma
