@@ -650,6 +650,19 @@ class Listener:
     @property
     def leased_bytes(self) -> int: ...
 
+def publish_hint(
+    cells: NDArray[np.int32],
+    sequence: int,
+    place: int,
+    exit: int,
+    length: int,
+    end: int,
+    token: int,
+    confidence: float,
+) -> None:
+    """Writes a cell of HintMailbox as a kernel does: csrc/net/hint_mailbox.hpp says what it holds. Raises ValueError
+    for a cell that is not there."""
+
 class HintMailbox:
     """Sends the hints that a GPU writes into host memory while its deeper layers run, from a thread of its own that
     takes no GIL. csrc/net/hint_mailbox.hpp says what a cell holds."""
@@ -665,10 +678,6 @@ class HintMailbox:
         the wire, 0 for what the edge does not know. Raises ValueError for more places or rows than there are."""
     def retire(self, sequence: int) -> list[int]:
         """The forward's verdict is known: no more of its hints are sent. How many were, for each watch."""
-    def publish(
-        self, sequence: int, place: int, exit: int, length: int, end: int, token: int, confidence: float
-    ) -> None:
-        """Writes a cell as a kernel does."""
     def close(self) -> None: ...
 
 class Lost:

@@ -16,8 +16,9 @@ import triton.language as tl
 
 from edgespec.kernels import arguments
 from edgespec.kernels.exit_head import ExitScores, HeadSettings
+from edgespec.kernels.exit_hint import Cells
 from edgespec.kernels.exit_verdict import Curves, Hints, Trees
-from edgespec.kernels.exit_verdict_triton import curves_on, trees_on, walk
+from edgespec.kernels.exit_verdict_triton import curves_on, publish, trees_on, walk
 from edgespec.kernels.philox_triton import NO_FUSION, rows_gumbel
 
 TILE = 64
@@ -152,16 +153,22 @@ def exit_head_finish(
     paths,  # int32 [S, path_width]
     next_tokens,  # int32 [S]
     confidences,  # float32 [S]
+    cells,  # int32 [2, places, exits, 8], in memory of the host
+    sequence,  # int32 [1]
     rows,
     programs,
     knots,
     path_width,
+    exit,
+    places,
+    exits,
     ROWS: tl.constexpr,  # rows of the largest session, a power of 2
     PROGRAMS: tl.constexpr,  # parts that are joined at once
     KNOTS: tl.constexpr,
     WALK: tl.constexpr,
+    PUBLISH: tl.constexpr,
 ):
-    """Joins the parts of one session's rows; then, if WALK, its hint."""
+    """Joins the parts of one session's rows; then, if WALK, its hint; then, if PUBLISH, tells the host."""
     session = tl.program_id(0)
     first = tl.load(offsets + session)
     size = tl.load(offsets + session + 1) - first
@@ -215,13 +222,15 @@ def exit_head_finish(
         parent = tl.load(parents + first + row, real, -2)
         drafted = tl.load(tree_tokens + first + row, real, -2)
         curve = tl.load(curve_of + session) * knots
-        length, next_token, confidence = walk(
+        length, end, next_token, confidence = walk(
             token, margin, parent, drafted, curve_margins + curve, curve_chances + curve, knots,
             paths + session * path_width, path_width, ROWS, KNOTS,
         )  # fmt: skip
         tl.store(lengths + session, length)
         tl.store(next_tokens + session, next_token)
         tl.store(confidences + session, confidence)
+        if PUBLISH:
+            publish(cells, sequence, session, exit, places, exits, length, end, next_token, confidence)
 
 
 def launch(
@@ -251,8 +260,9 @@ def launch_with_tree(
     draft_tokens: Any,
     settings: HeadSettings,
     tree: tuple[Trees, Curves, Any] | None,
+    cells: Cells | None = None,
 ) -> tuple[ExitScores, Hints | None]:
-    """Both launches; with a tree (trees, curves, curve_of), its hints as well."""
+    """Both launches; with a tree (trees, curves, curve_of), its hints as well; with cells, these are published."""
     device = hidden.device
     rows, dim = hidden.shape
     columns = [
@@ -290,14 +300,15 @@ def launch_with_tree(
         torch.empty(sessions, dtype=torch.int32, device=device),
         torch.empty(sessions, dtype=torch.float32, device=device),
     )
+    words, sequence, of_cells = (tokens, tokens, (0, 1, 1)) if cells is None else cells.arguments
     curves = (parts, parts, tokens, 1) if tree is None else curves_on(tree[1], tree[2], device)
     exit_head_finish[(sessions,)](
         parts, columns[3], tokens, margins, probabilities, logsumexps, draft_scores, agrees, sound,
         trees.offsets, trees.parents, trees.tokens, *curves[:3],
-        hints.lengths, hints.paths, hints.tokens, hints.confidences,
-        rows, programs, curves[3], path_width,
+        hints.lengths, hints.paths, hints.tokens, hints.confidences, words, sequence,
+        rows, programs, curves[3], path_width, *of_cells,
         ROWS=triton.next_power_of_2(largest), PROGRAMS=32, KNOTS=triton.next_power_of_2(curves[3]),
-        WALK=tree is not None, num_warps=4, **NO_FUSION,
+        WALK=tree is not None, PUBLISH=cells is not None, num_warps=4, **NO_FUSION,
     )  # fmt: skip
     scores = ExitScores(
         tokens,

@@ -49,7 +49,7 @@ def walk(
     ROWS: tl.constexpr,
     KNOTS: tl.constexpr,
 ):
-    """The path's length, the token behind it, the product of the chances."""
+    """The path's length, its last row (0 where it is empty), the token behind it, the product of the chances."""
     row = tl.arange(0, ROWS)
     at = 0
     length = 0
@@ -69,7 +69,33 @@ def walk(
                 tl.store(path + length, child)
                 length += 1
                 at = child
-    return length, token, confidence
+    return length, at, token, confidence
+
+
+@triton.jit
+def publish(
+    cells,  # int32 [2, places, exits, 8], in memory of the host
+    sequence,  # int32 [1], the forward's number
+    place,
+    exit,
+    places,
+    exits,
+    length,
+    end,
+    token,
+    confidence,
+):
+    """Write a cell whole, its sequence number last, so that the host sees what comes before it.
+
+    csrc/net/hint_mailbox.hpp says what is where."""
+    number = tl.load(sequence)
+    cell = cells + (((number & 1) * places + place) * exits + exit) * 8
+    tl.store(cell + 1, length)
+    tl.store(cell + 2, end)
+    tl.store(cell + 3, token)
+    tl.store(cell + 4, confidence.to(tl.int32, bitcast=True))
+    tl.debug_barrier()
+    tl.atomic_xchg(cell, number, sem="release", scope="sys")
 
 
 @triton.jit
@@ -97,7 +123,7 @@ def exit_verdict(
     row = tl.arange(0, ROWS)
     real = row < tl.load(offsets + session + 1) - first
     curve = tl.load(curve_of + session) * knots
-    length, token, confidence = walk(
+    length, _, token, confidence = walk(
         tl.load(tokens + first + row, real, -1), tl.load(margins + first + row, real, 0.0),
         tl.load(parents + first + row, real, -2), tl.load(tree_tokens + first + row, real, -2),
         curve_margins + curve, curve_chances + curve, knots, paths + session * path_width, path_width, ROWS, KNOTS,

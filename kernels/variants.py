@@ -35,12 +35,20 @@ def _exit_head_parts(dtype: str, rows: int) -> Variant:
     return Variant("exit_head_parts", f"{dtype}-{rows}", tuple(types), constants, num_stages=4)
 
 
-def _exit_head_finish(walk: bool) -> Variant:
+def _exit_head_finish(name: str) -> Variant:
     types = (
-        "*fp32 *i32 *i32 " + "*fp32 " * 4 + "*i8 *i8 *i32 *i32 *i32 *fp32 *fp32 *i32 *i32 *i32 *i32 *fp32 "
+        "*fp32 *i32 *i32 "
+        + "*fp32 " * 4
+        + "*i8 *i8 *i32 *i32 *i32 *fp32 *fp32 *i32 *i32 *i32 *i32 *fp32 *i32 *i32 "
     )
-    constants = {"ROWS": MOST_ROWS, "PROGRAMS": 32, "KNOTS": KNOTS, "WALK": walk}
-    return Variant("exit_head_finish", "walk" if walk else "plain", (*types.split(), *["i32"] * 4), constants)
+    constants = {
+        "ROWS": MOST_ROWS,
+        "PROGRAMS": 32,
+        "KNOTS": KNOTS,
+        "WALK": name != "plain",
+        "PUBLISH": name == "publish",
+    }
+    return Variant("exit_head_finish", name, (*types.split(), *["i32"] * 7), constants)
 
 
 def _exit_verdict() -> Variant:
@@ -67,7 +75,7 @@ def _verify_rows(dtype: str, lists: bool) -> Variant:
 
 VARIANTS: tuple[Variant, ...] = (
     *(_exit_head_parts(dtype, rows) for dtype in HALVES_AND_SINGLE for rows in (16, 32, 64)),
-    *(_exit_head_finish(walk) for walk in (False, True)),
+    *(_exit_head_finish(name) for name in ("plain", "walk", "publish")),
     _exit_verdict(),
     *(_verify_rows(dtype, lists) for dtype in HALVES_AND_SINGLE for lists in (False, True)),
 )

@@ -47,6 +47,14 @@ def test_the_variants_describe_the_kernels_arguments(variant: Variant) -> None:
     assert names[len(variant.types) :] == list(variant.constants)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_hint_is_released_to_the_whole_system_after_all_that_it_says(architecture: int) -> None:
+    (variant,) = (one for one in VARIANTS if one.name == "publish")
+    compiled = ahead._compile(variant, architecture).asm["ptx"]
+    stores, release = compiled.rindex("st.global.b32"), compiled.index("atom.global.sys.release.exch.b32")
+    assert stores < compiled.rindex("bar.sync", 0, release) < release
+
+
 def test_every_architecture_gets_code_of_its_own(built: Path) -> None:
     codes = {(built / f"exit_verdict.plain.sm{one}.cubin").read_bytes() for one in ARCHITECTURES}
     assert len(codes) == 3 and all(code[:4] == b"\x7fELF" for code in codes)

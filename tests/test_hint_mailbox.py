@@ -6,6 +6,7 @@ What is sent and what is not is tested in C++: tests/cpp/test_hint_mailbox.cpp.
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from test_net import HELLO, PATIENCE_S, WELCOME, events, listening, opening
 
 from edgespec import _native
-from edgespec._native import COMMITTED_BIT, Connection, HintMailbox, Listener
+from edgespec._native import COMMITTED_BIT, Connection, HintMailbox, Listener, publish_hint
 
 LAYERS = [8, 16]
 PLACES = 3
@@ -26,8 +27,8 @@ def empty_cells(*shape: int) -> Any:
     return np.zeros(shape or (2, PLACES, len(LAYERS), 8), dtype=np.int32)
 
 
-def mailbox_of(listener: Listener, rows: int = 8) -> Any:
-    return closing(HintMailbox(listener, empty_cells(), LAYERS, rows))
+def mailbox_of(listener: Listener, cells: Any, rows: int = 8) -> Any:
+    return closing(HintMailbox(listener, cells, LAYERS, rows))
 
 
 @contextmanager
@@ -51,13 +52,13 @@ def hint_of(connection: Connection) -> Any:
 
 
 def test_a_cell_becomes_a_hint_on_the_wire() -> None:
-    with opened() as (connection, listener, session), mailbox_of(listener) as mailbox:
+    with opened() as (connection, listener, session), mailbox_of(listener, cells := empty_cells()) as mailbox:
         mailbox.arm(1, [(session, 1, 4, 2, 0.25, REFERENCES)])
-        mailbox.publish(1, place=1, exit=0, length=0, end=0, token=77, confidence=0.5)
+        publish_hint(cells, 1, place=1, exit=0, length=0, end=0, token=77, confidence=0.5)
         hint = hint_of(connection)
         assert (hint.base_length, hint.node, hint.token) == (4, COMMITTED_BIT | 4, 77)
         assert (hint.layer, hint.turn, hint.confidence) == (8, 2, 0.5)
-        mailbox.publish(1, place=1, exit=1, length=2, end=2, token=78, confidence=0.75)
+        publish_hint(cells, 1, place=1, exit=1, length=2, end=2, token=78, confidence=0.75)
         hint = hint_of(connection)
         assert (hint.layer, hint.node, hint.token) == (16, 12, 78)
         assert mailbox.retire(1) == [2]
@@ -65,20 +66,26 @@ def test_a_cell_becomes_a_hint_on_the_wire() -> None:
 
 def test_the_cells_live_as_long_as_the_mailbox() -> None:
     with opened() as (connection, listener, session):
-        mailbox = HintMailbox(listener, empty_cells(), LAYERS, 8)
+        cells = empty_cells()
+        mailbox = HintMailbox(listener, cells, LAYERS, 8)
+        alive = weakref.ref(cells)
+        del cells
         gc.collect()
         mailbox.arm(1, [(session, 2, 4, 0, 0.0, REFERENCES)])
-        mailbox.publish(1, place=2, exit=1, length=0, end=0, token=5, confidence=1.0)
+        publish_hint(alive(), 1, place=2, exit=1, length=0, end=0, token=5, confidence=1.0)
         assert hint_of(connection).token == 5
+        del mailbox
+        gc.collect()
+        assert alive() is None
 
 
 def test_a_session_that_is_gone_costs_nothing() -> None:
     with (
         opened() as (_, listener, session),
-        closing(HintMailbox(listener, empty_cells(), LAYERS, 8)) as mailbox,
+        mailbox_of(listener, cells := empty_cells()) as mailbox,
     ):
         mailbox.arm(1, [(session + 99, 0, 4, 0, 0.0, REFERENCES)])
-        mailbox.publish(1, place=0, exit=0, length=0, end=0, token=5, confidence=1.0)
+        publish_hint(cells, 1, place=0, exit=0, length=0, end=0, token=5, confidence=1.0)
         assert mailbox.retire(1) == [0]
 
 
@@ -97,11 +104,11 @@ def test_what_does_not_fit_is_refused() -> None:
                 HintMailbox(listener, empty_cells(*shape), LAYERS, 8)
         with pytest.raises(TypeError):
             HintMailbox(listener, empty_cells().astype(np.int64), LAYERS, 8)
-        with mailbox_of(listener, rows=4) as mailbox:
+        with mailbox_of(listener, cells := empty_cells(), rows=4) as mailbox:
             watch = (1, 0, 4, 0, 0.0, REFERENCES)
             with pytest.raises(ValueError, match="sequence number"):
                 mailbox.arm(0, [watch])
             with pytest.raises(ValueError, match="more places or rows"):
                 mailbox.arm(1, [watch, watch])
             with pytest.raises(ValueError, match="no such cell"):
-                mailbox.publish(1, place=PLACES, exit=0, length=0, end=0, token=5, confidence=1.0)
+                publish_hint(cells, 1, place=PLACES, exit=0, length=0, end=0, token=5, confidence=1.0)

@@ -20,12 +20,27 @@ using Watch = std::tuple<std::uint64_t, std::uint32_t, std::uint32_t, std::uint1
 
 constexpr auto kWordsOfCell = static_cast<py::ssize_t>(sizeof(net::HintCell) / sizeof(std::int32_t));
 
+void check(const Words& cells) {
+    if (cells.ndim() != 4 || cells.shape(0) != 2 || cells.shape(3) != kWordsOfCell) {
+        throw py::value_error("cells must be int32 [2, places, exits, 8]");
+    }
+}
+
+void publish(Words cells, std::uint32_t sequence, py::ssize_t place, py::ssize_t exit, std::int32_t length,
+             std::int32_t end, std::int32_t token, float confidence) {
+    check(cells);
+    if (place < 0 || place >= cells.shape(1) || exit < 0 || exit >= cells.shape(2)) {
+        throw py::value_error("there is no such cell");
+    }
+    auto* words = cells.mutable_data(sequence & 1, place, exit, 0);
+    net::publish(*reinterpret_cast<net::HintCell*>(words), sequence, length, end, token, confidence);
+}
+
 std::shared_ptr<net::HintMailbox> make_mailbox(net::Listener& listener, Words cells, std::vector<std::uint16_t> layers,
                                                std::size_t rows) {
     const auto exits = static_cast<py::ssize_t>(layers.size());
-    if (cells.ndim() != 4 || cells.shape(0) != 2 || cells.shape(2) != exits || cells.shape(3) != kWordsOfCell) {
-        throw py::value_error("cells must be int32 [2, places, exits, 8], as many exits as layers");
-    }
+    check(cells);
+    if (cells.shape(2) != exits) throw py::value_error("cells must be int32 [2, places, exits, 8], as many as layers");
     auto* words = reinterpret_cast<net::HintCell*>(cells.mutable_data());
     const auto places = static_cast<std::size_t>(cells.shape(1));
     net::HintMailbox::Send send = [&listener](std::uint64_t session, net::Frame frame) {
@@ -53,9 +68,9 @@ void register_mailbox(py::module_& module) {
              py::arg("rows"), py::keep_alive<1, 2>(), py::keep_alive<1, 3>())
         .def("arm", &arm, py::arg("sequence"), py::arg("watches"))
         .def("retire", &net::HintMailbox::retire, py::arg("sequence"), py::call_guard<py::gil_scoped_release>())
-        .def("publish", &net::HintMailbox::publish, py::arg("sequence"), py::arg("place"), py::arg("exit"),
-             py::arg("length"), py::arg("end"), py::arg("token"), py::arg("confidence"))
         .def("close", &net::HintMailbox::close, py::call_guard<py::gil_scoped_release>());
+    module.def("publish_hint", &publish, py::arg("cells").noconvert(), py::arg("sequence"), py::arg("place"),
+               py::arg("exit"), py::arg("length"), py::arg("end"), py::arg("token"), py::arg("confidence"));
     py::module_::import("atexit").attr("register")(py::cpp_function([] { end_living(&net::HintMailbox::close); }));
 }
 

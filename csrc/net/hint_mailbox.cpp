@@ -16,6 +16,15 @@ std::uint32_t clock_us() {
 
 }  // namespace
 
+void publish(HintCell& cell, std::uint32_t sequence, std::int32_t length, std::int32_t end, std::int32_t token,
+             float confidence) {
+    cell.length = length;
+    cell.end = end;
+    cell.token = token;
+    cell.confidence = confidence;
+    __atomic_store_n(&cell.sequence, sequence, __ATOMIC_RELEASE);
+}
+
 HintMailbox::HintMailbox(HintCell* cells, std::size_t places, std::vector<std::uint16_t> layers, std::size_t rows,
                          Send send)
     : cells_(cells), places_(places), layers_(std::move(layers)), rows_(rows), send_(std::move(send)) {
@@ -80,17 +89,6 @@ std::vector<std::uint32_t> HintMailbox::retire(std::uint32_t sequence) {
     half.sequence.store(0, std::memory_order_release);
     for (const Watched& watched : half.watched) sent.push_back(watched.sent);
     return sent;
-}
-
-void HintMailbox::publish(std::uint32_t sequence, std::size_t place, std::size_t exit, std::int32_t length,
-                          std::int32_t end, std::int32_t token, float confidence) {
-    if (place >= places_ || exit >= layers_.size()) throw std::invalid_argument("there is no such cell");
-    HintCell& to = cell(sequence, place, exit);
-    to.length = length;
-    to.end = end;
-    to.token = token;
-    to.confidence = confidence;
-    __atomic_store_n(&to.sequence, sequence, __ATOMIC_RELEASE);
 }
 
 // Spins while hints may come: what wakes a sleeping thread takes longer than a hint may.

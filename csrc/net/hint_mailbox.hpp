@@ -1,7 +1,7 @@
 // Hints that a GPU leaves in host memory while its deeper layers still run: a thread watches for them, and sends them.
 //
 // The memory is cells, [2 forwards][places][exits]: a cell is written whole, its sequence number last, by a release
-// store at system scope (kernels/exit_head_triton.py, or `publish` here). What a hint must be to be worth sending is
+// store at system scope (kernels/exit_verdict_triton.py, or `publish` here). What a hint must be to be worth sending is
 // said before the launch, by `arm`. Forwards take turns with the two halves, so that one may run while the last one's
 // hints are read still. Nothing here waits for the GPU or knows Python, and the books never grow.
 #pragma once
@@ -28,6 +28,10 @@ struct HintCell {
     std::int32_t unused[3];
 };
 static_assert(sizeof(HintCell) == 32, "kernels count on it");
+
+// Writes a cell as a kernel does.
+void publish(HintCell& cell, std::uint32_t sequence, std::int32_t length, std::int32_t end, std::int32_t token,
+             float confidence);
 
 // A session that listens. references: what its rows are called on the wire; 0: the edge has no name for it.
 struct HintWatch {
@@ -59,10 +63,6 @@ class HintMailbox {
 
     // The forward's verdict is known: its hints are void. How many were sent, for each watch as armed.
     std::vector<std::uint32_t> retire(std::uint32_t sequence);
-
-    // Writes a cell as a kernel does, from any one thread a cell.
-    void publish(std::uint32_t sequence, std::size_t place, std::size_t exit, std::int32_t length, std::int32_t end,
-                 std::int32_t token, float confidence);
 
     void close();
 

@@ -58,7 +58,7 @@ HintWatch watch_of(std::uint64_t session, std::uint32_t place, float threshold =
 void a_released_cell_becomes_a_hint() {
     Rig rig;
     rig.mailbox.arm(1, {watch_of(40, 0), watch_of(41, 2)});
-    rig.mailbox.publish(1, 2, 1, 1, 3, 99, 0.75f);
+    rig.publish(1, 2, 1, 1, 3, 99, 0.75f);
     const auto all = rig.sent.wait(1);
     const wire::Hint& hint = all[0].hint;
     CHECK(all[0].session == 41 && hint.base_length == 16 && hint.node == 7 && hint.token == 99);
@@ -70,14 +70,14 @@ void a_released_cell_becomes_a_hint() {
 void what_is_not_worth_sending_is_not_sent() {
     Rig rig;
     rig.mailbox.arm(2, {watch_of(1, 0), watch_of(2, 1), watch_of(3, 2), watch_of(4, 3)});
-    rig.mailbox.publish(2, 0, 0, 0, 0, 9, 0.4f);   // not sure enough
-    rig.mailbox.publish(2, 1, 0, 1, 2, 9, 0.9f);   // the edge has no name for the path's end
-    rig.mailbox.publish(2, 2, 0, 0, 0, -1, 0.9f);  // no numbers
-    rig.mailbox.publish(2, 3, 0, 9, 4, 9, 0.9f);   // a row that is not the session's
-    rig.mailbox.publish(1, 0, 1, 0, 0, 9, 0.9f);   // another forward's
-    rig.mailbox.publish(2, 0, 2, 0, 0, 8, 0.9f);
+    rig.publish(2, 0, 0, 0, 0, 9, 0.4f);   // not sure enough
+    rig.publish(2, 1, 0, 1, 2, 9, 0.9f);   // the edge has no name for the path's end
+    rig.publish(2, 2, 0, 0, 0, -1, 0.9f);  // no numbers
+    rig.publish(2, 3, 0, 9, 4, 9, 0.9f);   // a row that is not the session's
+    rig.publish(1, 0, 1, 0, 0, 9, 0.9f);   // another forward's
+    rig.publish(2, 0, 2, 0, 0, 8, 0.9f);
     CHECK(rig.sent.wait(1).size() == 1);
-    rig.mailbox.publish(2, 0, 1, 0, 0, 7, 0.9f);
+    rig.publish(2, 0, 1, 0, 0, 7, 0.9f);
     CHECK(rig.sent.wait(2).size() == 2);
     CHECK(rig.mailbox.retire(2) == (std::vector<std::uint32_t>{2, 0, 0, 0}));
 }
@@ -85,9 +85,9 @@ void what_is_not_worth_sending_is_not_sent() {
 void a_deeper_exit_that_says_the_same_is_not_heard() {
     Rig rig;
     rig.mailbox.arm(1, {watch_of(1, 0)});
-    rig.mailbox.publish(1, 0, 0, 0, 0, 9, 0.6f);
-    rig.mailbox.publish(1, 0, 1, 0, 0, 9, 0.8f);
-    rig.mailbox.publish(1, 0, 2, 1, 1, 9, 0.9f);
+    rig.publish(1, 0, 0, 0, 0, 9, 0.6f);
+    rig.publish(1, 0, 1, 0, 0, 9, 0.8f);
+    rig.publish(1, 0, 2, 1, 1, 9, 0.9f);
     const auto all = rig.sent.wait(2);
     CHECK(all[0].hint.node == 0x80000010 && all[1].hint.node == 5);
     CHECK(rig.mailbox.retire(1) == std::vector<std::uint32_t>{2});
@@ -97,9 +97,9 @@ void after_the_verdict_nothing_is_sent() {
     Rig rig;
     rig.mailbox.arm(1, {watch_of(1, 0)});
     CHECK(rig.mailbox.retire(1) == std::vector<std::uint32_t>{0});
-    rig.mailbox.publish(1, 0, 0, 0, 0, 9, 0.9f);
+    rig.publish(1, 0, 0, 0, 0, 9, 0.9f);
     rig.mailbox.arm(2, {watch_of(1, 0)});
-    rig.mailbox.publish(2, 0, 0, 0, 0, 8, 0.9f);
+    rig.publish(2, 0, 0, 0, 0, 8, 0.9f);
     CHECK(rig.sent.wait(1)[0].hint.token == 8);
     CHECK(rig.mailbox.retire(1).empty() && rig.mailbox.retire(2) == std::vector<std::uint32_t>{1});
 }
@@ -108,8 +108,8 @@ void a_forward_may_begin_before_the_last_ones_hints_are_read() {
     Rig rig;
     rig.mailbox.arm(7, {watch_of(1, 0)});
     rig.mailbox.arm(8, {watch_of(1, 0)});
-    rig.mailbox.publish(7, 0, 2, 0, 0, 70, 0.9f);
-    rig.mailbox.publish(8, 0, 0, 0, 0, 80, 0.9f);
+    rig.publish(7, 0, 2, 0, 0, 70, 0.9f);
+    rig.publish(8, 0, 0, 0, 0, 80, 0.9f);
     CHECK(rig.sent.wait(2).size() == 2);
     CHECK(rig.mailbox.retire(7) == std::vector<std::uint32_t>{1});
     CHECK(rig.mailbox.retire(8) == std::vector<std::uint32_t>{1});
@@ -121,7 +121,6 @@ void what_does_not_fit_is_refused() {
     CHECK(throws<std::invalid_argument>([&] { rig.mailbox.arm(0, {watch_of(1, 0)}); }));
     CHECK(throws<std::invalid_argument>([&] { rig.mailbox.arm(1, {watch_of(1, kPlaces)}); }));
     CHECK(throws<std::invalid_argument>([&] { rig.mailbox.arm(1, {{1, 0, 16, 3, 0.5f, many.data(), many.size()}}); }));
-    CHECK(throws<std::invalid_argument>([&] { rig.mailbox.publish(1, 0, kLayers.size(), 0, 0, 9, 0.9f); }));
 }
 
 // As a server does it: forward after forward, a thread that writes as a GPU would, and never a torn cell.
@@ -135,7 +134,7 @@ void many_forwards_are_heard_whole() {
             for (std::size_t exit = 0; exit < kLayers.size(); ++exit) {
                 for (std::size_t place = 0; place < 2; ++place) {
                     const auto token = static_cast<std::int32_t>(forward * 6 + exit * 2 + place);
-                    rig.mailbox.publish(forward, place, exit, 0, 0, token, 0.5f + 0.5f / static_cast<float>(token));
+                    rig.publish(forward, place, exit, 0, 0, token, 0.5f + 0.5f / static_cast<float>(token));
                 }
             }
         });
