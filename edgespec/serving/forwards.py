@@ -15,6 +15,7 @@ import numpy as np
 
 from edgespec import _native
 from edgespec.serving.company import Company
+from edgespec.serving.exit_worth import ExitWorth
 from edgespec.serving.scheduler import Grant, Limits, Scheduler
 from edgespec.serving.served_session import ServedSession
 from edgespec.speculation.measures import LinearCost
@@ -57,6 +58,7 @@ class Forwards:
         self._fail = fail
         self._metrics = metrics
         self._measured = LinearCost()
+        self._exits_pay = ExitWorth()
         cost = target.forward_cost or self._measured
         self._scheduler: Scheduler[ServedSession] = Scheduler(limits or Limits(), cost)
         self.company = Company(cost)
@@ -87,8 +89,10 @@ class Forwards:
     def _run(self, planned: Sequence[tuple[ServedSession, Forward]]) -> None:
         start_s = time.monotonic()
         decided = sum(len(forward.decide) for _, forward in planned)
+        rows = sum(len(forward.piece) for _, forward in planned)
         exits = decided <= EXIT_ROWS and (self._scheduler.roomy or len(planned) == 1)
-        parts = [self._part(session, forward, exits) for session, forward in planned]
+        hinted = exits and any(self._hints(one) for one in planned) and self._exits_pay(len(planned), rows)
+        parts = [self._part(session, forward, hinted) for session, forward in planned]
         try:
             decisions = self._target.forward_batch(parts)
         except Exception as error:  # a failing session never takes another with it
@@ -101,14 +105,18 @@ class Forwards:
             return
         now_s = time.monotonic()
         self.last_ms = (now_s - start_s) * 1e3
-        rows = sum(len(forward.piece) for _, forward in planned)
         self.company.saw_forward(len(planned), rows, now_s)
         if decided:
             self._measured.observe(rows, self.last_ms)
+            self._exits_pay.saw_forward(hinted, rows, self.last_ms)
         if self._metrics is not None:
             self._metrics.saw_forward(len(planned), rows, self.last_ms / 1e3)
         for (session, forward), decision in zip(planned, decisions, strict=True):
             self._conclude(session, forward, decision, now_s)
+
+    def _hints(self, planned: tuple[ServedSession, Forward]) -> bool:
+        session, forward = planned
+        return session.verifier.hint_threshold is not None and bool(forward.nodes)
 
     def _part(self, session: ServedSession, forward: Forward, exits: bool) -> Part:
         verifier = session.verifier
@@ -132,14 +140,13 @@ class Forwards:
                 if self._metrics is not None:
                     self._metrics.saw_hint()
 
-        hints = exits and verifier.hint_threshold is not None and bool(forward.nodes)
         return Part(
             session.cache,  # type: ignore[arg-type]
             forward.piece,
             forward.decide,
             session.params,
             session.seed,
-            send_hint if hints else None,
+            send_hint if exits and self._hints((session, forward)) else None,
             verifier.seen(forward) if session.params.repetition_penalty != 1 else None,
         )
 
