@@ -138,6 +138,11 @@ def on_device(values: Any, device: Any, dtype: Any) -> Any:
     return torch.from_numpy(values).to(device=device, dtype=dtype)
 
 
+def on_host(array: Any) -> NDArray[Any]:
+    """A kernel's result as numpy; waits for the device where it was computed there."""
+    return array.cpu().numpy() if is_tensor(array) else array  # type: ignore[no-any-return]
+
+
 def choose_form(form: str, array: Any) -> str:
     """The form that runs: "auto" is triton for CUDA tensors and cpu for the others."""
     require(form in FORMS, "form", " or ".join(FORMS), repr(form))

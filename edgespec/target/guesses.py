@@ -1,7 +1,8 @@
 """An exit's guesses by the exit_head kernel: the LM head is read once, and no logits are written.
 
-Taken where it was measured to pay: on the CPU, for exit heads of the target's own dtype and an LM head without bias.
-`Target` falls back to torch elsewhere. Guesses only; what the last layer decides goes another way.
+Taken where it fits and is known to pay: for exit heads of the target's own dtype and an LM head without bias, in the
+form of their device. `Target` falls back to torch elsewhere. Guesses only: what the last layer decides goes another
+way.
 """
 
 from __future__ import annotations
@@ -13,20 +14,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgespec.kernels import arguments
 from edgespec.kernels.exit_head import MAX_ROWS, HeadSettings, exit_head
 from edgespec.target.exits import ExitHeads
+from edgespec.target.forms import form_on
 from edgespec.target.sampling import Rows
 
 MOST_ROWS: dict[torch.dtype, int] = {torch.float32: MAX_ROWS, torch.bfloat16: 8, torch.float16: 8}
-"""Up to so many rows the kernel is not slower than torch, at any size measured."""
+"""Up to so many rows the CPU's kernel is not slower than torch, at any size measured."""
 
 
 class KernelGuesses:
     """The guesses of `exits` through the LM head `weight` [V, D]; `wanted` says whether it can and should be."""
 
-    def __init__(self, exits: ExitHeads, weight: torch.Tensor, config: Any) -> None:
+    def __init__(self, exits: ExitHeads, weight: torch.Tensor, config: Any, form: str) -> None:
         self._exits = exits
         self._weight = weight.detach()
+        self._form = form
         self._settings = HeadSettings(
             exits.norm_epsilon,
             (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0),
@@ -40,18 +44,14 @@ class KernelGuesses:
             return None
         weight = head.weight
         alike = all(exits.heads[layer].norm.dtype == weight.dtype for layer in exits.layers)
-        if (
-            weight.device.type != "cpu"
-            or weight.dtype not in MOST_ROWS
-            or not weight.is_contiguous()
-            or not alike
-        ):
+        form = form_on(weight.device)
+        if form is None or weight.dtype not in MOST_ROWS or not weight.is_contiguous() or not alike:
             return None
-        return cls(exits, weight, config)
+        return cls(exits, weight, config, form)
 
     def pay(self, rows: int) -> bool:
         """Whether a guess of so many rows is quicker here than in torch."""
-        return rows <= MOST_ROWS[self._weight.dtype]
+        return rows <= (MOST_ROWS[self._weight.dtype] if self._form == "cpu" else MAX_ROWS)
 
     def __call__(
         self, layer: int, hidden: torch.Tensor, parts: Sequence[Rows]
@@ -69,6 +69,6 @@ class KernelGuesses:
             seeds=np.repeat(np.array([part.seed for part in parts], np.uint64), counts),
             positions=np.concatenate([np.asarray(part.positions, dtype=np.int32) for part in parts]),
             settings=self._settings,
-            form="cpu",
+            form=self._form,
         )
-        return scores.tokens, scores.margins
+        return arguments.on_host(scores.tokens), arguments.on_host(scores.margins)

@@ -18,9 +18,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgespec.edge.noise import NoiseRows
 from edgespec.errors import EdgespecError
+from edgespec.kernels import arguments
 from edgespec.kernels.exit_verdict import Trees
 from edgespec.kernels.verify import Ragged, Samplings, verify
 from edgespec.params import SamplingParams
+from edgespec.target.forms import form_on
 
 NOT_NUMBERS = (
     "the target's logits are NaN or infinite: its weights are damaged, or its dtype overflows; "
@@ -73,7 +75,8 @@ def decide(
 def decide_together(logits: torch.Tensor, parts: Sequence[Rows]) -> list[Decisions]:
     """The tokens sampled for the rows of several sessions, in their order in `logits` [D, V].
 
-    On the CPU by the `verify` kernel, elsewhere in torch. Raises EdgespecError for logits that are not finite numbers.
+    By the `verify` kernel in the device's form, without one in torch. Raises EdgespecError for logits that are not
+    finite numbers.
     """
     for part in parts:
         if part.sampling.repetition_penalty != 1 and len(part) and part.seen is None:
@@ -81,7 +84,8 @@ def decide_together(logits: torch.Tensor, parts: Sequence[Rows]) -> list[Decisio
     if not len(logits):
         empty = Decisions(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.float32))
         return [empty for _ in parts]
-    columns = _by_kernel(logits, parts) if logits.device.type == "cpu" else in_torch(logits, parts)
+    form = form_on(logits.device)
+    columns = in_torch(logits, parts) if form is None else _by_kernel(logits, parts, form)
     ends = np.cumsum([len(part) for part in parts])[:-1]
     return [Decisions(*part) for part in zip(*(np.split(column, ends) for column in columns), strict=True)]
 
@@ -90,7 +94,7 @@ Columns = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]
 """Tokens, log-probabilities and margins of all rows."""
 
 
-def _by_kernel(logits: torch.Tensor, parts: Sequence[Rows]) -> Columns:
+def _by_kernel(logits: torch.Tensor, parts: Sequence[Rows], form: str) -> Columns:
     """Every row as a session of its own: the draft trees are walked elsewhere."""
     count = len(logits)
     own_rows = Trees(
@@ -116,11 +120,12 @@ def _by_kernel(logits: torch.Tensor, parts: Sequence[Rows]) -> Columns:
         ),
         seen=_seen(parts),
         biases=_biases(rows),
-        form="cpu",
+        form=form,
     )
-    if not verdicts.sound.all():
+    tokens, sound = arguments.on_host(verdicts.tokens), arguments.on_host(verdicts.sound)
+    if not sound.all():
         raise EdgespecError(NOT_NUMBERS)
-    return verdicts.tokens, verdicts.logprobs[:, 0], verdicts.margins[:, 0]
+    return tokens, arguments.on_host(verdicts.logprobs[:, 0]), arguments.on_host(verdicts.margins[:, 0])
 
 
 def _seen(parts: Sequence[Rows]) -> Ragged | None:

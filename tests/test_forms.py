@@ -1,0 +1,90 @@
+"""The target's sampling and exits in the form that its device runs: Triton's say what the native ones say.
+
+Triton's run in its interpreter, on the CPU, chosen by the same table that chooses them on a GPU.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from kernel_forms import FORMS, assert_passes_in_the_interpreter
+from test_target_exits import exit_heads, guesses_of
+from tiny_models import save, tiny
+
+from edgespec.errors import EdgespecError
+from edgespec.params import SamplingParams
+from edgespec.target import forms
+from edgespec.target.sampling import Rows, decide_together, in_torch
+from edgespec.target.target import Target
+
+PARTS = [
+    Rows(SamplingParams(temperature=0.8, top_k=20, top_p=0.95), 7, [10, 11, 12]),
+    Rows(SamplingParams(), 0, [4]),
+    Rows(
+        SamplingParams(temperature=1.2, min_p=0.02, repetition_penalty=1.3, logit_bias={5: 2.0}),
+        9,
+        [90, 91],
+        [np.array([1, 2, 5], np.int32), np.array([3], np.int32)],
+    ),
+]
+
+
+@pytest.fixture
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whatever is on the CPU runs in this form."""
+    monkeypatch.setitem(forms.FORM_OF_DEVICE, "cpu", request.param)
+    return str(request.param)
+
+
+def test_devices_have_forms() -> None:
+    assert forms.form_on(torch.device("cpu")) == "cpu"
+    assert forms.form_on(torch.device("meta")) is None
+
+
+def test_without_triton_a_gpu_computes_in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forms, "_has_triton", lambda: False)
+    assert forms.form_on(torch.device("cuda")) is None
+    monkeypatch.setattr(forms, "_has_triton", lambda: True)
+    assert forms.form_on(torch.device("cuda")) == "triton"
+
+
+@pytest.mark.parametrize("form", FORMS, indirect=True)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_sampling_says_what_torch_says(form: str, dtype: torch.dtype) -> None:
+    logits = 3 * torch.randn(6, 97, generator=torch.Generator().manual_seed(2)).to(dtype)
+    decisions = decide_together(logits, PARTS)
+    tokens, logprobs, margins = in_torch(logits, PARTS)
+    assert np.concatenate([one.tokens for one in decisions]).tolist() == tokens.tolist()
+    np.testing.assert_allclose(np.concatenate([one.logprobs for one in decisions]), logprobs, atol=1e-4)
+    np.testing.assert_allclose(np.concatenate([one.margins for one in decisions]), margins, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", FORMS, indirect=True)
+def test_logits_that_are_no_numbers_are_refused(form: str) -> None:
+    logits = torch.randn(6, 97)
+    logits[3, 5] = float("nan")
+    with pytest.raises(EdgespecError, match="NaN or infinite"):
+        decide_together(logits, PARTS)
+
+
+@pytest.mark.parametrize("form", FORMS, indirect=True)
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_exits_guess_and_hint_alike(form: str, family: str, tmp_path: Path) -> None:
+    folder = save(tiny(family), tmp_path)
+    exit_heads(folder / "exits", folder)
+    target = Target.load(folder, dtype="float32")
+    assert target._guesses is not None and target._guesses.pay(12)
+    by_kernel = guesses_of(target, 6)
+    target._guesses = None
+    for got, want in zip(by_kernel, guesses_of(target, 6), strict=True):
+        sure = want.margins > 1e-3
+        assert got.layer == want.layer and (got.tokens[sure] == want.tokens[sure]).all()
+        np.testing.assert_allclose(got.margins[sure], want.margins[sure], atol=1e-3)
+        assert (got.hint.path, got.hint.token) == (want.hint.path, want.hint.token) or not sure.all()
+
+
+def test_triton_in_the_interpreter() -> None:
+    assert_passes_in_the_interpreter(__file__)
