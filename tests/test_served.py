@@ -56,3 +56,10 @@ def test_the_longest_away_gives_its_room_up_first() -> None:
     assert served.longest_away() == 3
     assert served.remove(3) == "three" and served.longest_away() == 1
     assert served.remove(3) is None and sorted(served) == [1, 2] and len(served) == 2
+
+
+def test_the_sessions_of_a_device_are_found_whether_it_is_there_or_away() -> None:
+    served = table()
+    served.add(4, "another device", "four")
+    served.away(2, now_s=1.0)
+    assert served.of_devices_but(lambda device: device == "another device") == [1, 2, 3]

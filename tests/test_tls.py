@@ -200,6 +200,24 @@ class TestTokens:
             with pytest.raises(EdgespecError, match="knows no such token"):
                 generate(server, token=first, **ca)
 
+    def test_a_reload_ends_the_sessions_of_revoked_devices_at_once(self, fleet: Path, tokens: Path) -> None:
+        shown = {device: add_token(tokens, device) for device in ("stays", "goes")}
+        ca = {"tls_ca": fleet / "ca.pem", "timeout_s": PATIENCE_S}
+        with (
+            serving(StubTarget(ORACLE), entry=entry(fleet, tokens=tokens)) as server,
+            session(server, token=shown["stays"], **ca) as staying,
+            session(server, token=shown["goes"], **ca) as going,
+        ):
+            for one in (staying, going):
+                one.prompt(PROMPT)
+                one.step()
+            revoke(tokens, "goes")
+            server.reload()
+            devices = [row["device"] for row in server.call(server.summaries).result(PATIENCE_S)]
+            assert devices == ["stays"]
+            list(staying)
+            assert staying.tokens == TEXT
+
     def test_a_reload_of_broken_files_changes_nothing(self, fleet: Path, tokens: Path) -> None:
         token = add_token(tokens, "robot-7")
         with serving(StubTarget(ORACLE), entry=entry(fleet, tokens=tokens)) as server:

@@ -23,6 +23,8 @@ log = logging.getLogger("edgespec.server")
 ANYBODY = b""
 """The identity of an edge that did not have to say who it is."""
 
+VOID = "the device's tokens are void"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -120,9 +122,12 @@ class Door:
         self._tokens = tokens
         if tls is not None:
             self.listener.set_tls(tls)
-        if tokens is not None:
-            self._send_unknown_away({identity_of_token(token.device) for token in tokens})
+        self._send_unknown_away()
         log.info("reloaded: %d tokens", len(tokens or ()))
+
+    def knows(self, identity: bytes) -> bool:
+        """Whether whoever came in under this identity still may."""
+        return self._tokens is None or identity in {identity_of_token(token.device) for token in self._tokens}
 
     def _check(self, hello: _native.Hello, vocabulary_hash: bytes) -> None:
         if not hello.version_min <= _native.PROTOCOL_VERSION <= hello.version_max:
@@ -156,10 +161,10 @@ class Door:
             )
         return identity
 
-    def _send_unknown_away(self, known: set[bytes]) -> None:
-        refused = Refused(_native.ErrorCode.CREDENTIAL, "the device's tokens are void")
+    def _send_unknown_away(self) -> None:
+        refused = Refused(_native.ErrorCode.CREDENTIAL, VOID)
         for number, guest in self._guests.items():
-            if guest.identity is not None and guest.identity not in known:
+            if guest.identity is not None and not self.knows(guest.identity):
                 self.listener.send(number, refused.frame(0))
                 self.listener.disconnect(number)
 

@@ -7,9 +7,9 @@ many sessions away, or when another needs the room.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 SessionType = TypeVar("SessionType")
 
@@ -47,6 +47,10 @@ class Served(Mapping[int, SessionType]):
     def remove(self, number: int) -> SessionType | None:
         place = self._places.pop(number, None)
         return None if place is None else place.session
+
+    def of_devices_but(self, may_stay: Callable[[Any], bool]) -> list[int]:
+        """The sessions of devices that may not stay, whether their edges are there or away."""
+        return [number for number, place in self._places.items() if not may_stay(place.device)]
 
     def away(self, number: int, now_s: float) -> int | None:
         """The edge of this session has no connection any more; the session that must end for it, if one must."""

@@ -24,7 +24,7 @@ from edgespec.errors import EdgespecError
 from edgespec.pacing import Pace
 from edgespec.serving.admission import Admission, Overloaded
 from edgespec.serving.companion import Companion
-from edgespec.serving.door import Door, Entry, device_name
+from edgespec.serving.door import VOID, Door, Entry, device_name
 from edgespec.serving.forwards import Forwards
 from edgespec.serving.refusal import Refused
 from edgespec.serving.served import Served
@@ -146,7 +146,12 @@ class Server:
 
     def reload(self) -> None:
         """Read certificates and tokens again, soon; may be called from a signal handler or another thread."""
-        self.call(self._door.reload)
+        self.call(self._reload)
+
+    def _reload(self) -> None:
+        self._door.reload()
+        for number in self._sessions.of_devices_but(self._door.knows):
+            self._forget(number, VOID)
 
     def _say_goaway(self) -> None:
         for connection in self._door.welcomed:
@@ -292,6 +297,8 @@ class Server:
             )
         if (identity := self.listener.identity(number)) is None:
             return  # its edge has ended it already
+        if not self._door.knows(identity):  # it came before the tokens were read again
+            raise Refused(_native.ErrorCode.CREDENTIAL, VOID)
         try:
             session = ServedSession(
                 number,
