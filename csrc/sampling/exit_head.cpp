@@ -98,7 +98,7 @@ Partial reduce(const ExitHeadInput& in, std::size_t row, float* z, std::size_t f
     }
     const float temperature = in.temperatures[row];
     const Noise noise{temperature > 0, in.seeds[row], static_cast<std::uint32_t>(in.positions[row]), kGumbelStream};
-    if (noise.any && temperature != 1) level.row.divide(z, count, temperature);
+    if (noise.any && temperature != 1) level.row.divide(z, count, temperature, z);
     const float floor = std::nextafter(known.second, -kInfinity);
     Partial partial;
     partial.choice = {floor, floor, -1};

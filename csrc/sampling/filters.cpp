@@ -1,8 +1,7 @@
 #include "sampling/filters.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
+#include <functional>
 
 namespace edgespec::sampling {
 
@@ -23,33 +22,16 @@ void Filters<T>::apply(T* scores, std::size_t count, const FilterSettings& setti
     if (k > 0 && k < count) keep_top_k(scores, count, k);
     if (settings.top_p < 1) keep_top_p(scores, count, settings.top_p);
     if (settings.min_p > 0) {
-        const T top = *std::max_element(scores, scores + count);
-        const double log_min_p = std::log(settings.min_p);
-        // The lowest score that stays: exp(score - top) >= min_p.
-        T lowest = static_cast<T>(top + log_min_p);
-        if (static_cast<double>(lowest) - top < log_min_p) lowest = std::nextafter(lowest, kInfinity<T>);
-        loops_.mask(scores, count, std::min(lowest, top), 0);
+        loops_.mask(scores, count, min_p_edge(*std::max_element(scores, scores + count), settings.min_p), 0);
     }
 }
 
 template <class T>
 void Filters<T>::keep_top_k(T* scores, std::size_t count, std::size_t k) {
-    candidates_.resize(std::max<std::size_t>(2 * k, 1024) + 64);
-    T above = -kInfinity<T>;
-    std::size_t filled = 0;
-    for (std::size_t at = 0; at < count;) {
-        at = loops_.collect(scores, count, at, above, candidates_.data(), candidates_.size(), filled);
-        if (filled > k) {
-            const auto kth = candidates_.begin() + static_cast<std::ptrdiff_t>(k - 1);
-            std::nth_element(candidates_.begin(), kth, candidates_.begin() + static_cast<std::ptrdiff_t>(filled),
-                             [](T a, T b) { return a > b; });
-            above = *kth;
-            filled = k;
-        }
-    }
-    if (filled < k) return;  // fewer than k are possible at all
-    const T kth = *std::min_element(candidates_.begin(), candidates_.begin() + static_cast<std::ptrdiff_t>(k));
-    loops_.mask(scores, count, kth, 0);
+    weights_.assign(scores, scores + count);
+    const auto kth = weights_.begin() + static_cast<std::ptrdiff_t>(k - 1);
+    std::nth_element(weights_.begin(), kth, weights_.end(), std::greater<T>());
+    loops_.mask(scores, count, *kth, 0);
 }
 
 template <class T>

@@ -5,8 +5,11 @@
 // transformers' logits processors.
 #pragma once
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "sampling/level.hpp"
@@ -17,6 +20,17 @@ struct FilterSettings {
     std::int32_t top_k;   // 0: all
     double top_p, min_p;  // 1 and 0: all
 };
+
+// The lowest score that min-p keeps: exp(score - top) >= min_p.
+template <class T>
+T min_p_edge(T top, double min_p) {
+    const double log_min_p = std::log(min_p);
+    T lowest = static_cast<T>(top + log_min_p);
+    if (static_cast<double>(lowest) - top < log_min_p) {
+        lowest = std::nextafter(lowest, std::numeric_limits<T>::infinity());
+    }
+    return std::min(lowest, top);
+}
 
 // Sets the scores [count] that are dropped to -inf. Its vectors are kept for the next row.
 template <class T>
@@ -34,7 +48,7 @@ class Filters {
         std::size_t token;
     };
     const RowLoops<T>& loops_;
-    std::vector<T> candidates_, weights_;
+    std::vector<T> weights_;
     std::vector<Scored> edge_;
 };
 

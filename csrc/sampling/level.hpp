@@ -37,18 +37,21 @@ struct Mass {
 // Loops over one row's scores z [count].
 template <class T>
 struct RowLoops {
-    void (*divide)(T* z, std::size_t count, T by);
+    void (*divide)(const T* z, std::size_t count, T by, T* out);
     void (*add_mass)(const T* z, std::size_t count, Mass<T>& mass);
     // Folds z + noise into `choice`; z[i] belongs to token first_token + i, first_token a multiple of 4.
     void (*choose)(const T* z, std::size_t count, std::uint32_t first_token, const Noise& noise, Choice<T>& choice);
+    // The same of tokens [count], rising, with a score each.
+    void (*choose_listed)(const T* z, const std::int32_t* tokens, std::size_t count, const Noise& noise,
+                          Choice<T>& choice);
     // weights[i] = exp(z[i] - top)
     void (*weigh)(const T* z, std::size_t count, T top, T* weights);
     // The sum of the weights whose z is at least `from`, and their number.
     double (*mass_from)(const T* z, const T* weights, std::size_t count, T from, std::size_t& number);
-    // Appends the z above `above` to `out` from index `start` on, until `room` of them stand there; returns where it
-    // stopped. `filled` counts them.
-    std::size_t (*collect)(const T* z, std::size_t count, std::size_t start, T above, T* out, std::size_t room,
-                           std::size_t& filled);
+    // Puts the z that are at least `from`, and their tokens, into `out` and `tokens`, which have room for all; their
+    // number. z[i] belongs to token first_token + i.
+    std::size_t (*collect)(const T* z, std::size_t count, std::uint32_t first_token, T from, T* out,
+                           std::int32_t* tokens);
     // z[i] = -inf where it is below `value`, or equal to it with i < first.
     void (*mask)(T* z, std::size_t count, T value, std::size_t first);
 };

@@ -65,8 +65,8 @@ EDGESPEC_INLINE float exp_of(float x) {
 EDGESPEC_INLINE double exp_of(double x) { return __builtin_exp(x); }
 
 template <class T>
-void divide(T* z, std::size_t count, T by) {
-    for (std::size_t i = 0; i < count; ++i) z[i] = z[i] / by;
+void divide(const T* z, std::size_t count, T by, T* out) {
+    for (std::size_t i = 0; i < count; ++i) out[i] = z[i] / by;
 }
 
 template <class T>
@@ -127,21 +127,25 @@ EDGESPEC_INLINE bool any_above(const T* z, T above) {
 }
 
 template <class T>
-std::size_t collect(const T* z, std::size_t count, std::size_t start, T above, T* out, std::size_t room,
-                    std::size_t& filled) {
-    std::size_t i = start;
-    while (i < count) {
+EDGESPEC_INLINE bool any_from(const T* z, T from) {
+    int found = 0;
+    for (std::size_t i = 0; i < kBlock; ++i) found |= z[i] >= from;
+    return found != 0;
+}
+
+template <class T>
+std::size_t collect(const T* z, std::size_t count, std::uint32_t first_token, T from, T* out, std::int32_t* tokens) {
+    std::size_t filled = 0;
+    for (std::size_t i = 0; i < count; i += kBlock) {
         const std::size_t end = count - i < kBlock ? count : i + kBlock;
-        if (room - filled < end - i) return i;
-        if (end - i < kBlock || any_above(z + i, above)) {
-            for (std::size_t k = i; k < end; ++k) {
-                out[filled] = z[k];
-                filled += z[k] > above;
-            }
+        if (end - i == kBlock && !any_from(z + i, from)) continue;
+        for (std::size_t k = i; k < end; ++k) {
+            out[filled] = z[k];
+            tokens[filled] = static_cast<std::int32_t>(first_token + k);
+            filled += z[k] >= from;
         }
-        i = end;
     }
-    return i;
+    return filled;
 }
 
 template <class T>
@@ -152,35 +156,7 @@ void mask(T* z, std::size_t count, T value, std::size_t first) {
     for (std::size_t i = low; i < count; ++i) z[i] = z[i] >= value ? z[i] : none;
 }
 
-// The 64 words of the tokens from 4 * first_counter on.
-EDGESPEC_INLINE void philox_block(const Noise& noise, std::uint32_t first_counter, std::uint32_t* words) {
-    constexpr std::size_t kCounters = kBlock / 4;
-    std::uint32_t c0[kCounters], c1[kCounters], c2[kCounters], c3[kCounters];
-    for (std::uint32_t i = 0; i < kCounters; ++i) {
-        c0[i] = first_counter + i;
-        c1[i] = noise.position;
-        c2[i] = noise.stream;
-        c3[i] = 0;
-    }
-    auto k0 = static_cast<std::uint32_t>(noise.seed), k1 = static_cast<std::uint32_t>(noise.seed >> 32);
-    for (int round = 0; round < 10; ++round) {
-        for (std::size_t i = 0; i < kCounters; ++i) {
-            const std::uint64_t left = std::uint64_t{0xD2511F53u} * c0[i], right = std::uint64_t{0xCD9E8D57u} * c2[i];
-            c0[i] = static_cast<std::uint32_t>(right >> 32) ^ c1[i] ^ k0;
-            c1[i] = static_cast<std::uint32_t>(right);
-            c2[i] = static_cast<std::uint32_t>(left >> 32) ^ c3[i] ^ k1;
-            c3[i] = static_cast<std::uint32_t>(left);
-        }
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    for (std::size_t i = 0; i < kCounters; ++i) {
-        words[4 * i] = c0[i];
-        words[4 * i + 1] = c1[i];
-        words[4 * i + 2] = c2[i];
-        words[4 * i + 3] = c3[i];
-    }
-}
+#include "sampling/level_noise.hpp"
 
 // No noise exceeds it.
 constexpr float kLargestGumbel = 22.9f;
@@ -253,8 +229,25 @@ void widen(Type type, const void* from, std::size_t count, float* to) {
 }
 
 template <class T>
+void choose_listed(const T* z, const std::int32_t* tokens, std::size_t count, const Noise& noise, Choice<T>& choice) {
+    for (std::size_t i = 0; i < count; i += kBlock) {
+        const std::size_t length = count - i < kBlock ? count - i : kBlock;
+        std::uint32_t counters[kBlock] = {}, words[4][kBlock];
+        for (std::size_t k = 0; k < length; ++k) counters[k] = static_cast<std::uint32_t>(tokens[i + k]) / 4;
+        philox_blocks<kBlock>(noise, counters, words);
+        for (std::size_t k = 0; k < length; ++k) {
+            const auto token = static_cast<std::uint32_t>(tokens[i + k]);
+            const std::uint32_t word = words[token % 4][k];
+            if (z[i + k] + slack_of(z[i + k]) + gumbel_bound(word) > choice.second) {
+                offer(z[i + k] + gumbel(word), token, choice);
+            }
+        }
+    }
+}
+
+template <class T>
 constexpr RowLoops<T> row_loops() {
-    return {divide<T>, add_mass<T>, choose<T>, weigh<T>, mass_from<T>, collect<T>, mask<T>};
+    return {divide<T>, add_mass<T>, choose<T>, choose_listed<T>, weigh<T>, mass_from<T>, collect<T>, mask<T>};
 }
 
 }  // namespace

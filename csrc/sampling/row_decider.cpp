@@ -1,0 +1,191 @@
+#include "sampling/row_decider.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "sampling/gumbel.hpp"
+
+namespace edgespec::sampling {
+
+namespace {
+
+constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+
+template <class T>
+constexpr Choice<T> kNothing{-std::numeric_limits<T>::infinity(), -std::numeric_limits<T>::infinity(), -1};
+
+}  // namespace
+
+template <class T>
+Decision RowDecider<T>::decide(std::size_t session, std::size_t row, std::int32_t child_token) {
+    const std::size_t count = in_.vocabulary;
+    temperature_ = static_cast<T>(in_.samplings.temperatures[session]);
+    way_ = way_of(session);
+    noise_ = noise_of(session, row, kGumbelStream);
+    if (way_ == Way::listed) shortlist_.clear(static_cast<std::size_t>(in_.samplings.top_k[session]));
+    const bool copied = penalised(session, row);
+    if (copied || way_ == Way::filtered) scores_.resize(count);
+    Mass<T> mass{std::numeric_limits<T>::lowest(), 0};
+    Choice<T> best = kNothing<T>;
+    for (std::size_t first = 0; first < count; first += kTile) {
+        const std::size_t length = std::min(kTile, count - first);
+        const T* z = tile(row, first, length);
+        loops_.add_mass(z, length, mass);
+        if (copied) {
+            std::copy_n(z, length, scores_.data() + first);
+        } else {
+            take(z, length, first, best);
+        }
+    }
+    const double logsumexp = mass.top + std::log(mass.sum);
+    if (!std::isfinite(logsumexp)) return {-1, kNone, kNone};
+    if (copied) {
+        penalise(session, row);
+        for (std::size_t first = 0; first < count; first += kTile) {
+            take(scores_.data() + first, std::min(kTile, count - first), first, best);
+        }
+    }
+    best = conclude(session, row, child_token, best);
+    if (best.token < 0) return {-1, kNone, kNone};
+    const T raw = *tile(row, static_cast<std::size_t>(best.token), 1);
+    return {best.token, static_cast<float>(raw - logsumexp), static_cast<float>(best.best - best.second)};
+}
+
+template <class T>
+typename RowDecider<T>::Way RowDecider<T>::way_of(std::size_t session) const {
+    const Samplings& how = in_.samplings;
+    if (temperature_ == 0) return Way::greedy;
+    if (how.rejection[session]) return Way::filtered;
+    const std::int32_t k = how.top_k[session];
+    if (k > 0 && static_cast<std::size_t>(k) < in_.vocabulary) {
+        return Shortlist<T>::bears(temperature_) ? Way::listed : Way::filtered;
+    }
+    return how.top_p[session] < 1 || how.min_p[session] > 0 ? Way::filtered : Way::noisy;
+}
+
+// The row's logits [count] from token `first` on, as T.
+template <class T>
+const T* RowDecider<T>::tile(std::size_t row, std::size_t first, std::size_t count) {
+    const void* from = static_cast<const char*>(in_.logits) + (row * in_.vocabulary + first) * size_of(in_.type);
+    if constexpr (sizeof(T) == sizeof(double)) {
+        return static_cast<const double*>(from);
+    } else {
+        if (in_.type == Type::float32) return static_cast<const float*>(from);
+        level_.widen(in_.type, from, count, tile_);
+        return tile_;
+    }
+}
+
+template <class T>
+bool RowDecider<T>::penalised(std::size_t session, std::size_t row) const {
+    const bool biased = in_.biases.offsets[session] < in_.biases.offsets[session + 1];
+    const bool seen = in_.seen.offsets[row] < in_.seen.offsets[row + 1];
+    return biased || (seen && in_.samplings.penalties[session] != 1);
+}
+
+template <class T>
+void RowDecider<T>::penalise(std::size_t session, std::size_t row) {
+    for (auto i = in_.biases.offsets[session]; i < in_.biases.offsets[session + 1]; ++i) {
+        scores_[static_cast<std::size_t>(in_.biases.ids[i])] += static_cast<T>(in_.biases.values[i]);
+    }
+    const T penalty = static_cast<T>(in_.samplings.penalties[session]);
+    if (penalty == 1) return;
+    for (auto i = in_.seen.offsets[row]; i < in_.seen.offsets[row + 1]; ++i) {
+        T& score = scores_[static_cast<std::size_t>(in_.seen.ids[i])];
+        score = score < 0 ? score * penalty : score / penalty;
+    }
+}
+
+// A tile of the penalised scores.
+template <class T>
+void RowDecider<T>::take(const T* z, std::size_t count, std::size_t first, Choice<T>& best) {
+    const auto first_token = static_cast<std::uint32_t>(first);
+    switch (way_) {
+        case Way::greedy:
+            loops_.choose(z, count, first_token, noise_, best);
+            break;
+        case Way::noisy:
+            if (temperature_ != 1) loops_.divide(z, count, temperature_, tile_);
+            loops_.choose(temperature_ != 1 ? tile_ : z, count, first_token, noise_, best);
+            break;
+        case Way::listed:
+            shortlist_.add(z, count, first);
+            break;
+        case Way::filtered:
+            loops_.divide(z, count, temperature_, scores_.data() + first);
+            break;
+    }
+}
+
+template <class T>
+Choice<T> RowDecider<T>::conclude(std::size_t session, std::size_t row, std::int32_t child_token,
+                                  const Choice<T>& best) {
+    const Samplings& how = in_.samplings;
+    const FilterSettings settings{how.top_k[session], how.top_p[session], how.min_p[session]};
+    if (way_ == Way::listed) {
+        Choice<T> choice = kNothing<T>;
+        shortlist_.filter(temperature_, settings);
+        shortlist_.choose(noise_, choice);
+        return choice;
+    }
+    if (way_ != Way::filtered) return best;
+    filters_.apply(scores_.data(), scores_.size(), settings);
+    return how.rejection[session] ? reject(session, row, child_token) : draw(session, row, kGumbelStream);
+}
+
+template <class T>
+Choice<T> RowDecider<T>::reject(std::size_t session, std::size_t row, std::int32_t child_token) {
+    Choice<T> choice = kNothing<T>;
+    if (child_token < 0) {
+        choice = draw(session, row, kGumbelStream);
+    } else if (accepts(session, row, child_token)) {
+        choice.token = child_token;
+    } else {
+        choice = draw(session, row, kResidualStream);
+        if (choice.token < 0) choice.token = child_token;  // p and q are equal but for rounding
+    }
+    choice.best = choice.second = std::numeric_limits<T>::quiet_NaN();
+    return choice;
+}
+
+// Whether the child's token is accepted, with chance min(1, p / q); else the scores become those of the residual
+// max(0, p - q).
+template <class T>
+bool RowDecider<T>::accepts(std::size_t session, std::size_t row, std::int32_t child_token) {
+    Mass<T> mass{std::numeric_limits<T>::lowest(), 0};
+    loops_.add_mass(scores_.data(), scores_.size(), mass);
+    const double logsumexp = mass.top + std::log(mass.sum);
+    const auto p_of = [&](std::size_t id) { return std::exp(scores_[id] - logsumexp); };
+    double q = 0;
+    const auto begin = in_.drafted.offsets[row], end = in_.drafted.offsets[row + 1];
+    for (auto i = begin; i < end; ++i) {
+        if (in_.drafted.ids[i] == child_token) q = in_.drafted.values[i];
+    }
+    const auto position = static_cast<std::uint32_t>(in_.positions[row]);
+    const double u = uniform(noise_word(in_.samplings.seeds[session], position, kUniformStream, 0));
+    if (u * q < p_of(static_cast<std::size_t>(child_token))) return true;
+    for (auto i = begin; i < end; ++i) {
+        const auto id = static_cast<std::size_t>(in_.drafted.ids[i]);
+        const double rest = p_of(id) - in_.drafted.values[i];
+        scores_[id] = rest > 0 ? static_cast<T>(std::log(rest) + logsumexp) : -std::numeric_limits<T>::infinity();
+    }
+    return false;
+}
+
+template <class T>
+Choice<T> RowDecider<T>::draw(std::size_t session, std::size_t row, std::uint32_t stream) const {
+    Choice<T> choice = kNothing<T>;
+    loops_.choose(scores_.data(), scores_.size(), 0, noise_of(session, row, stream), choice);
+    return choice;
+}
+
+template <class T>
+Noise RowDecider<T>::noise_of(std::size_t session, std::size_t row, std::uint32_t stream) const {
+    return {temperature_ != 0, in_.samplings.seeds[session], static_cast<std::uint32_t>(in_.positions[row]), stream};
+}
+
+template class RowDecider<float>;
+template class RowDecider<double>;
+
+}  // namespace edgespec::sampling

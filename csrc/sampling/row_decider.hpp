@@ -1,0 +1,61 @@
+// Decides rows of logits one at a time: what `verify` says behind each row that it walks over.
+//
+// A row is read once, a tile at a time: its log-sum-exp is added up, and the tile's scores go where the sampling wants
+// them: to the best so far (greedy, or with nothing filtered), to a shortlist (top-k), or into a row of scores that
+// the other filters pass over. Rows with a bias or a penalty are copied first.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "sampling/filters.hpp"
+#include "sampling/level.hpp"
+#include "sampling/shortlist.hpp"
+#include "sampling/verify.hpp"
+
+namespace edgespec::sampling {
+
+struct Decision {
+    std::int32_t token;  // -1: the row is not sound
+    float logprob, margin;
+};
+
+// T: of the scores.
+template <class T>
+class RowDecider {
+ public:
+    RowDecider(const VerifyInput& in, const Level& level)
+        : in_(in), level_(level), loops_(level.loops<T>()), filters_(level), shortlist_(level) {}
+
+    // child_token: what a rejection session drafted behind the row, -1 for nothing.
+    Decision decide(std::size_t session, std::size_t row, std::int32_t child_token);
+
+ private:
+    enum class Way { greedy, noisy, listed, filtered };
+    static constexpr std::size_t kTile = Shortlist<T>::kTile;
+
+    Way way_of(std::size_t session) const;
+    const T* tile(std::size_t row, std::size_t first, std::size_t count);
+    bool penalised(std::size_t session, std::size_t row) const;
+    void penalise(std::size_t session, std::size_t row);
+    void take(const T* z, std::size_t count, std::size_t first, Choice<T>& best);
+    Choice<T> conclude(std::size_t session, std::size_t row, std::int32_t child_token, const Choice<T>& best);
+    Choice<T> reject(std::size_t session, std::size_t row, std::int32_t child_token);
+    bool accepts(std::size_t session, std::size_t row, std::int32_t child_token);
+    Choice<T> draw(std::size_t session, std::size_t row, std::uint32_t stream) const;
+    Noise noise_of(std::size_t session, std::size_t row, std::uint32_t stream) const;
+
+    const VerifyInput& in_;
+    const Level& level_;
+    const RowLoops<T>& loops_;
+    Filters<T> filters_;
+    Shortlist<T> shortlist_;
+    Way way_ = Way::greedy;
+    T temperature_ = 0;
+    Noise noise_{};
+    alignas(64) T tile_[kTile];
+    std::vector<T> scores_;
+};
+
+}  // namespace edgespec::sampling
