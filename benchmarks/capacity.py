@@ -21,6 +21,8 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.fleet import Job, Outcome, differing, random_prompt, serving
+from benchmarks.overload import CAPACITY, fairness
+from benchmarks.overload import overload as twice_the_sessions
 from benchmarks.results import FOLDER, results, save
 from benchmarks.sharing import capacity_against_colocated
 from edgespec.params import SamplingParams
@@ -89,10 +91,17 @@ def colocated(arguments: argparse.Namespace) -> list[Cell]:
     return capacity_against_colocated(_options(arguments), arguments.seconds)
 
 
+def overload(arguments: argparse.Namespace) -> list[Cell]:
+    """Twice the sessions that a server carries, and the shares of those that it does."""
+    jobs = recorded(arguments, 2 * CAPACITY, 256)
+    return [play(_options(arguments), jobs, arguments.seconds) for play in (twice_the_sessions, fairness)]
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], list[Cell]]] = {
     "unpaced": unpaced,
     "paced": paced,
     "colocated": colocated,
+    "overload": overload,
     "prefix": prefix,
 }
 
@@ -139,7 +148,7 @@ def _params(number: int, tokens: int) -> SamplingParams:
     return SamplingParams(temperature=0.8, seed=number, max_new_tokens=tokens, ignore_eos=True)
 
 
-def recorded(arguments: argparse.Namespace, count: int) -> list[Job]:
+def recorded(arguments: argparse.Namespace, count: int, tokens: int | None = None) -> list[Job]:
     """Jobs with the texts that each session gets alone, in mode `cloud` on an unpaced server."""
     jobs = [
         Job(

@@ -123,6 +123,18 @@ def test_a_forward_has_room_while_a_likely_node_would_be_worth_its_row() -> None
         assert scheduler.roomy is roomy
 
 
+def test_a_prompt_takes_no_more_than_keeps_the_targets_of_those_who_wait() -> None:
+    scheduler: Scheduler[int] = Scheduler(Limits(rows=64), lambda rows: float(rows))
+    waiting = [Offer(i, i, 1, 0.0, [0.9, 0.8], latency_ms=25.0) for i in range(10)]
+    granted = grants(scheduler, [*waiting, Offer(99, 99, 500, 0.0)])
+    assert sum(grant.rows + grant.nodes for grant in granted.values()) == 20
+    assert granted[99].rows == 10
+    crowded = [Offer(i, i, 1, 0.0, latency_ms=25.0) for i in range(30)]
+    assert grants(scheduler, [*crowded, Offer(99, 99, 500, 0.0)])[99].rows == 1
+    free = [replace(offer, latency_ms=None) for offer in waiting]
+    assert grants(scheduler, [*free, Offer(99, 99, 500, 0.0)])[99].rows == 32
+
+
 def test_fill_runs_only_in_the_room_that_others_leave_until_it_has_waited_too_long() -> None:
     scheduler: Scheduler[int] = Scheduler(Limits(rows=4, patience_s=1.0))
     asked = [Offer(i, i, 1, 0.5) for i in range(4)]

@@ -8,7 +8,7 @@ refused with the time after which asking again makes sense.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from edgespec.serving.kv_pages import KvFull
@@ -16,6 +16,9 @@ from edgespec.serving.served_session import ServedSession
 
 IDLE_S = 30.0
 """A session in the middle of a text gives its memory up only after so long without anything to run."""
+
+ADMITTED = 0.7
+"""Of a token's target, that forwards may take when a session is let in: prompts need some room beside it."""
 
 RETRY_MS = (100, 30_000)
 """The least and the most that a refused session is told to wait."""
@@ -31,34 +34,44 @@ class Overloaded(Exception):
 
 
 class Admission:
-    """Watches over `sessions`. max_sessions: that may be open at once; latency_ms: a token's target, for
-    all."""
+    """Watches over `sessions`. max_sessions: that may be open at once; latency_ms: a token's target, for all; cost:
+    milliseconds of a forward of so many rows, forward_rows at most."""
 
     def __init__(
         self,
         sessions: Mapping[Any, ServedSession],
         max_sessions: int,
         latency_ms: float | None = None,
+        cost: Callable[[int], float] = lambda rows: 0.0,
+        forward_rows: int = 64,
     ) -> None:
         self._sessions = sessions
         self._max_sessions = max_sessions
         self._latency_ms = latency_ms
-        self.forward_ms = 0.0
-        """Of the forwards of late; `saw_forward` keeps it."""
-
-    def saw_forward(self, milliseconds: float) -> None:
-        self.forward_ms += 0.1 * (milliseconds - self.forward_ms) if self.forward_ms else milliseconds
+        self._cost = cost
+        self._forward_rows = forward_rows
 
     def check(self) -> None:
         """Raise Overloaded where one session more would be too many."""
         if len(self._sessions) >= self._max_sessions:
             raise self._overloaded(f"the server has all the {self._max_sessions} sessions that it may hold")
-        working = any(session.verifier.finish is None for session in self._sessions.values())
-        if self._latency_ms is not None and working and self.forward_ms > self._latency_ms:
+        working = self._working()
+        if self._latency_ms is None or not working:
+            return
+        token_ms = self.token_ms(working + 1)
+        if token_ms > ADMITTED * self._latency_ms:
             raise self._overloaded(
-                f"its forwards take {self.forward_ms:.0f} ms, and {self._latency_ms:g} ms a token are promised to "
-                "those it serves"
+                f"with one session more a token would take {token_ms:.0f} ms to compute, and {self._latency_ms:g} ms "
+                f"in all are promised to the {working} that it serves"
             )
+
+    def token_ms(self, sessions: int) -> float:
+        """What so many sessions wait for their next verdict, when each has one row of its turn."""
+        rounds = -(-sessions // self._forward_rows)
+        return rounds * self._cost(min(sessions, self._forward_rows))
+
+    def _working(self) -> int:
+        return sum(session.verifier.finish is None for session in self._sessions.values())
 
     def hold(self, session: ServedSession, slots: int | None = None) -> None:
         """Take memory for a session, so many slots or what its text may need. Raises Overloaded, with nothing
@@ -91,5 +104,5 @@ class Admission:
         """With the time until the first of the running texts may end, if all its tokens come one by one."""
         left = [s.verifier.remaining for s in self._sessions.values() if s.verifier.finish is None]
         least, most = RETRY_MS
-        retry_ms = round(min(max(min(left, default=0) * self.forward_ms, least), most))
+        retry_ms = round(min(max(min(left, default=0) * self.token_ms(len(left)), least), most))
         return Overloaded(f"the server is full: {reason}; try again later", retry_ms)

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgespec import _native
+from edgespec.params import SamplingParams
 from edgespec.serving.company import Company
 from edgespec.serving.exit_worth import ExitWorth
 from edgespec.serving.scheduler import Grant, Limits, Scheduler
 from edgespec.serving.served_session import ServedSession
 from edgespec.speculation.measures import LinearCost
+from edgespec.speculation.slots import SlotMap
+from edgespec.speculation.tree import DraftTree
 from edgespec.speculation.verifier import Forward, Verdict
 from edgespec.target.target import Decisions, ExitRows, Part, Target
 
@@ -59,10 +62,25 @@ class Forwards:
         self._metrics = metrics
         self._measured = LinearCost()
         self._exits_pay = ExitWorth()
-        cost = target.forward_cost or self._measured
-        self._scheduler: Scheduler[ServedSession] = Scheduler(limits or Limits(), cost)
-        self.company = Company(cost)
+        self.cost: Callable[[int], float] = target.forward_cost or self._measured
+        self.limits = limits or Limits()
+        self._scheduler: Scheduler[ServedSession] = Scheduler(self.limits, self.cost)
+        self.company = Company(self.cost)
         self.last_ms = 0.0
+
+    def learn_cost(self) -> None:
+        """Time some forwards that nobody asked for, so that promises can be kept from the first session on."""
+        if self._target.forward_cost is not None:
+            return
+        most = min(self.limits.rows, self._target.context_length - 1)
+        for rows in (1, most, 1, most // 2 + 1, most):
+            piece = SlotMap(most).plan([0] * most, rows, DraftTree(rows), [])
+            start_s = time.monotonic()
+            self._target.forward(
+                self._target.open_cache(most), piece, np.arange(rows), SamplingParams(temperature=0.0), 0
+            )
+            if (rows, self._measured.seen) != (1, 0):  # the first of all warms up
+                self._measured.observe(rows, (time.monotonic() - start_s) * 1e3)
 
     def run(self, ready: Sequence[ServedSession]) -> None:
         """One forward of the sessions that the scheduler chooses among those ready."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -19,6 +20,10 @@ SessionType = TypeVar("SessionType", bound=Hashable)
 
 LIKELY = 0.5
 """The chance of a node that a draft is about to bring."""
+
+
+IN_TIME = 0.8
+"""Of a session's target for a token, that a forward may take: the rest is the loop's and the link's."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +80,9 @@ class Scheduler(Generic[SessionType]):
         self._meet({offer.device for offer in offers})
         asked = self._in_order([offer for offer in offers if not self._spare(offer, now_s)], now_s)
         spare = self._in_order([offer for offer in offers if self._spare(offer, now_s)], now_s)
-        granted = self._take([*asked, *spare])
-        self._add_nodes(granted)
+        rows = self._rows_in_time([*asked, *spare])
+        granted = self._take([*asked, *spare], rows)
+        self._add_nodes(granted, rows)
         for offer, grant in granted:
             self._served[offer.device] += grant.rows + grant.nodes
         return [grant for _, grant in granted]
@@ -108,14 +114,24 @@ class Scheduler(Generic[SessionType]):
         order = sorted(range(len(by_age)), key=lambda i: keys[i])
         return [by_age[i] for i in order]
 
+    def _rows_in_time(self, offers: Sequence[Offer[SessionType]]) -> int:
+        """Rows of a forward that keeps the targets of those who wait for a verdict in it: these have one row each."""
+        waiting = [offer for offer in offers if offer.rows == 1]
+        latency_ms = min((o.latency_ms for o in waiting if o.latency_ms is not None), default=math.inf)
+        least, most = min(len(waiting) + 1, self.limits.rows), self.limits.rows
+        if self.cost(most) <= IN_TIME * latency_ms:
+            return most
+        beyond = range(least, most)
+        return least + bisect_right(beyond, IN_TIME * latency_ms, key=lambda rows: self.cost(rows + 1))
+
     def _take(
-        self, ordered: Sequence[Offer[SessionType]]
+        self, ordered: Sequence[Offer[SessionType]], most: int
     ) -> list[tuple[Offer[SessionType], Grant[SessionType]]]:
         """The text's rows of as many sessions as fit; prompts in chunks that leave room for those who
         wait."""
         limits = self.limits
         verdicts = sum(offer.rows == 1 for offer in ordered)
-        room = limits.rows if verdicts else limits.prefill_rows
+        room = most if verdicts else limits.prefill_rows
         prompts = max(1, int(room * limits.prefill_share)) if verdicts else room
         granted = []
         for offer in ordered:
@@ -127,14 +143,14 @@ class Scheduler(Generic[SessionType]):
             prompts -= rows if offer.rows > 1 else 0
         return granted
 
-    def _add_nodes(self, granted: Sequence[tuple[Offer[SessionType], Grant[SessionType]]]) -> None:
-        """The likeliest nodes of all, while they are worth their rows."""
+    def _add_nodes(self, granted: Sequence[tuple[Offer[SessionType], Grant[SessionType]]], most: int) -> None:
+        """The likeliest nodes of all, while they are worth their rows, up to so many rows in all."""
         rows = sum(grant.rows for _, grant in granted)
         deciding = [(offer, grant) for offer, grant in granted if grant.rows == offer.rows]
         expected = float(len(deciding))
         frontier = [(-offer.chances[0], i) for i, (offer, _) in enumerate(deciding) if len(offer.chances)]
         heapq.heapify(frontier)
-        while frontier and rows < self.limits.rows:
+        while frontier and rows < most:
             chance, i = heapq.heappop(frontier)
             offer, grant = deciding[i]
             first = len(deciding) == 1 and not grant.nodes
@@ -145,7 +161,7 @@ class Scheduler(Generic[SessionType]):
             expected -= chance
             if grant.nodes < len(offer.chances):
                 heapq.heappush(frontier, (-offer.chances[grant.nodes], i))
-        self.roomy = rows < self.limits.rows and self._worth(LIKELY, rows, expected)
+        self.roomy = rows < most and self._worth(LIKELY, rows, expected)
 
     def _worth(self, chance: float, rows: int, expected: float) -> bool:
         """A node adds relatively more to the tokens expected of a forward of so many rows than to its time."""

@@ -81,7 +81,11 @@ class Server:
         self._sessions: Served[ServedSession] = Served(resume_for_s)
         self._metrics = metrics
         self._forwards = Forwards(target, self.listener.send, self._fail, metrics=metrics)
-        self._admission = Admission(self._sessions, max_sessions, latency_ms)
+        self._admission = Admission(
+            self._sessions, max_sessions, latency_ms, self._forwards.cost, self._forwards.limits.rows
+        )
+        if latency_ms is not None:
+            self._forwards.learn_cost()
         self._stopping = False
         self._drain_until_s: float | None = None
         self._calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
@@ -386,7 +390,6 @@ class Server:
                 self._end(session, _native.ErrorCode.OVERLOADED, full.message, full.retry_after_ms)
         if ready:
             self._forwards.run(ready)
-            self._admission.saw_forward(self._forwards.last_ms)
 
     def _fail(self, session: ServedSession, error: Exception) -> None:
         self._end(session, _native.ErrorCode.INTERNAL, f"the target failed: {error}")
