@@ -65,11 +65,11 @@ class Trees:
 class Curves:
     """Calibration curves for kernels: c is linear between its knots (margins[c, k], chances[c, k]), level outside.
 
-    margins, chances: float32 [C, K]; short curves repeat their last knot.
+    margins, chances: float32 [C, K], numpy arrays or tensors; short curves repeat their last knot.
     """
 
-    margins: NDArray[np.float32]
-    chances: NDArray[np.float32]
+    margins: Any
+    chances: Any
     temperatures: tuple[float, ...]
 
     @classmethod
@@ -84,6 +84,11 @@ class Curves:
         ]
         table = np.stack(padded).astype(np.float32)
         return cls(np.ascontiguousarray(table[:, 0]), np.ascontiguousarray(table[:, 1]), tuple(known))
+
+    def on(self, device: Any) -> Curves:
+        """The same as torch tensors on a device."""
+        margins, chances = (arguments.on_device(part, device, None) for part in (self.margins, self.chances))
+        return Curves(margins, chances, self.temperatures)
 
     def index(self, temperatures: Sequence[float]) -> NDArray[np.int32]:
         """The curve of each temperature: the nearest, the lower of two as near."""

@@ -79,6 +79,7 @@ class StubTarget:
         self.forwards: list[int] = []
 
     forward_cost = None
+    watched = None
 
     def open_cache(self, capacity: int) -> SlotMemory:
         return SlotMemory()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from edgespec.speculation.measures import LinearCost
 from edgespec.speculation.slots import SlotMap
 from edgespec.speculation.tree import DraftTree
 from edgespec.speculation.verifier import Forward, Verdict
+from edgespec.target.batch import Watch
 from edgespec.target.target import Decisions, ExitRows, Part, Target
 
 if TYPE_CHECKING:
@@ -55,8 +57,11 @@ class Forwards:
         fail: Callable[[ServedSession, Exception], None],
         limits: Limits | None = None,
         metrics: Metrics | None = None,
+        watched: bool = False,
     ) -> None:
+        """watched: the target has a watcher, which sends hints where it can."""
         self._target = target
+        self._watched = watched
         self._send = send
         self._fail = fail
         self._metrics = metrics
@@ -154,19 +159,33 @@ class Forwards:
                     turn=session.turn,
                 )
                 self._send(session.number, frame)
-                session.tally.hints += 1
-                if self._metrics is not None:
-                    self._metrics.saw_hint()
+                self._saw_hints(session, 1)
 
+        hints = exits and self._hints((session, forward))
         return Part(
             session.cache,  # type: ignore[arg-type]
             forward.piece,
             forward.decide,
             session.params,
             session.seed,
-            send_hint if exits and self._hints((session, forward)) else None,
+            send_hint if hints else None,
             verifier.seen(forward) if session.params.repetition_penalty != 1 else None,
+            self._watch(session, forward) if hints and self._watched else None,
         )
+
+    def _watch(self, session: ServedSession, forward: Forward) -> Watch:
+        """What a watcher must know to send this session's hints by itself."""
+        threshold = session.verifier.hint_threshold
+        assert threshold is not None
+        references = np.array(session.verifier.references(forward), dtype=np.uint32)
+        length, turn = len(session.verifier.text), session.turn
+        return Watch(session.number, length, turn, threshold, references, partial(self._saw_hints, session))
+
+    def _saw_hints(self, session: ServedSession, count: int) -> None:
+        session.tally.hints += count
+        if self._metrics is not None:
+            for _ in range(count):
+                self._metrics.saw_hint()
 
     def _conclude(self, session: ServedSession, forward: Forward, decisions: Decisions, now_s: float) -> None:
         before_s, session.concluded_s = session.concluded_s, now_s

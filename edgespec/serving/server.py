@@ -30,6 +30,7 @@ from edgespec.serving.refusal import Refused
 from edgespec.serving.served import Served
 from edgespec.serving.served_session import ServedSession
 from edgespec.speculation.verifier import BadBlock
+from edgespec.target.cuda_graphs import MOST_ROWS
 from edgespec.target.target import Target
 
 if TYPE_CHECKING:
@@ -80,7 +81,9 @@ class Server:
         self.metrics_port: int | None = None
         self._sessions: Served[ServedSession] = Served(resume_for_s)
         self._metrics = metrics
-        self._forwards = Forwards(target, self.listener.send, self._fail, metrics=metrics)
+        self._mailbox = self._watch_hints()
+        watched = self._mailbox is not None
+        self._forwards = Forwards(target, self.listener.send, self._fail, metrics=metrics, watched=watched)
         self._admission = Admission(
             self._sessions, max_sessions, latency_ms, self._forwards.cost, self._forwards.limits.rows
         )
@@ -103,9 +106,20 @@ class Server:
                 if self._drained():
                     break
         finally:
+            if self._mailbox is not None:
+                self._mailbox.close()
             self.listener.close()
             for number in list(self._sessions):
                 self._forget(number, "the server stops")
+
+    def _watch_hints(self) -> _native.HintMailbox | None:
+        """The mailbox through which hints leave without this loop, where the target's exits can tell one: on CUDA."""
+        watched = self._target.watched
+        if watched is None:
+            return None
+        mailbox = _native.HintMailbox(self.listener, watched.cells, self._target.exit_layers, MOST_ROWS)
+        watched.watcher = mailbox
+        return mailbox
 
     def call(self, function: Callable[[], Answer]) -> Future[Answer]:
         """Run a function in the server's loop, soon; from any thread."""

@@ -248,6 +248,10 @@ class Verifier:
         self._guessed = (reference, token)
         return Guess(len(self.text), reference, token, confidence)
 
+    def references(self, forward: Forward) -> list[int]:
+        """What each decided row is called on the wire, as a hint's path ends there; 0: the edge does not know it."""
+        return [COMMITTED_BIT | len(self.text), *(self._edge_id(node) or 0 for node in forward.nodes[1:])]
+
     def conclude(self, forward: Forward, tokens: Sequence[int]) -> Verdict | None:
         """Commit what the last layer decided (one token a decided row); None after a prefill chunk."""
         self.forwards += 1

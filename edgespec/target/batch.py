@@ -47,12 +47,29 @@ OnExit = Callable[[ExitRows], None]
 
 
 @dataclass(frozen=True)
+class Watch:
+    """Who else may tell a session of its hints: a watcher, without this process' Python (see `watching`).
+
+    session: its number at the listener; base_length, turn: what its hints are said of; threshold: the least confidence;
+    references: what each decided row is called on the wire, uint32 [D], 0 for none; sent: is told how many were sent.
+    """
+
+    session: int
+    base_length: int
+    turn: int
+    threshold: float
+    references: NDArray[np.uint32]
+    sent: Callable[[int], None]
+
+
+@dataclass(frozen=True)
 class Part:
     """One session's share of a forward: the rows of `piece` run on `cache`, and rows `decide` int [D] are
     decided.
 
     on_exit: called as soon as an exit layer's rows of this part are decided; None for no hints. seen: for a repetition
-    penalty, the text so far of each decided row: different token ids, int32 [...].
+    penalty, the text so far of each decided row: different token ids, int32 [...]. watch: where a watcher can send its
+    hints, it does, and on_exit is not called.
     """
 
     cache: TargetCache
@@ -62,6 +79,7 @@ class Part:
     seed: int
     on_exit: OnExit | None = None
     seen: Sequence[NDArray[np.int32]] | None = None
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,13 @@ from edgespec.speculation.slots import Piece
 from edgespec.target.batch import batch_of
 from edgespec.target.cache import TargetCache
 from edgespec.target.masks import Windows
-from edgespec.target.static_inputs import Bucket, StaticInputs
+from edgespec.target.static_inputs import Bucket, ExitColumns, StaticInputs
 
 log = logging.getLogger("edgespec.cuda_graphs")
 
 ROWS = (1, 2, 4, 8, 16, 32, 64)
+MOST_ROWS = ROWS[-1]
+
 WIDTHS = (256, 512, 1024, 2048, 4096, 8192)
 """Slots that attention reads, of all sessions together: gathered, so that a session's pages may lie anywhere."""
 
@@ -37,7 +39,7 @@ SessionPiece = tuple[TargetCache, Piece, NDArray[np.integer[Any]]]
 """A session's cache, its rows, and which of them are decided."""
 
 Run = Callable[[StaticInputs, frozenset[int]], torch.Tensor]
-"""The forward on static inputs, with exits after these layers: logits [R, V] of the selected rows."""
+"""The forward on static inputs, publishing the exits after these layers: logits [R, V] of the selected rows."""
 
 
 class Capture(Protocol):
@@ -70,36 +72,52 @@ class GraphedForwards:
     that stays where it is."""
 
     def __init__(
-        self, run: Run, windows: Windows, dtype: torch.dtype, device: torch.device, capture: Capture
+        self,
+        run: Run,
+        windows: Windows,
+        dtype: torch.dtype,
+        device: torch.device,
+        capture: Capture,
+        exits: int = 0,
     ) -> None:
         self._run = run
         self._windows = windows
         self._dtype = dtype
         self._device = device
         self._capture = capture
+        self._exits = exits
         self._inputs: dict[Bucket, StaticInputs] = {}
         self._graphs: dict[tuple[Bucket, frozenset[int]], tuple[Callable[[], None], torch.Tensor]] = {}
         self.failed = False
-        """A capture failed: everything runs eagerly from then on."""
+        """A capture failed: nothing is captured from then on."""
+
+    def fits(self, pieces: Sequence[SessionPiece]) -> bool:
+        """Whether a bucket holds the rows of pieces (cache, piece, rows to decide)."""
+        return any(len(decide) for _, _, decide in pieces) and _bucket(pieces) is not None
 
     def __call__(
-        self, pieces: Sequence[SessionPiece], layers: frozenset[int] = frozenset()
+        self,
+        pieces: Sequence[SessionPiece],
+        layers: frozenset[int] = frozenset(),
+        exits: ExitColumns | None = None,
     ) -> torch.Tensor | None:
-        """Logits [D, V] of the rows of pieces (cache, piece, rows to decide) that are decided, valid until the next
-        call; None where they must run eagerly. layers: those whose exits are read. Raises KvFull."""
-        rows = sum(len(piece) for _, piece, _ in pieces)
+        """Logits [D, V] of the decided rows of pieces, valid until the next call; None where they must run eagerly.
+
+        layers: those whose exits are read, with what these must know; if a capture failed, such forwards run on the
+        static inputs nevertheless. Raises KvFull.
+        """
+        bucket = _bucket(pieces)
         decided = sum(len(decide) for _, _, decide in pieces)
-        bucket = bucket_of(rows, sum(piece.cached.shape[1] for _, piece, _ in pieces))
-        if bucket is None or not decided or self.failed:
+        if bucket is None or not decided or (self.failed and not layers):
             return None
         batch = batch_of(pieces, self._windows, self._dtype, HOST, apart=False)
         if bucket not in self._inputs:
-            self._inputs[bucket] = StaticInputs(bucket, self._windows, self._dtype, self._device)
+            self._inputs[bucket] = StaticInputs(bucket, self._windows, self._dtype, self._device, self._exits)
         inputs = self._inputs[bucket]
-        inputs.fill(batch)
+        inputs.fill(batch, exits)
         graph = self._graphs.get((bucket, layers)) or self._captured(inputs, layers)
         if graph is None:
-            return None
+            return self._run(inputs, layers)[:decided] if layers else None
         replay, logits = graph
         replay()
         return logits[:decided]
@@ -107,6 +125,8 @@ class GraphedForwards:
     def _captured(
         self, inputs: StaticInputs, layers: frozenset[int]
     ) -> tuple[Callable[[], None], torch.Tensor] | None:
+        if self.failed:
+            return None
         try:
             graph = self._capture(lambda: self._run(inputs, layers))
         except RuntimeError as error:  # what torch raises for all of CUDA's errors
@@ -118,8 +138,13 @@ class GraphedForwards:
         return graph
 
 
+def _bucket(pieces: Sequence[SessionPiece]) -> Bucket | None:
+    rows = sum(len(piece) for _, piece, _ in pieces)
+    return bucket_of(rows, sum(piece.cached.shape[1] for _, piece, _ in pieces))
+
+
 def bucket_of(rows: int, width: int) -> Bucket | None:
     """The smallest bucket that holds so many rows, which see so many slots; None: there is none."""
-    if not 0 < rows <= ROWS[-1] or width > WIDTHS[-1]:
+    if not 0 < rows <= MOST_ROWS or width > WIDTHS[-1]:
         return None
     return Bucket(ROWS[bisect_left(ROWS, rows)], WIDTHS[bisect_left(WIDTHS, width)])

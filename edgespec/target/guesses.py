@@ -16,9 +16,12 @@ from numpy.typing import NDArray
 
 from edgespec.kernels import arguments
 from edgespec.kernels.exit_head import MAX_ROWS, HeadSettings, exit_head
+from edgespec.kernels.exit_hint import Cells, exit_hint
+from edgespec.kernels.exit_verdict import Curves, Trees
 from edgespec.target.exits import ExitHeads
 from edgespec.target.forms import form_on
 from edgespec.target.sampling import Rows
+from edgespec.target.static_inputs import StaticInputs
 
 MOST_ROWS: dict[torch.dtype, int] = {torch.float32: MAX_ROWS, torch.bfloat16: 8, torch.float16: 8}
 """Up to so many rows the CPU's kernel is not slower than torch, at any size measured."""
@@ -72,3 +75,41 @@ class KernelGuesses:
             form=self._form,
         )
         return arguments.on_host(scores.tokens), arguments.on_host(scores.margins)
+
+    def publish(
+        self,
+        layer: int,
+        hidden: torch.Tensor,
+        inputs: StaticInputs,
+        curves: Curves,
+        curve_of: torch.Tensor,
+        cells: Cells,
+    ) -> None:
+        """Write the cells of hidden rows [R, D] read after `layer`, which are the rows that `inputs` select."""
+        exit_hint(
+            self._exits.adapted(layer, hidden).contiguous(),
+            self._exits.heads[layer].norm,
+            self._weight,
+            temperatures=inputs.temperatures,
+            seeds=inputs.seeds,
+            positions=inputs.next_positions,
+            draft_tokens=inputs.draft_tokens,
+            trees=Trees(inputs.offsets, inputs.parents, inputs.tree_tokens),
+            curves=curves,
+            curve_of=curve_of,
+            cells=cells,
+            settings=self._settings,
+            form=self._form,
+        )
+
+
+def scaled(logits: torch.Tensor, config: Any) -> torch.Tensor:
+    """The LM head's logits as the model's own last step scales them (Cohere, Granite) or caps them (Gemma
+    2)."""
+    if (scale := getattr(config, "logit_scale", None)) is not None:
+        logits = logits * scale
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:
+        logits = logits / divisor
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
+        logits = torch.tanh(logits / cap) * cap
+    return logits

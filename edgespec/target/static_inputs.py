@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from edgespec.speculation.slots import SLOT_BUCKET
 from edgespec.target.batch import Batch
@@ -60,11 +63,33 @@ class StaticFields:
         self._on_device.copy_(self._on_host, non_blocking=True)
 
 
+@dataclass(frozen=True)
+class ExitColumns:
+    """What exits must know of D decided rows of S sessions. temperatures float32 [D], seeds int64 [D] (the bits),
+    positions int32 [D] of the tokens that are guessed; offsets [S + 1], parents, tokens [D] of the draft trees;
+    curve_of int32 [exits, S], the calibration curve of each session at each exit; sequence: the forward's number."""
+
+    temperatures: NDArray[np.float32]
+    seeds: NDArray[np.int64]
+    positions: NDArray[np.int32]
+    offsets: NDArray[np.integer[Any]]
+    parents: NDArray[np.int32]
+    tokens: NDArray[np.int32]
+    curve_of: NDArray[np.int32]
+    sequence: int
+
+
 class StaticInputs:
     """The inputs of one bucket's forwards: tokens, positions int64 [1, R], slots int64 [R] that rows are written to,
-    seen int64 [W] that they read, masks [1, 1, R, W], selected int64 [R], the rows that are decided, first."""
+    seen int64 [W] that they read, masks [1, 1, R, W], selected int64 [R], the rows that are decided, first.
 
-    def __init__(self, bucket: Bucket, windows: Windows, dtype: torch.dtype, device: torch.device) -> None:
+    For `exits` exits, of the decided rows: temperatures float32, seeds int64, next_positions, draft_tokens (-1, none),
+    parents, tree_tokens int32 [R], offsets int32 [R + 1], curve_of int32 [exits, R], sequence int32 [1].
+    """
+
+    def __init__(
+        self, bucket: Bucket, windows: Windows, dtype: torch.dtype, device: torch.device, exits: int = 0
+    ) -> None:
         self.bucket = bucket
         self._kinds = {kind: f"mask {window}" for kind, window in windows.by_layer_type.items()}
         rows = (bucket.rows,)
@@ -76,7 +101,14 @@ class StaticInputs:
             "selected": (rows, torch.int64),
         }
         fields |= {name: ((1, 1, *rows, bucket.width), dtype) for name in self._kinds.values()}
+        fields |= {"temperatures": (rows, torch.float32), "seeds": (rows, torch.int64)}
+        fields |= {
+            name: (rows, torch.int32) for name in ("next_positions", "draft_tokens", "parents", "tree_tokens")
+        }
+        fields |= {"offsets": ((bucket.rows + 1,), torch.int32), "curve_of": ((exits, *rows), torch.int32)}
+        fields |= {"sequence": ((1,), torch.int32)}
         self._fields = StaticFields(fields, device)
+        self._fields.host["draft_tokens"].fill_(-1)
 
     def __getattr__(self, name: str) -> torch.Tensor:
         """A field on the device."""
@@ -88,9 +120,9 @@ class StaticInputs:
         masks = {kind: self._fields.device[name] for kind, name in self._kinds.items()}
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
-    def fill(self, batch: Batch) -> None:
+    def fill(self, batch: Batch, exits: ExitColumns | None = None) -> None:
         """Put a batch here whose attention is not taken apart, filled up: rows that write to the scratch page and see
-        one slot, slots that hold zeros and are seen by nobody."""
+        one slot, slots that hold zeros and are seen by nobody, sessions without rows."""
         assert batch.seen is not None
         host = self._fields.host
         count, width, decided = len(batch.slots), len(batch.seen), len(batch.decided)
@@ -110,4 +142,22 @@ class StaticInputs:
             mask[..., count:, 0] = 0
             own = batch.masks[kind] if isinstance(batch.masks, dict) else batch.masks
             mask[..., :count, :width] = own
+        if exits is not None:
+            self._fill_exits(exits)
         self._fields.upload()
+
+    def _fill_exits(self, exits: ExitColumns) -> None:
+        host, decided = self._fields.host, len(exits.tokens)
+        columns: dict[str, tuple[NDArray[Any], int]] = {
+            "temperatures": (exits.temperatures, 0),
+            "seeds": (exits.seeds, 0),
+            "next_positions": (exits.positions, 0),
+            "parents": (exits.parents, -1),
+            "tree_tokens": (exits.tokens, 0),
+            "offsets": (exits.offsets, decided),
+            "curve_of": (exits.curve_of, 0),
+        }
+        for name, (values, beyond) in columns.items():
+            host[name][..., : values.shape[-1]] = torch.from_numpy(values)
+            host[name][..., values.shape[-1] :] = beyond
+        host["sequence"][0] = exits.sequence

@@ -235,3 +235,13 @@ def _rope_parameters(config: Any) -> list[dict[str, Any]]:
     parameters = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     nested = [part for part in parameters.values() if isinstance(part, dict)]
     return nested or [parameters]
+
+
+def decoder_layers(model: Any, count: int) -> torch.nn.ModuleList:
+    """The decoder's layers, wherever the model keeps them. Raises EdgespecError."""
+    for module in model.get_decoder().modules():
+        if isinstance(module, torch.nn.ModuleList) and len(module) == count:
+            return module
+    raise EdgespecError(
+        f"{type(model).__name__} keeps its {count} decoder layers where edgespec cannot find them."
+    )

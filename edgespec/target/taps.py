@@ -1,15 +1,29 @@
-"""What the exits of a running forward need to know: who listens, to which rows, after which layers."""
+"""Exits, and what those of a running forward need to know: who listens, to which rows, after which layers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
+from edgespec.speculation.calibration import Calibration
 from edgespec.target.batch import Part
 from edgespec.target.hints import HintTrees
+from edgespec.target.sampling import Rows
+
+
+class Exits(Protocol):
+    """Exit heads, as `edgespec.target.exits.ExitHeads` has them."""
+
+    @property
+    def layers(self) -> tuple[int, ...]: ...
+
+    def rows(self, layer: int, hidden: torch.Tensor) -> torch.Tensor: ...
+
+    def calibration(self, layer: int) -> Calibration: ...
 
 
 @dataclass(frozen=True)
@@ -38,3 +52,9 @@ class Tap:
         noise = None if self.noise is None else self.noise[kept]
         trees = HintTrees([part for part, _ in own])
         return Tap(moved, self.selected[kept] - first, self.temperatures[kept], noise, self.layers, trees)
+
+
+def rows_of(part: Part) -> Rows:
+    """A part's decided rows, as sampling wants them."""
+    positions = part.piece.positions[part.decide] + 1
+    return Rows(part.sampling, part.seed, positions, part.seen)

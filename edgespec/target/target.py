@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from edgespec.errors import EdgespecError
 from edgespec.kernels.exit_verdict import Curves
 from edgespec.pacing import Pace
 from edgespec.params import SamplingParams
-from edgespec.speculation.calibration import Calibration
 from edgespec.speculation.slots import Piece
 from edgespec.target import loading
 from edgespec.target.attention import SLOT_ATTENTION, attending
@@ -30,14 +29,15 @@ from edgespec.target.batch import Batch, ExitRows, Layout, OnExit, Part, Place, 
 from edgespec.target.cache import KvPool, TargetCache
 from edgespec.target.cuda_graphs import Capture, CudaCapture, GraphedForwards
 from edgespec.target.decoder import NativeDecoder
-from edgespec.target.guesses import KernelGuesses
+from edgespec.target.guesses import KernelGuesses, scaled
 from edgespec.target.hints import HintTrees
 from edgespec.target.masks import Windows
 from edgespec.target.ordered import chunks_of
-from edgespec.target.sampling import Decisions, Rows, coupled_noise, decide_together, guess
+from edgespec.target.sampling import Decisions, coupled_noise, decide_together, guess
 from edgespec.target.static_inputs import StaticInputs
-from edgespec.target.support import check_independence, context_length, self_check
-from edgespec.target.taps import Tap
+from edgespec.target.support import check_independence, context_length, decoder_layers, self_check
+from edgespec.target.taps import Exits, Tap, rows_of
+from edgespec.target.watching import WatchedExits
 
 CHECK_PAGES = 4
 """Pages of the pool that the self-check runs on."""
@@ -46,17 +46,6 @@ NOISE_BYTES = 32 << 20
 """Noise that is kept at hand, at least 64 rows of it."""
 
 __all__ = ["Decisions", "ExitRows", "Exits", "OnExit", "Part", "Target"]
-
-
-class Exits(Protocol):
-    """Exit heads, as `edgespec.target.exits.ExitHeads` has them."""
-
-    @property
-    def layers(self) -> tuple[int, ...]: ...
-
-    def rows(self, layer: int, hidden: torch.Tensor) -> torch.Tensor: ...
-
-    def calibration(self, layer: int) -> Calibration: ...
 
 
 class Target:
@@ -89,7 +78,7 @@ class Target:
         self._config = config
         self._head = model.get_output_embeddings()
         self.vocabulary_size = int(self._head.weight.shape[0])
-        self._decoder_layers = _decoder_layers(model, config.num_hidden_layers)
+        self._decoder_layers = decoder_layers(model, config.num_hidden_layers)
         self.layers = len(self._decoder_layers)
         self._exits = exits
         self.exit_layers: tuple[int, ...] = ()
@@ -101,6 +90,9 @@ class Target:
         self.deterministic = deterministic
         self.pool = KvPool(self.layers, CHECK_PAGES)
         self._graphs: GraphedForwards | None = None
+        self.watched: WatchedExits | None = None
+        """Exits that leave hints for a watcher; None: every part's on_exit is called."""
+        self._publish: Callable[[int, torch.Tensor], None] | None = None
         if deterministic and self._config._attn_implementation != SLOT_ATTENTION:
             raise EdgespecError(
                 f"{name} computes its attention in its own way, so --deterministic cannot order it: leave it off, or "
@@ -113,10 +105,10 @@ class Target:
         page_bytes = self.pool.page_bytes
         pages = loading.kv_pages(kv_memory, page_bytes, self.device, name)
         self.pool = KvPool(self.layers, pages, like=self.pool)
-        if self.device.type == "cuda" and not deterministic:
-            self.use_graphs(CudaCapture())
         if exits is not None:
             self._attach(exits)
+        if self.device.type == "cuda" and not deterministic and pace is None:
+            self.use_graphs(CudaCapture())
 
     @classmethod
     def load(
@@ -192,16 +184,33 @@ class Target:
         if self._pace is not None:
             self._pace.begin(sum(len(part.piece) for part in parts))
         with torch.inference_mode():
-            layers = frozenset(self.exit_layers if exit_layers is None else exit_layers)
-            self._tap = self._tap_of(parts, layers & set(self.exit_layers))
-            try:
-                logits = self.logits_batch([(part.cache, part.piece, part.decide) for part in parts])
-            finally:
-                self._tap = None
-            decisions = decide_together(logits, [_rows_of(part) for part in parts])
+            asked = frozenset(self.exit_layers if exit_layers is None else exit_layers)
+            decisions = self._decide(parts, asked & set(self.exit_layers))
         if self._pace is not None:
             self._pace.end()
         return decisions
+
+    def _decide(self, parts: Sequence[Part], layers: frozenset[int]) -> list[Decisions]:
+        pieces = [(part.cache, part.piece, part.decide) for part in parts]
+        rows = [rows_of(part) for part in parts]
+        graphs, watched = self._graphs, self.watched
+        if (
+            graphs is not None
+            and watched is not None
+            and layers
+            and watched.wants(parts)
+            and graphs.fits(pieces)
+        ):
+            with watched.armed(parts) as columns:
+                logits = graphs(pieces, layers, columns)
+                assert logits is not None
+                return decide_together(logits, rows)  # waits for the GPU; hints leave meanwhile
+        self._tap = self._tap_of(parts, layers)
+        try:
+            logits = self.logits_batch(pieces)
+        finally:
+            self._tap = None
+        return decide_together(logits, rows)
 
     def logits(self, cache: TargetCache, piece: Piece, decide: NDArray[np.integer[Any]]) -> torch.Tensor:
         """`logits_batch` of one part."""
@@ -329,14 +338,22 @@ class Target:
     # CUDA graphs
 
     def use_graphs(self, capture: Capture) -> None:
-        """Run forwards that fit a bucket as graphs that `capture` makes, from the next one on."""
-        windows = Windows.of(self._config)
-        self._graphs = GraphedForwards(self._run_static, windows, self.dtype, self.device, capture)
+        """Run forwards that fit a bucket as graphs that `capture` makes, from the next one on; their exits tell a
+        watcher, once there is one."""
+        windows, exits = Windows.of(self._config), len(self.exit_layers)
+        self._graphs = GraphedForwards(self._run_static, windows, self.dtype, self.device, capture, exits)
+        if self._guesses is not None:
+            self.watched = WatchedExits(self._guesses, self._curves, self.device)
 
     def _run_static(self, inputs: StaticInputs, layers: frozenset[int]) -> torch.Tensor:
         self.pool.place(inputs.slots, inputs.seen)
         whole = Place(0, inputs.bucket.rows, inputs.bucket.width, 0, inputs.seen)
-        return self._run(inputs.tokens, inputs.positions, inputs.masks, Layout([whole]), inputs.selected)
+        if layers and self.watched is not None:
+            self._publish = partial(self.watched.publish, inputs, layers)
+        try:
+            return self._run(inputs.tokens, inputs.positions, inputs.masks, Layout([whole]), inputs.selected)
+        finally:
+            self._publish = None
 
     # Exits
 
@@ -361,14 +378,16 @@ class Target:
 
     def _reach_exit(self, layer: int, rows: torch.Tensor) -> None:
         """Decide the rows [R, D] after `layer` that are listened to and tell, before the next layer starts."""
+        if self._publish is not None:
+            self._publish(layer, rows)
         tap, exits = self._tap, self._exits
         if tap is None or exits is None or layer not in tap.layers:
             return
         hidden = rows.index_select(0, tap.selected)
         if self._guesses is not None and tap.noise is None and self._by_kernel(len(hidden)):
-            tokens, margins = self._guesses(layer, hidden, [_rows_of(part) for part, _ in tap.parts])
+            tokens, margins = self._guesses(layer, hidden, [rows_of(part) for part, _ in tap.parts])
         else:
-            logits = self._scaled(self._head(exits.rows(layer, hidden)))
+            logits = scaled(self._head(exits.rows(layer, hidden)), self._config)
             tokens, margins = guess(logits, tap.temperatures, tap.noise)
         hints = tap.trees.hints(tokens, margins, self._curves[layer])
         if self._pace is not None:
@@ -376,30 +395,3 @@ class Target:
         for (part, own), hint in zip(tap.parts, hints, strict=True):
             assert part.on_exit is not None
             part.on_exit(ExitRows(layer, tokens[own], margins[own], hint))
-
-    def _scaled(self, logits: torch.Tensor) -> torch.Tensor:
-        """The LM head's logits as the model's own last step scales them (Cohere, Granite) or caps them (Gemma
-        2)."""
-        config = self._config
-        if (scale := getattr(config, "logit_scale", None)) is not None:
-            logits = logits * scale
-        if (divisor := getattr(config, "logits_scaling", None)) is not None:
-            logits = logits / divisor
-        if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
-            logits = torch.tanh(logits / cap) * cap
-        return logits
-
-
-def _rows_of(part: Part) -> Rows:
-    positions = part.piece.positions[part.decide] + 1
-    return Rows(part.sampling, part.seed, positions, part.seen)
-
-
-def _decoder_layers(model: Any, count: int) -> torch.nn.ModuleList:
-    """The decoder's layers, wherever the model keeps them. Raises EdgespecError."""
-    for module in model.get_decoder().modules():
-        if isinstance(module, torch.nn.ModuleList) and len(module) == count:
-            return module
-    raise EdgespecError(
-        f"{type(model).__name__} keeps its {count} decoder layers where edgespec cannot find them."
-    )
