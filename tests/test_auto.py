@@ -98,3 +98,24 @@ def test_hints_whose_exits_are_dear_are_off_after_a_short_trial() -> None:
         auto.adapt(view, measures)
     assert not auto.hints and hinted == 3
     assert auto.reasons["hints"].startswith("off")
+
+
+def settled(rtt_ms: float, objective: str = "latency") -> Auto:
+    auto, measures = Auto(objective=objective), Measures(rtt_ms=rtt_ms)
+    view = Speculator(auto)
+    view.extend([1, 2, 3], 0, 100)
+    for _ in range(20):
+        measures.saw_forward(4, 10.0, auto.hints, 2)
+        auto.adapt(view, measures)
+    return auto
+
+
+def test_a_long_way_carries_no_thin_branches_and_no_doubtful_hints() -> None:
+    near, far = settled(0.0), settled(15.0)
+    assert near.send_floor == near.floor < far.send_floor
+    assert near.hint_threshold < far.hint_threshold
+    assert "1.5 forwards" in far.reasons["sending"]
+
+
+def test_energy_sends_nothing_less_likely_than_it_drafts() -> None:
+    assert settled(15.0, "energy").send_floor == settled(15.0, "energy").floor

@@ -23,6 +23,12 @@ PLAIN_FORWARDS, TRIAL_FORWARDS = 8, 3
 HINT_GAIN = 0.05
 """What hints gained at a round trip of nothing, in simulations of the bundled pair; it fades as round trips grow."""
 
+SEND_FLOORS = (0.02, 0.05)
+"""The least chance of being committed that is worth sending, at a round trip of nothing and of a forward or more: the
+longer the way, the likelier a thin branch is dead when it arrives. In between they are mixed."""
+
+HINT_THRESHOLDS = (0.3, 0.7)
+"""The least confidence of a hint that is worth sending, alike: the longer the way, the less a hint is ahead."""
 
 OBJECTIVES = ("latency", "cost", "energy")
 
@@ -59,7 +65,8 @@ class Auto(Stream):
         self.objective = objective
         self.budget = budget
         if objective == "energy":
-            self.floor, self.rows, self.alternatives = ENERGY_FLOOR, 1, 1
+            self.floor = self.send_floor = ENERGY_FLOOR
+            self.rows = self.alternatives = 1
         self._depth = self.depth
         self._rests_until = 0
         self._seen = (0, 0)
@@ -81,6 +88,7 @@ class Auto(Stream):
         self._decided_at = measures.forwards
         self._choose_depth(measures)
         self._choose_rows(measures)
+        self._choose_thresholds(measures)
         self._choose_hints(measures)
         self._choose_patience(measures)
 
@@ -105,6 +113,19 @@ class Auto(Stream):
         share = measures.draft_ms.per_row_ms / alone_ms
         self.rows = 4 if share < 0.05 else 3 if share < 0.2 else 2 if share < 0.5 else 1
         self.reasons["rows"] = f"{self.rows} nodes a draft run: a further one costs {share:.0%} of the first"
+
+    def _choose_thresholds(self, measures: Measures) -> None:
+        """What is worth its bytes: on a long way thin branches and doubtful hints mostly come too late."""
+        forward_ms = measures.forward_ms(1)
+        if not forward_ms or measures.rtt_ms is None:
+            return
+        way = min(1.0, measures.rtt_ms / forward_ms)
+        self.send_floor = max(self.floor, SEND_FLOORS[0] + way * (SEND_FLOORS[1] - SEND_FLOORS[0]))
+        self.hint_threshold = round(HINT_THRESHOLDS[0] + way * (HINT_THRESHOLDS[1] - HINT_THRESHOLDS[0]), 1)
+        self.reasons["sending"] = (
+            f"nodes of a chance of {self.send_floor:.0%} and hints of {self.hint_threshold:.0%} or more: "
+            f"a round trip is {measures.rtt_ms / forward_ms:.1f} forwards"
+        )
 
     def _choose_hints(self, measures: Measures) -> None:
         """Hints are tried, then kept if what they should gain on this link exceeds what the exits cost."""

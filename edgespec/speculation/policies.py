@@ -150,7 +150,7 @@ class Stream:
     """Always expand the nodes likeliest to be committed, a few at a time, and send them as they are made.
 
     rows: nodes a run of the draft. alternatives: nodes at most behind each. floor: the least chance of being committed
-    that is worth drafting and sending. depth: nodes from the root at most.
+    that is worth drafting. send_floor: and sending. depth: nodes from the root at most.
     """
 
     name = "stream"
@@ -173,7 +173,7 @@ class Stream:
         self.depth = draft_tokens
         self.rows = rows
         self.alternatives = alternatives
-        self.floor = floor
+        self.floor = self.send_floor = floor
         self.fill = fill
         self.lookup = lookup
         self.hints = hints
@@ -196,7 +196,7 @@ class Stream:
         return 1 + worth
 
     def send(self, view: View) -> Sequence[int]:
-        worth = (node for node in view.tree if view.tree.reach(node) >= self.floor)
+        worth = (node for node in view.tree if view.tree.reach(node) >= self.send_floor)
         return sorted(worth, key=view.tree.depth)
 
     def adapt(self, view: View, measures: Measures) -> None:
