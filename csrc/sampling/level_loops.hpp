@@ -8,8 +8,10 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX2__)
+#if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
 #endif
 
 #include "sampling/gumbel.hpp"
@@ -45,24 +47,7 @@ EDGESPEC_INLINE float from_half(std::uint16_t half) {
 
 constexpr std::size_t kBlock = 64;
 
-// exp(x) for x <= 0, relative error below 2e-7; 0 below -87, NaN stays NaN. Cephes' expf, by Moshier.
-EDGESPEC_INLINE float exp_of(float x) {
-    const float bounded = x < -87.0f ? -87.0f : x;
-    const float shifted = bounded * 1.44269504089f + 12582912.0f;
-    const float n = shifted - 12582912.0f;
-    const float r = bounded - n * 0.693359375f + n * 2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * (r * r) + r + 1.0f;
-    const float power = bits_to_float((float_to_bits(shifted) << 23) + 0x3f800000u);
-    return x < -87.0f ? 0.0f : p * power;
-}
-
-EDGESPEC_INLINE double exp_of(double x) { return __builtin_exp(x); }
+#include "sampling/level_vectors.hpp"
 
 template <class T>
 void divide(const T* z, std::size_t count, T by, T* out) {
@@ -70,53 +55,29 @@ void divide(const T* z, std::size_t count, T by, T* out) {
 }
 
 template <class T>
-EDGESPEC_INLINE T max_of(const T* z, std::size_t count, T top) {
-    T lanes[16];
-    for (T& lane : lanes) lane = top;
-    std::size_t i = 0;
-    for (; i + 16 <= count; i += 16) {
-        for (std::size_t k = 0; k < 16; ++k) lanes[k] = z[i + k] > lanes[k] ? z[i + k] : lanes[k];
-    }
-    for (; i < count; ++i) lanes[0] = z[i] > lanes[0] ? z[i] : lanes[0];
-    for (const T lane : lanes) top = lane > top ? lane : top;
-    return top;
-}
-
-// Sums of 1024 terms are kept in T, those of more in double.
-template <class T, class Term>
-EDGESPEC_INLINE double sum_terms(std::size_t count, Term term) {
-    double sum = 0;
-    std::size_t i = 0;
-    while (i + 16 <= count) {
-        T lanes[16] = {};
-        const std::size_t end = count - i < 1024 ? count : i + 1024;
-        for (; i + 16 <= end; i += 16) {
-            for (std::size_t k = 0; k < 16; ++k) lanes[k] += term(i + k);
-        }
-        for (const T lane : lanes) sum += lane;
-    }
-    for (; i < count; ++i) sum += term(i);
-    return sum;
-}
-
-template <class T>
 void add_mass(const T* z, std::size_t count, Mass<T>& mass) {
     const T top = max_of(z, count, mass.top);
-    mass.sum =
-        mass.sum * exp_of(mass.top - top) + sum_terms<T>(count, [=](std::size_t i) { return exp_of(z[i] - top); });
+    if (top != mass.top) mass.sum *= exp_of(Vector<T>{} + (mass.top - top))[0];
+    mass.sum += sum_terms<T>(count, [=](std::size_t i, std::size_t n) { return exp_of(load_some(z + i, n) - top); });
     mass.top = top;
 }
 
 template <class T>
 void weigh(const T* z, std::size_t count, T top, T* weights) {
-    for (std::size_t i = 0; i < count; ++i) weights[i] = exp_of(z[i] - top);
+    for (std::size_t i = 0; i < count; i += kLanesOf<T>) {
+        const std::size_t n = count - i < kLanesOf<T> ? count - i : kLanesOf<T>;
+        const Vector<T> own = exp_of(load_some(z + i, n) - top);
+        std::memcpy(weights + i, &own, n * sizeof(T));
+    }
 }
 
 template <class T>
 double mass_from(const T* z, const T* weights, std::size_t count, T from, std::size_t& number) {
     number = 0;
     for (std::size_t i = 0; i < count; ++i) number += z[i] >= from;
-    return sum_terms<T>(count, [=](std::size_t i) { return z[i] >= from ? weights[i] : T{0}; });
+    return sum_terms<T>(count, [=](std::size_t i, std::size_t n) {
+        return load_some(z + i, n) >= from ? load_some(weights + i, n) : Vector<T>{};
+    });
 }
 
 template <class T>
@@ -185,19 +146,12 @@ EDGESPEC_INLINE void offer(T score, std::uint32_t token, Choice<T>& choice) {
     }
 }
 
-// One block of 64 scores. A token whose score and bound do not beat the second-best so far needs no logarithm.
+// Offers a block of 64 scores, those of the tokens from first_token on, with the noise of `words`. A token whose score
+// and bound do not beat the second-best so far needs no logarithm.
 template <class T>
-EDGESPEC_INLINE void choose_block(const T* z, std::uint32_t first_token, const Noise& noise, Choice<T>& choice) {
-    if (!noise.any) {
-        if (!any_above(z, choice.second)) return;
-        for (std::uint32_t i = 0; i < kBlock; ++i) offer(z[i], first_token + i, choice);
-        return;
-    }
+EDGESPEC_INLINE void choose_noisy(const T* z, std::uint32_t first_token, const std::uint32_t* words,
+                                  Choice<T>& choice) {
     T at_most[kBlock];
-    for (std::size_t i = 0; i < kBlock; ++i) at_most[i] = z[i] + slack_of(z[i]) + kLargestGumbel;
-    if (!any_above(at_most, choice.second)) return;
-    std::uint32_t words[kBlock];
-    philox_block(noise, first_token / 4, words);
     for (std::size_t i = 0; i < kBlock; ++i) at_most[i] = z[i] + slack_of(z[i]) + gumbel_bound(words[i]);
     if (!any_above(at_most, choice.second)) return;
     for (std::uint32_t i = 0; i < kBlock; ++i) {
@@ -205,15 +159,31 @@ EDGESPEC_INLINE void choose_block(const T* z, std::uint32_t first_token, const N
     }
 }
 
+// As many scores as a call of philox_tokens gives noise for, or kBlock of them without noise.
+template <class T>
+EDGESPEC_INLINE void choose_block(const T* z, std::uint32_t first_token, const Noise& noise, Choice<T>& choice) {
+    if (!noise.any) {
+        if (!any_above(z, choice.second)) return;
+        for (std::uint32_t i = 0; i < kBlock; ++i) offer(z[i], first_token + i, choice);
+        return;
+    }
+    const T top = max_of(z, kNoiseTokens, -static_cast<T>(__builtin_inf()));
+    if (!(top + slack_of(top) + kLargestGumbel > choice.second)) return;
+    std::uint32_t words[kNoiseTokens];
+    philox_tokens(noise, first_token / 4, words);
+    for (std::uint32_t i = 0; i < kNoiseTokens; i += kBlock) choose_noisy(z + i, first_token + i, words + i, choice);
+}
+
 template <class T>
 void choose(const T* z, std::size_t count, std::uint32_t first_token, const Noise& noise, Choice<T>& choice) {
+    const std::size_t step = noise.any ? kNoiseTokens : kBlock;
     std::size_t i = 0;
-    for (; i + kBlock <= count; i += kBlock) {
+    for (; i + step <= count; i += step) {
         choose_block(z + i, first_token + static_cast<std::uint32_t>(i), noise, choice);
     }
     if (i == count) return;
-    T rest[kBlock];
-    for (std::size_t k = 0; k < kBlock; ++k) rest[k] = i + k < count ? z[i + k] : -static_cast<T>(__builtin_inf());
+    T rest[kNoiseTokens];
+    for (std::size_t k = 0; k < step; ++k) rest[k] = i + k < count ? z[i + k] : -static_cast<T>(__builtin_inf());
     choose_block(rest, first_token + static_cast<std::uint32_t>(i), noise, choice);
 }
 
@@ -230,16 +200,16 @@ void widen(Type type, const void* from, std::size_t count, float* to) {
 
 template <class T>
 void choose_listed(const T* z, const std::int32_t* tokens, std::size_t count, const Noise& noise, Choice<T>& choice) {
-    for (std::size_t i = 0; i < count; i += kBlock) {
-        const std::size_t length = count - i < kBlock ? count - i : kBlock;
-        std::uint32_t counters[kBlock] = {}, words[4][kBlock];
-        for (std::size_t k = 0; k < length; ++k) counters[k] = static_cast<std::uint32_t>(tokens[i + k]) / 4;
-        philox_blocks<kBlock>(noise, counters, words);
+    for (std::size_t i = 0; i < count; i += kListedTokens) {
+        const std::size_t length = count - i < kListedTokens ? count - i : kListedTokens;
+        std::int32_t own[kListedTokens] = {};
+        std::uint32_t words[kListedTokens];
+        std::memcpy(own, tokens + i, length * sizeof *own);
+        philox_listed(noise, own, words);
         for (std::size_t k = 0; k < length; ++k) {
-            const auto token = static_cast<std::uint32_t>(tokens[i + k]);
-            const std::uint32_t word = words[token % 4][k];
-            if (z[i + k] + slack_of(z[i + k]) + gumbel_bound(word) > choice.second) {
-                offer(z[i + k] + gumbel(word), token, choice);
+            const T score = z[i + k];
+            if (score + slack_of(score) + gumbel_bound(words[k]) > choice.second) {
+                offer(score + gumbel(words[k]), static_cast<std::uint32_t>(own[k]), choice);
             }
         }
     }

@@ -1,64 +1,100 @@
 // Philox4x32-10 (see philox.hpp) of many counters at once, in the level's vectors. Included by level_loops.hpp alone.
+//
+// A vector holds a word of each of its counters in the lower halves of 64-bit lanes, as the processor multiplies them;
+// what stands in the upper halves is never looked at.
 
+typedef std::uint64_t Longs __attribute__((vector_size(EDGESPEC_LANE_BYTES)));
+
+constexpr std::size_t kHalfLanes = EDGESPEC_LANE_BYTES / sizeof(std::uint64_t);
+
+// The products of the lower halves.
+EDGESPEC_INLINE Longs multiply_halves(Longs x, std::uint32_t by) {
 #if EDGESPEC_LANE_BYTES == 64
-EDGESPEC_INLINE void multiply_wide(Words x, std::uint32_t by, Words& high, Words& low) {
-    const __m512i factor = _mm512_set1_epi32(static_cast<int>(by)), all = (__m512i)x;
-    const __m512i even = _mm512_mul_epu32(all, factor), odd = _mm512_mul_epu32(_mm512_srli_epi64(all, 32), factor);
-    high = (Words)_mm512_mask_mov_epi32(_mm512_srli_epi64(even, 32), 0xaaaa, odd);
-    low = (Words)_mm512_mask_mov_epi32(even, 0xaaaa, _mm512_slli_epi64(odd, 32));
-}
+    return (Longs)_mm512_mul_epu32((__m512i)x, _mm512_set1_epi64(by));
 #elif EDGESPEC_LANE_BYTES == 32
-EDGESPEC_INLINE void multiply_wide(Words x, std::uint32_t by, Words& high, Words& low) {
-    const __m256i factor = _mm256_set1_epi32(static_cast<int>(by)), all = (__m256i)x;
-    const __m256i even = _mm256_mul_epu32(all, factor), odd = _mm256_mul_epu32(_mm256_srli_epi64(all, 32), factor);
-    high = (Words)_mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa);
-    low = (Words)_mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa);
-}
+    return (Longs)_mm256_mul_epu32((__m256i)x, _mm256_set1_epi64x(by));
+#elif defined(__SSE2__)
+    return (Longs)_mm_mul_epu32((__m128i)x, _mm_set1_epi64x(by));
+#elif defined(__ARM_NEON)
+    return (Longs)vmull_u32(vmovn_u64((uint64x2_t)x), vdup_n_u32(by));
 #else
-EDGESPEC_INLINE void multiply_wide(Words x, std::uint32_t by, Words& high, Words& low) {
-    for (std::size_t i = 0; i < kLanes; ++i) {
-        const std::uint64_t product = std::uint64_t{by} * x[i];
-        high[i] = static_cast<std::uint32_t>(product >> 32);
-        low[i] = static_cast<std::uint32_t>(product);
-    }
-}
+    Longs product;
+    for (std::size_t i = 0; i < kHalfLanes; ++i) product[i] = std::uint64_t{by} * static_cast<std::uint32_t>(x[i]);
+    return product;
 #endif
+}
 
-// words[w][i]: word w of counter (counters[i], position, stream, 0). kCount: a multiple of kLanes.
-template <std::size_t kCount>
-EDGESPEC_INLINE void philox_blocks(const Noise& noise, const std::uint32_t* counters, std::uint32_t (*words)[kCount]) {
-    constexpr std::size_t kVectors = kCount / kLanes;
-    Words c[4][kVectors];
+template <std::size_t kVectors>
+struct Counters {
+    Longs words[4][kVectors];
+};
+
+// The ten rounds of the counters (words[0], position, stream, 0); several vectors hide one another's latency.
+template <std::size_t kVectors>
+EDGESPEC_INLINE void philox_rounds(const Noise& noise, Counters<kVectors>& counters) {
+    auto& c = counters.words;
+#pragma GCC unroll 8
     for (std::size_t i = 0; i < kVectors; ++i) {
-        c[0][i] = load<Words>(counters + i * kLanes);
-        c[1][i] = Words{} + noise.position;
-        c[2][i] = Words{} + noise.stream;
-        c[3][i] = Words{};
+        c[1][i] = Longs{} + noise.position;
+        c[2][i] = Longs{} + noise.stream;
+        c[3][i] = Longs{};
     }
     auto k0 = static_cast<std::uint32_t>(noise.seed), k1 = static_cast<std::uint32_t>(noise.seed >> 32);
     for (int round = 0; round < 10; ++round) {
+#pragma GCC unroll 8
         for (std::size_t i = 0; i < kVectors; ++i) {
-            Words left, left_low, right, right_low;
-            multiply_wide(c[0][i], 0xD2511F53u, left, left_low);
-            multiply_wide(c[2][i], 0xCD9E8D57u, right, right_low);
-            c[0][i] = right ^ c[1][i] ^ k0;
-            c[1][i] = right_low;
-            c[2][i] = left ^ c[3][i] ^ k1;
-            c[3][i] = left_low;
+            const Longs left = multiply_halves(c[0][i], 0xD2511F53u), right = multiply_halves(c[2][i], 0xCD9E8D57u);
+            c[0][i] = (right >> 32) ^ c[1][i] ^ k0;
+            c[1][i] = right;
+            c[2][i] = (left >> 32) ^ c[3][i] ^ k1;
+            c[3][i] = left;
         }
         k0 += 0x9E3779B9u;
         k1 += 0xBB67AE85u;
     }
-    for (std::size_t w = 0; w < 4; ++w) std::memcpy(words[w], c[w], sizeof c[w]);
 }
 
-// The 64 words of the tokens from 4 * first_counter on.
-EDGESPEC_INLINE void philox_block(const Noise& noise, std::uint32_t first_counter, std::uint32_t* words) {
-    constexpr std::size_t kCounters = kBlock / 4;
-    std::uint32_t counters[kCounters], four[4][kCounters];
-    for (std::uint32_t i = 0; i < kCounters; ++i) counters[i] = first_counter + i;
-    philox_blocks<kCounters>(noise, counters, four);
-    for (std::size_t i = 0; i < kCounters; ++i) {
-        for (std::size_t w = 0; w < 4; ++w) words[4 * i + w] = four[w][i];
+EDGESPEC_INLINE Longs pairs_of(Longs first, Longs second) { return (first & 0xffffffffu) | second << 32; }
+
+constexpr std::size_t kNoiseVectors = EDGESPEC_LANE_BYTES == 16 ? 8 : 4;
+constexpr std::size_t kNoiseTokens = 4 * kNoiseVectors * kHalfLanes;
+
+// The words of the kNoiseTokens tokens from 4 * first_counter on.
+EDGESPEC_INLINE void philox_tokens(const Noise& noise, std::uint32_t first_counter, std::uint32_t* words) {
+    Counters<kNoiseVectors> counters;
+    for (std::size_t i = 0; i < kNoiseVectors; ++i) {
+        std::uint64_t own[kHalfLanes];
+        for (std::size_t k = 0; k < kHalfLanes; ++k) own[k] = first_counter + i * kHalfLanes + k;
+        counters.words[0][i] = load<Longs>(own);
+    }
+    philox_rounds(noise, counters);
+    const auto& c = counters.words;
+    for (std::size_t i = 0; i < kNoiseVectors; ++i) {
+        const Longs a = pairs_of(c[0][i], c[1][i]), b = pairs_of(c[2][i], c[3][i]);
+#if EDGESPEC_LANE_BYTES == 64
+        const Longs low = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+        const Longs high = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#elif EDGESPEC_LANE_BYTES == 32
+        const Longs low = __builtin_shufflevector(a, b, 0, 4, 1, 5), high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+#else
+        const Longs low = __builtin_shufflevector(a, b, 0, 2), high = __builtin_shufflevector(a, b, 1, 3);
+#endif
+        std::memcpy(words + 4 * i * kHalfLanes, &low, sizeof low);
+        std::memcpy(words + (4 * i + 2) * kHalfLanes, &high, sizeof high);
+    }
+}
+
+// The words of some tokens [kNoiseVectors * kHalfLanes], in any order.
+constexpr std::size_t kListedTokens = kNoiseVectors * kHalfLanes;
+
+EDGESPEC_INLINE void philox_listed(const Noise& noise, const std::int32_t* tokens, std::uint32_t* words) {
+    Counters<kNoiseVectors> counters;
+    std::uint64_t four[4][kListedTokens];
+    for (std::size_t k = 0; k < kListedTokens; ++k) four[0][k] = static_cast<std::uint32_t>(tokens[k]) / 4;
+    std::memcpy(counters.words[0], four[0], sizeof four[0]);
+    philox_rounds(noise, counters);
+    std::memcpy(four, counters.words, sizeof four);
+    for (std::size_t k = 0; k < kListedTokens; ++k) {
+        words[k] = static_cast<std::uint32_t>(four[static_cast<std::uint32_t>(tokens[k]) % 4][k]);
     }
 }
