@@ -26,6 +26,7 @@ from benchmarks.overload import overload as twice_the_sessions
 from benchmarks.results import FOLDER, results, save
 from benchmarks.sharing import capacity_against_colocated
 from edgespec.params import SamplingParams
+from edgespec.speculation.modes import POLICIES
 
 Cell = dict[str, Any]
 MODES = ("cloud", "sync", "auto")
@@ -97,11 +98,39 @@ def overload(arguments: argparse.Namespace) -> list[Cell]:
     return [play(_options(arguments), jobs, arguments.seconds) for play in (twice_the_sessions, fairness)]
 
 
+def deterministic(arguments: argparse.Namespace) -> list[Cell]:
+    """Sixteen sessions together on a deterministic server against each alone on it, in every mode."""
+    cells = []
+    with serving(*_options(arguments), "--deterministic") as fleet:
+        for temperature in (0.0, 0.8):
+            jobs = [
+                replace(job, params=replace(job.params, temperature=temperature))
+                for job in _jobs(16, min(48, arguments.tokens))
+            ]
+            jobs = [replace(job, text=fleet.play([job])[0].tokens) for job in jobs]
+            for mode in (mode for mode in POLICIES if mode != "stream"):
+                wrong = differing(jobs, outcomes := fleet.play([replace(job, mode=mode) for job in jobs]))
+                wrong += sum(len(one.tokens) < len(job.text) for one, job in zip(outcomes, jobs, strict=True))
+                cells.append(
+                    {
+                        "part": f"deterministic, T = {temperature:g}",
+                        "mode": mode,
+                        "sessions": len(jobs),
+                        "tokens_per_s": rate(outcomes),
+                        "target": "0 differ",
+                        "met": wrong == 0,
+                        "differing_texts": wrong,
+                    }
+                )
+    return cells
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], list[Cell]]] = {
     "unpaced": unpaced,
     "paced": paced,
     "colocated": colocated,
     "overload": overload,
+    "deterministic": deterministic,
     "prefix": prefix,
 }
 
@@ -150,17 +179,17 @@ def _params(number: int, tokens: int) -> SamplingParams:
 
 def recorded(arguments: argparse.Namespace, count: int, tokens: int | None = None) -> list[Job]:
     """Jobs with the texts that each session gets alone, in mode `cloud` on an unpaced server."""
-    jobs = [
-        Job(
-            random_prompt(number, PROMPT_TOKENS),
-            _params(number, arguments.tokens),
-            "cloud",
-            draft_ms=DRAFT_MS,
-        )
+    with serving(*_options(arguments)) as fleet:
+        return [
+            replace(job, text=fleet.play([job])[0].tokens) for job in _jobs(count, tokens or arguments.tokens)
+        ]
+
+
+def _jobs(count: int, tokens: int) -> list[Job]:
+    return [
+        Job(random_prompt(number, PROMPT_TOKENS), _params(number, tokens), "cloud", draft_ms=DRAFT_MS)
         for number in range(count)
     ]
-    with serving(*_options(arguments)) as fleet:
-        return [replace(job, text=fleet.play([job])[0].tokens) for job in jobs]
 
 
 def rate(outcomes: Sequence[Outcome]) -> float:

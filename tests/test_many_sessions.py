@@ -13,10 +13,13 @@ from oracles import HashOracle
 from stubs import VOCABULARY_HASH, StubDraft, StubTarget, StubTokenizer, serving
 from tiny_models import tiny
 
+from edgespec import _native
 from edgespec.edge.session import Session
 from edgespec.errors import EdgespecError
 from edgespec.params import SamplingParams
+from edgespec.serving.companion import Companion
 from edgespec.serving.server import Server
+from edgespec.speculation.modes import POLICIES
 from edgespec.speculation.slots import SLOT_BUCKET
 from edgespec.target.attention import SLOT_ATTENTION
 from edgespec.target.target import Part, Target
@@ -215,33 +218,59 @@ class Replay(HashOracle):
         return [right if length % 5 else (right + 1) % 97, (right + 2) % 97], [0.6, 0.2]
 
 
-@pytest.mark.parametrize("mode", [*MODES, "auto"])
-def test_sixteen_sessions_together_have_the_texts_that_each_has_alone_bit_for_bit(mode: str) -> None:
+def hosted(oracle: HashOracle) -> Callable[[_native.Open], Companion]:
+    """Companions that draft as the oracle does."""
+
+    def companion(opened: _native.Open) -> Companion:
+        return Companion(
+            StubDraft(oracle),  # type: ignore[arg-type]
+            opened.tokens.tolist(),
+            temperature=opened.temperature,
+            seed=opened.seed,
+            max_new_tokens=opened.max_new_tokens,
+        )
+
+    return companion
+
+
+@pytest.fixture(scope="module")
+def deterministic() -> Target:
     model = tiny(dtype=torch.float32)
     model.set_attn_implementation(SLOT_ATTENTION)
-    target = Target(
-        model, name="tiny", vocabulary_hash=VOCABULARY_HASH, kv_memory="64MiB", deterministic=True
-    )
-    prompts = [tuple(range(3 + number, 8 + 4 * number)) for number in range(16)]
+    return Target(model, name="tiny", vocabulary_hash=VOCABULARY_HASH, kv_memory="64MiB", deterministic=True)
+
+
+@pytest.fixture(scope="module")
+def alone(deterministic: Target) -> dict[tuple[int, ...], list[int]]:
+    """What each of sixteen sessions gets when nobody else is there, by its prompt."""
     texts: dict[tuple[int, ...], list[int]] = {}
-
-    def generate(
-        server: Server, number: int, oracle: HashOracle, into: dict[tuple[int, ...], list[int]]
-    ) -> None:
-        with Session(
-            f"127.0.0.1:{server.port}",
-            draft=StubDraft(oracle),  # type: ignore[arg-type]
-            params=SamplingParams(max_new_tokens=12, seed=number, temperature=[0.0, 0.9][number % 2]),
-            mode=mode if into is not texts else "cloud",
-            tokenizer=StubTokenizer(),  # type: ignore[arg-type]
-        ) as one:
-            one.prompt(list(prompts[number]))
-            list(one)
-            into[prompts[number]] = one.tokens
-
-    crowd: dict[tuple[int, ...], list[int]] = {}
-    with serving(target) as server:
+    with serving(deterministic) as server:
         for number in range(16):
-            generate(server, number, ORACLE, texts)
-        together(16, lambda number: generate(server, number, Replay(texts), crowd))
-    assert crowd == texts
+            generate(server, number, "cloud", ORACLE, texts)
+    return texts
+
+
+def generate(
+    server: Server, number: int, mode: str, oracle: HashOracle, into: dict[tuple[int, ...], list[int]]
+) -> None:
+    prompt = list(range(3 + number, 8 + 4 * number))
+    with Session(
+        f"127.0.0.1:{server.port}",
+        draft=StubDraft(oracle),  # type: ignore[arg-type]
+        params=SamplingParams(max_new_tokens=12, seed=number, temperature=[0.0, 0.8][number % 2]),
+        mode=mode,
+        tokenizer=StubTokenizer(),  # type: ignore[arg-type]
+    ) as one:
+        one.prompt(prompt)
+        list(one)
+        into[tuple(prompt)] = one.tokens
+
+
+@pytest.mark.parametrize("mode", POLICIES)
+def test_sixteen_sessions_together_have_the_texts_that_each_has_alone_bit_for_bit(
+    mode: str, deterministic: Target, alone: dict[tuple[int, ...], list[int]]
+) -> None:
+    crowd: dict[tuple[int, ...], list[int]] = {}
+    with serving(deterministic, companions=hosted(Replay(alone))) as server:
+        together(16, lambda number: generate(server, number, mode, Replay(alone), crowd))
+    assert crowd == alone
