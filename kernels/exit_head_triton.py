@@ -291,7 +291,8 @@ def launch_with_tree(
         torch.empty_like(floats[0]),
     )
     agrees, sound = torch.empty(2, rows, dtype=torch.int8, device=device)
-    trees, largest = (Trees(*[_own_rows(rows, device)] * 3), 1) if tree is None else trees_on(tree[0], device)
+    own = _own_rows(rows, device)
+    trees, largest = (Trees(own, own, own), 1) if tree is None else trees_on(tree[0], device)
     sessions = len(trees.offsets) - 1
     path_width = max(1, largest - 1)
     hints = Hints(

@@ -27,12 +27,14 @@ class Trees:
 
     offsets int32 [S + 1], rising from 0 to R. A session's first row is the committed text's last token, its parent
     ROOT_ROW; every other row is a node of the draft tree, parents before children: parents int32 [R] counts rows from
-    the session's first, tokens int32 [R] holds each node's token (that of a first row is not looked at).
+    the session's first, tokens int32 [R] holds each node's token (that of a first row is not looked at). largest: rows
+    of the largest session at most, for arrays on a GPU; None: all of them.
     """
 
     offsets: Any
     parents: Any
     tokens: Any
+    largest: int | None = None
 
     @property
     def sessions(self) -> int:
@@ -58,7 +60,7 @@ class Trees:
             arguments.require(bool(in_order), "parents", wanted, parents.tolist())
             named = bool((tokens[~first] >= 0).all())
             arguments.require(named, "tokens", "token ids from 0 in all but first rows", tokens.tolist())
-        return Trees(offsets, parents, tokens)
+        return Trees(offsets, parents, tokens, self.largest)
 
 
 @dataclass(frozen=True)

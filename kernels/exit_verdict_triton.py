@@ -134,15 +134,14 @@ def exit_verdict(
 
 
 def trees_on(trees: Trees, device: torch.device) -> tuple[Trees, int]:
-    """The trees on the device, and the rows of the largest session (of trees that are there already, all rows)."""
-    columns = [
+    """The trees on the device, and the rows of the largest session (of trees that are there already, as they say)."""
+    offsets, parents, tokens = (
         arguments.on_device(part, device, torch.int32)
         for part in (trees.offsets, trees.parents, trees.tokens)
-    ]
-    largest = (
-        int(np.diff(trees.offsets).max()) if isinstance(trees.offsets, np.ndarray) else len(trees.parents)
     )
-    return Trees(*columns), largest
+    if isinstance(trees.offsets, np.ndarray):
+        return Trees(offsets, parents, tokens), int(np.diff(trees.offsets).max())
+    return Trees(offsets, parents, tokens), trees.largest or len(trees.parents)
 
 
 def curves_on(curves: Curves, curve_of: Any, device: torch.device) -> tuple[Any, Any, Any, int]:

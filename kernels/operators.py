@@ -101,7 +101,7 @@ def verify(
         seeds,
         torch.zeros(sessions, dtype=torch.bool),
     )
-    verdicts = _verify.verify(logits, Trees(offsets, parents, tree_tokens), positions, samplings)
+    verdicts = _verify.verify(logits, Trees(offsets, parents, tree_tokens, largest), positions, samplings)
     columns = (
         verdicts.lengths,
         verdicts.paths,

@@ -61,7 +61,7 @@ def measure(
         for dtype in dtypes:
             head = torch.randn(vocab, dim).to(getattr(torch, dtype))
             for count in rows:
-                case = _exit_head(head, count)
+                case = exit_case(head, count)
                 read = head.nbytes + count * dim * head.element_size()
                 times = _times_ms(*case, compiled, repeats)
                 yield KernelTime(
@@ -69,7 +69,7 @@ def measure(
                 )
         for count in rows:
             logits = 3 * torch.randn(count, vocab)
-            times = _times_ms(*_verify(logits), compiled, repeats)
+            times = _times_ms(*verify_case(logits), compiled, repeats)
             floor_ms = logits.nbytes / bytes_per_ms
             yield KernelTime("verify", "cpu", "float32", count, 0, vocab, threads, *times, floor_ms)
 
@@ -84,9 +84,11 @@ Case = tuple[Callable[[], Any], Callable[..., Any], tuple[torch.Tensor, ...]]
 """The kernel, torch doing the same, and what torch is given."""
 
 
-def _exit_head(head: torch.Tensor, rows: int) -> Case:
+def exit_case(head: torch.Tensor, rows: int) -> Case:
+    """exit_head of random rows and this LM head [V, D], where it is."""
     vocab, dim = head.shape
-    hidden, norm = torch.randn(rows, dim).to(head.dtype), torch.ones(dim, dtype=head.dtype)
+    hidden = torch.randn(rows, dim, device=head.device).to(head.dtype)
+    norm = torch.ones(dim, dtype=head.dtype, device=head.device)
     columns: dict[str, Any] = {
         "temperatures": np.full(rows, TEMPERATURE, np.float32),
         "seeds": np.full(rows, SEED, np.uint64),
@@ -100,11 +102,12 @@ def _exit_head(head: torch.Tensor, rows: int) -> Case:
     return (
         lambda: exit_head(hidden, norm, head, **columns),
         in_torch,
-        (hidden, norm, head, _noise(rows, vocab)),
+        (hidden, norm, head, _noise(rows, vocab, head.device)),
     )
 
 
-def _verify(logits: torch.Tensor) -> Case:
+def verify_case(logits: torch.Tensor) -> Case:
+    """verify of each row of logits [R, V] by itself, where they are."""
     rows, vocab = logits.shape
     # A session a row: of one tree the kernel would decide only the rows on the path, and torch all of them.
     singles = Trees(np.arange(rows + 1), np.full(rows, -1), np.zeros(rows, np.int32))
@@ -123,7 +126,7 @@ def _verify(logits: torch.Tensor) -> Case:
     return (
         lambda: verify(logits, singles, positions, sampling, form="cpu"),
         in_torch,
-        (logits, _noise(rows, vocab)),
+        (logits, _noise(rows, vocab, logits.device)),
     )
 
 
@@ -133,8 +136,8 @@ def _draw(z: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
     return best.values[:, 0] - best.values[:, 1], best.indices[:, 0], z.logsumexp(-1)
 
 
-def _noise(rows: int, vocab: int) -> torch.Tensor:
-    return -torch.log(-torch.log(torch.rand(rows, vocab).clamp(1e-7, 1 - 1e-7)))
+def _noise(rows: int, vocab: int, device: torch.device) -> torch.Tensor:
+    return -torch.log(-torch.log(torch.rand(rows, vocab, device=device).clamp(1e-7, 1 - 1e-7)))
 
 
 def _times_ms(

@@ -1,4 +1,5 @@
-"""`edgespec kernels build`: the Triton kernels as binaries, for devices without Triton. Needs no GPU."""
+"""`edgespec kernels build`: the Triton kernels as binaries, for devices without Triton; needs no GPU.
+`edgespec kernels check`: do they say on this machine's GPU what they say on a CPU, and how fast?"""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import click
 
 @click.group()
 def kernels() -> None:
-    """CUDA kernels, built ahead of time."""
+    """CUDA kernels: built ahead of time, or checked on a GPU."""
 
 
 @kernels.command()
@@ -39,3 +40,34 @@ def build(archs: str, out: Path) -> None:
             out, architectures, report=lambda what: progress.update(task, advance=1, description=what)
         )
     click.echo(f"edgespec: {len(VARIANTS)} kernels for {', '.join(map(str, architectures))} in {out}")
+
+
+@kernels.command()
+@click.option("--times/--no-times", default=True, help="Measure too, beside torch and the memory's speed.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the times there."
+)
+def check(times: bool, json_file: Path | None) -> None:
+    """Compare the CUDA path with the CPU's on this machine's GPU: kernels, captured forwards, hints in host memory."""
+    from edgespec.errors import EdgespecError
+
+    try:
+        from edgespec.bench import gpu_check, gpu_times
+    except ModuleNotFoundError as error:
+        raise EdgespecError(f"checking kernels needs {error.name}: pip install 'edgespec[server]'.") from None
+    from edgespec.json_file import save_json
+
+    for one in gpu_check.all_checks(gpu_check.Place.gpu()):
+        click.echo(f"edgespec: {one()}")
+    if not times:
+        return
+    rows = []
+    for row in gpu_times.measure([(32000, 4096), (128256, 4096)], (1, 4, 8, 32), ("bfloat16", "float32")):
+        rows.append(row.to_json())
+        compiled = "" if row.compiled_ms is None else f", {row.compiled_ms / row.ms:.2f}x compiled"
+        click.echo(
+            f"{row.kernel} {row.dtype} V={row.vocab} R={row.rows}: {row.ms:.4f} ms, {row.eager_ms / row.ms:.2f}x eager"
+            f"{compiled}, {row.floor_ms / row.ms:.0%} of the floor"
+        )
+    if json_file is not None:
+        save_json({"rows": rows}, json_file)

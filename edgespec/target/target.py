@@ -89,7 +89,7 @@ class Target:
         self._tap: Tap | None = None
         self.deterministic = deterministic
         self.pool = KvPool(self.layers, CHECK_PAGES)
-        self._graphs: GraphedForwards | None = None
+        self.graphs: GraphedForwards | None = None
         self.watched: WatchedExits | None = None
         """Exits that leave hints for a watcher; None: every part's on_exit is called."""
         self._publish: Callable[[int, torch.Tensor], None] | None = None
@@ -193,7 +193,7 @@ class Target:
     def _decide(self, parts: Sequence[Part], layers: frozenset[int]) -> list[Decisions]:
         pieces = [(part.cache, part.piece, part.decide) for part in parts]
         rows = [rows_of(part) for part in parts]
-        graphs, watched = self._graphs, self.watched
+        graphs, watched = self.graphs, self.watched
         if (
             graphs is not None
             and watched is not None
@@ -223,7 +223,7 @@ class Target:
         piece by piece. In torch.inference_mode."""
         if self.deterministic:
             return self._ordered_logits(pieces)
-        if self._graphs is not None and self._tap is None and (logits := self._graphs(pieces)) is not None:
+        if self.graphs is not None and self._tap is None and (logits := self.graphs(pieces)) is not None:
             return logits
         apart = self._config._attn_implementation == SLOT_ATTENTION
         batch = batch_of(pieces, Windows.of(self._config), self.dtype, self.device, apart)
@@ -341,7 +341,7 @@ class Target:
         """Run forwards that fit a bucket as graphs that `capture` makes, from the next one on; their exits tell a
         watcher, once there is one."""
         windows, exits = Windows.of(self._config), len(self.exit_layers)
-        self._graphs = GraphedForwards(self._run_static, windows, self.dtype, self.device, capture, exits)
+        self.graphs = GraphedForwards(self._run_static, windows, self.dtype, self.device, capture, exits)
         if self._guesses is not None:
             self.watched = WatchedExits(self._guesses, self._curves, self.device)
 

@@ -1,0 +1,74 @@
+"""The checks of a GPU, asked of the CPU: its own forms pass, Triton's pass in the interpreter, others fail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from kernel_forms import FORMS, assert_passes_in_the_interpreter
+from test_cuda_graphs import Rerun
+
+from edgespec import cli
+from edgespec.bench import gpu_check
+from edgespec.bench.gpu_check import Place
+from edgespec.errors import EdgespecError
+from edgespec.target.target import Target
+
+HERE = torch.device("cpu")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_kernels_pass(form: str) -> None:
+    place = Place(HERE, form)
+    assert "1" in gpu_check.exit_heads_agree(place, 97, 32)
+    assert "24" in gpu_check.verdicts_agree(place, 97, 6)
+    assert "host" in gpu_check.cells_agree(place)
+
+
+def test_paths_are_followed_in_the_cells_that_are_compared() -> None:
+    assert "paths of [1, 1, 1, 1] nodes" in gpu_check.cells_agree(Place(HERE, "cpu"))
+
+
+def test_captured_forwards_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = Target.load(dtype="float32", threads=1)
+    target.use_graphs(Rerun())
+    assert "say the CPU's text" in gpu_check.texts_agree(Target.load(dtype="float32", threads=1), target, 16)
+
+
+def test_a_kernel_that_says_something_else_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = gpu_check.exit_head
+
+    def wrong(*given: Any, form: str, **named: Any) -> Any:
+        scores = right(*given, **named, form="cpu")
+        if form == "wrong":
+            scores.tokens[0] += 1
+            scores.margins[0] = 9
+        return scores
+
+    monkeypatch.setattr(gpu_check, "exit_head", wrong)
+    with pytest.raises(EdgespecError, match="names other tokens than the CPU in rows"):
+        for _ in range(3):
+            gpu_check.exit_heads_agree(Place(HERE, "wrong"), 97, 32)
+
+
+def test_another_text_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    target, other = (Target.load(dtype="float32", threads=1) for _ in range(2))
+    target.use_graphs(Rerun())
+    with torch.inference_mode():
+        other.model.get_output_embeddings().weight.mul_(-1)
+    other._decoder = None
+    with pytest.raises(EdgespecError, match="another token than the CPU at 0 of 4"):
+        gpu_check.texts_agree(other, target, 4)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_the_command_says_so() -> None:
+    result = CliRunner().invoke(cli.edgespec, ["kernels", "check"])
+    assert result.exit_code != 0
+    assert "torch finds no CUDA GPU here" in result.output + str(result.exception)
+
+
+def test_triton_in_the_interpreter() -> None:
+    assert_passes_in_the_interpreter(__file__)
