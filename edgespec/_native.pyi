@@ -81,13 +81,16 @@ def verify(
     dtype: str,
     trees: tuple[_Ints, _Ints, _Ints, _Ints],
     samplings: tuple[_Doubles, _Ints, _Doubles, _Doubles, _Doubles, NDArray[np.uint64], NDArray[np.bool_]],
-    seen: tuple[_Ints, _Ints],
-    biases: tuple[_Ints, _Ints, _Floats],
-    drafted: tuple[_Ints, _Ints, _Floats],
+    seen: tuple[_Ints, _Ints] | None,
+    biases: tuple[_Ints, _Ints, _Floats] | None,
+    drafted: tuple[_Ints, _Ints, _Floats] | None,
     threads: int,
     level: str = "",
 ) -> tuple[_Ints, _Ints, _Ints, _Floats, _Floats, NDArray[np.bool_]]:
-    """Logits [R, V] of S trees: lengths [S], paths, next tokens [S], log-probabilities, margins, sound [S]."""
+    """Logits [R, V] of S trees: lengths [S], paths, next tokens [S], log-probabilities, margins, sound [S].
+
+    ValueError, TypeError: an argument holds what it may not, or is not of just the type that it is read as.
+    """
 
 # The target's layers on the CPU
 

@@ -139,6 +139,11 @@ def verify(
     its edge the highest ids stay), min-p; then noise. form and threads as in exit_head. Raises EdgespecError for an
     argument that does not fit.
     """
+    if form in ("auto", "cpu"):
+        try:
+            return _on_cpu(logits, trees, positions, samplings, seen, biases, drafted, threads)
+        except (AttributeError, TypeError, ValueError):
+            pass  # something is to be converted, is for another form, or does not fit: below it is found out
     arguments.matrix("logits", logits, ("R", "V"), DTYPES)
     rows, vocabulary = logits.shape
     trees = trees.checked(rows, vocabulary)
@@ -171,11 +176,12 @@ def _on_cpu(
     trees: Trees,
     positions: Any,
     samplings: Samplings,
-    seen: Ragged,
-    biases: Ragged,
-    drafted: Ragged,
+    seen: Ragged | None,
+    biases: Ragged | None,
+    drafted: Ragged | None,
     threads: int | None,
 ) -> Verdicts:
+    """The form in C++; it takes arrays of just the right types and refuses whatever does not fit, in few words."""
     from edgespec import _native
 
     words = arguments.raw(logits)
@@ -193,9 +199,9 @@ def _on_cpu(
                 samplings.seeds,
                 samplings.rejection,
             ),
-            (seen.offsets, seen.ids),
-            (biases.offsets, biases.ids, biases.values),
-            (drafted.offsets, drafted.ids, drafted.values),
+            None if seen is None else (seen.offsets, seen.ids),
+            None if biases is None else (biases.offsets, biases.ids, biases.values),
+            None if drafted is None else (drafted.offsets, drafted.ids, drafted.values),
             useful_threads(threads, words.nbytes),
         )
     )

@@ -1,11 +1,12 @@
-// The CPU kernels. Their Python callers in edgespec.kernels check values; here only sizes are, so that nothing is read
-// out of bounds.
+// The CPU kernels of exits. Their Python callers in edgespec.kernels check values; here only sizes are, so that nothing
+// is read out of bounds.
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include "bindings/arrays.hpp"
 #include "bindings/register.hpp"
 #include "sampling/exit_head.hpp"
-#include "sampling/verify.hpp"
+#include "sampling/exit_verdict.hpp"
 
 namespace py = pybind11;
 
@@ -13,41 +14,7 @@ namespace edgespec::bindings {
 
 namespace {
 
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
 using sampling::Type;
-
-sampling::Type type_of(const std::string& name) {
-    if (name == "float32") return Type::float32;
-    if (name == "bfloat16") return Type::bfloat16;
-    if (name == "float16") return Type::float16;
-    if (name == "float64") return Type::float64;
-    throw py::value_error("dtype must be float32, bfloat16, float16 or float64, not " + name);
-}
-
-const sampling::Level& level_of(const std::string& name) {
-    const sampling::Level* level = sampling::find_level(name.c_str());
-    if (level == nullptr) throw py::value_error("this processor has no level " + name);
-    return *level;
-}
-
-void expect(bool holds, const char* what) {
-    if (!holds) throw py::value_error(what);
-}
-
-// The words of a contiguous matrix whose elements have the size of `type`.
-const void* matrix(const py::array& array, Type type, std::size_t rows, std::size_t columns, const char* what) {
-    expect((array.flags() & py::array::c_style) != 0, what);
-    expect(static_cast<std::size_t>(array.itemsize()) == sampling::size_of(type), what);
-    expect(static_cast<std::size_t>(array.size()) == rows * columns, what);
-    return array.data();
-}
-
-template <class T>
-const T* column(const Array<T>& array, std::size_t size, const char* what) {
-    expect(array.ndim() == 1 && static_cast<std::size_t>(array.size()) == size, what);
-    return array.data();
-}
 
 sampling::Trees trees_of(const Array<std::int32_t>& offsets, const Array<std::int32_t>& parents,
                          const Array<std::int32_t>& tokens, std::size_t rows) {
@@ -61,31 +28,6 @@ sampling::Trees trees_of(const Array<std::int32_t>& offsets, const Array<std::in
         expect(trees.offsets[s] < trees.offsets[s + 1], "offsets must rise from 0 to R");
     }
     return trees;
-}
-
-using Ids = std::tuple<Array<std::int32_t>, Array<std::int32_t>>;
-using Valued = std::tuple<Array<std::int32_t>, Array<std::int32_t>, Array<float>>;
-
-void check_lists(const Array<std::int32_t>& offsets, const Array<std::int32_t>& ids, std::size_t lists,
-                 std::size_t vocabulary) {
-    const std::int32_t* at = column(offsets, lists + 1, "a ragged list needs an offset more than lists");
-    expect(at[0] == 0 && at[lists] == ids.size(), "offsets must rise from 0 to the number of ids");
-    for (std::size_t i = 0; i < lists; ++i) expect(at[i] <= at[i + 1], "offsets must rise");
-    for (py::ssize_t i = 0; i < ids.size(); ++i) {
-        expect(static_cast<std::uint32_t>(ids.data()[i]) < vocabulary, "ids must lie in the vocabulary");
-    }
-}
-
-sampling::Lists lists_of(const Ids& lists, std::size_t count, std::size_t vocabulary) {
-    const auto& [offsets, ids] = lists;
-    check_lists(offsets, ids, count, vocabulary);
-    return {offsets.data(), ids.data(), nullptr};
-}
-
-sampling::Lists lists_of(const Valued& lists, std::size_t count, std::size_t vocabulary) {
-    const auto& [offsets, ids, values] = lists;
-    check_lists(offsets, ids, count, vocabulary);
-    return {offsets.data(), ids.data(), column(values, static_cast<std::size_t>(ids.size()), "a value for each id")};
 }
 
 py::tuple exit_head(const py::array& hidden, const py::array& norm, const py::array& head, const std::string& dtype,
@@ -174,58 +116,6 @@ py::tuple exit_verdict(const Array<std::int32_t>& decided, const Array<float>& m
     return py::make_tuple(lengths, paths, next, confidences);
 }
 
-using TreeArrays = std::tuple<Array<std::int32_t>, Array<std::int32_t>, Array<std::int32_t>, Array<std::int32_t>>;
-using SamplingArrays = std::tuple<Array<double>, Array<std::int32_t>, Array<double>, Array<double>, Array<double>,
-                                  Array<std::uint64_t>, Array<bool>>;
-
-sampling::Samplings samplings_of(const SamplingArrays& arrays, std::size_t sessions) {
-    const auto& [temperatures, top_k, top_p, min_p, penalties, seeds, rejection] = arrays;
-    constexpr const char* kWhat = "samplings must be [S]";
-    return {column(temperatures, sessions, kWhat), column(top_k, sessions, kWhat),     column(top_p, sessions, kWhat),
-            column(min_p, sessions, kWhat),        column(penalties, sessions, kWhat), column(seeds, sessions, kWhat),
-            column(rejection, sessions, kWhat)};
-}
-
-py::tuple verify(const py::array& logits, const std::string& dtype, const TreeArrays& tree_arrays,
-                 const SamplingArrays& sampling_arrays, const Ids& seen, const Valued& biases, const Valued& drafted,
-                 std::size_t threads, const std::string& level) {
-    const Type type = type_of(dtype);
-    expect(logits.ndim() == 2 && logits.size() > 0 && threads > 0, "logits must be [R, V], with one thread or more");
-    const auto rows = static_cast<std::size_t>(logits.shape(0)), vocabulary = static_cast<std::size_t>(logits.shape(1));
-    const auto& [offsets, parents, tokens, positions] = tree_arrays;
-    const sampling::Trees trees = trees_of(offsets, parents, tokens, rows);
-    const sampling::VerifyInput input{type,
-                                      matrix(logits, type, rows, vocabulary, "logits must be [R, V], contiguous"),
-                                      vocabulary,
-                                      trees,
-                                      column(positions, rows, "positions must be [R]"),
-                                      samplings_of(sampling_arrays, trees.sessions),
-                                      lists_of(seen, rows, vocabulary),
-                                      lists_of(biases, trees.sessions, vocabulary),
-                                      lists_of(drafted, rows, vocabulary)};
-    const std::size_t width = widest(trees), path_width = std::max<std::size_t>(1, width - 1);
-    const auto sessions = static_cast<py::ssize_t>(trees.sessions);
-    Array<std::int32_t> lengths(sessions), next(sessions);
-    Array<std::int32_t> paths = filled<std::int32_t>(trees.sessions, path_width, -1);
-    constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
-    Array<float> logprobs = filled(trees.sessions, width, kNone), margins = filled(trees.sessions, width, kNone);
-    Array<bool> sound(sessions);
-    const sampling::VerifyOutput output{width,
-                                        path_width,
-                                        lengths.mutable_data(),
-                                        paths.mutable_data(),
-                                        next.mutable_data(),
-                                        logprobs.mutable_data(),
-                                        margins.mutable_data(),
-                                        sound.mutable_data()};
-    const sampling::Level& chosen = level_of(level);
-    {
-        const py::gil_scoped_release release;
-        sampling::verify(input, output, threads, chosen);
-    }
-    return py::make_tuple(lengths, paths, next, logprobs, margins, sound);
-}
-
 }  // namespace
 
 void register_kernels(py::module_& module) {
@@ -247,9 +137,6 @@ void register_kernels(py::module_& module) {
                py::arg("offsets").noconvert(), py::arg("parents").noconvert(), py::arg("tokens").noconvert(),
                py::arg("curve_margins").noconvert(), py::arg("curve_chances").noconvert(),
                py::arg("curve_of").noconvert(), "The CPU form of edgespec.kernels.exit_verdict.");
-    module.def("verify", &verify, py::arg("logits"), py::arg("dtype"), py::arg("trees"), py::arg("samplings"),
-               py::arg("seen"), py::arg("biases"), py::arg("drafted"), py::arg("threads"), py::arg("level") = "",
-               "The CPU form of edgespec.kernels.verify.");
 }
 
 }  // namespace edgespec::bindings

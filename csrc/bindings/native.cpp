@@ -7,6 +7,7 @@ PYBIND11_MODULE(_native, module) {
     module.doc() = "edgespec's native layer: sampling noise, kernels, the wire format, sockets.";
     edgespec::bindings::register_sampling(module);
     edgespec::bindings::register_kernels(module);
+    edgespec::bindings::register_verify(module);
     edgespec::bindings::register_decoder(module);
     edgespec::bindings::register_wire(module);
     edgespec::bindings::register_tls(module);

@@ -8,6 +8,7 @@ namespace edgespec::bindings {
 
 void register_sampling(pybind11::module_& module);
 void register_kernels(pybind11::module_& module);
+void register_verify(pybind11::module_& module);
 void register_decoder(pybind11::module_& module);
 void register_wire(pybind11::module_& module);
 void register_messages(pybind11::module_& module);

@@ -79,19 +79,19 @@ const T* RowDecider<T>::tile(std::size_t row, std::size_t first, std::size_t cou
 
 template <class T>
 bool RowDecider<T>::penalised(std::size_t session, std::size_t row) const {
-    const bool biased = in_.biases.offsets[session] < in_.biases.offsets[session + 1];
-    const bool seen = in_.seen.offsets[row] < in_.seen.offsets[row + 1];
+    const bool biased = in_.biases.begin(session) < in_.biases.end(session);
+    const bool seen = in_.seen.begin(row) < in_.seen.end(row);
     return biased || (seen && in_.samplings.penalties[session] != 1);
 }
 
 template <class T>
 void RowDecider<T>::penalise(std::size_t session, std::size_t row) {
-    for (auto i = in_.biases.offsets[session]; i < in_.biases.offsets[session + 1]; ++i) {
+    for (auto i = in_.biases.begin(session); i < in_.biases.end(session); ++i) {
         scores_[static_cast<std::size_t>(in_.biases.ids[i])] += static_cast<T>(in_.biases.values[i]);
     }
     const T penalty = static_cast<T>(in_.samplings.penalties[session]);
     if (penalty == 1) return;
-    for (auto i = in_.seen.offsets[row]; i < in_.seen.offsets[row + 1]; ++i) {
+    for (auto i = in_.seen.begin(row); i < in_.seen.end(row); ++i) {
         T& score = scores_[static_cast<std::size_t>(in_.seen.ids[i])];
         score = score < 0 ? score * penalty : score / penalty;
     }
@@ -157,15 +157,11 @@ bool RowDecider<T>::accepts(std::size_t session, std::size_t row, std::int32_t c
     loops_.add_mass(scores_.data(), scores_.size(), mass);
     const double logsumexp = mass.top + std::log(mass.sum);
     const auto p_of = [&](std::size_t id) { return std::exp(scores_[id] - logsumexp); };
-    double q = 0;
-    const auto begin = in_.drafted.offsets[row], end = in_.drafted.offsets[row + 1];
-    for (auto i = begin; i < end; ++i) {
-        if (in_.drafted.ids[i] == child_token) q = in_.drafted.values[i];
-    }
+    const double q = in_.drafted.value_of(row, child_token);
     const auto position = static_cast<std::uint32_t>(in_.positions[row]);
     const double u = uniform(noise_word(in_.samplings.seeds[session], position, kUniformStream, 0));
     if (u * q < p_of(static_cast<std::size_t>(child_token))) return true;
-    for (auto i = begin; i < end; ++i) {
+    for (auto i = in_.drafted.begin(row); i < in_.drafted.end(row); ++i) {
         const auto id = static_cast<std::size_t>(in_.drafted.ids[i]);
         const double rest = p_of(id) - in_.drafted.values[i];
         scores_[id] = rest > 0 ? static_cast<T>(std::log(rest) + logsumexp) : -std::numeric_limits<T>::infinity();

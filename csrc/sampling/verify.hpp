@@ -13,10 +13,20 @@
 
 namespace edgespec::sampling {
 
-// List n is ids[offsets[n] .. offsets[n + 1]), with a value each where that is meant.
+// List n is ids[offsets[n] .. offsets[n + 1]), with a value each where that is meant. No offsets: no list has an id.
 struct Lists {
     const std::int32_t *offsets, *ids;
     const float* values;
+
+    std::int32_t begin(std::size_t n) const { return offsets == nullptr ? 0 : offsets[n]; }
+    std::int32_t end(std::size_t n) const { return offsets == nullptr ? 0 : offsets[n + 1]; }
+    // The value of an id in list n; 0 where it does not stand there.
+    float value_of(std::size_t n, std::int32_t id) const {
+        for (auto i = begin(n); i < end(n); ++i) {
+            if (ids[i] == id) return values[i];
+        }
+        return 0;
+    }
 };
 
 struct Samplings {  // each [sessions]

@@ -110,9 +110,11 @@ def verify_case(logits: torch.Tensor) -> Case:
     """verify of each row of logits [R, V] by itself, where they are."""
     rows, vocab = logits.shape
     # A session a row: of one tree the kernel would decide only the rows on the path, and torch all of them.
-    singles = Trees(np.arange(rows + 1), np.full(rows, -1), np.zeros(rows, np.int32))
+    singles = Trees(
+        np.arange(rows + 1, dtype=np.int32), np.full(rows, -1, np.int32), np.zeros(rows, np.int32)
+    )
     sampling = Samplings.same(rows, temperature=TEMPERATURE, top_k=TOP_K, top_p=TOP_P, seed=SEED)
-    positions = np.arange(rows)
+    positions = np.arange(rows, dtype=np.int32)
 
     def in_torch(logits: torch.Tensor, noise: torch.Tensor) -> Any:
         z = logits / TEMPERATURE

@@ -1,0 +1,120 @@
+// The CPU form of `verify`. It takes arrays of just the types that the kernel reads, and checks all that they hold: its
+// caller in edgespec.kernels converts, and says what is wrong, only where this refuses.
+#include "sampling/verify.hpp"
+
+#include <pybind11/numpy.h>
+
+#include <algorithm>
+#include <limits>
+#include <string>
+
+#include "bindings/arrays.hpp"
+#include "bindings/register.hpp"
+#include "sampling/misfit.hpp"
+
+namespace py = pybind11;
+
+namespace edgespec::bindings {
+
+namespace {
+
+void expect_length(const py::tuple& tuple, std::size_t length) {
+    expect(tuple.size() == length, "a tuple of arrays has another length");
+}
+
+sampling::Trees trees_of(const py::tuple& arrays, std::size_t rows) {
+    expect_length(arrays, 4);
+    std::size_t size = 0;
+    const auto* offsets = words<std::int32_t>(arrays[0], size);
+    expect(size >= 2, "offsets must be [S + 1]");
+    const sampling::Trees trees{size - 1, offsets, words_of<std::int32_t>(arrays[1], rows, "parents must be [R]"),
+                                words_of<std::int32_t>(arrays[2], rows, "tokens must be [R]")};
+    expect(offsets[0] == 0 && static_cast<std::size_t>(offsets[trees.sessions]) == rows, "offsets must end at R");
+    for (std::size_t s = 0; s < trees.sessions; ++s) expect(offsets[s] < offsets[s + 1], "offsets must rise");
+    return trees;
+}
+
+sampling::Samplings samplings_of(const py::tuple& arrays, std::size_t sessions) {
+    expect_length(arrays, 7);
+    constexpr const char* kWhat = "samplings must be [S]";
+    return {words_of<double>(arrays[0], sessions, kWhat), words_of<std::int32_t>(arrays[1], sessions, kWhat),
+            words_of<double>(arrays[2], sessions, kWhat), words_of<double>(arrays[3], sessions, kWhat),
+            words_of<double>(arrays[4], sessions, kWhat), words_of<std::uint64_t>(arrays[5], sessions, kWhat),
+            words_of<bool>(arrays[6], sessions, kWhat)};
+}
+
+// None: no list has an id.
+sampling::Lists lists_of(const py::object& given, std::size_t lists, bool valued, std::size_t& ids) {
+    ids = 0;
+    if (given.is_none()) return {nullptr, nullptr, nullptr};
+    const auto arrays = py::reinterpret_borrow<py::tuple>(given);
+    expect_length(arrays, valued ? 3 : 2);
+    sampling::Lists found{words_of<std::int32_t>(arrays[0], lists + 1, "offsets must be one more than lists"),
+                          words<std::int32_t>(arrays[1], ids), nullptr};
+    if (valued) found.values = words_of<float>(arrays[2], ids, "each id needs a value");
+    return found;
+}
+
+std::size_t widest(const sampling::Trees& trees) {
+    std::size_t rows = 0;
+    for (std::size_t s = 0; s < trees.sessions; ++s) rows = std::max(rows, trees.size(s));
+    return rows;
+}
+
+template <class T>
+Array<T> filled(std::size_t rows, std::size_t columns, T value) {
+    Array<T> array({rows, columns});
+    std::fill_n(array.mutable_data(), array.size(), value);
+    return array;
+}
+
+py::tuple verify(const py::array& logits, const std::string& dtype, const py::tuple& trees, const py::tuple& samplings,
+                 const py::object& seen, const py::object& biases, const py::object& drafted, std::size_t threads,
+                 const std::string& level) {
+    const sampling::Type type = type_of(dtype);
+    expect(logits.ndim() == 2 && logits.size() > 0 && threads > 0, "logits must be [R, V], with one thread or more");
+    const auto rows = static_cast<std::size_t>(logits.shape(0)), vocabulary = static_cast<std::size_t>(logits.shape(1));
+    const sampling::Trees own_trees = trees_of(trees, rows);
+    const std::size_t sessions = own_trees.sessions;
+    sampling::ListSizes sizes{};
+    const sampling::VerifyInput input{type,
+                                      matrix(logits, type, rows, vocabulary, "logits must be [R, V], contiguous"),
+                                      vocabulary,
+                                      own_trees,
+                                      words_of<std::int32_t>(trees[3], rows, "positions must be [R]"),
+                                      samplings_of(samplings, sessions),
+                                      lists_of(seen, rows, false, sizes.seen),
+                                      lists_of(biases, sessions, true, sizes.biases),
+                                      lists_of(drafted, rows, true, sizes.drafted)};
+    if (const char* what = sampling::misfit(input, sizes)) throw py::value_error(what);
+    const std::size_t width = widest(own_trees), path_width = std::max<std::size_t>(1, width - 1);
+    const auto count = static_cast<py::ssize_t>(sessions);
+    constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+    Array<std::int32_t> lengths(count), next(count), paths = filled<std::int32_t>(sessions, path_width, -1);
+    Array<float> logprobs = filled(sessions, width, kNone), margins = filled(sessions, width, kNone);
+    Array<bool> sound(count);
+    const sampling::VerifyOutput output{width,
+                                        path_width,
+                                        lengths.mutable_data(),
+                                        paths.mutable_data(),
+                                        next.mutable_data(),
+                                        logprobs.mutable_data(),
+                                        margins.mutable_data(),
+                                        sound.mutable_data()};
+    const sampling::Level& chosen = level_of(level);
+    {
+        const py::gil_scoped_release release;
+        sampling::verify(input, output, threads, chosen);
+    }
+    return py::make_tuple(lengths, paths, next, logprobs, margins, sound);
+}
+
+}  // namespace
+
+void register_verify(py::module_& module) {
+    module.def("verify", &verify, py::arg("logits"), py::arg("dtype"), py::arg("trees"), py::arg("samplings"),
+               py::arg("seen"), py::arg("biases"), py::arg("drafted"), py::arg("threads"), py::arg("level") = "",
+               "The CPU form of edgespec.kernels.verify. ValueError, TypeError: an argument is not as it wants it.");
+}
+
+}  // namespace edgespec::bindings
