@@ -610,13 +610,17 @@ class Listener:
         opens: tuple[float, float] = (50.0, 512.0),
         turns: tuple[float, float] = (20.0, 64.0),
         busy_spin: bool = False,
+        session_bytes: int = 1048576,
+        early_frames: int = 256,
     ) -> None:
         """Raises OSError when the address cannot be had. Port 0 takes a free one.
 
         `connections`: at most, in all and from one address. A HELLO must come within `hello_within_s`, a frame be
         whole within `frame_within_s`. `opens`: sessions begun by one device (or from one address, where nobody says
         who it is), `turns`: APPENDs of one session; each so many a second and so many at once.
-        `busy_spin`: the I/O thread never sleeps, and takes a core.
+        `busy_spin`: the I/O thread never sleeps, and takes a core. `session_bytes`: sent to a session and not
+        acknowledged, `early_frames`: of a session, that wait for one before them; more ends the session, or the
+        connection that brought it.
         """
     def poll(
         self, timeout_s: float | None, max_events: int = 256

@@ -46,7 +46,8 @@ std::shared_ptr<net::Listener> make_listener(const std::string& host, std::uint1
                                              double dead_after_s, std::size_t slabs, std::shared_ptr<net::Tls> tls,
                                              std::size_t connections, std::size_t connections_of_address,
                                              double hello_within_s, double frame_within_s, PerSecondAndBurst opens,
-                                             PerSecondAndBurst turns, bool busy_spin) {
+                                             PerSecondAndBurst turns, bool busy_spin, std::size_t session_bytes,
+                                             std::size_t early_frames) {
     net::ListenerLimits limits;
     limits.link = link_limits(dead_after_s);
     limits.link.frame_within = milliseconds(frame_within_s);
@@ -59,6 +60,8 @@ std::shared_ptr<net::Listener> make_listener(const std::string& host, std::uint1
     limits.opens = {opens.first, opens.second};
     limits.turns = {turns.first, turns.second};
     limits.busy_spin = busy_spin;
+    limits.session_bytes = session_bytes;
+    limits.early_frames = early_frames;
     try {
         return make_living<net::Listener>(host, port, limits, std::move(tls));
     } catch (const net::SystemError& error) {
@@ -108,7 +111,7 @@ void register_net(py::module_& module) {
              py::arg("dead_after_s") = 3.0, py::arg("slabs") = 4096, py::arg("tls") = py::none(),
              py::arg("connections") = 2048, py::arg("connections_of_address") = 512, py::arg("hello_within_s") = 5.0,
              py::arg("frame_within_s") = 10.0, py::arg("opens") = kOpens, py::arg("turns") = kTurns,
-             py::arg("busy_spin") = false)
+             py::arg("busy_spin") = false, py::arg("session_bytes") = 1u << 20, py::arg("early_frames") = 256)
         .def_property_readonly("port", &net::Listener::port)
         .def_property_readonly("leased_bytes", [](const net::Listener& self) { return self.pool().leased_bytes(); })
         .def_property_readonly("frames_sent", [](const net::Listener& self) { return self.traffic().sent.load(); })

@@ -176,7 +176,7 @@ std::uint64_t Listener::known(const Peer& peer, const wire::SessionId& id) const
 std::uint64_t Listener::begin(const wire::SessionId& id, const std::string& identity) {
     const std::uint64_t number = next_++;
     DeliveryLimits limits;
-    limits.ledger.kept_bytes = limits_.session_bytes;
+    limits.ledger = {limits_.session_bytes, limits_.early_frames};
     auto delivery = std::make_shared<Delivery>(
         io_, limits, [this, number](Received&& received) { inbox_.push({number, std::move(received)}); },
         [this, number](const std::string& reason) {

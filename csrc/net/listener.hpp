@@ -44,6 +44,7 @@ struct ListenerLimits {
     std::chrono::milliseconds hello_within{5000};  // from a connection's beginning to its HELLO, TLS included
     RateLimit opens{50, 512};                      // sessions begun by one device, or from one address
     std::size_t session_bytes = 1u << 20;          // sent to a session and not acknowledged
+    std::size_t early_frames = 256;                // of a session, that wait for one before them
     RateLimit turns{20, 64};                       // APPENDs of one session
     bool busy_spin = false;                        // the I/O thread never sleeps: for a core of its own
 };
