@@ -4,8 +4,11 @@ bit where shapes allow it. In float64, on the CPU; what only a GPU has is in tes
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,7 @@ from test_target_batch import Text, assert_same
 from tiny_models import FAMILIES, save, tiny
 
 from edgespec.speculation.slots import SLOT_BUCKET
-from edgespec.target.cuda_graphs import ROWS, WIDTHS, bucket_of
+from edgespec.target.cuda_graphs import ROWS, WARM_UPS, WIDTHS, CudaCapture, bucket_of
 from edgespec.target.static_inputs import UNWRITTEN, Bucket, StaticFields
 from edgespec.target.target import Part, Target
 
@@ -161,3 +164,62 @@ def test_one_copy_moves_all_fields() -> None:
     assert not any(field.any() for field in fields.device.values())
     fields.upload()
     assert [field.float().unique().tolist() for field in fields.device.values()] == [[1], [2], [3]]
+
+
+class Runtime:
+    """What of torch.cuda a capture uses; remembers the order of what is done to it."""
+
+    def __init__(self) -> None:
+        self.done: list[Any] = []
+        self.on: list[str] = ["current"]
+
+    def stream_named(self, name: str) -> Any:
+        return SimpleNamespace(
+            name=name, wait_stream=lambda other: self.done.append((name, "waits", other.name))
+        )
+
+    @contextmanager
+    def within(self, name: str) -> Iterator[None]:
+        self.on.append(name)
+        yield
+        self.on.pop()
+
+    def patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def graph(graph: Any, pool: Any, capture_error_mode: str) -> Any:
+            assert capture_error_mode == "thread_local"
+            return self.within(f"capture into pool {pool}")
+
+        graphs = iter(range(9))
+        replaced = {
+            "graph_pool_handle": lambda: 42,
+            "Stream": lambda: self.stream_named("side"),
+            "current_stream": lambda: self.stream_named("current"),
+            "stream": lambda stream: self.within(stream.name),
+            "CUDAGraph": lambda: SimpleNamespace(replay=partial(self.done.append, f"replay {next(graphs)}")),
+            "graph": graph,
+        }
+        for name, value in replaced.items():
+            monkeypatch.setattr(torch.cuda, name, value)
+
+
+def test_a_capture_warms_up_beside_and_shares_its_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = Runtime()
+    runtime.patch(monkeypatch)
+
+    def run() -> torch.Tensor:
+        runtime.done.append(runtime.on[-1])
+        return torch.ones(1)
+
+    capture = CudaCapture()
+    replay, output = capture(run)
+    assert runtime.done == [
+        ("side", "waits", "current"),
+        *["side"] * WARM_UPS,
+        ("current", "waits", "side"),
+        "capture into pool 42",
+    ]
+    other, _ = capture(run)
+    replay()
+    other()
+    assert runtime.done.count("capture into pool 42") == 2
+    assert runtime.done[-2:] == ["replay 0", "replay 1"] and output.tolist() == [1]

@@ -62,7 +62,8 @@ class CudaCapture:
                 function()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        # Whatever other threads of the server do with CUDA meanwhile is not captured, and does not end the capture.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             output = function()
         return graph.replay, output
 

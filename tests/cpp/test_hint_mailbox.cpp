@@ -47,6 +47,12 @@ struct Rig {
     HintMailbox mailbox{cells.data(), kPlaces, kLayers, kRows, [this](std::uint64_t session, net::Frame frame) {
                             return sent.take(session, std::move(frame));
                         }};
+
+    void publish(std::uint32_t sequence, std::size_t place, std::size_t exit, std::int32_t length, std::int32_t end,
+                 std::int32_t token, float confidence) {
+        HintCell& cell = cells[((sequence & 1) * kPlaces + place) * kLayers.size() + exit];
+        net::publish(cell, sequence, length, end, token, confidence);
+    }
 };
 
 const std::uint32_t kReferences[] = {0x80000010, 5, 0, 7};
