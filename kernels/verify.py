@@ -64,11 +64,11 @@ class Samplings:
     ) -> Samplings:
         """Every session samples alike; parameters as in edgespec.SamplingParams."""
         return cls(
-            np.full(sessions, temperature),
+            np.full(sessions, temperature, np.float64),
             np.full(sessions, top_k, np.int32),
-            np.full(sessions, top_p),
-            np.full(sessions, min_p),
-            np.full(sessions, repetition_penalty),
+            np.full(sessions, top_p, np.float64),
+            np.full(sessions, min_p, np.float64),
+            np.full(sessions, repetition_penalty, np.float64),
             np.full(sessions, seed, np.uint64),
             np.full(sessions, rejection, np.bool_),
         )

@@ -198,6 +198,25 @@ def test_large_vocabularies_and_flat_distributions_are_filtered_alike() -> None:
         assert_agree(verify(logits, *given, form="cpu", threads=2), verify(logits, *given, form="reference"))
 
 
+@pytest.mark.parametrize("temperature", [1e-7, 1e7])
+@pytest.mark.parametrize("top_k", [0, 4])
+def test_temperatures_at_which_quotients_meet_are_sampled_alike(temperature: float, top_k: int) -> None:
+    given = (singles(8), np.arange(8), Samplings.same(8, temperature=temperature, top_k=top_k, seed=4))
+    for logits in (random_logits(8, 3000, "float32"), 1e-36 * random_logits(8, 3000, "float32")):
+        assert_agree(verify(logits, *given, form="cpu"), verify(logits, *given, form="reference"))
+
+
+def test_scores_that_are_equal_when_divided_all_stay_at_top_ks_edge() -> None:
+    low = np.float32(7.75)
+    high, temperature = np.nextafter(low, np.float32(9)), np.float32(1.9)
+    assert low / temperature == high / temperature
+    logits = torch.full((1, 4000), float(low))
+    logits[0, 1::2] = float(high)
+    for seed in range(20):
+        given = (singles(1), [3], Samplings.same(1, temperature=1.9, top_k=3, seed=seed))
+        assert_agree(verify(logits, *given, form="cpu"), verify(logits, *given, form="reference"))
+
+
 # Rejection
 
 

@@ -39,9 +39,11 @@ template <class T>
 struct RowLoops {
     void (*divide)(const T* z, std::size_t count, T by, T* out);
     void (*add_mass)(const T* z, std::size_t count, Mass<T>& mass);
-    // Folds z + noise into `choice`; z[i] belongs to token first_token + i, first_token a multiple of 4.
-    void (*choose)(const T* z, std::size_t count, std::uint32_t first_token, const Noise& noise, Choice<T>& choice);
-    // The same of tokens [count], rising, with a score each.
+    // Folds z / temperature + noise into `choice`; without noise, z. z[i] belongs to token first_token + i, first_token
+    // a multiple of 4.
+    void (*choose)(const T* z, std::size_t count, std::uint32_t first_token, T temperature, const Noise& noise,
+                   Choice<T>& choice);
+    // The same of tokens [count], rising, with a score each, divided already.
     void (*choose_listed)(const T* z, const std::int32_t* tokens, std::size_t count, const Noise& noise,
                           Choice<T>& choice);
     // weights[i] = exp(z[i] - top)

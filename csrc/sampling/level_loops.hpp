@@ -149,42 +149,49 @@ EDGESPEC_INLINE void offer(T score, std::uint32_t token, Choice<T>& choice) {
 // Offers a block of 64 scores, those of the tokens from first_token on, with the noise of `words`. A token whose score
 // and bound do not beat the second-best so far needs no logarithm.
 template <class T>
-EDGESPEC_INLINE void choose_noisy(const T* z, std::uint32_t first_token, const std::uint32_t* words,
+EDGESPEC_INLINE void choose_noisy(const T* z, std::uint32_t first_token, T temperature, const std::uint32_t* words,
                                   Choice<T>& choice) {
+    const T inverse = 1 / temperature;
     T at_most[kBlock];
-    for (std::size_t i = 0; i < kBlock; ++i) at_most[i] = z[i] + slack_of(z[i]) + gumbel_bound(words[i]);
+    for (std::size_t i = 0; i < kBlock; ++i) {
+        const T score = z[i] * inverse;  // to within its slack
+        at_most[i] = score + slack_of(score) + gumbel_bound(words[i]);
+    }
     if (!any_above(at_most, choice.second)) return;
     for (std::uint32_t i = 0; i < kBlock; ++i) {
-        if (at_most[i] > choice.second) offer(z[i] + gumbel(words[i]), first_token + i, choice);
+        if (at_most[i] > choice.second) offer(z[i] / temperature + gumbel(words[i]), first_token + i, choice);
     }
 }
 
 // As many scores as a call of philox_tokens gives noise for, or kBlock of them without noise.
 template <class T>
-EDGESPEC_INLINE void choose_block(const T* z, std::uint32_t first_token, const Noise& noise, Choice<T>& choice) {
+EDGESPEC_INLINE void choose_block(const T* z, std::uint32_t first_token, T temperature, const Noise& noise,
+                                  Choice<T>& choice) {
     if (!noise.any) {
         if (!any_above(z, choice.second)) return;
         for (std::uint32_t i = 0; i < kBlock; ++i) offer(z[i], first_token + i, choice);
         return;
     }
-    const T top = max_of(z, kNoiseTokens, -static_cast<T>(__builtin_inf()));
+    const T top = max_of(z, kNoiseTokens, -static_cast<T>(__builtin_inf())) / temperature;
     if (!(top + slack_of(top) + kLargestGumbel > choice.second)) return;
     std::uint32_t words[kNoiseTokens];
     philox_tokens(noise, first_token / 4, words);
-    for (std::uint32_t i = 0; i < kNoiseTokens; i += kBlock) choose_noisy(z + i, first_token + i, words + i, choice);
+    for (std::uint32_t i = 0; i < kNoiseTokens; i += kBlock)
+        choose_noisy(z + i, first_token + i, temperature, words + i, choice);
 }
 
 template <class T>
-void choose(const T* z, std::size_t count, std::uint32_t first_token, const Noise& noise, Choice<T>& choice) {
+void choose(const T* z, std::size_t count, std::uint32_t first_token, T temperature, const Noise& noise,
+            Choice<T>& choice) {
     const std::size_t step = noise.any ? kNoiseTokens : kBlock;
     std::size_t i = 0;
     for (; i + step <= count; i += step) {
-        choose_block(z + i, first_token + static_cast<std::uint32_t>(i), noise, choice);
+        choose_block(z + i, first_token + static_cast<std::uint32_t>(i), temperature, noise, choice);
     }
     if (i == count) return;
     T rest[kNoiseTokens];
     for (std::size_t k = 0; k < step; ++k) rest[k] = i + k < count ? z[i + k] : -static_cast<T>(__builtin_inf());
-    choose_block(rest, first_token + static_cast<std::uint32_t>(i), noise, choice);
+    choose_block(rest, first_token + static_cast<std::uint32_t>(i), temperature, noise, choice);
 }
 
 void widen(Type type, const void* from, std::size_t count, float* to) {

@@ -10,12 +10,18 @@ using Vector = typename VectorOf<T>::Vector;
 template <class T>
 constexpr std::size_t kLanesOf = EDGESPEC_LANE_BYTES / sizeof(T);
 
-// exp(x) for x <= 0, relative error below 2e-7; 0 below -87, NaN stays NaN. Cephes' expf, by Moshier.
+// exp(x) for x <= 0, relative error below 2e-7; 0 far below, NaN stays NaN. Cephes' expf, by Moshier.
 EDGESPEC_INLINE Floats exp_of(Floats x) {
-    constexpr float kLog2 = 1.44269504089f, kMagic = 12582912.0f;
+    constexpr float kLog2 = 1.44269504089f;
+#if EDGESPEC_LANE_BYTES == 64
+    const Floats bounded = (Floats)_mm512_max_ps(_mm512_set1_ps(-110.0f), (__m512)x);  // NaN stays
+    const Floats n = (Floats)_mm512_roundscale_ps((__m512)(bounded * kLog2), _MM_FROUND_TO_NEAREST_INT);
+#else
+    constexpr float kMagic = 12582912.0f;
     const Floats bounded = x < -87.0f ? Floats{} - 87.0f : x;
     const Floats shifted = bounded * kLog2 + kMagic;
     const Floats n = shifted - kMagic;
+#endif
     const Floats r = bounded - n * 0.693359375f + n * 2.12194440e-4f;
     Floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;
     p = p * r + 8.3334519073e-3f;
@@ -23,8 +29,12 @@ EDGESPEC_INLINE Floats exp_of(Floats x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1.0f;
+#if EDGESPEC_LANE_BYTES == 64
+    return (Floats)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
     const Floats power = (Floats)(((Words)shifted << 23) + 0x3f800000u);
     return x < -87.0f ? Floats{} : p * power;
+#endif
 }
 
 EDGESPEC_INLINE Vector<double> exp_of(Vector<double> x) {

@@ -56,11 +56,9 @@ template <class T>
 typename RowDecider<T>::Way RowDecider<T>::way_of(std::size_t session) const {
     const Samplings& how = in_.samplings;
     if (temperature_ == 0) return Way::greedy;
-    if (how.rejection[session]) return Way::filtered;
+    if (how.rejection[session] || !Shortlist<T>::bears(temperature_)) return Way::filtered;
     const std::int32_t k = how.top_k[session];
-    if (k > 0 && static_cast<std::size_t>(k) < in_.vocabulary) {
-        return Shortlist<T>::bears(temperature_) ? Way::listed : Way::filtered;
-    }
+    if (k > 0 && static_cast<std::size_t>(k) < in_.vocabulary) return Way::listed;
     return how.top_p[session] < 1 || how.min_p[session] > 0 ? Way::filtered : Way::noisy;
 }
 
@@ -103,11 +101,8 @@ void RowDecider<T>::take(const T* z, std::size_t count, std::size_t first, Choic
     const auto first_token = static_cast<std::uint32_t>(first);
     switch (way_) {
         case Way::greedy:
-            loops_.choose(z, count, first_token, noise_, best);
-            break;
         case Way::noisy:
-            if (temperature_ != 1) loops_.divide(z, count, temperature_, tile_);
-            loops_.choose(temperature_ != 1 ? tile_ : z, count, first_token, noise_, best);
+            loops_.choose(z, count, first_token, temperature_, noise_, best);
             break;
         case Way::listed:
             shortlist_.add(z, count, first);
@@ -172,7 +167,7 @@ bool RowDecider<T>::accepts(std::size_t session, std::size_t row, std::int32_t c
 template <class T>
 Choice<T> RowDecider<T>::draw(std::size_t session, std::size_t row, std::uint32_t stream) const {
     Choice<T> choice = kNothing<T>;
-    loops_.choose(scores_.data(), scores_.size(), 0, noise_of(session, row, stream), choice);
+    loops_.choose(scores_.data(), scores_.size(), 0, 1, noise_of(session, row, stream), choice);
     return choice;
 }
 
