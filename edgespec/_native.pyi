@@ -138,6 +138,18 @@ class Decoder:
     def logits(self, hidden: _Floats) -> _Floats:
         """Logits [R, V] of hidden [R, D] after the last layer."""
 
+    def guess(
+        self,
+        hidden: _Floats,
+        norm: _Floats,
+        epsilon: float,
+        temperatures: _Floats,
+        seeds: NDArray[np.uint64],
+        positions: _Ints,
+    ) -> tuple[_Ints, _Floats]:
+        """Tokens [R] and margins [R] of hidden [R, D] read by an exit with this norm [D]: `exit_head` with this LM
+        head; token -1 where a row's logits are no numbers."""
+
 # The wire format
 
 class FrameType:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tiny_models import FAMILIES, SIZE, VOCABULARY, random_tree, tiny
 
 from edgespec import _native
+from edgespec.kernels.exit_head import HeadSettings, exit_head
 from edgespec.speculation.slots import Piece, SlotMap
 from edgespec.target import decoder
 from edgespec.target.cache import KvPool, TargetCache
@@ -159,6 +160,50 @@ def test_scattered_pages_are_read_where_they_lie() -> None:
             hole.release()
     got, want = logits_of(target, [(300, 30, 5)]), logits_of(plain, [(300, 30, 5)])
     np.testing.assert_allclose(got[1], want[1], atol=2e-4 * np.abs(want[1]).max())
+
+
+def test_an_exit_guesses_what_the_kernel_guesses() -> None:
+    model = model_of("qwen3").to(torch.bfloat16).float()
+    native = NativeDecoder.wanted(model)
+    assert native is not None
+    random = np.random.default_rng(8)
+    hidden = torch.from_numpy(random.normal(size=(23, 48)).astype(np.float32))
+    norm = torch.from_numpy(random.uniform(0.5, 2.0, 48).astype(np.float32))
+    rows = (
+        random.choice([0.0, 0.8], 23).astype(np.float32),
+        random.integers(0, 2**63, 23).astype(np.uint64),
+        np.arange(23, dtype=np.int32),
+    )
+    temperatures, seeds, positions = rows
+    want = exit_head(
+        hidden,
+        norm,
+        model.lm_head.weight.detach(),
+        temperatures=temperatures,
+        seeds=seeds,
+        positions=positions,
+        settings=HeadSettings(1e-5),
+        form="reference",
+    )
+    tokens, margins = native.guess(hidden, norm, 1e-5, *rows)
+    np.testing.assert_array_equal(tokens, want.tokens)
+    np.testing.assert_allclose(margins, want.margins, atol=1e-4)
+    hidden[3] = float("nan")
+    assert native.guess(hidden, norm, 1e-5, *rows)[0][3] == -1
+
+
+def test_a_model_that_it_gets_wrong_runs_on_its_own_modules(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = _native.Decoder
+    monkeypatch.setattr(
+        decoder._native, "Decoder", lambda **arguments: made(**{**arguments, "epsilon": 10.0})
+    )
+    target = target_of(model_of("llama"))
+    assert target._decoder is None and "transformers' modules" in caplog.text
+    monkeypatch.undo()
+    got, want = logits_of(target, SHAPES), logits_of(target_of(model_of("llama"), native=False), SHAPES)
+    np.testing.assert_array_equal(got[1], want[1])
 
 
 def _hooked(model: Any) -> Any:

@@ -151,6 +151,47 @@ class Decoder {
         return out;
     }
 
+    // Tokens and margins of hidden [R, D] read by an exit with this norm [D].
+    py::tuple guess(const Array<float>& hidden, const Array<float>& norm, float epsilon,
+                    const Array<float>& temperatures, const Array<std::uint64_t>& seeds,
+                    const Array<std::int32_t>& positions) {
+        const std::size_t dim = decoder_->shape().dim;
+        expect(hidden.ndim() == 2 && static_cast<std::size_t>(hidden.shape(1)) == dim, "hidden must be [R, D]");
+        expect(static_cast<std::size_t>(norm.size()) == dim, "norm must be [D]");
+        const auto rows = static_cast<std::size_t>(hidden.shape(0));
+        expect(static_cast<std::size_t>(temperatures.size()) == rows &&
+                   static_cast<std::size_t>(seeds.size()) == rows && static_cast<std::size_t>(positions.size()) == rows,
+               "temperatures, seeds and positions must be [R]");
+        const std::vector<std::int32_t> none(rows, -1);
+        const sampling::ExitHeadInput input{sampling::Type::float32,
+                                            hidden.data(),
+                                            norm.data(),
+                                            nullptr,
+                                            rows,
+                                            dim,
+                                            decoder_->vocabulary(),
+                                            temperatures.data(),
+                                            seeds.data(),
+                                            positions.data(),
+                                            none.data(),
+                                            epsilon,
+                                            1.0f,
+                                            0.0f};
+        std::vector<sampling::ExitHeadRow> said;
+        {
+            const py::gil_scoped_release release;
+            const std::lock_guard lock(mutex_);
+            said = decoder_->guess(input);
+        }
+        Array<std::int32_t> tokens(static_cast<py::ssize_t>(rows));
+        Array<float> margins(static_cast<py::ssize_t>(rows));
+        for (std::size_t row = 0; row < rows; ++row) {
+            tokens.mutable_data()[row] = said[row].token;
+            margins.mutable_data()[row] = said[row].margin;
+        }
+        return py::make_tuple(tokens, margins);
+    }
+
  private:
     Part part_of(const py::tuple& given, std::size_t rows) const {
         expect(given.size() == 4, "a part is first row, last row, seen, stretches");
@@ -201,7 +242,9 @@ void register_decoder(py::module_& module) {
         .def("remember_in", &Decoder::remember_in, py::arg("keys"), py::arg("values"))
         .def("run", &Decoder::run, py::arg("first"), py::arg("last"), py::arg("hidden").noconvert(), py::arg("cos"),
              py::arg("sin"), py::arg("slots"), py::arg("parts"))
-        .def("logits", &Decoder::logits, py::arg("hidden"));
+        .def("logits", &Decoder::logits, py::arg("hidden"))
+        .def("guess", &Decoder::guess, py::arg("hidden"), py::arg("norm"), py::arg("epsilon"), py::arg("temperatures"),
+             py::arg("seeds"), py::arg("positions"));
 }
 
 }  // namespace edgespec::bindings

@@ -7,6 +7,9 @@ namespace edgespec::decoder {
 
 namespace {
 
+// A head of so many weights is worth starting threads for.
+constexpr std::size_t kWorthThreads = std::size_t{1} << 23;
+
 // Panels that are one task.
 constexpr std::size_t kPanelsAtOnce = 4;
 
@@ -67,6 +70,21 @@ void Decoder::logits(const float* hidden, std::size_t rows, float* out) {
         const float* from = output_.data() + row * width_of(head_);
         std::copy(from, from + vocabulary(), out + row * vocabulary());
     }
+}
+
+std::vector<sampling::ExitHeadRow> Decoder::guess(const sampling::ExitHeadInput& input) {
+    const auto* hidden = static_cast<const float*>(input.hidden);
+    std::vector<float> rows(input.rows * shape_.dim);
+    for (std::size_t row = 0; row < input.rows; ++row) {
+        loops_.norm(hidden + row * shape_.dim, static_cast<const float*>(input.norm), shape_.dim, input.epsilon,
+                    rows.data() + row * shape_.dim);
+    }
+    const auto product = [&](std::size_t first, std::size_t count, float* logits, std::size_t stride) {
+        loops_.multiply(head_.narrow(), head_.panel(first / Panels::kOutputs), head_.inputs(),
+                        (count + Panels::kOutputs - 1) / Panels::kOutputs, rows.data(), input.rows, logits, stride);
+    };
+    const bool large = head_.outputs() * head_.inputs() >= kWorthThreads;
+    return sampling::exit_head(input, product, large ? crew_.threads() : 1, *sampling::find_level(loops_.name));
 }
 
 void Decoder::normalize(const float* x, std::size_t rows, const float* weight) {

@@ -12,6 +12,7 @@
 #include "decoder/crew.hpp"
 #include "decoder/loops.hpp"
 #include "decoder/panels.hpp"
+#include "sampling/exit_head.hpp"
 
 namespace edgespec::decoder {
 
@@ -76,6 +77,10 @@ class Decoder {
 
     // Logits [rows, vocabulary] of hidden rows [rows, dim] after the last layer.
     void logits(const float* hidden, std::size_t rows, float* out);
+
+    // The guesses of an exit: sampling/exit_head.hpp on float32 rows and norm, with this head. The input's own head is
+    // not looked at.
+    std::vector<sampling::ExitHeadRow> guess(const sampling::ExitHeadInput& input);
 
  private:
     // Rows [first, last) of a part and heads [first_head, last_head) of those that share a key head; where in biases_

@@ -13,7 +13,6 @@ namespace edgespec::sampling {
 
 namespace {
 
-constexpr std::size_t kPiece = 256;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
 
@@ -139,14 +138,22 @@ ExitHeadRow conclude(const Partial& all) {
 
 std::vector<ExitHeadRow> exit_head(const ExitHeadInput& in, std::size_t threads, const Level& level) {
     const std::vector<char> packed = packed_rows(in, level);
+    const auto product = [&](std::size_t first, std::size_t count, float* logits, std::size_t stride) {
+        level.multiply(in.type, row_of(in.head, in.type, first, in.dim), in.dim, count, packed.data(), in.rows, logits,
+                       stride);
+    };
+    return exit_head(in, product, threads, level);
+}
+
+std::vector<ExitHeadRow> exit_head(const ExitHeadInput& in, const HeadProduct& product, std::size_t threads,
+                                   const Level& level) {
     const std::size_t pieces = (in.vocabulary + kPiece - 1) / kPiece;
     std::vector<Partial> partials(pieces * in.rows);
     parallel_for(pieces, threads, [&] {
         return [&, logits = std::vector<float>(in.rows * kPiece),
                 known = std::vector<Choice<float>>(in.rows, kNothing)](std::size_t piece) mutable {
             const std::size_t first = piece * kPiece, count = std::min(kPiece, in.vocabulary - first);
-            level.multiply(in.type, row_of(in.head, in.type, first, in.dim), in.dim, count, packed.data(), in.rows,
-                           logits.data(), kPiece);
+            product(first, count, logits.data(), kPiece);
             for (std::size_t row = 0; row < in.rows; ++row) {
                 Partial& partial = partials[piece * in.rows + row];
                 partial = reduce(in, row, logits.data() + row * kPiece, first, count, known[row], level);

@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "sampling/level.hpp"
@@ -33,5 +34,14 @@ struct ExitHeadRow {
 };
 
 std::vector<ExitHeadRow> exit_head(const ExitHeadInput& input, std::size_t threads, const Level& level);
+
+// Writes logits [rows, stride] of `count` tokens from `first` on, which are at most kPiece and begin at a multiple of
+// it; it may write on up to `stride`.
+constexpr std::size_t kPiece = 256;
+using HeadProduct = std::function<void(std::size_t first, std::size_t count, float* logits, std::size_t stride)>;
+
+// The same where something else holds the head: hidden, norm and head of the input are not looked at.
+std::vector<ExitHeadRow> exit_head(const ExitHeadInput& input, const HeadProduct& product, std::size_t threads,
+                                   const Level& level);
 
 }  // namespace edgespec::sampling

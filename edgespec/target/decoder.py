@@ -89,6 +89,18 @@ class NativeDecoder:
         """Logits float32 [D, V] of rows [D, dim] after the last layer."""
         return torch.from_numpy(self._decoder.logits(rows.contiguous().numpy()))
 
+    def guess(
+        self,
+        rows: torch.Tensor,
+        norm: torch.Tensor,
+        epsilon: float,
+        temperatures: NDArray[np.float32],
+        seeds: NDArray[np.uint64],
+        positions: NDArray[np.int32],
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """What the exit_head kernel says of rows [R, D] with this LM head: tokens [R] (-1: no numbers) and margins."""
+        return self._decoder.guess(rows.numpy(), norm.numpy(), epsilon, temperatures, seeds, positions)
+
     def _use(self, pool: KvPool) -> None:
         if pool is self._pool:
             return

@@ -1,8 +1,8 @@
 """An exit's guesses by the exit_head kernel: the LM head is read once, and no logits are written.
 
 Taken where it fits and is known to pay: for exit heads of the target's own dtype and an LM head without bias, in the
-form of their device. `Target` falls back to torch elsewhere. Guesses only: what the last layer decides goes another
-way.
+form of their device, or from the panels in which the native decoder has the head. `Target` falls back to torch
+elsewhere. Guesses only: what the last layer decides goes another way.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from edgespec.kernels import arguments
 from edgespec.kernels.exit_head import MAX_ROWS, HeadSettings, exit_head
 from edgespec.kernels.exit_hint import Cells, exit_hint
 from edgespec.kernels.exit_verdict import Curves, Trees
+from edgespec.target.decoder import NativeDecoder
 from edgespec.target.exits import ExitHeads
 from edgespec.target.forms import form_on
 from edgespec.target.sampling import Rows
@@ -30,8 +31,11 @@ MOST_ROWS: dict[torch.dtype, int] = {torch.float32: MAX_ROWS, torch.bfloat16: 8,
 class KernelGuesses:
     """The guesses of `exits` through the LM head `weight` [V, D]; `wanted` says whether it can and should be."""
 
-    def __init__(self, exits: ExitHeads, weight: torch.Tensor, config: Any, form: str) -> None:
+    def __init__(
+        self, exits: ExitHeads, weight: torch.Tensor, config: Any, form: str, decoder: NativeDecoder | None
+    ) -> None:
         self._exits = exits
+        self._decoder = decoder
         self._weight = weight.detach()
         self._form = form
         self._settings = HeadSettings(
@@ -41,8 +45,10 @@ class KernelGuesses:
         )
 
     @classmethod
-    def wanted(cls, exits: object, head: torch.nn.Module, config: Any) -> KernelGuesses | None:
-        """None where the kernel does not fit or is not known to pay."""
+    def wanted(
+        cls, exits: object, head: torch.nn.Module, config: Any, decoder: NativeDecoder | None = None
+    ) -> KernelGuesses | None:
+        """None where the kernel does not fit or is not known to pay. decoder: one that holds the head already."""
         if not isinstance(exits, ExitHeads) or type(head) is not torch.nn.Linear or head.bias is not None:
             return None
         weight = head.weight
@@ -50,7 +56,7 @@ class KernelGuesses:
         form = form_on(weight.device)
         if form is None or weight.dtype not in MOST_ROWS or not weight.is_contiguous() or not alike:
             return None
-        return cls(exits, weight, config, form)
+        return cls(exits, weight, config, form, decoder)
 
     def pay(self, rows: int) -> bool:
         """Whether a guess of so many rows is quicker here than in torch."""
@@ -62,15 +68,20 @@ class KernelGuesses:
         """Tokens and margins [R] for hidden rows [R, D] read after `layer`, which are the rows of `parts`, one after
         the other. A row that is no number guesses token -1: an exit ends no text."""
         counts = [len(part) for part in parts]
+        rows = self._exits.adapted(layer, hidden).contiguous()
+        norm = self._exits.heads[layer].norm
+        temperatures = np.repeat(np.array([part.sampling.temperature for part in parts], np.float32), counts)
+        seeds = np.repeat(np.array([part.seed for part in parts], np.uint64), counts)
+        positions = np.concatenate([np.asarray(part.positions, dtype=np.int32) for part in parts])
+        if self._decoder is not None:
+            return self._decoder.guess(rows, norm, self._exits.norm_epsilon, temperatures, seeds, positions)
         scores = exit_head(
-            self._exits.adapted(layer, hidden).contiguous(),
-            self._exits.heads[layer].norm,
+            rows,
+            norm,
             self._weight,
-            temperatures=np.repeat(
-                np.array([part.sampling.temperature for part in parts], np.float32), counts
-            ),
-            seeds=np.repeat(np.array([part.seed for part in parts], np.uint64), counts),
-            positions=np.concatenate([np.asarray(part.positions, dtype=np.int32) for part in parts]),
+            temperatures=temperatures,
+            seeds=seeds,
+            positions=positions,
             settings=self._settings,
             form=self._form,
         )

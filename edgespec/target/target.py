@@ -8,6 +8,7 @@ Server side; torch.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -35,9 +36,17 @@ from edgespec.target.masks import Windows
 from edgespec.target.ordered import chunks_of
 from edgespec.target.sampling import Decisions, coupled_noise, decide_together, guess
 from edgespec.target.static_inputs import StaticInputs
-from edgespec.target.support import check_independence, context_length, decoder_layers, self_check
+from edgespec.target.support import (
+    UnsupportedModel,
+    check_independence,
+    context_length,
+    decoder_layers,
+    self_check,
+)
 from edgespec.target.taps import Exits, Tap, rows_of
 from edgespec.target.watching import WatchedExits
+
+log = logging.getLogger("edgespec.target")
 
 CHECK_PAGES = 4
 """Pages of the pool that the self-check runs on."""
@@ -83,7 +92,6 @@ class Target:
         self._exits = exits
         self.exit_layers: tuple[int, ...] = ()
         self._curves: dict[int, Curves] = {}
-        self._guesses = KernelGuesses.wanted(exits, self._head, config)
         self._pace = pace
         self._noise = NoiseRows(self.vocabulary_size, max(64, NOISE_BYTES // (4 * self.vocabulary_size)))
         self._tap: Tap | None = None
@@ -98,8 +106,8 @@ class Target:
                 f"{name} computes its attention in its own way, so --deterministic cannot order it: leave it off, or "
                 "take a model that supports SDPA."
             )
-        self._decoder = NativeDecoder.wanted(model) if native and not deterministic else None
-        self_check(self)
+        self._decoder = self._checked_decoder(native and not deterministic)
+        self._guesses = KernelGuesses.wanted(exits, self._head, config, self._decoder)
         if deterministic:
             check_independence(self)
         page_bytes = self.pool.page_bytes
@@ -152,6 +160,20 @@ class Target:
     def forward_cost(self) -> Callable[[int], float] | None:
         """Milliseconds of a forward of so many rows where a pace says so; None: measure."""
         return None if self._pace is None else self._pace.length_ms
+
+    def _checked_decoder(self, native: bool) -> NativeDecoder | None:
+        """The native decoder if it is wanted, knows the model and passes the self-check; else the model itself must.
+        Raises UnsupportedModel."""
+        self._decoder = NativeDecoder.wanted(self.model) if native else None
+        try:
+            self_check(self)
+        except UnsupportedModel as error:
+            if self._decoder is None:
+                raise
+            log.warning("%s runs on transformers' modules, not on the native decoder: %s", self.name, error)
+            self.pool = KvPool(self.layers, CHECK_PAGES)
+            return self._checked_decoder(native=False)
+        return self._decoder
 
     def open_cache(self, capacity: int) -> TargetCache:
         """An empty cache for one session, of at most so many slots; it takes pages of the pool as it
