@@ -74,12 +74,7 @@ PARTS = (
     Part("kernels", "roofline.py", 2.0, _KERNELS, _QUICK_KERNELS, printed=True),
     Part("engines", "draft_engines.py", 2.0, (), ("--rounds", "2"), printed=True),
     Part(
-        "soak",
-        "soak.py",
-        2.0,
-        ("--minutes", "1", "--devices", "16"),
-        ("--minutes", "0.2", "--devices", "4"),
-        True,
+        "soak", "soak.py", 2.0, ("--minutes", "1", "--devices", "16"), ("--minutes", "0.2", "--devices", "4")
     ),
 )
 

@@ -100,6 +100,7 @@ class Fleet:
     def __init__(
         self, address: tuple[str, int], metrics_port: int, tokenizer: Path, processes: int = PROCESSES
     ) -> None:
+        self.address = address
         self._metrics_port = metrics_port
         context = multiprocessing.get_context("spawn")
         self._pipes = []

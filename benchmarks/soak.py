@@ -1,220 +1,200 @@
-"""Many synthetic devices on one server, for a chosen time: is every text right, is memory flat, is nobody
-stuck?
+"""Many synthetic devices on one server for a chosen time: is every text right, is memory flat, is nobody stuck?
 
-python benchmarks/soak.py --minutes 30 --devices 64
-python benchmarks/soak.py --minutes 1 --devices 16 --deterministic
+    python -m benchmarks.soak --minutes 30 --devices 64
 
-Devices join, think, prompt, go on for a turn, break off in the middle or vanish without a word; some are
-slow. The server runs in float64, or with --deterministic, so that every text must be what it is alone. Exit
-status 1 where a text differs, a session is stuck, or memory grows by more than 5 % after the first fifth of
-the time.
+Devices in several processes join, think, prompt, break off in the middle; a part of them is behind a slow link, and
+every now and then a process is killed with all its sessions and another takes its place. The server is deterministic,
+so every text must be what it is alone. Exit status 1 where a text differs, a session is stuck or left behind, or memory
+leaves +-5 % of what it was after the first fifth of the time.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import random
-import re
+import multiprocessing
 import sys
-import threading
 import time
-import urllib.request
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil  # type: ignore[import-untyped]
-from replay import device, finish
 from rich.console import Console
 
+from benchmarks.devices import Neighbourhood, Told, live
+from benchmarks.fleet import Fleet, Job, random_prompt, serving
+from benchmarks.results import FOLDER, results, save
 from edgespec.child import child
-from edgespec.edge.tokenizer import Tokenizer
-from edgespec.errors import EdgespecError
+from edgespec.edge.draft import bundled_engine, load_draft
 from edgespec.params import SamplingParams
-from edgespec.target.loading import find_folder
 
-PROMPTS = 12
-TOKENS = 40
-STUCK_S = 60.0
-MODES = ("sync", "cloud", "preempt", "auto")
-METRICS_PORT = 29433
+TEXTS, TOKENS = 12, 40
+NEIGHBOURHOODS = 4
+THINK_S = 8.0
+SLOW_LINK = ("--rtt-ms", "80", "--jitter-ms", "40", "--mbps", "1")
+KILL_EVERY_S = 120.0
+MEMORY = 0.05
+SERVER = ("--threads", "1", "--kv-memory", "512MiB", "--deterministic", "--resume-for-s", "5")
+NOTES = (
+    "Devices are synthetic: drafts replay the target's text. A quarter is behind an emulated link of 80 ms with "
+    "40 ms of jitter at 1 Mbit/s. Server and devices share one machine with other work."
+)
 
 
 @dataclass
-class Tally:
-    """What the devices saw; guarded by `lock`."""
+class Watch:
+    """What was seen. memory: resident bytes of the server, every second."""
 
-    texts: int = 0
-    broken_off: int = 0
-    refused: int = 0
-    different: list[str] = field(default_factory=list)
-    stuck: list[str] = field(default_factory=list)
-    token_ms: list[float] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    told: list[Told] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
+    killed: int = 0
 
 
 def main() -> int:
     arguments = _arguments()
-    tokenizer = Tokenizer.load(find_folder(None))
-    serve = [
-        "serve",
-        "--port",
-        "0",
-        "--threads",
-        "2",
-        "--metrics-port",
-        str(METRICS_PORT),
-        "--kv-memory",
-        "1GiB",
+    watch = Watch()
+    with serving(*SERVER, processes=1) as fleet, ExitStack() as stack:
+        jobs = _recorded(fleet)
+        host, port = fleet.address
+        link = ["link", "--listen", "127.0.0.1:0", "--to", f"{host}:{port}", *SLOW_LINK]
+        slow = stack.enter_context(child(link, "starting a slow link ..."))
+        until_s = time.monotonic() + 60 * arguments.minutes
+        places = _places(fleet.address, slow, arguments.devices, jobs, until_s)
+        _run(places, _server_process(port), until_s, watch)
+        time.sleep(7.0)  # sessions of the killed may be resumed for five seconds
+        left, stuck = int(fleet.metrics()["sessions_open"]), sum(one.ended == "stuck" for one in watch.told)
+    cell = _cell(watch, arguments, left, stuck)
+    Console().print("  ".join(f"{key} {value}" for key, value in cell.items()), soft_wrap=True)
+    for note, times in Counter(one.note for one in watch.told if one.note).most_common(5):
+        print(f"{times} times: {note}", file=sys.stderr)
+    save(results("soak", [cell], NOTES), arguments.json)
+    return 0 if cell["met"] else 1
+
+
+def _recorded(fleet: Fleet) -> list[Job]:
+    """The texts, as each is alone; half of the prompts begin alike, as a fleet's do."""
+    jobs = []
+    for number in range(TEXTS):
+        shared = random_prompt(0, 150) if number % 2 else []
+        params = SamplingParams(
+            temperature=(0.0, 0.8)[number % 2], seed=number, max_new_tokens=TOKENS, ignore_eos=True
+        )
+        job = Job([*shared, *random_prompt(number, 20 + 10 * number)], params, "cloud")
+        jobs.append(Job(job.prompt, params, "cloud", text=fleet.play([job])[0].tokens))
+    return jobs
+
+
+def _places(
+    fast: tuple[str, int], slow: tuple[str, int], devices: int, jobs: Sequence[Job], until_s: float
+) -> list[Neighbourhood]:
+    """The devices, dealt over processes; the last process is behind the slow link."""
+    think_s = np.random.default_rng(0).exponential(THINK_S, 997).tolist()
+    tokenizer = load_draft(bundled_engine()).tokenizer_path
+    return [
+        Neighbourhood(
+            slow if place == NEIGHBOURHOODS - 1 else fast,
+            tokenizer,
+            range(place, devices, NEIGHBOURHOODS),
+            jobs,
+            think_s,
+            until_s,
+        )
+        for place in range(NEIGHBOURHOODS)
     ]
-    serve += ["--deterministic"] if arguments.deterministic else ["--dtype", "float64"]
-    with child(serve, "starting the server ...") as address:
-        process = _server_process(address[1])
-        texts = [_alone(address, tokenizer, number) for number in range(PROMPTS)]
-        tally, until_s = Tally(), time.monotonic() + 60 * arguments.minutes
-        threads = [
-            threading.Thread(
-                target=_live, args=(address, tokenizer, texts, number, until_s, tally), daemon=True
-            )
-            for number in range(arguments.devices)
-        ]
-        for thread in threads:
-            thread.start()
-        memory = _watch(process, until_s)
-        for thread in threads:
-            thread.join(STUCK_S)
-        time.sleep(1.0)
-        left = len(_sessions())
-    return _report(tally, memory, sum(thread.is_alive() for thread in threads), left)
 
 
-def _params(number: int) -> SamplingParams:
-    return SamplingParams(
-        temperature=(0.0, 0.8)[number % 2], seed=number, max_new_tokens=TOKENS, ignore_eos=True
-    )
+def _run(places: Sequence[Neighbourhood], server: psutil.Process, until_s: float, watch: Watch) -> None:
+    """Watch until the time is up and every device has ended; kill a process of devices every now and then."""
+    running = {number: _start(place) for number, place in enumerate(places)}
+    next_kill_s = time.monotonic() + KILL_EVERY_S
+    while running:
+        tick_s = time.monotonic() + 1.0
+        watch.memory.append(server.memory_info().rss)
+        for number, (_, pipe) in list(running.items()):
+            if not _listen(pipe, watch):
+                del running[number]
+        if next_kill_s < time.monotonic() < until_s - KILL_EVERY_S / 2:
+            number = watch.killed % len(places)
+            running[number][0].kill()
+            running[number][0].join()
+            _listen(running[number][1], watch)
+            running[number] = _start(places[number])
+            watch.killed += 1
+            next_kill_s += KILL_EVERY_S
+        time.sleep(max(0.0, tick_s - time.monotonic()))
 
 
-def _prompt(number: int) -> list[int]:
-    """Half of them begin alike, as a fleet's do."""
-    shared = np.random.default_rng(0).integers(10, 4000, 150) if number % 2 else np.empty(0, dtype=np.int64)
-    own = np.random.default_rng(number).integers(10, 4000, 20 + 10 * number)
-    return [int(token) for token in [*shared, *own]]
+def _start(place: Neighbourhood) -> tuple[Any, Any]:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=live, args=(there, place), daemon=True)
+    process.start()
+    there.close()
+    return process, here
 
 
-def _alone(address: tuple[str, int], tokenizer: Tokenizer, number: int) -> list[int]:
-    prompt = _prompt(number)
-    return prompt + finish(device(address, tokenizer, _params(number), "cloud"), prompt)
-
-
-def _live(
-    address: tuple[str, int],
-    tokenizer: Tokenizer,
-    texts: list[list[int]],
-    number: int,
-    until_s: float,
-    tally: Tally,
-) -> None:
-    """A device's life: text after text, with time to think between them."""
-    chance = random.Random(number)
-    while time.monotonic() < until_s:
-        which, mode, fate = chance.randrange(PROMPTS), chance.choice(MODES), chance.random()
-        draft_ms = chance.choice((2.0, 6.0, 30.0))
-        try:
-            _one_text(address, tokenizer, texts[which], which, mode, fate, draft_ms, tally)
-        except EdgespecError as error:
-            with tally.lock:
-                tally.refused += 1
-            if "full" not in str(error):
-                print(f"device {number}: {error}", file=sys.stderr)
-        time.sleep(chance.expovariate(1.0))
-
-
-def _one_text(
-    address: tuple[str, int],
-    tokenizer: Tokenizer,
-    text: list[int],
-    which: int,
-    mode: str,
-    fate: float,
-    draft_ms: float,
-    tally: Tally,
-) -> None:
-    """fate: below 0.1 it is cancelled, below 0.2 its device vanishes; else it is played to its end."""
-    drafts = [] if mode == "cloud" else text
-    session = device(address, tokenizer, _params(which), mode, drafts, draft_ms=draft_ms)
-    prompt = _prompt(which)
-    session.prompt(prompt)
-    last_s = start_s = time.monotonic()
-    while not session.finished:
-        step = session.step(timeout_s=1.0)
-        now_s = time.monotonic()
-        if step.tokens:
-            with tally.lock:
-                tally.token_ms += [(now_s - last_s) * 1e3 / len(step.tokens)] * len(step.tokens)
-            last_s = now_s
-        if now_s - start_s > STUCK_S:
-            with tally.lock:
-                tally.stuck.append(f"{mode}, prompt {which}")
-            break
-        if fate < 0.2 and len(session.tokens) > 10:
-            break
-    with tally.lock:
-        tally.texts += session.finished
-        tally.broken_off += not session.finished
-        if session.tokens != text[len(prompt) :][: len(session.tokens)]:
-            tally.different.append(f"{mode}, prompt {which}")
-    session.close()
-
-
-def _watch(process: psutil.Process, until_s: float) -> list[float]:
-    """The server's resident memory, MiB, every second."""
-    memory = []
-    while time.monotonic() < until_s:
-        memory.append(process.memory_info().rss / 2**20)
-        time.sleep(1.0)
-    return memory
+def _listen(pipe: Any, watch: Watch) -> bool:
+    """Take in what a process has told; False when it has ended."""
+    with suppress(EOFError, OSError):
+        while pipe.poll():
+            told = pipe.recv()
+            if told is None:
+                return False
+            watch.told.append(told)
+        return True
+    return False
 
 
 def _server_process(port: int) -> psutil.Process:
     """The child that listens there."""
-    for process in psutil.Process().children(recursive=True):
+    return next(
+        process
+        for process in psutil.Process().children(recursive=True)
         if any(
             c.laddr.port == port and c.status == psutil.CONN_LISTEN for c in process.net_connections("tcp")
-        ):
-            return process
-    raise EdgespecError("the server's process cannot be found.")
-
-
-def _sessions() -> list[dict[str, object]]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{METRICS_PORT}/sessions", timeout=10) as answer:
-        sessions: list[dict[str, object]] = json.load(answer)
-        return sessions
-
-
-def _report(tally: Tally, memory: list[float], hanging: int, left: int) -> int:
-    console = Console()
-    settled = memory[len(memory) // 5 :]
-    growth = max(settled) / settled[0] - 1
-    median, high = np.percentile(tally.token_ms, [50, 99]) if tally.token_ms else (0.0, 0.0)
-    console.print(
-        f"texts {tally.texts}, broken off {tally.broken_off}, refused {tally.refused}, sessions left {left}"
+        )
     )
-    console.print(f"differing texts {len(tally.different)}, stuck {len(tally.stuck) + hanging}")
-    console.print(f"milliseconds a token: median {median:.0f}, p99 {high:.0f}")
-    console.print(
-        f"resident memory {memory[0]:.0f} MiB at first, {settled[0]:.0f} settled, {growth:+.1%} at most since"
-    )
-    for line in sorted(set(tally.different + tally.stuck)):
-        console.print(re.sub(r"\s+", " ", line))
-    return 1 if tally.different or tally.stuck or hanging or growth > 0.05 else 0
+
+
+def _cell(watch: Watch, arguments: argparse.Namespace, left: int, stuck: int) -> dict[str, Any]:
+    ended = Counter(one.ended for one in watch.told)
+    settled = np.array(watch.memory[len(watch.memory) // 5 :]) / 2**20
+    token_ms = [gap for one in watch.told for gap in one.token_ms]
+    first_ms = [one.first_ms for one in watch.told if one.first_ms is not None]
+    least, most = settled.min() / settled[0] - 1, settled.max() / settled[0] - 1
+    differing = sum(one.different for one in watch.told)
+    return {
+        "minutes": arguments.minutes,
+        "devices": arguments.devices,
+        "texts": ended["finished"],
+        "broken_off": ended["broken off"],
+        "refused": ended["refused"],
+        "lost": ended["lost"],
+        "processes_killed": watch.killed,
+        "differing_texts": differing,
+        "stuck": stuck,
+        "sessions_left": left,
+        "first_token_ms_median": float(np.median(first_ms)),
+        "token_ms_median": float(np.median(token_ms)),
+        "token_ms_p99": float(np.percentile(token_ms, 99)),
+        "memory_MiB_settled": float(settled[0]),
+        "memory_least": f"{least:+.1%}",
+        "memory_most": f"{most:+.1%}",
+        "met": bool(not (differing or stuck or left) and least >= -MEMORY and most <= MEMORY),
+    }
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--devices", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--deterministic", action="store_true")
+    parser.add_argument("--json", type=Path, default=FOLDER / "soak.json")
     return parser.parse_args()
 
 

@@ -18,6 +18,7 @@ from edgespec.edge.session import Session
 from edgespec.errors import EdgespecError
 from edgespec.params import SamplingParams
 from edgespec.serving.companion import Companion
+from edgespec.serving.metrics import Metrics
 from edgespec.serving.server import Server
 from edgespec.speculation.modes import POLICIES
 from edgespec.speculation.slots import SLOT_BUCKET
@@ -99,6 +100,36 @@ def test_a_session_whose_forward_fails_takes_no_other_with_it() -> None:
         together(6, generate)
     assert len(failures) == 1
     assert "poisoned" in failures[0]
+    assert texts == {number: ORACLE.continuation([number, 2], 30) for number in range(6) if number != 3}
+
+
+class FailingDraft(StubDraft):
+    """A draft that fails where the text begins with 3."""
+
+    def run(self, piece: Any, *arguments: Any, **options: Any) -> Any:
+        if piece.positions[0] == 0 and piece.tokens[0] == 3:
+            raise RuntimeError("the draft is broken")
+        return super().run(piece, *arguments, **options)
+
+
+def test_a_session_whose_draft_fails_on_the_server_ends_alone_and_may_come_again() -> None:
+    failures: list[str] = []
+    texts: dict[int, list[int]] = {}
+
+    def run(number: int) -> None:
+        try:
+            with session(server, "colocated") as one:
+                one.prompt([number, 2])
+                list(one)
+                texts[number] = one.tokens
+        except EdgespecError as error:
+            failures.append(str(error))
+
+    companions = hosted(ORACLE, FailingDraft)
+    with serving(StubTarget(ORACLE), companions=companions, metrics=Metrics()) as server:
+        together(6, run)
+    assert len(failures) == 1
+    assert "the draft is broken" in failures[0]
     assert texts == {number: ORACLE.continuation([number, 2], 30) for number in range(6) if number != 3}
 
 
@@ -218,12 +249,12 @@ class Replay(HashOracle):
         return [right if length % 5 else (right + 1) % 97, (right + 2) % 97], [0.6, 0.2]
 
 
-def hosted(oracle: HashOracle) -> Callable[[_native.Open], Companion]:
+def hosted(oracle: HashOracle, draft: type[StubDraft] = StubDraft) -> Callable[[_native.Open], Companion]:
     """Companions that draft as the oracle does."""
 
     def companion(opened: _native.Open) -> Companion:
         return Companion(
-            StubDraft(oracle),  # type: ignore[arg-type]
+            draft(oracle),  # type: ignore[arg-type]
             opened.tokens.tolist(),
             temperature=opened.temperature,
             seed=opened.seed,

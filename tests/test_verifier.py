@@ -172,7 +172,15 @@ def test_what_the_text_suggests_is_verified_and_never_committed_unverified() -> 
     assert [session.tree.token(node) for node in forward.nodes[1:]][:2] == [4, 5]
     verdict = session.conclude(forward, [4, 9] + [0] * (len(forward.nodes) - 2))
     assert verdict is not None
-    assert (verdict.tokens, verdict.looked_up) == ([4, 9], 1)
+    assert (verdict.tokens, verdict.accepted) == ([4, 9], 0)
+
+
+def test_a_text_that_ends_among_its_drafts_accepts_no_more_than_it_takes() -> None:
+    session = Verifier([1, 2], max_new_tokens=3, end_tokens=(8,), context_length=100, fill=False)
+    session.receive(1, [7, 8, 9], [root(2), 1, 2], [1, 1, 1])
+    verdict = session.conclude(session.plan(), [7, 8, 9, 10])
+    assert verdict is not None
+    assert (verdict.tokens, verdict.finish, verdict.accepted) == ([7, 8], "stop", 2)
 
 
 def test_without_fill_or_lookup_nothing_is_looked_up() -> None:
@@ -195,7 +203,8 @@ def test_a_drafted_node_that_was_looked_up_too_carries_its_children_and_names_hi
     assert hint is not None and (hint.reference, hint.token) == (2, 30)
     verdict = session.conclude(forward, decided)
     assert verdict is not None
-    assert (verdict.tokens, verdict.looked_up) == ([4, 8, 30], 0)
+    assert (verdict.tokens, verdict.accepted) == ([4, 8, 30], 2)
+    assert len(forward.nodes) - 1 - forward.looked_up == 2, "the edge drafted as many as were accepted"
     session.receive(3, [30, 31], [2, 3], [1, 1])
     assert [session.tree.token(node) for node in session.tree if session.tree.parent(node) == ROOT] == [31]
 

@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -38,6 +38,8 @@ more than hints can gain."""
 
 CHANNEL = 1
 """Any: the listener fills in the channel that a session has on its connection."""
+
+Result = TypeVar("Result")
 
 FINISH = {
     None: _native.FinishReason.NONE,
@@ -89,22 +91,38 @@ class Forwards:
 
     def run(self, ready: Sequence[ServedSession]) -> None:
         """One forward of the sessions that the scheduler chooses among those ready."""
-        self._draft_for([session for session in ready if session.companion is not None])
-        granted = self._scheduler.form([session.offer() for session in ready], time.monotonic())
-        if granted:
-            planned = [(grant.session, self._plan(grant)) for grant in granted]
+        ready = self._drafted_for(ready)
+        offers = [offer for session in ready if (offer := self._guarded(session, session.offer))]
+        granted = self._scheduler.form(offers, time.monotonic())
+        planned = [
+            (grant.session, forward)
+            for grant in granted
+            if (forward := self._guarded(grant.session, partial(self._plan, grant)))
+        ]
+        if planned:
             self._run(planned)
 
-    def _draft_for(self, hosted: Sequence[ServedSession]) -> None:
-        """Draft here for sessions whose devices cannot."""
-        if not hosted:
-            return
+    def _guarded(self, session: ServedSession, work: Callable[[], Result]) -> Result | None:
+        """What `work` on a session returns; where it fails, that session ends, and no other with it."""
+        try:
+            return work()
+        except Exception as error:
+            log.exception("work on a session failed; it ends")
+            self._fail(session, error)
+            return None
+
+    def _drafted_for(self, ready: Sequence[ServedSession]) -> list[ServedSession]:
+        """Draft here for sessions whose devices cannot; those that are ready still."""
         start_s = time.monotonic()
-        for session in hosted:
-            assert session.companion is not None
-            session.companion.draft(session.verifier)
-        if self._metrics is not None:
+        left = [s for s in ready if s.companion is None or self._guarded(s, partial(self._draft, s))]
+        if self._metrics is not None and any(session.companion is not None for session in left):
             self._metrics.saw_drafting(time.monotonic() - start_s)
+        return left
+
+    def _draft(self, session: ServedSession) -> bool:
+        assert session.companion is not None
+        session.companion.draft(session.verifier)
+        return True
 
     def _plan(self, grant: Grant[ServedSession]) -> Forward:
         return grant.session.verifier.plan(grant.rows, grant.nodes)
@@ -135,7 +153,7 @@ class Forwards:
         if self._metrics is not None:
             self._metrics.saw_forward(len(planned), rows, self.last_ms / 1e3)
         for (session, forward), decision in zip(planned, decisions, strict=True):
-            self._conclude(session, forward, decision, now_s)
+            self._guarded(session, partial(self._conclude, session, forward, decision, now_s))
 
     def _hints(self, planned: tuple[ServedSession, Forward]) -> bool:
         session, forward = planned
@@ -198,7 +216,7 @@ class Forwards:
         session.publish()
         tally = session.tally
         drafted, committed = len(forward.nodes) - 1 - forward.looked_up, len(verdict.tokens)
-        accepted = committed - 1 - verdict.looked_up
+        accepted = verdict.accepted
         first = tally.first_ms is None
         tally.saw_verdict(drafted, accepted, committed, now_s - session.opened_s)
         if self._metrics is not None:

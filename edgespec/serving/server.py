@@ -214,6 +214,9 @@ class Server:
                 self._hear(number, message)
             except Refused as refused:
                 self._refuse(number, getattr(message, "channel", 0), refused)
+            except Exception as error:  # whoever sent it ends, and nobody with it
+                log.exception("a %s could not be taken in", type(message).__name__)
+                self._refuse(number, getattr(message, "channel", 0), _internal(error))
         if len(batch.numbers):
             self._take_blocks(batch)
 
@@ -242,6 +245,9 @@ class Server:
                 self._refuse(number, 0, Refused(_native.ErrorCode.PROTOCOL, str(error)))
             except Refused as refused:
                 self._refuse(number, 0, refused)
+            except Exception as error:
+                log.exception("a block could not be taken in")
+                self._refuse(number, 0, _internal(error))
 
     def _hear(self, number: int, message: Any) -> None:
         """An event of a connection or of a session: their numbers are from one row."""
@@ -437,6 +443,10 @@ class Server:
             session.let_go()
             if self._metrics is not None:
                 self._metrics.saw_end()
+
+
+def _internal(error: Exception) -> Refused:
+    return Refused(_native.ErrorCode.INTERNAL, f"the server failed: {error}", retryable=True)
 
 
 def serve(

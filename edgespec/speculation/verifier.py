@@ -66,14 +66,14 @@ class Guess:
 class Verdict:
     """Tokens now committed at `base_length`, the last of them the correction or bonus; `picks` are their rows.
 
-    looked_up: how many of them the edge did not draft but the server looked up.
+    accepted: how many of them the edge drafted.
     """
 
     base_length: int
     tokens: list[int]
     picks: list[int]
     finish: Finish | None
-    looked_up: int = 0
+    accepted: int = 0
 
 
 class Verifier:
@@ -215,7 +215,7 @@ class Verifier:
         self._look_up()
         chosen = self._worthwhile() if nodes is None else [node for node, _ in self._ranked(nodes)]
         piece = self.slots.plan(self.text, len(self.text), self.tree, chosen)
-        looked_up = sum(node in self._looked_up for node in chosen)
+        looked_up = sum(self._edge_id(node) is None for node in chosen)
         return Forward(piece, [ROOT, *chosen], np.arange(pending - 1, pending + len(chosen)), looked_up)
 
     def seen(self, forward: Forward) -> list[NDArray[np.int32]]:
@@ -262,13 +262,13 @@ class Verifier:
         committed = [*(self.tree.token(node) for node in path), token]
         committed, self.finish = self._until_end(committed)
         self.text.extend(committed)
-        looked_up = sum(self._edge_id(node) is None for node in path[: len(committed)])
+        accepted = sum(self._edge_id(node) is not None for node in path[: len(committed)])
         nodes = self.tree.commit(committed)
         self.slots.commit(path[: len(committed)], self.tree)
         self._remember(nodes, base_length)
         self._forget_looked_up()
         self._prompted = self._asked = False
-        return Verdict(base_length, committed, picks[: len(committed)], self.finish, looked_up)
+        return Verdict(base_length, committed, picks[: len(committed)], self.finish, accepted)
 
     def _walk(self, forward: Forward, tokens: Sequence[int]) -> tuple[list[int], int, list[int]]:
         """Follow the decisions down the verified nodes: the path, the token behind it, the decided rows used."""
