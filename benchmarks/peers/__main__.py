@@ -34,6 +34,8 @@ from edgespec.errors import EdgespecError
 
 NOTES = (
     "Links are emulated by a delaying proxy, engines run at full speed in float32, all on one machine: {cores}. "
+    "edgespec reads its weights as bfloat16, which holds them exactly, and computes in float32; llama.cpp in bfloat16 "
+    "rounds what it computes, too. "
     f"assistant_early_exit leaves the target after layer {EARLY_EXIT_LAYER}; it was not trained for that. "
     "A session of edgespec starts from what the last one on that link measured, as on a device that is on for long."
 )

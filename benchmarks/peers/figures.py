@@ -22,14 +22,19 @@ def cell_figures(
     figures = {}
     for peer in peers:
         if own := runs.get(peer.name):
-            expected = None if peer.own_noise and not greedy else _texts(_reference(peers, runs, greedy))
+            comparable = not peer.rounds and (greedy or not peer.own_noise)
+            expected = _texts(_reference(peers, runs, greedy)) if comparable else None
             figures[peer.name] = {**_speed(own), **_text(own, expected)}
     return figures
 
 
 def _reference(peers: Sequence[Peer], runs: Mapping[str, Passes], greedy: bool) -> Passes:
     """The runs of the first peer that may say what the text is."""
-    return next(runs[peer.name] for peer in peers if runs.get(peer.name) and (greedy or not peer.own_noise))
+    return next(
+        runs[peer.name]
+        for peer in peers
+        if runs.get(peer.name) and (greedy or not peer.own_noise) and not peer.rounds
+    )
 
 
 def _texts(passes: Passes) -> list[tuple[int, ...]]:
@@ -64,7 +69,8 @@ def _gaps_ms(run: Played) -> list[float]:
 
 
 def _text(passes: Passes, expected: Sequence[tuple[int, ...]] | None) -> dict[str, Any]:
-    """text_differs: None where there is nothing to compare with, because the peer samples with its own noise."""
+    """text_differs: None where there is nothing to compare with, because the peer samples with its own noise or
+    computes in less than float32."""
     if expected is None:
         return {"text_differs": None, "differing_texts": None}
     differing = sum(run.tokens != text for one in passes for run, text in zip(one, expected, strict=False))

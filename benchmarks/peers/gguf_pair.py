@@ -1,4 +1,6 @@
-"""A Llama folder of bfloat16 safetensors -> a GGUF file in float32, for llama.cpp: `python gguf_pair.py DIR FILE.gguf`.
+"""A Llama folder of bfloat16 safetensors -> a GGUF file for llama.cpp: `python gguf_pair.py DIR FILE.gguf TYPE`.
+
+TYPE: f32, or bf16, in which llama.cpp also rounds what it multiplies the weights by.
 
 It runs in llama.cpp's own environment (the `gguf` package); tokens go by their ids, so the tokenizer only has to load.
 """
@@ -28,17 +30,24 @@ NAMES = {
 """A layer's tensors: what transformers calls them, and what llama.cpp does."""
 
 
-def convert(folder: Path, file: Path) -> None:
+def convert(folder: Path, file: Path, kind: str) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     writer = gguf.GGUFWriter(file, "llama")
     _describe(writer, config)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16 if kind == "bf16" else gguf.LlamaFileType.ALL_F32)
     _add_tokenizer(writer, json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")), config)
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
     for name, tensor in _tensors(folder / "model.safetensors").items():
         module = name.rsplit(".", 2)[-2]
         if module in heads:
             tensor = _interleaved(tensor, heads[module])
-        writer.add_tensor(_name(name), np.ascontiguousarray(tensor))
+        if kind == "bf16" and tensor.ndim > 1:
+            stored = gguf.GGMLQuantizationType.BF16
+            writer.add_tensor(
+                _name(name), gguf.quantize(np.ascontiguousarray(tensor), stored), raw_dtype=stored
+            )
+        else:
+            writer.add_tensor(_name(name), np.ascontiguousarray(tensor))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -56,7 +65,6 @@ def _describe(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
     writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
-    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: dict[str, Any], config: dict[str, Any]) -> None:
@@ -108,4 +116,4 @@ def _name(name: str) -> str:
 
 
 if __name__ == "__main__":
-    convert(Path(sys.argv[1]), Path(sys.argv[2]))
+    convert(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

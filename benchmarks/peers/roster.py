@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmarks.peers.clients import Address, EdgespecMode, Played, Task, play_completion, play_lines
 from edgespec.edge.draft import DraftEngine
 
-EDGESPEC_MODES = ("cloud", "sync", "preempt", "auto")
+EDGESPEC_MODES = ("cloud", "colocated", "sync", "preempt", "auto")
 
 TRANSFORMERS = {
     "plain": "transformers plain",
@@ -23,12 +23,14 @@ LLAMA_CPP = {"plain": "llama.cpp plain", "prompt look-up": "llama.cpp prompt loo
 
 @dataclass(frozen=True)
 class Peer:
-    """own_noise: when it samples, its random numbers are its own, so that its texts are others than edgespec's."""
+    """own_noise: when it samples, its random numbers are its own, so that its texts are others than edgespec's.
+    rounds: it computes in less than float32, so that even its greedy texts may be others."""
 
     name: str
     server: str
     play: Callable[[Address, Task], Played]
     own_noise: bool = True
+    rounds: bool = False
 
 
 def roster(engine: DraftEngine) -> list[Peer]:
@@ -45,6 +47,14 @@ def roster(engine: DraftEngine) -> list[Peer]:
         Peer(name, "llama-cpp", functools.partial(play_lines, method=method))
         for method, name in LLAMA_CPP.items()
     ]
+    peers.append(
+        Peer(
+            "llama.cpp plain, bfloat16",
+            "llama-cpp-bf16",
+            functools.partial(play_lines, method="plain"),
+            rounds=True,
+        )
+    )
     peers += [
         Peer(
             f"edgespec {mode}",

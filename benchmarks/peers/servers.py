@@ -32,7 +32,8 @@ START_S = 240.0
 
 @contextlib.contextmanager
 def serving(name: str) -> Iterator[Address]:
-    """The server of that name: edgespec, transformers, llama-cpp, vllm, or vllm-draft. Raises EdgespecError."""
+    """The server of that name: edgespec, transformers, llama-cpp, llama-cpp-bf16, vllm, or
+    vllm-draft. Raises EdgespecError."""
     with contextlib.ExitStack() as stack:
         with pinned("server"):
             address = stack.enter_context(_server(name))
@@ -62,9 +63,10 @@ def _server(name: str) -> contextlib.AbstractContextManager[Address]:
         return child(["serve", "--port", "0", "--threads", "1"], "starting edgespec ...")
     if name == "transformers":
         return _streamer(sys.executable, name, PAIR / "target", PAIR / "draft")
-    if name == "llama-cpp":
-        environments.versions(name)
-        return _streamer(environments.python(name), name, _gguf())
+    if name in ("llama-cpp", "llama-cpp-bf16"):
+        environments.versions("llama-cpp")
+        gguf = _gguf("bf16" if name.endswith("bf16") else "f32")
+        return _streamer(environments.python("llama-cpp"), "llama-cpp", gguf)
     environments.versions("vllm")
     return _vllm(draft=name == "vllm-draft")
 
@@ -85,9 +87,9 @@ def _streamer(python: str, engine: str, target: Path, draft: Path | None = None)
         yield host, int(port)
 
 
-def _gguf() -> Path:
+def _gguf(kind: str) -> Path:
     """The target in llama.cpp's format, converted once."""
-    file = environments.FOLDER / "target.gguf"
+    file = environments.FOLDER / f"target-{kind}.gguf"
     if not file.is_file():
         fresh = file.with_suffix(".new")
         command = [
@@ -95,6 +97,7 @@ def _gguf() -> Path:
             str(HERE / "gguf_pair.py"),
             str(PAIR / "target"),
             str(fresh),
+            kind,
         ]
         ran = subprocess.run(command, capture_output=True, text=True)
         if ran.returncode:
