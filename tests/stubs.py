@@ -149,6 +149,7 @@ class StubTokenizer:
 
     vocabulary_hash = VOCABULARY_HASH
     end_tokens: tuple[int, ...] = ()
+    vocabulary_size = 1 << 20
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         return [ord(letter) - 65 for letter in text]

@@ -18,7 +18,7 @@ from edgespec.edge.drafter import CacheFull, Drafter
 from edgespec.edge.statistics import Statistics
 from edgespec.edge.step import Step
 from edgespec.edge.text import TextStream
-from edgespec.edge.tokenizer import Tokenizer
+from edgespec.edge.tokenizer import Tokenizer, prompt_tokens
 from edgespec.edge.trace import Event
 from edgespec.errors import EdgespecError
 from edgespec.pacing import DraftPace
@@ -136,12 +136,7 @@ class DeviceSession:
         self.close()
 
     def _begin(self, text: str | Sequence[int], max_new_tokens: int) -> list[int]:
-        first = not self._text
-        tokens = (
-            self.tokenizer.encode(text, add_special_tokens=first) if isinstance(text, str) else list(text)
-        )
-        if not tokens:
-            raise EdgespecError("the prompt is empty: give at least one token.")
+        tokens = prompt_tokens(self.tokenizer, text, not self._text, self.tokenizer.vocabulary_size)
         if len(self._text) + len(tokens) >= self._capacity:
             raise EdgespecError(f"the prompt is longer than the draft's {self._capacity} tokens: shorten it.")
         self._text += tokens

@@ -22,11 +22,13 @@ from edgespec.edge.drafter import CacheFull, Drafter
 from edgespec.edge.handshake import DEFAULT_SERVER, AnAddress, parse_addresses
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.offline import Offline
+from edgespec.edge.recorder import Recorder
+from edgespec.edge.said import Said
 from edgespec.edge.statistics import Statistics
 from edgespec.edge.step import Step
-from edgespec.edge.text import TextStream
-from edgespec.edge.tokenizer import Tokenizer
-from edgespec.edge.trace import Event, Kind, Lane
+from edgespec.edge.tokenizer import Tokenizer, prompt_tokens
+from edgespec.edge.trace import Event
+from edgespec.edge.tuning import Tuning
 from edgespec.edge.uplink import Uplink, encoded_open
 from edgespec.errors import EdgespecError
 from edgespec.pacing import DraftPace
@@ -43,19 +45,6 @@ FINISH_REASONS: dict[_native.FinishReason, str] = {
     _native.FinishReason.STOP: "stop",
     _native.FinishReason.LENGTH: "length",
 }
-
-
-class _Fresh:
-    """What was committed since the last step."""
-
-    def __init__(self) -> None:
-        self.tokens: list[int] = []
-        self.text: list[str] = []
-
-    def take(self) -> tuple[list[int], str]:
-        tokens, text = self.tokens, "".join(self.text)
-        self.tokens, self.text = [], []
-        return tokens, text
 
 
 class Session:
@@ -112,19 +101,16 @@ class Session:
         self._drafter: Drafter | None = None
         self._pace = draft_pace
         self.trace = trace
+        self._recorder = Recorder(trace, self._uplink)
         self.prompt_tokens: list[int] = []
-        self.measures = Measures() if measures is None else measures.handed_on()
-        self._fed = False
-        self._tuned_until_ms = 0.0
+        self._tuning = Tuning(measures, self._speculator, self._uplink)
         self._turn = -1
         self._turn_start = 0
         self._turn_began_s = 0.0
         self._earlier_s = 0.0
         self._earlier_forwards = 0
-        self._pieces: list[str] = []
-        self._fresh = _Fresh()
+        self._said = Said(self.tokenizer, self.params.stop, ())
         self._offline = Offline()
-        self._logprobs: list[float] = []
 
     # A text's life
 
@@ -137,7 +123,7 @@ class Session:
         if self.params.seed is None:
             self.params = replace(self.params, seed=secrets.randbits(64))
         assert self.params.seed is not None
-        tokens = self._encoded(prompt)
+        tokens = prompt_tokens(self.tokenizer, prompt, True, self.target.vocabulary_size)
         if self._engine is not None:
             self._drafter = Drafter(self._engine, self.params.temperature, self.params.seed)
         self._begin_turn(tokens, self.params.max_new_tokens)
@@ -149,7 +135,7 @@ class Session:
         """The next turn: this goes behind the text so far, which is not read again by draft or target."""
         if not self.finished:
             raise EdgespecError("the text is not finished: append() waits for that, or cancel() first.")
-        tokens = self._encoded(text)
+        tokens = prompt_tokens(self.tokenizer, text, False, self.target.vocabulary_size)
         keep_length = len(self._speculator.text)
         limit = self.params.max_new_tokens if max_new_tokens is None else max_new_tokens
         self._begin_turn(tokens, limit)
@@ -185,7 +171,12 @@ class Session:
     @property
     def text(self) -> str:
         """The text generated in this turn."""
-        return "".join(self._pieces)
+        return self._said.text
+
+    @property
+    def measures(self) -> Measures:
+        """What was measured so far, for a next session on the same link and engines."""
+        return self._tuning.measures
 
     @property
     def provisional(self) -> str:
@@ -216,7 +207,7 @@ class Session:
 
     def idle_step(self) -> Step:
         """A step in which nothing was committed."""
-        return self._step([], "")
+        return self._step([], "", [])
 
     def collect(self) -> Step | None:
         """Apply everything that has come; the step, if something was committed or the text ended."""
@@ -226,10 +217,9 @@ class Session:
             if self.finished or (message := self._uplink.receive(0.0)) is None:
                 break
             self._apply(message)
-        if not (self._fresh.tokens or self._offline.news or self._uplink.notes or self.finished):
+        if not (self._said.fresh or self._offline.news or self._uplink.notes or self.finished):
             return None
-        tokens, text = self._fresh.take()
-        return self._step(tokens, text)
+        return self._step(*self._said.take())
 
     def draft_piece(self) -> bool:
         """Run the draft once, if there is something to draft, and send what is ready to be sent."""
@@ -258,7 +248,7 @@ class Session:
             self.measures.draft_ms.observe(len(nodes), (end_s - start_s) * 1e3)
         self.statistics.draft_ms += (end_s - start_s) * 1e3
         self.statistics.draft_runs += 1
-        self._record("edge", "draft", start_s, end_s, nodes=len(nodes))
+        self._recorder.drafted(start_s, end_s, len(nodes))
         self._send_block()
         return True
 
@@ -294,16 +284,13 @@ class Session:
         path = self._speculator.verdict(verdict.base_length, tokens, verdict.rows)
         if self._drafter is not None:
             self._drafter.commit(path, self._speculator.tree)
-        self._adapt(verdict)
+        self._tuning.learn(verdict)
         statistics.committed += len(tokens)
         statistics.target_forwards = self._earlier_forwards + verdict.forwards
         statistics.forward_ms += verdict.forward_us / 1e3
-        if verdict.logprobs is not None:
-            self._logprobs.extend(verdict.logprobs.tolist())
-        self._record_forward(verdict, now_s)
+        self._recorder.committed(now_s, verdict)
         self._offline.committed(tokens)
-        piece = self._stream.push(tokens)
-        self._say(tokens[: piece.tokens_used], piece.text)
+        piece = self._said.say(tokens, [] if verdict.logprobs is None else verdict.logprobs.tolist())
         if piece.stopped is not None:
             excess = len(tokens) - piece.tokens_used
             statistics.committed -= excess
@@ -311,30 +298,13 @@ class Session:
         elif verdict.finish in FINISH_REASONS:
             self._finish(FINISH_REASONS[verdict.finish])
 
-    def _adapt(self, verdict: _native.Verdict) -> None:
-        """Let the policy choose anew from what this verdict's forward cost; the first one read the prompt as well."""
-        measures, now_ms, forward_ms = self.measures, time.monotonic() * 1e3, verdict.forward_us / 1e3
-        measures.rtt_ms, measures.jitter_ms = self._uplink.rtt_ms, self._uplink.jitter_ms
-        if self._fed:
-            hints = None if now_ms < self._tuned_until_ms else self.policy.hints
-            measures.saw_forward(verdict.rows, forward_ms, hints, len(verdict.tokens))
-            measures.clock.verdict(now_ms, verdict.clock_us / 1e3, forward_ms)
-        self._fed = True
-        hints = self.policy.hints
-        if self._speculator.adapt(measures):
-            self._uplink.tune(self.policy)
-        if hints != self.policy.hints:  # forwards that began before the server knows are on their way
-            self._tuned_until_ms = now_ms + (measures.rtt_ms or 0.0) + 1.5 * forward_ms
-
     def _apply_hint(self, hint: _native.Hint) -> None:
         if hint.turn == self._turn:
             self._speculator.hint(hint.base_length, hint.node, hint.token, hint.confidence)
-            now_s = time.monotonic()
-            detail = {"layer": hint.layer, "confidence": hint.confidence}
-            self._record("down", "hint", now_s - self._half_rtt_s(), now_s, **detail)
+            self._recorder.hinted(time.monotonic(), hint)
 
     def _finish(self, reason: str) -> None:
-        self._say([], self._stream.flush())
+        self._said.flush()
         full = len(self._speculator.text) >= self.target.context_length
         self.finish_reason = (
             "context" if reason == "length" and full and self._speculator.remaining > 0 else reason
@@ -357,34 +327,17 @@ class Session:
                 f"{self.target.context_length}: shorten the prompt."
             )
         self._turn += 1
-        self._fed = False
+        self._tuning.begin()
         self._earlier_s = self.statistics.seconds
         self._turn_began_s = time.monotonic()
         self._turn_start = start + len(tokens)
-        self._pieces = []
-        self._logprobs.clear()
         self._speculator.extend(tokens, start, max_new_tokens)
-        self._stream = TextStream(self.tokenizer.decode, self.params.stop, context=self._speculator.text)
+        self._said = Said(self.tokenizer, self.params.stop, self._speculator.text)
         if self._drafter is not None:
             self._drafter.truncate(start)
         self.finish_reason = None
 
-    def _encoded(self, text: str | Sequence[int]) -> list[int]:
-        begins = self._turn < 0
-        encoded = self.tokenizer.encode(text, add_special_tokens=begins) if isinstance(text, str) else text
-        tokens = [int(token) for token in encoded]
-        if not tokens:
-            raise EdgespecError("the prompt is empty: give at least one token.")
-        if not all(0 <= token < self.target.vocabulary_size for token in tokens):
-            raise EdgespecError(f"the prompt holds token ids outside 0 to {self.target.vocabulary_size - 1}.")
-        return tokens
-
-    def _say(self, tokens: list[int], text: str) -> None:
-        self._fresh.tokens.extend(tokens)
-        self._fresh.text.append(text)
-        self._pieces.append(text)
-
-    def _step(self, tokens: list[int], text: str) -> Step:
+    def _step(self, tokens: list[int], text: str, logprobs: list[float]) -> Step:
         statistics, tally = self.statistics, self._speculator.tally
         statistics.seconds = self._earlier_s + time.monotonic() - self._turn_began_s
         statistics.rounds, statistics.drafted, statistics.sent = tally.rounds, tally.drafted, tally.sent
@@ -398,14 +351,12 @@ class Session:
         statistics.link_losses = self._uplink.losses
         if self._pace is not None:
             statistics.draft_overruns = self._pace.overruns
-        logprobs = [self._logprobs.pop(0) for _ in tokens] if self.params.logprobs else None
         if self.finished:
             self._offline.drop()
         provisional, revised = self._offline.take()
         events = self._uplink.take_notes()
-        return Step(
-            tokens, text, logprobs, self.finish_reason, replace(statistics), provisional, revised, events
-        )
+        kept = logprobs if self.params.logprobs else None
+        return Step(tokens, text, kept, self.finish_reason, replace(statistics), provisional, revised, events)
 
     # The link
 
@@ -413,7 +364,7 @@ class Session:
         """The draft's cache goes on with provisional text in the tree's place."""
         most = min(self._speculator.remaining, self.target.context_length - len(self._speculator.text))
         ends = () if self.params.ignore_eos else self.target.end_tokens.tolist()
-        self._offline.begin(self._stream, most, ends)
+        self._offline.begin(self._said.stream, most, ends)
         self._start_tree_anew()
 
     def _come_back(self) -> None:
@@ -432,31 +383,14 @@ class Session:
         block = self._speculator.outgoing(self.measures.slack_ms(now_s * 1e3))
         if block is not None:
             self._uplink.block(block)
-            self._record("up", "block", now_s, now_s + self._half_rtt_s(), nodes=len(block.tokens))
+            self._recorder.sent(now_s, len(block.tokens))
 
     def _opening(self) -> bytes:
         """An OPEN that tells a server everything: the text so far is its prompt, and the next tokens are the same."""
         assert self.params.seed is not None
         self._turn = 0
-        self._fed = False
+        self._tuning.begin()
         self._earlier_forwards = self.statistics.target_forwards
         self._speculator.forgotten()
         text, remaining = self._speculator.text, self._speculator.remaining
         return encoded_open(self.params, self.params.seed, self.policy, text, remaining)
-
-    # The timeline
-
-    def _half_rtt_s(self) -> float:
-        return (self._uplink.rtt_ms or 0.0) / 2e3
-
-    def _record_forward(self, verdict: _native.Verdict, now_s: float) -> None:
-        ended_s = now_s - self._half_rtt_s()
-        count = len(verdict.tokens)
-        self._record(
-            "cloud", "forward", ended_s - verdict.forward_us / 1e6, ended_s, rows=verdict.rows, tokens=count
-        )
-        self._record("down", "verdict", ended_s, now_s, tokens=count)
-
-    def _record(self, lane: Lane, kind: Kind, start_s: float, end_s: float, **detail: object) -> None:
-        if self.trace is not None:
-            self.trace.append(Event(lane, kind, start_s, end_s, detail))

@@ -108,6 +108,22 @@ class Tokenizer:
         return vocabulary_hash(self._core)
 
 
+def prompt_tokens(
+    tokenizer: Tokenizer, prompt: str | Sequence[int], begins: bool, vocabulary_size: int
+) -> list[int]:
+    """The token ids of a prompt, which may be ids already. begins: special tokens that begin a text are added.
+
+    Raises EdgespecError when there is none, or one outside the vocabulary of that size.
+    """
+    encoded = tokenizer.encode(prompt, add_special_tokens=begins) if isinstance(prompt, str) else prompt
+    tokens = [int(token) for token in encoded]
+    if not tokens:
+        raise EdgespecError("the prompt is empty: give at least one token.")
+    if not all(0 <= token < vocabulary_size for token in tokens):
+        raise EdgespecError(f"the prompt holds token ids outside 0 to {vocabulary_size - 1}.")
+    return tokens
+
+
 def _read_json(file: Path) -> dict[str, Any]:
     """The object in `file`; empty where there is no such file."""
     if not file.is_file():
