@@ -11,7 +11,7 @@ from kernel_forms import FORMS, assert_passes_in_the_interpreter
 from test_cuda_graphs import Rerun
 
 from edgespec import cli
-from edgespec.bench import gpu_check
+from edgespec.bench import gpu_check, hint_delay
 from edgespec.bench.gpu_check import Place
 from edgespec.errors import EdgespecError
 from edgespec.target.target import Target
@@ -61,6 +61,14 @@ def test_another_text_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     other._decoder = None
     with pytest.raises(EdgespecError, match="another token than the CPU at 0 of 4"):
         gpu_check.texts_agree(other, target, 4)
+
+
+def test_a_delay_is_that_of_hints_that_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    hint_delay.hint_delay_us(HERE, "cpu", runs=5)
+    monkeypatch.setattr(hint_delay, "exit_hint", lambda *_, **__: None)
+    monkeypatch.setattr(hint_delay, "HINT_WITHIN_S", 0.01)
+    with pytest.raises(EdgespecError, match="the hint of forward 2 did not come"):
+        hint_delay.hint_delay_us(HERE, "cpu", runs=5)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

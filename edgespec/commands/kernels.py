@@ -52,15 +52,18 @@ def check(times: bool, json_file: Path | None) -> None:
     from edgespec.errors import EdgespecError
 
     try:
-        from edgespec.bench import gpu_check, gpu_times
+        from edgespec.bench import gpu_check, gpu_times, hint_delay
     except ModuleNotFoundError as error:
         raise EdgespecError(f"checking kernels needs {error.name}: pip install 'edgespec[server]'.") from None
     from edgespec.json_file import save_json
 
-    for one in gpu_check.all_checks(gpu_check.Place.gpu()):
+    place = gpu_check.Place.gpu()
+    for one in gpu_check.all_checks(place):
         click.echo(f"edgespec: {one()}")
     if not times:
         return
+    delay_us = hint_delay.hint_delay_us(place.device, place.form)
+    click.echo(f"edgespec: a hint is with an edge on this machine {delay_us:.0f} us after its exit has ended")
     rows = []
     for row in gpu_times.measure([(32000, 4096), (128256, 4096)], (1, 4, 8, 32), ("bfloat16", "float32")):
         rows.append(row.to_json())
@@ -70,4 +73,4 @@ def check(times: bool, json_file: Path | None) -> None:
             f"{compiled}, {row.floor_ms / row.ms:.0%} of the floor"
         )
     if json_file is not None:
-        save_json({"rows": rows}, json_file)
+        save_json({"hint_delay_us": delay_us, "rows": rows}, json_file)

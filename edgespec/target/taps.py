@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
 
+from edgespec.edge.noise import NoiseRows
 from edgespec.speculation.calibration import Calibration
 from edgespec.target.batch import Part
 from edgespec.target.hints import HintTrees
-from edgespec.target.sampling import Rows
+from edgespec.target.sampling import Rows, coupled_noise
 
 
 class Exits(Protocol):
@@ -39,6 +40,37 @@ class Tap:
     layers: frozenset[int]
     trees: HintTrees
 
+    @classmethod
+    def of(
+        cls,
+        parts: Sequence[Part],
+        layers: frozenset[int],
+        device: torch.device,
+        noise: Callable[[Sequence[Part]], torch.Tensor | None],
+    ) -> Tap | None:
+        """The tap of those parts that listen; None where none does. noise: of such parts' decided rows."""
+        row = selected = 0
+        listening, rows, temperatures = [], [], []
+        for part in parts:
+            count = len(part.decide)
+            if part.on_exit is not None and count:
+                listening.append((part, slice(selected, selected + count)))
+                rows.append(part.decide + row)
+                temperatures += [part.sampling.temperature or 1.0] * count
+                selected += count
+            row += len(part.piece)
+        if not listening or not layers:
+            return None
+        own = [part for part, _ in listening]
+        return cls(
+            listening,
+            torch.from_numpy(np.concatenate(rows).astype(np.int64)).to(device),
+            torch.tensor(temperatures, device=device)[:, None],
+            noise(own),
+            layers,
+            HintTrees(own),
+        )
+
     def within(self, first: int, last: int) -> Tap | None:
         """The tap of those parts whose rows all lie in [first, last) of the batch, as rows of that
         stretch."""
@@ -58,3 +90,16 @@ def rows_of(part: Part) -> Rows:
     """A part's decided rows, as sampling wants them."""
     positions = part.piece.positions[part.decide] + 1
     return Rows(part.sampling, part.seed, positions, part.seen)
+
+
+def noise_of(parts: Sequence[Part], kept: NoiseRows, device: torch.device) -> torch.Tensor | None:
+    """Noise float32 [D, V] of the parts' decided rows, 0 in greedy parts' rows; None where no part needs any."""
+    if all(part.sampling.greedy or not len(part.decide) for part in parts):
+        return None
+    shares = [
+        torch.zeros(len(part.decide), kept.vocabulary_size, device=device)
+        if part.sampling.greedy
+        else coupled_noise(kept, part.piece.positions[part.decide] + 1, part.seed, device)
+        for part in parts
+    ]
+    return shares[0] if len(shares) == 1 else torch.cat(shares)

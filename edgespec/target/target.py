@@ -31,10 +31,9 @@ from edgespec.target.cache import KvPool, TargetCache
 from edgespec.target.cuda_graphs import Capture, CudaCapture, GraphedForwards
 from edgespec.target.decoder import NativeDecoder
 from edgespec.target.guesses import KernelGuesses, scaled
-from edgespec.target.hints import HintTrees
 from edgespec.target.masks import Windows
 from edgespec.target.ordered import chunks_of
-from edgespec.target.sampling import Decisions, coupled_noise, decide_together, guess
+from edgespec.target.sampling import Decisions, decide_together, guess
 from edgespec.target.static_inputs import StaticInputs
 from edgespec.target.support import (
     UnsupportedModel,
@@ -43,7 +42,7 @@ from edgespec.target.support import (
     decoder_layers,
     self_check,
 )
-from edgespec.target.taps import Exits, Tap, rows_of
+from edgespec.target.taps import Exits, Tap, noise_of, rows_of
 from edgespec.target.watching import WatchedExits
 
 log = logging.getLogger("edgespec.target")
@@ -227,7 +226,7 @@ class Target:
                 logits = graphs(pieces, layers, columns)
                 assert logits is not None
                 return decide_together(logits, rows)  # waits for the GPU; hints leave meanwhile
-        self._tap = self._tap_of(parts, layers)
+        self._tap = Tap.of(parts, layers, self.device, self._exit_noise)
         try:
             logits = self.logits_batch(pieces)
         finally:
@@ -319,40 +318,10 @@ class Target:
             logits: torch.Tensor = self.model(**inputs, logits_to_keep=keep).logits[0]
         return logits
 
-    def _noise_of(self, parts: Sequence[Part]) -> torch.Tensor | None:
-        """Noise float32 [D, V] of the parts' decided rows, 0 in greedy parts' rows; None where no part needs any."""
-        if all(part.sampling.greedy or not len(part.decide) for part in parts):
-            return None
-        shares = [
-            torch.zeros(len(part.decide), self.vocabulary_size, device=self.device)
-            if part.sampling.greedy
-            else coupled_noise(self._noise, part.piece.positions[part.decide] + 1, part.seed, self.device)
-            for part in parts
-        ]
-        return shares[0] if len(shares) == 1 else torch.cat(shares)
-
-    def _tap_of(self, parts: Sequence[Part], layers: frozenset[int]) -> Tap | None:
-        """The tap of those parts that listen; None where none does."""
-        row = selected = 0
-        listening, rows, temperatures = [], [], []
-        for part in parts:
-            count = len(part.decide)
-            if part.on_exit is not None and count:
-                listening.append((part, slice(selected, selected + count)))
-                rows.append(part.decide + row)
-                temperatures += [part.sampling.temperature or 1.0] * count
-                selected += count
-            row += len(part.piece)
-        if not listening or not layers:
-            return None
-        return Tap(
-            listening,
-            self._index(np.concatenate(rows)),
-            torch.tensor(temperatures, device=self.device)[:, None],
-            None if self._by_kernel(selected) else self._noise_of([part for part, _ in listening]),
-            layers,
-            HintTrees([part for part, _ in listening]),
-        )
+    def _exit_noise(self, parts: Sequence[Part]) -> torch.Tensor | None:
+        """None where exits draw it themselves."""
+        by_kernel = self._by_kernel(sum(len(part.decide) for part in parts))
+        return None if by_kernel else noise_of(parts, self._noise, self.device)
 
     def _index(self, array: ArrayLike) -> torch.Tensor:
         return torch.from_numpy(np.asarray(array, dtype=np.int64)).to(self.device)
