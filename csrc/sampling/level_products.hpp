@@ -2,7 +2,7 @@
 //
 // A block of accumulators, kTokens rows of the head by kRows rows of x, stays in registers while both are read along D.
 // Every byte of the head comes from memory once, whatever the number of rows. Rows of x go in bands of 8, 4, 2 or 1;
-// within a band, each step of D holds that step of all its rows.
+// within a band, each step of D holds that step of all its rows. D goes in chunks, whose sums are added in order.
 
 typedef float Floats __attribute__((vector_size(EDGESPEC_LANE_BYTES)));
 typedef std::uint32_t Words __attribute__((vector_size(EDGESPEC_LANE_BYTES)));
@@ -11,6 +11,9 @@ constexpr std::size_t kLanes = EDGESPEC_LANE_BYTES / sizeof(float);
 
 // The head's rows that share a pass over all rows of x: they fit the second-level cache.
 constexpr std::size_t kGroup = 12;
+
+// Of each packed row of x, what stays in the first-level cache while such a group passes it.
+constexpr std::size_t kChunkBytes = 4096;
 
 constexpr std::size_t kWidestBand = EDGESPEC_LANE_BYTES == 32 ? 4 : 8;
 
@@ -38,91 +41,7 @@ EDGESPEC_INLINE To load_once(const void* from) {
     return value;
 }
 
-struct Float32 {
-    using Element = float;
-    using Packed = float;
-    static constexpr std::size_t kStep = kLanes;
-    struct Loaded {
-        Floats all;
-    };
-    static EDGESPEC_INLINE Loaded read(const Element* w) { return {load<Floats>(w)}; }
-    static EDGESPEC_INLINE Loaded read_packed(const Packed* x) { return {load_once<Floats>(x)}; }
-    static EDGESPEC_INLINE Floats add(Floats sum, const Loaded& w, const Loaded& x) { return sum + w.all * x.all; }
-    static EDGESPEC_INLINE std::size_t place(std::size_t i) { return i; }
-    static EDGESPEC_INLINE Packed packed(float x) { return x; }
-};
-
-#if defined(__AVX512BF16__)
-// vdpbf16ps adds the products of neighbouring pairs to a float32 sum, rounding to nearest and taking subnormal
-// numbers as zero.
-struct BFloat16 {
-    using Element = std::uint16_t;
-    using Packed = std::uint16_t;
-    static constexpr std::size_t kStep = 2 * kLanes;
-    struct Loaded {
-        __m512bh all;
-    };
-    static EDGESPEC_INLINE Loaded read(const Element* w) { return {load<__m512bh>(w)}; }
-    static EDGESPEC_INLINE Loaded read_packed(const Packed* x) { return {(__m512bh)load_once<__m512i>(x)}; }
-    static EDGESPEC_INLINE Floats add(Floats sum, const Loaded& w, const Loaded& x) {
-        return (Floats)_mm512_dpbf16_ps((__m512)sum, w.all, x.all);
-    }
-    static EDGESPEC_INLINE std::size_t place(std::size_t i) { return i; }
-    static EDGESPEC_INLINE Packed packed(float x) { return static_cast<Packed>(float_to_bits(x) >> 16); }
-};
-#else
-// A vector of words holds two vectors of weights, the even and the odd ones; x is packed to match.
-struct BFloat16 {
-    using Element = std::uint16_t;
-    using Packed = float;
-    static constexpr std::size_t kStep = 2 * kLanes;
-    struct Loaded {
-        Floats even, odd;
-    };
-    static EDGESPEC_INLINE Loaded read(const Element* w) {
-        const Words both = load<Words>(w);
-        return {(Floats)(both << 16), (Floats)(both & 0xffff0000u)};
-    }
-    static EDGESPEC_INLINE Loaded read_packed(const Packed* x) {
-        return {load_once<Floats>(x), load_once<Floats>(x + kLanes)};
-    }
-    static EDGESPEC_INLINE Floats add(Floats sum, const Loaded& w, const Loaded& x) {
-        sum = sum + w.even * x.even;
-        return sum + w.odd * x.odd;
-    }
-    static EDGESPEC_INLINE std::size_t place(std::size_t i) { return i % 2 * kLanes + i / 2; }
-    static EDGESPEC_INLINE Packed packed(float x) { return x; }
-};
-#endif
-
-struct Float16 {
-    using Element = std::uint16_t;
-    using Packed = float;
-    static constexpr std::size_t kStep = kLanes;
-    struct Loaded {
-        Floats all;
-    };
-    static EDGESPEC_INLINE Loaded read(const Element* w) {
-#if defined(__AVX512F__)
-        return {(Floats)_mm512_cvtph_ps(load<__m256i>(w))};
-#elif defined(__F16C__)
-        return {(Floats)_mm256_cvtph_ps(load<__m128i>(w))};
-#else
-        float wide[kLanes];
-        for (std::size_t i = 0; i < kLanes; ++i) wide[i] = from_half(w[i]);
-        return {load<Floats>(wide)};
-#endif
-    }
-    static EDGESPEC_INLINE Loaded read_packed(const Packed* x) { return {load_once<Floats>(x)}; }
-    static EDGESPEC_INLINE Floats add(Floats sum, const Loaded& w, const Loaded& x) { return sum + w.all * x.all; }
-    static EDGESPEC_INLINE std::size_t place(std::size_t i) { return i; }
-    static EDGESPEC_INLINE Packed packed(float x) { return x; }
-};
-
-template <class Weight>
-constexpr std::size_t padded(std::size_t dim) {
-    return (dim + Weight::kStep - 1) / Weight::kStep * Weight::kStep;
-}
+#include "sampling/level_weights.hpp"
 
 EDGESPEC_INLINE float sum_of(Floats v) {
 #if EDGESPEC_LANE_BYTES == 64
@@ -141,20 +60,31 @@ EDGESPEC_INLINE float sum_of(Floats v) {
     return v[0];
 }
 
-// kTokens rows of the head, from w on, by a band of kRows rows of x.
+// Rows of the head, from w on and `dim` elements apart, by a band of x, over `length` of their elements: the products
+// go to out[row * stride + token], beside what stands there already where there is `more` to a sum.
+template <class Weight>
+struct Task {
+    const typename Weight::Element* w;
+    std::size_t dim, length;
+    const typename Weight::Packed* x;
+    bool more;
+    float* out;
+    std::size_t stride;
+};
+
 template <class Weight, int kTokens, int kRows>
-EDGESPEC_INLINE void multiply_block(const typename Weight::Element* w, std::size_t dim,
-                                    const typename Weight::Packed* x, float* out, std::size_t stride) {
+EDGESPEC_INLINE void multiply_block(const Task<Weight>& task) {
     constexpr std::size_t kStep = Weight::kStep;
+    const auto* x = task.x;
     Floats sums[kTokens][kRows] = {};
     std::size_t d = 0;
-    for (; d + kStep <= dim; d += kStep, x += kRows * kStep) {
+    for (; d + kStep <= task.length; d += kStep, x += kRows * kStep) {
         typename Weight::Loaded loaded[kTokens];
 #pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t) {
-            // Many rows leave the processor too little foresight to keep memory busy: fetch the next block meanwhile.
-            if constexpr (kRows >= 4) __builtin_prefetch(w + (t + kTokens) * dim + d, 0, 2);
-            loaded[t] = Weight::read(w + t * dim + d);
+            // The processor foresees little of several short streams: fetch the next block meanwhile.
+            __builtin_prefetch(task.w + (t + kTokens) * task.dim + d, 0, 3);
+            loaded[t] = Weight::read(task.w + t * task.dim + d);
         }
 #pragma GCC unroll 8
         for (int r = 0; r < kRows; ++r) {
@@ -163,11 +93,11 @@ EDGESPEC_INLINE void multiply_block(const typename Weight::Element* w, std::size
             for (int t = 0; t < kTokens; ++t) sums[t][r] = Weight::add(sums[t][r], loaded[t], own);
         }
     }
-    if (d < dim) {
+    if (d < task.length) {
 #pragma GCC unroll 8
         for (int t = 0; t < kTokens; ++t) {
             typename Weight::Element rest[kStep] = {};
-            std::memcpy(rest, w + t * dim + d, (dim - d) * sizeof *rest);
+            std::memcpy(rest, task.w + t * task.dim + d, (task.length - d) * sizeof *rest);
             const auto loaded = Weight::read(rest);
 #pragma GCC unroll 8
             for (int r = 0; r < kRows; ++r) {
@@ -176,47 +106,66 @@ EDGESPEC_INLINE void multiply_block(const typename Weight::Element* w, std::size
         }
     }
     for (int r = 0; r < kRows; ++r) {
-        for (int t = 0; t < kTokens; ++t) out[r * stride + t] = sum_of(sums[t][r]);
+        for (int t = 0; t < kTokens; ++t) {
+            float& sum = task.out[r * task.stride + t];
+            sum = task.more ? sum + sum_of(sums[t][r]) : sum_of(sums[t][r]);
+        }
     }
 }
 
 // A group of `count` rows of the head by a band of kRows rows of x, kTokens of the head at a time.
 template <class Weight, int kTokens, int kRows>
-void multiply_band(const typename Weight::Element* w, std::size_t dim, std::size_t count,
-                   const typename Weight::Packed* x, float* out, std::size_t stride) {
+void multiply_band(Task<Weight> task, std::size_t count) {
     std::size_t t = 0;
     for (; t + kTokens <= count; t += kTokens) {
-        multiply_block<Weight, kTokens, kRows>(w + t * dim, dim, x, out + t, stride);
+        multiply_block<Weight, kTokens, kRows>(task);
+        task.w += kTokens * task.dim;
+        task.out += kTokens;
     }
-    for (; t < count; ++t) multiply_block<Weight, 1, kRows>(w + t * dim, dim, x, out + t, stride);
+    for (; t < count; ++t) {
+        multiply_block<Weight, 1, kRows>(task);
+        task.w += task.dim;
+        ++task.out;
+    }
 }
 
-constexpr int kTokensOfFour = EDGESPEC_LANE_BYTES == 32 ? 2 : 4;
+// Three, not more: rows of the head lie a power of two apart, and share few places in the first-level cache.
+constexpr int kTokensOfFour = EDGESPEC_LANE_BYTES == 32 ? 2 : 3;
+
+// A group of `count` rows of the head by all rows of x, over one chunk of D: all but x and more is set in `task`.
+template <class Weight>
+EDGESPEC_INLINE void multiply_chunk(Task<Weight> task, std::size_t count, const typename Weight::Packed* packed,
+                                    std::size_t d, std::size_t rows) {
+    const std::size_t length = padded<Weight>(task.dim);
+    for (std::size_t row = 0; row < rows;) {
+        const std::size_t band = band_of(rows - row);
+        task.x = packed + band * d;
+        if (band == 8) {
+            if constexpr (kWidestBand == 8) multiply_band<Weight, 3, 8>(task, count);
+        } else if (band == 4) {
+            multiply_band<Weight, kTokensOfFour, 4>(task, count);
+        } else if (band == 2) {
+            multiply_band<Weight, 4, 2>(task, count);
+        } else {
+            multiply_band<Weight, 4, 1>(task, count);
+        }
+        row += band;
+        packed += band * length;
+        task.out += band * task.stride;
+    }
+}
 
 template <class Weight>
 void multiply_all(const void* weights, std::size_t dim, std::size_t count, const void* packed, std::size_t rows,
                   float* out, std::size_t stride) {
+    constexpr std::size_t kChunk = kChunkBytes / sizeof(typename Weight::Packed);
     const auto* w = static_cast<const typename Weight::Element*>(weights);
-    const std::size_t length = padded<Weight>(dim);
     for (std::size_t first = 0; first < count; first += kGroup) {
         const std::size_t tokens = count - first < kGroup ? count - first : kGroup;
-        const auto* x = static_cast<const typename Weight::Packed*>(packed);
-        const auto* group = w + first * dim;
-        float* to = out + first;
-        for (std::size_t row = 0; row < rows;) {
-            const std::size_t band = band_of(rows - row);
-            if (band == 8) {
-                if constexpr (kWidestBand == 8) multiply_band<Weight, 3, 8>(group, dim, tokens, x, to, stride);
-            } else if (band == 4) {
-                multiply_band<Weight, kTokensOfFour, 4>(group, dim, tokens, x, to, stride);
-            } else if (band == 2) {
-                multiply_band<Weight, 4, 2>(group, dim, tokens, x, to, stride);
-            } else {
-                multiply_band<Weight, 4, 1>(group, dim, tokens, x, to, stride);
-            }
-            row += band;
-            x += band * length;
-            to += band * stride;
+        for (std::size_t d = 0; d < dim; d += kChunk) {
+            const std::size_t length = dim - d < kChunk ? dim - d : kChunk;
+            const Task<Weight> task{w + first * dim + d, dim, length, nullptr, d > 0, out + first, stride};
+            multiply_chunk(task, tokens, static_cast<const typename Weight::Packed*>(packed), d, rows);
         }
     }
 }
