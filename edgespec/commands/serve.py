@@ -14,6 +14,7 @@ from edgespec.serving.config import config_option
 
 if TYPE_CHECKING:
     from edgespec.serving.companion import Companions
+    from edgespec.target.tensor_parallel import Leader
 
 
 @click.command()
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--deterministic", is_flag=True, help="The same bits whatever else runs; slower, mostly for few rows."
+)
+@click.option(
+    "--tensor-parallel", is_flag=True, help="A shard of the target in each process that torchrun started."
 )
 @click.option("--max-sessions", type=click.IntRange(1), default=1024, show_default=True, help="Open at once.")
 @click.option("--latency-ms", type=PACE, help="Target for a token: beyond it new sessions are refused.")
@@ -94,6 +98,7 @@ def serve(
     pace_rows: int,
     kv_memory: str | None,
     deterministic: bool,
+    tensor_parallel: bool,
     max_sessions: int,
     latency_ms: float | None,
     metrics_port: int | None,
@@ -127,6 +132,9 @@ def serve(
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     pace = None if verify_pace_ms is None else Pace(verify_pace_ms, pace_rows)
+    leader = _leader(target, dtype, device, threads) if tensor_parallel else None
+    if tensor_parallel and leader is None:
+        return
     model = Target.load(
         target,
         exits=None if exits == "none" else exits,
@@ -136,6 +144,7 @@ def serve(
         pace=pace,
         kv_memory=kv_memory,
         deterministic=deterministic,
+        leader=leader,
     )
     options = {
         "max_sessions": max_sessions,
@@ -156,6 +165,28 @@ def serve(
             when_stdin_ends(server.stop)
         click.echo(f"edgespec: listening on {host}:{server.port}")
         server.run()
+    if leader is not None:
+        leader.end()
+
+
+def _leader(target: str | None, dtype: str, device: str, threads: int | None) -> Leader | None:
+    """Of the processes that torchrun started, the one that serves; the others follow it here until it ends."""
+    import torch
+
+    from edgespec.target import loading
+    from edgespec.target.tensor_parallel import Leader, follow, join
+
+    chosen = loading.choose_device(device)
+    if join(chosen) == 0:
+        return Leader()
+    for number in (signal.SIGINT, signal.SIGTERM):  # a follower ends when the one that serves does
+        signal.signal(number, signal.SIG_IGN)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    folder = loading.find_folder(target)
+    name = loading.name_of(target, folder)
+    follow(loading.load_model(folder, name, loading.choose_dtype(dtype, chosen), chosen, sharded=True))
+    return None
 
 
 def _companions(

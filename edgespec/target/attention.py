@@ -36,6 +36,11 @@ def attending(layout: Layout) -> Iterator[None]:
         _layout.reset(token)
 
 
+def layout_now() -> Layout | None:
+    """What attention would read now; None outside `attending`."""
+    return _layout.get()
+
+
 def slot_attention(
     module: torch.nn.Module,
     query: torch.Tensor,

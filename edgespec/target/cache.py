@@ -9,7 +9,7 @@ so that attention reads them where they lie.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,10 @@ from edgespec.speculation.slots import SLOT_BUCKET
 
 SCRATCH = 0
 """The pool's first page: rows that fill up a fixed shape write there, and nobody reads it."""
+
+
+def untold(*change: Any) -> None:
+    """Nobody else has a part of the pool."""
 
 
 class _Rows:
@@ -83,12 +87,20 @@ class KvPool(Cache):
     """All sessions' keys and values in all layers; `pages` keeps the books.
 
     like: a pool that was used already, whose shapes this one takes; its memory is then touched only as pages
-    are taken.
+    are taken. changed: told of what is done to it ("pool", "clear", "copy" and the arguments), before it is done.
     """
 
-    def __init__(self, layers: int, pages: int, like: KvPool | None = None) -> None:
+    def __init__(
+        self,
+        layers: int,
+        pages: int,
+        like: KvPool | None = None,
+        changed: Callable[..., None] = untold,
+    ) -> None:
         self.pages = Pages(pages)
         self._rows = _Rows()
+        self._changed = changed
+        changed("pool", layers, pages, like is None)
         if like is None:
             self.pool_layers = [PoolLayer(self._rows, pages) for _ in range(layers)]
         else:
@@ -102,6 +114,11 @@ class KvPool(Cache):
         held = [layer for layer in self.pool_layers if layer.is_initialized]
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in held) // self.pages.count
 
+    @property
+    def placed(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """What `place` was told last."""
+        return self._rows.slots, self._rows.seen
+
     def place(self, slots: torch.Tensor, seen: torch.Tensor | None) -> None:
         """The next forward's rows go to the pool's `slots` int64 [R]; it reads all of the pool, or `seen`
         alone."""
@@ -110,6 +127,7 @@ class KvPool(Cache):
 
     def clear(self, pages: Sequence[int]) -> None:
         """Zero what these pages hold: what a masked slot holds must at least be a number."""
+        self._changed("clear", list(pages))
         for start, stop in _stretches(pages):
             for layer in self.pool_layers:
                 if layer.is_initialized:
@@ -118,6 +136,7 @@ class KvPool(Cache):
 
     def copy(self, source: int, to: int) -> None:
         """Copy a page."""
+        self._changed("copy", source, to)
         here, there = (slice(page * SLOT_BUCKET, (page + 1) * SLOT_BUCKET) for page in (source, to))
         for layer in self.pool_layers:
             if layer.is_initialized:

@@ -104,8 +104,11 @@ def choose_device(device: str) -> torch.device:
     return chosen
 
 
-def load_model(folder: Path, name: str, dtype: torch.dtype, device: torch.device) -> Any:
-    """The causal LM in `folder`, ready for slots: not in training, on `device`. Raises EdgespecError."""
+def load_model(
+    folder: Path, name: str, dtype: torch.dtype, device: torch.device, sharded: bool = False
+) -> Any:
+    """The causal LM in `folder`, ready for slots: not in training, on `device`; sharded: this process's part of it, by
+    transformers' own plan. Raises EdgespecError."""
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:
@@ -122,6 +125,7 @@ def load_model(folder: Path, name: str, dtype: torch.dtype, device: torch.device
                 attn_implementation="eager",
                 local_files_only=True,
                 output_loading_info=True,
+                **({"tp_plan": "auto"} if sharded else {}),
             )
     except Exception as error:
         raise EdgespecError(f"the model in {folder} cannot be loaded: {first_line(error)}.") from None
@@ -137,7 +141,7 @@ def load_model(folder: Path, name: str, dtype: torch.dtype, device: torch.device
         model.set_attn_implementation(SLOT_ATTENTION)
     if dtype == torch.float64 and model._can_set_experts_implementation():
         model.set_experts_implementation("eager")  # the grouped product of experts has no float64
-    return model.to(device).eval().requires_grad_(False)
+    return (model if sharded else model.to(device)).eval().requires_grad_(False)
 
 
 def load_exits(exits_folder: Path, folder: Path, model: Any, name: str) -> ExitHeads:

@@ -27,7 +27,7 @@ from edgespec.speculation.slots import Piece
 from edgespec.target import loading
 from edgespec.target.attention import SLOT_ATTENTION, attending
 from edgespec.target.batch import Batch, ExitRows, Layout, OnExit, Part, Place, batch_of
-from edgespec.target.cache import KvPool, TargetCache
+from edgespec.target.cache import KvPool, TargetCache, untold
 from edgespec.target.cuda_graphs import Capture, CudaCapture, GraphedForwards
 from edgespec.target.decoder import NativeDecoder
 from edgespec.target.guesses import KernelGuesses, scaled
@@ -43,6 +43,7 @@ from edgespec.target.support import (
     self_check,
 )
 from edgespec.target.taps import Exits, Tap, noise_of, rows_of
+from edgespec.target.tensor_parallel import Leader
 from edgespec.target.watching import WatchedExits
 
 log = logging.getLogger("edgespec.target")
@@ -70,8 +71,10 @@ class Target:
         kv_memory: int | str | None = None,
         deterministic: bool = False,
         native: bool = True,
+        leader: Leader | None = None,
     ) -> None:
-        """native: run the layers by the native decoder, where that knows the model.
+        """native: run the layers by the native decoder, where that knows the model. leader: the model is one shard, and
+        tells the others what runs.
 
         Raises EdgespecError where the model fails its self-check or the exits do not fit it.
         """
@@ -95,7 +98,9 @@ class Target:
         self._noise = NoiseRows(self.vocabulary_size, max(64, NOISE_BYTES // (4 * self.vocabulary_size)))
         self._tap: Tap | None = None
         self.deterministic = deterministic
-        self.pool = KvPool(self.layers, CHECK_PAGES)
+        self.pool = KvPool(self.layers, CHECK_PAGES, changed=leader.pool_changed if leader else untold)
+        if leader is not None:
+            leader.lead(model)
         self.graphs: GraphedForwards | None = None
         self.watched: WatchedExits | None = None
         """Exits that leave hints for a watcher; None: every part's on_exit is called."""
@@ -105,16 +110,16 @@ class Target:
                 f"{name} computes its attention in its own way, so --deterministic cannot order it: leave it off, or "
                 "take a model that supports SDPA."
             )
-        self._decoder = self._checked_decoder(native and not deterministic)
+        self._decoder = self._checked_decoder(native and not deterministic and leader is None)
         self._guesses = KernelGuesses.wanted(exits, self._head, config, self._decoder)
         if deterministic:
             check_independence(self)
         page_bytes = self.pool.page_bytes
         pages = loading.kv_pages(kv_memory, page_bytes, self.device, name)
-        self.pool = KvPool(self.layers, pages, like=self.pool)
+        self.pool = KvPool(self.layers, pages, self.pool, leader.pool_changed if leader else untold)
         if exits is not None:
             self._attach(exits)
-        if self.device.type == "cuda" and not deterministic and pace is None:
+        if self.device.type == "cuda" and not deterministic and pace is None and leader is None:
             self.use_graphs(CudaCapture())
 
     @classmethod
@@ -128,22 +133,24 @@ class Target:
         pace: Pace | None = None,
         kv_memory: int | str | None = None,
         deterministic: bool = False,
+        leader: Leader | None = None,
     ) -> Target:
         """Load a folder or a model id; None: the bundled target.
 
         exits: a folder of exit heads, "auto" (those bundled with the model, if any) or None. dtype: "auto" is
         float32 on a CPU and bfloat16 on a GPU. threads: of torch, in this process. kv_memory: of all
         sessions' keys and values, as bytes, "2GiB" or "40%". deterministic: a token's logits do not depend on
-        what runs beside it. Raises EdgespecError.
+        what runs beside it. leader: this process has joined others, each with a shard
+        (tensor_parallel.py); such a target has no exits. Raises EdgespecError.
         """
         if threads is not None:
             torch.set_num_threads(threads)
         chosen_device = loading.choose_device(device)
         chosen_dtype = loading.choose_dtype(dtype, chosen_device)
         folder = loading.find_folder(model)
-        exits_folder = loading.find_exits(exits, folder)
+        exits_folder = None if leader else loading.find_exits(exits, folder)
         name = loading.name_of(model, folder)
-        lm = loading.load_model(folder, name, chosen_dtype, chosen_device)
+        lm = loading.load_model(folder, name, chosen_dtype, chosen_device, sharded=leader is not None)
         heads = None if exits_folder is None else loading.load_exits(exits_folder, folder, lm, name)
         return cls(
             lm,
@@ -153,6 +160,7 @@ class Target:
             pace=pace,
             kv_memory=kv_memory,
             deterministic=deterministic,
+            leader=leader,
         )
 
     @property
