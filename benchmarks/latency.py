@@ -34,7 +34,7 @@ from edgespec.planning.plan import Situation, predict
 from edgespec.speculation.modes import WAITING_MODES
 
 PAIR = bundled_engine().parent
-MODES = "cloud,sync,preempt,accept-all,predicted,auto"
+MODES = "cloud,sync,preempt,accept-all,predicted,auto,auto-no-hints"
 NOTES = (
     "Links are emulated by a delaying proxy; engines are paced where a cell names milliseconds; server, link and edge "
     "share one machine."

@@ -56,7 +56,7 @@ def latency_plot(content: Content, file: Path) -> None:
         cells = [
             one for one in content["cells"] if (one["setting"], one["temperature"]) == (name, temperature)
         ]
-        for mode in cells[0]["modes"]:
+        for mode in (mode for mode in cells[0]["modes"] if not mode.endswith("no-hints")):
             points = [
                 (cell["rtt_ms"], cell["modes"][mode]["speed_vs_cloud"])
                 for cell in cells

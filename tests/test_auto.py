@@ -119,3 +119,9 @@ def test_a_long_way_carries_no_thin_branches_and_no_doubtful_hints() -> None:
 
 def test_energy_sends_nothing_less_likely_than_it_drafts() -> None:
     assert settled(15.0, "energy").send_floor == settled(15.0, "energy").floor
+
+
+def test_without_hints_none_are_asked_for_and_the_text_is_the_same(outcomes: dict[str, Outcome]) -> None:
+    played_without = played(policy("auto-no-hints"))  # type: ignore[arg-type]
+    assert played_without.text == outcomes["latency"].text
+    assert outcomes["latency"].tally.hints > 0 == played_without.tally.hints

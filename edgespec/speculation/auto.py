@@ -179,3 +179,12 @@ class Auto(Stream):
             f"{'none' if within else 'a forward waits up to ' + format(self.patience_ms, 'g') + ' ms'}: "
             f"{lately:.2f} forwards a token lately"
         )
+
+
+class AutoWithoutHints(Auto):
+    """`auto` that never asks for hints: what it lacks is what they bring."""
+
+    name = "auto-no-hints"
+
+    def _choose_hints(self, measures: Measures) -> None:
+        self.reasons["hints"] = "off: this mode asks for none"

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edgespec.errors import EdgespecError
-from edgespec.speculation.auto import Auto
+from edgespec.speculation.auto import Auto, AutoWithoutHints
 from edgespec.speculation.policies import AcceptAll, Cloud, Colocated, Predicted, Preempt, Stream, Sync
 from edgespec.speculation.policy import Policy
 
 POLICIES: dict[str, Callable[[int], Policy]] = {
-    policy.name: policy for policy in (Cloud, Colocated, Sync, Preempt, AcceptAll, Predicted, Stream, Auto)
+    policy.name: policy
+    for policy in (Cloud, Colocated, Sync, Preempt, AcceptAll, Predicted, Stream, Auto, AutoWithoutHints)
 }
 
 WAITING_MODES = ("sync", "preempt", "accept-all", "predicted")
 """Modes that draft in blocks, whose best length depends on link and engines."""
 
-DRAFT_TOKENS = {"stream": 12, "auto": 12}
+DRAFT_TOKENS = {"stream": 12, "auto": 12, "auto-no-hints": 12}
 """A policy's own length of draft, where it is not a block of four."""
 
 
@@ -32,8 +33,9 @@ def policy(
     if draft_tokens is not None and draft_tokens < 1:
         raise EdgespecError(f"draft_tokens must be at least 1, not {draft_tokens}.")
     length = draft_tokens or DRAFT_TOKENS.get(mode, 4)
-    if mode == Auto.name:
-        return Auto(length, objective, budget)
+    for tuned in (Auto, AutoWithoutHints):
+        if mode == tuned.name:
+            return tuned(length, objective, budget)
     if objective != "latency" or budget is not None:
         raise EdgespecError(f"only mode 'auto' takes an objective or a budget, not {mode!r}.")
     return POLICIES[mode](length)
