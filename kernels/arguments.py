@@ -129,13 +129,17 @@ def rounded(values: NDArray[np.float32], name: str) -> NDArray[np.float32]:
 
 
 def on_device(values: Any, device: Any, dtype: Any) -> Any:
-    """`values` as a torch tensor of `dtype` on `device`; uint64 as the bits of int64."""
+    """`values` as a torch tensor of `dtype` on `device`; uint64 as the bits of int64.
+
+    Waits for nothing that runs there: what comes from the host's memory goes by pinned memory.
+    """
     torch = sys.modules["torch"]
-    if is_tensor(values):
+    if is_tensor(values) and values.device.type == device.type:
         return values.to(device=device, dtype=dtype)
-    if values.dtype == np.uint64:
-        values = values.view(np.int64)
-    return torch.from_numpy(values).to(device=device, dtype=dtype)
+    if not is_tensor(values):
+        values = torch.from_numpy(values.view(np.int64) if values.dtype == np.uint64 else values)
+    values = values.to(dtype=dtype)
+    return values if device.type == "cpu" else values.pin_memory().to(device, non_blocking=True)
 
 
 def on_host(array: Any) -> NDArray[Any]:

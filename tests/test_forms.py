@@ -15,6 +15,7 @@ from test_target_exits import exit_heads, guesses_of
 from tiny_models import save, tiny
 
 from edgespec.errors import EdgespecError
+from edgespec.kernels import arguments
 from edgespec.params import SamplingParams
 from edgespec.target import forms
 from edgespec.target.sampling import Rows, decide_together, in_torch
@@ -86,6 +87,21 @@ def test_exits_guess_and_hint_alike(form: str, family: str, tmp_path: Path) -> N
         assert got.layer == want.layer and (got.tokens[sure] == want.tokens[sure]).all()
         np.testing.assert_allclose(got.margins[sure], want.margins[sure], atol=1e-3)
         assert (got.hint.path, got.hint.token) == (want.hint.path, want.hint.token) or not sure.all()
+
+
+def test_what_goes_to_a_gpu_goes_by_pinned_memory_and_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pinned: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    there = torch.device("meta")  # stands in for a GPU: what is there holds no numbers
+    seeds = arguments.on_device(np.array([2**64 - 1], np.uint64), there, torch.int64)
+    assert seeds.device == there and seeds.dtype == torch.int64 and pinned[0].tolist() == [-1]
+    arguments.on_device(torch.ones(2), there, torch.float64)
+    assert pinned[1].dtype == torch.float64
+    arguments.on_device(seeds, there, torch.int64)
+    arguments.on_device(np.ones(2), torch.device("cpu"), torch.float32)
+    assert len(pinned) == 2
 
 
 def test_triton_in_the_interpreter() -> None:
