@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ import transformers
 from tiny_models import SIZE, VOCABULARY, refusal, save, tiny
 
 from edgespec.edge.tokenizer import vocabulary_hash
+from edgespec.errors import EdgespecError
+from edgespec.target import loading
 from edgespec.target.support import UnsupportedModel
 from edgespec.target.target import Target
 
@@ -153,3 +157,34 @@ def test_nonsense_options(tmp_path: Path) -> None:
     assert "dtype" in refusal(folder, dtype="int3")
     assert "device" in refusal(folder, device="abacus")
     assert "exit heads" in refusal(folder, exits=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("method", "library"), [("bitsandbytes", "bitsandbytes"), ("gptq", "optimum"), ("awq", "gptqmodel")]
+)
+def test_a_quantised_model_says_which_library_it_needs(
+    method: str, library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save(tiny(), tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": method, "bits": 4, "load_in_4bit": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setitem(sys.modules, library, None)
+    sentence = rf"quantised \({method}\), which needs .*pip install .*{library}"
+    with pytest.raises(EdgespecError, match=sentence) as caught:
+        Target.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_does_not_fit_says_how_much_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = save(tiny(dtype=torch.float32), tmp_path)
+    weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    monkeypatch.setattr(loading, "available_bytes", lambda device: 1.5 * weights)
+    loading.load_model(folder, "tiny", torch.float32, torch.device("cpu"))
+    with pytest.raises(
+        EdgespecError, match=r"tiny does not fit: .* in float64, .* GiB are missing"
+    ) as caught:
+        loading.load_model(folder, "tiny", torch.float64, torch.device("cpu"))
+    assert "\n" not in str(caught.value)

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,13 @@ HUB_TIMEOUT_S = 10.0
 SMALL_BYTES = 1 << 30
 """Weights smaller than this load in about a second: no progress bar for them, and they are hashed to check
 exits."""
+
+QUANTISERS = {
+    "bitsandbytes": ("bitsandbytes", "accelerate"),
+    "gptq": ("gptqmodel", "optimum", "accelerate"),
+    "awq": ("gptqmodel", "accelerate"),
+}
+"""What transformers reads quantised weights with, by the method that the config names."""
 
 KV_SHARE = 0.2
 """Of the device's available memory: keys and values, where nobody says how much."""
@@ -116,6 +124,9 @@ def load_model(
             f"{folder} holds no config.json of a model that transformers knows ({first_line(error)})."
         ) from None
     check_config(config.get_text_config(), name)
+    quantised = check_quantisation(config, name)
+    if not (sharded or quantised):
+        check_fits(folder, name, config, dtype, device)
     try:
         with _quiet(folder):
             loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
@@ -125,7 +136,7 @@ def load_model(
                 attn_implementation="eager",
                 local_files_only=True,
                 output_loading_info=True,
-                **({"tp_plan": "auto"} if sharded else {}),
+                **({"tp_plan": "auto"} if sharded else {"device_map": str(device)} if quantised else {}),
             )
     except Exception as error:
         raise EdgespecError(f"the model in {folder} cannot be loaded: {first_line(error)}.") from None
@@ -141,7 +152,35 @@ def load_model(
         model.set_attn_implementation(SLOT_ATTENTION)
     if dtype == torch.float64 and model._can_set_experts_implementation():
         model.set_experts_implementation("eager")  # the grouped product of experts has no float64
-    return (model if sharded else model.to(device)).eval().requires_grad_(False)
+    return (model if sharded or quantised else model.to(device)).eval().requires_grad_(False)
+
+
+def check_quantisation(config: Any, name: str) -> bool:
+    """Whether the weights are quantised. Raises EdgespecError where the libraries that read them are not installed."""
+    settings = getattr(config, "quantization_config", None)
+    if settings is None:
+        return False
+    method = str(settings.get("quant_method", "") if isinstance(settings, dict) else settings.quant_method)
+    missing = [library for library in QUANTISERS.get(method, ("accelerate",)) if find_spec(library) is None]
+    if missing:
+        raise EdgespecError(
+            f"{name} is quantised ({method}), which needs {' and '.join(missing)}: pip install {' '.join(missing)}."
+        )
+    return True
+
+
+def check_fits(folder: Path, name: str, config: Any, dtype: torch.dtype, device: torch.device) -> None:
+    """Raises EdgespecError where the weights need more memory than the device has left."""
+    stored = getattr(config.get_text_config(), "dtype", None)
+    stored = stored if isinstance(stored, torch.dtype) else DTYPES.get(str(stored), dtype)
+    needed = _weight_bytes(folder) * dtype.itemsize / stored.itemsize
+    available = available_bytes(device)
+    if needed > available:
+        raise EdgespecError(
+            f"{name} does not fit: its weights take {needed / 2**30:.2f} GiB in {str(dtype).removeprefix('torch.')}, "
+            f"and the device has {available / 2**30:.2f} GiB: {(needed - available) / 2**30:.2f} GiB are missing; take a "
+            "smaller --dtype, a larger device or --tensor-parallel."
+        )
 
 
 def load_exits(exits_folder: Path, folder: Path, model: Any, name: str) -> ExitHeads:
