@@ -62,7 +62,10 @@ def exit_head(
     threads: int,
     level: str = "",
 ) -> tuple[_Ints, _Floats, _Floats, _Floats, _Floats, NDArray[np.bool_]]:
-    """Rows [R, D], weights [D], head [V, D]; five columns [R] of ExitScores, and whether each row was sound."""
+    """Rows [R, D], weights [D], head [V, D]; five columns [R] of ExitScores, and whether each row was sound.
+
+    ValueError, TypeError: an argument holds what it may not, or is not of just the type that it is read as.
+    """
 
 def exit_verdict(
     decided: _Ints,

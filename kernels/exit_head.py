@@ -83,6 +83,13 @@ def exit_head(
     none. form: "auto", "reference", "cpu" or "triton". threads: of the CPU form; None: torch's number, where torch is
     in use, as far as they pay. Raises EdgespecError for an argument that does not fit.
     """
+    if form in ("auto", "cpu"):
+        try:
+            return _on_cpu(
+                hidden, norm, head, temperatures, seeds, positions, draft_tokens, settings, threads
+            )
+        except (AttributeError, TypeError, ValueError):
+            pass  # something is to be converted, is for another form, or does not fit: below it is found out
     dtypes = ("float32", *arguments.HALVES)
     arguments.matrix("hidden", hidden, ("R", "D"), dtypes)
     rows, width = hidden.shape
@@ -114,15 +121,20 @@ def _on_cpu(
     hidden: Any,
     norm: Any,
     head: Any,
-    temperatures: NDArray[np.float32],
-    seeds: NDArray[np.uint64],
-    positions: NDArray[np.int32],
-    draft_tokens: NDArray[np.int32],
+    temperatures: Any,
+    seeds: Any,
+    positions: Any,
+    draft_tokens: Any,
     settings: HeadSettings,
     threads: int | None,
 ) -> ExitScores:
+    """The form in C++; it takes arrays of just the right types and refuses whatever does not fit, in few words."""
     from edgespec import _native
 
+    if len({arguments.dtype_name(array) for array in (hidden, norm, head)}) > 1:
+        raise TypeError
+    if draft_tokens is None:
+        draft_tokens = np.full(len(hidden), -1, np.int32)
     weights = arguments.raw(head)
     scores = _native.exit_head(
         arguments.raw(hidden),

@@ -123,6 +123,8 @@ def test_the_number_of_threads_changes_no_bit() -> None:
 def test_numpy_arrays_do_as_well_as_tensors() -> None:
     given = case((2, 24, 50), "float32")
     arrays = {name: np.asarray(value) for name, value in given.items()}
+    mixed = {**given, "norm": arrays["norm"]}
+    assert exit_head(**mixed, form="cpu").tokens.tolist() == exit_head(**given, form="cpu").tokens.tolist()
     assert exit_head(**arrays, form="cpu").tokens.tolist() == exit_head(**given, form="cpu").tokens.tolist()
 
 

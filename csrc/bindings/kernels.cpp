@@ -1,7 +1,9 @@
-// The CPU kernels of exits. Their Python callers in edgespec.kernels check values; here only sizes are, so that nothing
-// is read out of bounds.
+// The CPU kernels of exits. They take arrays of just the types that they read; their Python callers in edgespec.kernels
+// convert others, and say what is wrong.
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
+
+#include <cmath>
 
 #include "bindings/arrays.hpp"
 #include "bindings/register.hpp"
@@ -15,6 +17,8 @@ namespace edgespec::bindings {
 namespace {
 
 using sampling::Type;
+
+constexpr std::size_t kMaxRows = 64;
 
 sampling::Trees trees_of(const Array<std::int32_t>& offsets, const Array<std::int32_t>& parents,
                          const Array<std::int32_t>& tokens, std::size_t rows) {
@@ -31,13 +35,14 @@ sampling::Trees trees_of(const Array<std::int32_t>& offsets, const Array<std::in
 }
 
 py::tuple exit_head(const py::array& hidden, const py::array& norm, const py::array& head, const std::string& dtype,
-                    const Array<float>& temperatures, const Array<std::uint64_t>& seeds,
-                    const Array<std::int32_t>& positions, const Array<std::int32_t>& draft_tokens, float epsilon,
-                    float logit_scale, float softcap, std::size_t threads, const std::string& level) {
+                    const py::object& temperatures, const py::object& seeds, const py::object& positions,
+                    const py::object& draft_tokens, float epsilon, float logit_scale, float softcap,
+                    std::size_t threads, const std::string& level) {
     const Type type = type_of(dtype);
     expect(type != Type::float64, "dtype must be float32, bfloat16 or float16");
-    expect(hidden.ndim() == 2 && head.ndim() == 2 && hidden.size() > 0 && head.size() > 0 && threads > 0,
-           "hidden must be [R, D] and head [V, D], with one thread or more");
+    expect(hidden.ndim() == 2 && norm.ndim() == 1 && head.ndim() == 2 && hidden.size() > 0 && head.size() > 0 &&
+               threads > 0,
+           "hidden must be [R, D], norm [D] and head [V, D], with one thread or more");
     const auto rows = static_cast<std::size_t>(hidden.shape(0)), dim = static_cast<std::size_t>(hidden.shape(1));
     const auto vocabulary = static_cast<std::size_t>(head.shape(0));
     const sampling::ExitHeadInput input{type,
@@ -47,13 +52,21 @@ py::tuple exit_head(const py::array& hidden, const py::array& norm, const py::ar
                                         rows,
                                         dim,
                                         vocabulary,
-                                        column(temperatures, rows, "temperatures must be [R]"),
-                                        column(seeds, rows, "seeds must be [R]"),
-                                        column(positions, rows, "positions must be [R]"),
-                                        column(draft_tokens, rows, "draft_tokens must be [R]"),
+                                        words_of<float>(temperatures, rows, "temperatures must be [R]"),
+                                        words_of<std::uint64_t>(seeds, rows, "seeds must be [R]"),
+                                        words_of<std::int32_t>(positions, rows, "positions must be [R]"),
+                                        words_of<std::int32_t>(draft_tokens, rows, "draft_tokens must be [R]"),
                                         epsilon,
                                         logit_scale,
                                         softcap};
+    expect(rows <= kMaxRows, "hidden must have 64 rows at most");
+    for (std::size_t row = 0; row < rows; ++row) {
+        const float temperature = input.temperatures[row];  // NaN is none
+        expect(temperature >= 0 && std::isfinite(temperature), "temperatures must be 0 or more");
+        expect(input.positions[row] >= 0, "positions must be 0 or more");
+        const std::int64_t draft = input.draft_tokens[row];
+        expect(draft >= -1 && draft < static_cast<std::int64_t>(vocabulary), "draft_tokens must be ids or -1");
+    }
     const sampling::Level& chosen = level_of(level);
     std::vector<sampling::ExitHeadRow> said;
     {
@@ -130,9 +143,10 @@ void register_kernels(py::module_& module) {
         },
         "The levels of vector instructions that this processor runs, the best first.");
     module.def("exit_head", &exit_head, py::arg("hidden"), py::arg("norm"), py::arg("head"), py::arg("dtype"),
-               py::arg("temperatures").noconvert(), py::arg("seeds").noconvert(), py::arg("positions").noconvert(),
-               py::arg("draft_tokens").noconvert(), py::arg("epsilon"), py::arg("logit_scale"), py::arg("softcap"),
-               py::arg("threads"), py::arg("level") = "", "The CPU form of edgespec.kernels.exit_head.");
+               py::arg("temperatures"), py::arg("seeds"), py::arg("positions"), py::arg("draft_tokens"),
+               py::arg("epsilon"), py::arg("logit_scale"), py::arg("softcap"), py::arg("threads"),
+               py::arg("level") = "",
+               "The CPU form of edgespec.kernels.exit_head. ValueError, TypeError: an argument is not as it wants it.");
     module.def("exit_verdict", &exit_verdict, py::arg("decided").noconvert(), py::arg("margins").noconvert(),
                py::arg("offsets").noconvert(), py::arg("parents").noconvert(), py::arg("tokens").noconvert(),
                py::arg("curve_margins").noconvert(), py::arg("curve_chances").noconvert(),

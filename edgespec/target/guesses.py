@@ -24,8 +24,7 @@ from edgespec.target.forms import form_on
 from edgespec.target.sampling import Rows
 from edgespec.target.static_inputs import StaticInputs
 
-MOST_ROWS: dict[torch.dtype, int] = {torch.float32: MAX_ROWS, torch.bfloat16: 8, torch.float16: 8}
-"""Up to so many rows the CPU's kernel is not slower than torch, at any size measured."""
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class KernelGuesses:
@@ -54,13 +53,13 @@ class KernelGuesses:
         weight = head.weight
         alike = all(exits.heads[layer].norm.dtype == weight.dtype for layer in exits.layers)
         form = form_on(weight.device)
-        if form is None or weight.dtype not in MOST_ROWS or not weight.is_contiguous() or not alike:
+        if form is None or weight.dtype not in DTYPES or not weight.is_contiguous() or not alike:
             return None
         return cls(exits, weight, config, form, decoder)
 
     def pay(self, rows: int) -> bool:
         """Whether a guess of so many rows is quicker here than in torch."""
-        return rows <= (MOST_ROWS[self._weight.dtype] if self._form == "cpu" else MAX_ROWS)
+        return rows <= MAX_ROWS
 
     def __call__(
         self, layer: int, hidden: torch.Tensor, parts: Sequence[Rows]
