@@ -239,6 +239,23 @@ class TestLimits:
             assert heard(listener, _native.Open)
         listener.close()
 
+    def test_a_channel_is_free_as_soon_as_its_session_is_closed(self) -> None:
+        listener = self.listener()
+        with admitted(listener) as peer:
+            closing = frame(raw_peer.CLOSE, bytes(8), channel=1, sequence=2)
+            peer.send(
+                opening(1, secrets.token_bytes(16), PROMPT),
+                closing,
+                opening(1, secrets.token_bytes(16), PROMPT),
+            )
+            kinds = list[type]()
+            while kinds.count(_native.Open) < 2:
+                events = listener.poll(PATIENCE_S)
+                assert events, "the second session was not opened"
+                kinds += [type(message) for _, message in events]
+            assert kinds[:3] == [_native.Open, _native.Close, _native.Open]
+        listener.close()
+
     def test_turns_do_not_follow_each_other_too_fast(self) -> None:
         listener = self.listener(turns=(0.0, 2.0))
         with admitted(listener) as peer:

@@ -4,9 +4,6 @@ namespace edgespec::net {
 
 namespace {
 
-// Of a frame that comes before WELCOME.
-constexpr std::size_t kFirstPayload = 64 * 1024;
-
 // Runs the I/O context on this thread until the server has answered, or not.
 std::unique_ptr<Transport> called(asio::io_context& io, const Address& address, std::chrono::milliseconds timeout,
                                   std::shared_ptr<Tls> tls) {

@@ -9,7 +9,6 @@ namespace edgespec::net {
 namespace {
 
 constexpr std::size_t kSlabs = 256;
-constexpr std::size_t kFirstPayload = 64 * 1024;  // before WELCOME says what is agreed
 
 }  // namespace
 

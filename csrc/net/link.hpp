@@ -16,6 +16,9 @@
 
 namespace edgespec::net {
 
+// The most an edge takes before WELCOME says what is agreed.
+constexpr std::size_t kFirstPayload = 64 * 1024;
+
 using Frame = std::vector<std::uint8_t>;
 using Clock = std::chrono::steady_clock;
 

@@ -130,6 +130,8 @@ bool Listener::deliver_to_session(std::uint64_t number, const wire::Header& head
         }
         const auto delivery = session.delivery;
         delivery->take(*peer.link, header, std::move(received));
+        const auto after = sessions_.find(number_of_session);
+        if (after != sessions_.end() && after->second.closed) forget(number_of_session);  // the channel is free
     } else if (type == wire::FrameType::kOpen) {
         open(peer, header, std::move(received));
     } else if (const auto* asked = std::get_if<wire::Resume>(&received.message)) {
@@ -178,7 +180,11 @@ std::uint64_t Listener::begin(const wire::SessionId& id, const std::string& iden
     DeliveryLimits limits;
     limits.ledger = {limits_.session_bytes, limits_.early_frames};
     auto delivery = std::make_shared<Delivery>(
-        io_, limits, [this, number](Received&& received) { inbox_.push({number, std::move(received)}); },
+        io_, limits,
+        [this, number](Received&& received) {
+            if (std::holds_alternative<wire::Close>(received.message)) sessions_.at(number).closed = true;
+            inbox_.push({number, std::move(received)});
+        },
         [this, number](const std::string& reason) {
             forget(number);
             inbox_.push({number, Disconnected{reason}});

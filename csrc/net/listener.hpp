@@ -84,6 +84,7 @@ class Listener {
         std::string identity;
         Rate turns;
         bool away = false;
+        bool closed = false;  // by its edge
     };
 
     void accept();
