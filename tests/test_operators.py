@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from edgespec.errors import EdgespecError
 from edgespec.kernels import operators
 from edgespec.kernels.exit_head import exit_head
-from edgespec.kernels.exit_verdict import Trees
-from edgespec.kernels.verify import Samplings, verify
+from edgespec.kernels.exit_verdict import Curves, Trees, exit_verdict
+from edgespec.kernels.verify import Ragged, Samplings, verify
 
 ROWS, WIDTH, VOCABULARY = 6, 32, 90
 
@@ -50,8 +51,47 @@ def verify_arguments() -> tuple[Any, ...]:
     )
 
 
+def lists_arguments() -> tuple[Any, ...]:
+    """Three sessions of one row each: a bias, a repetition penalty, and rejection with nothing drafted."""
+    whole = torch.float64
+    ints = [[0, 1, 2, 3], [-1, -1, -1], [0, 0, 0], [10, 40, 90]]
+    offsets, parents, tokens, positions = (torch.tensor(row, dtype=torch.int32) for row in ints)
+    samplings = (
+        torch.tensor([0.8, 0.0, 1.1], dtype=whole),
+        torch.tensor([20, 0, 0], dtype=torch.int32),
+        torch.tensor([0.95, 1.0, 0.9], dtype=whole),
+        torch.tensor([0.0, 0.0, 0.01], dtype=whole),
+        torch.tensor([1.0, 3.0, 1.0], dtype=whole),
+        torch.tensor([5, 6, 7]),
+        torch.tensor([False, False, True]),
+    )
+    lists = [[0, 0, 2, 2], [3, 4], [0, 1, 1, 1], [8], [0, 0, 0, 1], [2]]
+    seen_offsets, seen_ids, bias_offsets, bias_ids, drafted_offsets, drafted_ids = (
+        torch.tensor(row, dtype=torch.int32) for row in lists
+    )
+    logits = 3 * torch.randn(3, VOCABULARY, generator=torch.Generator().manual_seed(2))
+    seen, biases = (seen_offsets, seen_ids), (bias_offsets, bias_ids, torch.tensor([50.0]))
+    drafted = (drafted_offsets, drafted_ids, torch.tensor([0.5]))
+    return logits, offsets, parents, tokens, positions, *samplings, *seen, *biases, *drafted, 1
+
+
+def hint_arguments() -> tuple[Any, ...]:
+    ints = [[5, 7, 1, 9, 3], [0, 4, 5], [-1, 0, 0, 1, -1], [-1, 5, 6, 7, -1]]
+    tokens, offsets, parents, tree_tokens = (torch.tensor(row, dtype=torch.int32) for row in ints)
+    margins = torch.tensor([1.0, 4.0, 9.0, 0.75, 0.2])
+    curve_margins, curve_chances = torch.tensor([[0.0, 2.0, 4.0]]), torch.tensor([[0.1, 0.6, 0.9]])
+    curve_of = torch.zeros(2, dtype=torch.int32)
+    return tokens, margins, offsets, parents, tree_tokens, curve_margins, curve_chances, curve_of, 4
+
+
 def without_nan(operator: str) -> tuple[Any, ...]:
     """Arguments whose results hold no NaN, which torch's checks take for differences."""
+    if operator == "exit_verdict":
+        return hint_arguments()
+    if operator == "verify_lists":
+        given = list(lists_arguments())
+        given[11] = torch.zeros(3, dtype=torch.bool)  # rejection has no margins
+        return tuple(given)
     if operator == "exit_head":
         *before, drafted, epsilon, scale, softcap = head_arguments()
         return *before, drafted.abs(), epsilon, scale, softcap
@@ -61,7 +101,7 @@ def without_nan(operator: str) -> tuple[Any, ...]:
     return logits[:2], singles, roots, nodes, positions[:2], *sampling, 1
 
 
-@pytest.mark.parametrize("operator", ["exit_head", "verify"])
+@pytest.mark.parametrize("operator", ["exit_head", "exit_verdict", "verify", "verify_lists"])
 def test_torch_finds_nothing_wrong(operator: str) -> None:
     checks = ("test_schema", "test_faketensor", "test_aot_dispatch_static")
     results = torch.library.opcheck(getattr(operators, operator), without_nan(operator), test_utils=checks)
@@ -94,6 +134,54 @@ def test_verify_is_the_kernel() -> None:
     for got, want in ((lengths, verdicts.lengths), (paths, verdicts.paths), (tokens, verdicts.tokens)):
         np.testing.assert_array_equal(got.numpy(), want)
     np.testing.assert_allclose(logprobs.numpy(), verdicts.logprobs)
+
+
+def test_verify_lists_is_the_kernel() -> None:
+    arguments = lists_arguments()
+    logits, offsets, parents, tree_tokens, positions, *rest = arguments
+    samplings, lists = Samplings(*rest[:7]), rest[7:-1]
+    given = {
+        "seen": Ragged(*lists[:2]),
+        "biases": Ragged(*lists[2:5]),
+        "drafted": Ragged(*lists[5:]),
+    }
+    want = verify(logits, Trees(offsets, parents, tree_tokens), positions, samplings, **given)
+    got = torch.ops.edgespec.verify_lists(*arguments)
+    for ours, theirs in zip(got, vars(want).values(), strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs)
+    assert want.tokens[0] == 8
+    none = [None] * 8
+    plain = torch.ops.edgespec.verify_lists(*arguments[:12], *none, 1)
+    assert plain[2][0] != 8
+
+
+def test_exit_verdict_is_the_kernel() -> None:
+    arguments = hint_arguments()
+    tokens, margins, offsets, parents, tree_tokens, curve_margins, curve_chances, curve_of, _ = arguments
+    curves = Curves(curve_margins.numpy(), curve_chances.numpy(), (0.0,))
+    want = exit_verdict(tokens, margins, Trees(offsets, parents, tree_tokens), curves, curve_of)
+    got = torch.ops.edgespec.exit_verdict(*arguments)
+    for ours, theirs in zip(got, vars(want).values(), strict=True):
+        np.testing.assert_array_equal(ours.numpy(), theirs)
+    assert got[0].tolist() == [2, 0] and got[2].tolist() == [9, 3]
+
+
+def test_a_largest_session_that_is_none_is_named() -> None:
+    with pytest.raises(EdgespecError, match="largest must be"):
+        torch.ops.edgespec.exit_verdict(*hint_arguments()[:-1], 7)
+    with pytest.raises(EdgespecError, match="largest must be"):
+        torch.ops.edgespec.verify(*verify_arguments()[:-1], 2)
+
+
+def test_a_compiled_graph_goes_from_rows_to_a_hint() -> None:
+    def hint(hidden: torch.Tensor, *rest: Any) -> torch.Tensor:
+        tokens, margins, *_ = torch.ops.edgespec.exit_head(hidden, *rest)
+        found = torch.ops.edgespec.exit_verdict(tokens[:5], margins[:5], *hint_arguments()[2:])
+        return found[3] * 2
+
+    arguments = head_arguments()
+    compiled = torch.compile(hint, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*arguments), hint(*arguments))
 
 
 def test_a_compiled_graph_holds_an_exit_as_one_node() -> None:
