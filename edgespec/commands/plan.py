@@ -1,4 +1,7 @@
-"""`edgespec plan`: predicts every mode on a link and engines that one types in, without running any model."""
+"""`edgespec plan`: predicts every mode on a link and engines that one types in, without running any model.
+
+What draft and exits say comes from a typed-in acceptance, or from a trace of a pair (--trace) that --record made.
+"""
 
 from __future__ import annotations
 
@@ -43,27 +46,63 @@ MODES = "cloud,sync,preempt,accept-all,predicted,auto"
 @click.option(
     "--sweep", metavar="NAME=V,V,...", help="One number at several values, such as rtt_ms=0,20,40,80."
 )
+@click.option(
+    "--trace", "trace_file", type=click.Path(path_type=Path), metavar="FILE", help="Play a pair's trace."
+)
+@click.option(
+    "--record",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Record a trace of the pair on held-out prompts, and end.",
+)
+@click.option("--target", metavar="FOLDER", help="To record; the bundled pair's unless given.")
+@click.option("--draft", metavar="ENGINE_DIR", help="To record; the bundled pair's unless given.")
+@click.option("--prompts", type=click.IntRange(1, 1000), default=16, show_default=True, help="To record.")
+@click.option("--temperature", type=Number(), default=0.0, show_default=True, help="To record at.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE")
 @click.option("--picture", type=click.Path(path_type=Path), metavar="PNG", help="Of a sweep.")
 def plan(
-    modes: str, tokens: int, sweep: str | None, json_file: Path | None, picture: Path | None, **numbers: Any
+    modes: str,
+    tokens: int,
+    sweep: str | None,
+    trace_file: Path | None,
+    record: Path | None,
+    target: str | None,
+    draft: str | None,
+    prompts: int,
+    temperature: float,
+    json_file: Path | None,
+    picture: Path | None,
+    **numbers: Any,
 ) -> None:
     """Predict tokens a second of every mode; all figures are simulated, and say so."""
     from edgespec.planning.plan import Situation, compare
     from edgespec.planning.plan import sweep as sweep_modes
 
+    if record is not None:
+        return _record(record, target, draft, prompts, temperature)
+    if target is not None or draft is not None:
+        raise EdgespecError(
+            "--target and --draft name the pair that --record FILE records: give that as well."
+        )
+    trace = None
+    if trace_file is not None:
+        from edgespec.planning.trace import Trace
+
+        trace = Trace.load(trace_file)
+        numbers["acceptance"] = trace.acceptance
     situation = Situation(**numbers)
     names = [name.strip() for name in modes.split(",")]
     if sweep is None:
         if picture is not None:
             raise EdgespecError("--picture draws a sweep: give --sweep as well.")
-        found = {"": compare(situation, names, tokens=tokens)}
+        found = {"": compare(situation, names, tokens=tokens, trace=trace)}
         _print(situation, "", found)
     else:
         axis, values = _axis(sweep)
         found = {
             f"{value:g}": row
-            for value, row in sweep_modes(situation, axis, values, names, tokens=tokens).items()
+            for value, row in sweep_modes(situation, axis, values, names, tokens=tokens, trace=trace).items()
         }
         _print(situation, axis, found)
         if picture is not None:
@@ -73,6 +112,27 @@ def plan(
 
         rows = {value: [asdict(one) for one in predictions] for value, predictions in found.items()}
         save_json({"simulated": True, "situation": asdict(situation), "predictions": rows}, json_file)
+
+
+def _record(file: Path, target: str | None, draft: str | None, prompts: int, temperature: float) -> None:
+    from edgespec.bench.prompts import held_out_prompts
+    from edgespec.bench.recording import record
+    from edgespec.edge.draft import bundled_engine, load_draft
+    from edgespec.edge.tokenizer import Tokenizer
+    from edgespec.target.target import Target
+
+    if not file.parent.is_dir():
+        raise EdgespecError(f"there is no folder {file.parent} to write the trace to: make it first.")
+    engine = load_draft(draft or bundled_engine())
+    texts = held_out_prompts(Tokenizer.load(engine.tokenizer_path), prompts)
+    trace = record(Target.load(target, threads=1), engine, texts, temperature=temperature, seed=1)
+    trace.save(file)
+    said = sum(len(one.tokens) for one in trace.texts)
+    exits = ", ".join(f"{layer} in {share:.0%}" for layer, share in trace.exit_agreement.items())
+    click.echo(
+        f"{file}: {said} tokens of {trace.target} at T = {temperature:g}; the draft is right in "
+        f"{trace.acceptance:.0%}" + (f", the exits after layer {exits}." if exits else ".")
+    )
 
 
 def _axis(sweep: str) -> tuple[str, list[float]]:

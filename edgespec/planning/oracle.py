@@ -1,9 +1,10 @@
-"""An oracle with a given acceptance: what draft and exits would answer, as uncertain as a real pair's.
+"""Oracles: what draft and exits would answer, with a given acceptance or as a trace of a real pair has it.
 
 A real pair is not equally sure everywhere. By fifths of the margin after noise its draft is right in a third of the
 cases or in nearly all; the alternatives behind the first choice fare the other way round. `CalibratedOracle` draws
 each position's fifth, then what is right there, from such a table, shifted so that the mean is the acceptance asked
-for. Everything is a function of the text, so that every policy meets the same luck. Pure.
+for. Everything is a function of the text, so that every policy meets the same luck.
+`TraceOracle` plays a recorded pair. Pure.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from edgespec.errors import EdgespecError
+from edgespec.planning.trace import RecordedText, Trace
 
 DRAFT_CHANCES = (
     (0.32, 0.28, 0.12, 0.07),
@@ -86,6 +88,46 @@ class CalibratedOracle:
                 break
             point -= share
         return token, choices, fifth, chance.random()
+
+
+class TraceOracle:
+    """Answers for `simulation.simulate` from one recorded text: target, draft and exits as they were.
+
+    Nobody recorded what the models say off the target's own text: there target, draft and exits answer as a
+    `CalibratedOracle` of the trace's acceptance and agreement, seeded by the position. Such answers cost
+    time and rows as real ones do, but are never committed.
+    """
+
+    def __init__(self, trace: Trace, recorded: RecordedText) -> None:
+        self._text = [*recorded.prompt, *recorded.tokens]
+        self._prompt_length = len(recorded.prompt)
+        self._draft = list(
+            zip(recorded.draft_tokens.tolist(), recorded.draft_chances.astype(float).tolist(), strict=True)
+        )
+        self._exits = {
+            layer: list(
+                zip(recorded.exit_tokens[:, i].tolist(), recorded.exit_chances[:, i].tolist(), strict=True)
+            )
+            for i, (layer, _) in enumerate(trace.exits)
+        }
+        self._elsewhere = CalibratedOracle(trace.acceptance, trace.exit_agreement)
+
+    def target(self, text: Sequence[int]) -> int:
+        at = self._position(text)
+        return self._elsewhere.target(text) if at is None else self._text[len(text)]
+
+    def draft(self, text: Sequence[int]) -> tuple[Sequence[int], Sequence[float]]:
+        at = self._position(text)
+        return self._elsewhere.draft(text) if at is None else self._draft[at]
+
+    def exit(self, text: Sequence[int], layer: int) -> tuple[int, float]:
+        at = self._position(text)
+        return self._elsewhere.exit(text, layer) if at is None else self._exits[layer][at]
+
+    def _position(self, text: Sequence[int]) -> int | None:
+        """Which recorded token comes behind this text; None off the target's own text and behind its end."""
+        at = len(text) - self._prompt_length
+        return at if 0 <= at < len(self._draft) and text == self._text[: len(text)] else None
 
 
 def _shifted(chances: list[float], mean: float) -> list[float]:

@@ -7,13 +7,13 @@ that wait are each given their best length of a block, so that none is beaten by
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 
 from edgespec.errors import EdgespecError
-from edgespec.planning.oracle import CalibratedOracle
+from edgespec.planning.oracle import CalibratedOracle, TraceOracle
 from edgespec.planning.simulation import Outcome, Timing, simulate
+from edgespec.planning.trace import Trace
 from edgespec.speculation.modes import WAITING_MODES, policy
 
 PROMPT = [1, 2, 3, 4]
@@ -80,50 +80,96 @@ class Prediction:
 
 
 def predict(
-    situation: Situation, mode: str, *, tokens: int = 400, seeds: Sequence[int] = (0, 1, 2)
+    situation: Situation,
+    mode: str,
+    *,
+    tokens: int = 400,
+    seeds: Sequence[int] = (0, 1, 2),
+    trace: Trace | None = None,
 ) -> Prediction:
-    """Play a mode in a situation, with its best length of a block where it has one."""
+    """Play a mode in a situation, with its best length of a block where it has one.
+
+    trace: play its texts instead of `tokens` invented ones for each seed; the situation's acceptance is then unused.
+    """
     blocks: Sequence[int | None] = BLOCKS if mode in WAITING_MODES else (None,)
     return max(
-        (_played(situation, mode, block, tokens, seeds) for block in blocks), key=lambda one: one.tokens_per_s
+        (predict_block(situation, mode, block, tokens=tokens, seeds=seeds, trace=trace) for block in blocks),
+        key=lambda one: one.tokens_per_s,
     )
 
 
-def compare(situation: Situation, modes: Sequence[str], *, tokens: int = 400) -> list[Prediction]:
+def compare(
+    situation: Situation, modes: Sequence[str], *, tokens: int = 400, trace: Trace | None = None
+) -> list[Prediction]:
     """Every mode in one situation."""
-    return [predict(situation, mode, tokens=tokens) for mode in modes]
+    return [predict(situation, mode, tokens=tokens, trace=trace) for mode in modes]
 
 
 def sweep(
-    situation: Situation, axis: str, values: Sequence[float], modes: Sequence[str], *, tokens: int = 300
+    situation: Situation,
+    axis: str,
+    values: Sequence[float],
+    modes: Sequence[str],
+    *,
+    tokens: int = 300,
+    trace: Trace | None = None,
 ) -> dict[float, list[Prediction]]:
     """Every mode at each value of one of the situation's numbers."""
     if axis not in Situation.__dataclass_fields__:
         names = ", ".join(Situation.__dataclass_fields__)
         raise EdgespecError(f"there is no {axis!r} to sweep: choose one of {names}.")
-    return {value: compare(replace(situation, **{axis: value}), modes, tokens=tokens) for value in values}
+    if trace is not None and axis == "acceptance":
+        raise EdgespecError("a trace has its own acceptance: sweep another number, or leave the trace out.")
+    return {
+        value: compare(replace(situation, **{axis: value}), modes, tokens=tokens, trace=trace)
+        for value in values
+    }
 
 
-def _played(
-    situation: Situation, mode: str, block: int | None, tokens: int, seeds: Sequence[int]
+def predict_block(
+    situation: Situation,
+    mode: str,
+    block: int | None,
+    *,
+    tokens: int = 400,
+    seeds: Sequence[int] = (0, 1, 2),
+    trace: Trace | None = None,
 ) -> Prediction:
-    outcomes = [
-        simulate(
-            CalibratedOracle(situation.acceptance, seed=seed),
-            policy(mode, block),
-            PROMPT,
-            max_new_tokens=tokens,
-            timing=situation.timing(seed),
-        )
-        for seed in seeds
-    ]
+    """`predict` with a given length of a block; None: the mode's own. Tokens in all by milliseconds in all."""
+    outcomes = list(_outcomes(situation, mode, block, tokens, seeds, trace))
+    said = sum(len(outcome.text) for outcome in outcomes)
     return Prediction(
         mode,
-        tokens_per_s=fmean(tokens / outcome.milliseconds * 1e3 for outcome in outcomes),
-        forwards_per_token=fmean(outcome.forwards / tokens for outcome in outcomes),
-        bytes_per_token=fmean(_frame_bytes(outcome) / tokens for outcome in outcomes),
+        tokens_per_s=said / sum(outcome.milliseconds for outcome in outcomes) * 1e3,
+        forwards_per_token=sum(outcome.forwards for outcome in outcomes) / said,
+        bytes_per_token=sum(_frame_bytes(outcome) for outcome in outcomes) / said,
         draft_tokens=block,
     )
+
+
+def _outcomes(
+    situation: Situation,
+    mode: str,
+    block: int | None,
+    tokens: int,
+    seeds: Sequence[int],
+    trace: Trace | None,
+) -> Iterator[Outcome]:
+    if trace is None:
+        for seed in seeds:
+            oracle = CalibratedOracle(situation.acceptance, seed=seed)
+            timing = situation.timing(seed)
+            yield simulate(oracle, policy(mode, block), PROMPT, max_new_tokens=tokens, timing=timing)
+        return
+    for seed, text in enumerate(trace.texts):
+        timing = replace(situation.timing(seed), exits=trace.exits)
+        yield simulate(
+            TraceOracle(trace, text),
+            policy(mode, block),
+            text.prompt,
+            max_new_tokens=len(text.tokens),
+            timing=timing,
+        )
 
 
 def _frame_bytes(outcome: Outcome) -> int:

@@ -1,0 +1,27 @@
+"""Prompts cut from the standard library's held-out sources: files that neither tokenizer nor models have seen."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+
+from edgespec.edge.tokenizer import Tokenizer
+
+
+def held_out_prompts(tokenizer: Tokenizer, count: int) -> list[list[int]]:
+    """`count` stretches of 16 to 96 tokens, the same ones each time."""
+    return list(itertools.islice(_stretches(tokenizer), count))
+
+
+def _stretches(tokenizer: Tokenizer) -> Iterator[list[int]]:
+    from edgespec.train.corpus import collect
+
+    held_out = collect().held_out
+    chance = random.Random(0)
+    while True:
+        tokens = tokenizer.encode(chance.choice(held_out).text)
+        length = chance.randint(16, 96)
+        if len(tokens) > length:
+            start = chance.randrange(len(tokens) - length)
+            yield tokens[start : start + length]

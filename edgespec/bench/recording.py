@@ -1,0 +1,78 @@
+"""Records a trace of a pair: the target decodes prompts on by itself, draft and exits say what they would have said.
+
+The same noise as in a session with that seed, so that a session's text is the trace's. Server side; torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgespec.edge.draft import DraftEngine
+from edgespec.edge.drafter import Drafter
+from edgespec.params import SamplingParams
+from edgespec.planning.trace import RecordedText, Trace
+from edgespec.speculation.tree import ROOT, DraftTree
+from edgespec.speculation.verifier import Verifier
+from edgespec.target.batch import ExitRows
+from edgespec.target.target import Target
+
+
+def record(
+    target: Target,
+    engine: DraftEngine,
+    prompts: Sequence[Sequence[int]],
+    *,
+    temperature: float = 0.0,
+    max_new_tokens: int = 64,
+    seed: int = 0,
+) -> Trace:
+    """Record texts of max_new_tokens tokens each; the first prompt's noise is of `seed`, the next one's of the next.
+
+    Raises EdgespecError where a prompt does not fit the target.
+    """
+    texts = [
+        _recorded(target, engine, prompt, SamplingParams(temperature=temperature, seed=seed + number,
+                                                         max_new_tokens=max_new_tokens))
+        for number, prompt in enumerate(prompts)
+    ]  # fmt: skip
+    exits = tuple((layer, layer / target.layers) for layer in target.exit_layers)
+    return Trace(target.name, temperature, exits, tuple(texts))
+
+
+def _recorded(
+    target: Target, engine: DraftEngine, prompt: Sequence[int], params: SamplingParams
+) -> RecordedText:
+    assert params.seed is not None
+    verifier = Verifier(
+        prompt,
+        max_new_tokens=params.max_new_tokens,
+        end_tokens=(),
+        context_length=target.context_length,
+        fill=True,
+    )
+    cache = target.open_cache(len(prompt) + params.max_new_tokens + 1)
+    drafter = Drafter(engine, params.temperature, params.seed)
+    drafts, guesses = [], []
+    while verifier.finish is None:
+        forward = verifier.plan()
+        exits: list[ExitRows] = []
+        decisions = target.forward(
+            cache, forward.piece, forward.decide, params, params.seed, exits.append if forward.nodes else None
+        )
+        if forward.nodes:
+            tree = DraftTree(len(verifier.text))
+            while drafter.prefill(verifier.text, tree):
+                pass
+            drafts.append(drafter.grow(verifier.text, tree, [ROOT])[0])
+            guesses.append([(one.hint.token, one.hint.confidence) for one in exits])
+        verifier.conclude(forward, decisions.tokens.tolist())
+    return RecordedText(
+        list(prompt),
+        verifier.text[len(prompt) :],
+        np.array([one.tokens for one in drafts], np.int32),
+        np.clip([one.chances for one in drafts], 0, 1),
+        np.array([[token for token, _ in one] for one in guesses], np.int32).reshape(len(guesses), -1),
+        np.clip([[chance for _, chance in one] for one in guesses], 0, 1).reshape(len(guesses), -1),
+    )
