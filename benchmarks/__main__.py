@@ -71,6 +71,7 @@ PARTS = (
     Part("capacity", "capacity.py", 3.0, (), ("--tokens", "8", "--parts", "unpaced", "prefix")),
     Part("wire", "wire.py", 1.0, (), ("--quick",)),
     Part("link", "link.py", 6.0, ("--samples", "1000"), ("--quick",)),
+    Part("attack", "attack.py", 2.0, ("--rate", "2000"), ("--rate", "500", "--seconds", "2", "--pairs", "1")),
     Part("kernels", "roofline.py", 2.0, _KERNELS, _QUICK_KERNELS, printed=True),
     Part("engines", "draft_engines.py", 2.0, (), ("--rounds", "2"), printed=True),
     Part(

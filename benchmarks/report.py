@@ -38,6 +38,7 @@ TITLES = {
     "capacity": "Sessions a server sustains",
     "wire": "The wire",
     "link": "A link that loses packets",
+    "attack": "An attack",
     "kernels": "Kernels",
     "engines": "Draft engines",
     "soak": "Soak",
