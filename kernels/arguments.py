@@ -6,6 +6,7 @@ never imported: an edge has none.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Collection
 from typing import Any
@@ -148,8 +149,13 @@ def on_host(array: Any) -> NDArray[Any]:
 
 
 def choose_form(form: str, array: Any) -> str:
-    """The form that runs: "auto" is triton for CUDA tensors and cpu for the others."""
+    """The form that runs: "auto" is triton for CUDA tensors, cpu for others. Raises EdgespecError where the array
+    is not where the form runs."""
     require(form in FORMS, "form", " or ".join(FORMS), repr(form))
     if form != "auto":
+        on_gpu = device_of(array) == "cuda" or (
+            is_tensor(array) and os.environ.get("TRITON_INTERPRET") == "1"
+        )
+        require(form != "triton" or on_gpu, "form", "cpu or reference for arrays on the CPU", repr(form))
         return form
     return "triton" if device_of(array) == "cuda" else "cpu"

@@ -125,15 +125,23 @@ def exit_verdict(
     arguments.matrix("tokens", tokens, ("R",), ("int32",))
     rows = len(tokens)
     arguments.matrix("margins", margins, (rows,), ("float32",))
+    devices = {arguments.device_of(array) for array in (tokens, margins)}
+    arguments.require(len(devices) == 1, "tokens and margins", "on one device", sorted(devices))
+    arguments.matrix("curves.margins", curves.margins, ("C", "K"), ("float32",))
+    arguments.matrix("curves.chances", curves.chances, tuple(curves.margins.shape), ("float32",))
     checked = trees.checked(rows, 2**31 - 1)
     chosen_curves = arguments.vector(
         "curve_of", curve_of, checked.sessions, np.int32, 0, len(curves.margins) - 1
     )
     chosen = arguments.choose_form(form, tokens)
+    if devices == {"cpu"}:
+        missing = np.isnan(np.asarray(margins)) & (np.asarray(tokens) >= 0)
+        arguments.require(not missing.any(), "margins", "numbers where tokens are not -1", "NaN")
     if chosen == "triton":
         from edgespec.kernels import exit_verdict_triton
 
         return exit_verdict_triton.launch(tokens, margins, checked, curves, chosen_curves)
+    arguments.require(devices == {"cpu"}, "tokens", "on the CPU", "on a GPU")
     plain = np.asarray(tokens), np.asarray(margins)
     if chosen == "reference":
         return reference(*plain, checked, curves, chosen_curves)

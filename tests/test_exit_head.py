@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kernel_forms import FORMS, LEVELS, assert_passes_in_the_interpreter
+from kernel_forms import FORMS, INTERPRETED, LEVELS, assert_passes_in_the_interpreter
 from numpy.typing import NDArray
 
 from edgespec import _native
@@ -179,9 +179,21 @@ def test_the_reference_multiplies_as_torch_does() -> None:
     assert reference.__doc__
 
 
+@pytest.mark.parametrize("form", ["reference", *FORMS])
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
+        ("hidden", torch.zeros(4, 0), "hidden must be"),
+        ("hidden", torch.zeros(16), "hidden must be"),
+        ("head", torch.zeros(70, 16, device="meta"), "hidden, norm and head must be on one device"),
+        ("head", torch.zeros(70, 16).bfloat16(), "head must be float32"),
+        ("head", torch.zeros(70, 32)[:, :16], "head must be contiguous"),
+        ("norm", torch.zeros(32)[::2], "norm must be contiguous"),
+        ("temperatures", [0.0, np.inf, 1.0, 1.0], "temperatures must be from 0"),
+        ("seeds", [1, 2], r"seeds must be \[4\]"),
+        ("positions", [0, 1, 2**31, 3], "positions must be from 0"),
+        ("positions", [[0, 1, 2, 3]], r"positions must be \[4\]"),
+        ("draft_tokens", [0, -2, 1, 2], "draft_tokens must be from -1"),
         ("hidden", torch.zeros(0, 16), "hidden must be"),
         ("hidden", torch.zeros(65, 16), "at most 64 rows"),
         ("hidden", torch.zeros(4, 16, dtype=torch.float64), "hidden must be float32"),
@@ -198,13 +210,23 @@ def test_the_reference_multiplies_as_torch_does() -> None:
         ("positions", [0, 1, -2, 3], "positions must be from 0"),
         ("draft_tokens", [0, 70, 1, 2], "draft_tokens must be from -1 to 69"),
         ("form", "fast", "form must be"),
-        ("threads", 0, "threads must be"),
     ],
 )
-def test_what_does_not_fit_is_named(name: str, value: object, message: str) -> None:
-    given = {**case((4, 16, 70), "float32"), "form": "cpu", name: value}
+def test_what_does_not_fit_is_named(name: str, value: object, message: str, form: str) -> None:
+    given = {**case((4, 16, 70), "float32"), "form": form, name: value}
     with pytest.raises(EdgespecError, match=message):
         exit_head(**given)
+
+
+def test_a_number_of_threads_below_one_is_named() -> None:
+    with pytest.raises(EdgespecError, match="threads must be"):
+        exit_head(**case((4, 16, 70), "float32"), form="cpu", threads=0)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter runs where it is asked to")
+def test_triton_is_refused_for_arrays_on_the_cpu() -> None:
+    with pytest.raises(EdgespecError, match="form must be cpu or reference"):
+        exit_head(**case((4, 16, 70), "float32"), form="triton")
 
 
 def test_the_triton_form_passes_in_the_interpreter() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from kernel_forms import FORMS, assert_passes_in_the_interpreter
 from numpy.typing import NDArray
 
@@ -44,8 +45,6 @@ def random_trees(sessions: int, largest: int, vocabulary: int, random: np.random
 def case(form: str, tokens: NDArray[Any], margins: NDArray[Any], trees: Trees, curve_of: NDArray[Any]) -> Any:
     given = (np.asarray(tokens, np.int32), np.asarray(margins, np.float32))
     if form == "triton":
-        import torch
-
         given = tuple(torch.from_numpy(array) for array in given)  # type: ignore[assignment]
     hints = exit_verdict(*given, trees, CURVES, curve_of, form=form)
     return type(hints)(*(np.asarray(column) for column in vars(hints).values()))
@@ -90,6 +89,7 @@ def test_a_temperature_uses_the_nearest_curve() -> None:
     assert CURVES.index([0.0, 0.39, 0.41, 2.0]).tolist() == [0, 0, 1, 1]
 
 
+@pytest.mark.parametrize("form", ["reference", *FORMS])
 @pytest.mark.parametrize(
     ("trees", "message"),
     [
@@ -101,14 +101,38 @@ def test_a_temperature_uses_the_nearest_curve() -> None:
         (Trees([0, 3], [-1, 0, 1], [-1, -1, 2]), "tokens must be"),
     ],
 )
-def test_trees_that_are_none_are_named(trees: Trees, message: str) -> None:
+def test_trees_that_are_none_are_named(trees: Trees, message: str, form: str) -> None:
     with pytest.raises(EdgespecError, match=message):
-        exit_verdict(np.zeros(3, np.int32), np.zeros(3, np.float32), trees, CURVES, [0])
+        exit_verdict(TOKENS, torch.zeros(3), trees, CURVES, [0], form=form)
 
 
-def test_a_curve_that_is_not_there_is_named() -> None:
-    with pytest.raises(EdgespecError, match="curve_of"):
-        exit_verdict(np.zeros(1, np.int32), np.zeros(1, np.float32), Trees([0, 1], [-1], [-1]), CURVES, [2])
+TOKENS = torch.zeros(3, dtype=torch.int32)
+
+
+@pytest.mark.parametrize("form", ["reference", *FORMS])
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("tokens", torch.zeros(0, dtype=torch.int32), "tokens must be"),
+        ("tokens", torch.zeros(3, dtype=torch.int64), "tokens must be int32"),
+        ("tokens", torch.zeros(6, dtype=torch.int32)[::2], "tokens must be contiguous"),
+        ("tokens", [0, 0, 0], "tokens must be a numpy array or a torch tensor"),
+        ("margins", torch.zeros(2), r"margins must be \[3\]"),
+        ("margins", torch.zeros(3, dtype=torch.float64), "margins must be float32"),
+        ("margins", torch.zeros(3, device="meta"), "tokens and margins must be on one device"),
+        ("margins", torch.tensor([1.0, float("nan"), 1.0]), "margins must be numbers"),
+        ("curve_of", [2], "curve_of must be from 0 to 1"),
+        ("curve_of", [0, 0], r"curve_of must be \[1\]"),
+        ("curves", Curves(CURVES.margins, CURVES.chances[:, :1], (0.0, 0.8)), "curves.chances must be"),
+        ("curves", Curves(CURVES.margins[:0], CURVES.chances[:0], ()), "curves.margins must be"),
+        ("form", "fast", "form must be"),
+    ],
+)
+def test_what_does_not_fit_is_named(name: str, value: object, message: str, form: str) -> None:
+    trees = Trees([0, 3], [-1, 0, 1], [-1, 1, 2])
+    given = {"tokens": TOKENS, "margins": torch.zeros(3), "curves": CURVES, "curve_of": [0], "form": form}
+    with pytest.raises(EdgespecError, match=message):
+        exit_verdict(trees=trees, **{**given, name: value})  # type: ignore[arg-type]
 
 
 def test_the_triton_form_passes_in_the_interpreter() -> None:

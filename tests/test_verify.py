@@ -324,9 +324,26 @@ def test_what_a_session_committed_before_a_bad_row_stands(form: str) -> None:
     assert not got.sound[0]
 
 
+@pytest.mark.parametrize("form", ["reference", *FORMS])
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"logits": torch.zeros(9)}, "logits must be"),
+        ({"logits": [[0.0] * 9] * 3}, "logits must be a numpy array or a torch tensor"),
+        ({"trees": Trees([0, 2], [-1, 0, 1], [-1, 2, 3])}, "offsets must be rising"),
+        ({"trees": Trees([0, 3, 3], [-1, 0, 1], [-1, 2, 3])}, "offsets must be rising"),
+        ({"trees": Trees([0, 3], [-1, 1, 0], [-1, 2, 3])}, "parents must be"),
+        ({"trees": Trees([0, 3], [-1, 0, 1], [-1, -1, 3])}, "tokens must be"),
+        ({"positions": [1, 2, 2**31]}, "positions must be from 0"),
+        ({"positions": [1.5, 2, 3]}, "positions must be whole numbers"),
+        ({"samplings": Samplings.same(1, temperature=-1.0)}, "temperatures must be"),
+        ({"samplings": Samplings.same(1, top_k=-1)}, "top_k must be"),
+        ({"samplings": Samplings.same(1, top_p=1.5)}, "top_p must be"),
+        ({"samplings": Samplings.same(1, min_p=float("nan"))}, "min_p must be"),
+        ({"biases": Ragged([0, 1], [-1], [1.0])}, "biases.ids must be from 0"),
+        ({"biases": Ragged([0, 1], [3], [1.0, 2.0])}, r"biases.values must be \[1\]"),
+        ({"seen": Ragged([0, 1], [3])}, r"seen.offsets must be \[4\]"),
+        ({"drafted": Ragged([0, 1, 1, 1], [3], [1.5])}, "drafted.values must be"),
         ({"logits": torch.zeros(0, 9)}, "logits must be"),
         ({"logits": torch.zeros(3, 0)}, "logits must be"),
         ({"logits": torch.zeros(3, 9, dtype=torch.int32)}, "logits must be float32"),
@@ -352,17 +369,22 @@ def test_what_a_session_committed_before_a_bad_row_stands(form: str) -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_named(changes: dict[str, Any], message: str) -> None:
+def test_what_does_not_fit_is_named(changes: dict[str, Any], message: str, form: str) -> None:
     given = {
         "logits": torch.zeros(3, 9),
         "trees": Trees([0, 3], [-1, 0, 1], [-1, 2, 3]),
         "positions": [4, 5, 6],
         "samplings": Samplings.same(1),
-        "form": "cpu",
+        "form": form,
         **changes,
     }
     with pytest.raises(EdgespecError, match=message):
         verify(**given)
+
+
+def test_logits_on_another_device_are_named() -> None:
+    with pytest.raises(EdgespecError, match="logits must be on the CPU"):
+        verify(torch.zeros(1, 9, device="meta"), singles(1), [4], Samplings.same(1), form="cpu")
 
 
 def test_half_types_are_read_without_a_copy() -> None:
