@@ -1,11 +1,12 @@
 """What exit_head and verify cost on this machine's CPU beside torch, eager and compiled, and beside the memory's speed.
 
-The floor is the bytes that must be read over the read bandwidth measured in the same run. All are timed in turn and
-the medians kept; the baselines are given their noise for nothing. Behind `edgespec bench kernels`; needs torch.
+The floor is the bytes that must be read over the bandwidth of reading memory. All are timed in turn, that reading too,
+and the medians kept; the baselines are given their noise for nothing. Behind `edgespec bench kernels`; needs torch.
 """
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,13 @@ from edgespec.kernels.exit_verdict import Trees
 from edgespec.kernels.verify import Samplings, verify
 
 SEED, TEMPERATURE, TOP_K, TOP_P, EPSILON = 3, 0.8, 50, 0.95, 1e-6
+
+SAMPLINGS = {
+    "verify": (TEMPERATURE, TOP_K, TOP_P),
+    "verify_greedy": (0.0, 0, 1.0),
+    "verify_open": (TEMPERATURE, 0, 1.0),
+}
+"""Temperature, top-k and top-p of each case of verify; `open` filters nothing."""
 
 BANDWIDTH_BYTES = 256 << 20
 """Read for the bandwidth: more than caches hold."""
@@ -56,28 +64,20 @@ def measure(
 ) -> Iterator[KernelTime]:
     """Every case of shapes (V, D), rows and dtypes, as each is done; sets torch's number of threads."""
     torch.set_num_threads(threads)
-    bytes_per_ms = read_bandwidth() / 1e3
+    memory = torch.ones(BANDWIDTH_BYTES // 4)
     for vocab, dim in shapes:
         for dtype in dtypes:
             head = torch.randn(vocab, dim).to(getattr(torch, dtype))
             for count in rows:
                 case = exit_case(head, count)
                 read = head.nbytes + count * dim * head.element_size()
-                times = _times_ms(*case, compiled, repeats)
-                yield KernelTime(
-                    "exit_head", "cpu", dtype, count, dim, vocab, threads, *times, read / bytes_per_ms
-                )
-        for count in rows:
-            logits = 3 * torch.randn(count, vocab)
-            times = _times_ms(*verify_case(logits), compiled, repeats)
-            floor_ms = logits.nbytes / bytes_per_ms
-            yield KernelTime("verify", "cpu", "float32", count, 0, vocab, threads, *times, floor_ms)
-
-
-def read_bandwidth(repeats: int = 5) -> float:
-    """Bytes a second that torch's threads read from memory: the best of some sums over a large array."""
-    words = torch.ones(BANDWIDTH_BYTES // 4)
-    return BANDWIDTH_BYTES / min(_seconds(words.sum) for _ in range(repeats))
+                times = _times_ms(*case, memory, read, compiled, repeats)
+                yield KernelTime("exit_head", "cpu", dtype, count, dim, vocab, threads, *times)
+            for count, kernel in itertools.product(rows, SAMPLINGS):
+                logits = (3 * torch.randn(count, vocab)).to(getattr(torch, dtype))
+                case = verify_case(logits, kernel)
+                times = _times_ms(*case, memory, logits.nbytes, compiled, repeats)
+                yield KernelTime(kernel, "cpu", dtype, count, 0, vocab, threads, *times)
 
 
 Case = tuple[Callable[[], Any], Callable[..., Any], tuple[torch.Tensor, ...]]
@@ -97,7 +97,9 @@ def exit_case(head: torch.Tensor, rows: int) -> Case:
 
     def in_torch(hidden: torch.Tensor, norm: torch.Tensor, head: torch.Tensor, noise: torch.Tensor) -> Any:
         x = torch.nn.functional.rms_norm(hidden, (dim,), norm, EPSILON)
-        return _draw(torch.nn.functional.linear(x, head).float() / TEMPERATURE, noise)
+        z = torch.nn.functional.linear(x, head).float() / TEMPERATURE
+        best = (z + noise).topk(2)
+        return best.values[:, 0] - best.values[:, 1], best.indices[:, 0], z.logsumexp(-1)
 
     return (
         lambda: exit_head(hidden, norm, head, **columns),
@@ -106,36 +108,36 @@ def exit_case(head: torch.Tensor, rows: int) -> Case:
     )
 
 
-def verify_case(logits: torch.Tensor) -> Case:
-    """verify of each row of logits [R, V] by itself, where they are."""
+def verify_case(logits: torch.Tensor, kernel: str = "verify") -> Case:
+    """verify of each row of logits [R, V] by itself, where they are; kernel: a name in SAMPLINGS."""
+    temperature, top_k, top_p = SAMPLINGS[kernel]
     rows, vocab = logits.shape
     # A session a row: of one tree the kernel would decide only the rows on the path, and torch all of them.
     singles = Trees(
         np.arange(rows + 1, dtype=np.int32), np.full(rows, -1, np.int32), np.zeros(rows, np.int32)
     )
-    sampling = Samplings.same(rows, temperature=TEMPERATURE, top_k=TOP_K, top_p=TOP_P, seed=SEED)
+    sampling = Samplings.same(rows, temperature=temperature, top_k=top_k, top_p=top_p, seed=SEED)
     positions = np.arange(rows, dtype=np.int32)
 
     def in_torch(logits: torch.Tensor, noise: torch.Tensor) -> Any:
-        z = logits / TEMPERATURE
-        z = z.masked_fill(z < z.topk(min(TOP_K, vocab)).values[:, -1:], float("-inf"))
-        rising, order = z.sort(-1)
-        drop = rising.softmax(-1).cumsum(-1) <= 1 - TOP_P
-        z = z.masked_fill(drop.scatter(1, order, drop), float("-inf"))
-        margin, token, _ = _draw(z, noise)
-        return margin, token, logits.log_softmax(-1).gather(1, token[:, None])
+        z = raw = logits.float()
+        if temperature:
+            z = z / temperature
+        if top_k:
+            z = z.masked_fill(z < z.topk(min(top_k, vocab)).values[:, -1:], float("-inf"))
+        if top_p < 1:
+            rising, order = z.sort(-1)
+            drop = rising.softmax(-1).cumsum(-1) <= 1 - top_p
+            z = z.masked_fill(drop.scatter(1, order, drop), float("-inf"))
+        best = (z + noise if temperature else z).topk(2)
+        token = best.indices[:, :1]
+        return best.values[:, 0] - best.values[:, 1], token, raw.log_softmax(-1).gather(1, token)
 
     return (
         lambda: verify(logits, singles, positions, sampling, form="cpu"),
         in_torch,
         (logits, _noise(rows, vocab, logits.device)),
     )
-
-
-def _draw(z: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Margin and token of the best noisy score, and the log-sum-exp."""
-    best = (z + noise).topk(2)
-    return best.values[:, 0] - best.values[:, 1], best.indices[:, 0], z.logsumexp(-1)
 
 
 def _noise(rows: int, vocab: int, device: torch.device) -> torch.Tensor:
@@ -146,11 +148,13 @@ def _times_ms(
     kernel: Callable[[], Any],
     in_torch: Callable[..., Any],
     given: tuple[torch.Tensor, ...],
+    memory: torch.Tensor,
+    read_bytes: int,
     compiled: bool,
     repeats: int,
-) -> tuple[float, float, float | None]:
-    """Medians of the kernel, eager torch and compiled torch, which take turns."""
-    functions: list[Callable[[], Any]] = [kernel, lambda: in_torch(*given)]
+) -> tuple[float, float, float | None, float]:
+    """Medians of the kernel, eager torch, compiled torch and the reading of so many bytes of `memory`, in turns."""
+    functions: list[Callable[[], Any]] = [memory.sum, kernel, lambda: in_torch(*given)]
     if compiled:
         getattr(torch.compiler, "reset")()  # noqa: B009 - untyped
         own: Any = torch.compile(in_torch, dynamic=False)
@@ -159,8 +163,8 @@ def _times_ms(
         for function in functions:
             function()
         turns = [[_seconds(function) * 1e3 for function in functions] for _ in range(repeats)]
-    kernel_ms, eager_ms, *rest = (statistics.median(column) for column in zip(*turns, strict=True))
-    return kernel_ms, eager_ms, rest[0] if rest else None
+    all_ms, kernel_ms, eager_ms, *rest = (statistics.median(column) for column in zip(*turns, strict=True))
+    return kernel_ms, eager_ms, rest[0] if rest else None, all_ms * read_bytes / memory.nbytes
 
 
 def _seconds(function: Callable[[], Any]) -> float:

@@ -43,7 +43,7 @@ def kernels(
     machine = hardware()
     click.echo(f"{machine}; {threads} threads")
     click.echo(
-        f"{'kernel':10}{'dtype':>9}{'R':>4}{'V':>8}{'D':>6}{'ms':>10}{'eager':>8}{'compiled':>10}{'floor':>7}"
+        f"{'kernel':13}{'dtype':>9}{'R':>4}{'V':>8}{'D':>6}{'ms':>10}{'eager':>8}{'compiled':>10}{'floor':>7}"
     )
     done = []
     cases = measure(
@@ -58,7 +58,7 @@ def kernels(
         done.append(one.to_json())
         quicker = "-" if one.compiled_ms is None else f"{one.compiled_ms / one.ms:.2f}x"
         click.echo(
-            f"{one.kernel:10}{one.dtype:>9}{one.rows:>4}{one.vocab:>8}{one.dim:>6}{one.ms:>10.3f}"
+            f"{one.kernel:13}{one.dtype:>9}{one.rows:>4}{one.vocab:>8}{one.dim:>6}{one.ms:>10.3f}"
             f"{one.eager_ms / one.ms:>7.2f}x{quicker:>10}{one.floor_ms / one.ms:>7.0%}"
         )
         if file is not None:
