@@ -66,6 +66,13 @@ _QUICK_KERNELS = ("--shapes", "4096x320", "--rows", "1", "--no-compiled")
 
 PARTS = (
     Part("latency", "latency.py", 3.0, _LATENCY, _QUICK_LATENCY),
+    Part(
+        "plan_validation",
+        "plan_validation.py",
+        6.0,
+        (),
+        ("--prompts", "1", "--max-new-tokens", "16", "--links", "1"),
+    ),
     Part("peers", "peers/__main__.py", 6.0, (), ("--quick",)),
     Part("overhead", "overhead.py", 1.0, (), ("--quick",)),
     Part("capacity", "capacity.py", 3.0, (), ("--tokens", "8", "--parts", "unpaced", "prefix")),

@@ -34,6 +34,7 @@ PAGES = (ROOT / "docs" / "benchmarks.md", ROOT / "README.md")
 TITLES = {
     "peers": "Beside other ways to run the same pair",
     "latency": "Modes and links",
+    "plan_validation": "What `edgespec plan` foretells, beside the real stack",
     "overhead": "What edgespec itself costs",
     "capacity": "Sessions a server sustains",
     "wire": "The wire",

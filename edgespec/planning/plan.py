@@ -27,7 +27,10 @@ class Situation:
     """A link, two engines and a pair. Times in milliseconds.
 
     forward_row_share, draft_row_share: what a further row costs, as a share of the first. exit_cost: what exits add to
-    a forward, as a share of it. jitter_ms: the round trip varies by up to this much. mbps: of each way; None: no limit.
+    a forward, as a share of it. free_rows: rows that a forward takes in the time of one; more cost in proportion.
+    jitter_ms: the round trip varies by up to this much. mbps: of each way; None: no limit. What lies around engines and
+    link (measured by `benchmarks.plan_validation`): forward_overhead_ms, draft_overhead_ms: a forward, and a run of the
+    draft; wake_up_ms: of a round trip, until both sides have noticed what came.
     """
 
     rtt_ms: float = 40.0
@@ -39,6 +42,10 @@ class Situation:
     forward_row_share: float = 0.0
     draft_row_share: float = 0.1
     exit_cost: float = 0.0
+    free_rows: float = 64
+    forward_overhead_ms: float = 0.0
+    draft_overhead_ms: float = 0.0
+    wake_up_ms: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("forward_ms", "draft_ms"):
@@ -57,11 +64,20 @@ class Situation:
 
         def way() -> float:
             late_ms = chance.uniform(-self.jitter_ms, self.jitter_ms) / 2
-            return self.rtt_ms / 2 + late_ms + (0.0 if self.mbps is None else 64 * 8 / (self.mbps * 1e3))
+            return (
+                (self.rtt_ms + self.wake_up_ms) / 2
+                + late_ms
+                + (0.0 if self.mbps is None else 64 * 8 / (self.mbps * 1e3))
+            )
 
         return Timing(
-            draft_ms=lambda rows: self.draft_ms * (1 + self.draft_row_share * (rows - 1)),
-            forward_ms=lambda rows: self.forward_ms * (1 + self.forward_row_share * (rows - 1)),
+            draft_ms=lambda rows: (
+                self.draft_ms * (1 + self.draft_row_share * (rows - 1)) + self.draft_overhead_ms
+            ),
+            forward_ms=lambda rows: (
+                self.forward_ms * (1 + self.forward_row_share * (rows - 1)) * max(1.0, rows / self.free_rows)
+                + self.forward_overhead_ms
+            ),
             up_ms=way,
             down_ms=way,
             exit_cost=self.exit_cost,

@@ -101,7 +101,7 @@ class _Simulation:
         self.inbox: list[Guess | Concluded] = []
         self.last_arrival = {"up": 0.0, "down": 0.0}
         self.history: list[tuple[float, str]] = []
-        self.running = False
+        self.running = self.fed = False
         self.edge_finish: str | None = None
         self.measures = Measures()
         self.concluded_ms = 0.0
@@ -181,8 +181,10 @@ class _Simulation:
         self.edge.verdict(verdict.base_length, verdict.tokens, rows)
         self.edge_finish = verdict.finish
         self.measures.rtt_ms = self.timing.up_ms() + self.timing.down_ms()
-        self.measures.saw_forward(rows, forward_ms, hinted, len(verdict.tokens))
-        self.measures.clock.verdict(self.now_ms, ended_ms, forward_ms)
+        if self.fed:  # the first forward read the prompt as well
+            self.measures.saw_forward(rows, forward_ms, hinted, len(verdict.tokens))
+            self.measures.clock.verdict(self.now_ms, ended_ms, forward_ms)
+        self.fed = True
         if self.edge.adapt(self.measures):
             threshold = self.policy.hint_threshold if self.policy.hints else None
             lookup, patience_ms = self.policy.lookup, self.policy.patience_ms
@@ -248,7 +250,8 @@ class _Simulation:
         if verdict is not None:
             rows = sum(node != ROOT for node in forward.nodes)
             self.history.append((self.now_ms, f"verdict of {len(verdict.tokens)}"))
-            self.cost.observe(len(forward.piece), forward_ms)
+            if self.verifier.forwards > 1:
+                self.cost.observe(len(forward.piece), forward_ms)
             self._link("down", lambda: self._deliver((verdict, rows, hinted, forward_ms, ended_ms)))
         self._serve()
 

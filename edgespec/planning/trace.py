@@ -86,6 +86,7 @@ class Trace:
                 for name in ("draft_tokens", "draft_chances", "exit_tokens", "exit_chances")
             },
         }
+        stored: dict[str, Any] = {name: np.asarray(columns[name], dtype) for name, dtype in COLUMNS.items()}
         try:
             with file.open("wb") as out:
                 np.savez_compressed(
@@ -94,7 +95,7 @@ class Trace:
                     target=np.array(self.target),
                     temperature=np.array(self.temperature),
                     exits=np.array(self.exits, dtype=np.float64).reshape(-1, 2),
-                    **{name: np.asarray(columns[name], dtype) for name, dtype in COLUMNS.items()},
+                    **stored,
                 )
         except OSError as error:
             raise EdgespecError(f"the trace cannot be written to {file}: {error}.") from None

@@ -1,0 +1,194 @@
+"""What `edgespec plan` foretells beside what the real stack does: the same prompts, links and paces, in one run.
+
+    python -m benchmarks.plan_validation
+
+A trace of the bundled pair on the prompts is recorded first; plan plays it on its simulated clock. The real stack is
+server, link and edge with paced engines, as in `benchmarks.latency`. What lies around engines and link (overhead a
+forward and a draft run, wake-ups) is measured once, on other prompts and another link, and holds for every setting.
+A deviation above 5 % is printed as missed, a cell whose engines overran their pace as void, one whose text is not the
+trace's as wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from benchmarks.prompts import held_out_prompts
+from benchmarks.results import FOLDER, results, save
+from benchmarks.settings import ORIN, SETTINGS, LatencySetting
+from edgespec.bench.recording import record
+from edgespec.demo.figures import Pacing, Run, mode_figures
+from edgespec.demo.runs import Setting, play, serving
+from edgespec.edge.draft import DraftEngine, bundled_engine, load_draft
+from edgespec.edge.tokenizer import Tokenizer
+from edgespec.params import SamplingParams
+from edgespec.planning.plan import Prediction, Situation, predict_block
+from edgespec.planning.trace import Trace
+from edgespec.speculation.modes import WAITING_MODES
+from edgespec.target.target import Target
+
+LINKS = (*(replace(ORIN, rtt_ms=rtt_ms) for rtt_ms in (0.0, 20.0, 40.0, 80.0)), SETTINGS["paper-jetson"][0])
+MODES = ("cloud", "sync", "preempt", "auto")
+CALIBRATION = replace(ORIN, name="calibration", rtt_ms=10.0)
+CALIBRATION_PROMPTS = 3
+BLOCK = 4
+ROWS = 32
+WANTED = 0.05
+NOTES = (
+    "Links are emulated by a delaying proxy and engines paced; server, link and edge share one machine. Times of "
+    "paper-jetson are played at a fifth. Predicted from a trace of the same prompts."
+)
+
+
+def main() -> int:
+    arguments = _arguments()
+    engine = load_draft(bundled_engine())
+    tokenizer = Tokenizer.load(engine.tokenizer_path)
+    drawn = held_out_prompts(tokenizer, arguments.prompts + CALIBRATION_PROMPTS)
+    prompts, others = drawn[: arguments.prompts], drawn[arguments.prompts :]
+    target = Target.load(threads=1)
+    trace, other_trace = (
+        record(
+            target,
+            engine,
+            some,
+            temperature=arguments.temperature,
+            max_new_tokens=arguments.max_new_tokens,
+            seed=1,  # as `play` numbers its runs
+        )
+        for some in (prompts, others)
+    )
+    constants = _constants(engine, others, other_trace)
+    words = ", ".join(f"{name} {value:.2f}" for name, value in constants.items())
+    print(f"measured around engines and link: {words}", flush=True)
+    cells: list[dict[str, Any]] = []
+    for link in LINKS[: arguments.links]:
+        for cell in _cells(link, engine, prompts, trace, arguments.modes, constants):
+            cells.append(cell)
+            _print(cell)
+        save(results("plan_validation", cells, f"{NOTES} Around engines and link: {words}."), arguments.json)
+    valid = [cell for cell in cells if not cell["void"]]
+    met = sum(abs(cell["deviation"]) <= WANTED for cell in valid)
+    print(f"within {WANTED:.0%}: {met} of {len(valid)} valid cells; void: {len(cells) - len(valid)}")
+    return 1 if any(cell["text_differs"] for cell in cells) else 0
+
+
+def _constants(engine: DraftEngine, prompts: Sequence[list[int]], trace: Trace) -> dict[str, float]:
+    """The overheads of `Situation`: of forwards from `cloud`'s steady stream, of draft runs from those within a block,
+    of wake-ups from what a round of `sync` takes beyond all that."""
+    runs = _played(CALIBRATION, engine, prompts, trace, ("cloud", "sync"))
+    plain, waiting = (runs[mode] for mode in ("cloud", "sync"))
+    assert CALIBRATION.forward_ms is not None and CALIBRATION.draft_ms is not None
+    seconds = sum(run.arrivals[-1][0] - run.arrivals[0][0] for run in plain)
+    forwards = sum(len(run.arrivals) - 1 for run in plain)
+    starts = [[event.start_s for event in run.trace if event.kind == "draft"] for run in waiting]
+    steps_ms = [(after - before) * 1e3 for own in starts for before, after in pairwise(own)]
+    in_block_ms = [step_ms for step_ms in steps_ms if step_ms < CALIBRATION.draft_ms + CALIBRATION.rtt_ms]
+    constants = {
+        "forward_overhead_ms": max(0.0, seconds / forwards * 1e3 - CALIBRATION.forward_ms),
+        "draft_overhead_ms": max(0.0, fmean(in_block_ms) - CALIBRATION.draft_ms),
+    }
+    predicted = predict_block(_situation(CALIBRATION, trace, constants), "sync", BLOCK, trace=trace)
+    figures = mode_figures(waiting, ())
+    late_ms = 1e3 / figures["tokens_per_s"] - 1e3 / predicted.tokens_per_s
+    return {**constants, "wake_up_ms": max(0.0, late_ms / figures["forwards_per_token"])}
+
+
+def _cells(
+    link: LatencySetting,
+    engine: DraftEngine,
+    prompts: Sequence[list[int]],
+    trace: Trace,
+    modes: Sequence[str],
+    constants: dict[str, float],
+) -> Iterator[dict[str, Any]]:
+    situation = _situation(link, trace, constants)
+    for mode, runs in _played(link, engine, prompts, trace, modes).items():
+        block = BLOCK if mode in WAITING_MODES else None
+        yield _cell(link, mode, runs, predict_block(situation, mode, block, trace=trace), trace)
+
+
+def _played(
+    link: LatencySetting,
+    engine: DraftEngine,
+    prompts: Sequence[list[int]],
+    trace: Trace,
+    modes: Sequence[str],
+) -> dict[str, list[Run]]:
+    """The real stack's runs, by mode."""
+    setting = Setting(
+        link.link,
+        Pacing(link.scaled(link.draft_ms), link.scaled(link.forward_ms), ROWS),
+        SamplingParams(temperature=trace.temperature, seed=0, max_new_tokens=len(trace.texts[0].tokens)),
+        draft_tokens=BLOCK,
+    )
+    with serving(setting) as address:
+        runs = list(play(address, engine, Tokenizer.load(engine.tokenizer_path), setting, prompts, modes))
+    return {mode: [run for run in runs if run.mode == mode] for mode in modes}
+
+
+def _situation(link: LatencySetting, trace: Trace, constants: dict[str, float]) -> Situation:
+    forward_ms, draft_ms = link.scaled(link.forward_ms), link.scaled(link.draft_ms)
+    assert forward_ms is not None and draft_ms is not None
+    return Situation(link.link.rtt_ms, forward_ms, draft_ms, trace.acceptance, free_rows=ROWS, **constants)
+
+
+def _cell(
+    link: LatencySetting,
+    mode: str,
+    runs: Sequence[Run],
+    predicted: Prediction,
+    trace: Trace,
+) -> dict[str, Any]:
+    figures = mode_figures(runs, ())
+    measured = figures["tokens_per_s"]
+    return {
+        "setting": link.name,
+        "RTT ms": link.rtt_ms,
+        "mode": mode,
+        "T": trace.temperature,
+        "predicted tokens/s": predicted.tokens_per_s * link.scale,
+        "measured tokens/s": measured * link.scale,
+        "deviation": predicted.tokens_per_s / measured - 1,
+        "predicted forwards a token": predicted.forwards_per_token,
+        "measured forwards a token": figures["forwards_per_token"],
+        "overruns": figures["overruns"] / max(1, figures["paced_steps"]),
+        "void": figures["void"],
+        "text_differs": any(list(run.tokens) != trace.texts[run.prompt].tokens for run in runs),
+    }
+
+
+def _print(cell: dict[str, Any]) -> None:
+    verdict = "WRONG" if cell["text_differs"] else "void" if cell["void"] else ""
+    verdict = verdict or ("met" if abs(cell["deviation"]) <= WANTED else "missed")
+    print(
+        f"{cell['setting']:13s} RTT {cell['RTT ms']:3g}  {cell['mode']:8s} "
+        f"predicted {cell['predicted tokens/s']:6.2f}  measured {cell['measured tokens/s']:6.2f} tokens/s  "
+        f"{cell['deviation']:+6.1%}  forwards a token {cell['predicted forwards a token']:.3f} / "
+        f"{cell['measured forwards a token']:.3f}  overruns {cell['overruns']:.1%}  {verdict}",
+        flush=True,
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--prompts", type=int, default=4)
+    parser.add_argument("--max-new-tokens", type=int, default=64)
+    parser.add_argument("--temperature", type=float, default=0.0)
+    parser.add_argument("--links", type=int, default=len(LINKS), help="The first so many of them.")
+    parser.add_argument("--modes", type=lambda text: text.split(","), default=list(MODES))
+    parser.add_argument("--json", type=Path, default=FOLDER / "plan_validation.json")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
