@@ -153,21 +153,21 @@ def _times_ms(
     compiled: bool,
     repeats: int,
 ) -> tuple[float, float, float | None, float]:
-    """Medians of the kernel, eager torch, compiled torch and the reading of so many bytes of `memory`, in turns."""
+    """Medians of the kernel, eager torch, compiled torch and the reading of so many bytes of `memory`, in turns; each
+    is run untimed before it is timed, for the one before it leaves its own data in the caches."""
     functions: list[Callable[[], Any]] = [memory.sum, kernel, lambda: in_torch(*given)]
     if compiled:
         getattr(torch.compiler, "reset")()  # noqa: B009 - untyped
         own: Any = torch.compile(in_torch, dynamic=False)
         functions.append(lambda: own(*given))
     with torch.inference_mode():
-        for function in functions:
-            function()
-        turns = [[_seconds(function) * 1e3 for function in functions] for _ in range(repeats)]
+        turns = [[_warm_seconds(function) * 1e3 for function in functions] for _ in range(repeats)]
     all_ms, kernel_ms, eager_ms, *rest = (statistics.median(column) for column in zip(*turns, strict=True))
     return kernel_ms, eager_ms, rest[0] if rest else None, all_ms * read_bytes / memory.nbytes
 
 
-def _seconds(function: Callable[[], Any]) -> float:
+def _warm_seconds(function: Callable[[], Any]) -> float:
+    function()
     start_s = time.perf_counter()
     function()
     return time.perf_counter() - start_s
