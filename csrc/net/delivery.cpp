@@ -124,6 +124,7 @@ Delivery::Path* Delivery::other_than(const Link* link) {
 }
 
 void Delivery::put(const Path& path, Frame frame) {
+    for (const Path& other : paths_) other.link->touch();  // one that is needed next must be known to live
     wire::Header header = wire::read_header(frame.data());
     header.channel = path.channel;
     header.acknowledge = ledger_.received();

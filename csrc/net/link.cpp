@@ -46,7 +46,7 @@ void Link::start(OnMessage on_message, OnEnd on_end, OfSession of_session) {
     on_message_ = std::move(on_message);
     on_end_ = std::move(on_end);
     of_session_ = std::move(of_session);
-    heard_ = frame_began_ = Clock::now();
+    heard_ = frame_began_ = touched_ = Clock::now();
     read();
     tick();
 }
@@ -59,6 +59,7 @@ void Link::send(Frame frame) {
 
 void Link::put(Frame frame) {
     if (ended_ || finishing_ || queued_bytes_ > limits_.queued_bytes) return;
+    if (wire::read_header(frame.data()).channel != 0) touch();
     queued_bytes_ += frame.size();
     if (queued_bytes_ > limits_.queued_bytes) {  // ends soon, not now: the caller may be among its sessions
         return asio::post(
@@ -134,6 +135,7 @@ void Link::read() {
 void Link::take(const wire::Header& header, Received&& received) {
     const auto type = static_cast<wire::FrameType>(header.type);
     if (type != wire::FrameType::kPong) spoke_ = true;
+    if (header.channel != 0) touch();
     if (header.channel != 0 && of_session_ && of_session_(header, received)) return;
     if (wire::is_sequenced(type)) {
         Channel& channel = channels_[header.channel];
@@ -183,7 +185,8 @@ void Link::write() {
 
 void Link::tick() {
     const auto now = Clock::now();
-    if (now - heard_ > limits_.dead_after) return end("nothing was heard from the peer in time");
+    const auto dead_after = quiet_ ? std::max(limits_.dead_after, limits_.quiet_dead_after) : limits_.dead_after;
+    if (now - heard_ > dead_after) return end("nothing was heard from the peer in time");
     if (receiver_.unfinished() && now - frame_began_ > limits_.frame_within) {
         return refuse("a frame was not completed in time");
     }
@@ -191,7 +194,22 @@ void Link::tick() {
     spoken_ticks_ = spoke_ ? spoken_ticks_ + 1 : 0;
     spoke_ = false;
     if (spoken_ticks_ % limits_.ticks_a_ping == 0) send(frame_of(0, wire::Ping{clock_ns()}));
-    ticker_.expires_after(limits_.ping_every);
+    quiet_ = now - touched_ > limits_.quiet_after;
+    tick_in(quiet_ ? std::max(limits_.ping_every, limits_.quiet_ping_every) : limits_.ping_every);
+}
+
+void Link::touch() {
+    touched_ = Clock::now();
+    if (!quiet_) return;
+    quiet_ = false;
+    heard_ = touched_;  // how long the peer has said nothing counts from now on
+    spoken_ticks_ = 0;
+    spoke_ = false;
+    tick_in(std::chrono::milliseconds(0));
+}
+
+void Link::tick_in(std::chrono::milliseconds delay) {
+    ticker_.expires_after(delay);
     ticker_.async_wait([self = shared_from_this()](ErrorStatus error) {
         if (!error && !self->ended_) self->tick();
     });

@@ -24,8 +24,13 @@ using Clock = std::chrono::steady_clock;
 
 struct LinkLimits {
     std::chrono::milliseconds ping_every{1000};
-    unsigned ticks_a_ping = 5;                      // while the peer speaks of itself
-    std::chrono::milliseconds dead_after{3000};     // no byte from the peer for so long
+    unsigned ticks_a_ping = 5;                   // while the peer speaks of itself
+    std::chrono::milliseconds dead_after{3000};  // no byte from the peer for so long
+    // A link on which no session said anything for so long is quiet: it costs next to nothing, and a peer that is gone
+    // is noticed late, or soon after something is sent again.
+    std::chrono::milliseconds quiet_after{10000};
+    std::chrono::milliseconds quiet_ping_every{30000};
+    std::chrono::milliseconds quiet_dead_after{90000};
     std::chrono::milliseconds frame_within{10000};  // from a frame's first byte to its last
     std::chrono::milliseconds acknowledge_within{20};
     std::chrono::milliseconds finish_within{1000};  // what is queued may leave, and the peer may read it to its end
@@ -61,6 +66,7 @@ class Link : public std::enable_shared_from_this<Link> {
     void finish(const std::string& reason = "closed");  // close once the peer has read everything queued, or in time
     void refuse(const std::string& reason);             // the peer broke the protocol: say so, then close
     void end(const std::string& reason);
+    void touch();  // a session speaks, here or on a link beside this one: not quiet
     void set_max_payload(std::size_t bytes) { receiver_.set_max_payload(bytes); }
 
     const std::shared_ptr<Counters> counters;
@@ -77,6 +83,7 @@ class Link : public std::enable_shared_from_this<Link> {
     void stamp(Frame& frame);
     void write();
     void tick();
+    void tick_in(std::chrono::milliseconds delay);
     void acknowledge_soon();
 
     asio::io_context& io_;
@@ -96,6 +103,8 @@ class Link : public std::enable_shared_from_this<Link> {
     std::size_t queued_bytes_ = 0;
     Clock::time_point heard_;
     Clock::time_point frame_began_;
+    Clock::time_point touched_;
+    bool quiet_ = false;
     bool spoke_ = false;         // the peer has sent more than answers since the last tick
     unsigned spoken_ticks_ = 0;  // ticks in a row of which that was true
     bool acknowledging_ = false;

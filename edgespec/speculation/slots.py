@@ -58,8 +58,8 @@ class SlotMap:
         self.nodes: dict[int, int] = {}
         self._free: list[int] = []
         self._unused = 0
-        self._committed_mask = np.zeros(capacity, dtype=np.bool_)
-        self._positions = np.zeros(capacity, dtype=np.int32)
+        self._committed_mask = np.zeros(0, dtype=np.bool_)  # of the slots used so far: a short text needs few
+        self._positions = np.zeros(0, dtype=np.int32)
 
     @property
     def cached_length(self) -> int:
@@ -91,7 +91,7 @@ class SlotMap:
             raise CacheFull
         slots = [self._take() for _ in range(rows)]
         row_of = {node: pending + i for i, node in enumerate(nodes)}
-        width = min(self.capacity, -(-self._unused // SLOT_BUCKET) * SLOT_BUCKET)
+        width = self._widen()
 
         tokens = np.empty(rows, dtype=np.int32)
         positions = np.empty(rows, dtype=np.int32)
@@ -144,6 +144,7 @@ class SlotMap:
         self.committed = list(range(length))
         self._free = []
         self._unused = length
+        self._widen()
         self._committed_mask[:length] = True
         self._positions[:length] = np.arange(length)
 
@@ -161,3 +162,12 @@ class SlotMap:
             return heapq.heappop(self._free)
         self._unused += 1
         return self._unused - 1
+
+    def _widen(self) -> int:
+        """Room for all slots in use; how wide the masks of the next piece are."""
+        width = min(self.capacity, -(-self._unused // SLOT_BUCKET) * SLOT_BUCKET)
+        if width > len(self._positions):
+            more = min(self.capacity, max(width, 2 * len(self._positions))) - len(self._positions)
+            self._committed_mask = np.pad(self._committed_mask, (0, more))
+            self._positions = np.pad(self._positions, (0, more))
+        return width

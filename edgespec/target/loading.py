@@ -178,8 +178,8 @@ def check_fits(folder: Path, name: str, config: Any, dtype: torch.dtype, device:
     if needed > available:
         raise EdgespecError(
             f"{name} does not fit: its weights take {needed / 2**30:.2f} GiB in {str(dtype).removeprefix('torch.')}, "
-            f"and the device has {available / 2**30:.2f} GiB: {(needed - available) / 2**30:.2f} GiB are missing; take a "
-            "smaller --dtype, a larger device or --tensor-parallel."
+            f"and the device has {available / 2**30:.2f} GiB: {(needed - available) / 2**30:.2f} GiB are missing; take "
+            "a smaller --dtype, a larger device or --tensor-parallel."
         )
 
 
