@@ -7,23 +7,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from edgespec.commands.options import Number
 from edgespec.errors import EdgespecError
+from edgespec.planning.named import NAMED
 
 if TYPE_CHECKING:
     from edgespec.planning.plan import Prediction, Situation
+    from edgespec.planning.trace import Trace
 
 SHARE = Number()
 MODES = "cloud,sync,preempt,accept-all,predicted,auto"
 
 
 @click.command()
+@click.option(
+    "--setting", type=click.Choice(list(NAMED)), help="A published link and engines; flags override it."
+)
 @click.option("--rtt-ms", type=Number(), default=40.0, show_default=True)
 @click.option(
     "--forward-ms", type=Number(above=True), default=28.0, show_default=True, help="A target forward."
@@ -44,7 +50,11 @@ MODES = "cloud,sync,preempt,accept-all,predicted,auto"
 @click.option("--modes", default=MODES, show_default=True, help="Separated by commas.")
 @click.option("--tokens", type=click.IntRange(10, 100_000), default=400, show_default=True, help="Simulated.")
 @click.option(
-    "--sweep", metavar="NAME=V,V,...", help="One number at several values, such as rtt_ms=0,20,40,80."
+    "--sweep",
+    "sweeps",
+    multiple=True,
+    metavar="NAME=V,V,...",
+    help="One number at several values, such as rtt_ms=0,20,40,80; given twice: every pair of two.",
 )
 @click.option(
     "--trace", "trace_file", type=click.Path(path_type=Path), metavar="FILE", help="Play a pair's trace."
@@ -62,9 +72,10 @@ MODES = "cloud,sync,preempt,accept-all,predicted,auto"
 @click.option("--json", "json_file", type=click.Path(path_type=Path), metavar="FILE")
 @click.option("--picture", type=click.Path(path_type=Path), metavar="PNG", help="Of a sweep.")
 def plan(
+    setting: str | None,
     modes: str,
     tokens: int,
-    sweep: str | None,
+    sweeps: tuple[str, ...],
     trace_file: Path | None,
     record: Path | None,
     target: str | None,
@@ -76,8 +87,7 @@ def plan(
     **numbers: Any,
 ) -> None:
     """Predict tokens a second of every mode; all figures are simulated, and say so."""
-    from edgespec.planning.plan import Situation, compare
-    from edgespec.planning.plan import sweep as sweep_modes
+    from edgespec.planning.plan import Situation
 
     if record is not None:
         return _record(record, target, draft, prompts, temperature)
@@ -91,27 +101,52 @@ def plan(
 
         trace = Trace.load(trace_file)
         numbers["acceptance"] = trace.acceptance
+    for name, value in NAMED.get(setting or "", {}).items():
+        if click.get_current_context().get_parameter_source(name) is ParameterSource.DEFAULT:
+            numbers[name] = value
     situation = Situation(**numbers)
     names = [name.strip() for name in modes.split(",")]
-    if sweep is None:
-        if picture is not None:
-            raise EdgespecError("--picture draws a sweep: give --sweep as well.")
-        found = {"": compare(situation, names, tokens=tokens, trace=trace)}
-        _print(situation, "", found)
-    else:
-        axis, values = _axis(sweep)
-        found = {
-            f"{value:g}": row
-            for value, row in sweep_modes(situation, axis, values, names, tokens=tokens, trace=trace).items()
-        }
-        _print(situation, axis, found)
-        if picture is not None:
-            _draw(axis, found, picture)
+    axes = [_axis(one) for one in sweeps]
+    if picture is not None and not axes:
+        raise EdgespecError("--picture draws a sweep: give --sweep as well.")
+    found = _predicted(situation, axes, names, tokens, trace)
+    _print(situation, [name for name, _ in axes], found)
+    if picture is not None:
+        _draw([name for name, _ in axes], found, picture)
     if json_file is not None:
         from edgespec.json_file import save_json
 
-        rows = {value: [asdict(one) for one in predictions] for value, predictions in found.items()}
+        rows = {
+            ",".join(f"{value:g}" for value in values): [asdict(one) for one in predictions]
+            for values, predictions in found.items()
+        }
         save_json({"simulated": True, "situation": asdict(situation), "predictions": rows}, json_file)
+
+
+def _predicted(
+    situation: Situation,
+    axes: Sequence[tuple[str, list[float]]],
+    modes: Sequence[str],
+    tokens: int,
+    trace: Trace | None,
+) -> dict[tuple[float, ...], list[Prediction]]:
+    """Every mode at every combination of the axes' values."""
+    from edgespec.planning.plan import compare, sweep
+
+    if len(axes) > 2:
+        raise EdgespecError("--sweep may be given twice at most: a table and a map have two axes.")
+    if not axes:
+        return {(): compare(situation, modes, tokens=tokens, trace=trace)}
+    (name, values), *rest = axes
+    if not rest:
+        swept = sweep(situation, name, values, modes, tokens=tokens, trace=trace)
+        return {(value,): row for value, row in swept.items()}
+    sweep(situation, name, [], modes, trace=trace)  # refuses a number that there is not
+    return {
+        (value, *more): row
+        for value in values
+        for more, row in _predicted(replace(situation, **{name: value}), rest, modes, tokens, trace).items()
+    }
 
 
 def _record(file: Path, target: str | None, draft: str | None, prompts: int, temperature: float) -> None:
@@ -143,15 +178,17 @@ def _axis(sweep: str) -> tuple[str, list[float]]:
         raise EdgespecError(f"--sweep takes NAME=V,V,..., such as rtt_ms=0,20,40, not {sweep!r}.") from None
 
 
-def _print(situation: Situation, axis: str, found: dict[str, list[Prediction]]) -> None:
+def _print(
+    situation: Situation, axes: Sequence[str], found: dict[tuple[float, ...], list[Prediction]]
+) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title="simulated", caption=json.dumps(asdict(situation)))
-    columns = [axis] if axis else []
-    for column in (*columns, "mode", "block", "tokens/s", "× cloud", "forwards a token", "bytes a token"):
+    for column in (*axes, "mode", "block", "tokens/s", "× cloud", "forwards a token", "bytes a token"):
         table.add_column(column, justify="left" if column == "mode" else "right")
-    for value, predictions in found.items():
+    best = []
+    for values, predictions in found.items():
         cloud = next((one.tokens_per_s for one in predictions if one.mode == "cloud"), None)
         for one in predictions:
             cells = [
@@ -162,25 +199,27 @@ def _print(situation: Situation, axis: str, found: dict[str, list[Prediction]]) 
                 f"{one.forwards_per_token:.2f}",
                 f"{one.bytes_per_token:.0f}",
             ]
-            table.add_row(*([value] if axis else []), *cells)
+            table.add_row(*(f"{value:g}" for value in values), *cells)
         table.add_section()
-    Console().print(table)
+        best.append(_best(axes, values, predictions))
+    console = Console()
+    console.print(table)
+    for line in best:
+        console.print(line, highlight=False)
 
 
-def _draw(axis: str, found: dict[str, list[Prediction]], picture: Path) -> None:
-    try:
-        from matplotlib import pyplot
-    except ImportError:
-        raise EdgespecError("the picture needs matplotlib: pip install 'edgespec[demo]'.") from None
-    figure, axes = pyplot.subplots(figsize=(7, 4.2))
-    values = [float(value) for value in found]
-    rows: Sequence[list[Prediction]] = list(found.values())
-    for i, first in enumerate(rows[0]):
-        axes.plot(values, [row[i].tokens_per_s for row in rows], marker="o", markersize=3, label=first.mode)
-    axes.set_xlabel(axis)
-    axes.set_ylabel("tokens a second (simulated)")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=9)
-    figure.tight_layout()
-    figure.savefig(picture, dpi=110)
-    pyplot.close(figure)
+def _best(axes: Sequence[str], values: Sequence[float], predictions: Sequence[Prediction]) -> str:
+    """Which mode is the fastest here, in words."""
+    one = max(predictions, key=lambda prediction: prediction.tokens_per_s)
+    where = ", ".join(f"{name} {value:g}" for name, value in zip(axes, values, strict=True))
+    block = f" with blocks of {one.draft_tokens}" if one.draft_tokens else ""
+    return f"best{' at ' + where if where else ''}: {one.mode}{block}, {one.tokens_per_s:.2f} tokens/s"
+
+
+def _draw(axes: Sequence[str], found: dict[tuple[float, ...], list[Prediction]], picture: Path) -> None:
+    from edgespec.commands.plan_picture import draw_heat_maps, draw_lines
+
+    if len(axes) == 1:
+        draw_lines(axes[0], {value: row for (value,), row in found.items()}, picture)
+    else:
+        draw_heat_maps((axes[0], axes[1]), {(x, y): row for (x, y), row in found.items()}, picture)
