@@ -36,6 +36,7 @@ class Echo:
     name: str
     serve: Callable[[Path, ProcessPipe], None]
     call: Callable[[Path, int, int], list[int]]
+    spins: bool = False  # needs more than one core, and is compared with the spinning floor
 
 
 def prepare(folder: Path) -> None:
@@ -57,21 +58,31 @@ def available(folder: Path) -> list[Echo]:
     echoes.append(STREAMS)
     if importlib.util.find_spec("zmq") is not None:
         echoes.append(ZMQ)
+    if RAW in echoes:
+        echoes += [RAW_SPINNING, EDGESPEC_SPINNING]
     return echoes
 
 
 # The floor
 
 
-def _serve_raw(folder: Path, tell: ProcessPipe) -> None:
-    with subprocess.Popen([folder / "raw_echo", "serve"], stdout=subprocess.PIPE, text=True) as process:
+def _serve_raw(folder: Path, tell: ProcessPipe, *how: str) -> None:
+    with subprocess.Popen([folder / "raw_echo", "serve", *how], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         tell.send(int(process.stdout.readline()))
 
 
-def _call_raw(folder: Path, port: int, count: int) -> list[int]:
-    command = [folder / "raw_echo", "call", str(port), str(count)]
+def _call_raw(folder: Path, port: int, count: int, *how: str) -> list[int]:
+    command = [folder / "raw_echo", "call", str(port), str(count), *how]
     return [int(line) for line in subprocess.run(command, capture_output=True, check=True).stdout.split()]
+
+
+def _serve_raw_spinning(folder: Path, tell: ProcessPipe) -> None:
+    _serve_raw(folder, tell, "spin")
+
+
+def _call_raw_spinning(folder: Path, port: int, count: int) -> list[int]:
+    return _call_raw(folder, port, count, "spin")
 
 
 # edgespec
@@ -102,8 +113,8 @@ def _verdict() -> bytes:
     return frame
 
 
-def _serve_edgespec(tls: _native.Tls | None, tell: ProcessPipe) -> None:
-    listener = _native.Listener(HOST, 0, tls=tls)
+def _serve_edgespec(tls: _native.Tls | None, tell: ProcessPipe, busy_spin: bool = False) -> None:
+    listener = _native.Listener(HOST, 0, tls=tls, busy_spin=busy_spin)
     tell.send(listener.port)
     verdict = _verdict()
     while True:
@@ -128,6 +139,10 @@ def _call_edgespec(tls: _native.Tls | None, port: int, count: int) -> list[int]:
 
 def _serve_plain(folder: Path, tell: ProcessPipe) -> None:
     _serve_edgespec(None, tell)
+
+
+def _serve_spinning(folder: Path, tell: ProcessPipe) -> None:
+    _serve_edgespec(None, tell, busy_spin=True)
 
 
 def _call_plain(folder: Path, port: int, count: int) -> list[int]:
@@ -202,7 +217,9 @@ def _call_zmq(folder: Path, port: int, count: int) -> list[int]:
 
 
 RAW = Echo("raw epoll, C++", _serve_raw, _call_raw)
+RAW_SPINNING = Echo("raw spinning, C++", _serve_raw_spinning, _call_raw_spinning, spins=True)
 EDGESPEC = Echo("edgespec", _serve_plain, _call_plain)
 EDGESPEC_TLS = Echo("edgespec, TLS", _serve_tls, _call_tls)
+EDGESPEC_SPINNING = Echo("edgespec, busy-spin at the server", _serve_spinning, _call_plain, spins=True)
 STREAMS = Echo("asyncio streams", _serve_streams, _call_streams)
 ZMQ = Echo("pyzmq", _serve_zmq, _call_zmq)

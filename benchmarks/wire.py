@@ -5,7 +5,8 @@ python -m benchmarks.wire --quick --json wire.json
 
 Plain Python is tests/raw_peer.py, which writes frames from docs/wire-format.md with `struct`; both give the same bytes.
 Round trips are of 64 bytes on loopback, both ends on one core or each on its own; rounds of all kinds alternate, and a
-ratio is the median of the rounds' own ratios to the floor, a pair of C++ programs on epoll.
+ratio is the median of the rounds' own ratios to the floor, a pair of C++ programs on epoll. What spins runs on two
+cores only, which both ends share as they like, and its floor is a spinning pair.
 """
 
 from __future__ import annotations
@@ -111,13 +112,15 @@ def round_trip_cells(rounds: int, count: int) -> list[dict[str, Any]]:
         prepare(folder)
         echoes = available(folder)
         for ends in [(cores[-1], cores[-1]), (cores[-1], cores[-2])] if len(cores) > 1 else [(cores[0],) * 2]:
-            taken: dict[str, list[tuple[float, float]]] = {echo.name: [] for echo in echoes}
+            spread = len(set(ends)) > 1
+            these = [echo for echo in echoes if spread or not echo.spins]
+            taken: dict[str, list[tuple[float, float]]] = {echo.name: [] for echo in these}
             for _ in range(rounds):
-                for echo in echoes:
+                for echo in these:
                     taken[echo.name].append(_round(spawn, echo, folder, ends, count))
-            floor = taken[echoes[0].name]
-            for echo in echoes:
-                cells.append(_cell(echo.name, len(set(ends)), taken[echo.name], floor))
+            for echo in these:
+                floor = next(other for other in these if other.spins == echo.spins)
+                cells.append(_cell(echo.name, len(set(ends)), taken[echo.name], taken[floor.name]))
     return cells
 
 
@@ -137,12 +140,13 @@ def _cell(
 def _round(spawn: Any, echo: Echo, folder: Path, ends: tuple[int, ...], count: int) -> tuple[float, float]:
     """p50 and p99 of one server and one caller, processes of their own, each on its core; microseconds."""
     here, there = spawn.Pipe()
-    server = spawn.Process(target=_serve, args=(echo, folder, ends[0], there), daemon=True)
+    server = spawn.Process(target=_serve, args=(echo, folder, _cores(echo, ends, 0), there), daemon=True)
     server.start()
     try:
         assert here.poll(TELL_S), f"{echo.name}: the server did not start"
         port = here.recv()
-        caller = spawn.Process(target=_call, args=(echo, folder, ends[1], port, count, there), daemon=True)
+        call = echo, folder, _cores(echo, ends, 1), port, count, there
+        caller = spawn.Process(target=_call, args=call, daemon=True)
         caller.start()
         times_us = np.array(here.recv()[WARM_UP:]) / 1e3
         caller.join()
@@ -154,14 +158,18 @@ def _round(spawn: Any, echo: Echo, folder: Path, ends: tuple[int, ...], count: i
     return float(np.percentile(times_us, 50)), float(np.percentile(times_us, 99))
 
 
-def _serve(echo: Echo, folder: Path, core: int, tell: Any) -> None:
-    os.sched_setaffinity(0, {core})
+def _cores(echo: Echo, ends: tuple[int, ...], end: int) -> set[int]:
+    return set(ends) if echo.spins else {ends[end]}
+
+
+def _serve(echo: Echo, folder: Path, cores: set[int], tell: Any) -> None:
+    os.sched_setaffinity(0, cores)
     with suppress(KeyboardInterrupt):
         echo.serve(folder, tell)
 
 
-def _call(echo: Echo, folder: Path, core: int, port: int, count: int, tell: Any) -> None:
-    os.sched_setaffinity(0, {core})
+def _call(echo: Echo, folder: Path, cores: set[int], port: int, count: int, tell: Any) -> None:
+    os.sched_setaffinity(0, cores)
     tell.send(echo.call(folder, port, WARM_UP + count))
     os._exit(0)  # without waiting for links to close
 
