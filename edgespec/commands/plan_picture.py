@@ -35,6 +35,8 @@ def draw_heat_maps(
     Raises EdgespecError where `cloud` is not among the modes, or nothing is beside it.
     """
     pyplot = _pyplot()
+    from matplotlib.colors import TwoSlopeNorm
+
     across = sorted({one for one, _ in found})
     up = sorted({one for _, one in found})
     modes = [one.mode for one in next(iter(found.values()))]
@@ -46,9 +48,12 @@ def draw_heat_maps(
     )
     gains = {mode: [[_gain(found[x, y], mode) for x in across] for y in up] for mode in others}
     most = max(1.05, *(gain for rows in gains.values() for row in rows for gain in row))
+    norm = TwoSlopeNorm(
+        1.0, vmin=0.0, vmax=1.4 * most
+    )  # white is as fast as cloud; no cell too dark for its number
     image = None
     for mode, axes in zip(others, panels[0], strict=True):
-        image = axes.imshow(gains[mode], origin="lower", aspect="auto", cmap="RdBu", vmin=2 - most, vmax=most)
+        image = axes.imshow(gains[mode], origin="lower", aspect="auto", cmap="RdBu", norm=norm)
         for row, values in enumerate(gains[mode]):
             for column, gain in enumerate(values):
                 axes.text(column, row, f"{gain:.2f}", ha="center", va="center", fontsize=7)
