@@ -76,6 +76,7 @@ PARTS = (
     Part("peers", "peers/__main__.py", 6.0, (), ("--quick",)),
     Part("overhead", "overhead.py", 1.0, (), ("--quick",)),
     Part("capacity", "capacity.py", 3.0, (), ("--tokens", "8", "--parts", "unpaced", "prefix")),
+    Part("idle", "idle.py", 2.0, ("--sessions", "240"), ("--sessions", "20", "--seconds", "2")),
     Part("wire", "wire.py", 1.0, (), ("--quick",)),
     Part("link", "link.py", 6.0, ("--samples", "1000"), ("--quick",)),
     Part("attack", "attack.py", 2.0, ("--rate", "2000"), ("--rate", "500", "--seconds", "2", "--pairs", "1")),

@@ -37,6 +37,7 @@ TITLES = {
     "plan_validation": "What `edgespec plan` foretells, beside the real stack",
     "overhead": "What edgespec itself costs",
     "capacity": "Sessions a server sustains",
+    "idle": "Idle sessions",
     "wire": "The wire",
     "link": "A link that loses packets",
     "attack": "An attack",
