@@ -77,7 +77,7 @@ py::object to_python(net::Event&& event) {
 Batch poll_batch(net::Listener& listener, Seconds timeout_s, std::size_t max_events) {
     auto events = take_run(listener.inbox(), max_events);
     if (events.empty() && !(timeout_s && *timeout_s <= 0)) {
-        wait(listener.inbox(), timeout_s);
+        wait(listener.loop(), timeout_s);
         events = take_run(listener.inbox(), max_events);
     }
     return batch_of(std::move(events));

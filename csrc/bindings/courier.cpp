@@ -28,7 +28,7 @@ py::object to_python(net::Arrival&& arrival) {
 py::object receive(net::Courier& courier, Seconds timeout_s) {
     auto arrival = courier.inbox().take();
     if (!arrival && !(timeout_s && *timeout_s <= 0 && !courier.dead())) {
-        wait(courier.inbox(), timeout_s);
+        wait(courier.loop(), timeout_s);
         arrival = courier.inbox().take();
     }
     if (arrival) return to_python(std::move(*arrival));

@@ -13,7 +13,7 @@ namespace {
 py::object receive(net::Connection& connection, Seconds timeout_s) {
     auto received = connection.inbox().take();
     if (!received && !(timeout_s && *timeout_s <= 0 && !connection.dead())) {
-        wait(connection.inbox(), timeout_s);
+        wait(connection.loop(), timeout_s);
         received = connection.inbox().take();
     }
     if (received) return to_python(std::move(*received));
@@ -25,7 +25,7 @@ py::list poll(net::Listener& listener, Seconds timeout_s, std::size_t max_events
     py::list events;
     auto event = listener.inbox().take();
     if (!event && !(timeout_s && *timeout_s <= 0)) {
-        wait(listener.inbox(), timeout_s);
+        wait(listener.loop(), timeout_s);
         event = listener.inbox().take();
     }
     while (event) {
@@ -142,7 +142,7 @@ void register_net(py::module_& module) {
             py::arg("session"))
         .def("set_tls", &net::Listener::set_tls, py::arg("tls"))
         .def("disconnect", &net::Listener::disconnect, py::arg("number"))
-        .def("wake", [](net::Listener& self) { self.inbox().wake(); })
+        .def("wake", [](net::Listener& self) { self.loop().wake(); })
         .def("close", &net::Listener::close, py::call_guard<py::gil_scoped_release>());
     py::module_::import("atexit").attr("register")(py::cpp_function([] {
         end_living(&net::Connection::end);

@@ -7,7 +7,7 @@
 #include <algorithm>
 
 #include "bindings/register.hpp"
-#include "net/inbox.hpp"
+#include "net/loop.hpp"
 
 namespace edgespec::bindings {
 
@@ -39,10 +39,10 @@ inline net::LinkLimits link_limits(double dead_after_s) {
     return limits;
 }
 
-// Waits without the GIL until the inbox has something or the time has passed; lets Python's signal handlers run.
-// True when there is something, a wake or a close.
+// Waits without the GIL until the inbox has something or the time has passed, and does the I/O itself meanwhile; lets
+// Python's signal handlers run. True when there is something, a wake or a close.
 template <class T>
-bool wait(net::Inbox<T>& inbox, Seconds timeout_s) {
+bool wait(net::Loop<T>& loop, Seconds timeout_s) {
     const auto start = net::Clock::now();
     const auto deadline = start + std::chrono::duration_cast<net::Clock::duration>(
                                       std::chrono::duration<double>(std::min(timeout_s.value_or(1e8), 1e8)));
@@ -50,7 +50,7 @@ bool wait(net::Inbox<T>& inbox, Seconds timeout_s) {
         bool something = false;
         {
             const py::gil_scoped_release release;
-            something = inbox.wait_until(std::min(deadline, net::Clock::now() + kSignalCheck));
+            something = loop.wait_until(std::min(deadline, net::Clock::now() + kSignalCheck));
         }
         if (something) return true;
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();

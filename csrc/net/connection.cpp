@@ -28,7 +28,7 @@ Connection::Connection(const std::string& host, std::uint16_t port, std::chrono:
     work_.emplace(io_.get_executor());
     link_ = std::make_shared<Link>(io_, std::move(transport), pool_, limits);
     link_->set_max_payload(kFirstPayload);
-    asio::post(io_, [this] {
+    loop_.run([this] {
         link_->start(
             [this](Received&& received) {
                 const auto* welcome = std::get_if<wire::Welcome>(&received.message);
@@ -44,25 +44,25 @@ Connection::Connection(const std::string& host, std::uint16_t port, std::chrono:
                 inbox_.close();
             });
     });
-    thread_ = std::thread([this] { io_.run(); });
+    loop_.start();
 }
 
 Connection::~Connection() { end(); }
 
 void Connection::end() {
     close();
-    if (thread_.joinable()) thread_.join();
+    if (loop_.joinable()) loop_.join();
 }
 
 void Connection::send(Frame frame) {
     if (dead_) throw Disconnection(reason());
     if (closed_) throw Disconnection("the connection is closed");
-    asio::post(io_, [link = link_, frame = std::move(frame)]() mutable { link->send(std::move(frame)); });
+    loop_.run([link = link_, frame = std::move(frame)]() mutable { link->send(std::move(frame)); });
 }
 
 void Connection::close() {
     if (closed_.exchange(true)) return;
-    asio::post(io_, [link = link_] { link->finish(); });
+    loop_.run([link = link_] { link->finish(); });
     work_.reset();
 }
 

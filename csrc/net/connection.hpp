@@ -6,8 +6,8 @@
 #include <thread>
 
 #include "net/dial.hpp"
-#include "net/inbox.hpp"
 #include "net/link.hpp"
+#include "net/loop.hpp"
 
 namespace edgespec::net {
 
@@ -27,6 +27,7 @@ class Connection {
 
     void send(Frame frame);  // never blocks; throws Disconnection when the connection is gone
     Inbox<Received>& inbox() { return inbox_; }
+    Loop<Received>& loop() { return loop_; }
     void close();  // what is queued may leave; does not wait for it
     void end();    // closes, and waits until the I/O thread is gone
     bool dead() const { return dead_; }
@@ -44,7 +45,7 @@ class Connection {
     std::atomic<bool> closed_{false};
     mutable std::mutex mutex_;
     std::string reason_;
-    std::thread thread_;
+    Loop<Received> loop_{io_, inbox_};
 };
 
 }  // namespace edgespec::net

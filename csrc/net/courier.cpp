@@ -24,8 +24,8 @@ Courier::Courier(std::vector<Address> addresses, Frame hello, CourierLimits limi
       offline_(io_),
       give_up_(io_),
       beside_(io_) {
-    asio::post(io_, [this] { approach(paths_[0], 0); });
-    thread_ = std::thread([this] { io_.run(); });
+    loop_.run([this] { approach(paths_[0], 0); });
+    loop_.start();
 }
 
 Courier::~Courier() { end(); }
@@ -33,14 +33,14 @@ Courier::~Courier() { end(); }
 void Courier::end() {
     close();
     work_.reset();
-    if (thread_.joinable()) thread_.join();
+    if (loop_.joinable()) loop_.join();
 }
 
 // What the caller's thread asks for
 
 void Courier::open(Frame open) {
     if (dead_) throw Disconnection(reason());
-    asio::post(io_, [this, open = std::move(open)]() mutable {
+    loop_.run([this, open = std::move(open)]() mutable {
         if (closing_) return;
         const wire::Header header = wire::read_header(open.data());
         session_id_ = wire::decode<wire::Open>(open.data() + wire::kHeaderBytes, header.payload_bytes).session_id;
@@ -61,13 +61,13 @@ void Courier::open(Frame open) {
 
 void Courier::send(Frame frame) {
     if (dead_) throw Disconnection(reason());
-    asio::post(io_, [delivery = &delivery_, frame = std::move(frame)]() mutable {
+    loop_.run([delivery = &delivery_, frame = std::move(frame)]() mutable {
         if (const auto session = *delivery) session->send(std::move(frame));
     });
 }
 
 void Courier::move() {
-    asio::post(io_, [this] {
+    loop_.run([this] {
         if (closing_ || addresses_.size() < 2) return;
         for (Path& path : paths_) drop(path);
         at_ = (at_ + 1) % addresses_.size();
@@ -79,7 +79,7 @@ void Courier::move() {
 void Courier::close() {
     if (dead_.exchange(true)) return;
     note("closed");
-    asio::post(io_, [this] {
+    loop_.run([this] {
         closing_ = true;
         forget();
         for (Path& path : paths_) {

@@ -11,7 +11,7 @@
 
 #include "net/delivery.hpp"
 #include "net/dial.hpp"
-#include "net/inbox.hpp"
+#include "net/loop.hpp"
 
 namespace edgespec::net {
 
@@ -64,6 +64,7 @@ class Courier {
     void end();              // and has left: waits for it
 
     Inbox<Arrival>& inbox() { return inbox_; }
+    Loop<Arrival>& loop() { return loop_; }
     bool dead() const { return dead_; }              // closed, or no server was ever reached
     bool lost() const { return lost_; }              // no connection carries the session now
     unsigned paths() const { return carrying_; }     // connections that carry it
@@ -147,7 +148,7 @@ class Courier {
     std::atomic<std::size_t> current_{0};
     mutable std::mutex mutex_;  // guards reason_
     std::string reason_;
-    std::thread thread_;
+    Loop<Arrival> loop_{io_, inbox_};
 };
 
 }  // namespace edgespec::net

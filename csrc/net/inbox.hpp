@@ -60,6 +60,12 @@ class Inbox {
         return something;
     }
 
+    // Whether a wait would return at once.
+    bool ready() {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        return !items_.empty() || woken_ || closed_;
+    }
+
     std::optional<T> take() {
         const std::lock_guard<std::mutex> lock(mutex_);
         if (items_.empty()) return std::nullopt;

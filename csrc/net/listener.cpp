@@ -40,11 +40,8 @@ Listener::Listener(const std::string& host, std::uint16_t port, ListenerLimits l
     acceptor_.bind(endpoint);
     acceptor_.listen(limits.backlog);
     port_ = acceptor_.local_endpoint().port();
-    asio::post(io_, [this] { accept(); });
-    thread_ = std::thread([this] {
-        while (limits_.busy_spin && !io_.stopped()) io_.poll();
-        io_.run();
-    });
+    loop_.run([this] { accept(); });
+    loop_.start(limits_.busy_spin);
 }
 
 Listener::~Listener() { close(); }
@@ -256,7 +253,7 @@ bool Listener::welcome(std::uint64_t connection, Frame frame, std::string identi
     if (!find(connection)) return false;
     const auto agreed = agreed_payload(frame);
     if (!agreed) throw std::invalid_argument("a connection is welcomed with a WELCOME");
-    asio::post(io_, [this, connection, agreed, frame = std::move(frame), identity = std::move(identity)]() mutable {
+    loop_.run([this, connection, agreed, frame = std::move(frame), identity = std::move(identity)]() mutable {
         const auto peer = peers_.find(connection);
         if (peer == peers_.end()) return;
         peer->second.identity = std::move(identity);
@@ -269,7 +266,7 @@ bool Listener::welcome(std::uint64_t connection, Frame frame, std::string identi
 bool Listener::send(std::uint64_t number, Frame frame) {
     if (auto link = find(number)) {
         const auto agreed = agreed_payload(frame);
-        asio::post(io_, [link = std::move(link), frame = std::move(frame), agreed]() mutable {
+        loop_.run([link = std::move(link), frame = std::move(frame), agreed]() mutable {
             if (agreed) link->set_max_payload(*agreed);
             link->send(std::move(frame));
         });
@@ -277,9 +274,8 @@ bool Listener::send(std::uint64_t number, Frame frame) {
     }
     auto delivery = find_session(number);
     if (!delivery) return false;
-    asio::post(io_, [delivery = std::move(delivery), frame = std::move(frame)]() mutable {
-        delivery->send(std::move(frame));
-    });
+    loop_.run(
+        [delivery = std::move(delivery), frame = std::move(frame)]() mutable { delivery->send(std::move(frame)); });
     return true;
 }
 
@@ -290,17 +286,17 @@ std::optional<std::string> Listener::identity(std::uint64_t session) const {
 }
 
 void Listener::set_tls(std::shared_ptr<Tls> tls) {
-    asio::post(io_, [this, tls = std::move(tls)]() mutable { tls_ = std::move(tls); });
+    loop_.run([this, tls = std::move(tls)]() mutable { tls_ = std::move(tls); });
 }
 
 void Listener::disconnect(std::uint64_t number) {
-    if (auto link = find(number)) return asio::post(io_, [link = std::move(link)] { link->finish(); });
-    asio::post(io_, [this, number] { forget(number); });
+    if (auto link = find(number)) return loop_.run([link = std::move(link)] { link->finish(); });
+    loop_.run([this, number] { forget(number); });
 }
 
 void Listener::close() {
-    if (!thread_.joinable()) return;
-    asio::post(io_, [this] {
+    if (!loop_.joinable()) return;
+    loop_.run([this] {
         ErrorStatus ignored;
         acceptor_.close(ignored);
         pause_.cancel();
@@ -310,7 +306,7 @@ void Listener::close() {
         for (const auto& link : links) link->finish();
     });
     work_.reset();
-    thread_.join();  // what is queued may leave; a peer that does not read is dropped in time
+    loop_.join();  // what is queued may leave; a peer that does not read is dropped in time
     inbox_.close();
 }
 

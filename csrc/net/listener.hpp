@@ -13,7 +13,7 @@
 #include <variant>
 
 #include "net/delivery.hpp"
-#include "net/inbox.hpp"
+#include "net/loop.hpp"
 #include "net/rate.hpp"
 #include "net/tls.hpp"
 
@@ -60,6 +60,7 @@ class Listener {
     std::uint16_t port() const { return port_; }
     const Traffic& traffic() const { return *traffic_; }  // of all sessions
     Inbox<Event>& inbox() { return inbox_; }
+    Loop<Event>& loop() { return loop_; }
     const SlabPool& pool() const { return *pool_; }
     // A WELCOME; from here on the connection may open sessions, and resume those that `identity` opened.
     bool welcome(std::uint64_t connection, Frame frame, std::string identity);
@@ -121,7 +122,7 @@ class Listener {
     std::map<wire::SessionId, std::uint64_t> session_of_;
     std::unordered_map<std::string, Rate> opens_;  // by device, or by address where nobody says who it is
     std::uint64_t next_ = 1;
-    std::thread thread_;
+    Loop<Event> loop_{io_, inbox_};
 };
 
 }  // namespace edgespec::net
