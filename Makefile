@@ -1,5 +1,5 @@
 # Short names for what one does every day. The commands behind them are the truth.
-.PHONY: build test lint format bench test-cpp fuzz sanitize aarch64 clean
+.PHONY: build test lint format bench test-cpp fuzz sanitize short dist-check aarch64 clean
 
 build:  ## editable install with everything
 	pip install -e '.[all]'
@@ -19,6 +19,12 @@ fuzz:  ## each fuzz target for FUZZ_S seconds; with clang by libFuzzer, else by 
 sanitize:  ## C++ tests, and Python's of everything native, under ASan with UBSan, and under TSan
 	tests/sanitize.sh address,undefined
 	tests/sanitize.sh thread
+
+dist-check:  ## an sdist, a wheel from it, and what the wheel leaves to the system
+	tests/dist_check.sh
+
+short:  ## a few minutes of fuzz and sanitize, as CI does it
+	.ci/short
 
 aarch64:  ## the C++ tests for aarch64 (g++-aarch64-linux-gnu), run by qemu-aarch64 where that is
 	cmake -S . -B build/aarch64 -G Ninja -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \

@@ -10,13 +10,18 @@ shift
 build=$root/build/sanitize-${sanitizers%%,*}
 export ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1
 
+# TSan cannot live with much randomness in where memory lies.
+run=()
+if [ "$sanitizers" = thread ] && setarch -R true 2>/dev/null; then run=(setarch -R); fi
+
 module=$build/python/edgespec
 mkdir -p "$module"
-cmake -S . -B "$build" -G Ninja -DCMAKE_CXX_COMPILER=g++ -DEDGESPEC_SANITIZE="$sanitizers" -DEDGESPEC_TESTS=ON \
+cmake -S . -B "$build" -G Ninja -DCMAKE_CXX_COMPILER=g++ -DCMAKE_BUILD_TYPE=Debug -DEDGESPEC_TESTS=ON \
+  -DEDGESPEC_SANITIZE="$sanitizers" \
   -DCMAKE_LIBRARY_OUTPUT_DIRECTORY="$module" -DPython_EXECUTABLE="$(command -v python)" \
   -Dpybind11_DIR="$(python -m pybind11 --cmakedir)" >/dev/null
 cmake --build "$build"
-ctest --test-dir "$build" --output-on-failure
+${run[@]+"${run[@]}"} ctest --test-dir "$build" --output-on-failure
 
 # The interpreter itself is not instrumented, so the runtime comes first; without libstdc++ beside it no exception passes.
 for folder in edgespec: kernels:/kernels tensorrt_engines:/tensorrt_engines; do
@@ -30,4 +35,4 @@ runtime=libasan.so
 # Python leaks by design at its end, and torch, where a test needs it, is not instrumented: leaks are C++'s tests' affair.
 ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=$build/python \
   LD_PRELOAD="$(g++ -print-file-name=$runtime) $(g++ -print-file-name=libstdc++.so)" \
-  python -m pytest -q -p no:cacheprovider "$@"
+  ${run[@]+"${run[@]}"} python -m pytest -q -p no:cacheprovider "$@"

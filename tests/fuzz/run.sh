@@ -3,6 +3,7 @@
 # kept in build/fuzz/corpus; an input that breaks something is written to build/fuzz, and its path printed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
 seconds=$1
 shift
 [ $# -gt 0 ] || set -- parser peer session
