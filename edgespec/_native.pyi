@@ -689,7 +689,9 @@ class HintMailbox:
     """Sends the hints that a GPU writes into host memory while its deeper layers run, from a thread of its own that
     takes no GIL. csrc/net/hint_mailbox.hpp says what a cell holds."""
 
-    def __init__(self, listener: Listener, cells: NDArray[np.int32], layers: Sequence[int], rows: int) -> None:
+    def __init__(
+        self, listener: Listener, cells: NDArray[np.int32], layers: Sequence[int], rows: int
+    ) -> None:
         """cells: int32 [2, places, exits, 8], zeros, in memory that the GPU may write to. layers: of the exits, rising.
         rows: of all sessions of a forward, at most."""
     def arm(
@@ -758,6 +760,9 @@ class Courier:
         """As Connection.receive, with what happened to the link among the messages."""
     def move(self) -> None:
         """Leaves this server for the next."""
+
+    def await_verdicts(self, awaited: bool) -> None:
+        """While they are awaited, heartbeats go on however long nothing comes."""
     def close(self) -> None: ...
     def fileno(self) -> int: ...
     @property

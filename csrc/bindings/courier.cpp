@@ -77,6 +77,7 @@ void register_courier(py::module_& module) {
             "send", [](net::Courier& self, const py::bytes& frame) { self.send(frame_from(frame)); }, py::arg("frame"))
         .def("receive", &receive, py::arg("timeout_s"))
         .def("move", &net::Courier::move)
+        .def("await_verdicts", &net::Courier::await, py::arg("awaited"))
         .def("close", &net::Courier::close)
         .def("fileno", [](net::Courier& self) { return self.inbox().descriptor(); })
         .def_property_readonly("dead", &net::Courier::dead)

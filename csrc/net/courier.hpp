@@ -58,10 +58,11 @@ class Courier {
 
     // An OPEN: the session begins, or begins anew, on whichever server there is; nothing of one before is kept.
     void open(Frame open);
-    void send(Frame frame);  // to the session; never blocks
-    void move();             // leave this server for the next
-    void close();            // what is queued may leave
-    void end();              // and has left: waits for it
+    void send(Frame frame);                                       // to the session; never blocks
+    void move();                                                  // leave this server for the next
+    void await(bool verdicts) { counters_->awaited = verdicts; }  // a link that waits for them is never quiet
+    void close();                                                 // what is queued may leave
+    void end();                                                   // and has left: waits for it
 
     Inbox<Arrival>& inbox() { return inbox_; }
     Loop<Arrival>& loop() { return loop_; }

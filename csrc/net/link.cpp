@@ -194,7 +194,7 @@ void Link::tick() {
     spoken_ticks_ = spoke_ ? spoken_ticks_ + 1 : 0;
     spoke_ = false;
     if (spoken_ticks_ % limits_.ticks_a_ping == 0) send(frame_of(0, wire::Ping{clock_ns()}));
-    quiet_ = now - touched_ > limits_.quiet_after;
+    quiet_ = !counters->awaited && now - touched_ > limits_.quiet_after;
     tick_in(quiet_ ? std::max(limits_.ping_every, limits_.quiet_ping_every) : limits_.ping_every);
 }
 

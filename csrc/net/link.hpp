@@ -43,6 +43,7 @@ struct Counters {
     std::atomic<std::uint64_t> bytes_received{0};
     std::atomic<double> rtt_ms{-1.0};    // smoothed, as in RFC 6298; below 0: not measured yet
     std::atomic<double> jitter_ms{0.0};  // how far a round trip is off that, on average
+    std::atomic<bool> awaited{false};    // something is expected of the peer: the link is not quiet meanwhile
 };
 
 class Link : public std::enable_shared_from_this<Link> {

@@ -65,6 +65,7 @@ class Uplink:
 
     def open(self) -> None:
         """The session begins, or begins anew."""
+        self._courier.await_verdicts(True)
         try:
             self._courier.open(self._opening())
         except ConnectionError as error:
@@ -72,6 +73,7 @@ class Uplink:
 
     def append(self, keep_length: int, tokens: Sequence[int], max_new_tokens: int, turn: int) -> None:
         """The next turn; or, with no tokens and none to come, the end of this one at `keep_length`."""
+        self._courier.await_verdicts(max_new_tokens > 0)
         self._send(
             _native.encode_append(
                 CHANNEL, keep_length, max_new_tokens, np.array(tokens, dtype=np.int32), turn
@@ -227,8 +229,10 @@ class Uplink:
         self.notes.append(why)
         self._courier.move()
 
-    def _served(self, _: _native.Verdict) -> None:
+    def _served(self, verdict: _native.Verdict) -> None:
         self._refusals = 0
+        if verdict.finish != _native.FinishReason.NONE:
+            self._courier.await_verdicts(False)
 
     def _given_up(self, given_up: _native.GivenUp) -> None:
         if not self._courier.lost or (self.offline and self.writing):
