@@ -1,0 +1,115 @@
+"""Whoever waits runs the link's handlers: nothing is lost, doubled or reordered when threads hand that over."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+
+from test_net import PATIENCE_S, block, event, events, linked, listening, opening, verdict
+
+from edgespec import _native
+from edgespec._native import Connection, Listener
+
+BLOCKS = 300
+
+
+@contextmanager
+def running(*works: Callable[[], None]) -> Iterator[None]:
+    """Each in a thread of its own; all have ended afterwards."""
+    threads = [threading.Thread(target=work) for work in works]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        for thread in threads:
+            thread.join(PATIENCE_S)
+        assert not any(thread.is_alive() for thread in threads)
+
+
+def tokens_of(listener: Listener, count: int) -> list[int]:
+    return [int(what.tokens[0]) for _, what in events(listener, count)]
+
+
+def test_what_threads_send_while_another_waits_comes_in_each_ones_order() -> None:
+    with linked() as (connection, listener, number):
+        waited: list[object] = []
+
+        def send(first: int) -> Callable[[], None]:
+            return lambda: [connection.send(block(first + i)) for i in range(BLOCKS)] and None
+
+        with running(lambda: waited.append(connection.receive(PATIENCE_S)), send(0), send(1000), send(2000)):
+            came = tokens_of(listener, 3 * BLOCKS)
+            assert listener.send(number, verdict([7]))
+        assert isinstance(waited[0], _native.Verdict)
+    for first in (0, 1000, 2000):
+        own = [token for token in came if first <= token < first + 1000]
+        assert own == list(range(first, first + BLOCKS))
+
+
+def test_threads_that_wait_side_by_side_share_what_comes() -> None:
+    with linked() as (connection, listener, number):
+        taken: list[list[int]] = [[], []]
+
+        def take(place: int) -> Callable[[], None]:
+            def until_the_end() -> None:
+                while (token := int(connection.receive(PATIENCE_S).tokens[0])) != 9999:
+                    taken[place].append(token)
+
+            return until_the_end
+
+        with running(take(0), take(1)):
+            for token in [*range(BLOCKS), 9999, 9999]:
+                assert listener.send(number, verdict([token]))
+        assert sorted(taken[0] + taken[1]) == list(range(BLOCKS))
+        assert all(own == sorted(own) for own in taken)
+
+
+def test_echoes_go_on_though_both_callers_wait_most_of_the_time() -> None:
+    with linked() as (connection, listener, number):
+
+        def serve() -> None:
+            for _ in range(BLOCKS):
+                [(_, what)] = events(listener, 1)
+                assert listener.send(number, verdict([int(what.tokens[0])]))
+
+        with running(serve):
+            for token in range(BLOCKS):
+                connection.send(block(token))
+                assert connection.receive(PATIENCE_S).tokens.tolist() == [token]
+
+
+def test_a_caller_that_does_not_come_back_keeps_its_link() -> None:
+    """Neither end waits for longer than a peer may be silent, and heartbeats go on."""
+    with listening(dead_after_s=0.4) as listener:
+        connection = Connection("127.0.0.1", listener.port, PATIENCE_S, dead_after_s=0.4)
+        with closing(connection):
+            connection.send(_native.encode_hello(vocabulary_hash=bytes(32), agent="test"))
+            event(listener, _native.Connected)
+            event(listener, _native.Hello)
+            assert listener.poll(1.5, 1) == []
+
+
+def test_closing_ends_the_wait_of_a_caller_that_runs_the_handlers() -> None:
+    with listening() as listener:
+        ended = threading.Event()
+
+        def wait() -> None:
+            while listener.poll(PATIENCE_S, 1):
+                pass
+            ended.set()
+
+        with running(wait):
+            listener.close()
+            assert ended.wait(PATIENCE_S)
+
+
+def test_a_prompt_beside_blocks_is_whole() -> None:
+    with linked() as (connection, listener, _):
+        prompt = list(range(20_000))
+        with running(lambda: [connection.send(block(i)) for i in range(50)] and None):
+            connection.send(opening(prompt))
+            came = [what for _, what in events(listener, 51)]
+        [opened] = [what for what in came if isinstance(what, _native.Open)]
+        assert opened.tokens.tolist() == prompt
