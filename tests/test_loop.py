@@ -54,8 +54,13 @@ def test_threads_that_wait_side_by_side_share_what_comes() -> None:
 
         def take(place: int) -> Callable[[], None]:
             def until_the_end() -> None:
-                while (token := int(connection.receive(PATIENCE_S).tokens[0])) != 9999:
-                    taken[place].append(token)
+                while True:
+                    message = connection.receive(PATIENCE_S)
+                    if message is None:  # the other one took it
+                        continue
+                    if message.tokens[0] == 9999:
+                        return
+                    taken[place].append(int(message.tokens[0]))
 
             return until_the_end
 
