@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 PROTOCOL_VERSION: int
+HOSTS_DRAFT: int  # a feature that WELCOME may name
 COMMITTED_BIT: int
 HAVE_TLS: bool  # this build has OpenSSL
 
@@ -246,6 +247,8 @@ class Welcome:
     @property
     def features(self) -> int: ...
     @property
+    def hosts_draft(self) -> bool: ...
+    @property
     def vocabulary_hash(self) -> bytes: ...
     @property
     def context_length(self) -> int: ...
@@ -412,6 +415,8 @@ class Tune:
     @property
     def hints(self) -> bool: ...
     @property
+    def colocated(self) -> bool: ...
+    @property
     def hint_threshold(self) -> float: ...
     @property
     def patience_us(self) -> int: ...
@@ -468,6 +473,7 @@ def encode_tune(
     fill: bool,
     lookup: bool = False,
     hints: bool,
+    colocated: bool = False,
     hint_threshold: float,
     patience_us: int = 0,
 ) -> bytes: ...

@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from oracles import VOCABULARY, HashOracle
 
 from edgespec.kernels.exit_verdict import Curves
+from edgespec.params import SamplingParams
+from edgespec.serving.companion import Companion
+from edgespec.serving.served_session import Companions
 from edgespec.serving.server import Server
 from edgespec.speculation.slots import Piece
 from edgespec.target.hints import HintTrees
@@ -142,6 +145,21 @@ class StubDraft:
         tokens = np.array([tokens for tokens, _ in found], dtype=np.int32).reshape(len(found), self.choices)
         scores = np.array([[chances[0], 0.0] for _, chances in found], dtype=np.float32)
         return tokens, scores.reshape(len(found), self.choices)
+
+
+def hosted(oracle: HashOracle, draft: type[StubDraft] = StubDraft) -> Companions:
+    """Companions that draft as the oracle does."""
+
+    def companion(text: Sequence[int], params: SamplingParams, seed: int, max_new_tokens: int) -> Companion:
+        return Companion(
+            draft(oracle),  # type: ignore[arg-type]
+            text,
+            temperature=params.temperature,
+            seed=seed,
+            max_new_tokens=max_new_tokens,
+        )
+
+    return companion
 
 
 class StubTokenizer:

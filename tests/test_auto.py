@@ -125,3 +125,36 @@ def test_without_hints_none_are_asked_for_and_the_text_is_the_same(outcomes: dic
     played_without = played(policy("auto-no-hints"))  # type: ignore[arg-type]
     assert played_without.text == outcomes["latency"].text
     assert outcomes["latency"].tally.hints > 0 == played_without.tally.hints
+
+
+def borrowing(server_draft_ms: float, one_way_ms: float, objective: str = "latency") -> tuple[Auto, Outcome]:
+    auto = Auto(objective=objective)
+    timing = Timing(
+        up_ms=lambda: one_way_ms, down_ms=lambda: one_way_ms, server_draft_ms=lambda rows: server_draft_ms
+    )
+    outcome = simulate(CalibratedOracle(0.69), auto, [1, 2, 3], max_new_tokens=TOKENS, timing=timing)
+    return auto, outcome
+
+
+def test_on_a_long_way_the_servers_draft_is_borrowed_where_that_is_faster() -> None:
+    auto, outcome = borrowing(server_draft_ms=1.0, one_way_ms=80.0)
+    alone = simulate(
+        CalibratedOracle(0.69),
+        Auto(),
+        [1, 2, 3],
+        max_new_tokens=TOKENS,
+        timing=Timing(up_ms=lambda: 80.0, down_ms=lambda: 80.0),
+    )
+    assert outcome.text == alone.text
+    assert outcome.milliseconds < 0.8 * alone.milliseconds
+    assert auto.borrows and auto.reasons["drafter"].startswith("the server drafts")
+
+
+def test_a_slow_draft_of_the_servers_is_given_back() -> None:
+    auto, _ = borrowing(server_draft_ms=30.0, one_way_ms=5.0)
+    assert not auto.borrows and auto.reasons["drafter"].startswith("this device drafts")
+
+
+def test_whoever_is_after_few_forwards_borrows_no_server_time() -> None:
+    auto, _ = borrowing(server_draft_ms=1.0, one_way_ms=80.0, objective="cost")
+    assert not auto.borrows

@@ -6,30 +6,22 @@ from typing import Any
 
 import pytest
 from oracles import HashOracle
-from stubs import StubDraft, StubTarget, StubTokenizer, serving
+from stubs import StubDraft, StubTarget, StubTokenizer, hosted, serving
 
-from edgespec import _native
-from edgespec.edge.draft import bundled_engine
+from edgespec.edge.draft import bundled_engine, load_draft
 from edgespec.edge.session import Session
 from edgespec.errors import EdgespecError
 from edgespec.params import SamplingParams
 from edgespec.planning.simulation import Timing, simulate
 from edgespec.serving.companion import Companion, Companions
 from edgespec.serving.server import Server
+from edgespec.speculation.auto import Auto
+from edgespec.speculation.measures import Measures
 from edgespec.speculation.modes import policy
+from edgespec.speculation.policy import View
 
 PROMPT = [1, 2, 3]
 ORACLE = HashOracle(draft_right=0.7)
-
-
-def companion(opened: _native.Open) -> Companion:
-    return Companion(
-        StubDraft(ORACLE),  # type: ignore[arg-type]
-        opened.tokens.tolist(),
-        temperature=opened.temperature,
-        seed=opened.seed,
-        max_new_tokens=opened.max_new_tokens,
-    )
 
 
 def session(server: Server, **params: Any) -> Session:
@@ -42,7 +34,7 @@ def session(server: Server, **params: Any) -> Session:
 
 
 def test_the_text_is_the_targets_in_fewer_forwards_and_the_edge_sends_nothing() -> None:
-    with serving(StubTarget(ORACLE), companions=companion) as server, session(server) as one:
+    with serving(StubTarget(ORACLE), companions=hosted(ORACLE)) as server, session(server) as one:
         one.prompt(PROMPT)
         for _ in one:
             pass
@@ -52,7 +44,7 @@ def test_the_text_is_the_targets_in_fewer_forwards_and_the_edge_sends_nothing() 
 
 
 def test_a_next_turn_and_a_cancelled_one_go_on_from_the_text() -> None:
-    with serving(StubTarget(ORACLE), companions=companion) as server, session(server) as one:
+    with serving(StubTarget(ORACLE), companions=hosted(ORACLE)) as server, session(server) as one:
         one.prompt(PROMPT)
         one.step()
         one.cancel()
@@ -73,6 +65,59 @@ def test_a_server_without_a_draft_refuses_in_a_sentence() -> None:
 def test_a_draft_of_another_vocabulary_is_refused_when_the_server_starts() -> None:
     with pytest.raises(EdgespecError, match="another vocabulary than the target"):
         Companions(bundled_engine(), bytes(32))
+
+
+class Fickle(Auto):
+    """Borrows the server's draft and gives it back, by turns."""
+
+    name = "fickle"
+
+    def adapt(self, view: View, measures: Measures) -> None:
+        self.borrows = measures.forwards % 7 < 4
+        self.hints = not self.borrows
+        assert measures.server_drafts
+
+
+def test_a_draft_that_is_borrowed_and_given_back_by_turns_changes_no_token() -> None:
+    lent: list[Companion] = []
+
+    def companions(*arguments: Any) -> Companion:
+        lent.append(hosted(ORACLE)(*arguments))
+        return lent[-1]
+
+    with (
+        serving(StubTarget(ORACLE), companions=companions) as server,
+        Session(
+            ("127.0.0.1", server.port),
+            draft=StubDraft(HashOracle(draft_right=0.3)),  # type: ignore[arg-type]
+            params=SamplingParams(max_new_tokens=120, seed=1),
+            mode=Fickle(),
+            tokenizer=StubTokenizer(),  # type: ignore[arg-type]
+        ) as one,
+    ):
+        one.prompt(PROMPT)
+        for _ in one:
+            pass
+        assert one.tokens == ORACLE.continuation(PROMPT, 120)
+        text = [*PROMPT, *one.tokens, 7, 8]
+        one.append([7, 8], max_new_tokens=30)
+        for _ in one:
+            pass
+        assert one.tokens == ORACLE.continuation(text, 30)
+    assert len(lent) > 2, "it was lent anew each time"
+
+
+def test_engines_that_were_given_back_are_used_again() -> None:
+    vocabulary_hash = load_draft(bundled_engine()).vocabulary_hash
+    companions = Companions(bundled_engine(), vocabulary_hash)
+    first = companions(PROMPT, SamplingParams(), 1, 10)
+    other = companions(PROMPT, SamplingParams(), 1, 10)
+    assert other._engine is not first._engine
+    engine = first._engine
+    first.close()
+    first.close()
+    assert companions(PROMPT, SamplingParams(), 1, 10)._engine is engine
+    assert companions(PROMPT, SamplingParams(), 1, 10)._engine is not engine
 
 
 def test_the_servers_draft_and_target_share_its_time_in_simulation() -> None:

@@ -10,14 +10,12 @@ from typing import Any
 import pytest
 import torch
 from oracles import HashOracle
-from stubs import VOCABULARY_HASH, StubDraft, StubTarget, StubTokenizer, serving
+from stubs import VOCABULARY_HASH, StubDraft, StubTarget, StubTokenizer, hosted, serving
 from tiny_models import tiny
 
-from edgespec import _native
 from edgespec.edge.session import Session
 from edgespec.errors import EdgespecError
 from edgespec.params import SamplingParams
-from edgespec.serving.companion import Companion
 from edgespec.serving.metrics import Metrics
 from edgespec.serving.server import Server
 from edgespec.speculation.modes import POLICIES
@@ -247,21 +245,6 @@ class Replay(HashOracle):
         )
         right = known[length] if length < len(known) else 0
         return [right if length % 5 else (right + 1) % 97, (right + 2) % 97], [0.6, 0.2]
-
-
-def hosted(oracle: HashOracle, draft: type[StubDraft] = StubDraft) -> Callable[[_native.Open], Companion]:
-    """Companions that draft as the oracle does."""
-
-    def companion(opened: _native.Open) -> Companion:
-        return Companion(
-            draft(oracle),  # type: ignore[arg-type]
-            opened.tokens.tolist(),
-            temperature=opened.temperature,
-            seed=opened.seed,
-            max_new_tokens=opened.max_new_tokens,
-        )
-
-    return companion
 
 
 @pytest.fixture(scope="module")

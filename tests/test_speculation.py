@@ -82,6 +82,7 @@ class Whimsical:
 
     name = "whimsical"
     colocated = False
+    borrows = False
     drafts = True
     hints = True
     hint_threshold = 0.0
@@ -102,6 +103,7 @@ class Whimsical:
     def adapt(self, view: View, measures: Measures) -> None:
         self.hints = self.random.random() < 0.5
         self.lookup = self.random.random() < 0.5
+        self.borrows = self.random.random() < 0.3
         self.patience_ms = self.random.choice([0.0, 5.0, 50.0])
 
     def send(self, view: View) -> Sequence[int]:
@@ -127,6 +129,7 @@ def test_a_policy_without_any_sense_gives_the_targets_text(
         forward_ms=lambda rows: next(ways) + 0.1,
         up_ms=lambda: next(ways),
         down_ms=lambda: next(ways),
+        server_draft_ms=None if seed % 3 == 0 else lambda rows: next(ways) / 50,
     )
     outcome = simulate(oracle, Whimsical(seed, fill=True), PROMPT, max_new_tokens=40, timing=timing)
     assert outcome.text == oracle.continuation(PROMPT, 40)

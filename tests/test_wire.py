@@ -54,7 +54,7 @@ HELLO = framed(1, 0, b"EDGS" + struct.pack("<HHIHH", 1, 1, 5, 2, 3) + HASH + b"m
 WELCOME = framed(
     2,
     0,
-    struct.pack("<HHIIIIIHHI", 1, 12, 0, 2048, 4096, 65536, 1024, 2, 3, 6)
+    struct.pack("<HHIIIIIHHI", 1, 12, 1, 2048, 4096, 65536, 1024, 2, 3, 6)
     + HASH
     + struct.pack("<2i3H", 0, 9, 3, 6, 9)
     + b"target",
@@ -82,7 +82,7 @@ RESUME = framed(9, 7, SESSION_ID + struct.pack("<II", 77, 0))
 CLOSE = framed(10, 7, bytes([3]) + bytes(7))
 GOAWAY = framed(13, 0, struct.pack("<II", 500, 3) + b"bye")
 ERROR = framed(14, 7, struct.pack("<HBBIII", 8, 1, 0, 250, 4, 0) + b"full")
-TUNE = framed(15, 7, struct.pack("<fIII", 0.5, 2, 1500, 0))
+TUNE = framed(15, 7, struct.pack("<fIII", 0.5, 2 + 64, 1500, 0))
 
 TOKENS = np.array([5, 6, 7], dtype=np.int32)
 PARENTS = np.array([COMMITTED_BIT | 4, 11, 11], dtype=np.uint32)
@@ -105,7 +105,7 @@ GOLDEN: dict[str, tuple[bytes, bytes]] = {
     "WELCOME": (
         _native.encode_welcome(
             version=1,
-            features=0,
+            features=_native.HOSTS_DRAFT,
             vocabulary_hash=HASH,
             context_length=2048,
             vocabulary_size=4096,
@@ -146,7 +146,10 @@ GOLDEN: dict[str, tuple[bytes, bytes]] = {
     "CLOSE": (_native.encode_close(7, FinishReason.CANCELLED), CLOSE),
     "GOAWAY": (_native.encode_goaway("bye", 500), GOAWAY),
     "ERROR": (_native.encode_error(7, ErrorCode.OVERLOADED, True, "full", 250), ERROR),
-    "TUNE": (_native.encode_tune(7, fill=False, hints=True, hint_threshold=0.5, patience_us=1500), TUNE),
+    "TUNE": (
+        _native.encode_tune(7, fill=False, hints=True, colocated=True, hint_threshold=0.5, patience_us=1500),
+        TUNE,
+    ),
 }
 
 
@@ -209,7 +212,8 @@ def test_every_field_is_read_back() -> None:
     assert read_back(_native.decode(WELCOME)) == {
         "channel": 0,
         "version": 1,
-        "features": 0,
+        "features": 1,
+        "hosts_draft": True,
         "vocabulary_hash": HASH,
         "context_length": 2048,
         "vocabulary_size": 4096,
@@ -266,6 +270,7 @@ def test_every_field_is_read_back() -> None:
         "fill": False,
         "lookup": False,
         "hints": True,
+        "colocated": True,
         "hint_threshold": 0.5,
         "patience_us": 1500,
     }

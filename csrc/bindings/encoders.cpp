@@ -107,13 +107,14 @@ void register_session_encoders(py::module_& module) {
         py::arg("forwards"), py::arg("rows"), py::arg("forward_us"), py::arg("clock_us"), py::arg("turn"));
     module.def(
         "encode_tune",
-        [](std::uint16_t channel, bool fill, bool lookup, bool hints, float hint_threshold, std::uint32_t patience_us) {
-            const std::uint32_t flags =
-                (fill ? wire::Open::kFill : 0) | (lookup ? wire::Open::kLookup : 0) | (hints ? wire::Open::kHints : 0);
+        [](std::uint16_t channel, bool fill, bool lookup, bool hints, bool colocated, float hint_threshold,
+           std::uint32_t patience_us) {
+            const std::uint32_t flags = (fill ? wire::Open::kFill : 0) | (lookup ? wire::Open::kLookup : 0) |
+                                        (hints ? wire::Open::kHints : 0) | (colocated ? wire::Open::kColocated : 0);
             return framed(channel, wire::Tune{hint_threshold, flags, patience_us});
         },
         py::arg("channel"), py::kw_only(), py::arg("fill"), py::arg("lookup") = false, py::arg("hints"),
-        py::arg("hint_threshold"), py::arg("patience_us") = 0);
+        py::arg("colocated") = false, py::arg("hint_threshold"), py::arg("patience_us") = 0);
     module.def(
         "encode_resume",
         [](std::uint16_t channel, const py::bytes& session_id, std::uint32_t last_sequence) {

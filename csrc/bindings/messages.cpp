@@ -148,6 +148,7 @@ void register_session_messages(py::module_& module) {
         EDGESPEC_FLAG(Tune, "fill", kFill);
         EDGESPEC_FLAG(Tune, "lookup", kLookup);
         EDGESPEC_FLAG(Tune, "hints", kHints);
+        EDGESPEC_FLAG(Tune, "colocated", kColocated);
     }
 }
 
@@ -165,6 +166,9 @@ void register_connection_messages(py::module_& module) {
         auto type = message_class<wire::Welcome>(module, "Welcome");
         EDGESPEC_FIELD(Welcome, version);
         EDGESPEC_FIELD(Welcome, features);
+        field<wire::Welcome>(type, "hosts_draft", [](const py::object&, const wire::Welcome& m) -> py::object {
+            return py::bool_((m.features & wire::Welcome::kHostsDraft) != 0);
+        });
         EDGESPEC_BYTES(Welcome, vocabulary_hash);
         EDGESPEC_FIELD(Welcome, context_length);
         EDGESPEC_FIELD(Welcome, vocabulary_size);

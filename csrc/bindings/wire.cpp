@@ -28,6 +28,7 @@ py::object decode(const py::bytes& bytes) {
 void register_wire(py::module_& module) {
     py::register_exception<wire::BadFrame>(module, "BadFrame", PyExc_ValueError);
     module.attr("PROTOCOL_VERSION") = wire::kProtocolVersion;
+    module.attr("HOSTS_DRAFT") = wire::Welcome::kHostsDraft;
     module.attr("COMMITTED_BIT") = wire::kCommittedBit;
     py::enum_<wire::FrameType>(module, "FrameType")
         .value("HELLO", wire::FrameType::kHello)

@@ -29,6 +29,7 @@ struct Hello {
 
 struct Welcome {
     static constexpr FrameType kType = FrameType::kWelcome;
+    static constexpr std::uint32_t kHostsDraft = 1;  // features
     std::uint16_t version = kProtocolVersion, layers = 0;
     std::uint32_t features = 0, context_length = 0, vocabulary_size = 0, max_frame_bytes = 0, max_block_nodes = 0;
     Hash vocabulary_hash{};
@@ -132,7 +133,7 @@ struct Error {
 struct Tune {
     static constexpr FrameType kType = FrameType::kTune;
     float hint_threshold = 0;
-    std::uint32_t flags = 0;  // Open::kFill, Open::kHints, Open::kLookup
+    std::uint32_t flags = 0;  // Open::kFill, Open::kHints, Open::kLookup, Open::kColocated
     std::uint32_t patience_us = 0;
 };
 

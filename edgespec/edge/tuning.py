@@ -17,25 +17,35 @@ class Tuning:
         self.measures = Measures() if measures is None else measures.handed_on()
         self._speculator = speculator
         self._uplink = uplink
-        self._fed = False
+        self._fed = self._told = False
+        self._clock_us = 0
         self._tuned_until_ms = 0.0
 
     def begin(self) -> None:
         """A text begins, here or at another server: its first forward reads the prompt, and measures nothing."""
-        self._fed = False
+        self._fed = self._told = False
 
     def learn(self, verdict: _native.Verdict) -> None:
         """Let the policy choose anew from what this verdict's forward cost."""
         measures, policy = self.measures, self._speculator.policy
         now_ms, forward_ms = time.monotonic() * 1e3, verdict.forward_us / 1e3
         measures.rtt_ms, measures.jitter_ms = self._uplink.rtt_ms, self._uplink.jitter_ms
+        measures.server_drafts = self._uplink.hosts_draft
         if self._fed:
-            hints = None if now_ms < self._tuned_until_ms else policy.hints
-            measures.saw_forward(verdict.rows, forward_ms, hints, len(verdict.tokens))
+            tuned = now_ms >= self._tuned_until_ms
+            measures.saw_forward(
+                verdict.rows, forward_ms, policy.hints if tuned else None, len(verdict.tokens)
+            )
             measures.clock.verdict(now_ms, verdict.clock_us / 1e3, forward_ms)
-        self._fed = True
-        hints = policy.hints
-        if self._speculator.adapt(measures):
+            if tuned:
+                passed_us = (verdict.clock_us - self._clock_us) % 2**32
+                measures.saw_tokens(len(verdict.tokens), passed_us / 1e3, policy.borrows)
+        self._fed, self._clock_us = True, verdict.clock_us
+        before = policy.hints, policy.borrows
+        changed = self._speculator.adapt(measures)
+        untold = not self._told and (policy.borrows or policy.patience_ms)  # an OPEN does not say them
+        if changed or untold:
             self._uplink.tune(policy)
-        if hints != policy.hints:  # forwards that began before the server knows are on their way
+        self._told = True
+        if before != (policy.hints, policy.borrows):  # forwards from before the server knows are on their way
             self._tuned_until_ms = now_ms + (measures.rtt_ms or 0.0) + 1.5 * forward_ms

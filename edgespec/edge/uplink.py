@@ -28,7 +28,8 @@ CHANNEL = 1
 class Uplink:
     """One session's link. `opening` gives an OPEN whenever a server has to be told everything (see `encoded_open`).
 
-    target: the WELCOME of the first server. notes: what happened since they were last taken, in words.
+    target: the WELCOME of the first server; hosts_draft: the newest server has one to lend.
+    notes: what happened since they were last taken, in words.
     offline: there has been no server for `offline_after_s`; writing: the draft goes on meanwhile, and nobody is told
     that there is none.
     """
@@ -44,6 +45,7 @@ class Uplink:
         self._options = options
         self._opening = opening
         self._courier, self.target = connect(servers, vocabulary_hash, options)
+        self.hosts_draft = self.target.hosts_draft
         self.notes: list[str] = []
         self.offline = self.writing = False
         self.losses = 0
@@ -98,6 +100,7 @@ class Uplink:
                 fill=policy.fill,
                 lookup=policy.lookup,
                 hints=policy.hints,
+                colocated=policy.colocated or policy.borrows,
                 hint_threshold=policy.hint_threshold,
                 patience_us=round(policy.patience_ms * 1e3),
             )
@@ -203,6 +206,7 @@ class Uplink:
 
     def _welcomed(self, welcome: _native.Welcome) -> None:
         """Another server, or the same again: it must serve the same target, or the text would not be the same."""
+        self.hosts_draft = welcome.hosts_draft
         if welcome.target_id != self.target.target_id:
             serves = f"the server at {self.address} serves {welcome.target_id}, not {self.target.target_id}"
             self._elsewhere(serves, EdgespecError(f"{serves}: start a new session for that."))

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from edgespec.speculation.measures import LinearCost, Measures
 from edgespec.speculation.policy import Policy
-from edgespec.speculation.speculator import COMMITTED_BIT, Block, Speculator, Tally
+from edgespec.speculation.speculator import Block, Speculator, Tally
 from edgespec.speculation.tree import ROOT
 from edgespec.speculation.verifier import Forward, Guess, Verdict, Verifier
 
@@ -36,12 +36,17 @@ class Oracle(Protocol):
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds: a run of the draft, a forward of the target, the way up and down (a callable draws each one)."""
+    """Milliseconds: a run of the draft, a forward of the target, the way up and down (a callable draws each one).
+
+    server_draft_ms: of a draft that the server hosts and lends; None: it lends none, and in mode `colocated` its draft
+    is as fast as the edge's.
+    """
 
     draft_ms: Callable[[int], float] = lambda rows: 6.0
     forward_ms: Callable[[int], float] = lambda rows: 28.0
     up_ms: Callable[[], float] = lambda: 10.0
     down_ms: Callable[[], float] = lambda: 10.0
+    server_draft_ms: Callable[[int], float] | None = None
     exits: tuple[tuple[int, float], ...] = ((4, 1 / 3), (8, 2 / 3))
     """Exit layers, and the share of a forward after which each reports."""
     exit_cost: float = 0.0
@@ -61,7 +66,7 @@ class Outcome:
 
 
 COLOCATED_DRAFT_TOKENS = 4
-"""Tokens that a server drafts itself for one forward, in mode `colocated`."""
+"""Tokens that a server drafts itself for one forward."""
 
 Concluded = tuple[Verdict, int, bool, float, float]
 """A verdict, the nodes that its forward verified, whether exits ran, the milliseconds it took, and when it ended."""
@@ -103,10 +108,11 @@ class _Simulation:
         self.history: list[tuple[float, str]] = []
         self.running = self.fed = False
         self.edge_finish: str | None = None
-        self.measures = Measures()
+        self.measures = Measures(server_drafts=timing.server_draft_ms is not None)
+        self.ended_ms = self.tuned_until_ms = 0.0
+        self.lent = False
         self.concluded_ms = 0.0
         self.cost = LinearCost()
-        self.next_own_node = 1
 
     def run(
         self, prompt: Sequence[int], max_new_tokens: int, end_tokens: Sequence[int], context: int
@@ -184,11 +190,17 @@ class _Simulation:
         if self.fed:  # the first forward read the prompt as well
             self.measures.saw_forward(rows, forward_ms, hinted, len(verdict.tokens))
             self.measures.clock.verdict(self.now_ms, ended_ms, forward_ms)
-        self.fed = True
+            if self.now_ms >= self.tuned_until_ms:
+                passed_ms = ended_ms - self.ended_ms
+                self.measures.saw_tokens(len(verdict.tokens), passed_ms, self.policy.borrows)
+        self.fed, self.ended_ms = True, ended_ms
+        borrowed = self.policy.borrows
         if self.edge.adapt(self.measures):
             threshold = self.policy.hint_threshold if self.policy.hints else None
-            lookup, patience_ms = self.policy.lookup, self.policy.patience_ms
-            self._link("up", lambda: self._tune(lookup, threshold, patience_ms))
+            lookup, patience_ms, lent = self.policy.lookup, self.policy.patience_ms, self.policy.borrows
+            self._link("up", lambda: self._tune(lookup, threshold, patience_ms, lent))
+        if borrowed != self.policy.borrows:
+            self.tuned_until_ms = self.now_ms + self.measures.rtt_ms + 1.5 * forward_ms
 
     # The server
 
@@ -203,7 +215,7 @@ class _Simulation:
         if self.verifier.patient and self.now_ms < patient_until_ms:
             return self._at(patient_until_ms, self._serve)
         self.running = True
-        drafting_ms = self._draft_beside_the_target() if self.policy.colocated else 0.0
+        drafting_ms = self._draft_beside_the_target() if self.policy.colocated or self.lent else 0.0
         forward = self.verifier.plan()
         forward_ms = drafting_ms + self.timing.forward_ms(len(forward.piece))
         texts = [self.verifier.text + [self.verifier.tree.token(n) for n in self.verifier.tree.path(node)]
@@ -224,14 +236,12 @@ class _Simulation:
             tokens.append(best[0])
             chances.append(chance[0])
             text.append(best[0])
-            drafting_ms += self.timing.draft_ms(1)
-        first = self.next_own_node
-        self.next_own_node += len(tokens)
-        parents = [COMMITTED_BIT | len(self.verifier.text), *range(first, first + len(tokens) - 1)]
-        self.verifier.receive(first, tokens, parents[: len(tokens)], chances)
+            drafting_ms += (self.timing.server_draft_ms or self.timing.draft_ms)(1)
+        self.verifier.suggest(zip(tokens, chances, strict=True))
         return drafting_ms
 
-    def _tune(self, lookup: bool, hint_threshold: float | None, patience_ms: float) -> None:
+    def _tune(self, lookup: bool, hint_threshold: float | None, patience_ms: float, lent: bool) -> None:
+        self.lent = lent and self.timing.server_draft_ms is not None
         self.verifier.lookup = lookup
         self.verifier.hint_threshold = hint_threshold
         self.verifier.patience_ms = patience_ms

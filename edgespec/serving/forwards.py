@@ -112,9 +112,16 @@ class Forwards:
             return None
 
     def _drafted_for(self, ready: Sequence[ServedSession]) -> list[ServedSession]:
-        """Draft here for sessions whose devices cannot; those that are ready still."""
+        """Draft here for sessions whose devices cannot, and for others while they are alone; those ready still."""
         start_s = time.monotonic()
-        left = [s for s in ready if s.companion is None or self._guarded(s, partial(self._draft, s))]
+        alone = len(ready) == 1
+        left = [
+            session
+            for session in ready
+            if session.companion is None
+            or (session.borrows and not alone)
+            or self._guarded(session, partial(self._draft, session))
+        ]
         if self._metrics is not None and any(session.companion is not None for session in left):
             self._metrics.saw_drafting(time.monotonic() - start_s)
         return left

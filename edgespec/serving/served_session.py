@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +20,10 @@ LATE = 0.25
 
 AWAY_FORWARDS = 64
 """Forwards that a session may have while its edge is away; their verdicts are kept for it."""
+
+
+Companions = Callable[[Sequence[int], SamplingParams, int, int], Companion]
+"""Makes a companion: of a text, its parameters, its seed, and the tokens that may still come."""
 
 
 class Memory(Protocol):
@@ -99,6 +103,8 @@ class ServedSession:
         self.tally = Tally(len(opened.tokens))
         self.companion: Companion | None = None
         """Drafts for it here, on the server."""
+        self.borrows = False
+        """Its companion is lent: it drafts only while the server has little else to do."""
         self._turnaround_s: float | None = None
         """From a verdict to the block that follows it, of late."""
         self._context_length = context_length
@@ -154,6 +160,21 @@ class ServedSession:
             self.latency_ms,
             fill=not asked,
         )
+
+    # Drafting here
+
+    def borrow(self, companions: Companions, lent: bool) -> None:
+        """Be drafted for here, from the text as it stands."""
+        if self.companion is None:
+            verifier = self.verifier
+            self.companion = companions(verifier.text, self.params, self.seed, verifier.remaining)
+            self.borrows = lent
+
+    def hand_back(self) -> None:
+        """Nobody drafts for it here any longer."""
+        if self.companion is not None:
+            self.companion.close()
+            self.companion = None
 
     # Memory
 

@@ -23,12 +23,11 @@ from edgespec.edge.handshake import DEFAULT_PORT
 from edgespec.errors import EdgespecError
 from edgespec.pacing import Pace
 from edgespec.serving.admission import Admission, Overloaded
-from edgespec.serving.companion import Companion
 from edgespec.serving.door import VOID, Door, Entry, device_name
 from edgespec.serving.forwards import Forwards
 from edgespec.serving.refusal import Refused
 from edgespec.serving.served import Served
-from edgespec.serving.served_session import ServedSession
+from edgespec.serving.served_session import Companions, ServedSession
 from edgespec.speculation.verifier import BadBlock
 from edgespec.target.cuda_graphs import MOST_ROWS
 from edgespec.target.target import Target
@@ -64,7 +63,7 @@ class Server:
         dead_after_s: float = 2.5,
         metrics: Metrics | None = None,
         entry: Entry | None = None,
-        companions: Callable[[_native.Open], Companion] | None = None,
+        companions: Companions | None = None,
         busy_spin: bool = False,
     ) -> None:
         """companions: makes one for a session that wants to be drafted for; None: this server hosts no draft.
@@ -281,7 +280,7 @@ class Server:
         target = self._target
         return _native.encode_welcome(
             version=_native.PROTOCOL_VERSION,
-            features=0,
+            features=0 if self._companions is None else _native.HOSTS_DRAFT,
             vocabulary_hash=target.vocabulary_hash,
             context_length=target.context_length,
             vocabulary_size=target.vocabulary_size,
@@ -336,7 +335,7 @@ class Server:
         except EdgespecError as error:
             raise Refused(_native.ErrorCode.PARAMETER, str(error)) from None
         if opened.colocated and self._companions is not None:
-            session.companion = self._companions(opened)
+            session.borrow(self._companions, lent=False)
         self._admit(lambda: self._admission.hold(session))
         self._sessions.add(number, identity, session)
         if self._metrics is not None:
@@ -360,6 +359,10 @@ class Server:
             verifier.lookup = message.lookup
             verifier.hint_threshold = message.hint_threshold if message.hints else None
             verifier.patience_ms = min(message.patience_us / 1e3, MAX_PATIENCE_MS)
+            if not message.colocated:
+                session.hand_back()
+            elif self._companions is not None:
+                session.borrow(self._companions, lent=True)
         else:
             raise Refused(_native.ErrorCode.PROTOCOL, f"a session takes no {type(message).__name__}")
 
@@ -441,6 +444,7 @@ class Server:
             summary = " ".join(f"{key}={value}" for key, value in session.summary().items())
             log.info('%s reason="%s"', summary, reason)
             session.let_go()
+            session.hand_back()
             if self._metrics is not None:
                 self._metrics.saw_end()
 

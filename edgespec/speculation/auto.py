@@ -1,4 +1,5 @@
-"""`auto`: the default policy. It streams a draft tree and sets its width, depth and hints from what was measured.
+"""`auto`: the default policy. It streams a draft tree and sets its width, depth and hints from what was measured, or
+borrows the server's own draft where that is found faster.
 
 Every choice comes with its reason in words (`reasons`, shown by --explain). It re-decides every few forwards; a
 choice changes only when the measures speak clearly for it. `objective` says what it is after: the least time a token,
@@ -40,6 +41,15 @@ LEAST_ACCEPTANCE = 0.08
 
 REST_FORWARDS, PROBE_FORWARDS = 48, 8
 
+STINT_FORWARDS = 8
+"""Forwards seen with drafts from here, or with the server's, before the two are compared."""
+
+FASTER = 0.95
+"""The other's time a token, in this one's, that is worth changing for."""
+
+RETRY_FORWARDS = 128
+"""Forwards until the slower way is tried again, if it was hardly slower; twice as many each time."""
+
 
 class Auto(Stream):
     """A `Stream` that tunes itself.
@@ -74,11 +84,16 @@ class Auto(Stream):
         self._decided_at = 0
         self._trial = False
         self._run_ms = 0.0
+        self._stint_began: int | None = None
+        self._retry_after = RETRY_FORWARDS
+
+    def expand(self, view: View) -> Sequence[int]:
+        return () if self.borrows else super().expand(view)
 
     def send(self, view: View) -> Sequence[int]:
         """As `Stream`, but nodes wait for the next run's while all of them reach the same forward: fewer frames."""
         waits = 0.0 < self._run_ms < view.slack_ms and not self.patience_ms and self.expand(view)
-        return () if waits else super().send(view)
+        return () if waits or self.borrows else super().send(view)
 
     def adapt(self, view: View, measures: Measures) -> None:
         self._run_ms = measures.draft_ms(self.rows)
@@ -86,11 +101,36 @@ class Auto(Stream):
         if not tried and measures.forwards < self._decided_at + DECIDE_EVERY:
             return
         self._decided_at = measures.forwards
+        self._choose_drafter(measures)
+        if self.borrows:
+            self.hints, self._trial, self.patience_ms = False, False, 0.0
+            return
         self._choose_depth(measures)
         self._choose_rows(measures)
         self._choose_thresholds(measures)
         self._choose_hints(measures)
         self._choose_patience(measures)
+
+    def _choose_drafter(self, measures: Measures) -> None:
+        """Where the server has a draft to lend, both ways are tried, and the faster one is kept."""
+        if not measures.server_drafts or self.objective == "cost":
+            self.borrows = False
+            return
+        own, borrowed = measures.own_pace, measures.borrowed_pace
+        this, other = (borrowed, own) if self.borrows else (own, borrowed)
+        slower = other() / this() if this() and other.seen else 1.0
+        if self._stint_began is None:
+            self._stint_began = max(0, this.seen - STINT_FORWARDS)
+        stint = this.seen - self._stint_began
+        untried, retried = not other.seen, stint >= self._retry_after * slower**2
+        if stint >= STINT_FORWARDS and (untried or retried or slower < FASTER):
+            self._retry_after *= 2 if retried else 1
+            self.borrows = not self.borrows
+            self._stint_began = other.seen
+        self.reasons["drafter"] = (
+            f"{'the server' if self.borrows else 'this device'} drafts: {own():.3g} ms a token with drafts from here, "
+            f"{format(borrowed(), '.3g') + ' ms' if borrowed.seen else 'not yet tried'} with the server's own"
+        )
 
     def _choose_depth(self, measures: Measures) -> None:
         """A draft that is hardly ever right only warms the device: nothing is drafted, but for a trial now and then."""

@@ -84,6 +84,25 @@ class Trust:
         return min(0.995, chance * self.ratio)
 
 
+class Pace:
+    """Milliseconds a token at the server, over about the last twenty forwards."""
+
+    _DECAY = 0.95
+
+    def __init__(self) -> None:
+        self._tokens = self._ms = 0.0
+        self.seen = 0
+
+    def observe(self, tokens: int, milliseconds: float) -> None:
+        self.seen += 1
+        self._tokens = self._tokens * self._DECAY + tokens
+        self._ms = self._ms * self._DECAY + milliseconds
+
+    def __call__(self) -> float:
+        """0 when nothing was seen yet."""
+        return self._ms / self._tokens if self._tokens else 0.0
+
+
 class ForwardClock:
     """When the server's forwards begin, as the edge sees it: how long a block may wait for more nodes.
 
@@ -141,6 +160,9 @@ class Measures:
     committed: int = 0
     hint_trust: float = 1.0
     acceptance: float = 0.5
+    server_drafts: bool = False
+    own_pace: Pace = field(default_factory=Pace)
+    borrowed_pace: Pace = field(default_factory=Pace)
 
     def handed_on(self) -> Measures:
         """What a next session on the same link and engines starts from; when forwards begin it learns anew."""
@@ -155,6 +177,10 @@ class Measures:
             (self.hinted_forward_ms if hints else self.plain_forward_ms).observe(rows + 1, milliseconds)
         self.forwards += 1
         self.committed += tokens
+
+    def saw_tokens(self, tokens: int, milliseconds: float, borrowed: bool) -> None:
+        """Tokens were committed from one forward's end to the next's, with drafts of the edge or borrowed ones."""
+        (self.borrowed_pace if borrowed else self.own_pace).observe(tokens, milliseconds)
 
     def slack_ms(self, now_ms: float) -> float:
         """How long a block may wait: see `ForwardClock.slack_ms`."""

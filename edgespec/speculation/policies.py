@@ -22,6 +22,7 @@ class Cloud:
     fill = True
     lookup = False
     colocated = False
+    borrows = False
     hints = False
     hint_threshold = 1.0
     patience_ms = 0.0
@@ -57,6 +58,7 @@ class Sync:
     fill = False
     lookup = False
     colocated = False
+    borrows = False
     hints = False
     hint_threshold = 1.0
     patience_ms = 0.0
@@ -156,6 +158,7 @@ class Stream:
     name = "stream"
     drafts = True
     colocated = False
+    borrows = False
     hint_threshold = 0.3
     patience_ms = 0.0
 

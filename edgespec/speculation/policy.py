@@ -55,14 +55,16 @@ class View(Protocol):
 
 class Policy(Protocol):
     """How an edge speculates; `drafts`: it needs a draft engine. What it asks of the server: `fill`, `lookup`
-    (in what it fills: guesses from the text itself), `colocated` (a draft of the server's), `hints` (of which
-    confidence at least), and `patience_ms`, how long a plain forward may wait for drafts that are on their way."""
+    (in what it fills: guesses from the text itself), `colocated` (a draft of the server's, or nothing), `borrows` (the
+    same for now, where the server hosts one), `hints` (of which confidence at least), and `patience_ms`, how long a
+    plain forward may wait for drafts that are on their way."""
 
     name: str
     drafts: bool
     fill: bool
     lookup: bool
     colocated: bool
+    borrows: bool
     hints: bool
     hint_threshold: float
     patience_ms: float

@@ -237,5 +237,7 @@ class Speculator:
         self.hinted = None
 
 
-def _asked_of_server(policy: Policy) -> tuple[bool, bool, bool, float, float]:
-    return policy.fill, policy.lookup, policy.hints, policy.hint_threshold, policy.patience_ms
+def _asked_of_server(policy: Policy) -> tuple[bool, bool, bool, bool, float, float]:
+    return (
+        policy.fill, policy.lookup, policy.borrows, policy.hints, policy.hint_threshold, policy.patience_ms,
+    )  # fmt: skip

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,7 +29,7 @@ REMEMBERED_NODES = 4096
 
 
 LARGEST_EDGE_NODE = MAX_NODE // 2
-"""Ids above it are the server's own, for nodes that it looked up."""
+"""Ids above it are the server's own, for nodes that it looked up, or drafted itself."""
 
 ENOUGH_EXPECTED = 1.0
 """Drafted tokens expected to be accepted for which nobody waits any longer."""
@@ -43,7 +43,7 @@ class BadBlock(Exception):
 class Forward:
     """The rows of one forward: `nodes[i]` is decided by row `decide[i]` of `piece`; ROOT by the last committed token.
 
-    A prefill chunk that does not reach the text's end decides nothing. looked_up: nodes that the edge did not draft.
+    A prefill chunk that does not reach the text's end decides nothing. looked_up: nodes that no draft has said.
     """
 
     piece: Piece
@@ -66,7 +66,7 @@ class Guess:
 class Verdict:
     """Tokens now committed at `base_length`, the last of them the correction or bonus; `picks` are their rows.
 
-    accepted: how many of them the edge drafted.
+    accepted: how many of them were drafted, by the edge or beside the target.
     """
 
     base_length: int
@@ -157,6 +157,20 @@ class Verifier:
         ):
             self._place(node, token, parent, chance)
 
+    def suggest(self, chain: Iterable[tuple[int, float]]) -> list[int]:
+        """Tokens that the server itself thinks likely next, each with its chance: they join the tree under ids of its
+        own. Returns the nodes that are new."""
+        node, new = ROOT, []
+        for token, chance in chain:
+            child = self.tree.child(node, token)
+            if child is None:
+                child = self._next_own_id
+                self._next_own_id += 1
+                self.tree.add(child, node, token, chance)
+                new.append(child)
+            node = child
+        return new
+
     def append(self, keep_length: int, tokens: Sequence[int], max_new_tokens: int) -> None:
         """The next turn: keep that much of the text, then these tokens. Nothing to add and no room: halt there."""
         del self.text[keep_length:]
@@ -215,7 +229,7 @@ class Verifier:
         self._look_up()
         chosen = self._worthwhile() if nodes is None else [node for node, _ in self._ranked(nodes)]
         piece = self.slots.plan(self.text, len(self.text), self.tree, chosen)
-        looked_up = sum(self._edge_id(node) is None for node in chosen)
+        looked_up = sum(self._is_looked_up(node) for node in chosen)
         return Forward(piece, [ROOT, *chosen], np.arange(pending - 1, pending + len(chosen)), looked_up)
 
     def seen(self, forward: Forward) -> list[NDArray[np.int32]]:
@@ -262,7 +276,7 @@ class Verifier:
         committed = [*(self.tree.token(node) for node in path), token]
         committed, self.finish = self._until_end(committed)
         self.text.extend(committed)
-        accepted = sum(self._edge_id(node) is not None for node in path[: len(committed)])
+        accepted = sum(not self._is_looked_up(node) for node in path[: len(committed)])
         nodes = self.tree.commit(committed)
         self.slots.commit(path[: len(committed)], self.tree)
         self._remember(nodes, base_length)
@@ -354,24 +368,20 @@ class Verifier:
             return
         self._looked_up_at = len(self.text)
         self._source.read(self.text)
-        node = ROOT
-        for token, chance in self._source.guess():
-            child = self.tree.child(node, token)
-            if child is None:
-                child = self._next_own_id
-                self._next_own_id += 1
-                self.tree.add(child, node, token, chance)
-                self._looked_up.add(child)
-            node = child
+        self._looked_up.update(self.suggest(self._source.guess()))
 
     def _forget_looked_up(self) -> None:
         """Drop what is known of nodes that have left the tree."""
         self._looked_up = {node for node in self._looked_up if node in self.tree}
         self._known_as = {node: known for node, known in self._known_as.items() if known in self.tree}
 
+    def _is_looked_up(self, node: int) -> bool:
+        """No draft has said it: the text itself did."""
+        return node in self._looked_up and self._edge_id(node) is None
+
     def _edge_id(self, node: int) -> int | None:
         """The id under which the edge knows a node; None: it does not know it."""
-        if node not in self._looked_up:
+        if node <= LARGEST_EDGE_NODE:
             return node
         return next((alias for alias, known in self._known_as.items() if known == node), None)
 
