@@ -1,4 +1,4 @@
-"""A draft and exits that are always wrong, and as sure of themselves as the real ones: what a session must survive."""
+"""A draft and exits that are wrong, and as sure of themselves as the real ones: what a session must survive."""
 
 from __future__ import annotations
 
@@ -9,20 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.edge.draft import DraftEngine
+from edgespec.speculation.slots import Piece
 
 
 class WrongDraft:
-    """An engine whose every choice is another token than the real draft's."""
+    """An engine whose choices, at this share of all positions, are other tokens than the real draft's."""
 
-    def __init__(self, engine: DraftEngine) -> None:
+    def __init__(self, engine: DraftEngine, share: float = 1.0) -> None:
         self._engine = engine
+        self._share = share
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def run(self, *arguments: Any, **options: Any) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        tokens, scores = self._engine.run(*arguments, **options)
-        return (tokens + self._engine.vocabulary_size // 2) % self._engine.vocabulary_size, scores
+    def run(
+        self, piece: Piece, noise: Any, noise_rows: Any, inverse_temperature: float, decide: Any = None
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        tokens, scores = self._engine.run(piece, noise, noise_rows, inverse_temperature, decide)
+        positions = piece.positions if decide is None else piece.positions[decide]
+        wrong = positions.astype(np.uint32) * np.uint32(2654435761) < self._share * 2**32
+        other = (tokens + self._engine.vocabulary_size // 2) % self._engine.vocabulary_size
+        return np.where(wrong[:, None], other, tokens), scores
 
 
 def save_wrong_exits(exits: Path, folder: Path) -> Path:

@@ -50,14 +50,15 @@ def main() -> int:
     cells: list[dict[str, Any]] = []
     grid = [(setting, temperature) for setting in settings for temperature in arguments.temperatures]
     with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=len(grid) * len(prompts) * len(modes))
+        total = sum(len(setting.modes or modes) for setting, _ in grid) * len(prompts)
+        task = progress.add_task("", total=total)
         for setting, temperature in grid:
             label = f"{setting.name}, {setting.rtt_ms:g} ms, T = {temperature:g}"
-            runs = []
-            for run in _runs(setting, temperature, engine, prompts, modes, arguments.max_new_tokens):
+            runs, played = [], list(setting.modes or modes)
+            for run in _runs(setting, temperature, engine, prompts, played, arguments.max_new_tokens):
                 runs.append(run)
                 progress.update(task, advance=1, description=label)
-            cells.append(_cell(setting, temperature, runs, modes))
+            cells.append(_cell(setting, temperature, runs, played))
             _print(cells[-1], progress.console)
             save(results("latency", cells, NOTES), arguments.json)
     return 0 if all(cell["identical"] for cell in cells) else 1
@@ -77,13 +78,25 @@ def _runs(
             setting.link,
             Pacing(setting.scaled(setting.draft_ms), setting.scaled(setting.forward_ms)),
             SamplingParams(temperature=temperature, seed=0, max_new_tokens=max_new_tokens),
-            server_options=() if exits is None else ("--exits", str(exits)),
+            server_options=(*_exits(exits), *_hosted(setting)),
             blocks=_best_blocks(setting, temperature, modes),
         )
-        draft: Any = WrongDraft(engine) if setting.wrong_draft else engine
+        draft: Any = WrongDraft(engine, setting.wrong_draft) if setting.wrong_draft else engine
         tokenizer = Tokenizer.load(engine.tokenizer_path)
         with serving(played) as address:
             yield from play(address, draft, tokenizer, played, prompts, modes)
+
+
+def _exits(folder: Path | None) -> list[str]:
+    return [] if folder is None else ["--exits", str(folder)]
+
+
+def _hosted(setting: LatencySetting) -> list[str]:
+    """The server's own draft, for mode `colocated`, and for `auto` to borrow."""
+    if setting.server_draft_ms is None:
+        return []
+    pace_ms = setting.scaled(setting.server_draft_ms)
+    return ["--colocated-draft", "auto", "--colocated-draft-pace-ms", str(pace_ms)]
 
 
 def _best_blocks(setting: LatencySetting, temperature: float, modes: Sequence[str]) -> dict[str, int]:
@@ -92,7 +105,7 @@ def _best_blocks(setting: LatencySetting, temperature: float, modes: Sequence[st
         rtt_ms=setting.rtt_ms,
         forward_ms=setting.forward_ms or 10.0,
         draft_ms=setting.draft_ms or 1.0,
-        acceptance=0.0 if setting.wrong_draft else _acceptance(temperature),
+        acceptance=_acceptance(temperature) * (1 - setting.wrong_draft),
     )
     waiting = [mode for mode in modes if mode in WAITING_MODES]
     return {mode: predict(situation, mode, tokens=200).draft_tokens or 4 for mode in waiting}
@@ -117,6 +130,8 @@ def _cell(
         "draft_ms": setting.draft_ms,
         "forward_ms": setting.forward_ms,
         "scale": setting.scale,
+        "wrong_draft": setting.wrong_draft,
+        "server_draft_ms": setting.server_draft_ms,
         "prompts": len(of_mode["cloud"]),
         "identical": identical(runs),
         "modes": {
@@ -160,7 +175,8 @@ def _arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--settings", default="paper-jetson,paper-rtx,go2,a100-orin,rough-link,wrong-draft,wrong-exits"
+        "--settings",
+        default="paper-jetson,paper-rtx,go2,a100-orin,rough-link,acceptance,wrong-draft,wrong-exits,hosted-draft",
     )
     parser.add_argument("--modes", default=MODES)
     parser.add_argument("--prompts", type=int, default=4)

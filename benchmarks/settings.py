@@ -13,7 +13,11 @@ from edgespec.link import LinkShape
 
 @dataclass(frozen=True)
 class LatencySetting:
-    """One link and two paced engines (milliseconds; None: at full speed), before scaling; what is broken in them."""
+    """One link and two paced engines (milliseconds; None: at full speed), before scaling; what is broken in them.
+
+    wrong_draft: the share of the draft's choices that are made wrong. server_draft_ms: of a draft that the server
+    hosts; None: it hosts none. modes: those that are played in this setting; none: those asked for.
+    """
 
     name: str
     source: str
@@ -23,8 +27,10 @@ class LatencySetting:
     scale: float = 1.0
     jitter_ms: float = 0.0
     mbps: float | None = None
-    wrong_draft: bool = False
+    wrong_draft: float = 0.0
     wrong_exits: bool = False
+    server_draft_ms: float | None = None
+    modes: tuple[str, ...] = ()
 
     @property
     def link(self) -> LinkShape:
@@ -44,8 +50,19 @@ SETTINGS: dict[str, list[LatencySetting]] = {
     "go2": [LatencySetting("go2", PAPER, 288 / 4, 620.0, 120.0, scale=0.2)],
     "a100-orin": [replace(ORIN, rtt_ms=rtt_ms) for rtt_ms in (0.0, 10.0, 20.0, 40.0, 80.0, 160.0)],
     "rough-link": [replace(ORIN, name="rough-link", rtt_ms=40.0, jitter_ms=20.0, mbps=1.0)],
-    "wrong-draft": [replace(ORIN, name="wrong-draft", rtt_ms=20.0, wrong_draft=True)],
+    "acceptance": [replace(ORIN, name="acceptance", rtt_ms=20.0, wrong_draft=share) for share in (0.25, 0.5)],
+    "wrong-draft": [replace(ORIN, name="wrong-draft", rtt_ms=20.0, wrong_draft=1.0)],
     "wrong-exits": [replace(ORIN, name="wrong-exits", rtt_ms=20.0, wrong_exits=True)],
+    "hosted-draft": [
+        replace(
+            ORIN,
+            name="hosted-draft",
+            rtt_ms=rtt_ms,
+            server_draft_ms=1.5,
+            modes=("cloud", "colocated", "auto"),
+        )
+        for rtt_ms in (0.0, 40.0, 160.0)
+    ],
     "unpaced": [
         LatencySetting("unpaced", "this machine at full speed", None, None, rtt_ms)
         for rtt_ms in (0.0, 20.0, 40.0)

@@ -44,8 +44,14 @@ REST_FORWARDS, PROBE_FORWARDS = 48, 8
 STINT_FORWARDS = 8
 """Forwards seen with drafts from here, or with the server's, before the two are compared."""
 
+LONG_WAY = 0.5
+"""A round trip of so many forwards or more: drafts from here will be slow to come, so the server's is tried at once."""
+
 FASTER = 0.95
 """The other's time a token, in this one's, that is worth changing for."""
+
+HOPELESS = 0.5
+"""The other's time a token, in this one's, that need not be looked at for long."""
 
 RETRY_FORWARDS = 128
 """Forwards until the slower way is tried again, if it was hardly slower; twice as many each time."""
@@ -97,14 +103,14 @@ class Auto(Stream):
 
     def adapt(self, view: View, measures: Measures) -> None:
         self._run_ms = measures.draft_ms(self.rows)
-        tried = self._trial and measures.hinted_forward_ms.seen >= TRIAL_FORWARDS
-        if not tried and measures.forwards < self._decided_at + DECIDE_EVERY:
-            return
-        self._decided_at = measures.forwards
         self._choose_drafter(measures)
         if self.borrows:
             self.hints, self._trial, self.patience_ms = False, False, 0.0
             return
+        tried = self._trial and measures.hinted_forward_ms.seen >= TRIAL_FORWARDS
+        if not tried and measures.forwards < self._decided_at + DECIDE_EVERY:
+            return
+        self._decided_at = measures.forwards
         self._choose_depth(measures)
         self._choose_rows(measures)
         self._choose_thresholds(measures)
@@ -123,7 +129,10 @@ class Auto(Stream):
             self._stint_began = max(0, this.seen - STINT_FORWARDS)
         stint = this.seen - self._stint_began
         untried, retried = not other.seen, stint >= self._retry_after * slower**2
-        if stint >= STINT_FORWARDS and (untried or retried or slower < FASTER):
+        long_way = (measures.rtt_ms or 0.0) > LONG_WAY * measures.forward_ms(1)
+        hopeless = slower < HOPELESS and other.seen > 2
+        enough = 1 if untried and long_way else 2 if hopeless else STINT_FORWARDS
+        if stint >= enough and (untried or retried or slower < FASTER):
             self._retry_after *= 2 if retried else 1
             self.borrows = not self.borrows
             self._stint_began = other.seen
