@@ -43,10 +43,12 @@ class Part:
 
     def command(self, quick: bool, folder: Path) -> list[str]:
         arguments = list(self.quick if quick else self.arguments)
-        if self.printed:
-            return [sys.executable, str(HERE / self.file), *arguments]
-        module = "benchmarks." + self.file.removesuffix(".py").replace("/__main__.py", "").replace("/", ".")
-        return [sys.executable, "-m", module, *arguments, "--json", str(folder / f"{self.name}.json")]
+        kept = [] if self.printed else ["--json", str(folder / f"{self.name}.json")]
+        return [sys.executable, "-m", self.module, *arguments, *kept]
+
+    @property
+    def module(self) -> str:
+        return "benchmarks." + self.file.removesuffix(".py").replace("/__main__", "").replace("/", ".")
 
 
 _LATENCY = (
@@ -121,7 +123,7 @@ def _run(part: Part, quick: bool, folder: Path) -> str:
     )
     try:
         if part.printed:
-            _keep_what_it_prints(part, command[2:], process, folder)
+            _keep_what_it_prints(part, command[3:], process, folder)
         status = process.wait()
     except KeyboardInterrupt:
         process.send_signal(signal.SIGINT)
@@ -142,7 +144,7 @@ def _keep_what_it_prints(
             print(line, end="", flush=True)
             lines.append(line)
     finally:
-        cell = {"command": " ".join([f"python benchmarks/{part.file}", *arguments]), "output": "".join(lines)}
+        cell = {"command": " ".join([f"python -m {part.module}", *arguments]), "output": "".join(lines)}
         if lines:
             save(
                 results(part.name, [cell], f"As `{cell['command']}` prints it."), folder / f"{part.name}.json"

@@ -1,6 +1,7 @@
-"""Milliseconds a token of one draft, every way there is to run it, in one run: `python benchmarks/draft_engines.py`.
+"""Milliseconds a token of one draft, every way there is to run it, in one run: `python -m benchmarks.draft_engines`.
 
 A chain of eight tokens behind a text, greedy, one thread. The ways take turns, and the best of several rounds counts.
+llama.cpp is among them once `python -m benchmarks.peers install` has built it into an environment of its own.
 Prints a table, and what docs/engines.md quotes besides: the slope of four rows against one, the time to open an engine,
 the resident memory of a process that runs it.
 """
@@ -8,6 +9,7 @@ the resident memory of a process that runs it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import subprocess
 import sys
 import tempfile
@@ -22,8 +24,11 @@ import torch
 import transformers
 
 import edgespec
+from benchmarks.peers import environments
+from benchmarks.peers.drafts import llama_cpp_draft
 from edgespec.edge.draft import PAIR_DRAFT, DraftEngine, load_draft
 from edgespec.engines.manifest import GRAPH_FILE
+from edgespec.errors import EdgespecError
 from edgespec.speculation.slots import SlotMap
 from edgespec.speculation.tree import ROOT, DraftTree
 from edgespec.tensorrt_engines.export import load_model, make_graph
@@ -234,17 +239,40 @@ def generate_chain(model_folder: Path, text: list[int]) -> Chain:
     return run
 
 
+def llama_cpp_chains(
+    stack: contextlib.ExitStack, model: Path, folder: Path, text: list[int]
+) -> dict[str, Chain]:
+    """llama.cpp with 32-bit weights and with its 8-bit ones; none, and a line that says why, where it is not built."""
+    try:
+        version = environments.versions("llama-cpp")["llama-cpp-python"]
+    except EdgespecError as error:
+        print(f"llama.cpp is left out: {error}", file=sys.stderr)
+        return {}
+
+    def chain(kind: str) -> Chain:
+        ask = stack.enter_context(llama_cpp_draft(model, folder / f"{kind}.gguf", kind))
+
+        def run() -> list[int]:
+            tokens, seconds = ask(text, LEVELS)
+            timed.append(seconds)
+            return tokens
+
+        return run
+
+    return {f"llama.cpp {kind} (llama-cpp-python {version})": chain(kind) for kind in ("f32", "q8_0")}
+
+
 timed: list[float] = []
 """Seconds of the chains since it was last emptied, prefill left out."""
 
 
 def in_turns(chains: dict[str, Chain], rounds: int) -> dict[str, float]:
-    """Milliseconds a token, the best of the rounds; every way has to find the same tokens, int8 aside."""
+    """Milliseconds a token, the best of the rounds; every way has to find the same tokens, 8-bit ones aside."""
     expected = next(iter(chains.values()))()
     best = dict.fromkeys(chains, float("inf"))
     for name, chain in chains.items():
         tokens = chain()
-        if "int8" not in name and tokens != expected:
+        if not any(rounded in name for rounded in ("int8", "q8_0")) and tokens != expected:
             raise SystemExit(f"{name} finds {tokens}, not {expected}")
     for _ in range(rounds):
         for name, chain in chains.items():
@@ -304,8 +332,8 @@ def compare(name: str, model: Path, folder: Path, rounds: int) -> None:
     opened = {precision: load_draft(engine) for precision, engine in engines.items()}
     rng = np.random.default_rng(0)
     text: list[int] = rng.integers(5, opened["fp32"].vocabulary_size, TEXT_LENGTH).tolist()
-    times = in_turns(
-        {
+    with contextlib.ExitStack() as stack:
+        chains = {
             "edgespec fp32": engine_chain(opened["fp32"], text),
             "edgespec int8": engine_chain(opened["int8"], text),
             "edgespec fp32, eight levels in one run": levels_chain(model, folder / "levels.onnx", text),
@@ -313,9 +341,9 @@ def compare(name: str, model: Path, folder: Path, rounds: int) -> None:
             "transformers' generate": generate_chain(model, text),
             "transformers eager": torch_chain(model, text, compiled=False),
             "torch.compile": torch_chain(model, text, compiled=True),
-        },
-        rounds,
-    )
+            **llama_cpp_chains(stack, model, folder, text),
+        }
+        times = in_turns(chains, rounds)
     print(f"\n## {name}\n\n| way | ms a token | against edgespec fp32 |\n|---|---:|---:|")
     for way, ms in times.items():
         print(f"| {way} | {ms:.3f} | {ms / times['edgespec fp32']:.2f}x |")

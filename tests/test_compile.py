@@ -249,6 +249,22 @@ def test_nonsense_settings(model: Path, tmp_path: Path, options: dict[str, Any],
     assert_refuses(sentence, model, tmp_path / "engine", **options)
 
 
+def test_a_tokenizer_that_the_target_does_not_share(model: Path, engine: Path, tmp_path: Path) -> None:
+    file = model / "tokenizer.json"
+    target = tmp_path / "target.json"
+    target.write_text(file.read_text().replace('"w7"', '"seven"'))
+    sentence = r"the draft's tokenizer \(101 tokens\) is not the target's \(101 tokens in .*target.json\): use a draft"
+    assert_refuses(sentence, model, tmp_path / "new", target_tokenizer=target)
+    assert_refuses(sentence, model, engine, target_tokenizer=target)
+    assert_refuses("there is no folder", model, engine, target_tokenizer=tmp_path / "nowhere")
+
+
+def test_a_tokenizer_that_the_target_shares(model: Path, engine: Path, tmp_path: Path) -> None:
+    target = shutil.copytree(model, tmp_path / "target")
+    (target / "tokenizer_config.json").write_text('{"model_max_length": 5}')
+    assert edgespec.compile(model, engine, target_tokenizer=target, progress=False) == engine
+
+
 def test_a_model_that_is_nowhere(tmp_path: Path) -> None:
     assert_refuses("there is no model folder", tmp_path / "nowhere", tmp_path / "engine")
     assert_refuses("there is no model folder", "no model at all", tmp_path / "engine")

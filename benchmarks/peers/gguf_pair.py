@@ -1,6 +1,6 @@
-"""A Llama folder of bfloat16 safetensors -> a GGUF file for llama.cpp: `python gguf_pair.py DIR FILE.gguf TYPE`.
+"""A Llama folder of safetensors -> a GGUF file for llama.cpp: `python gguf_pair.py DIR FILE.gguf TYPE`.
 
-TYPE: f32, or bf16, in which llama.cpp also rounds what it multiplies the weights by.
+TYPE: f32, bf16, in which llama.cpp also rounds what it multiplies the weights by, or q8_0, its 8-bit integers.
 
 It runs in llama.cpp's own environment (the `gguf` package); tokens go by their ids, so the tokenizer only has to load.
 """
@@ -29,20 +29,34 @@ NAMES = {
 }
 """A layer's tensors: what transformers calls them, and what llama.cpp does."""
 
+OUTSIDE = {
+    "model.embed_tokens.weight": "token_embd.weight",
+    "model.norm.weight": "output_norm.weight",
+    "lm_head.weight": "output.weight",
+}
+"""The tensors of no layer."""
+
+STORED = {"bf16": gguf.GGMLQuantizationType.BF16, "q8_0": gguf.GGMLQuantizationType.Q8_0}
+FILE_TYPES = {
+    "f32": gguf.LlamaFileType.ALL_F32,
+    "bf16": gguf.LlamaFileType.MOSTLY_BF16,
+    "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
+}
+
 
 def convert(folder: Path, file: Path, kind: str) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     writer = gguf.GGUFWriter(file, "llama")
     _describe(writer, config)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_BF16 if kind == "bf16" else gguf.LlamaFileType.ALL_F32)
+    writer.add_file_type(FILE_TYPES[kind])
     _add_tokenizer(writer, json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")), config)
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
     for name, tensor in _tensors(folder / "model.safetensors").items():
         module = name.rsplit(".", 2)[-2]
         if module in heads:
             tensor = _interleaved(tensor, heads[module])
-        if kind == "bf16" and tensor.ndim > 1:
-            stored = gguf.GGMLQuantizationType.BF16
+        if kind in STORED and tensor.ndim > 1:
+            stored = STORED[kind]
             writer.add_tensor(
                 _name(name), gguf.quantize(np.ascontiguousarray(tensor), stored), raw_dtype=stored
             )
@@ -69,6 +83,9 @@ def _describe(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
 
 def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: dict[str, Any], config: dict[str, Any]) -> None:
     model = tokenizer["model"]
+    if "merges" not in model:  # a stand-in tokenizer of whole words: only ids go in and out
+        writer.add_tokenizer_model("none")
+        return
     ids = dict(model["vocab"]) | {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
     special = {token["id"] for token in tokenizer["added_tokens"] if token["special"]}
     tokens = sorted(ids, key=lambda token: ids[token])
@@ -92,11 +109,15 @@ def _tensors(file: Path) -> dict[str, NDArray[np.float32]]:
     for name, entry in json.loads(content[8:start]).items():
         if name == "__metadata__":
             continue
-        if entry["dtype"] != "BF16":
-            raise SystemExit(f"{name} in {file} is {entry['dtype']}: only bfloat16 is converted here.")
         begin, end = entry["data_offsets"]
-        halves = np.frombuffer(content[start + begin : start + end], dtype="<u2")
-        found[name] = (halves.astype("<u4") << 16).view("<f4").reshape(entry["shape"])
+        stored = content[start + begin : start + end]
+        if entry["dtype"] == "F32":
+            found[name] = np.frombuffer(stored, dtype="<f4").reshape(entry["shape"])
+        elif entry["dtype"] == "BF16":
+            halves = np.frombuffer(stored, dtype="<u2")
+            found[name] = (halves.astype("<u4") << 16).view("<f4").reshape(entry["shape"])
+        else:
+            raise SystemExit(f"{name} in {file} is {entry['dtype']}: only F32 and BF16 are converted here.")
     return found
 
 
@@ -108,9 +129,7 @@ def _interleaved(weight: NDArray[np.float32], heads: int) -> NDArray[np.float32]
 
 def _name(name: str) -> str:
     if not name.startswith("model.layers."):
-        return {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight"}[
-            name
-        ]
+        return OUTSIDE[name]
     _, _, layer, module = name.removesuffix(".weight").split(".", 3)
     return f"blk.{layer}.{NAMES[module]}.weight"
 

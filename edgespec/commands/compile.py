@@ -30,6 +30,12 @@ import click
 @click.option(
     "--max-len", type=click.IntRange(1), help="Tokens of a text at most; else 2048 or the profile's."
 )
+@click.option(
+    "--target-tokenizer",
+    type=click.Path(path_type=Path),
+    metavar="DIR|FILE",
+    help="The target's folder or tokenizer.json: refuse a draft of another vocabulary now, not when a session opens.",
+)
 @click.option("--force", is_flag=True, help="Build although the folder holds an engine.")
 def compile_draft(model: str, out: Path | None, **options: Any) -> None:
     """Make a draft engine of a draft model: a local folder in Hugging Face format, or a model id.

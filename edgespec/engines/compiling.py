@@ -68,6 +68,7 @@ def compile(
     block: int | None = None,
     branches: int | None = None,
     max_len: int | None = None,
+    target_tokenizer: str | Path | None = None,
     force: bool = False,
     progress: bool = True,
 ) -> Path:
@@ -80,7 +81,8 @@ def compile(
     multiply as halves on a GPU and as float32 on a CPU, and int8 is for ONNX Runtime alone. target_device: a profile's
     name, whose settings hold where none is given. block, branches: levels and rows a level that are drafted for one
     forward of the target. max_len: tokens of a text, prompt included, that the draft can follow (2048); at most the
-    model's own context. force: build although the folder holds an engine.
+    model's own context. target_tokenizer: the target's folder or its tokenizer.json; a draft of another vocabulary is
+    refused here, where it would be refused when a session opens. force: build although the folder holds an engine.
     Where the plan of a TensorRT runtime cannot be built here, the folder holds the ONNX graph for the device to build
     it of. Raises EdgespecError, and leaves nothing half-written, when anything stands against it.
     """
@@ -89,11 +91,13 @@ def compile(
     capability = device.compute_capability if device is not None and device.runtime == runtime else ""
     if runtime in MODULES and (Path(model) / MANIFEST_FILE).is_file():
         engine = Path(model).absolute()
+        _check_shared(engine, target_tokenizer)
         target = plan_target(runtime, capability)
         with _reporter(progress) as report:
             return add_plan(engine, engine if out is None else Path(out).absolute(), target, force, report)
     settings = _settings(runtime, precision, block, branches, max_len, device)
     source = model_folder(str(model))
+    _check_shared(source, target_tokenizer)
     input_hash = hash_inputs(source, settings)
     folder = Path(out).absolute() if out is not None else cache_folder() / input_hash[:24]
     build = Build(source, _label(source, str(model)), settings, capability, device, input_hash)
@@ -164,6 +168,19 @@ def _build(build: Build, folder: Path, report: Report) -> None:
     if build.for_gpu and can_build(settings.runtime, build.compute_capability):
         report(f"building the {settings.runtime} plan")
         write_plan(folder, plan_target(settings.runtime, build.compute_capability))
+
+
+def _check_shared(draft: Path, target_tokenizer: str | Path | None) -> None:
+    """Raises EdgespecError where the target's tokenizer is given and gives other ids than the draft's."""
+    if target_tokenizer is None:
+        return
+    ours, theirs = Tokenizer.load(draft), Tokenizer.load(target_tokenizer)
+    if ours.vocabulary_hash != theirs.vocabulary_hash:
+        raise EdgespecError(
+            f"the draft's tokenizer ({ours.vocabulary_size} tokens) is not the target's "
+            f"({theirs.vocabulary_size} tokens in {target_tokenizer}): use a draft that was trained with the target's "
+            "tokenizer, or train one (`edgespec train draft`)."
+        )
 
 
 def _check_device_memory(needed: int, device: DeviceProfile | None) -> None:
