@@ -417,6 +417,38 @@ def test_an_interrupted_build_leaves_the_engine_that_was_there(
     assert sorted(path.name for path in engine.parent.iterdir()) == ["engine", "model"]
 
 
+def _raise(error: Exception) -> Callable[..., None]:
+    def fail(*_: Any, **__: Any) -> None:
+        try:
+            raise error
+        except Exception:
+            raise RuntimeError("Failed to decompose the graph") from None
+
+    return fail
+
+
+def test_too_little_memory_is_recognised_in_what_libraries_make_of_it(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    import transformers
+
+    sentence = "ran out of memory: end other programs, or compile the draft on a larger machine"
+    monkeypatch.setattr(torch.onnx, "export", _raise(NO_MEMORY))
+    assert_refuses(sentence, model, tmp_path / "engine")
+    monkeypatch.setattr(transformers.AutoModelForCausalLM, "from_pretrained", _raise(NO_MEMORY))
+    assert_refuses(sentence, model, tmp_path / "engine")
+
+
+def test_an_export_that_fails_otherwise_names_the_versions_to_use(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.onnx, "export", _raise(ValueError("a dimension")))
+    assert_refuses("cannot export the draft's graph .*: use the versions", model, tmp_path / "engine")
+
+
 @pytest.mark.usefixtures("quick")
 def test_an_engine_that_computes_something_else_is_not_saved(model: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file

@@ -29,7 +29,7 @@ from edgespec.engines.manifest import (
     hash_inputs,
     record_files,
 )
-from edgespec.engines.model_source import check_libraries, model_folder
+from edgespec.engines.model_source import check_libraries, model_folder, out_of_memory
 from edgespec.engines.plan_stage import add_plan, can_build, plan_target, write_plan
 from edgespec.errors import EdgespecError
 from edgespec.speculation.slots import SLOT_BUCKET
@@ -242,11 +242,11 @@ def _label(source: Path, model: str) -> str:
 
 @contextmanager
 def _enough_memory() -> Iterator[None]:
-    """numpy's and torch's ways of saying that this machine has too little."""
+    """One sentence for all the ways in which libraries say that this machine has too little."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "DefaultCPUAllocator" not in str(error):
+    except Exception as error:
+        if not out_of_memory(error):
             raise
         raise EdgespecError(
             "the build ran out of memory: end other programs, or compile the draft on a larger machine."

@@ -12,6 +12,9 @@ from edgespec.errors import EdgespecError
 LIBRARIES = ("torch", "transformers", "onnx", "onnxscript")
 """What a build needs beyond what an edge has."""
 
+NO_MEMORY = ("allocate memory", "failed to map segment", "bad_alloc")
+"""How torch, the operating system and C++ say it; torch's exporter wraps them in errors of its own."""
+
 
 def model_folder(model: str) -> Path:
     """The local folder of a model, downloaded first where an id is given. Raises EdgespecError."""
@@ -55,6 +58,15 @@ def first_line(error: Exception) -> str:
     """Another library's error as part of a sentence."""
     lines = str(error).strip().splitlines()
     return lines[0].strip().rstrip(".:") if lines else type(error).__name__
+
+
+def out_of_memory(error: BaseException | None) -> bool:
+    """Whether the error, or one that it was made of, is a library's way of saying that there is too little memory."""
+    while error is not None:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def check_libraries() -> None:
