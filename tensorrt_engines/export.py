@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.export import Dim
 
-from edgespec.engines.model_source import first_line, out_of_memory
+from edgespec.engines.model_source import first_line
 from edgespec.errors import EdgespecError
 from edgespec.tensorrt_engines.draft_graph import DraftGraph, UnlikeLlama
 from edgespec.tensorrt_engines.parity import graph_difference
@@ -34,7 +34,7 @@ SUPPORTED = "Llama, Mistral, Qwen2 and Qwen3"
 
 
 def load_model(folder: Path) -> Any:
-    """The causal LM in `folder`, float32, all weights present. Raises EdgespecError; MemoryError and its like as they are."""
+    """The causal LM in `folder`, in float32, all its weights present. Raises EdgespecError."""
     from transformers import AutoModelForCausalLM
 
     try:
@@ -47,8 +47,6 @@ def load_model(folder: Path) -> Any:
                 output_loading_info=True,
             )
     except Exception as error:
-        if out_of_memory(error):
-            raise
         raise EdgespecError(
             f"the model in {folder} cannot be loaded ({first_line(error)}): give the folder of a causal "
             "language model with its config.json and weights."
@@ -151,8 +149,6 @@ def export_graph(graph: DraftGraph, file: Path) -> None:
             assert program is not None
             program.save(str(file), external_data=weights > EXTERNAL_DATA_BYTES)
     except (RuntimeError, ValueError, TypeError) as error:
-        if out_of_memory(error):
-            raise
         raise EdgespecError(
             f"torch {torch.__version__} cannot export the draft's graph ({first_line(error)}): "
             "use the versions that `pip install 'edgespec[compile]'` gives."
