@@ -12,10 +12,12 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection as ProcessPipe
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -58,6 +60,8 @@ def available(folder: Path) -> list[Echo]:
     echoes.append(STREAMS)
     if importlib.util.find_spec("zmq") is not None:
         echoes.append(ZMQ)
+    if importlib.util.find_spec("grpc") is not None:
+        echoes.append(GRPC)
     if RAW in echoes:
         echoes += [RAW_SPINNING, EDGESPEC_SPINNING]
     return echoes
@@ -158,7 +162,7 @@ def _call_tls(folder: Path, port: int, count: int) -> list[int]:
     return _call_edgespec(_native.Tls.client(str(folder / "fleet" / "ca.pem")), port, count)
 
 
-# asyncio's streams, and ZeroMQ
+# asyncio's streams, ZeroMQ, and gRPC
 
 
 def _serve_streams(folder: Path, tell: ProcessPipe) -> None:
@@ -216,6 +220,32 @@ def _call_zmq(folder: Path, port: int, count: int) -> list[int]:
     return times
 
 
+def _serve_grpc(folder: Path, tell: ProcessPipe) -> None:
+    grpc: Any = importlib.import_module("grpc")
+    handler = grpc.stream_stream_rpc_method_handler(lambda messages, context: messages)  # bytes, no protobuf
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Echo", {"echo": handler}),))
+    tell.send(server.add_insecure_port(f"{HOST}:0"))
+    server.start()
+    server.wait_for_termination()
+
+
+def _call_grpc(folder: Path, port: int, count: int) -> list[int]:
+    """One stream for all round trips."""
+    grpc: Any = importlib.import_module("grpc")
+    times = []
+    with grpc.insecure_channel(f"{HOST}:{port}") as channel:
+        outgoing: SimpleQueue[bytes | None] = SimpleQueue()
+        incoming = channel.stream_stream("/Echo/echo")(iter(outgoing.get, None), wait_for_ready=True)
+        for _ in range(count):
+            start_ns = time.perf_counter_ns()
+            outgoing.put(bytes(BYTES))
+            next(incoming)
+            times.append(time.perf_counter_ns() - start_ns)
+        outgoing.put(None)
+    return times
+
+
 RAW = Echo("raw epoll, C++", _serve_raw, _call_raw)
 RAW_SPINNING = Echo("raw spinning, C++", _serve_raw_spinning, _call_raw_spinning, spins=True)
 EDGESPEC = Echo("edgespec", _serve_plain, _call_plain)
@@ -223,3 +253,4 @@ EDGESPEC_TLS = Echo("edgespec, TLS", _serve_tls, _call_tls)
 EDGESPEC_SPINNING = Echo("edgespec, busy-spin at the server", _serve_spinning, _call_plain, spins=True)
 STREAMS = Echo("asyncio streams", _serve_streams, _call_streams)
 ZMQ = Echo("pyzmq", _serve_zmq, _call_zmq)
+GRPC = Echo("grpc, one stream", _serve_grpc, _call_grpc)
