@@ -36,4 +36,5 @@ runtime=libasan.so
 # Python leaks by design at its end, and torch, where a test needs it, is not instrumented: leaks are C++'s tests' affair.
 ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc PYTHONPATH=$build/python \
   LD_PRELOAD="$(g++ -print-file-name=$runtime) $(g++ -print-file-name=libstdc++.so)" \
-  ${run[@]+"${run[@]}"} python "$(command -v pytest)" -q -p no:cacheprovider "$@"
+  ${run[@]+"${run[@]}"} python -c 'import sys; sys.path.pop(0); import pytest; sys.exit(pytest.main())' \
+  -q -p no:cacheprovider "$@"

@@ -227,9 +227,11 @@ class TestDelivery:
             assert len(payload) == 16
 
     def test_round_trip_and_bytes_are_counted(self) -> None:
-        with linked() as (connection, _, _):
+        with linked() as (connection, listener, _):
             assert connection.rtt_ms is not None  # the PONG came before the WELCOME
             assert 0 < connection.rtt_ms < PATIENCE_S * 1e3
+            connection.send(block(7))
+            event(listener, _native.Block)  # written after the HELLO was, and was counted
             assert connection.bytes_sent >= len(HELLO)
             assert connection.bytes_received >= len(WELCOME)
 
