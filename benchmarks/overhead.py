@@ -31,6 +31,7 @@ from edgespec.params import SamplingParams
 
 Address = tuple[str, int]
 TARGET_MS, TARGET_SHARE = 0.5, 0.01
+SERVE = ["serve", "--port", "0", "--threads", "1", "--colocated-draft", "none"]
 NOTES = "Loopback, no emulated link; engines at full speed, the server computing on one thread."
 
 
@@ -55,7 +56,7 @@ def main() -> int:
     arguments = _arguments()
     engine = load_draft(bundled_engine())
     prompts = held_out_prompts(Tokenizer.load(engine.tokenizer_path), arguments.prompts)
-    with child(["serve", "--port", "0", "--threads", "1"], "starting the server ...") as address:
+    with child(SERVE, "starting the server ...") as address:
         server = _process_at(address[1])
         _gaps_ms(address, engine, prompts[0])
         gaps_ms = [gap for prompt in prompts for gap in _gaps_ms(address, engine, prompt)]

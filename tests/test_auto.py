@@ -158,3 +158,30 @@ def test_a_slow_draft_of_the_servers_is_given_back() -> None:
 def test_whoever_is_after_few_forwards_borrows_no_server_time() -> None:
     auto, _ = borrowing(server_draft_ms=1.0, one_way_ms=80.0, objective="cost")
     assert not auto.borrows
+
+
+def on_a_link(auto: Auto, rtt_ms: float, forwards: int, since: Measures | None = None) -> Measures:
+    """So many plain forwards of 28 ms at that round trip."""
+    measures = since or Measures()
+    measures.rtt_ms = rtt_ms
+    for _ in range(forwards):
+        measures.saw_forward(0, 28.0, hints=False, tokens=1)
+        auto.adapt(Speculator(auto), measures)
+    return measures
+
+
+def test_on_a_link_that_is_full_it_is_as_cloud_and_says_so() -> None:
+    auto = Auto()
+    measures = on_a_link(auto, 40.0, 20)
+    assert auto.depth and "link" not in auto.reasons
+    on_a_link(auto, 400.0, 1, measures)
+    assert auto.depth == 0 and not auto.hints and not auto.patience_ms
+    assert auto.reasons["link"].startswith("the link is full: a round trip took 40 ms and takes 400 ms now")
+    on_a_link(auto, 50.0, REST_FORWARDS + 8, measures)
+    assert auto.depth and "link" not in auto.reasons
+
+
+def test_a_link_that_was_always_slow_is_not_full() -> None:
+    auto = Auto()
+    on_a_link(auto, 900.0, 20)
+    assert auto.depth and "link" not in auto.reasons

@@ -47,6 +47,23 @@ MODES = "cloud,sync,preempt,accept-all,predicted,auto"
     "--draft-row-share", type=SHARE, default=0.1, show_default=True, help="And to a run of the draft."
 )
 @click.option("--exit-cost", type=SHARE, default=0.0, help="What exits add to a forward, as a share of it.")
+@click.option(
+    "--forward-overhead-ms",
+    type=Number(),
+    default=0.3,
+    show_default=True,
+    help="Around a forward (measured).",
+)
+@click.option(
+    "--draft-overhead-ms", type=Number(), default=0.2, show_default=True, help="Around a run of the draft."
+)
+@click.option(
+    "--wake-up-ms",
+    type=Number(),
+    default=0.2,
+    show_default=True,
+    help="Of a round trip, to notice what came.",
+)
 @click.option("--modes", default=MODES, show_default=True, help="Separated by commas.")
 @click.option("--tokens", type=click.IntRange(10, 100_000), default=400, show_default=True, help="Simulated.")
 @click.option(

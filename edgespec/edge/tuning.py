@@ -20,6 +20,7 @@ class Tuning:
         self._fed = self._told = False
         self._clock_us = 0
         self._tuned_until_ms = 0.0
+        self._trouble: str | None = None
 
     def begin(self) -> None:
         """A text begins, here or at another server: its first forward reads the prompt, and measures nothing."""
@@ -47,5 +48,12 @@ class Tuning:
         if changed or untold:
             self._uplink.tune(policy)
         self._told = True
+        self._say(getattr(policy, "reasons", {}).get("link"))
         if before != (policy.hints, policy.borrows):  # forwards from before the server knows are on their way
             self._tuned_until_ms = now_ms + (measures.rtt_ms or 0.0) + 1.5 * forward_ms
+
+    def _say(self, trouble: str | None) -> None:
+        """Once, when it begins."""
+        if trouble is not None and self._trouble is None:
+            self._uplink.notes.append(trouble)
+        self._trouble = trouble

@@ -8,6 +8,7 @@ the fewest target forwards, or the least drafting on the edge.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from edgespec.errors import EdgespecError
@@ -40,6 +41,9 @@ LEAST_ACCEPTANCE = 0.08
 """A draft that is right less often is put to rest, and tried again later."""
 
 REST_FORWARDS, PROBE_FORWARDS = 48, 8
+
+CONGESTED, CONGESTED_FORWARDS = 4.0, 8.0
+"""A round trip that has grown to so many times the shortest, and to so many forwards: the link is full."""
 
 STINT_FORWARDS = 8
 """Forwards seen with drafts from here, or with the server's, before the two are compared."""
@@ -90,6 +94,7 @@ class Auto(Stream):
         self._decided_at = 0
         self._trial = False
         self._run_ms = 0.0
+        self._least_rtt_ms = math.inf
         self._stint_began: int | None = None
         self._retry_after = RETRY_FORWARDS
 
@@ -104,7 +109,7 @@ class Auto(Stream):
     def adapt(self, view: View, measures: Measures) -> None:
         self._run_ms = measures.draft_ms(self.rows)
         self._choose_drafter(measures)
-        if self.borrows:
+        if self._is_congested(measures) or self.borrows:
             self.hints, self._trial, self.patience_ms = False, False, 0.0
             return
         tried = self._trial and measures.hinted_forward_ms.seen >= TRIAL_FORWARDS
@@ -116,6 +121,21 @@ class Auto(Stream):
         self._choose_thresholds(measures)
         self._choose_hints(measures)
         self._choose_patience(measures)
+
+    def _is_congested(self, measures: Measures) -> bool:
+        """A link that cannot carry what goes over it: nothing is drafted or hinted for a while, as in `cloud`."""
+        rtt_ms, forward_ms = measures.rtt_ms or 0.0, measures.forward_ms(1)
+        self._least_rtt_ms = min(self._least_rtt_ms, rtt_ms or math.inf)
+        full = rtt_ms > CONGESTED * self._least_rtt_ms and 0 < CONGESTED_FORWARDS * forward_ms < rtt_ms
+        if full:
+            self.depth, self._rests_until = 0, measures.forwards + REST_FORWARDS
+            self.reasons["link"] = (
+                f"the link is full: a round trip took {self._least_rtt_ms:.0f} ms and takes {rtt_ms:.0f} ms now, "
+                "so nothing is drafted or hinted for a while"
+            )
+        elif measures.forwards >= self._rests_until:
+            self.reasons.pop("link", None)
+        return "link" in self.reasons
 
     def _choose_drafter(self, measures: Measures) -> None:
         """Where the server has a draft to lend, both ways are tried, and the faster one is kept."""
