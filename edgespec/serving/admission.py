@@ -51,9 +51,14 @@ class Admission:
         self._cost = cost
         self._forward_rows = forward_rows
 
+    @property
+    def full(self) -> bool:
+        """As many sessions are open as may be."""
+        return len(self._sessions) >= self._max_sessions
+
     def check(self) -> None:
         """Raise Overloaded where one session more would be too many."""
-        if len(self._sessions) >= self._max_sessions:
+        if self.full:
             raise self._overloaded(f"the server has all the {self._max_sessions} sessions that it may hold")
         working = self._working()
         if self._latency_ms is None or not working:

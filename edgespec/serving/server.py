@@ -20,12 +20,12 @@ import numpy as np
 
 from edgespec import _native
 from edgespec.edge.handshake import DEFAULT_PORT
-from edgespec.errors import EdgespecError
 from edgespec.pacing import Pace
 from edgespec.serving.admission import Admission, Overloaded
-from edgespec.serving.door import VOID, Door, Entry, device_name
+from edgespec.serving.door import VOID, Door, Entry
 from edgespec.serving.forwards import Forwards
 from edgespec.serving.refusal import Refused
+from edgespec.serving.requests import Requests
 from edgespec.serving.served import Served
 from edgespec.serving.served_session import Companions, ServedSession
 from edgespec.speculation.verifier import BadBlock
@@ -40,10 +40,6 @@ Answer = TypeVar("Answer")
 Tokens = Sequence[int] | np.ndarray[Any, np.dtype[np.int32]]
 
 MAX_SESSIONS = 1024
-MAX_FRAME_BYTES = 1 << 16
-MAX_BLOCK_NODES = 1024
-MAX_PATIENCE_MS = 1000.0
-DRAIN_RETRY_MS = 1000
 RESUME_FOR_S = 60.0
 """How long a session waits for an edge whose connections are gone."""
 
@@ -70,9 +66,6 @@ class Server:
         entry: who may come in, and whether links are encrypted; without it this machine only.
         busy_spin: the I/O thread never sleeps, which takes a core and spares the time to wake it."""
         self._target = target
-        self._latency_ms = latency_ms
-        self._max_sessions = max_sessions
-        self._companions = companions
         self._door = Door(host, port, entry or Entry(), dead_after_s=dead_after_s, busy_spin=busy_spin)
         self.listener = self._door.listener
         self.host = host
@@ -85,6 +78,9 @@ class Server:
         self._forwards = Forwards(target, self.listener.send, self._fail, metrics=metrics, watched=watched)
         self._admission = Admission(
             self._sessions, max_sessions, latency_ms, self._forwards.cost, self._forwards.limits.rows
+        )
+        self._requests = Requests(
+            target, self._sessions, self._door, self._admission, self._forget, companions, metrics, latency_ms
         )
         if latency_ms is not None:
             self._forwards.learn_cost()
@@ -222,7 +218,7 @@ class Server:
     def _take_blocks(self, batch: _native.Batch) -> None:
         """The blocks of all sessions: what numpy does, it does once for all of them."""
         now_s = time.monotonic()
-        sound = self._are_tokens(batch.nodes["token"])
+        sound = self._requests.are_tokens(batch.nodes["token"])
         tokens, parents = batch.nodes["token"].tolist(), batch.nodes["parent"].tolist()
         chances = (batch.nodes["chance"] / 255.0).tolist()
         offsets = batch.offsets.tolist()
@@ -230,10 +226,10 @@ class Server:
         for number, first_node, start, end in blocks:
             try:
                 if number in self._door:
-                    self._door.hear(number, None, self._welcome, self._target.vocabulary_hash)
+                    self._door.hear(number, None, self._requests.welcome, self._target.vocabulary_hash)
                 elif (session := self._sessions.get(number)) is not None:
                     if not sound:
-                        self._check_tokens(tokens[start:end])
+                        self._requests.check_tokens(tokens[start:end])
                     ready = session.verifier.ready
                     session.verifier.receive(
                         first_node, tokens[start:end], parents[start:end], chances[start:end]
@@ -251,14 +247,14 @@ class Server:
     def _hear(self, number: int, message: Any) -> None:
         """An event of a connection or of a session: their numbers are from one row."""
         if number in self._door or isinstance(message, _native.Connected):
-            self._door.hear(number, message, self._welcome, self._target.vocabulary_hash)
+            self._door.hear(number, message, self._requests.welcome, self._target.vocabulary_hash)
         else:
             self._hear_session(number, message)
 
     def _hear_session(self, number: int, message: Any) -> None:
         session = self._sessions.get(number)
         if isinstance(message, _native.Open) and session is None:
-            self._open(number, message)
+            self._requests.open(number, message, self.draining)
         elif session is None:
             log.debug("a %s came for a session that has ended", type(message).__name__)
         elif isinstance(message, _native.Away):
@@ -273,129 +269,7 @@ class Server:
         elif isinstance(message, _native.Close):
             self._forget(number, "closed")
         else:
-            self._instruct(session, message)
-
-    @property
-    def _welcome(self) -> bytes:
-        target = self._target
-        return _native.encode_welcome(
-            version=_native.PROTOCOL_VERSION,
-            features=0 if self._companions is None else _native.HOSTS_DRAFT,
-            vocabulary_hash=target.vocabulary_hash,
-            context_length=target.context_length,
-            vocabulary_size=target.vocabulary_size,
-            layers=target.layers,
-            exit_layers=list(target.exit_layers),
-            end_tokens=list(target.end_tokens),
-            target_id=target.target_id,
-            max_frame_bytes=MAX_FRAME_BYTES,
-            max_block_nodes=MAX_BLOCK_NODES,
-        )
-
-    def _open(self, number: int, opened: _native.Open) -> None:
-        if len(self._sessions) >= self._max_sessions and (away := self._sessions.longest_away()) is not None:
-            self._forget(away, "another session needs its room")
-        if self.draining:
-            raise Refused(
-                _native.ErrorCode.DRAINING,
-                "the server is being stopped",
-                retryable=True,
-                retry_after_ms=DRAIN_RETRY_MS,
-            )
-        self._admit(self._admission.check)
-        if opened.rejection:
-            raise Refused(_native.ErrorCode.PARAMETER, "this server does not offer rejection sampling")
-        if opened.colocated and self._companions is None:
-            raise Refused(
-                _native.ErrorCode.PARAMETER,
-                "this server hosts no draft for mode 'colocated': start it with --colocated-draft",
-            )
-        self._check_tokens(opened.tokens)
-        self._check_tokens([token for token, _ in opened.logit_bias])
-        if not 0 < len(opened.tokens) < self._target.context_length:
-            raise Refused(
-                _native.ErrorCode.CONTEXT,
-                f"the prompt has {len(opened.tokens)} tokens, and the target's context holds "
-                f"{self._target.context_length}: shorten the prompt",
-            )
-        if (identity := self.listener.identity(number)) is None:
-            return  # its edge has ended it already
-        if not self._door.knows(identity):  # it came before the tokens were read again
-            raise Refused(_native.ErrorCode.CREDENTIAL, VOID)
-        try:
-            session = ServedSession(
-                number,
-                device_name(identity) or number,
-                opened,
-                context_length=self._target.context_length,
-                end_tokens=self._target.end_tokens,
-                open_cache=self._target.open_cache,
-                latency_ms=self._latency_ms,
-            )
-        except EdgespecError as error:
-            raise Refused(_native.ErrorCode.PARAMETER, str(error)) from None
-        if opened.colocated and self._companions is not None:
-            session.borrow(self._companions, lent=False)
-        self._admit(lambda: self._admission.hold(session))
-        self._sessions.add(number, identity, session)
-        if self._metrics is not None:
-            self._metrics.saw_open(session.tally.prompt_tokens, session.tally.adopted)
-
-    def _admit(self, ask: Callable[[], None]) -> None:
-        """Ask the admission; an Overloaded becomes a refusal."""
-        try:
-            ask()
-        except Overloaded as full:
-            raise Refused(
-                _native.ErrorCode.OVERLOADED, full.message, retryable=True, retry_after_ms=full.retry_after_ms
-            ) from None
-
-    def _instruct(self, session: ServedSession, message: Any) -> None:
-        verifier = session.verifier
-        if isinstance(message, _native.Append):
-            self._append(session, message)
-        elif isinstance(message, _native.Tune):
-            verifier.fill = message.fill
-            verifier.lookup = message.lookup
-            verifier.hint_threshold = message.hint_threshold if message.hints else None
-            verifier.patience_ms = min(message.patience_us / 1e3, MAX_PATIENCE_MS)
-            if not message.colocated:
-                session.hand_back()
-            elif self._companions is not None:
-                session.borrow(self._companions, lent=True)
-        else:
-            raise Refused(_native.ErrorCode.PROTOCOL, f"a session takes no {type(message).__name__}")
-
-    def _append(self, session: ServedSession, append: _native.Append) -> None:
-        text = session.verifier.text
-        self._check_tokens(append.tokens)
-        length = append.keep_length + len(append.tokens)
-        if not 0 < append.keep_length <= len(text):
-            raise Refused(
-                _native.ErrorCode.PROTOCOL, f"cannot keep {append.keep_length} of {len(text)} tokens"
-            )
-        if length >= self._target.context_length:
-            raise Refused(
-                _native.ErrorCode.CONTEXT, f"the turn makes the text {length} tokens long, over the context"
-            )
-        if append.max_new_tokens:
-            need = session.need(length, append.max_new_tokens)
-            self._admit(lambda: self._admission.hold(session, need))
-        session.turn = append.turn
-        tokens = append.tokens.tolist()
-        session.verifier.append(append.keep_length, tokens, append.max_new_tokens)
-        if session.companion is not None:
-            session.companion.append(append.keep_length, tokens, append.max_new_tokens)
-
-    def _check_tokens(self, tokens: Tokens) -> None:
-        if not self._are_tokens(tokens):
-            raise Refused(
-                _native.ErrorCode.PARAMETER, f"token ids must lie in 0 to {self._target.vocabulary_size - 1}"
-            )
-
-    def _are_tokens(self, tokens: Tokens) -> bool:
-        array = np.asarray(tokens)
-        return not len(array) or 0 <= int(array.min()) <= int(array.max()) < self._target.vocabulary_size
+            self._requests.instruct(session, message)
 
     # A forward
 
