@@ -17,9 +17,10 @@ from rich.table import Table
 
 from benchmarks.prompts import held_out_prompts
 from edgespec.child import child
-from edgespec.edge.draft import DraftEngine, bundled_engine, load_draft
+from edgespec.edge.draft import DraftEngine, load_draft
 from edgespec.edge.session import Session
 from edgespec.edge.tokenizer import Tokenizer
+from edgespec.engines.bundled import bundled_engine
 from edgespec.params import SamplingParams
 from edgespec.speculation.modes import POLICIES
 

@@ -22,9 +22,10 @@ import numpy as np
 from benchmarks.recorded import Key, RecordedDraft, RecordingDraft, Said
 from benchmarks.replay import ReplayDraft
 from edgespec.child import child
-from edgespec.edge.draft import DraftEngine, bundled_engine, load_draft
+from edgespec.edge.draft import DraftEngine, load_draft
 from edgespec.edge.session import Session
 from edgespec.edge.tokenizer import Tokenizer
+from edgespec.engines.bundled import bundled_engine
 from edgespec.errors import EdgespecError
 from edgespec.pacing import DraftPace
 from edgespec.params import SamplingParams

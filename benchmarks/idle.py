@@ -21,9 +21,10 @@ from rich.console import Console
 from benchmarks.fleet import random_prompt, serving
 from benchmarks.results import FOLDER, results, save
 from benchmarks.soak import _server_process
-from edgespec.edge.draft import bundled_engine, load_draft
+from edgespec.edge.draft import load_draft
 from edgespec.edge.session import Session
 from edgespec.edge.tokenizer import Tokenizer
+from edgespec.engines.bundled import bundled_engine
 from edgespec.params import SamplingParams
 
 SETTLE_S = 35.0

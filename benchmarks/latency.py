@@ -27,8 +27,9 @@ from benchmarks.results import FOLDER, results, save
 from benchmarks.settings import SETTINGS, LatencySetting
 from edgespec.demo.figures import Pacing, Run, identical, mode_figures
 from edgespec.demo.runs import Setting, play, serving
-from edgespec.edge.draft import DraftEngine, bundled_engine, load_draft
+from edgespec.edge.draft import DraftEngine, load_draft
 from edgespec.edge.tokenizer import Tokenizer
+from edgespec.engines.bundled import bundled_engine
 from edgespec.params import SamplingParams
 from edgespec.planning.plan import Situation, predict
 from edgespec.speculation.modes import WAITING_MODES

@@ -24,9 +24,10 @@ from rich.console import Console
 from benchmarks.prompts import held_out_prompts
 from benchmarks.results import FOLDER, results, save
 from edgespec.child import child
-from edgespec.edge.draft import DraftEngine, bundled_engine, load_draft
+from edgespec.edge.draft import DraftEngine, load_draft
 from edgespec.edge.session import Session
 from edgespec.edge.tokenizer import Tokenizer
+from edgespec.engines.bundled import bundled_engine
 from edgespec.params import SamplingParams
 
 Address = tuple[str, int]

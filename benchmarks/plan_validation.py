@@ -26,8 +26,9 @@ from benchmarks.settings import ORIN, SETTINGS, LatencySetting
 from edgespec.bench.recording import record
 from edgespec.demo.figures import Pacing, Run, mode_figures
 from edgespec.demo.runs import Setting, play, serving
-from edgespec.edge.draft import DraftEngine, bundled_engine, load_draft
+from edgespec.edge.draft import DraftEngine, load_draft
 from edgespec.edge.tokenizer import Tokenizer
+from edgespec.engines.bundled import bundled_engine
 from edgespec.params import SamplingParams
 from edgespec.planning.plan import Prediction, Situation, predict_block
 from edgespec.planning.trace import Trace

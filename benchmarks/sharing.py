@@ -15,8 +15,9 @@ import numpy as np
 
 from benchmarks.fleet import Fleet, Job, Outcome, differing, serving
 from benchmarks.prompts import held_out_prompts
-from edgespec.edge.draft import bundled_engine, load_draft
+from edgespec.edge.draft import load_draft
 from edgespec.edge.tokenizer import Tokenizer
+from edgespec.engines.bundled import bundled_engine
 from edgespec.params import SamplingParams
 
 TEXTS = 8

@@ -29,7 +29,8 @@ from benchmarks.devices import Neighbourhood, Told, live
 from benchmarks.fleet import Fleet, Job, random_prompt, serving
 from benchmarks.results import FOLDER, results, save
 from edgespec.child import child
-from edgespec.edge.draft import bundled_engine, load_draft
+from edgespec.edge.draft import load_draft
+from edgespec.engines.bundled import bundled_engine
 from edgespec.params import SamplingParams
 
 TEXTS, TOKENS = 12, 40

@@ -8,8 +8,9 @@ import pytest
 from oracles import HashOracle
 from stubs import StubDraft, StubTarget, StubTokenizer, hosted, serving
 
-from edgespec.edge.draft import bundled_engine, load_draft
+from edgespec.edge.draft import load_draft
 from edgespec.edge.session import Session
+from edgespec.engines.bundled import bundled_engine
 from edgespec.errors import EdgespecError
 from edgespec.params import SamplingParams
 from edgespec.planning.simulation import Timing, simulate

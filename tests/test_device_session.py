@@ -12,7 +12,7 @@ from oracles import HashOracle
 from stubs import StubDraft, StubTokenizer
 
 from edgespec.edge.device_session import DeviceSession
-from edgespec.edge.draft import bundled_engine
+from edgespec.engines.bundled import bundled_engine
 from edgespec.errors import EdgespecError
 from edgespec.params import SamplingParams
 

@@ -18,9 +18,9 @@ import transformers
 from numpy.typing import NDArray
 from tiny_drafts import FAMILY, VOCABULARY, save_family_member
 
-import edgespec.edge.draft
-import edgespec.engines.compiling
-from edgespec.edge.draft import DraftEngine, bundled_engine, load_draft
+import edgespec.engines.bundled
+from edgespec.edge.draft import DraftEngine, load_draft
+from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.manifest import BuildSettings, EngineManifest, hash_inputs
 from edgespec.errors import EdgespecError
 from edgespec.speculation.slots import Piece, SlotMap
@@ -305,8 +305,8 @@ def pair(folder_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.M
     engine = shutil.copytree(folder_of(GROUPED) / "engine", tmp_path / "engine")
     replace(EngineManifest.read(engine), input_hash=hash_inputs(draft, BuildSettings())).save(engine)
     for name, value in {"FOLDER": tmp_path, "DRAFT": draft, "ENGINE": engine}.items():
-        monkeypatch.setattr(edgespec.edge.draft, f"PAIR_{name}", value)
-    monkeypatch.setattr(edgespec.engines.compiling, "compile", lambda model, runtime: model / "compiled")
+        monkeypatch.setattr(edgespec.engines.bundled, f"PAIR_{name}", value)
+    monkeypatch.setattr(edgespec.engines.bundled, "compile", lambda model, runtime: model / "compiled")
     return tmp_path
 
 

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from edgespec.child import child, end
-from edgespec.edge.draft import DraftEngine, bundled_engine, load_draft
+from edgespec.edge.draft import DraftEngine, load_draft
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
 from edgespec.edge.tokenizer import Tokenizer
+from edgespec.engines.bundled import bundled_engine
 from edgespec.errors import EdgespecError
 from edgespec.params import SamplingParams
 from edgespec.speculation.modes import POLICIES

@@ -14,8 +14,9 @@ import transformers
 from tiny_drafts import save_draft
 
 import edgespec
-from edgespec.edge.draft import PAIR_DRAFT, DraftEngine, bundled_engine, load_draft
+from edgespec.edge.draft import PAIR_DRAFT, DraftEngine, load_draft
 from edgespec.edge.tokenizer import Tokenizer
+from edgespec.engines.bundled import bundled_engine
 from edgespec.speculation.slots import SlotMap
 from edgespec.speculation.tree import ROOT, DraftTree
 from edgespec.train.corpus import collect

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgespec.edge.draft import bundled_engine, load_draft
+from edgespec.edge.draft import load_draft
+from edgespec.engines.bundled import bundled_engine
 from edgespec.errors import EdgespecError
 from edgespec.planning.oracle import TraceOracle
 from edgespec.planning.plan import Situation, predict, sweep

@@ -22,8 +22,9 @@ from test_target_exits import exit_heads
 from tiny_models import save, tiny
 
 from edgespec import _native
-from edgespec.edge.draft import bundled_engine, load_draft
+from edgespec.edge.draft import load_draft
 from edgespec.edge.session import Session
+from edgespec.engines.bundled import bundled_engine
 from edgespec.params import SamplingParams
 from edgespec.target import forms
 from edgespec.target.batch import ExitRows, Part, Watch

@@ -28,8 +28,9 @@ from benchmarks.peers.servers import linked, serving
 from benchmarks.peers.streamer import EARLY_EXIT_LAYER
 from benchmarks.prompts import held_out_prompts
 from benchmarks.results import FOLDER, results, save
-from edgespec.edge.draft import bundled_engine, load_draft
+from edgespec.edge.draft import load_draft
 from edgespec.edge.tokenizer import Tokenizer
+from edgespec.engines.bundled import bundled_engine
 from edgespec.errors import EdgespecError
 
 NOTES = (

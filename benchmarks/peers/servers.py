@@ -22,7 +22,7 @@ from benchmarks.peers import environments
 from benchmarks.peers.clients import MODEL, Address
 from benchmarks.peers.cores import cores, pinned
 from edgespec.child import child
-from edgespec.edge.draft import bundled_engine
+from edgespec.engines.bundled import bundled_engine
 from edgespec.errors import EdgespecError
 
 PAIR = bundled_engine().parent

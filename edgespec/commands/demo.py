@@ -95,8 +95,9 @@ def _play(setting: Setting, modes: list[str], prompt_count: int) -> tuple[list[R
     from edgespec.demo.figures import mode_figures
     from edgespec.demo.runs import bundled_prompts, play, serving
     from edgespec.demo.table import table
-    from edgespec.edge.draft import bundled_engine, load_draft
+    from edgespec.edge.draft import load_draft
     from edgespec.edge.tokenizer import Tokenizer
+    from edgespec.engines.bundled import bundled_engine
 
     with spinner("loading the draft ..."):
         engine = load_draft(bundled_engine())

@@ -169,8 +169,9 @@ def _predicted(
 def _record(file: Path, target: str | None, draft: str | None, prompts: int, temperature: float) -> None:
     from edgespec.bench.prompts import held_out_prompts
     from edgespec.bench.recording import record
-    from edgespec.edge.draft import bundled_engine, load_draft
+    from edgespec.edge.draft import load_draft
     from edgespec.edge.tokenizer import Tokenizer
+    from edgespec.engines.bundled import bundled_engine
     from edgespec.target.target import Target
 
     if not file.parent.is_dir():

@@ -193,7 +193,7 @@ def _companions(
     folder: str, target: str | None, vocabulary_hash: bytes, draft_tokens: int, pace_ms: float | None
 ) -> Companions | None:
     """What makes companions of the draft that was named; None where the server is to host none."""
-    from edgespec.edge.draft import bundled_engine
+    from edgespec.engines.bundled import bundled_engine
     from edgespec.serving.companion import Companions
 
     if folder == "none" or (folder == "auto" and target is not None):

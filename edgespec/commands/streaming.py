@@ -58,8 +58,9 @@ class SessionMaker:
         link: LinkOptions,
         traced: bool = False,
     ) -> None:
-        from edgespec.edge.draft import bundled_engine, load_draft
+        from edgespec.edge.draft import load_draft
         from edgespec.edge.tokenizer import Tokenizer
+        from edgespec.engines.bundled import bundled_engine
         from edgespec.speculation.modes import policy
 
         self._params = params

@@ -13,13 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.engines.manifest import (
-    CALIBRATION_FILE,
-    MANIFEST_FILE,
-    BuildSettings,
-    EngineManifest,
-    hash_inputs,
-)
+from edgespec.engines.manifest import CALIBRATION_FILE, EngineManifest
 from edgespec.errors import EdgespecError
 from edgespec.speculation.calibration import Calibration
 from edgespec.speculation.slots import Piece
@@ -84,26 +78,6 @@ def load_draft(path: str | Path, runtime: str = "auto", threads: int = 1) -> Dra
     folder = Path(path)
     manifest = EngineManifest.load(folder)
     return open_runtime(runtime, folder, manifest, _calibration(folder, manifest), threads)
-
-
-def bundled_engine() -> Path:
-    """The engine folder of the bundled draft: the one that came with edgespec, or one in the cache.
-
-    The latter where the one that came was not made of the draft beside it (it was trained again); it needs
-    torch.
-    """
-    shipped = (PAIR_ENGINE / MANIFEST_FILE).is_file()
-    if not (PAIR_DRAFT / "config.json").is_file():
-        if shipped:
-            return PAIR_ENGINE
-        raise EdgespecError(
-            f"there is no bundled draft in {PAIR_FOLDER}: install edgespec again, or pass a draft."
-        )
-    if shipped and EngineManifest.read(PAIR_ENGINE).input_hash == hash_inputs(PAIR_DRAFT, BuildSettings()):
-        return PAIR_ENGINE
-    from edgespec.engines.compiling import compile
-
-    return compile(PAIR_DRAFT, runtime="onnxruntime")
 
 
 def _calibration(folder: Path, manifest: EngineManifest) -> Calibration:
