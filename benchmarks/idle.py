@@ -3,14 +3,17 @@
     python -m benchmarks.idle --sessions 1000
 
 Each session has had a short text and waits for its next turn. Memory is what the server grew by from the first fifth of
-the sessions to the last, so that the key-value pool, which is full by then, does not count. Without TLS.
+the sessions to the last, so that the key-value pool, which is full by then, does not count. Without TLS. A listener
+takes 512 connections from one address, and a session has two: relays make the sessions come from several.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import multiprocessing
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -29,6 +32,8 @@ from edgespec.params import SamplingParams
 
 SETTLE_S = 35.0
 """Links that nobody speaks on are quiet after ten seconds; a heartbeat of theirs is left to pass."""
+
+SESSIONS_OF_ADDRESS = 250
 
 TARGET_CPU, TARGET_KB = 0.01, 20.0
 
@@ -81,15 +86,39 @@ def _open_more(pipe: Any, count: int, server: psutil.Process) -> int:
 def _open(pipe: Any, address: tuple[str, int], tokenizer_path: Path) -> None:
     """A process: opens sessions as it is told, and keeps them."""
     tokenizer = Tokenizer.load(tokenizer_path)
-    sessions = []
+    relays: list[tuple[str, int]] = []
+    sessions: list[Session] = []
     while True:
         for _ in range(pipe.recv()):
+            if len(sessions) % SESSIONS_OF_ADDRESS == 0:
+                relays.append(_relay(address, f"127.0.1.{len(relays) + 1}"))
             params = SamplingParams(max_new_tokens=1, ignore_eos=True)
-            sessions.append(Session(address, None, params, mode="cloud", tokenizer=tokenizer))
+            sessions.append(Session(relays[-1], None, params, mode="cloud", tokenizer=tokenizer))
             sessions[-1].prompt(random_prompt(len(sessions), 8))
             for _ in sessions[-1]:
                 pass
         pipe.send("open")
+
+
+def _relay(server: tuple[str, int], source: str) -> tuple[str, int]:
+    """Connections to the address that is returned reach the server from `source`."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection(*server, local_addr=(source, 0))
+        await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
+
+    listening = asyncio.run_coroutine_threadsafe(asyncio.start_server(take, "127.0.0.1", 0), loop).result()
+    host, port = listening.sockets[0].getsockname()
+    return host, port
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
 
 
 def _spent_s(process: psutil.Process) -> float:
