@@ -17,8 +17,8 @@ TIMING = Timing(up_ms=lambda: ONE_WAY_MS, down_ms=lambda: ONE_WAY_MS)
 TOKENS = 300
 
 
-def played(auto: Auto, acceptance: float = 0.69) -> Outcome:
-    return simulate(CalibratedOracle(acceptance), auto, [1, 2, 3], max_new_tokens=TOKENS, timing=TIMING)
+def played(auto: Auto, acceptance: float = 0.69, timing: Timing = TIMING) -> Outcome:
+    return simulate(CalibratedOracle(acceptance), auto, [1, 2, 3], max_new_tokens=TOKENS, timing=timing)
 
 
 @pytest.fixture(scope="module")
@@ -121,10 +121,20 @@ def test_energy_sends_nothing_less_likely_than_it_drafts() -> None:
     assert settled(15.0, "energy").send_floor == settled(15.0, "energy").floor
 
 
-def test_without_hints_none_are_asked_for_and_the_text_is_the_same(outcomes: dict[str, Outcome]) -> None:
-    played_without = played(policy("auto-no-hints"))  # type: ignore[arg-type]
-    assert played_without.text == outcomes["latency"].text
-    assert outcomes["latency"].tally.hints > 0 == played_without.tally.hints
+def test_without_hints_none_are_asked_for_and_the_text_is_the_same() -> None:
+    near = Timing(up_ms=lambda: 2.0, down_ms=lambda: 2.0)
+    played_with, played_without = (
+        played(policy(mode), timing=near)  # type: ignore[arg-type]
+        for mode in ("auto", "auto-no-hints")
+    )
+    assert played_without.text == played_with.text
+    assert played_with.tally.hints > 0 == played_without.tally.hints
+
+
+def test_hints_that_would_come_too_late_are_not_even_tried(outcomes: dict[str, Outcome]) -> None:
+    auto = Auto()
+    assert played(auto).tally.hints == 0
+    assert auto.reasons["hints"] == "off: too late after 1.4 forwards of a round trip"
 
 
 def borrowing(server_draft_ms: float, one_way_ms: float, objective: str = "latency") -> tuple[Auto, Outcome]:

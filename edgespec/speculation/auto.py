@@ -22,8 +22,9 @@ DECIDE_EVERY = 8
 PLAIN_FORWARDS, TRIAL_FORWARDS = 8, 3
 """Forwards without hints, and then with them, before their cost is judged: exits may be dear."""
 
-HINT_GAIN = 0.05
-"""What hints gained at a round trip of nothing, in simulations of the bundled pair; it fades as round trips grow."""
+HINT_GAIN, HINT_REACH = 0.05, 1.4
+"""What hints gained at a round trip of nothing, in simulations of the bundled pair; it fades as round trips grow, to
+nothing that is worth a hint's bytes at so many forwards."""
 
 SEND_FLOORS = (0.02, 0.05)
 """The least chance of being committed that is worth sending, at a round trip of nothing and of a forward or more: the
@@ -198,28 +199,29 @@ class Auto(Stream):
 
     def _choose_hints(self, measures: Measures) -> None:
         """Hints are tried, then kept if what they should gain on this link exceeds what the exits cost."""
-        if not measures.hinted_forward_ms.known:
+        rows = 4
+        plain_ms, hinted_ms = measures.plain_forward_ms(rows), measures.hinted_forward_ms(rows)
+        rtt_ms = measures.rtt_ms or 0.0
+        gain = HINT_GAIN * (1 - rtt_ms / (HINT_REACH * plain_ms)) if plain_ms else 0.0
+        self._trial = False
+        if plain_ms and gain <= 0:
+            self.hints = False
+            self.reasons["hints"] = f"off: too late after {rtt_ms / plain_ms:.1f} forwards of a round trip"
+        elif not measures.hinted_forward_ms.known:
             self.hints = self._trial = measures.forwards >= PLAIN_FORWARDS
             self.reasons["hints"] = (
                 "on for a trial" if self.hints else "off until plain forwards are measured"
             )
-            return
-        self._trial = False
-        if measures.hint_trust < 0.5:
+        elif measures.hint_trust < 0.5:
             self.hints = False
             self.reasons["hints"] = f"off: only {measures.hint_trust:.0%} of what they promised came true"
-            return
-        rows = 4
-        plain_ms, hinted_ms = measures.plain_forward_ms(rows), measures.hinted_forward_ms(rows)
-        cost = hinted_ms / plain_ms - 1 if plain_ms else 0.0
-        rtt_ms = measures.rtt_ms or 0.0
-        gain = HINT_GAIN * max(0.0, 1 - rtt_ms / (2.5 * plain_ms)) if plain_ms else 0.0
-        margin = 0.01 if self.hints else -0.01
-        self.hints = gain + margin > cost
-        self.reasons["hints"] = (
-            f"{'on' if self.hints else 'off'}: worth about {gain:.1%} at {rtt_ms:.0f} ms round trip, "
-            f"and exits cost {max(0.0, cost):.1%} of a forward"
-        )
+        else:
+            cost = hinted_ms / plain_ms - 1 if plain_ms else 0.0
+            self.hints = gain + (0.01 if self.hints else -0.01) > cost
+            self.reasons["hints"] = (
+                f"{'on' if self.hints else 'off'}: worth about {gain:.1%} at {rtt_ms:.0f} ms round trip, "
+                f"and exits cost {max(0.0, cost):.1%} of a forward"
+            )
 
     def _choose_patience(self, measures: Measures) -> None:
         """Where the draft's answer to a verdict comes soon, a forward is better held for it than run with nothing."""
