@@ -1,6 +1,7 @@
 """Results files -> tables and pictures, put between the markers of a page: `python -m benchmarks.report`.
 
     <!-- results -->          everything that has been measured
+    <!-- latency -->          modes against `cloud`, at one temperature
     <!-- peers -->            the picture and the greedy table of the peers alone
 
 A file of another version, or one that cannot be read, is left out with a sentence in its place.
@@ -16,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.latency_tables import latency_sections, latency_summary
 from benchmarks.plots import latency_plot, peers_plot
 from benchmarks.results import FOLDER, load
 from benchmarks.tables import (
-    latency_sections,
     measured_on,
     other_sections,
     peers_sections,
@@ -69,8 +70,9 @@ def write_page(page: Path, folder: Path) -> int:
     refusals: list[str] = []
     if _has(text, "results"):
         text = _filled(text, "results", _everything(folder, page, refusals))
-    if _has(text, "peers"):
-        text = _filled(text, "peers", _peers_alone(folder, page, refusals))
+    for name, alone in (("peers", _peers_alone), ("latency", _latency_alone)):
+        if _has(text, name):
+            text = _filled(text, name, alone(folder, page, refusals))
     for refusal in refusals:
         print(refusal, file=sys.stderr)
     page.write_text(text, encoding="utf-8")
@@ -123,6 +125,16 @@ def _peers_alone(folder: Path, page: Path, refusals: list[str]) -> str:
         picture = _picture("peers", content, file, page)
         met = ", ".join(f"{row[0]}: {row[3]}" for row in targets_rows(greedy))
         return "\n\n".join([*picture, peers_table(greedy), f"T = 0. {met}.", measured_on(content)])
+    except EdgespecError as error:
+        refusals.append(str(error))
+        return f"Left out: {_relative(error, file, page)}"
+
+
+def _latency_alone(folder: Path, page: Path, refusals: list[str]) -> str:
+    file = folder / "latency.json"
+    try:
+        content = load(file, "latency")
+        return "\n\n".join([*_picture("latency", content, file, page), latency_summary(content)])
     except EdgespecError as error:
         refusals.append(str(error))
         return f"Left out: {_relative(error, file, page)}"

@@ -15,6 +15,7 @@ if not (ROOT / "benchmarks" / "report.py").exists():
     pytest.skip("the benchmarks are not here", allow_module_level=True)
 sys.path.append(str(ROOT))
 
+from benchmarks.latency_tables import latency_summary, target_rows  # noqa: E402
 from benchmarks.peers.clients import Played  # noqa: E402
 from benchmarks.peers.figures import cell_figures  # noqa: E402
 from benchmarks.peers.roster import Peer  # noqa: E402
@@ -188,3 +189,46 @@ def test_speed_is_the_median_of_the_passes_and_texts_are_compared_with_the_first
     assert not greedy["plain"]["text_differs"] and greedy["ours"]["differing_texts"] == 3
     sampled = cell_figures(peers, runs, greedy=False)
     assert sampled["plain"]["text_differs"] is None and not sampled["ours"]["text_differs"]
+
+
+def orin_cell(**speeds: float) -> dict[str, Any]:
+    modes = {
+        name.replace("_", "-"): {
+            **figures(10.0),
+            "speed_vs_cloud": speed,
+            "void": False,
+            "bytes_per_token": 155.0,
+        }
+        for name, speed in {"cloud": 1.0, **speeds}.items()
+    }
+    return {
+        **latency_cell(),
+        "setting": "a100-orin",
+        "rtt_ms": 40.0,
+        "forward_ms": 28.0,
+        "draft_ms": 6.0,
+        "modes": modes,
+    }
+
+
+def test_latency_is_held_against_its_targets() -> None:
+    rows = target_rows([orin_cell(sync=0.8, preempt=1.1, accept_all=1.2, auto=1.6)])
+    assert [(row[2], row[4], row[5]) for row in rows] == [
+        ("auto / cloud", "1.60", "met"),
+        ("auto / sync", "2.00", "met"),
+        ("auto / preempt", "1.45", "missed"),
+        ("bytes a token, auto", "155", "missed"),
+        ("auto / accept-all, the fastest of the published", "1.33", "met"),
+    ]
+
+
+def test_a_void_cell_is_held_against_nothing() -> None:
+    cell = orin_cell(sync=0.8, auto=1.6)
+    cell["modes"]["sync"]["void"] = True
+    assert not any("sync" in row[2] for row in target_rows([cell]))
+
+
+def test_the_summary_has_a_row_a_setting_and_auto_in_bold() -> None:
+    text = latency_summary({"cells": [orin_cell(sync=0.8, auto=1.6)]})
+    assert text.splitlines()[0] == "| target, draft, round trip | `sync` | `auto` |"
+    assert text.splitlines()[2] == "| 28, 6, 40 ms | 0.80 | **1.60** |"

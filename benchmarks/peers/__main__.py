@@ -38,6 +38,7 @@ NOTES = (
     "edgespec reads its weights as bfloat16, which holds them exactly, and computes in float32; llama.cpp in bfloat16 "
     "rounds what it computes, too. "
     f"assistant_early_exit leaves the target after layer {EARLY_EXIT_LAYER}; it was not trained for that. "
+    "edgespec's server hosts a draft as well, which mode colocated uses and auto may borrow. "
     "A session of edgespec starts from what the last one on that link measured, as on a device that is on for long."
 )
 WARM_UP_TOKENS = 8

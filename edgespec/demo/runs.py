@@ -54,8 +54,12 @@ def bundled_prompts(count: int) -> list[str]:
 
 @contextlib.contextmanager
 def serving(setting: Setting) -> Iterator[tuple[str, int]]:
-    """A server on the bundled pair and the link before it, each a process; yields the link's address."""
-    serve = ["serve", "--port", "0", "--threads", str(setting.server_threads), *setting.server_options]
+    """A server on the bundled pair and the link before it, each a process; yields the link's address.
+
+    It lends no draft unless `server_options` say so: what is shown is what drafting on the device gains.
+    """
+    serve = ["serve", "--port", "0", "--threads", str(setting.server_threads), "--colocated-draft", "none"]
+    serve += setting.server_options
     if setting.pacing.verify_ms:
         serve += ["--verify-pace-ms", str(setting.pacing.verify_ms), "--pace-rows", str(setting.pacing.rows)]
     shape = setting.link
