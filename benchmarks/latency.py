@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from rich.progress import Progress
 
 from benchmarks.broken import WrongDraft, save_wrong_exits
 from benchmarks.prompts import held_out_prompts
-from benchmarks.results import FOLDER, results, save
+from benchmarks.results import FOLDER, load, results, save
 from benchmarks.settings import SETTINGS, LatencySetting
 from edgespec.demo.figures import Pacing, Run, identical, mode_figures
 from edgespec.demo.runs import Setting, play, serving
@@ -48,6 +48,8 @@ def main() -> int:
     prompts = held_out_prompts(Tokenizer.load(engine.tokenizer_path), arguments.prompts)
     modes = list(dict.fromkeys(["cloud", *arguments.modes.split(",")]))
     settings = [one for name in arguments.settings.split(",") for one in SETTINGS[name]]
+    names = {setting.name for setting in settings}
+    kept = _other_cells(arguments.json, names) if arguments.update else []
     cells: list[dict[str, Any]] = []
     grid = [(setting, temperature) for setting in settings for temperature in arguments.temperatures]
     with Progress(console=Console(stderr=True)) as progress:
@@ -61,8 +63,18 @@ def main() -> int:
                 progress.update(task, advance=1, description=label)
             cells.append(_cell(setting, temperature, runs, played))
             _print(cells[-1], progress.console)
-            save(results("latency", cells, NOTES), arguments.json)
+            save(results("latency", _in_order([*kept, *cells]), NOTES), arguments.json)
     return 0 if all(cell["identical"] for cell in cells) else 1
+
+
+def _other_cells(file: Path, names: Collection[str]) -> list[dict[str, Any]]:
+    """What an earlier run found in settings that are not played now."""
+    return [cell for cell in load(file, "latency")["cells"] if cell["setting"] not in names]
+
+
+def _in_order(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    names = list(SETTINGS)
+    return sorted(cells, key=lambda cell: names.index(cell["setting"]))
 
 
 def _runs(
@@ -185,6 +197,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--temperatures", type=lambda text: [float(one) for one in text.split(",")], default=[0.0, 0.8]
     )
+    parser.add_argument("--update", action="store_true", help="Keep what the file has of other settings.")
     parser.add_argument("--json", type=Path, default=FOLDER / "latency.json")
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.settings.split(",") if name not in SETTINGS]:
