@@ -35,7 +35,7 @@ def latency_summary(content: Content) -> str:
 def _named(cell: Cell) -> str:
     pace = "full speed" if cell["forward_ms"] is None else f"{cell['forward_ms']:.3g}, {cell['draft_ms']:.2g}"
     text = f"{pace}, {cell['rtt_ms']:g} ms"
-    text += f", jitter ± {cell['jitter_ms'] / 2:g} ms" if cell["jitter_ms"] else ""
+    text += f", jitter ± {cell['jitter_ms']:g} ms" if cell["jitter_ms"] else ""
     text += f", {cell['mbps']:g} Mbit/s" if cell["mbps"] else ""
     if cell["setting"] == "acceptance":
         return f"{text}, {cell['wrong_draft']:.0%} of the draft's choices spoiled"
@@ -137,7 +137,7 @@ def _where(cell: Cell) -> list[str]:
     pace = (
         "full speed" if cell["forward_ms"] is None else f"{cell['draft_ms']:.4g} / {cell['forward_ms']:.4g}"
     )
-    shape = f", ± {cell['jitter_ms'] / 2:g} ms" if cell["jitter_ms"] else ""
+    shape = f", ± {cell['jitter_ms']:g} ms" if cell["jitter_ms"] else ""
     shape += f", {cell['mbps']:g} Mbit/s" if cell["mbps"] else ""
     cloud = cell["modes"]["cloud"]
     speed = "void" if cloud["void"] else f"{cloud['tokens_per_s'] * cell['scale']:.1f}"
