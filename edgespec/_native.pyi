@@ -89,10 +89,12 @@ def verify(
     biases: tuple[_Ints, _Ints, _Floats] | None,
     drafted: tuple[_Ints, _Ints, _Floats] | None,
     threads: int,
+    as_they_pay: bool,
     level: str = "",
 ) -> tuple[_Ints, _Ints, _Ints, _Floats, _Floats, NDArray[np.bool_]]:
     """Logits [R, V] of S trees: lengths [S], paths, next tokens [S], log-probabilities, margins, sound [S].
 
+    as_they_pay: fewer threads where there is little to do.
     ValueError, TypeError: an argument holds what it may not, or is not of just the type that it is read as.
     """
 

@@ -157,12 +157,17 @@ def _on_cpu(
 
 def useful_threads(threads: int | None, bytes_to_read: int) -> int:
     """`threads`, or torch's number of them as far as each gets enough to read."""
+    available = available_threads(threads)
+    return available if threads is not None else max(1, min(available, bytes_to_read // PARALLEL_BYTES))
+
+
+def available_threads(threads: int | None) -> int:
+    """`threads`, or torch's number of them, where torch is in use."""
     if threads is not None:
         arguments.require(threads >= 1, "threads", "1 or more", threads)
         return threads
     torch = sys.modules.get("torch")
-    available = 1 if torch is None else int(torch.get_num_threads())
-    return max(1, min(available, bytes_to_read // PARALLEL_BYTES))
+    return 1 if torch is None else int(torch.get_num_threads())
 
 
 def require_sound(sound: Any, what: str) -> None:

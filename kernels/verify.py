@@ -15,7 +15,7 @@ import numpy as np
 
 from edgespec.errors import EdgespecError
 from edgespec.kernels import arguments
-from edgespec.kernels.exit_head import MAX_POSITION, require_sound, useful_threads
+from edgespec.kernels.exit_head import MAX_POSITION, available_threads, require_sound
 from edgespec.kernels.exit_verdict import Trees, require_one_child
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -202,7 +202,8 @@ def _on_cpu(
             None if seen is None else (seen.offsets, seen.ids),
             None if biases is None else (biases.offsets, biases.ids, biases.values),
             None if drafted is None else (drafted.offsets, drafted.ids, drafted.values),
-            useful_threads(threads, words.nbytes),
+            available_threads(threads),
+            threads is None,
         )
     )
 

@@ -198,6 +198,16 @@ def test_large_vocabularies_and_flat_distributions_are_filtered_alike() -> None:
         assert_agree(verify(logits, *given, form="cpu", threads=2), verify(logits, *given, form="reference"))
 
 
+def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = (singles(40), np.arange(40), Samplings.same(40, temperature=0.9, seed=3))
+    logits = random_logits(40, 32_000, "float32")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    alone, four, as_they_pay = (verify(logits, *given, threads=threads) for threads in (1, 4, None))
+    for name, column in vars(alone).items():
+        np.testing.assert_array_equal(getattr(four, name), column, err_msg=name)
+        np.testing.assert_array_equal(getattr(as_they_pay, name), column, err_msg=name)
+
+
 @pytest.mark.parametrize("temperature", [1e-7, 1e7])
 @pytest.mark.parametrize("top_k", [0, 4])
 def test_temperatures_at_which_quotients_meet_are_sampled_alike(temperature: float, top_k: int) -> None:

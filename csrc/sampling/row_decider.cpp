@@ -18,10 +18,24 @@ constexpr Choice<T> kNothing{-std::numeric_limits<T>::infinity(), -std::numeric_
 }  // namespace
 
 template <class T>
+Way way_of(const VerifyInput& in, std::size_t session) {
+    const Samplings& how = in.samplings;
+    const auto temperature = static_cast<T>(how.temperatures[session]);
+    if (temperature == 0) return Way::greedy;
+    if (how.rejection[session] || !Shortlist<T>::bears(temperature)) return Way::filtered;
+    const std::int32_t k = how.top_k[session];
+    if (k > 0 && static_cast<std::size_t>(k) < in.vocabulary) return Way::listed;
+    return how.top_p[session] < 1 || how.min_p[session] > 0 ? Way::filtered : Way::noisy;
+}
+
+template Way way_of<float>(const VerifyInput&, std::size_t);
+template Way way_of<double>(const VerifyInput&, std::size_t);
+
+template <class T>
 Decision RowDecider<T>::decide(std::size_t session, std::size_t row, std::int32_t child_token) {
     const std::size_t count = in_.vocabulary;
     temperature_ = static_cast<T>(in_.samplings.temperatures[session]);
-    way_ = way_of(session);
+    way_ = way_of<T>(in_, session);
     noise_ = noise_of(session, row, kGumbelStream);
     if (way_ == Way::listed) shortlist_.clear(static_cast<std::size_t>(in_.samplings.top_k[session]));
     const bool copied = penalised(session, row);
@@ -50,16 +64,6 @@ Decision RowDecider<T>::decide(std::size_t session, std::size_t row, std::int32_
     if (best.token < 0) return {-1, kNone, kNone};
     const T raw = *tile(row, static_cast<std::size_t>(best.token), 1);
     return {best.token, static_cast<float>(raw - logsumexp), static_cast<float>(best.best - best.second)};
-}
-
-template <class T>
-typename RowDecider<T>::Way RowDecider<T>::way_of(std::size_t session) const {
-    const Samplings& how = in_.samplings;
-    if (temperature_ == 0) return Way::greedy;
-    if (how.rejection[session] || !Shortlist<T>::bears(temperature_)) return Way::filtered;
-    const std::int32_t k = how.top_k[session];
-    if (k > 0 && static_cast<std::size_t>(k) < in_.vocabulary) return Way::listed;
-    return how.top_p[session] < 1 || how.min_p[session] > 0 ? Way::filtered : Way::noisy;
 }
 
 // The row's logits [count] from token `first` on, as T.

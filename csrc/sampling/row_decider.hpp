@@ -21,6 +21,12 @@ struct Decision {
     float logprob, margin;
 };
 
+// What becomes of a row's scores.
+enum class Way { greedy, noisy, listed, filtered };
+
+template <class T>
+Way way_of(const VerifyInput& in, std::size_t session);
+
 // T: of the scores.
 template <class T>
 class RowDecider {
@@ -32,10 +38,8 @@ class RowDecider {
     Decision decide(std::size_t session, std::size_t row, std::int32_t child_token);
 
  private:
-    enum class Way { greedy, noisy, listed, filtered };
     static constexpr std::size_t kTile = Shortlist<T>::kTile;
 
-    Way way_of(std::size_t session) const;
     const T* tile(std::size_t row, std::size_t first, std::size_t count);
     bool penalised(std::size_t session, std::size_t row) const;
     void penalise(std::size_t session, std::size_t row);

@@ -1,11 +1,30 @@
 #include "sampling/verify.hpp"
 
+#include <algorithm>
+
 #include "sampling/parallel.hpp"
 #include "sampling/row_decider.hpp"
 
 namespace edgespec::sampling {
 
 namespace {
+
+// What a thread must have to do: to start it and to wait for it takes 20 to 40 us.
+constexpr std::uint64_t kWorthAThreadPs = 60'000'000;
+
+// A token's cost in picoseconds where the vectors are AVX-512's; where they are shorter threads pay sooner than this.
+std::uint64_t cost_ps(Way way) {
+    switch (way) {
+        case Way::greedy:
+            return 230;
+        case Way::noisy:
+        case Way::listed:
+            return 650;
+        case Way::filtered:
+            break;
+    }
+    return 5000;
+}
 
 template <class T>
 void verify_session(RowDecider<T>& decider, const VerifyInput& in, const VerifyOutput& out, std::size_t session) {
@@ -40,6 +59,17 @@ void verify_all(const VerifyInput& in, const VerifyOutput& out, std::size_t thre
 }
 
 }  // namespace
+
+std::size_t useful_threads(const VerifyInput& input, std::size_t threads) {
+    std::uint64_t all_ps = 0, largest_ps = kWorthAThreadPs;
+    for (std::size_t session = 0; session < input.trees.sessions; ++session) {
+        const Way way = input.type == Type::float64 ? way_of<double>(input, session) : way_of<float>(input, session);
+        const std::uint64_t own_ps = input.vocabulary * cost_ps(way);  // of the one row that is decided for sure
+        all_ps += own_ps;
+        largest_ps = std::max(largest_ps, own_ps);
+    }
+    return std::clamp<std::size_t>(all_ps / largest_ps, 1, threads);
+}
 
 void verify(const VerifyInput& input, const VerifyOutput& output, std::size_t threads, const Level& level) {
     if (input.type == Type::float64) {

@@ -56,6 +56,9 @@ struct VerifyOutput {  // written for one session after the other; path, logprob
     bool* sound;
 };
 
+// At most `threads`, as far as each finds enough to do to pay for its start.
+std::size_t useful_threads(const VerifyInput& input, std::size_t threads);
+
 void verify(const VerifyInput& input, const VerifyOutput& output, std::size_t threads, const Level& level);
 
 }  // namespace edgespec::sampling
