@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from edgespec.errors import EdgespecError
 from edgespec.planning.oracle import CalibratedOracle
 from edgespec.planning.simulation import Outcome, Timing, simulate
-from edgespec.speculation.auto import OBJECTIVES, REST_FORWARDS, Auto
+from edgespec.speculation.auto import OBJECTIVES, REST_FORWARDS, SPARE_MS, Auto
 from edgespec.speculation.measures import Measures
 from edgespec.speculation.modes import policy
-from edgespec.speculation.speculator import Speculator
+from edgespec.speculation.speculator import COMMITTED_BIT, Speculator
 
 ONE_WAY_MS = 20.0
 TIMING = Timing(up_ms=lambda: ONE_WAY_MS, down_ms=lambda: ONE_WAY_MS)
@@ -115,6 +117,38 @@ def test_a_long_way_carries_no_thin_branches_and_no_doubtful_hints() -> None:
     assert near.send_floor == near.floor < far.send_floor
     assert near.hint_threshold < far.hint_threshold
     assert "1.5 forwards" in far.reasons["sending"]
+
+
+def holding(slack_ms: float, chance: float, sent: bool = True, draft_full: bool = False) -> float:
+    """How long a node of that chance is held, with a draft of 6 ms a run."""
+    auto = settled(40.0)
+    auto._run_ms = 6.0
+    view = Speculator(auto)
+    view.extend([1, 2, 3], 0, 100)
+    view.grew(0, [5, 6], [0.9, 0.05])
+    if sent:
+        assert view.outgoing() is not None
+    view.draft_full = draft_full
+    view.hint(3, COMMITTED_BIT | 3, 7, chance)
+    assert view.hinted is not None
+    view.slack_ms = slack_ms
+    return auto.hold_ms(view, [view.hinted])
+
+
+def test_nodes_wait_for_a_further_run_that_reaches_the_same_forward() -> None:
+    assert holding(slack_ms=20.0, chance=0.5) == 20.0 - SPARE_MS
+    assert holding(slack_ms=5.0, chance=0.5) == 0.0
+
+
+def test_with_nothing_more_to_draft_they_wait_for_a_verdict_as_long_as_they_are_in_time() -> None:
+    assert holding(slack_ms=5.0, chance=0.5, draft_full=True) == 5.0 - SPARE_MS
+    assert holding(slack_ms=SPARE_MS, chance=0.5, draft_full=True) == 0.0
+
+
+def test_a_thin_node_that_may_come_too_late_waits_for_the_verdict_if_one_is_due() -> None:
+    assert holding(slack_ms=0.0, chance=0.01) == math.inf
+    assert holding(slack_ms=0.0, chance=0.5) == 0.0
+    assert holding(slack_ms=0.0, chance=0.01, sent=False) == 0.0
 
 
 def test_energy_sends_nothing_less_likely_than_it_drafts() -> None:

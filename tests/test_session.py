@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +19,8 @@ from edgespec.edge.trace import Event
 from edgespec.errors import EdgespecError
 from edgespec.params import SamplingParams
 from edgespec.serving.server import Server
+from edgespec.speculation.policies import Stream, Sync
+from edgespec.speculation.policy import Policy, View
 
 PROMPT = [1, 2, 3]
 ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)
@@ -29,7 +32,7 @@ def server() -> Iterator[Server]:
         yield running
 
 
-def session(server: Server, mode: str = "sync", draft: Any = None, **options: Any) -> Session:
+def session(server: Server, mode: str | Policy = "sync", draft: Any = None, **options: Any) -> Session:
     params = SamplingParams(
         max_new_tokens=options.pop("max_new_tokens", 40), seed=1, **options.pop("params", {})
     )
@@ -41,6 +44,12 @@ def session(server: Server, mode: str = "sync", draft: Any = None, **options: An
         tokenizer=StubTokenizer(),  # type: ignore[arg-type]
         **options,
     )
+
+
+def asynchronous(server: Server, mode: str | Policy) -> AsyncSession:
+    params = SamplingParams(max_new_tokens=40, seed=1)
+    draft, tokenizer = StubDraft(ORACLE), StubTokenizer()
+    return AsyncSession(("127.0.0.1", server.port), draft, params, mode=mode, tokenizer=tokenizer)
 
 
 @pytest.mark.parametrize("mode", ["cloud", "sync", "preempt"])
@@ -134,6 +143,52 @@ def test_a_step_whose_time_has_passed_brings_nothing() -> None:
         assert one.tokens == ORACLE.continuation(PROMPT, 40)
 
 
+class Reluctant(Sync):
+    """Holds every block back for a moment, which no message ends."""
+
+    def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
+        self.asked = not getattr(self, "asked", False)
+        return 1.0 if self.asked else 0.0
+
+
+def test_a_block_that_is_held_back_leaves_when_its_time_has_come(server: Server) -> None:
+    async def generate() -> list[int]:
+        async with asynchronous(server, Reluctant()) as one:
+            await one.prompt(PROMPT)
+            assert [step async for step in one]
+        return one.session.tokens
+
+    with session(server, Reluctant()) as one:
+        one.prompt(PROMPT)
+        list(one)
+    assert one.tokens == asyncio.run(generate()) == ORACLE.continuation(PROMPT, 40)
+    assert one.statistics.rounds > 1
+
+
+class SlowDraft(StubDraft):
+    """While a verdict is due, a run ends no sooner than something has come."""
+
+    session: Session
+    waited: list[int]
+
+    def run(self, *arguments: Any) -> Any:
+        if self.session._speculator.in_flight:
+            assert select.select([self.session.fileno()], [], [], 10.0)[0]
+            self.waited.append(len(self.session.trace or ()))
+        return super().run(*arguments)
+
+
+def test_what_came_while_the_draft_ran_is_looked_at_before_anything_is_sent(server: Server) -> None:
+    draft, trace = SlowDraft(ORACLE), list[Event]()
+    with session(server, Stream(fill=False, hints=False), draft=draft, trace=trace) as one:
+        draft.session, draft.waited = one, []
+        one.prompt(PROMPT)
+        list(one)
+    assert one.tokens == ORACLE.continuation(PROMPT, 40)
+    followed = [(trace[run].kind, trace[run + 1].kind) for run in draft.waited]
+    assert len(followed) > 1 and set(followed) == {("draft", "forward")}
+
+
 def test_a_next_session_starts_from_what_an_earlier_one_measured(server: Server) -> None:
     with session(server, "auto") as one:
         one.prompt(PROMPT)
@@ -150,13 +205,7 @@ def test_a_next_session_starts_from_what_an_earlier_one_measured(server: Server)
 
 def test_the_asyncio_twin_gives_the_same_text(server: Server) -> None:
     async def generate() -> tuple[list[int], int]:
-        options: dict[str, Any] = {
-            "draft": StubDraft(ORACLE),
-            "tokenizer": StubTokenizer(),
-            "mode": "preempt",
-        }
-        params = SamplingParams(max_new_tokens=40, seed=1)
-        async with AsyncSession(("127.0.0.1", server.port), params=params, **options) as one:
+        async with asynchronous(server, "preempt") as one:
             await one.prompt(PROMPT)
             steps = [step async for step in one]
         return one.session.tokens, len(steps)

@@ -1,6 +1,7 @@
 """Speculation on a simulated clock: whatever is drafted, hinted or delayed, the text is the target's own."""
 
 import itertools
+import math
 import random
 from collections.abc import Sequence
 
@@ -110,6 +111,9 @@ class Whimsical:
         nodes = list(view.tree)
         chosen = self.random.sample(nodes, min(len(nodes), self.random.randint(0, 4)))
         return list(dict.fromkeys(node for end in chosen for node in view.tree.path(end)))
+
+    def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
+        return self.random.choice([0.0, 0.0, 3.0, 40.0, math.inf if view.in_flight else 0.0])
 
 
 @settings(deadline=None, max_examples=100)

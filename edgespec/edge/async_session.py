@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any
@@ -44,13 +45,12 @@ class AsyncSession:
 
     async def step(self, timeout_s: float | None = None) -> Step:
         """As `Session.step`: work until something is committed, or the time has passed."""
-        loop = asyncio.get_running_loop()
-        deadline_s = None if timeout_s is None else loop.time() + timeout_s
+        deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         while (step := self.session.collect()) is None:
             if await asyncio.to_thread(self.session.draft_piece):
                 continue
-            wait_s = None if deadline_s is None else max(0.0, deadline_s - loop.time())
-            if not await _readable(self.session.fileno(), wait_s):
+            readable = await _readable(self.session.fileno(), self.session.wait_s(deadline_s))
+            if not readable and deadline_s is not None and time.monotonic() >= deadline_s:
                 return self.session.idle_step()
         return step
 

@@ -98,6 +98,7 @@ class Session:
         self._uplink = Uplink(parse_addresses(server), self.tokenizer.vocabulary_hash, options, self._opening)
         self.target = self._uplink.target
         self._speculator = Speculator(self.policy)
+        self._held_until_s: float | None = None
         self._drafter: Drafter | None = None
         self._pace = draft_pace
         self.trace = trace
@@ -152,11 +153,11 @@ class Session:
         deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
         while (step := self.collect()) is None:
             if not self.draft_piece():
-                wait_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
-                message = self._uplink.receive(wait_s)
-                if message is None:
+                message = self._uplink.receive(self.wait_s(deadline_s))
+                if message is not None:
+                    self._apply(message)
+                elif deadline_s is not None and time.monotonic() >= deadline_s:
                     return self.idle_step()
-                self._apply(message)
         return step
 
     @property
@@ -205,24 +206,31 @@ class Session:
         """A descriptor that is readable while the link has something for us."""
         return self._uplink.fileno()
 
+    def wait_s(self, deadline_s: float | None) -> float | None:
+        """How long to wait for the link until that time of the monotonic clock, or until something is to be sent."""
+        times_s = [time_s for time_s in (deadline_s, self._held_until_s) if time_s is not None]
+        return max(0.0, min(times_s) - time.monotonic()) if times_s else None
+
     def idle_step(self) -> Step:
         """A step in which nothing was committed."""
         return self._step([], "", [])
 
     def collect(self) -> Step | None:
-        """Apply everything that has come; the step, if something was committed or the text ended."""
+        """Apply everything that has come, and send what is then ready to be sent; the step, if something was committed
+        or the text ended."""
         if self._turn < 0:
             raise EdgespecError("the session has no prompt yet: call prompt() first.")
         for _ in range(MOST_AT_ONCE):
             if self.finished or (message := self._uplink.receive(0.0)) is None:
                 break
             self._apply(message)
+        self._send_block()
         if not (self._said.fresh or self._offline.news or self._uplink.notes or self.finished):
             return None
         return self._step(*self._said.take())
 
     def draft_piece(self) -> bool:
-        """Run the draft once, if there is something to draft, and send what is ready to be sent."""
+        """Run the draft once, if there is something to draft."""
         speculator = self._speculator
         if self._drafter is not None and self._offline.active:
             return self._write_alone(self._drafter)
@@ -249,7 +257,6 @@ class Session:
         self.statistics.draft_ms += (end_s - start_s) * 1e3
         self.statistics.draft_runs += 1
         self._recorder.drafted(start_s, end_s, len(nodes))
-        self._send_block()
         return True
 
     def _write_alone(self, drafter: Drafter) -> bool:
@@ -271,7 +278,6 @@ class Session:
             self._apply_verdict(message)
         elif isinstance(message, _native.Hint):
             self._apply_hint(message)
-        self._send_block()
 
     def _apply_verdict(self, verdict: _native.Verdict) -> None:
         if verdict.turn != self._turn:
@@ -338,14 +344,9 @@ class Session:
         self.finish_reason = None
 
     def _step(self, tokens: list[int], text: str, logprobs: list[float]) -> Step:
-        statistics, tally = self.statistics, self._speculator.tally
+        statistics = self.statistics
         statistics.seconds = self._earlier_s + time.monotonic() - self._turn_began_s
-        statistics.rounds, statistics.drafted, statistics.sent = tally.rounds, tally.drafted, tally.sent
-        statistics.accepted, statistics.hints_sent, statistics.hints_hit = (
-            tally.accepted,
-            tally.hints,
-            tally.hints_hit,
-        )
+        statistics.take(self._speculator.tally)
         statistics.bytes_up, statistics.bytes_down = self._uplink.bytes_up, self._uplink.bytes_down
         statistics.rtt_ms, statistics.hedged = self._uplink.rtt_ms, self._uplink.hedged
         statistics.link_losses = self._uplink.losses
@@ -381,6 +382,8 @@ class Session:
     def _send_block(self) -> None:
         now_s = time.monotonic()
         block = self._speculator.outgoing(self.measures.slack_ms(now_s * 1e3))
+        held_ms = self._speculator.held_ms
+        self._held_until_s = now_s + held_ms / 1e3 if held_ms else None
         if block is not None:
             self._uplink.block(block)
             self._recorder.sent(now_s, len(block.tokens))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from edgespec.speculation.speculator import Tally
+
 
 @dataclass
 class Statistics:
@@ -35,6 +37,11 @@ class Statistics:
     draft_overruns: int = 0
     hedged: int = 0
     link_losses: int = 0
+
+    def take(self, tally: Tally) -> None:
+        """The speculator's counts so far."""
+        self.rounds, self.drafted, self.sent = tally.rounds, tally.drafted, tally.sent
+        self.accepted, self.hints_sent, self.hints_hit = tally.accepted, tally.hints, tally.hints_hit
 
     @property
     def acceptance(self) -> float | None:

@@ -111,7 +111,7 @@ class _Simulation:
         self.measures = Measures(server_drafts=timing.server_draft_ms is not None)
         self.ended_ms = self.tuned_until_ms = 0.0
         self.lent = False
-        self.concluded_ms = 0.0
+        self.concluded_ms = self.held_until_ms = 0.0
         self.cost = LinearCost()
 
     def run(
@@ -167,7 +167,6 @@ class _Simulation:
                 self.edge.text + [self.edge.tree.token(n) for n in self._path(node)]
             )
             self.edge.grew(node, tokens, chances)
-        self._send()
         self._act()
 
     def _path(self, node: int) -> list[int]:
@@ -178,6 +177,14 @@ class _Simulation:
         if block is not None:
             self.history.append((self.now_ms, f"block of {len(block.tokens)}"))
             self._link("up", lambda: self._receive(block))
+        self.held_until_ms = self.now_ms + self.edge.held_ms
+        if self.edge.held_ms:
+            self._at(self.held_until_ms, self._release)
+
+    def _release(self) -> None:
+        """What was held back may wait no longer, unless the edge has been asked again since, or is at work."""
+        if self.now_ms == self.held_until_ms and not self.drafting:
+            self._send()
 
     def _apply(self, message: Guess | Concluded) -> None:
         if isinstance(message, Guess):

@@ -33,6 +33,12 @@ longer the way, the likelier a thin branch is dead when it arrives. In between t
 HINT_THRESHOLDS = (0.3, 0.7)
 """The least confidence of a hint that is worth sending, alike: the longer the way, the less a hint is ahead."""
 
+LATE_FLOOR = 0.07
+"""The least chance of being committed that is worth a frame of its own when it may just miss the next forward."""
+
+SPARE_MS = 0.5
+"""What is held back leaves so long before it would be too late."""
+
 OBJECTIVES = ("latency", "cost", "energy")
 
 ENERGY_FLOOR = 0.25
@@ -103,9 +109,19 @@ class Auto(Stream):
         return () if self.borrows else super().expand(view)
 
     def send(self, view: View) -> Sequence[int]:
-        """As `Stream`, but nodes wait for the next run's while all of them reach the same forward: fewer frames."""
-        waits = 0.0 < self._run_ms < view.slack_ms and not self.patience_ms and self.expand(view)
-        return () if waits or self.borrows else super().send(view)
+        return () if self.borrows else super().send(view)
+
+    def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
+        """Fewer frames: nodes wait for the next run's, or for the verdict that may end them, while all of that reaches
+        the same forward; and thin ones where it is not known whether they reach it."""
+        if self.patience_ms:
+            return 0.0
+        if view.slack_ms == 0:
+            thin = all(view.tree.reach(node) < LATE_FLOOR for node in nodes)
+            return math.inf if thin and view.in_flight else 0.0
+        if view.slack_ms < 2 * SPARE_MS or (view.slack_ms <= self._run_ms and self.expand(view)):
+            return 0.0
+        return view.slack_ms - SPARE_MS
 
     def adapt(self, view: View, measures: Measures) -> None:
         self._run_ms = measures.draft_ms(self.rows)
@@ -190,8 +206,8 @@ class Auto(Stream):
         if not forward_ms or measures.rtt_ms is None:
             return
         way = min(1.0, measures.rtt_ms / forward_ms)
-        self.send_floor = max(self.floor, SEND_FLOORS[0] + way * (SEND_FLOORS[1] - SEND_FLOORS[0]))
-        self.hint_threshold = round(HINT_THRESHOLDS[0] + way * (HINT_THRESHOLDS[1] - HINT_THRESHOLDS[0]), 1)
+        self.send_floor = max(self.floor, _between(SEND_FLOORS, way))
+        self.hint_threshold = round(_between(HINT_THRESHOLDS, way), 1)
         self.reasons["sending"] = (
             f"nodes of a chance of {self.send_floor:.0%} and hints of {self.hint_threshold:.0%} or more: "
             f"a round trip is {measures.rtt_ms / forward_ms:.1f} forwards"
@@ -250,6 +266,10 @@ class Auto(Stream):
             f"{'none' if within else 'a forward waits up to ' + format(self.patience_ms, 'g') + ' ms'}: "
             f"{lately:.2f} forwards a token lately"
         )
+
+
+def _between(ends: tuple[float, float], share: float) -> float:
+    return ends[0] + share * (ends[1] - ends[0])
 
 
 class AutoWithoutHints(Auto):

@@ -39,6 +39,9 @@ class Cloud:
     def send(self, view: View) -> Sequence[int]:
         return ()
 
+    def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
+        return 0.0
+
     def adapt(self, view: View, measures: Measures) -> None:
         """A fixed policy stays as it is."""
 
@@ -74,6 +77,9 @@ class Sync:
 
     def send(self, view: View) -> Sequence[int]:
         return () if view.in_flight or self.expand(view) else _chain(view.tree, ROOT)
+
+    def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
+        return 0.0
 
     def adapt(self, view: View, measures: Measures) -> None:
         """A fixed policy stays as it is."""
@@ -201,6 +207,9 @@ class Stream:
     def send(self, view: View) -> Sequence[int]:
         worth = (node for node in view.tree if view.tree.reach(node) >= self.send_floor)
         return sorted(worth, key=view.tree.depth)
+
+    def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
+        return 0.0
 
     def adapt(self, view: View, measures: Measures) -> None:
         """A fixed policy stays as it is; `auto` does not."""

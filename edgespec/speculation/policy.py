@@ -84,3 +84,10 @@ class Policy(Protocol):
     def send(self, view: View) -> Sequence[int]:
         """The nodes to send now, parents first; those already sent are passed over."""
         ...
+
+    def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
+        """How long these, not sent yet, may wait for more to go with them; 0: they go now.
+
+        Infinite: until there are others, or a verdict came, so only while one is due (`View.in_flight`).
+        """
+        ...

@@ -7,6 +7,7 @@ to a simulated clock and a fake target.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ class Speculator:
         self.hinted: int | None = None
         self.preempted = False
         self.draft_full = False
-        self.slack_ms = 0.0
+        self.slack_ms = self.held_ms = 0.0
         self._limit = 0
         self._next_node = 1
         self._next_sent = 1
@@ -171,8 +172,9 @@ class Speculator:
         """The block to send now, if any; its nodes count as sent. slack_ms: how long it may wait, see `View`.
 
         A block without nodes asks a server that does not fill for a plain forward: there is nothing to verify.
+        `held_ms` says when to ask again at the latest where nothing else happens before; 0: there is no need to.
         """
-        self.slack_ms = slack_ms
+        self.slack_ms, self.held_ms = slack_ms, 0.0
         if self.remaining <= 0:
             return None
         nodes = [node for node in self.policy.send(self) if node not in self._sent]
@@ -181,6 +183,9 @@ class Speculator:
                 return None
             self._asked_length = len(self.text)
             return Block(self._next_sent, [], [], [])
+        if held_ms := self.policy.hold_ms(self, nodes):
+            self.held_ms = 0.0 if math.isinf(held_ms) else held_ms
+            return None
         first = self._next_sent
         parents = []
         for node in nodes:
