@@ -658,6 +658,8 @@ class Listener:
         """Queues one whole frame for a connection or session; False when that is gone."""
     def identity(self, session: int) -> bytes | None:
         """Of the edge that opened it, as given to welcome(); None: there is no such session."""
+    def rtt_ms(self, session: int) -> float | None:
+        """Smoothed, of the connection by which it was heard last; None: not known yet, or no such session."""
     def set_tls(self, tls: Tls) -> None:
         """For connections to come."""
     def disconnect(self, number: int) -> None:

@@ -37,6 +37,10 @@ class SlotMemory:
     def __init__(self) -> None:
         self.held: dict[int, tuple[int, int]] = {}
 
+    @property
+    def bytes(self) -> int:
+        return 8 * len(self.held)
+
     def reserve(self, slots: int) -> None:
         """There is room for everything."""
 

@@ -235,6 +235,21 @@ class TestDelivery:
             assert connection.bytes_sent >= len(HELLO)
             assert connection.bytes_received >= len(WELCOME)
 
+    def test_a_listener_knows_the_round_trip_of_a_session(self) -> None:
+        with (
+            listening() as listener,
+            closing(Connection("127.0.0.1", listener.port, PATIENCE_S)) as connection,
+        ):
+            connection.send(HELLO)
+            (number, _), _ = events(listener, 2)
+            listener.welcome(number, WELCOME, b"")
+            assert isinstance(connection.receive(PATIENCE_S), _native.Welcome)
+            connection.send(opening([1]))
+            [(session, opened)] = events(listener, 1)
+            assert isinstance(opened, _native.Open)
+            assert 0 < (listener.rtt_ms(session) or 0.0) < PATIENCE_S * 1e3  # its PONG came before the OPEN
+            assert listener.rtt_ms(number) is None
+
     def test_many_connections(self) -> None:
         with listening() as listener:
             peers = [connect(listener) for _ in range(64)]

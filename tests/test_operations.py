@@ -63,6 +63,9 @@ def test_metrics_count_what_was_drafted_accepted_and_committed(server: Server) -
     assert 0 < drafted <= statistics.sent
     assert drafted == accepted + metric(server, "wasted_rows_total")
     assert metric(server, "time_to_first_token_seconds_count") >= 1
+    verdicts = ("time_to_first_token_seconds_count", "inter_token_latency_seconds_count")
+    assert metric(server, "rtt_seconds_count") == sum(metric(server, name) for name in verdicts)
+    assert metric(server, "rtt_seconds_sum") > 0
     assert metric(server, 'request_success_total{finished_reason="length"}') >= 1
 
 
@@ -75,7 +78,12 @@ def test_top_shows_every_session(server: Server) -> None:
         console.print(table(rows, {}))
     row = rows[-1]
     assert (row["tokens"], row["filled"], row["state"]) == (7, 7, "length")
-    assert "length" in console.export_text()
+    assert row["rtt_ms"] > 0
+    pool = server._target.pool
+    assert row["kv_bytes"] == pool.page_bytes * 2  # its 9 tokens and 65 slots behind them
+    shown = console.export_text()
+    assert "length" in shown and "RTT" in shown
+    assert f"{row['kv_bytes'] / 2**20:.1f} MiB" in shown
 
 
 def test_top_without_a_server_says_what_to_do() -> None:

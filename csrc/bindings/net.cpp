@@ -140,6 +140,7 @@ void register_net(py::module_& module) {
                 return identity ? std::optional<py::bytes>(*identity) : std::nullopt;
             },
             py::arg("session"))
+        .def("rtt_ms", &net::Listener::rtt_ms, py::arg("session"))
         .def("set_tls", &net::Listener::set_tls, py::arg("tls"))
         .def("disconnect", &net::Listener::disconnect, py::arg("number"))
         .def("wake", [](net::Listener& self) { self.loop().wake(); })

@@ -82,6 +82,7 @@ void Delivery::take(const Link& link, const wire::Header& header, Received&& rec
     Path* path = find(&link);
     if (path == nullptr || stopped_) return;
     path->heard = Clock::now();
+    link_rtt_ms_ = link.counters->rtt_ms.load();
     acknowledged(header.acknowledge);
     if (!wire::is_sequenced(static_cast<wire::FrameType>(header.type))) {
         if (header.type != static_cast<std::uint8_t>(wire::FrameType::kAck)) on_message_(std::move(received));

@@ -57,6 +57,8 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
     bool away() const { return paths_.empty(); }
     bool begun() const { return begun_; }  // the peer has acknowledged the first frame
     std::uint32_t received() const { return ledger_.received(); }
+    // Smoothed, of the path by which the peer was heard last; below 0: nothing is known yet. From any thread.
+    double link_rtt_ms() const { return link_rtt_ms_; }
 
     // No more is sent or delivered.
     void stop();
@@ -92,7 +94,8 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
     asio::steady_timer hedger_;
     asio::steady_timer acknowledger_;
     double budget_;
-    double rtt_ms_ = -1;
+    double rtt_ms_ = -1;  // of acknowledgements, while there are two paths
+    std::atomic<double> link_rtt_ms_{-1.0};
     bool begun_ = false;
     bool hedging_ = false;
     bool acknowledging_ = false;

@@ -285,6 +285,12 @@ std::optional<std::string> Listener::identity(std::uint64_t session) const {
     return found == sessions_.end() ? std::nullopt : std::optional(found->second.identity);
 }
 
+std::optional<double> Listener::rtt_ms(std::uint64_t session) const {
+    const auto delivery = find_session(session);
+    const double rtt_ms = delivery ? delivery->link_rtt_ms() : -1.0;
+    return rtt_ms < 0 ? std::nullopt : std::optional(rtt_ms);
+}
+
 void Listener::set_tls(std::shared_ptr<Tls> tls) {
     loop_.run([this, tls = std::move(tls)]() mutable { tls_ = std::move(tls); });
 }

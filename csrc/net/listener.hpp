@@ -67,6 +67,8 @@ class Listener {
     bool send(std::uint64_t number, Frame frame);  // false when that connection or session is gone
     // Of a session, as it was given when its connection was welcomed; none: there is no such session.
     std::optional<std::string> identity(std::uint64_t session) const;
+    // The smoothed round trip of the connection by which that session was heard last; none: not known, or no session.
+    std::optional<double> rtt_ms(std::uint64_t session) const;
     void set_tls(std::shared_ptr<Tls> tls);  // for connections to come
     void disconnect(std::uint64_t number);   // a connection, once everything queued has left; forgets a session
     void close();

@@ -16,7 +16,7 @@ from rich.table import Table
 from edgespec.commands.options import HostPort
 from edgespec.errors import EdgespecError
 
-COLUMNS = ("id", "device", "state", "age", "tokens", "tok/s", "first", "accept", "fill", "hints", "prefix")
+COLUMNS = "id device state age tokens tok/s first RTT accept fill hints KV prefix".split()
 
 
 @click.command()
@@ -26,7 +26,7 @@ COLUMNS = ("id", "device", "state", "age", "tokens", "tok/s", "first", "accept",
 @click.option("--every-s", type=click.FloatRange(0.1, 60), default=1.0, show_default=True)
 @click.option("--once", is_flag=True, help="Print one table and end.")
 def top(server: tuple[str, int], every_s: float, once: bool) -> None:
-    """Show a server's sessions: rate, acceptance, hints, shared prefixes."""
+    """Show a server's sessions: rate, round trip, acceptance, hints, KV memory, shared prefixes."""
     console = Console()
     before: dict[int, dict[str, Any]] = {}
     if once:
@@ -66,6 +66,7 @@ def table(rows: list[dict[str, Any]], before: dict[int, dict[str, Any]]) -> Tabl
         rate = (row["tokens"] - past["tokens"]) / seconds if seconds > 0 else 0.0
         acceptance = f"{row['accepted'] / row['drafted']:.0%}" if row["drafted"] else "-"
         first = "-" if row["first_token_ms"] is None else f"{row['first_token_ms']:.0f} ms"
+        rtt = "-" if row["rtt_ms"] is None else f"{row['rtt_ms']:.1f} ms"
         shown.add_row(
             str(row["session"]),
             str(row["device"])[:12],
@@ -74,9 +75,11 @@ def table(rows: list[dict[str, Any]], before: dict[int, dict[str, Any]]) -> Tabl
             str(row["tokens"]),
             f"{rate:.1f}",
             first,
+            rtt,
             acceptance,
             str(row["filled"]),
             str(row["hints"]),
+            f"{row['kv_bytes'] / 2**20:.1f} MiB",
             str(row["prefix_tokens"]),
         )
     return shown

@@ -60,13 +60,16 @@ class Forwards:
         limits: Limits | None = None,
         metrics: Metrics | None = None,
         watched: bool = False,
+        rtt_ms: Callable[[int], float | None] = lambda number: None,
     ) -> None:
-        """watched: the target has a watcher, which sends hints where it can."""
+        """watched: the target has a watcher, which sends hints where it can; rtt_ms: of a session, by its number,
+        where it is known."""
         self._target = target
         self._watched = watched
         self._send = send
         self._fail = fail
         self._metrics = metrics
+        self._rtt_ms = rtt_ms
         self._measured = LinearCost()
         self._exits_pay = ExitWorth()
         self.cost: Callable[[int], float] = target.forward_cost or self._measured
@@ -226,9 +229,12 @@ class Forwards:
         accepted = verdict.accepted
         first = tally.first_ms is None
         tally.saw_verdict(drafted, accepted, committed, now_s - session.opened_s)
+        session.rtt_ms = self._rtt_ms(session.number)
         if self._metrics is not None:
             seconds = now_s - (session.opened_s if first else before_s)
             self._metrics.saw_verdict(drafted, accepted, committed, seconds, first)
+            if session.rtt_ms is not None:
+                self._metrics.saw_rtt(session.rtt_ms / 1e3)
             if verdict.finish is not None:
                 self._metrics.saw_finish(verdict.finish)
 

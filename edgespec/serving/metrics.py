@@ -18,6 +18,7 @@ from prometheus_client import (
 )
 
 SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+RTT_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
@@ -51,6 +52,9 @@ class Metrics:
         self._fills = self._counter("fill_tokens", "Tokens committed by fill, with no draft at hand.")
         self._wasted = self._counter("wasted_rows", "Drafted rows that were verified for nothing.")
         self._refused = self._counter("refusals", "ERRORs sent.", "code")
+        self._rtt_seconds = self._histogram(
+            "rtt_seconds", "A session's smoothed round trip, at each of its verdicts.", RTT_SECONDS
+        )
         self._drafting = self._counter(
             "colocated_draft_seconds", "Time spent drafting for edges that cannot."
         )
@@ -90,6 +94,9 @@ class Metrics:
             self._first_token.observe(seconds)
         else:
             self._inter_token.observe(seconds / committed)
+
+    def saw_rtt(self, seconds: float) -> None:
+        self._rtt_seconds.observe(seconds)
 
     def saw_hint(self) -> None:
         self._hints.inc()

@@ -29,6 +29,9 @@ Companions = Callable[[Sequence[int], SamplingParams, int, int], Companion]
 class Memory(Protocol):
     """A session's keys and values, as `edgespec.target.cache.TargetCache` has them."""
 
+    @property
+    def bytes(self) -> int: ...
+
     def reserve(self, slots: int) -> None: ...
 
     def adopt(self, tokens: list[int]) -> int: ...
@@ -101,6 +104,8 @@ class ServedSession:
         """It has room in the key-value memory for all that its text may become."""
         self.opened_s = self.concluded_s = self.ready_since_s = time.monotonic()
         self.tally = Tally(len(opened.tokens))
+        self.rtt_ms: float | None = None
+        """To its device and back, as the link knew it at the last verdict."""
         self.companion: Companion | None = None
         """Drafts for it here, on the server."""
         self.borrows = False
@@ -231,6 +236,8 @@ class ServedSession:
             "accepted": tally.accepted,
             "filled": tally.filled,
             "hints": tally.hints,
+            "kv_bytes": self.cache.bytes,
+            "rtt_ms": None if self.rtt_ms is None else round(self.rtt_ms, 1),
             "state": self.verifier.finish or ("away" if self.away_until is not None else "open"),
         }
 

@@ -75,7 +75,14 @@ class Server:
         self._metrics = metrics
         self._mailbox = self._watch_hints()
         watched = self._mailbox is not None
-        self._forwards = Forwards(target, self.listener.send, self._fail, metrics=metrics, watched=watched)
+        self._forwards = Forwards(
+            target,
+            self.listener.send,
+            self._fail,
+            metrics=metrics,
+            watched=watched,
+            rtt_ms=self.listener.rtt_ms,
+        )
         self._admission = Admission(
             self._sessions, max_sessions, latency_ms, self._forwards.cost, self._forwards.limits.rows
         )
