@@ -16,7 +16,8 @@ from rich.table import Table
 from edgespec.commands.options import HostPort
 from edgespec.errors import EdgespecError
 
-COLUMNS = "id device state age tokens tok/s first RTT accept fill hints KV prefix".split()
+TEXTS = ("id", "device", "state")
+NUMBERS = ("age", "tokens", "tok/s", "first", "RTT", "accept", "fill", "hints", "KV", "prefix")
 
 
 @click.command()
@@ -58,8 +59,10 @@ def table(rows: list[dict[str, Any]], before: dict[int, dict[str, Any]]) -> Tabl
     """Busy sessions first. Rates are since `before`, by session; over the whole life where that knows
     nothing."""
     shown = Table(title=f"{len(rows)} sessions")
-    for column in COLUMNS:
-        shown.add_column(column, justify="right" if column not in ("device", "state") else "left")
+    for column in TEXTS:
+        shown.add_column(column)
+    for column in NUMBERS:
+        shown.add_column(column, justify="right")
     for row in sorted(rows, key=lambda row: (row["state"] != "open", -row["tokens"])):
         past = before.get(row["session"], {"tokens": 0, "seconds": 0.0})
         seconds = row["seconds"] - past["seconds"]
