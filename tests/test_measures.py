@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.speculation.measures import ForwardClock, LinearCost, Trust
+from edgespec.speculation.measures import CLOCK_MS, ForwardClock, LinearCost, Trust
 
 FORWARD_MS = 28.0
 RTT_MS = 40.0
@@ -20,9 +20,7 @@ def clock_after(forwards: int, late_ms: list[float] | None = None, first_ms: flo
     for k in range(forwards):
         ended_ms = first_ms + k * FORWARD_MS
         late = late_ms[k % len(late_ms)] if late_ms else 0.0
-        clock.verdict(
-            EDGE_AHEAD_MS + ended_ms + RTT_MS / 2 + late, ended_ms % ForwardClock._CLOCK_MS, FORWARD_MS
-        )
+        clock.verdict(EDGE_AHEAD_MS + ended_ms + RTT_MS / 2 + late, ended_ms % CLOCK_MS, FORWARD_MS)
     return clock
 
 
@@ -58,7 +56,7 @@ def test_with_verdicts_looked_at_in_time_most_of_a_forward_may_be_waited_for() -
 
 
 def test_the_servers_clock_may_wrap() -> None:
-    first_ms = ForwardClock._CLOCK_MS - 10 * FORWARD_MS
+    first_ms = CLOCK_MS - 10 * FORWARD_MS
     clock = clock_after(40, first_ms=first_ms)
     now_ms = EDGE_AHEAD_MS + first_ms + 45 * FORWARD_MS - RTT_MS / 2 + 3.0
     assert clock.slack_ms(now_ms, RTT_MS) == pytest.approx(FORWARD_MS * 0.95 - 3.5)

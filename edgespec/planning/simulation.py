@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from edgespec.speculation.learning import Learning
 from edgespec.speculation.measures import LinearCost, Measures
 from edgespec.speculation.policy import Policy
 from edgespec.speculation.speculator import Block, Speculator, Tally
@@ -68,8 +69,8 @@ class Outcome:
 COLOCATED_DRAFT_TOKENS = 4
 """Tokens that a server drafts itself for one forward."""
 
-Concluded = tuple[Verdict, int, bool, float, float]
-"""A verdict, the nodes that its forward verified, whether exits ran, the milliseconds it took, and when it ended."""
+Concluded = tuple[Verdict, int, float, float]
+"""A verdict, the nodes that its forward verified, the milliseconds it took, and when it ended."""
 
 
 class Stuck(Exception):
@@ -106,10 +107,9 @@ class _Simulation:
         self.inbox: list[Guess | Concluded] = []
         self.last_arrival = {"up": 0.0, "down": 0.0}
         self.history: list[tuple[float, str]] = []
-        self.running = self.fed = False
+        self.running = False
         self.edge_finish: str | None = None
         self.measures = Measures(server_drafts=timing.server_draft_ms is not None)
-        self.ended_ms = self.tuned_until_ms = 0.0
         self.lent = False
         self.concluded_ms = self.held_until_ms = 0.0
         self.cost = LinearCost()
@@ -128,6 +128,7 @@ class _Simulation:
             cost=self.cost,
         )
         self.edge = Speculator(self.policy)
+        self.learning = Learning(self.measures, self.edge)
         self.edge.extend(prompt, 0, max_new_tokens)
         self._link("up", self._serve)
         self._act()
@@ -190,24 +191,14 @@ class _Simulation:
         if isinstance(message, Guess):
             self.edge.hint(message.base_length, message.reference, message.token, message.confidence)
             return
-        verdict, rows, hinted, forward_ms, ended_ms = message
+        verdict, rows, forward_ms, ended_ms = message
         self.edge.verdict(verdict.base_length, verdict.tokens, rows)
         self.edge_finish = verdict.finish
         self.measures.rtt_ms = self.timing.up_ms() + self.timing.down_ms()
-        if self.fed:  # the first forward read the prompt as well
-            self.measures.saw_forward(rows, forward_ms, hinted, len(verdict.tokens))
-            self.measures.clock.verdict(self.now_ms, ended_ms, forward_ms)
-            if self.now_ms >= self.tuned_until_ms:
-                passed_ms = ended_ms - self.ended_ms
-                self.measures.saw_tokens(len(verdict.tokens), passed_ms, self.policy.borrows)
-        self.fed, self.ended_ms = True, ended_ms
-        borrowed = self.policy.borrows
-        if self.edge.adapt(self.measures):
+        if self.learning.verdict(self.now_ms, rows, len(verdict.tokens), forward_ms, ended_ms):
             threshold = self.policy.hint_threshold if self.policy.hints else None
             lookup, patience_ms, lent = self.policy.lookup, self.policy.patience_ms, self.policy.borrows
             self._link("up", lambda: self._tune(lookup, threshold, patience_ms, lent))
-        if borrowed != self.policy.borrows:
-            self.tuned_until_ms = self.now_ms + self.measures.rtt_ms + 1.5 * forward_ms
 
     # The server
 
@@ -227,12 +218,11 @@ class _Simulation:
         forward_ms = drafting_ms + self.timing.forward_ms(len(forward.piece))
         texts = [self.verifier.text + [self.verifier.tree.token(n) for n in self.verifier.tree.path(node)]
                  for node in forward.nodes]  # fmt: skip
-        hinted = self.verifier.hint_threshold is not None
-        if hinted:
+        if self.verifier.hint_threshold is not None:
             forward_ms *= 1 + self.timing.exit_cost
             for layer, share in self.timing.exits:
                 self._after(forward_ms * share, lambda layer=layer: self._exit(forward, texts, layer))  # type: ignore[misc]
-        self._after(forward_ms, lambda: self._conclude(forward, texts, hinted, forward_ms))
+        self._after(forward_ms, lambda: self._conclude(forward, texts, forward_ms))
 
     def _draft_beside_the_target(self) -> float:
         """The server's own draft gives the verifier a block; the milliseconds that it takes of the server."""
@@ -260,7 +250,7 @@ class _Simulation:
             self.history.append((self.now_ms, f"hint from layer {layer}"))
             self._link("down", lambda: self._deliver(guess))
 
-    def _conclude(self, forward: Forward, texts: list[list[int]], hinted: bool, forward_ms: float) -> None:
+    def _conclude(self, forward: Forward, texts: list[list[int]], forward_ms: float) -> None:
         self.running = False
         self.concluded_ms = ended_ms = self.now_ms
         verdict = self.verifier.conclude(forward, [self.oracle.target(text) for text in texts])
@@ -269,7 +259,7 @@ class _Simulation:
             self.history.append((self.now_ms, f"verdict of {len(verdict.tokens)}"))
             if self.verifier.forwards > 1:
                 self.cost.observe(len(forward.piece), forward_ms)
-            self._link("down", lambda: self._deliver((verdict, rows, hinted, forward_ms, ended_ms)))
+            self._link("down", lambda: self._deliver((verdict, rows, forward_ms, ended_ms)))
         self._serve()
 
     def _deliver(self, message: Guess | Concluded) -> None:

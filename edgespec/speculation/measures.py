@@ -103,6 +103,10 @@ class Pace:
         return self._ms / self._tokens if self._tokens else 0.0
 
 
+CLOCK_MS = 2**32 / 1e3
+"""When the server's clock, 32 bits of microseconds, begins again."""
+
+
 class ForwardClock:
     """When the server's forwards begin, as the edge sees it: how long a block may wait for more nodes.
 
@@ -111,7 +115,6 @@ class ForwardClock:
     may go in one frame. How the two clocks differ is learnt from the verdicts that came soonest after they were sent.
     """
 
-    _CLOCK_MS = 2**32 / 1e3
     _LARGEST_DEVIATION = 0.2
 
     def __init__(self) -> None:
@@ -125,7 +128,7 @@ class ForwardClock:
         if self._clock_ms is None:
             self._offset_ms, self._forward_ms = now_ms - clock_ms, forward_ms
         else:
-            passed_ms = (clock_ms - self._clock_ms) % self._CLOCK_MS
+            passed_ms = (clock_ms - self._clock_ms) % CLOCK_MS
             clock_ms = self._clock_ms + passed_ms
             later_ms = now_ms - clock_ms - self._offset_ms
             self._offset_ms += later_ms if later_ms < 0 else 0.02 * later_ms

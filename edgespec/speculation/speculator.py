@@ -19,6 +19,10 @@ COMMITTED_BIT = 0x8000_0000
 """On the wire a parent with this bit set is the committed text whose length the other bits give."""
 
 
+HINT_PRIOR = 5.0
+"""Hints that never come true are to be found out within a few forwards."""
+
+
 class OutOfStep(Exception):
     """A verdict does not continue the committed text: the server and the edge hold different texts."""
 
@@ -66,7 +70,7 @@ class Speculator:
         self._guesses: list[tuple[tuple[int, ...], float]] = []
         self._asked_length = -1
         self._draft_trust = (Trust(), Trust())
-        self._hint_trust = Trust()
+        self._hint_trust = Trust(HINT_PRIOR)
 
     # What a policy looks at
 
