@@ -80,10 +80,10 @@ double mass_from(const T* z, const T* weights, std::size_t count, T from, std::s
     });
 }
 
-template <class T>
+template <std::size_t kLength, class T>
 EDGESPEC_INLINE bool any_above(const T* z, T above) {
     int found = 0;
-    for (std::size_t i = 0; i < kBlock; ++i) found |= z[i] > above;
+    for (std::size_t i = 0; i < kLength; ++i) found |= z[i] > above;
     return found != 0;
 }
 
@@ -130,6 +130,17 @@ EDGESPEC_INLINE float gumbel_bound(std::uint32_t word) {
     return (32.0f - log2) * 0.693147181f + 0.01f;
 }
 
+// No word from it on has more noise than `noise`: -ln u is no more from u = exp(-noise) on, and a power of two is at
+// most what its exponent, as a fixed-point number, says when read as the bits of a float.
+template <class T>
+EDGESPEC_INLINE std::uint64_t limit_of(T noise) {
+    if (noise >= kLargestGumbel) return 0;
+    if (!(noise > T(0.02))) return std::uint64_t{1} << 32;
+    const float log2 = 32.0f - (static_cast<float>(noise) - 0.01f) * 1.44269504f;
+    const auto bits = static_cast<std::int32_t>((log2 + 127.0f) * 0x1p23f);
+    return static_cast<std::uint64_t>(static_cast<std::int64_t>(bits_to_float(static_cast<std::uint32_t>(bits)))) + 1;
+}
+
 template <class T>
 EDGESPEC_INLINE T slack_of(T score) {
     return (score < 0 ? -score : score) * static_cast<T>(1e-6);
@@ -146,10 +157,10 @@ EDGESPEC_INLINE void offer(T score, std::uint32_t token, Choice<T>& choice) {
     }
 }
 
-// Offers a block of 64 scores, those of the tokens from first_token on, with the noise of `words`. A token whose score
-// and bound do not beat the second-best so far needs no logarithm.
+// Offers the scores of the kBlock tokens from first_token on with the noise of `words`. A token whose score and
+// bound do not beat the second-best so far needs no logarithm.
 template <class T>
-EDGESPEC_INLINE void choose_noisy(const T* z, std::uint32_t first_token, T temperature, const std::uint32_t* words,
+EDGESPEC_INLINE void choose_among(const T* z, std::uint32_t first_token, T temperature, const std::uint32_t* words,
                                   Choice<T>& choice) {
     const T inverse = 1 / temperature;
     T at_most[kBlock];
@@ -157,41 +168,75 @@ EDGESPEC_INLINE void choose_noisy(const T* z, std::uint32_t first_token, T tempe
         const T score = z[i] * inverse;  // to within its slack
         at_most[i] = score + slack_of(score) + gumbel_bound(words[i]);
     }
-    if (!any_above(at_most, choice.second)) return;
+    if (!any_above<kBlock>(at_most, choice.second)) return;
     for (std::uint32_t i = 0; i < kBlock; ++i) {
         if (at_most[i] > choice.second) offer(z[i] / temperature + gumbel(words[i]), first_token + i, choice);
     }
 }
 
-// As many scores as a call of philox_tokens gives noise for, or kBlock of them without noise.
+// The limit of the block at z: to beat the second-best so far takes a noise that brings the block's top there.
 template <class T>
-EDGESPEC_INLINE void choose_block(const T* z, std::uint32_t first_token, T temperature, const Noise& noise,
-                                  Choice<T>& choice) {
-    if (!noise.any) {
-        if (!any_above(z, choice.second)) return;
-        for (std::uint32_t i = 0; i < kBlock; ++i) offer(z[i], first_token + i, choice);
-        return;
+EDGESPEC_INLINE std::uint64_t limit_for(const T* z, T temperature, T second) {
+    constexpr T kNever = -static_cast<T>(__builtin_inf());
+    const T top = max_of(z, kNoiseTokens, kNever) / temperature;
+    if (top == kNever) return 0;
+    return limit_of(second - top - slack_of(second) - slack_of(top));
+}
+
+// Blocks of kNoiseTokens tokens, the first of them first_token. A token that could be among the best two has a word
+// below its block's limit: of most blocks nothing but words is worked out, without a branch that is hard to foresee.
+constexpr std::size_t kNoiseBlocks = 8;
+
+template <class T>
+EDGESPEC_INLINE void choose_noisy(const T* z, std::size_t blocks, std::uint32_t first_token, T temperature,
+                                  const Rounds& rounds, Choice<T>& choice) {
+    Counters<kNoiseVectors> counters[kNoiseBlocks];
+    bool near[kNoiseBlocks];
+    for (std::uint32_t b = 0; b < blocks; ++b) {
+        const std::uint64_t limit = limit_for(z + b * kNoiseTokens, temperature, choice.second);
+        near[b] = limit != 0;
+        if (!near[b]) continue;
+        philox_tokens(rounds, first_token / 4 + b * static_cast<std::uint32_t>(kNoiseTokens / 4), counters[b]);
+        near[b] = any_word_below(counters[b], limit);
     }
-    const T top = max_of(z, kNoiseTokens, -static_cast<T>(__builtin_inf())) / temperature;
-    if (!(top + slack_of(top) + kLargestGumbel > choice.second)) return;
-    std::uint32_t words[kNoiseTokens];
-    philox_tokens(noise, first_token / 4, words);
-    for (std::uint32_t i = 0; i < kNoiseTokens; i += kBlock)
-        choose_noisy(z + i, first_token + i, temperature, words + i, choice);
+    for (std::uint32_t b = 0; b < blocks; ++b) {
+        if (!near[b]) continue;
+        std::uint32_t words[kNoiseTokens];
+        store_words(counters[b], words);
+        for (std::uint32_t i = 0; i < kNoiseTokens; i += kBlock) {
+            const std::uint32_t at = b * static_cast<std::uint32_t>(kNoiseTokens) + i;
+            choose_among(z + at, first_token + at, temperature, words + i, choice);
+        }
+    }
+}
+
+template <class T>
+EDGESPEC_INLINE void choose_best(const T* z, std::size_t count, std::uint32_t first_token, Choice<T>& choice) {
+    for (std::size_t i = 0; i < count; i += kBlock) {
+        if (!any_above<kBlock>(z + i, choice.second)) continue;
+        for (std::size_t k = i; k < i + kBlock; ++k) offer(z[k], first_token + static_cast<std::uint32_t>(k), choice);
+    }
 }
 
 template <class T>
 void choose(const T* z, std::size_t count, std::uint32_t first_token, T temperature, const Noise& noise,
             Choice<T>& choice) {
-    const std::size_t step = noise.any ? kNoiseTokens : kBlock;
-    std::size_t i = 0;
-    for (; i + step <= count; i += step) {
-        choose_block(z + i, first_token + static_cast<std::uint32_t>(i), temperature, noise, choice);
-    }
-    if (i == count) return;
+    const std::size_t step = noise.any ? kNoiseTokens : kBlock, whole = count - count % step;
+    const auto choose_blocks = [&](const T* some, std::size_t length, std::uint32_t first) {
+        if (!noise.any) return choose_best(some, length, first, choice);
+        const Rounds rounds(noise);
+        constexpr std::size_t kMost = kNoiseBlocks * kNoiseTokens;
+        for (std::size_t i = 0; i < length; i += kMost) {
+            const std::size_t blocks = (length - i < kMost ? length - i : kMost) / kNoiseTokens;
+            choose_noisy(some + i, blocks, first + static_cast<std::uint32_t>(i), temperature, rounds, choice);
+        }
+    };
+    choose_blocks(z, whole, first_token);
+    if (whole == count) return;
     T rest[kNoiseTokens];
-    for (std::size_t k = 0; k < step; ++k) rest[k] = i + k < count ? z[i + k] : -static_cast<T>(__builtin_inf());
-    choose_block(rest, first_token + static_cast<std::uint32_t>(i), temperature, noise, choice);
+    for (std::size_t k = 0; k < step; ++k)
+        rest[k] = whole + k < count ? z[whole + k] : -static_cast<T>(__builtin_inf());
+    choose_blocks(rest, step, first_token + static_cast<std::uint32_t>(whole));
 }
 
 void widen(Type type, const void* from, std::size_t count, float* to) {
@@ -207,12 +252,13 @@ void widen(Type type, const void* from, std::size_t count, float* to) {
 
 template <class T>
 void choose_listed(const T* z, const std::int32_t* tokens, std::size_t count, const Noise& noise, Choice<T>& choice) {
+    const Rounds rounds(noise);
     for (std::size_t i = 0; i < count; i += kListedTokens) {
         const std::size_t length = count - i < kListedTokens ? count - i : kListedTokens;
         std::int32_t own[kListedTokens] = {};
         std::uint32_t words[kListedTokens];
         std::memcpy(own, tokens + i, length * sizeof *own);
-        philox_listed(noise, own, words);
+        philox_listed(rounds, own, words);
         for (std::size_t k = 0; k < length; ++k) {
             const T score = z[i + k];
             if (score + slack_of(score) + gumbel_bound(words[k]) > choice.second) {

@@ -24,51 +24,102 @@ EDGESPEC_INLINE Longs multiply_halves(Longs x, std::uint32_t by) {
 #endif
 }
 
+// What the ten rounds of all counters (n, position, stream, 0) of one noise share: of the first two rounds half is the
+// same for every n.
+struct Rounds {
+    explicit Rounds(const Noise& noise) {
+        auto k0 = static_cast<std::uint32_t>(noise.seed), k1 = static_cast<std::uint32_t>(noise.seed >> 32);
+        for (auto& both : keys) {
+            both[0] = Longs{} + k0;
+            both[1] = Longs{} + k1;
+            k0 += 0x9E3779B9u;
+            k1 += 0xBB67AE85u;
+        }
+        const std::uint64_t right = std::uint64_t{kRight} * noise.stream;
+        const std::uint32_t word =
+            static_cast<std::uint32_t>(right >> 32) ^ noise.position ^ static_cast<std::uint32_t>(noise.seed);
+        const std::uint64_t left = std::uint64_t{kLeft} * word;
+        keys[1][0] ^= right;
+        keys[1][1] ^= left >> 32;
+        keys[2][1] ^= left;
+    }
+
+    static constexpr std::uint32_t kLeft = 0xD2511F53u, kRight = 0xCD9E8D57u;
+    Longs keys[10][2];
+};
+
 template <std::size_t kVectors>
 struct Counters {
     Longs words[4][kVectors];
 };
 
-// The ten rounds of the counters (words[0], position, stream, 0); several vectors hide one another's latency.
+// The ten rounds of the counters whose n are words[0]; several vectors hide one another's latency.
 template <std::size_t kVectors>
-EDGESPEC_INLINE void philox_rounds(const Noise& noise, Counters<kVectors>& counters) {
+EDGESPEC_INLINE void philox_rounds(const Rounds& rounds, Counters<kVectors>& counters) {
     auto& c = counters.words;
+    const auto& keys = rounds.keys;
 #pragma GCC unroll 8
     for (std::size_t i = 0; i < kVectors; ++i) {
-        c[1][i] = Longs{} + noise.position;
-        c[2][i] = Longs{} + noise.stream;
+        const Longs left = multiply_halves(c[0][i], Rounds::kLeft);
+        const Longs right = multiply_halves((left >> 32) ^ keys[0][1], Rounds::kRight);
+        c[0][i] = (right >> 32) ^ keys[1][0];
+        c[1][i] = right;
+        c[2][i] = left ^ keys[1][1];
         c[3][i] = Longs{};
     }
-    auto k0 = static_cast<std::uint32_t>(noise.seed), k1 = static_cast<std::uint32_t>(noise.seed >> 32);
-    for (int round = 0; round < 10; ++round) {
+    for (std::size_t round = 2; round < 10; ++round) {
 #pragma GCC unroll 8
         for (std::size_t i = 0; i < kVectors; ++i) {
-            const Longs left = multiply_halves(c[0][i], 0xD2511F53u), right = multiply_halves(c[2][i], 0xCD9E8D57u);
-            c[0][i] = (right >> 32) ^ c[1][i] ^ k0;
+            const Longs left = multiply_halves(c[0][i], Rounds::kLeft),
+                        right = multiply_halves(c[2][i], Rounds::kRight);
+            c[0][i] = (right >> 32) ^ c[1][i] ^ keys[round][0];
             c[1][i] = right;
-            c[2][i] = (left >> 32) ^ c[3][i] ^ k1;
+            c[2][i] = (left >> 32) ^ c[3][i] ^ keys[round][1];
             c[3][i] = left;
         }
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
     }
 }
 
 EDGESPEC_INLINE Longs pairs_of(Longs first, Longs second) { return (first & 0xffffffffu) | second << 32; }
 
 constexpr std::size_t kNoiseVectors = EDGESPEC_LANE_BYTES == 16 ? 8 : 4;
-constexpr std::size_t kNoiseTokens = 4 * kNoiseVectors * kHalfLanes;
+constexpr std::size_t kVectorTokens = 4 * kHalfLanes;
+constexpr std::size_t kNoiseTokens = kNoiseVectors * kVectorTokens;
 
-// The words of the kNoiseTokens tokens from 4 * first_counter on.
-EDGESPEC_INLINE void philox_tokens(const Noise& noise, std::uint32_t first_counter, std::uint32_t* words) {
-    Counters<kNoiseVectors> counters;
-    for (std::size_t i = 0; i < kNoiseVectors; ++i) {
-        std::uint64_t own[kHalfLanes];
-        for (std::size_t k = 0; k < kHalfLanes; ++k) own[k] = first_counter + i * kHalfLanes + k;
-        counters.words[0][i] = load<Longs>(own);
-    }
-    philox_rounds(noise, counters);
+// The rounds of the kNoiseTokens tokens from 4 * first_counter on.
+EDGESPEC_INLINE void philox_tokens(const Rounds& rounds, std::uint32_t first_counter,
+                                   Counters<kNoiseVectors>& counters) {
+    std::uint64_t steps[kHalfLanes];
+    for (std::size_t k = 0; k < kHalfLanes; ++k) steps[k] = k;
+    const Longs first = load<Longs>(steps) + first_counter;
+    for (std::size_t i = 0; i < kNoiseVectors; ++i) counters.words[0][i] = first + i * kHalfLanes;
+    philox_rounds(rounds, counters);
+}
+
+EDGESPEC_INLINE Words lower(Words a, Words b) { return a < b ? a : b; }
+
+// Whether one of the counters' words is below `limit`.
+EDGESPEC_INLINE bool any_word_below(const Counters<kNoiseVectors>& counters, std::uint64_t limit) {
     const auto& c = counters.words;
+    Words lowest[kNoiseVectors];
+#pragma GCC unroll 8
+    for (std::size_t i = 0; i < kNoiseVectors; ++i) {
+        lowest[i] = lower(lower((Words)c[0][i], (Words)c[1][i]), lower((Words)c[2][i], (Words)c[3][i]));
+    }
+#pragma GCC unroll 8
+    for (std::size_t i = 1; i < kNoiseVectors; ++i) lowest[0] = lower(lowest[0], lowest[i]);
+    const Longs halves = (Longs)lowest[0] & 0xffffffffu;
+#if EDGESPEC_LANE_BYTES == 64
+    return _mm512_cmplt_epu64_mask((__m512i)halves, _mm512_set1_epi64(static_cast<long long>(limit))) != 0;
+#else
+    return fold(halves < limit, [](auto a, auto b) { return a | b; }) != 0;
+#endif
+}
+
+// The counters' words in the order of their tokens.
+EDGESPEC_INLINE void store_words(const Counters<kNoiseVectors>& counters, std::uint32_t* words) {
+    const auto& c = counters.words;
+#pragma GCC unroll 8
     for (std::size_t i = 0; i < kNoiseVectors; ++i) {
         const Longs a = pairs_of(c[0][i], c[1][i]), b = pairs_of(c[2][i], c[3][i]);
 #if EDGESPEC_LANE_BYTES == 64
@@ -79,20 +130,20 @@ EDGESPEC_INLINE void philox_tokens(const Noise& noise, std::uint32_t first_count
 #else
         const Longs low = __builtin_shufflevector(a, b, 0, 2), high = __builtin_shufflevector(a, b, 1, 3);
 #endif
-        std::memcpy(words + 4 * i * kHalfLanes, &low, sizeof low);
-        std::memcpy(words + (4 * i + 2) * kHalfLanes, &high, sizeof high);
+        std::memcpy(words + i * kVectorTokens, &low, sizeof low);
+        std::memcpy(words + i * kVectorTokens + 2 * kHalfLanes, &high, sizeof high);
     }
 }
 
 // The words of some tokens [kNoiseVectors * kHalfLanes], in any order.
 constexpr std::size_t kListedTokens = kNoiseVectors * kHalfLanes;
 
-EDGESPEC_INLINE void philox_listed(const Noise& noise, const std::int32_t* tokens, std::uint32_t* words) {
+EDGESPEC_INLINE void philox_listed(const Rounds& rounds, const std::int32_t* tokens, std::uint32_t* words) {
     Counters<kNoiseVectors> counters;
     std::uint64_t four[4][kListedTokens];
     for (std::size_t k = 0; k < kListedTokens; ++k) four[0][k] = static_cast<std::uint32_t>(tokens[k]) / 4;
     std::memcpy(counters.words[0], four[0], sizeof four[0]);
-    philox_rounds(noise, counters);
+    philox_rounds(rounds, counters);
     std::memcpy(four, counters.words, sizeof four);
     for (std::size_t k = 0; k < kListedTokens; ++k) {
         words[k] = static_cast<std::uint32_t>(four[static_cast<std::uint32_t>(tokens[k]) % 4][k]);

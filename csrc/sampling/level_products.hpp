@@ -43,21 +43,30 @@ EDGESPEC_INLINE To load_once(const void* from) {
 
 #include "sampling/level_weights.hpp"
 
-EDGESPEC_INLINE float sum_of(Floats v) {
+// All lanes of a vector, of 4 or 8 bytes each, joined by `op` in pairs.
+template <class Vector, class Op>
+EDGESPEC_INLINE auto fold(Vector v, Op op) {
 #if EDGESPEC_LANE_BYTES == 64
-    v += __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
-    v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
-    v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
-    v += __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+#define EDGESPEC_SWAPPED(n)                                                                                         \
+    (Vector) __builtin_shufflevector((Words)v, (Words)v, n, 1 ^ n, 2 ^ n, 3 ^ n, 4 ^ n, 5 ^ n, 6 ^ n, 7 ^ n, 8 ^ n, \
+                                     9 ^ n, 10 ^ n, 11 ^ n, 12 ^ n, 13 ^ n, 14 ^ n, 15 ^ n)
+    v = op(v, EDGESPEC_SWAPPED(8));
+    v = op(v, EDGESPEC_SWAPPED(4));
 #elif EDGESPEC_LANE_BYTES == 32
-    v += __builtin_shufflevector(v, v, 4, 5, 6, 7, 0, 1, 2, 3);
-    v += __builtin_shufflevector(v, v, 2, 3, 0, 1, 6, 7, 4, 5);
-    v += __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6);
+#define EDGESPEC_SWAPPED(n) \
+    (Vector) __builtin_shufflevector((Words)v, (Words)v, n, 1 ^ n, 2 ^ n, 3 ^ n, 4 ^ n, 5 ^ n, 6 ^ n, 7 ^ n)
+    v = op(v, EDGESPEC_SWAPPED(4));
 #else
-    v += __builtin_shufflevector(v, v, 2, 3, 0, 1);
-    v += __builtin_shufflevector(v, v, 1, 0, 3, 2);
+#define EDGESPEC_SWAPPED(n) (Vector) __builtin_shufflevector((Words)v, (Words)v, n, 1 ^ n, 2 ^ n, 3 ^ n)
 #endif
+    v = op(v, EDGESPEC_SWAPPED(2));
+    if constexpr (sizeof(v[0]) == 4) v = op(v, EDGESPEC_SWAPPED(1));
+#undef EDGESPEC_SWAPPED
     return v[0];
+}
+
+EDGESPEC_INLINE float sum_of(Floats v) {
+    return fold(v, [](Floats a, Floats b) { return a + b; });
 }
 
 // Rows of the head, from w on and `dim` elements apart, by a band of x, over `length` of their elements: the products

@@ -51,7 +51,7 @@ EDGESPEC_INLINE T max_of(const T* z, std::size_t count, T top) {
         const Vector<T> own = load<Vector<T>>(z + i);
         tops = own > tops ? own : tops;
     }
-    for (std::size_t k = 0; k < kStep; ++k) top = tops[k] > top ? tops[k] : top;
+    top = fold(tops, [](Vector<T> a, Vector<T> b) { return a > b ? a : b; });
     for (std::size_t i = whole; i < count; ++i) top = z[i] > top ? z[i] : top;
     return top;
 }
