@@ -28,6 +28,7 @@ from edgespec.edge.draft import load_draft
 from edgespec.edge.session import Session
 from edgespec.edge.tokenizer import Tokenizer
 from edgespec.engines.bundled import bundled_engine
+from edgespec.link import Link, LinkShape
 from edgespec.params import SamplingParams
 
 SETTLE_S = 35.0
@@ -104,21 +105,9 @@ def _relay(server: tuple[str, int], source: str) -> tuple[str, int]:
     """Connections to the address that is returned reach the server from `source`."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
-
-    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(*server, local_addr=(source, 0))
-        await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
-
-    listening = asyncio.run_coroutine_threadsafe(asyncio.start_server(take, "127.0.0.1", 0), loop).result()
-    host, port = listening.sockets[0].getsockname()
-    return host, port
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(1 << 16):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
+    link = Link(("127.0.0.1", 0), server, LinkShape(), source=source)
+    asyncio.run_coroutine_threadsafe(link.start(), loop).result()
+    return "127.0.0.1", link.port
 
 
 def _spent_s(process: psutil.Process) -> float:

@@ -129,13 +129,23 @@ class Pipe:
 
 
 class Link:
-    """The proxy: `await start()`, then `port`; `await close()` ends it and its connections."""
+    """The proxy: `await start()`, then `port`; `await close()` ends it and its connections.
+
+    source: the address from which the server sees its connections come; None: the system's choice.
+    """
 
     def __init__(
-        self, listen: tuple[str, int], to: tuple[str, int], shape: LinkShape, clock: Clock | None = None
+        self,
+        listen: tuple[str, int],
+        to: tuple[str, int],
+        shape: LinkShape,
+        clock: Clock | None = None,
+        *,
+        source: str | None = None,
     ) -> None:
         self._listen = listen
         self._to = to
+        self._from = None if source is None else (source, 0)
         self._shape = shape
         self._clock = clock or LoopClock()
         self._up = Line(shape, "up")
@@ -181,7 +191,9 @@ class Link:
         """Carry one connection until both ends have closed it; raises as soon as one of them breaks off."""
         host, port = self._to
         try:
-            far_reader, far_writer = await asyncio.open_connection(host, port, limit=READ_BYTES)
+            far_reader, far_writer = await asyncio.open_connection(
+                host, port, limit=READ_BYTES, local_addr=self._from
+            )
         except OSError as error:
             print(f"edgespec: link: cannot reach {host}:{port} ({error})", file=sys.stderr, flush=True)
             raise

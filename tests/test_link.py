@@ -57,6 +57,24 @@ def carry(shape: LinkShape, pieces: list[tuple[float, int]]) -> list[tuple[float
     return asyncio.run(run())
 
 
+def test_the_server_sees_connections_come_from_the_links_source() -> None:
+    async def run() -> str:
+        seen: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        server = await asyncio.start_server(
+            lambda _, writer: seen.set_result(writer.get_extra_info("peername")[0]), "127.0.0.1", 0
+        )
+        link = Link(("127.0.0.1", 0), server.sockets[0].getsockname(), LinkShape(), source="127.0.1.7")
+        await link.start()
+        _, writer = await asyncio.open_connection("127.0.0.1", link.port)
+        source = await asyncio.wait_for(seen, 10)
+        writer.close()
+        await link.close()
+        server.close()
+        return source
+
+    assert asyncio.run(run()) == "127.0.1.7"
+
+
 @given(
     st.floats(0, 500),
     st.floats(0, 1),

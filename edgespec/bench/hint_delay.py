@@ -17,9 +17,12 @@ import numpy as np
 import torch
 
 from edgespec import _native
+from edgespec.edge.uplink import encoded_open
 from edgespec.errors import EdgespecError
 from edgespec.kernels.exit_hint import CELL_WORDS, Cells, exit_hint
 from edgespec.kernels.exit_verdict import Curves, Trees
+from edgespec.params import SamplingParams
+from edgespec.speculation.modes import policy
 
 TIMEOUT_S = HINT_WITHIN_S = 10.0
 VOCABULARY, WIDTH, LAYER = 2048, 64, 8
@@ -96,7 +99,8 @@ def _session() -> Iterator[tuple[_native.Listener, _native.Connection, int]]:
         number = _event(listener, _native.Hello)
         listener.welcome(number, _welcome(vocabulary_hash), b"")
         connection.receive(TIMEOUT_S)
-        connection.send(_open())
+        sampling = SamplingParams(temperature=0.0, ignore_eos=True)
+        connection.send(encoded_open(sampling, 0, policy("preempt"), [1], max_new_tokens=1))
         yield listener, connection, _event(listener, _native.Open)
 
 
@@ -121,26 +125,4 @@ def _welcome(vocabulary_hash: bytes) -> bytes:
         target_id="hint delay",
         max_frame_bytes=1 << 16,
         max_block_nodes=64,
-    )
-
-
-def _open() -> bytes:
-    return _native.encode_open(
-        1,
-        session_id=bytes(16),
-        temperature=0.0,
-        top_k=0,
-        top_p=1.0,
-        min_p=0.0,
-        repetition_penalty=1.0,
-        seed=0,
-        max_new_tokens=1,
-        fill=False,
-        hints=True,
-        logprobs=False,
-        ignore_eos=True,
-        rejection=False,
-        hint_threshold=0.0,
-        logit_bias=[],
-        tokens=np.array([1], dtype=np.int32),
     )

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 
 from edgespec.errors import EdgespecError
+from edgespec.speculation.borrowing import Borrowing
 from edgespec.speculation.measures import Measures
 from edgespec.speculation.policies import Stream
 from edgespec.speculation.policy import View
@@ -52,21 +53,6 @@ REST_FORWARDS, PROBE_FORWARDS = 48, 8
 CONGESTED, CONGESTED_FORWARDS = 4.0, 8.0
 """A round trip that has grown to so many times the shortest, and to so many forwards: the link is full."""
 
-STINT_FORWARDS = 8
-"""Forwards seen with drafts from here, or with the server's, before the two are compared."""
-
-LONG_WAY = 0.5
-"""A round trip of so many forwards or more: drafts from here will be slow to come, so the server's is tried at once."""
-
-FASTER = 0.95
-"""The other's time a token, in this one's, that is worth changing for."""
-
-HOPELESS = 0.5
-"""The other's time a token, in this one's, that need not be looked at for long."""
-
-RETRY_FORWARDS = 128
-"""Forwards until the slower way is tried again, if it was hardly slower; twice as many each time."""
-
 
 class Auto(Stream):
     """A `Stream` that tunes itself.
@@ -102,8 +88,7 @@ class Auto(Stream):
         self._trial = False
         self._run_ms = 0.0
         self._least_rtt_ms = math.inf
-        self._stint_began: int | None = None
-        self._retry_after = RETRY_FORWARDS
+        self._borrowing = Borrowing()
 
     def expand(self, view: View) -> Sequence[int]:
         return () if self.borrows else super().expand(view)
@@ -155,28 +140,13 @@ class Auto(Stream):
         return "link" in self.reasons
 
     def _choose_drafter(self, measures: Measures) -> None:
-        """Where the server has a draft to lend, both ways are tried, and the faster one is kept."""
+        """Where the server has a draft to lend, and its forwards are not to be spared."""
         if not measures.server_drafts or self.objective == "cost":
             self.borrows = False
             return
-        own, borrowed = measures.own_pace, measures.borrowed_pace
-        this, other = (borrowed, own) if self.borrows else (own, borrowed)
-        slower = other() / this() if this() and other.seen else 1.0
-        if self._stint_began is None:
-            self._stint_began = max(0, this.seen - STINT_FORWARDS)
-        stint = this.seen - self._stint_began
-        untried, retried = not other.seen, stint >= self._retry_after * slower**2
-        long_way = (measures.rtt_ms or 0.0) > LONG_WAY * measures.forward_ms(1)
-        hopeless = slower < HOPELESS and other.seen > 2
-        enough = 1 if untried and long_way else 2 if hopeless else STINT_FORWARDS
-        if stint >= enough and (untried or retried or slower < FASTER):
-            self._retry_after *= 2 if retried else 1
-            self.borrows = not self.borrows
-            self._stint_began = other.seen
-        self.reasons["drafter"] = (
-            f"{'the server' if self.borrows else 'this device'} drafts: {own():.3g} ms a token with drafts from here, "
-            f"{format(borrowed(), '.3g') + ' ms' if borrowed.seen else 'not yet tried'} with the server's own"
-        )
+        self._borrowing.choose(measures)
+        self.borrows = self._borrowing.borrows
+        self.reasons["drafter"] = self._borrowing.reason
 
     def _choose_depth(self, measures: Measures) -> None:
         """A draft that is hardly ever right only warms the device: nothing is drafted, but for a trial now and then."""
