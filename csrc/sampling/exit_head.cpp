@@ -101,8 +101,7 @@ Partial reduce(const ExitHeadInput& in, std::size_t row, float* z, std::size_t f
     const float floor = std::nextafter(known.second, -kInfinity);
     Partial partial;
     partial.choice = {floor, floor, -1};
-    level.row.add_mass(z, count, partial.mass);
-    level.row.choose(z, count, static_cast<std::uint32_t>(first), 1, noise, partial.choice);
+    level.row.choose(z, count, static_cast<std::uint32_t>(first), 1, noise, partial.choice, &partial.mass);
     if (partial.choice.token >= 0) partial.best_z = z[partial.choice.token - first];
     const auto draft = static_cast<std::size_t>(in.draft_tokens[row]);  // -1 is beyond any vocabulary
     if (draft >= first && draft < first + count) {

@@ -40,9 +40,9 @@ struct RowLoops {
     void (*divide)(const T* z, std::size_t count, T by, T* out);
     void (*add_mass)(const T* z, std::size_t count, Mass<T>& mass);
     // Folds z / temperature + noise into `choice`; without noise, z. z[i] belongs to token first_token + i, first_token
-    // a multiple of 4.
+    // a multiple of 4. mass: takes z too, where one is given.
     void (*choose)(const T* z, std::size_t count, std::uint32_t first_token, T temperature, const Noise& noise,
-                   Choice<T>& choice);
+                   Choice<T>& choice, Mass<T>* mass);
     // The same of tokens [count], rising, with a score each, divided already.
     void (*choose_listed)(const T* z, const std::int32_t* tokens, std::size_t count, const Noise& noise,
                           Choice<T>& choice);

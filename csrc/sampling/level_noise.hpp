@@ -1,4 +1,4 @@
-// Philox4x32-10 (see philox.hpp) of many counters at once, in the level's vectors. Included by level_loops.hpp alone.
+// Philox4x32-10 (see philox.hpp) of many counters at once, in the level's vectors. Included by level_choice.hpp alone.
 //
 // A vector holds a word of each of its counters in the lower halves of 64-bit lanes, as the processor multiplies them;
 // what stands in the upper halves is never looked at.

@@ -45,11 +45,11 @@ Decision RowDecider<T>::decide(std::size_t session, std::size_t row, std::int32_
     for (std::size_t first = 0; first < count; first += kTile) {
         const std::size_t length = std::min(kTile, count - first);
         const T* z = tile(row, first, length);
-        loops_.add_mass(z, length, mass);
         if (copied) {
+            loops_.add_mass(z, length, mass);
             std::copy_n(z, length, scores_.data() + first);
         } else {
-            take(z, length, first, best);
+            take(z, length, first, best, &mass);
         }
     }
     const double logsumexp = mass.top + std::log(mass.sum);
@@ -57,7 +57,7 @@ Decision RowDecider<T>::decide(std::size_t session, std::size_t row, std::int32_
     if (copied) {
         penalise(session, row);
         for (std::size_t first = 0; first < count; first += kTile) {
-            take(scores_.data() + first, std::min(kTile, count - first), first, best);
+            take(scores_.data() + first, std::min(kTile, count - first), first, best, nullptr);
         }
     }
     best = conclude(session, row, child_token, best);
@@ -99,22 +99,15 @@ void RowDecider<T>::penalise(std::size_t session, std::size_t row) {
     }
 }
 
-// A tile of the penalised scores.
+// A tile of the scores, penalised; mass: takes them too, where one is given.
 template <class T>
-void RowDecider<T>::take(const T* z, std::size_t count, std::size_t first, Choice<T>& best) {
-    const auto first_token = static_cast<std::uint32_t>(first);
-    switch (way_) {
-        case Way::greedy:
-        case Way::noisy:
-            loops_.choose(z, count, first_token, temperature_, noise_, best);
-            break;
-        case Way::listed:
-            shortlist_.add(z, count, first);
-            break;
-        case Way::filtered:
-            loops_.divide(z, count, temperature_, scores_.data() + first);
-            break;
+void RowDecider<T>::take(const T* z, std::size_t count, std::size_t first, Choice<T>& best, Mass<T>* mass) {
+    if (way_ == Way::greedy || way_ == Way::noisy) {
+        return loops_.choose(z, count, static_cast<std::uint32_t>(first), temperature_, noise_, best, mass);
     }
+    if (mass != nullptr) loops_.add_mass(z, count, *mass);
+    if (way_ == Way::listed) return shortlist_.add(z, count, first);
+    loops_.divide(z, count, temperature_, scores_.data() + first);
 }
 
 template <class T>
@@ -171,7 +164,7 @@ bool RowDecider<T>::accepts(std::size_t session, std::size_t row, std::int32_t c
 template <class T>
 Choice<T> RowDecider<T>::draw(std::size_t session, std::size_t row, std::uint32_t stream) const {
     Choice<T> choice = kNothing<T>;
-    loops_.choose(scores_.data(), scores_.size(), 0, 1, noise_of(session, row, stream), choice);
+    loops_.choose(scores_.data(), scores_.size(), 0, 1, noise_of(session, row, stream), choice, nullptr);
     return choice;
 }
 

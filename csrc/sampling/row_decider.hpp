@@ -43,7 +43,7 @@ class RowDecider {
     const T* tile(std::size_t row, std::size_t first, std::size_t count);
     bool penalised(std::size_t session, std::size_t row) const;
     void penalise(std::size_t session, std::size_t row);
-    void take(const T* z, std::size_t count, std::size_t first, Choice<T>& best);
+    void take(const T* z, std::size_t count, std::size_t first, Choice<T>& best, Mass<T>* mass);
     Choice<T> conclude(std::size_t session, std::size_t row, std::int32_t child_token, const Choice<T>& best);
     Choice<T> reject(std::size_t session, std::size_t row, std::int32_t child_token);
     bool accepts(std::size_t session, std::size_t row, std::int32_t child_token);
