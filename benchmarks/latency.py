@@ -4,7 +4,7 @@
 
 Server, link and edge are real: three processes, sockets, the bundled pair, held-out prompts. Every prompt is played in
 every mode in turn; the modes that wait draft blocks of the length that `edgespec plan` finds best for that setting. A
-cell whose texts differ is marked wrong; one whose engines overran their pace is marked void.
+cell whose texts differ is marked wrong (`device` writes a text of its own); one whose engines overran their pace, void.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from edgespec.edge.tokenizer import Tokenizer
 from edgespec.engines.bundled import bundled_engine
 from edgespec.params import SamplingParams
 from edgespec.planning.plan import Situation, predict
-from edgespec.speculation.modes import WAITING_MODES
+from edgespec.speculation.modes import DEVICE, WAITING_MODES
 
 PAIR = bundled_engine().parent
-MODES = "cloud,sync,preempt,accept-all,predicted,auto,auto-no-hints"
+MODES = "device,cloud,sync,preempt,accept-all,predicted,auto,auto-no-hints"
 NOTES = (
     "Links are emulated by a delaying proxy; engines are paced where a cell names milliseconds; server, link and edge "
     "share one machine."
@@ -151,7 +151,7 @@ def _cell(
             mode: {
                 **mode_figures(own, of_mode["cloud"]),
                 **_times(own),
-                "text_differs": _differs(own, of_mode["cloud"]),
+                "text_differs": None if mode == DEVICE else _differs(own, of_mode["cloud"]),
             }
             for mode, own in of_mode.items()
         },

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from benchmarks.tables import Cell, Content, table
+from edgespec.speculation.modes import DEVICE
 
 PUBLISHED = ("sync", "preempt", "accept-all", "predicted")
 """Other schemes, as modes over the same machine."""
@@ -125,6 +126,8 @@ def latency_sections(content: Content) -> list[str]:
         *[f"{mode} ×" for mode in others],
     ]
     sections = ["How many times as fast as `cloud` (streamed cloud decoding):", table(head, rows)]
+    if DEVICE in modes:
+        sections.append("`device` is the draft alone: its text is another, and no server is asked.")
     if checks := target_rows(cells):
         sections += ["Targets:", table(["setting", "T", "", "target", "measured", ""], checks)]
     sections.append(

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgespec.speculation.modes import DEVICE
+
 Content = dict[str, Any]
 
 FAMILIES = {"edgespec": "-", "transformers": "--", "vllm": ":", "llama.cpp": "-."}
@@ -56,7 +58,7 @@ def latency_plot(content: Content, file: Path) -> None:
         cells = [
             one for one in content["cells"] if (one["setting"], one["temperature"]) == (name, temperature)
         ]
-        for mode in (mode for mode in cells[0]["modes"] if not mode.endswith("no-hints")):
+        for mode in (mode for mode in cells[0]["modes"] if mode != DEVICE and not mode.endswith("no-hints")):
             points = [
                 (cell["rtt_ms"], cell["modes"][mode]["speed_vs_cloud"])
                 for cell in cells

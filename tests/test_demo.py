@@ -27,6 +27,10 @@ def test_texts_are_compared_prompt_by_prompt() -> None:
     assert not identical([*runs, run("sync", 1, (4,), 1)])
 
 
+def test_the_draft_alone_writes_a_text_of_its_own() -> None:
+    assert identical([run("device", 0, (9,), 1), run("cloud", 0, (1,), 1), run("auto", 0, (1,), 1)])
+
+
 def test_speed_is_told_against_cloud() -> None:
     cloud = [run("cloud", 0, (1, 2), 2.0)]
     figures = mode_figures([run("sync", 0, (1, 2), 0.5)], cloud)

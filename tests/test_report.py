@@ -15,7 +15,7 @@ if not (ROOT / "benchmarks" / "report.py").exists():
     pytest.skip("the benchmarks are not here", allow_module_level=True)
 sys.path.append(str(ROOT))
 
-from benchmarks.latency_tables import latency_summary, target_rows  # noqa: E402
+from benchmarks.latency_tables import latency_sections, latency_summary, target_rows  # noqa: E402
 from benchmarks.peers.clients import Played  # noqa: E402
 from benchmarks.peers.figures import cell_figures  # noqa: E402
 from benchmarks.peers.roster import Peer  # noqa: E402
@@ -220,6 +220,14 @@ def test_latency_is_held_against_its_targets() -> None:
         ("bytes a token, auto", "155", "missed"),
         ("auto / accept-all, the fastest of the published", "1.33", "met"),
     ]
+
+
+def test_the_draft_alone_is_no_rival_and_its_column_says_why() -> None:
+    cell = orin_cell(device=4.6, auto=1.6)
+    cell["modes"]["device"]["text_differs"] = None
+    assert not any("device" in row[2] for row in target_rows([cell]))
+    assert "its text is another" in "\n".join(latency_sections({"cells": [cell]}))
+    assert "device" not in latency_summary({"cells": [cell]})
 
 
 def test_a_void_cell_is_held_against_nothing() -> None:

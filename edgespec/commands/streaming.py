@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgespec.child import child, spinner
 from edgespec.params import SamplingParams
+from edgespec.speculation.modes import DEVICE
 
 if TYPE_CHECKING:
     from edgespec.edge.device_session import DeviceSession
@@ -23,10 +24,6 @@ HostPort = tuple[str, int]
 
 LOOK_UP_S = 0.1
 """How often a waiting session looks up whether it was interrupted."""
-
-
-DEVICE = "device"
-"""The mode that needs no server: the draft alone."""
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from edgespec.child import child
 from edgespec.demo.figures import Pacing, Run
+from edgespec.edge.device_session import DeviceSession
 from edgespec.edge.draft import DraftEngine
 from edgespec.edge.session import Session
 from edgespec.edge.tokenizer import Tokenizer
@@ -19,7 +20,7 @@ from edgespec.edge.trace import Event
 from edgespec.link import LinkShape
 from edgespec.pacing import DraftPace
 from edgespec.params import SamplingParams
-from edgespec.speculation.modes import WAITING_MODES
+from edgespec.speculation.modes import DEVICE, WAITING_MODES
 
 PROMPTS = Path(__file__).parent / "prompts.json"
 
@@ -114,17 +115,23 @@ def _run(
         max_new_tokens=max_new_tokens,
         ignore_eos=True,
     )
+    pace = DraftPace(setting.pacing.draft_ms) if setting.pacing.draft_ms else None
     block = setting.blocks.get(mode, setting.draft_tokens if mode in WAITING_MODES else None)
-    with Session(
-        address,
-        engine,
-        params,
-        mode=mode,
-        draft_tokens=block,
-        tokenizer=tokenizer,
-        trace=trace,
-        draft_pace=DraftPace(setting.pacing.draft_ms) if setting.pacing.draft_ms else None,
-    ) as session:
+    session = (
+        DeviceSession(engine, params, tokenizer=tokenizer, draft_pace=pace, trace=trace)
+        if mode == DEVICE
+        else Session(
+            address,
+            engine,
+            params,
+            mode=mode,
+            draft_tokens=block,
+            tokenizer=tokenizer,
+            trace=trace,
+            draft_pace=pace,
+        )
+    )
+    with session:
         session.prompt(prompt)
         arrivals = [(time.perf_counter(), len(step.tokens)) for step in session]
         steps, overruns = setting.pacing.overruns(session.statistics, trace)

@@ -23,6 +23,7 @@ from edgespec.edge.trace import Event
 from edgespec.errors import EdgespecError
 from edgespec.pacing import DraftPace
 from edgespec.params import SamplingParams
+from edgespec.speculation.modes import DEVICE
 from edgespec.speculation.tree import ROOT, DraftTree
 
 HONOURED = ("temperature", "seed", "max_new_tokens", "stop", "ignore_eos")
@@ -52,7 +53,7 @@ class DeviceSession:
         seed = secrets.randbits(64) if params.seed is None else params.seed
         self.params = replace(params, seed=seed)
         self.tokenizer = tokenizer or Tokenizer.load(engine.tokenizer_path)
-        self.policy = SimpleNamespace(name="device")
+        self.policy = SimpleNamespace(name=DEVICE)
         self.statistics = Statistics()
         self.trace = trace
         self.finish_reason: str | None = None
@@ -91,6 +92,7 @@ class DeviceSession:
             return self._step([], self._stream.flush())
         if self._pace is not None:
             self._pace.hold(1)
+            self.statistics.draft_overruns = self._pace.overruns
         self._text.append(token)
         self._drafter.commit(self._tree.commit([token]), self._tree)
         self.statistics.draft_ms += (time.monotonic() - start_s) * 1e3

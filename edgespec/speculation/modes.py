@@ -14,6 +14,9 @@ POLICIES: dict[str, Callable[[int], Policy]] = {
     for policy in (Cloud, Colocated, Sync, Preempt, AcceptAll, Predicted, Stream, Auto, AutoWithoutHints)
 }
 
+DEVICE = "device"
+"""The mode that needs no server: the draft alone (edgespec/edge/device_session.py). No policy stands for it."""
+
 WAITING_MODES = ("sync", "preempt", "accept-all", "predicted")
 """Modes that draft in blocks, whose best length depends on link and engines."""
 
