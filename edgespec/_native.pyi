@@ -303,6 +303,10 @@ class Open:
     @property
     def rejection(self) -> bool: ...
     @property
+    def thrifty(self) -> bool: ...
+    @property
+    def latency_us(self) -> int: ...
+    @property
     def hint_threshold(self) -> float: ...
     @property
     def logit_bias(self) -> list[tuple[int, float]]: ...
@@ -462,6 +466,8 @@ def encode_open(
     ignore_eos: bool,
     rejection: bool,
     colocated: bool = False,
+    thrifty: bool = False,
+    latency_us: int = 0,
     hint_threshold: float,
     logit_bias: Sequence[tuple[int, float]],
     tokens: NDArray[np.int32],

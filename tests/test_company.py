@@ -65,3 +65,13 @@ def test_nothing_is_waited_for_while_nothing_is_known_of_the_cost() -> None:
     company = Company(lambda rows: 0.0)
     company.saw_forward(4, 16, 1.0)
     assert company.hold_s(4, [0.001] * 4, 1.0) == 0.0
+
+
+def test_a_session_that_would_rather_be_cheap_waits_for_company_but_not_for_ever() -> None:
+    company = Company(cost_ms)
+    company.saw_forward(1, 1, 0.0)
+    assert company.hold_s(1, [0.02], 0.0) == 0.0
+    assert company.hold_s(1, [0.02], 0.0, thrifty=True) == 0.02
+    assert company.hold_s(1, [0.02], 0.02, thrifty=True) == 0.0
+    assert company.hold_s(1, [0.2], 0.0, thrifty=True) == 0.0
+    assert company.hold_s(1, [], 0.0, thrifty=True) == 0.0

@@ -27,13 +27,16 @@ ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)
 MODES = ("sync", "preempt", "cloud")
 
 
-def session(server: Server, mode: str = "cloud", max_new_tokens: int = 30) -> Session:
+def session(
+    server: Server, mode: str = "cloud", max_new_tokens: int = 30, seed: int = 1, **options: Any
+) -> Session:
     return Session(
         f"127.0.0.1:{server.port}",
         draft=StubDraft(ORACLE),  # type: ignore[arg-type]
-        params=SamplingParams(max_new_tokens=max_new_tokens, seed=1),
+        params=SamplingParams(max_new_tokens=max_new_tokens, seed=seed),
         mode=mode,
         tokenizer=StubTokenizer(),  # type: ignore[arg-type]
+        **options,
     )
 
 
@@ -140,6 +143,79 @@ def test_a_session_too_many_is_refused_with_a_time_to_come_again() -> None:
             list(two)
         list(one)
     assert one.tokens == ORACLE.continuation([1, 2], 30)
+
+
+# What a session asks for
+
+
+class SeedRecorder(StubTarget):
+    """Says that a forward costs 3 ms a row, and records whose rows each had, by their seeds."""
+
+    forward_cost = staticmethod(lambda rows: 3.0 * rows)  # type: ignore[assignment]
+
+    def __init__(self, before_forward: Callable[[], None] = lambda: None) -> None:
+        super().__init__(ORACLE, before_forward)
+        self.seeds: list[list[int]] = []
+
+    def forward_batch(self, parts: Sequence[Part], exit_layers: Sequence[int] | None = None) -> list[Any]:
+        self.seeds.append([part.seed for part in parts])
+        return super().forward_batch(parts, exit_layers)
+
+
+def test_a_session_with_a_target_of_its_own_is_in_every_forward_while_others_wait() -> None:
+    running, queued = threading.Event(), threading.Event()
+
+    def wait_once() -> None:
+        running.set()
+        assert queued.wait(10)
+
+    target = SeedRecorder(wait_once)
+    with serving(target) as server, ExitStack() as open_sessions:
+        asked = [{"latency_ms": 10.0}, {}, {}, {"mode": "auto", "objective": "cost"}]
+        sessions = [
+            open_sessions.enter_context(session(server, seed=seed, **options))
+            for seed, options in enumerate(asked)
+        ]
+        sessions[0].prompt([0, 2])
+        assert running.wait(10)
+        for number, one in enumerate(sessions[1:], 1):
+            one.prompt([number, 2])
+        queued.set()
+        texts = {number: list(one) and one.tokens for number, one in enumerate(sessions)}
+    assert texts == {number: ORACLE.continuation([number, 2], 30) for number in range(4)}
+    last = max(at for at, seeds in enumerate(target.seeds) if 0 in seeds)
+    assert all(0 in seeds for seeds in target.seeds[: last + 1])
+    assert max(target.forwards[: last + 1]) == 2  # 6 of the 10 ms; three rows would take too much of them
+    assert max(target.forwards[last + 1 :]) > 2
+
+
+def test_a_target_that_a_server_does_not_promise_is_refused_with_the_one_it_does() -> None:
+    with (
+        serving(SeedRecorder(), latency_ms=50.0, least_latency_ms=20.0) as server,
+        session(server, latency_ms=10.0) as one,
+        pytest.raises(EdgespecError, match="promises 20 ms a token at the least, not 10"),
+    ):
+        one.prompt([1, 2])
+        list(one)
+    with serving(SeedRecorder(), latency_ms=50.0) as server:
+        promised = []
+        for options in ({"latency_ms": 60.0}, {}, {"mode": "auto", "objective": "cost"}):
+            with session(server, **options) as one:  # type: ignore[arg-type]
+                one.prompt([1, 2])
+                one.step()
+                promised.append(
+                    server.call(lambda: [s.latency_ms for s in server._sessions.values()][-1]).result(10)
+                )
+    assert promised == [60.0, 50.0, None]
+
+
+@pytest.mark.parametrize("latency_ms", [0.0, -1.0, float("nan"), 1e9])
+def test_a_target_that_means_nothing_is_refused_by_the_edge(latency_ms: float) -> None:
+    with (
+        serving(StubTarget(ORACLE)) as server,
+        pytest.raises(EdgespecError, match="latency_ms must be above 0"),
+    ):
+        session(server, latency_ms=latency_ms)
 
 
 # Memory, on a real target

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgespec.serving.scheduler import Grant, Limits, Offer, Scheduler
@@ -23,7 +23,7 @@ offers = st.lists(
         since_s=st.floats(0, 10),
         chances=chances,
         latency_ms=st.one_of(st.none(), st.floats(1, 5000)),
-        fill=st.booleans(),
+        spare=st.booleans(),
     ),
     max_size=60,
     unique_by=lambda offer: offer.session,
@@ -138,7 +138,7 @@ def test_a_prompt_takes_no_more_than_keeps_the_targets_of_those_who_wait() -> No
 def test_fill_runs_only_in_the_room_that_others_leave_until_it_has_waited_too_long() -> None:
     scheduler: Scheduler[int] = Scheduler(Limits(rows=4, patience_s=1.0))
     asked = [Offer(i, i, 1, 0.5) for i in range(4)]
-    fill = Offer(99, 99, 1, 0.0, fill=True)
+    fill = Offer(99, 99, 1, 0.0, spare=True)
     assert 99 not in grants(scheduler, [fill, *asked], 0.5)
     assert 99 in grants(scheduler, [fill, *asked[:3]], 0.5)
     assert 99 in grants(scheduler, [fill, *asked], 1.0)
@@ -146,7 +146,7 @@ def test_fill_runs_only_in_the_room_that_others_leave_until_it_has_waited_too_lo
 
 def test_fill_leaves_no_room_to_unlikely_nodes() -> None:
     scheduler: Scheduler[int] = Scheduler(Limits(rows=3))
-    granted = grants(scheduler, [Offer(1, 1, 1, 0.0, [0.5, 0.2]), Offer(2, 2, 1, 0.0, fill=True)])
+    granted = grants(scheduler, [Offer(1, 1, 1, 0.0, [0.5, 0.2]), Offer(2, 2, 1, 0.0, spare=True)])
     assert granted[2].rows == 1
     assert granted[1].nodes == 1
 
@@ -156,3 +156,41 @@ def test_a_prompt_that_fits_is_decided_with_its_drafts(rows: int) -> None:
     granted = grants(Scheduler(Limits(rows=64)), [Offer(1, 1, rows, 0.0, [0.9])])
     assert granted[1].rows == rows
     assert granted[1].nodes == (1 if rows < 64 else 0)
+
+
+def gaps_in_turns(sessions: dict[int, Offer[int]], seconds: float) -> dict[int, list[float]]:
+    """What each session waits for its verdicts, one after the other without a break; a forward takes 8 ms and 0.5 a
+    row."""
+
+    def cost_ms(rows: int) -> float:
+        return 8.0 + 0.5 * rows
+
+    scheduler: Scheduler[int] = Scheduler(Limits(rows=64), cost_ms)
+    now_s, gaps = 0.0, {number: [] for number in sessions}  # type: dict[int, list[float]]
+    while now_s < seconds:
+        granted = scheduler.form(list(sessions.values()), now_s)
+        now_s += cost_ms(sum(grant.rows for grant in granted)) / 1e3
+        for grant in granted:
+            gaps[grant.session].append(now_s - sessions[grant.session].since_s)
+            sessions[grant.session] = replace(sessions[grant.session], since_s=now_s)
+    return gaps
+
+
+@given(
+    st.integers(1, 8),
+    st.integers(0, 150),
+    st.sampled_from([20.0, 25.0, 30.0]),
+    st.sampled_from([None, 500.0]),
+)
+@settings(max_examples=30, deadline=None)
+def test_tight_sessions_keep_their_target_while_loose_ones_wait_and_do_not_starve(
+    tight: int, loose: int, latency_ms: float, loosely_ms: float | None
+) -> None:
+    offered = {i: Offer(i, i, 1, 0.0, latency_ms=latency_ms) for i in range(tight)}
+    offered |= {i: Offer(i, i, 1, 0.0, latency_ms=loosely_ms) for i in range(tight, tight + loose)}
+    gaps = gaps_in_turns(offered, 4.0)
+    for number in range(tight):
+        assert max(gaps[number]) <= latency_ms / 1e3
+    for number in range(tight, tight + loose):
+        assert max(gaps[number]) <= (loosely_ms or 1e3) / 1e3 + latency_ms / 1e3
+        assert len(gaps[number]) >= 4

@@ -46,13 +46,14 @@ struct Bias {
 struct Open {
     static constexpr FrameType kType = FrameType::kOpen;
     static constexpr std::uint32_t kFill = 1, kHints = 2, kLogprobs = 4, kIgnoreEos = 8, kRejection = 16, kLookup = 32,
-                                   kColocated = 64;
+                                   kColocated = 64, kThrifty = 128;
     SessionId session_id{};
     double temperature = 0, top_p = 1, min_p = 0, repetition_penalty = 1;
     std::uint64_t seed = 0;
     std::uint32_t top_k = 0, max_new_tokens = 0;
     float hint_threshold = 0;
     std::uint32_t flags = 0;
+    std::uint32_t latency_us = 0;  // wanted for a token at most; 0: nothing in particular
     View<std::int32_t> tokens;
     View<Bias> logit_bias;
 };

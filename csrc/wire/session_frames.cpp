@@ -30,7 +30,7 @@ void put(Out& out, const Open& m) {
     out.value(narrow<std::uint32_t>(m.logit_bias.size, "the logit bias"));
     out.value(std::uint16_t{0});
     out.value(std::uint16_t{0});
-    out.value(std::uint32_t{0});
+    out.value(m.latency_us);
     out.array(m.tokens);
     out.array(m.logit_bias);
 }
@@ -50,7 +50,7 @@ static void get(Reader& in, Open& m) {
     const auto biases = in.value<std::uint32_t>();
     const auto sections = in.value<std::uint16_t>();
     in.value<std::uint16_t>();
-    in.value<std::uint32_t>();
+    m.latency_us = in.value<std::uint32_t>();
     m.tokens = in.array<std::int32_t>(tokens);
     m.logit_bias = in.array<Bias>(biases);
     skip_sections(in, sections);

@@ -157,6 +157,9 @@ connection = apply(
         help="What auto is after: time, target forwards, or drafting on the device.",
     ),
     click.option("--budget", type=float, help="With cost: so many target forwards a token are allowed."),
+    click.option(
+        "--latency-ms", type=PACE, help="A token shall take no longer: the server promises that, or refuses."
+    ),
     click.option("--draft-pace-ms", type=PACE, help="Hold every level of the draft to at least this long."),
     click.option("--timeout-s", type=PACE, default=10.0, show_default=True, help="For a server to answer."),
     click.option(

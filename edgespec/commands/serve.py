@@ -57,6 +57,11 @@ if TYPE_CHECKING:
 )
 @click.option("--max-sessions", type=click.IntRange(1), default=1024, show_default=True, help="Open at once.")
 @click.option("--latency-ms", type=PACE, help="Target for a token: beyond it new sessions are refused.")
+@click.option(
+    "--least-latency-ms",
+    type=PACE,
+    help="The least that a session may ask for itself; --latency-ms if not given.",
+)
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="HTTP /metrics, /health and /sessions.")
 @click.option(
     "--metrics-host",
@@ -101,6 +106,7 @@ def serve(
     tensor_parallel: bool,
     max_sessions: int,
     latency_ms: float | None,
+    least_latency_ms: float | None,
     metrics_port: int | None,
     metrics_host: str,
     drain_s: float,
@@ -149,6 +155,7 @@ def serve(
     options = {
         "max_sessions": max_sessions,
         "latency_ms": latency_ms,
+        "least_latency_ms": least_latency_ms,
         "resume_for_s": resume_for_s,
         "entry": who,
         "busy_spin": busy_spin,

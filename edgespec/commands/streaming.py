@@ -51,6 +51,7 @@ class SessionMaker:
         draft_tokens: int | None,
         objective: str = "latency",
         budget: float | None = None,
+        latency_ms: float | None = None,
         draft_pace_ms: float | None,
         link: LinkOptions,
         traced: bool = False,
@@ -66,6 +67,7 @@ class SessionMaker:
             "draft_tokens": draft_tokens,
             "objective": objective,
             "budget": budget,
+            "latency_ms": latency_ms,
         }
         self._draft_pace_ms = draft_pace_ms
         self._link = link

@@ -29,7 +29,7 @@ from edgespec.edge.step import Step
 from edgespec.edge.tokenizer import Tokenizer, prompt_tokens
 from edgespec.edge.trace import Event
 from edgespec.edge.tuning import Tuning
-from edgespec.edge.uplink import Uplink, encoded_open
+from edgespec.edge.uplink import Uplink, Wish, encoded_open
 from edgespec.errors import EdgespecError
 from edgespec.pacing import DraftPace
 from edgespec.params import SamplingParams
@@ -54,10 +54,10 @@ class Session:
     engine, or the folder that `edgespec.compile` wrote; modes that do not draft need none. mode: the name of a policy
     (modes.py; "auto" chooses for itself) or a `Policy`; draft_tokens: the length of a block, or the depth of a tree.
     objective: what "auto" is after: "latency", "cost" (target forwards; budget: so many a token) or "energy" (drafts).
-    tokenizer: for a session without a draft. timeout_s: to connect and be welcomed; link: how hard the link is kept up
-    from then on. trace: a list that takes the timeline's events. draft_pace: holds every run of the draft to a given
-    time, for experiments. measures: an earlier session's, on the same link and engines: "auto" then need not learn them
-    again, nor try hints again.
+    latency_ms: a token shall take no longer, or the server refuses. tokenizer: for a session without a draft.
+    timeout_s: to connect and be welcomed; link: how hard the link is kept up from then on. trace: a list that takes
+    the timeline's events. draft_pace: holds every run of the draft to a given time, for experiments. measures: an
+    earlier session's, on the same link and engines: "auto" then need not learn them again, nor try hints again.
 
     Raises EdgespecError, whose message says what to do, when no server can be had, or one refuses.
     """
@@ -72,6 +72,7 @@ class Session:
         draft_tokens: int | None = None,
         objective: str = "latency",
         budget: float | None = None,
+        latency_ms: float | None = None,
         tokenizer: Tokenizer | None = None,
         timeout_s: float = 10.0,
         link: LinkOptions | None = None,
@@ -81,6 +82,7 @@ class Session:
     ) -> None:
         sys.setswitchinterval(min(sys.getswitchinterval(), 1e-4))
         self.policy = policy(mode, draft_tokens, objective, budget) if isinstance(mode, str) else mode
+        self._wish = Wish(latency_ms, thrifty=objective == "cost")
         self._engine = load_draft(draft) if isinstance(draft, (str, Path)) else draft
         if self._engine is None and self.policy.drafts:
             raise EdgespecError(
@@ -105,8 +107,7 @@ class Session:
         self._recorder = Recorder(trace, self._uplink)
         self.prompt_tokens: list[int] = []
         self._tuning = Tuning(measures, self._speculator, self._uplink)
-        self._turn = -1
-        self._turn_start = 0
+        self._turn, self._turn_start = -1, 0
         self._turn_began_s = 0.0
         self._earlier_s = 0.0
         self._earlier_forwards = 0
@@ -396,4 +397,4 @@ class Session:
         self._earlier_forwards = self.statistics.target_forwards
         self._speculator.forgotten()
         text, remaining = self._speculator.text, self._speculator.remaining
-        return encoded_open(self.params, self.params.seed, self.policy, text, remaining)
+        return encoded_open(self.params, self.params.seed, self.policy, text, remaining, self._wish)

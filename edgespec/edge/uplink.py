@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,24 @@ from edgespec.speculation.speculator import Block
 
 CHANNEL = 1
 """Any: the courier fills in the channel that the session has on each of its connections."""
+
+
+MOST_LATENCY_MS = 1e6
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a session would like of the server's scheduler: that a token takes so long at most; to be cheap rather than
+    soon. Raises EdgespecError."""
+
+    latency_ms: float | None = None
+    thrifty: bool = False
+
+    def __post_init__(self) -> None:
+        if self.latency_ms is not None and not 0 < self.latency_ms <= MOST_LATENCY_MS:
+            raise EdgespecError(
+                f"latency_ms must be above 0 and at most {MOST_LATENCY_MS:g}, not {self.latency_ms!r}."
+            )
 
 
 class Uplink:
@@ -255,9 +274,15 @@ class Uplink:
 
 
 def encoded_open(
-    params: SamplingParams, seed: int, policy: Policy, tokens: Sequence[int], max_new_tokens: int
+    params: SamplingParams,
+    seed: int,
+    policy: Policy,
+    tokens: Sequence[int],
+    max_new_tokens: int,
+    wish: Wish | None = None,
 ) -> bytes:
     """An OPEN under an id of its own."""
+    wish = wish or Wish()
     return _native.encode_open(
         CHANNEL,
         session_id=secrets.token_bytes(16),
@@ -275,6 +300,8 @@ def encoded_open(
         ignore_eos=params.ignore_eos,
         rejection=False,
         colocated=policy.colocated,
+        thrifty=wish.thrifty,
+        latency_us=0 if wish.latency_ms is None else max(1, round(wish.latency_ms * 1e3)),
         hint_threshold=policy.hint_threshold,
         logit_bias=list(params.logit_bias.items()),
         tokens=np.array(tokens, dtype=np.int32),

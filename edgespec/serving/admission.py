@@ -7,8 +7,9 @@ refused with the time after which asking again makes sense.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgespec.serving.kv_pages import KvFull
@@ -19,6 +20,9 @@ IDLE_S = 30.0
 
 ADMITTED = 0.7
 """Of a token's target, that forwards may take when a session is let in: prompts need some room beside it."""
+
+UNPROMISED_MS = 1000.0
+"""What a session without a target waits for a token at most, where others with targets leave little room."""
 
 RETRY_MS = (100, 30_000)
 """The least and the most that a refused session is told to wait."""
@@ -34,20 +38,18 @@ class Overloaded(Exception):
 
 
 class Admission:
-    """Watches over `sessions`. max_sessions: that may be open at once; latency_ms: a token's target, for all; cost:
-    milliseconds of a forward of so many rows, forward_rows at most."""
+    """Watches over `sessions`. max_sessions: that may be open at once; cost: milliseconds of a forward of so many rows,
+    forward_rows at most."""
 
     def __init__(
         self,
         sessions: Mapping[Any, ServedSession],
         max_sessions: int,
-        latency_ms: float | None = None,
         cost: Callable[[int], float] = lambda rows: 0.0,
         forward_rows: int = 64,
     ) -> None:
         self._sessions = sessions
         self._max_sessions = max_sessions
-        self._latency_ms = latency_ms
         self._cost = cost
         self._forward_rows = forward_rows
 
@@ -56,27 +58,36 @@ class Admission:
         """As many sessions are open as may be."""
         return len(self._sessions) >= self._max_sessions
 
-    def check(self) -> None:
-        """Raise Overloaded where one session more would be too many."""
+    def check(self, latency_ms: float | None = None, own: bool = False) -> None:
+        """Raise Overloaded where one session more would be too many. latency_ms: its target for a token, None for none;
+        own: it asked for that itself."""
         if self.full:
             raise self._overloaded(f"the server has all the {self._max_sessions} sessions that it may hold")
-        working = self._working()
-        if self._latency_ms is None or not working:
-            return
-        token_ms = self.token_ms(working + 1)
-        if token_ms > ADMITTED * self._latency_ms:
+        if own and latency_ms is not None and self.token_ms(1) > ADMITTED * latency_ms:
             raise self._overloaded(
-                f"with one session more a token would take {token_ms:.0f} ms to compute, and {self._latency_ms:g} ms "
-                f"in all are promised to the {working} that it serves"
+                f"a token takes {self.token_ms(1):.0f} ms to compute even for one session, too long for the "
+                f"{latency_ms:g} ms that were asked for"
             )
+        working = [s.latency_ms for s in self._sessions.values() if s.verifier.finish is None]
+        targets = [target for target in (*working, latency_ms) if target is not None]
+        if not targets or not working:
+            return
+        tightest_ms = min(targets)
+        token_ms = self.token_ms(self._rows_within(tightest_ms, [*working, latency_ms]))
+        if token_ms > ADMITTED * tightest_ms:
+            raise self._overloaded(
+                f"with one session more a token would take {token_ms:.0f} ms to compute, and {tightest_ms:g} ms "
+                f"in all are promised to the {len(working)} that it serves, or asked for"
+            )
+
+    def _rows_within(self, period_ms: float, targets: Sequence[float | None]) -> int:
+        """Rows that sessions with these targets need in every such period: with a longer one, not one each."""
+        return math.ceil(sum(min(1.0, period_ms / (target or UNPROMISED_MS)) for target in targets) - 1e-9)
 
     def token_ms(self, sessions: int) -> float:
         """What so many sessions wait for their next verdict, when each has one row of its turn."""
         rounds = -(-sessions // self._forward_rows)
         return rounds * self._cost(min(sessions, self._forward_rows))
-
-    def _working(self) -> int:
-        return sum(session.verifier.finish is None for session in self._sessions.values())
 
     def hold(self, session: ServedSession, slots: int | None = None) -> None:
         """Take memory for a session, so many slots or what its text may need. Raises Overloaded, with nothing

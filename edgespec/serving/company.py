@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+THRIFTY = 4.0
+"""As many forwards as this may pass for sessions that would rather run cheaply than soon."""
+
 LONGEST = 0.5
 """The server idles for no longer than this share of the forward that could run."""
 
@@ -26,15 +29,17 @@ class Company:
         self._rows += 0.1 * (rows / sessions - self._rows)
         self._idle_since_s = now_s
 
-    def hold_s(self, ready: int, expected_s: Iterable[float], now_s: float) -> float:
-        """Seconds to hold the forward of `ready` sessions; expected_s: from now, when others will be ready."""
+    def hold_s(self, ready: int, expected_s: Iterable[float], now_s: float, thrifty: bool = False) -> float:
+        """Seconds to hold the forward of `ready` sessions; expected_s: from now, when others will be ready; thrifty:
+        none of those ready is in a hurry, and to run with others costs them less."""
         alone_s = self._seconds(ready)
+        longest_s = (THRIFTY if thrifty else LONGEST) * alone_s
         hold_s = 0.0
         for more, wait_s in enumerate(sorted(expected_s), 1):
             idle_s = now_s + wait_s - self._idle_since_s
-            if idle_s > LONGEST * alone_s:
+            if idle_s > longest_s:
                 break
-            if idle_s < alone_s + self._seconds(more) - self._seconds(ready + more):
+            if thrifty or idle_s < alone_s + self._seconds(more) - self._seconds(ready + more):
                 hold_s = wait_s
         return hold_s
 

@@ -6,6 +6,7 @@ The server's loop (server.py) hands each message here in its order; what was gra
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,28 @@ MAX_PATIENCE_MS = 1000.0
 DRAIN_RETRY_MS = 1000
 
 
+@dataclass(frozen=True)
+class Promises:
+    """What a server promises of the time that a token takes. latency_ms: to sessions that ask for nothing;
+    least_latency_ms: to those that ask, at the least; else `latency_ms`."""
+
+    latency_ms: float | None = None
+    least_latency_ms: float | None = None
+
+    def target_ms(self, opened: _native.Open) -> float | None:
+        """What is promised to this session; None: nothing. Raises Refused."""
+        if not opened.latency_us:
+            return None if opened.thrifty else self.latency_ms
+        asked_ms = opened.latency_us / 1e3
+        least_ms = self.latency_ms if self.least_latency_ms is None else self.least_latency_ms
+        if least_ms is not None and asked_ms < least_ms:
+            raise Refused(
+                _native.ErrorCode.PARAMETER,
+                f"this server promises {least_ms:g} ms a token at the least, not {asked_ms:g}: ask for more",
+            )
+        return asked_ms
+
+
 class Requests:
     """Opens and instructs the sessions of one server. forget: ends a session by its number, with the reason."""
 
@@ -42,7 +65,7 @@ class Requests:
         forget: Callable[[int, str], None],
         companions: Companions | None,
         metrics: Metrics | None,
-        latency_ms: float | None,
+        promises: Promises,
     ) -> None:
         self._target = target
         self._sessions = sessions
@@ -51,7 +74,7 @@ class Requests:
         self._forget = forget
         self._companions = companions
         self._metrics = metrics
-        self._latency_ms = latency_ms
+        self._promises = promises
 
     @property
     def welcome(self) -> bytes:
@@ -82,7 +105,8 @@ class Requests:
                 retryable=True,
                 retry_after_ms=DRAIN_RETRY_MS,
             )
-        self._admit(self._admission.check)
+        latency_ms = self._promises.target_ms(opened)
+        self._admit(lambda: self._admission.check(latency_ms, own=bool(opened.latency_us)))
         self._check(opened)
         if (identity := self._door.listener.identity(number)) is None:
             return  # its edge has ended it already
@@ -96,7 +120,7 @@ class Requests:
                 context_length=self._target.context_length,
                 end_tokens=self._target.end_tokens,
                 open_cache=self._target.open_cache,
-                latency_ms=self._latency_ms,
+                latency_ms=latency_ms,
             )
         except EdgespecError as error:
             raise Refused(_native.ErrorCode.PARAMETER, str(error)) from None

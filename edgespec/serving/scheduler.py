@@ -2,9 +2,9 @@
 
 Each ready session offers rows: the rest of its prompt, or its last committed token and the drafted nodes
 behind it. One forward takes the most urgent sessions first, then by turns of the devices, so that a device
-with many sessions gets no more than one with few; then fill, if there is room; then the likeliest nodes of
-all sessions, as long as they raise the tokens expected of the forward by more than its cost. Whoever has
-waited for `patience_s` is urgent, so nobody starves.
+with many sessions gets no more than one with few; then fill and thrifty sessions, if there is room; then the
+likeliest nodes of all sessions, as long as they raise the tokens expected of the forward by more than its cost.
+Whoever has waited for `patience_s` is urgent, so nobody starves.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ SessionType = TypeVar("SessionType", bound=Hashable)
 LIKELY = 0.5
 """The chance of a node that a draft is about to bring."""
 
+LOOSE = 2.0
+"""A target so many times the tightest that waits is kept with a row in every other forward."""
 
 IN_TIME = 0.8
 """Of a session's target for a token, that a forward may take: the rest is the loop's and the link's."""
@@ -30,8 +32,8 @@ IN_TIME = 0.8
 class Offer(Generic[SessionType]):
     """What a session brings. rows: tokens of its text that must run before anything is decided, 1 or more
     (many: a prompt, which may be taken in chunks); chances: of its drafted nodes to be committed, parents
-    first, falling; since_s: when it became ready; latency_ms: its target for a token, None for none; fill:
-    nothing was asked for."""
+    first, falling; since_s: when it became ready; latency_ms: its target for a token, None for none; spare:
+    it runs in the room that others leave, as what nobody asked for does, and what shall be cheap rather than soon."""
 
     session: SessionType
     device: Hashable
@@ -39,7 +41,7 @@ class Offer(Generic[SessionType]):
     since_s: float
     chances: Sequence[float] = ()
     latency_ms: float | None = None
-    fill: bool = False
+    spare: bool = False
 
 
 @dataclass
@@ -88,8 +90,8 @@ class Scheduler(Generic[SessionType]):
         return [grant for _, grant in granted]
 
     def _spare(self, offer: Offer[SessionType], now_s: float) -> bool:
-        """It runs only where there is room to spare: fill, until it has waited too long."""
-        return offer.fill and now_s - offer.since_s < self.limits.patience_s
+        """It runs only where there is room to spare, until it has waited too long."""
+        return offer.spare and now_s - offer.since_s < self.limits.patience_s
 
     def _meet(self, devices: set[Hashable]) -> None:
         """Forget devices that offer nothing; one that is new has had as much as the one that had least."""
@@ -115,10 +117,12 @@ class Scheduler(Generic[SessionType]):
         return [by_age[i] for i in order]
 
     def _rows_in_time(self, offers: Sequence[Offer[SessionType]]) -> int:
-        """Rows of a forward that keeps the targets of those who wait for a verdict in it: these have one row each."""
-        waiting = [offer for offer in offers if offer.rows == 1]
-        latency_ms = min((o.latency_ms for o in waiting if o.latency_ms is not None), default=math.inf)
-        least, most = min(len(waiting) + 1, self.limits.rows), self.limits.rows
+        """Rows of a forward that keeps the tightest target of those who wait for a verdict in it; at least one for each
+        whose target allows no other forward before its own."""
+        targets = [o.latency_ms for o in offers if o.rows == 1 and o.latency_ms is not None]
+        latency_ms = min(targets, default=math.inf)
+        tight = sum(target < LOOSE * latency_ms for target in targets)
+        least, most = min(tight + 1, self.limits.rows), self.limits.rows
         if self.cost(most) <= IN_TIME * latency_ms:
             return most
         beyond = range(least, most)

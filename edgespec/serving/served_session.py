@@ -67,7 +67,7 @@ class Tally:
 
 class ServedSession:
     """One session: its verifier, its keys and values, its parameters. number: its own at the listener;
-    device: who opened it; latency_ms: its target for a token."""
+    device: who opened it; latency_ms: its target for a token, its own or the server's."""
 
     def __init__(
         self,
@@ -87,6 +87,8 @@ class ServedSession:
         self.params = sampling_params(opened)
         self.seed: int = opened.seed
         self.latency_ms = latency_ms
+        self.unhurried = opened.thrifty and latency_ms is None
+        """It would rather share a forward with others than have one soon."""
         self.verifier = Verifier(
             opened.tokens.tolist(),
             max_new_tokens=opened.max_new_tokens,
@@ -163,7 +165,7 @@ class ServedSession:
             max(self.concluded_s, self.ready_since_s),
             chances,
             self.latency_ms,
-            fill=not asked,
+            spare=self.unhurried or not (asked or self.latency_ms),
         )
 
     # Drafting here

@@ -25,7 +25,7 @@ from edgespec.serving.admission import Admission, Overloaded
 from edgespec.serving.door import VOID, Door, Entry
 from edgespec.serving.forwards import Forwards
 from edgespec.serving.refusal import Refused
-from edgespec.serving.requests import Requests
+from edgespec.serving.requests import Promises, Requests
 from edgespec.serving.served import Served
 from edgespec.serving.served_session import Companions, ServedSession
 from edgespec.speculation.verifier import BadBlock
@@ -55,6 +55,7 @@ class Server:
         *,
         max_sessions: int = MAX_SESSIONS,
         latency_ms: float | None = None,
+        least_latency_ms: float | None = None,
         resume_for_s: float = RESUME_FOR_S,
         dead_after_s: float = 2.5,
         metrics: Metrics | None = None,
@@ -62,7 +63,9 @@ class Server:
         companions: Companions | None = None,
         busy_spin: bool = False,
     ) -> None:
-        """companions: makes one for a session that wants to be drafted for; None: this server hosts no draft.
+        """latency_ms: a token's target, for sessions that ask for none; least_latency_ms: the least that one may ask
+        for; else `latency_ms`, or anything that forwards allow.
+        companions: makes one for a session that wants to be drafted for; None: this server hosts no draft.
         entry: who may come in, and whether links are encrypted; without it this machine only.
         busy_spin: the I/O thread never sleeps, which takes a core and spares the time to wake it."""
         self._target = target
@@ -84,12 +87,13 @@ class Server:
             rtt_ms=self.listener.rtt_ms,
         )
         self._admission = Admission(
-            self._sessions, max_sessions, latency_ms, self._forwards.cost, self._forwards.limits.rows
+            self._sessions, max_sessions, self._forwards.cost, self._forwards.limits.rows
         )
+        promises = Promises(latency_ms, least_latency_ms)
         self._requests = Requests(
-            target, self._sessions, self._door, self._admission, self._forget, companions, metrics, latency_ms
+            target, self._sessions, self._door, self._admission, self._forget, companions, metrics, promises
         )
-        if latency_ms is not None:
+        if latency_ms is not None or least_latency_ms is not None:
             self._forwards.learn_cost()
         self._stopping = False
         self._drain_until_s: float | None = None
@@ -198,14 +202,17 @@ class Server:
 
     def _hold_s(self, now_s: float) -> float | None:
         """Seconds until the next forward starts; None: nobody has anything to run."""
-        waits_s = [wait for s in self._sessions.values() if (wait := s.wait_s(now_s)) is not None]
-        ready = sum(wait == 0.0 for wait in waits_s)
-        if ready == 0:
-            return min(waits_s, default=None)
-        if ready == len(self._sessions):
+        waits = [(wait_s, s) for s in self._sessions.values() if (wait_s := s.wait_s(now_s)) is not None]
+        ready = [session for wait_s, session in waits if wait_s == 0.0]
+        if not ready:
+            return min((wait_s for wait_s, _ in waits), default=None)
+        if len(ready) == len(self._sessions):
             return 0.0
         expected_s = (session.expected_s(now_s) for session in self._sessions.values())
-        return self._forwards.company.hold_s(ready, (at for at in expected_s if at is not None), now_s)
+        unhurried = all(session.unhurried for session in ready)
+        return self._forwards.company.hold_s(
+            len(ready), (at for at in expected_s if at is not None), now_s, unhurried
+        )
 
     # What arrives
 
