@@ -63,7 +63,7 @@ _LATENCY = (
 )
 _QUICK_LATENCY = ("--prompts", "1", "--max-new-tokens", "16", "--settings", "unpaced", "--temperatures", "0")
 
-_KERNELS = ("--shapes", "32000x4096", "--rows", "1,8", "--no-compiled")
+_KERNELS = ("--shapes", "32000x4096,128256x4096", "--dtypes", "float32,bfloat16,float16", "--no-compiled")
 _QUICK_KERNELS = ("--shapes", "4096x320", "--rows", "1", "--no-compiled")
 
 PARTS = (
@@ -82,7 +82,7 @@ PARTS = (
     Part("wire", "wire.py", 1.0, (), ("--quick",)),
     Part("link", "link.py", 6.0, ("--samples", "1000"), ("--quick",)),
     Part("attack", "attack.py", 2.0, ("--rate", "2000"), ("--rate", "500", "--seconds", "2", "--pairs", "1")),
-    Part("kernels", "roofline.py", 2.0, _KERNELS, _QUICK_KERNELS, printed=True),
+    Part("kernels", "roofline.py", 10.0, _KERNELS, _QUICK_KERNELS),
     Part("engines", "draft_engines.py", 2.0, (), ("--rounds", "2"), printed=True),
     Part(
         "soak", "soak.py", 2.0, ("--minutes", "1", "--devices", "16"), ("--minutes", "0.2", "--devices", "4")

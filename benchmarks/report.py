@@ -3,6 +3,7 @@
     <!-- results -->          everything that has been measured
     <!-- latency -->          modes against `cloud`, at one temperature
     <!-- peers -->            the picture and the greedy table of the peers alone
+    <!-- kernels -->          the kernels' tables alone
 
 A file of another version, or one that cannot be read, is left out with a sentence in its place.
 """
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.kernels_tables import kernels_sections
 from benchmarks.latency_tables import latency_sections, latency_summary
 from benchmarks.plots import latency_plot, peers_plot
 from benchmarks.results import FOLDER, load
@@ -30,7 +32,7 @@ from benchmarks.tables import (
 from edgespec.errors import EdgespecError
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "docs" / "benchmarks.md", ROOT / "README.md")
+PAGES = (ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "kernels.md", ROOT / "README.md")
 
 TITLES = {
     "peers": "Beside other ways to run the same pair",
@@ -49,7 +51,11 @@ TITLES = {
 """What may have been measured, in the order of the page; the kind is the file's name and its `kind`."""
 
 Sections = Callable[[dict[str, Any]], list[str]]
-TABLES: dict[str, Sections] = {"peers": peers_sections, "latency": latency_sections}
+TABLES: dict[str, Sections] = {
+    "peers": peers_sections,
+    "latency": latency_sections,
+    "kernels": kernels_sections,
+}
 PLOTS: dict[str, Callable[[dict[str, Any], Path], None]] = {"peers": peers_plot, "latency": latency_plot}
 
 
@@ -70,7 +76,7 @@ def write_page(page: Path, folder: Path) -> int:
     refusals: list[str] = []
     if _has(text, "results"):
         text = _filled(text, "results", _everything(folder, page, refusals))
-    for name, alone in (("peers", _peers_alone), ("latency", _latency_alone)):
+    for name, alone in (("peers", _peers_alone), ("latency", _latency_alone), ("kernels", _kernels_alone)):
         if _has(text, name):
             text = _filled(text, name, alone(folder, page, refusals))
     for refusal in refusals:
@@ -135,6 +141,15 @@ def _latency_alone(folder: Path, page: Path, refusals: list[str]) -> str:
     try:
         content = load(file, "latency")
         return "\n\n".join([*_picture("latency", content, file, page), latency_summary(content)])
+    except EdgespecError as error:
+        refusals.append(str(error))
+        return f"Left out: {_relative(error, file, page)}"
+
+
+def _kernels_alone(folder: Path, page: Path, refusals: list[str]) -> str:
+    file = folder / "kernels.json"
+    try:
+        return "\n\n".join(_sections("kernels", file, page))
     except EdgespecError as error:
         refusals.append(str(error))
         return f"Left out: {_relative(error, file, page)}"

@@ -15,6 +15,7 @@ if not (ROOT / "benchmarks" / "report.py").exists():
     pytest.skip("the benchmarks are not here", allow_module_level=True)
 sys.path.append(str(ROOT))
 
+from benchmarks.kernels_tables import kernels_table  # noqa: E402
 from benchmarks.latency_tables import latency_sections, latency_summary, target_rows  # noqa: E402
 from benchmarks.peers.clients import Played  # noqa: E402
 from benchmarks.peers.figures import cell_figures  # noqa: E402
@@ -240,3 +241,31 @@ def test_the_summary_has_a_row_a_setting_and_auto_in_bold() -> None:
     text = latency_summary({"cells": [orin_cell(sync=0.8, auto=1.6)]})
     assert text.splitlines()[0] == "| target, draft, round trip | `sync` | `auto` |"
     assert text.splitlines()[2] == "| 28, 6, 40 ms | 0.80 | **1.60** |"
+
+
+def kernel_cell(kernel: str, dtype: str, rows: int, **ms: float) -> dict[str, Any]:
+    return {
+        "kernel": kernel,
+        "dtype": dtype,
+        "rows": rows,
+        "ms": 1.0,
+        "eager_ms": 2.5,
+        "floor_ms": 0.69,
+        **ms,
+    }
+
+
+def test_kernels_stand_in_columns_of_rows_and_what_is_short_of_its_aim_in_bold() -> None:
+    cells = [
+        kernel_cell("exit_head", "float32", 1),
+        kernel_cell("exit_head", "float32", 32),
+        kernel_cell("verify", "float32", 1, eager_ms=217.4),
+        kernel_cell("verify_open", "float32", 32),
+    ]
+    assert kernels_table(cells).splitlines()[2:] == [
+        "| `exit_head`, times eager | float32 | 2.50 | 2.50 |",
+        "| `exit_head`, of memory's speed | float32 | **69 %** | 69 % |",
+        "| `verify`, times eager | float32 | 217 | – |",
+        "| greedy | float32 | – | – |",
+        "| open | float32 | – | **2.50** |",
+    ]

@@ -18,6 +18,7 @@ std::uint64_t cost_ps(Way way) {
         case Way::greedy:
             return 230;
         case Way::noisy:
+            return 500;
         case Way::listed:
             return 650;
         case Way::filtered:
