@@ -194,6 +194,20 @@ def test_on_a_long_way_the_servers_draft_is_borrowed_where_that_is_faster() -> N
     assert auto.borrows and auto.reasons["drafter"].startswith("the server drafts")
 
 
+@pytest.mark.parametrize(("borrowed_ms", "borrows"), [(10.0, True), (30.0, False)])
+def test_a_next_session_begins_with_the_drafter_that_was_found_faster(
+    borrowed_ms: float, borrows: bool
+) -> None:
+    measures = Measures(rtt_ms=40.0, server_drafts=True)
+    for _ in range(10):
+        measures.saw_forward(0, 28.0, hints=False, tokens=1)
+        measures.saw_tokens(1, 20.0, borrowed=False)
+        measures.saw_tokens(1, borrowed_ms, borrowed=True)
+    auto = Auto()
+    auto.adapt(Speculator(auto), measures)
+    assert auto.borrows is borrows
+
+
 def test_a_slow_draft_of_the_servers_is_given_back() -> None:
     auto, _ = borrowing(server_draft_ms=30.0, one_way_ms=5.0)
     assert not auto.borrows and auto.reasons["drafter"].startswith("this device drafts")

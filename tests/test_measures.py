@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.speculation.measures import CLOCK_MS, ForwardClock, LinearCost, Trust
+from edgespec.speculation.measures import CLOCK_MS, ForwardClock, LinearCost, Measures, Trust
 
 FORWARD_MS = 28.0
 RTT_MS = 40.0
@@ -75,6 +75,21 @@ def test_a_cost_is_the_line_through_what_was_seen() -> None:
     for rows in (1, 2, 4, 8):
         cost.observe(rows, 10.0 + 0.5 * rows)
     assert cost(6) == pytest.approx(13.0) and cost.per_row_ms == pytest.approx(0.5)
+
+
+def test_what_proved_wrong_is_believed_again_at_first_but_not_for_long() -> None:
+    measures = Measures()
+    for _ in range(60):
+        measures.trusts.hints.observe(0.8, came_true=False)
+        measures.trusts.best.observe(0.8, came_true=False)
+    assert measures.trusts.hints.ratio < 0.1
+    copy = measures.handed_on()
+    assert copy.trusts.hints.ratio > 2 * measures.trusts.hints.ratio
+    assert copy.trusts.best.ratio == measures.trusts.best.ratio
+    before = copy.trusts.hints.ratio
+    for _ in range(5):
+        copy.trusts.hints.observe(0.8, came_true=True)
+    assert copy.trusts.hints.ratio > before + 0.15 and measures.trusts.hints.ratio < 0.1
 
 
 def test_trust_falls_to_what_came_true_and_starts_at_belief() -> None:

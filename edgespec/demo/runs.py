@@ -20,6 +20,7 @@ from edgespec.edge.trace import Event
 from edgespec.link import LinkShape
 from edgespec.pacing import DraftPace
 from edgespec.params import SamplingParams
+from edgespec.speculation.measures import Measures
 from edgespec.speculation.modes import DEVICE, WAITING_MODES
 
 PROMPTS = Path(__file__).parent / "prompts.json"
@@ -88,14 +89,17 @@ def play(
     prompts: Sequence[str | list[int]],
     modes: Sequence[str],
 ) -> Iterator[Run]:
-    """Warm up, then every prompt in every mode in turn (A B C A B C), so that a busy machine is busy for all."""
+    """Warm up, then every prompt in every mode in turn (A B C A B C), so that a busy machine is busy for all.
+
+    A mode's session starts from what the one before it measured, as on a device that is on for long.
+    """
+    learnt = {mode: Measures() for mode in modes}
     for mode in modes:
-        _run(address, engine, tokenizer, setting, mode, -1, prompts[0], WARM_UP_TOKENS)
+        _run(address, engine, tokenizer, setting, mode, -1, prompts[0], WARM_UP_TOKENS, learnt)
     for number, prompt in enumerate(prompts):
         for mode in modes:
-            yield _run(
-                address, engine, tokenizer, setting, mode, number, prompt, setting.params.max_new_tokens
-            )
+            tokens = setting.params.max_new_tokens
+            yield _run(address, engine, tokenizer, setting, mode, number, prompt, tokens, learnt)
 
 
 def _run(
@@ -107,6 +111,7 @@ def _run(
     number: int,
     prompt: str | list[int],
     max_new_tokens: int,
+    learnt: dict[str, Measures],
 ) -> Run:
     trace: list[Event] = []
     params = SamplingParams(
@@ -129,11 +134,14 @@ def _run(
             tokenizer=tokenizer,
             trace=trace,
             draft_pace=pace,
+            measures=learnt[mode],
         )
     )
     with session:
         session.prompt(prompt)
         arrivals = [(time.perf_counter(), len(step.tokens)) for step in session]
+        if isinstance(session, Session):
+            learnt[mode] = session.measures
         steps, overruns = setting.pacing.overruns(session.statistics, trace)
         return Run(
             mode,

@@ -57,7 +57,8 @@ class Session:
     latency_ms: a token shall take no longer, or the server refuses. tokenizer: for a session without a draft.
     timeout_s: to connect and be welcomed; link: how hard the link is kept up from then on. trace: a list that takes
     the timeline's events. draft_pace: holds every run of the draft to a given time, for experiments. measures: an
-    earlier session's, on the same link and engines: "auto" then need not learn them again, nor try hints again.
+    earlier session's, on the same link and engines: "auto" then need not learn them again, nor try hints again; the
+    session's own are its `measures`.
 
     Raises EdgespecError, whose message says what to do, when no server can be had, or one refuses.
     """
@@ -99,14 +100,15 @@ class Session:
             raise EdgespecError("going on offline needs a draft engine: pass draft=, or no offline_after_s.")
         self._uplink = Uplink(parse_addresses(server), self.tokenizer.vocabulary_hash, options, self._opening)
         self.target = self._uplink.target
-        self._speculator = Speculator(self.policy)
+        self.measures = Measures() if measures is None else measures.handed_on()
+        self._speculator = Speculator(self.policy, self.measures.trusts)
         self._held_until_s: float | None = None
         self._drafter: Drafter | None = None
         self._pace = draft_pace
         self.trace = trace
         self._recorder = Recorder(trace, self._uplink)
         self.prompt_tokens: list[int] = []
-        self._tuning = Tuning(measures, self._speculator, self._uplink)
+        self._tuning = Tuning(self.measures, self._speculator, self._uplink)
         self._turn, self._turn_start = -1, 0
         self._turn_began_s = 0.0
         self._earlier_s = 0.0
@@ -174,11 +176,6 @@ class Session:
     def text(self) -> str:
         """The text generated in this turn."""
         return self._said.text
-
-    @property
-    def measures(self) -> Measures:
-        """What was measured so far, for a next session on the same link and engines."""
-        return self._tuning.measures
 
     @property
     def provisional(self) -> str:

@@ -12,11 +12,11 @@ from edgespec.speculation.speculator import Speculator
 
 
 class Tuning:
-    """Keeps the measures of one session, and tells the server when its policy chose anew."""
+    """Feeds the measures of one session, and tells the server when its policy chose anew."""
 
-    def __init__(self, measures: Measures | None, speculator: Speculator, uplink: Uplink) -> None:
-        self.measures = Measures() if measures is None else measures.handed_on()
-        self._learning = Learning(self.measures, speculator)
+    def __init__(self, measures: Measures, speculator: Speculator, uplink: Uplink) -> None:
+        self._measures = measures
+        self._learning = Learning(measures, speculator)
         self._policy = speculator.policy
         self._uplink = uplink
         self._told = False
@@ -29,7 +29,7 @@ class Tuning:
 
     def learn(self, verdict: _native.Verdict) -> None:
         """Let the policy choose anew from what this verdict's forward cost."""
-        measures, policy = self.measures, self._policy
+        measures, policy = self._measures, self._policy
         measures.rtt_ms, measures.jitter_ms = self._uplink.rtt_ms, self._uplink.jitter_ms
         measures.server_drafts = self._uplink.hosts_draft
         forward_ms, ended_ms = verdict.forward_us / 1e3, verdict.clock_us / 1e3

@@ -127,7 +127,7 @@ class _Simulation:
             hint_threshold=self.policy.hint_threshold if self.policy.hints else None,
             cost=self.cost,
         )
-        self.edge = Speculator(self.policy)
+        self.edge = Speculator(self.policy, self.measures.trusts)
         self.learning = Learning(self.measures, self.edge)
         self.edge.extend(prompt, 0, max_new_tokens)
         self._link("up", self._serve)

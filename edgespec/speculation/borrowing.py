@@ -33,6 +33,7 @@ class Borrowing:
         own, borrowed = measures.own_pace, measures.borrowed_pace
         this, other = (borrowed, own) if self.borrows else (own, borrowed)
         slower = other() / this() if this() and other.seen else 1.0
+        first = self._stint_began is None
         if self._stint_began is None:
             self._stint_began = max(0, this.seen - STINT_FORWARDS)
         stint = this.seen - self._stint_began
@@ -40,6 +41,7 @@ class Borrowing:
         long_way = (measures.rtt_ms or 0.0) > LONG_WAY * measures.forward_ms(1)
         hopeless = slower < HOPELESS and other.seen > 2
         enough = 1 if untried and long_way else 2 if hopeless else STINT_FORWARDS
+        enough = 0 if first and other.seen else enough  # an earlier session compared them
         if stint >= enough and (untried or retried or slower < FASTER):
             self._retry_after *= 2 if retried else 1
             self.borrows = not self.borrows

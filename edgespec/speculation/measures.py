@@ -60,7 +60,7 @@ class Trust:
     _LEAST_PRIOR = 1.0
 
     def __init__(self, prior: float = 15.0) -> None:
-        self._prior = prior
+        self._first_prior = self._prior = prior
         self._foretold = 0.0
         self._true = 0.0
         self._count = 0.0
@@ -82,6 +82,24 @@ class Trust:
 
     def corrected(self, chance: float) -> float:
         return min(0.995, chance * self.ratio)
+
+    def forgive(self) -> None:
+        """Remember a quarter of what was observed, and believe again as at first: what proved wrong is tried anew."""
+        self._foretold, self._true, self._count = self._foretold / 4, self._true / 4, self._count / 4
+        self._prior = self._first_prior
+
+
+HINT_PRIOR = 5.0
+"""Hints that never come true are to be found out within a few forwards."""
+
+
+@dataclass
+class Trusts:
+    """How far what is foretold can be trusted: the draft's best choices, its others, and hints."""
+
+    best: Trust = field(default_factory=Trust)
+    others: Trust = field(default_factory=Trust)
+    hints: Trust = field(default_factory=lambda: Trust(HINT_PRIOR))
 
 
 class Pace:
@@ -161,6 +179,7 @@ class Measures:
     clock: ForwardClock = field(default_factory=ForwardClock)
     forwards: int = 0
     committed: int = 0
+    trusts: Trusts = field(default_factory=Trusts)
     hint_trust: float = 1.0
     acceptance: float = 0.5
     server_drafts: bool = False
@@ -169,7 +188,9 @@ class Measures:
 
     def handed_on(self) -> Measures:
         """What a next session on the same link and engines starts from; when forwards begin it learns anew."""
-        return replace(deepcopy(self), clock=ForwardClock())
+        copy = replace(deepcopy(self), clock=ForwardClock())
+        copy.trusts.hints.forgive()
+        return copy
 
     def saw_forward(self, rows: int, milliseconds: float, hints: bool | None, tokens: int) -> None:
         """A verdict came: its forward verified so many drafted nodes and committed so many tokens.

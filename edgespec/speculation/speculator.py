@@ -11,16 +11,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgespec.speculation.measures import Measures, Trust
+from edgespec.speculation.measures import Measures, Trusts
 from edgespec.speculation.policy import Policy
 from edgespec.speculation.tree import ROOT, DraftTree
 
 COMMITTED_BIT = 0x8000_0000
 """On the wire a parent with this bit set is the committed text whose length the other bits give."""
-
-
-HINT_PRIOR = 5.0
-"""Hints that never come true are to be found out within a few forwards."""
 
 
 class OutOfStep(Exception):
@@ -50,9 +46,9 @@ class Tally:
 
 
 class Speculator:
-    """One session's speculation on the edge. Implements `policy.View`."""
+    """One session's speculation on the edge. Implements `policy.View`. trusts: those of an earlier session."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, trusts: Trusts | None = None) -> None:
         self.policy = policy
         self.text: list[int] = []
         self.tree = DraftTree(0)
@@ -69,8 +65,7 @@ class Speculator:
         self._choices: dict[int, tuple[Sequence[int], Sequence[float]]] = {}
         self._guesses: list[tuple[tuple[int, ...], float]] = []
         self._asked_length = -1
-        self._draft_trust = (Trust(), Trust())
-        self._hint_trust = Trust(HINT_PRIOR)
+        self._trusts = trusts or Trusts()
 
     # What a policy looks at
 
@@ -146,7 +141,7 @@ class Speculator:
             return
         foretold = (*(self.tree.token(node) for node in self.tree.path(end)), token)
         self._guesses.append((foretold, confidence))
-        confidence = self._hint_trust.corrected(confidence)
+        confidence = self._trusts.hints.corrected(confidence)
         child = self.tree.child(end, token)
         if child is None:
             child = self._add(end, token, confidence)
@@ -164,8 +159,8 @@ class Speculator:
         """The draft ran on `node`: its best continuations, best first, with their calibrated chances."""
         self._grown.add(node)
         self._choices[node] = (tokens, chances)
-        best, other = self._draft_trust
-        chances = [(other if rank else best).corrected(chance) for rank, chance in enumerate(chances)]
+        best, others = self._trusts.best, self._trusts.others
+        chances = [(others if rank else best).corrected(chance) for rank, chance in enumerate(chances)]
         width = self.policy.width(self, node, chances)
         for token, chance in zip(tokens[:width], chances[:width], strict=True):
             if self.tree.child(node, token) is None:
@@ -205,8 +200,8 @@ class Speculator:
 
     def adapt(self, measures: Measures) -> bool:
         """Let the policy choose anew; True when what it asks of the server changed."""
-        measures.hint_trust = self._hint_trust.ratio
-        measures.acceptance = self._draft_trust[0].share
+        measures.hint_trust = self._trusts.hints.ratio
+        measures.acceptance = self._trusts.best.share
         before = _asked_of_server(self.policy)
         self.policy.adapt(self, measures)
         return before != _asked_of_server(self.policy)
@@ -218,12 +213,12 @@ class Speculator:
             if node is None or node not in self._choices:
                 break
             for rank, (choice, chance) in enumerate(zip(*self._choices[node], strict=True)):
-                self._draft_trust[rank > 0].observe(chance, choice == token)
+                (self._trusts.others if rank else self._trusts.best).observe(chance, choice == token)
             node = self.tree.child(node, token)
         hits = 0
         for foretold, confidence in self._guesses:
             hit = foretold == tuple(tokens)
-            self._hint_trust.observe(confidence, hit)
+            self._trusts.hints.observe(confidence, hit)
             hits += hit
         self.tally.hints_hit += hits
         return hits
