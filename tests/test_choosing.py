@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from kernel_forms import LEVELS
@@ -43,20 +45,20 @@ def hard_logits(size: int) -> dict[str, NDArray[np.float32]]:
     return {name: np.ascontiguousarray(row, np.float32) for name, row in rows.items()}
 
 
-def best_two(z: NDArray[np.float32], temperature: float, position: int) -> tuple[int, np.float32]:
+def best_two(z: NDArray[Any], temperature: float, position: int) -> tuple[int, np.float32]:
     """Token and margin with every token's noise worked out."""
     with np.errstate(over="ignore", invalid="ignore"):
-        scores = z / np.float32(temperature)
-        scores = scores + philox.gumbel(SEED, position, np.arange(len(z))).astype(np.float32)
+        scores = z / z.dtype.type(temperature) + philox.gumbel(SEED, position, np.arange(len(z)))
         token = int(scores.argmax())
         rest = np.delete(scores, token)
-        return token, scores[token] - rest.max() if len(rest) else np.float32(np.inf)
+        return token, np.float32(scores[token] - rest.max() if len(rest) else np.inf)
 
 
 @pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("temperature", [1e-7, 1e-3, 0.8, 1.0, 50.0, 1e7])
 def test_verify_finds_the_best_two_of_all(
-    temperature: float, level: str, monkeypatch: pytest.MonkeyPatch
+    temperature: float, dtype: type, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     form = _native.verify
     monkeypatch.setattr(_native, "verify", lambda *values: form(*values, level))
@@ -65,9 +67,11 @@ def test_verify_finds_the_best_two_of_all(
         count = len(rows)
         trees = Trees(np.arange(count + 1), np.full(count, -1), np.full(count, -1))
         sampling = Samplings.same(count, temperature=temperature, seed=SEED)
-        got = verify(np.stack(list(rows.values())), trees, np.arange(count), sampling, form="cpu")
+        got = verify(
+            np.stack(list(rows.values())).astype(dtype), trees, np.arange(count), sampling, form="cpu"
+        )
         for row, (name, z) in enumerate(rows.items()):
-            token, margin = best_two(z, temperature, row)
+            token, margin = best_two(z.astype(dtype), temperature, row)
             assert got.tokens[row] == token, (name, size)
             np.testing.assert_array_equal(got.margins[row, 0], margin, err_msg=f"{name}, {size}")
 
