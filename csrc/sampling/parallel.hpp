@@ -1,14 +1,48 @@
 // A loop over tasks on a few threads, started for the call: for work of milliseconds, where starting them is cheap and
 // nothing has to survive a fork.
+//
+// Where other threads hold the cores (torch's spin for a while behind a forward), a thread may come to run only when
+// all is done. Nobody waits for such a one: it finds the door shut and goes.
 #pragma once
 
 #include <atomic>
+#include <condition_variable>
 #include <cstddef>
+#include <memory>
+#include <mutex>
 #include <system_error>
 #include <thread>
-#include <vector>
 
 namespace edgespec::sampling {
+
+// Who works for a caller; outlives the call where a thread comes too late.
+class Door {
+ public:
+    // Whether the caller is still there; then it waits for `leave`.
+    bool enter() {
+        const std::lock_guard lock(mutex_);
+        if (!shut_) ++inside_;
+        return !shut_;
+    }
+
+    void leave() {
+        const std::lock_guard lock(mutex_);
+        if (--inside_ == 0) empty_.notify_one();
+    }
+
+    // Lets nobody in any more and waits for those inside.
+    void shut() {
+        std::unique_lock lock(mutex_);
+        shut_ = true;
+        empty_.wait(lock, [this] { return inside_ == 0; });
+    }
+
+ private:
+    std::mutex mutex_;
+    std::condition_variable empty_;
+    std::size_t inside_ = 0;
+    bool shut_ = false;
+};
 
 // Each thread makes itself a body and calls body(task); every task below `tasks` is done once, in any order. Neither
 // may throw.
@@ -19,16 +53,21 @@ void parallel_for(std::size_t tasks, std::size_t threads, MakeBody make_body) {
         auto body = make_body();
         for (std::size_t task = next++; task < tasks; task = next++) body(task);
     };
-    std::vector<std::thread> others;
+    if (threads < 2 || tasks < 2) return work();
+    const auto door = std::make_shared<Door>();
     for (std::size_t i = 1; i < threads && i < tasks; ++i) {
         try {
-            others.emplace_back(work);
+            std::thread([door, &work] {
+                if (!door->enter()) return;
+                work();
+                door->leave();
+            }).detach();
         } catch (const std::system_error&) {
             break;  // no more threads to be had: those that run do the work
         }
     }
     work();
-    for (std::thread& other : others) other.join();
+    door->shut();
 }
 
 }  // namespace edgespec::sampling
