@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.edge.levels import LevelRuns
 from edgespec.engines.manifest import TOKENIZER_FILE, EngineManifest
 from edgespec.errors import EdgespecError
 from edgespec.speculation.calibration import Calibration
@@ -41,6 +42,7 @@ class TensorRTEngine:
     ) -> None:
         self.manifest = manifest
         self.calibration = calibration
+        self.deep: LevelRuns | None = None
         self.capacity = manifest.capacity
         self.choices = manifest.choices
         self.vocabulary_size = manifest.vocabulary_size

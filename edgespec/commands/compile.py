@@ -28,6 +28,16 @@ import click
 )
 @click.option("--branches", type=click.IntRange(1), help="Rows of a level.")
 @click.option(
+    "--levels",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Levels that one run may grow by itself.",
+)
+@click.option(
+    "--level-branches", type=click.IntRange(1), default=1, show_default=True, help="Rows of such a level."
+)
+@click.option(
     "--max-len", type=click.IntRange(1), help="Tokens of a text at most; else 2048 or the profile's."
 )
 @click.option(

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.edge.levels import LevelRuns
 from edgespec.engines.manifest import CALIBRATION_FILE, EngineManifest
 from edgespec.errors import EdgespecError
 from edgespec.speculation.calibration import Calibration
@@ -39,6 +40,10 @@ class DraftEngine(Protocol):
     @property
     def vocabulary_size(self) -> int:
         """V: the width of the noise."""
+
+    @property
+    def deep(self) -> LevelRuns | None:
+        """Runs of several levels over the same cache; None: it has but single ones."""
 
     @property
     def calibration(self) -> Calibration: ...

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from edgespec.engines.folder import cache_folder, check_place, holds, whole_fold
 from edgespec.engines.manifest import (
     FORMAT_VERSION,
     GRAPH_FILE,
+    LEVELS_FILE,
     MANIFEST_FILE,
     BuildSettings,
     EngineManifest,
@@ -38,6 +39,9 @@ from edgespec.tensorrt_engines.runtimes import choose_runtime
 from edgespec.tensorrt_engines.tensorrt_api import MODULES
 
 PRECISIONS = ("fp32", "fp16", "int8")
+
+MOST_LEVELS, MOST_LEVEL_BRANCHES = 16, 4
+"""The graph holds every level, so that its size grows with them; a level keeps no more rows than a row has choices."""
 
 Report = Callable[[str], None]
 
@@ -67,6 +71,8 @@ def compile(
     target_device: str | None = None,
     block: int | None = None,
     branches: int | None = None,
+    levels: int = 1,
+    level_branches: int = 1,
     max_len: int | None = None,
     target_tokenizer: str | Path | None = None,
     force: bool = False,
@@ -80,9 +86,11 @@ def compile(
     device has. precision: of the matrices, "fp32", "fp16" or "int8" ("auto": fp16 on a GPU, else fp32); halves
     multiply as halves on a GPU and as float32 on a CPU, and int8 is for ONNX Runtime alone. target_device: a profile's
     name, whose settings hold where none is given. block, branches: levels and rows a level that are drafted for one
-    forward of the target. max_len: tokens of a text, prompt included, that the draft can follow (2048); at most the
-    model's own context. target_tokenizer: the target's folder or its tokenizer.json; a draft of another vocabulary is
-    refused here, where it would be refused when a session opens. force: build although the folder holds an engine.
+    forward of the target. levels, level_branches: let one run of the draft grow so many levels, of so many rows, by
+    itself (1: no; it pays where starting a run is dear; for ONNX Runtime). max_len: tokens of a text, prompt included,
+    that the draft can follow (2048); at most the model's own context. target_tokenizer: the target's folder or its
+    tokenizer.json; a draft of another vocabulary is refused here, where it would be refused when a session opens.
+    force: build although the folder holds an engine.
     Where the plan of a TensorRT runtime cannot be built here, the folder holds the ONNX graph for the device to build
     it of. Raises EdgespecError, and leaves nothing half-written, when anything stands against it.
     """
@@ -95,7 +103,9 @@ def compile(
         target = plan_target(runtime, capability)
         with _reporter(progress) as report:
             return add_plan(engine, engine if out is None else Path(out).absolute(), target, force, report)
-    settings = _settings(runtime, precision, block, branches, max_len, device)
+    settings = _with_levels(
+        _settings(runtime, precision, block, branches, max_len, device), levels, level_branches
+    )
     source = model_folder(str(model))
     _check_shared(source, target_tokenizer)
     input_hash = hash_inputs(source, settings)
@@ -131,11 +141,19 @@ def _build(build: Build, folder: Path, report: Report) -> None:
     _check_device_memory(graph.device_bytes(capacity), build.device)
     report("exporting its graph")
     export.export_graph(graph, folder / GRAPH_FILE)
+    files = [GRAPH_FILE]
+    if settings.levels > 1:
+        from edgespec.tensorrt_engines.levels_graph import export_levels
+
+        report("exporting the graph of several levels")
+        export_levels(graph, folder / LEVELS_FILE, settings.levels, settings.level_branches)
+        files.append(LEVELS_FILE)
     if settings.precision == "int8":
         from edgespec.tensorrt_engines.quantize import quantize
 
         report("rounding its weights to int8")
-        quantize(folder / GRAPH_FILE)
+        for file in files:
+            quantize(folder / file)
     report("checking the engine against the model")
     EngineManifest(
         format_version=FORMAT_VERSION,
@@ -158,9 +176,13 @@ def _build(build: Build, folder: Path, report: Report) -> None:
         vocabulary_hash=vocabulary_hash,
         input_hash=build.input_hash,
         files=record_files(folder),
+        levels=settings.levels,
+        level_branches=settings.level_branches,
     ).save(folder)
     multiplied = "int8" if settings.precision == "int8" else str(graph.compute).removeprefix("torch.")
-    difference = parity.engine_difference(model, load_draft(folder, "onnxruntime"), parity.BOUNDS[multiplied])
+    engine = load_draft(folder, "onnxruntime")
+    difference = parity.engine_difference(model, engine, parity.BOUNDS[multiplied])
+    difference = difference or parity.levels_difference(model, engine, parity.BOUNDS[multiplied])
     if difference is not None:
         raise EdgespecError(
             f"the engine of {build.label} does not compute what the model does ({difference}): not saved."
@@ -234,6 +256,19 @@ def _settings(
             f"a block of {settings.block} levels with {settings.branches} branches drafts nothing: give 1 or more."
         )
     return settings
+
+
+def _with_levels(settings: BuildSettings, levels: int, level_branches: int) -> BuildSettings:
+    if not 1 <= levels <= MOST_LEVELS or not 1 <= level_branches <= MOST_LEVEL_BRANCHES:
+        raise EdgespecError(
+            f"one run cannot grow {levels} levels of {level_branches} rows: give 1 to {MOST_LEVELS} levels and "
+            f"1 to {MOST_LEVEL_BRANCHES} rows."
+        )
+    if levels > 1 and settings.runtime in MODULES:
+        raise EdgespecError(
+            "several levels a run are for ONNX Runtime: leave --levels out, or use --runtime onnxruntime."
+        )
+    return replace(settings, levels=levels, level_branches=level_branches)
 
 
 def _label(source: Path, model: str) -> str:

@@ -21,6 +21,7 @@ FORMAT_VERSION = 1
 
 MANIFEST_FILE = "manifest.json"
 GRAPH_FILE = "draft.onnx"
+LEVELS_FILE = "levels.onnx"
 CALIBRATION_FILE = "calibration.json"
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -32,7 +33,8 @@ MODEL_SUFFIXES = {".json", ".jinja", ".safetensors", ".bin", ".model", ".txt"}
 class BuildSettings:
     """How an engine is built: for which runtime, with which weights, for texts of at most how many tokens.
 
-    block, branches: levels, and rows of a level, that are drafted for one forward of the target.
+    block, branches: levels, and rows of a level, that are drafted for one forward of the target. levels,
+    level_branches: levels, and rows of a level, that one run of the draft may grow by itself; 1 level: it may not.
     """
 
     runtime: str = "onnxruntime"
@@ -40,6 +42,8 @@ class BuildSettings:
     max_len: int = 2048
     block: int = 8
     branches: int = 4
+    levels: int = 1
+    level_branches: int = 1
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ class EngineManifest:
     model: the path or id given to compile. capacity: slots, and positions, of the cache. choices: best tokens
     a row returns. vocabulary_hash: hex, the tokenizer's. input_hash: hex, over the model's files and the
     settings. block, branches: how far and how wide a session on this engine should draft where it is
-    told nothing else. plans: what was built of the graph, on or for which device.
+    told nothing else. plans: what was built of the graph, on or for which device. levels, level_branches: what
+    LEVELS_FILE grows in one run; 1 level: there is no such file.
     """
 
     format_version: int
@@ -91,6 +96,8 @@ class EngineManifest:
     input_hash: str
     files: Mapping[str, FileRecord]
     plans: tuple[PlanRecord, ...] = ()
+    levels: int = 1
+    level_branches: int = 1
 
     def save(self, folder: Path) -> None:
         """Write it into `folder`."""
@@ -150,7 +157,8 @@ class EngineManifest:
     def rebuild_command(self, folder: Path) -> str:
         """The command that makes this engine anew."""
         runtime = "" if self.runtime == BuildSettings.runtime else f" --runtime {self.runtime}"
-        return f"edgespec compile {shlex.quote(self.model)} --out {_quoted(folder)}{runtime} --force"
+        levels = f" --levels {self.levels} --level-branches {self.level_branches}" if self.levels > 1 else ""
+        return f"edgespec compile {shlex.quote(self.model)} --out {_quoted(folder)}{runtime}{levels} --force"
 
 
 def record_files(folder: Path) -> dict[str, FileRecord]:
@@ -169,7 +177,10 @@ def hash_inputs(model_folder: Path, settings: BuildSettings) -> str:
         for file in sorted(model_folder.iterdir())
         if file.is_file() and file.suffix in MODEL_SUFFIXES
     }
-    inputs = [FORMAT_VERSION, asdict(settings), model_files]
+    said = asdict(settings)
+    if settings.levels == 1:  # engines from before there were levels stay what they are
+        del said["levels"], said["level_branches"]
+    inputs = [FORMAT_VERSION, said, model_files]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
@@ -192,7 +203,8 @@ def _check_types(manifest: EngineManifest) -> None:
     bytes.fromhex(manifest.vocabulary_hash)
     if not {plan.file for plan in manifest.plans} <= set(manifest.files):
         raise KeyError("plans")
-    if not {GRAPH_FILE, CALIBRATION_FILE, TOKENIZER_FILE} <= set(manifest.files):
+    levels = {LEVELS_FILE} if manifest.levels > 1 else set()
+    if not {GRAPH_FILE, CALIBRATION_FILE, TOKENIZER_FILE, *levels} <= set(manifest.files):
         raise KeyError("files")
 
 

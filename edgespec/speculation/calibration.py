@@ -72,11 +72,19 @@ class Calibration:
 
         Uses the nearest temperature's curve. A rank that was not fitted has chance 0.
         """
-        nearest = min(self.curves, key=lambda known: (abs(known - temperature), known))
-        curves = self.curves[nearest]
+        curves = self.curves[self._nearest(temperature)]
         values = np.asarray(margin, dtype=np.float64)
         chances = np.interp(values, *curves[rank]) if rank < len(curves) else np.zeros_like(values)
         return float(chances) if chances.ndim == 0 else chances
+
+    def curves_of(self, temperature: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The knots' margins and their chances, float32 [ranks, J] both, of the nearest temperature; short curves end
+        in their last knot again."""
+        curves = self.curves[self._nearest(temperature)]
+        most = max(len(margins) for margins, _ in curves)
+        padded = [[np.pad(part, (0, most - len(part)), mode="edge") for part in curve] for curve in curves]
+        margins, chances = zip(*padded, strict=True)
+        return np.array(margins, dtype=np.float32), np.array(chances, dtype=np.float32)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for json.dump."""
@@ -96,6 +104,9 @@ class Calibration:
                 for temperature, curves in sorted(self.curves.items())
             ],
         }
+
+    def _nearest(self, temperature: float) -> float:
+        return min(self.curves, key=lambda known: (abs(known - temperature), known))
 
     @classmethod
     def from_json(cls, data: object) -> Calibration:

@@ -123,6 +123,23 @@ class SlotMap:
         self.nodes.update((node, slots[row]) for node, row in row_of.items())
         return Piece(tokens, positions, taken, cached, among, self._positions[:width].copy())
 
+    def reserve(self, count: int) -> NDArray[np.int32]:
+        """Slots for rows that a run will make by itself; each is then placed or released. Raises CacheFull."""
+        if count > self.free:
+            raise CacheFull
+        slots = np.array([self._take() for _ in range(count)], dtype=np.int32)
+        self._widen()
+        return slots
+
+    def place(self, node: int, slot: int, position: int) -> None:
+        """A reserved slot holds this node, which has none."""
+        self.nodes[node] = slot
+        self._positions[slot] = position
+
+    def release(self, slot: int) -> None:
+        """A reserved slot holds nothing."""
+        heapq.heappush(self._free, slot)
+
     def commit(self, path: Iterable[int], live: DraftTree) -> None:
         """The cached nodes of `path` became committed text; slots of nodes that left the tree are free again.
 
@@ -147,6 +164,18 @@ class SlotMap:
         self._widen()
         self._committed_mask[:length] = True
         self._positions[:length] = np.arange(length)
+
+    def forget(self, node: int, committed_length: int) -> None:
+        """The node (ROOT: the last of so many committed tokens) is as if it had not been run, if it has been."""
+        if node != ROOT:
+            slot = self.nodes.pop(node, None)
+        elif self.cached_length == committed_length:
+            slot = self.committed.pop()
+            self._committed_mask[slot] = False
+        else:
+            slot = None
+        if slot is not None:
+            heapq.heappush(self._free, slot)
 
     def truncate(self, length: int) -> None:
         """Forget every node, and the committed tokens from `length` on."""
