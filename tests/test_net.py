@@ -37,6 +37,7 @@ WELCOME = _native.encode_welcome(
     max_block_nodes=1024,
 )
 SLAB_BYTES = 16 * 1024
+PIECE_BYTES = 512
 PATIENCE_S = 20.0  # before a test gives up; nothing passes by waiting for it
 
 
@@ -286,7 +287,7 @@ class TestLifetimes:
             event(listener, Disconnected)
             listener.close()
             gc.collect()
-            assert listener.leased_bytes == SLAB_BYTES  # what the view rests on, and nothing else
+            assert listener.leased_bytes == PIECE_BYTES  # what the view rests on, and nothing else
             assert tokens.tolist() == [41]
             tokens = None
             gc.collect()
@@ -316,7 +317,7 @@ class TestLifetimes:
             event(listener, Disconnected)
             listener.close()
             gc.collect()
-            assert listener.leased_bytes == SLAB_BYTES  # they keep what they rest on
+            assert listener.leased_bytes == PIECE_BYTES  # they keep what they rest on
             assert (shared.tolist(), raw.tolist()) == ([41], [41])
             shared = None
             raw.release()

@@ -6,21 +6,26 @@ namespace edgespec::net {
 
 Receiver::Room Receiver::room() {
     if (*unread_ > most_unread_) return {};
-    const bool fits = parsed_ + frame_ <= memory_.size && filled_ < memory_.size;
-    if (!fits) {
-        Lease next = pool_->lease(frame_);
-        if (!next.bytes) return {};
-        const std::size_t rest = filled_ - parsed_;
-        if (rest != 0) std::memcpy(next.bytes.get(), memory_.bytes.get() + parsed_, rest);
-        memory_ = std::move(next);
-        parsed_ = 0;
-        filled_ = rest;
+    const std::size_t rest = filled_ - parsed_, left = memory_.size - filled_;
+    const bool fits = parsed_ + frame_ <= memory_.size && left != 0;
+    const bool leave = rest == 0 && !bursting_ && (left < kLeastRoom || memory_.size > kPieceBytes);
+    if (!fits || leave) {
+        Lease next = bursting_ || frame_ > kPieceBytes ? pool_->lease(frame_) : pool_->lease_piece();
+        if (next.bytes) {
+            if (rest != 0) std::memcpy(next.bytes.get(), memory_.bytes.get() + parsed_, rest);
+            memory_ = std::move(next);
+            parsed_ = 0;
+            filled_ = rest;
+        } else if (!fits) {
+            return {};
+        }
     }
     return {memory_.bytes.get() + filled_, memory_.size - filled_};
 }
 
 void Receiver::received(std::size_t bytes, const Deliver& deliver) {
     filled_ += bytes;
+    bursting_ = filled_ == memory_.size;
     while (true) {
         const std::uint8_t* begin = memory_.bytes.get() + parsed_;
         const wire::Parsed parsed = wire::next_frame(begin, filled_ - parsed_, max_payload_);

@@ -1,7 +1,8 @@
 // Receives where bytes may stay: they arrive in leased memory, whole frames come out as messages that view it.
 //
 // Only the beginning of a frame that a slab's end cut off is moved, to the next slab; a frame larger than a slab has
-// memory of its own, one at a time.
+// memory of its own, one at a time. While what comes is little it is a small piece of memory, not a slab: thousands of
+// connections wait for most of their time.
 #pragma once
 
 #include <atomic>
@@ -76,6 +77,7 @@ class Receiver {
     void set_max_payload(std::size_t bytes) { max_payload_ = bytes; }
 
  private:
+    static constexpr std::size_t kLeastRoom = 192;    // with less a piece is left: most frames would be cut off
     static constexpr std::size_t kBesideFrame = 256;  // what a message takes beside its frame
 
     std::shared_ptr<SlabPool> pool_;
@@ -85,6 +87,7 @@ class Receiver {
     std::size_t parsed_ = 0;
     std::size_t filled_ = 0;
     std::size_t frame_ = wire::kHeaderBytes;  // bytes of the frame that has begun, as far as is known
+    bool bursting_ = false;                   // all the room was filled: more is on its way
     std::uint64_t frames_ = 0;
     std::size_t max_payload_ = wire::kMaxUnwelcomedPayload;
 };

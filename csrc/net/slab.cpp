@@ -14,9 +14,9 @@ constexpr std::align_val_t kAlignment{alignof(Slab)};
 }  // namespace
 
 SlabPool::SlabPool(std::size_t most)
-    : most_(most), most_large_bytes_(std::max(most * kSlabBytes, wire::kHeaderBytes + wire::kMaxPayload)) {}
+    : most_(most), most_other_bytes_(std::max(most * kSlabBytes, wire::kHeaderBytes + wire::kMaxPayload)) {}
 
-Lease SlabPool::lease(std::size_t at_least) { return at_least <= kSlabBytes ? lease_slab() : lease_large(at_least); }
+Lease SlabPool::lease(std::size_t at_least) { return at_least <= kSlabBytes ? lease_slab() : lease_bytes(at_least); }
 
 Lease SlabPool::lease_slab() {
     std::unique_ptr<Slab> slab;
@@ -36,30 +36,30 @@ Lease SlabPool::lease_slab() {
     return {std::shared_ptr<std::uint8_t>(leased, leased->bytes), kSlabBytes};
 }
 
-Lease SlabPool::lease_large(std::size_t bytes) {
+Lease SlabPool::lease_bytes(std::size_t bytes) {
     {
         const std::lock_guard<std::mutex> lock(mutex_);
-        if (bytes > most_large_bytes_ - large_bytes_) return {};
-        large_bytes_ += bytes;
-        ++large_;
+        if (bytes > most_other_bytes_ - other_bytes_) return {};
+        other_bytes_ += bytes;
+        ++other_;
     }
     const auto free = [pool = shared_from_this(), bytes](std::uint8_t* done) {
         ::operator delete(done, kAlignment);
         const std::lock_guard<std::mutex> lock(pool->mutex_);
-        pool->large_bytes_ -= bytes;
-        --pool->large_;
+        pool->other_bytes_ -= bytes;
+        --pool->other_;
     };
     return {std::shared_ptr<std::uint8_t>(static_cast<std::uint8_t*>(::operator new(bytes, kAlignment)), free), bytes};
 }
 
 std::size_t SlabPool::leased() const {
     const std::lock_guard<std::mutex> lock(mutex_);
-    return made_ - free_.size() + large_;
+    return made_ - free_.size() + other_;
 }
 
 std::size_t SlabPool::leased_bytes() const {
     const std::lock_guard<std::mutex> lock(mutex_);
-    return (made_ - free_.size()) * kSlabBytes + large_bytes_;
+    return (made_ - free_.size()) * kSlabBytes + other_bytes_;
 }
 
 void SlabPool::give_back(Slab* slab) {

@@ -11,6 +11,7 @@
 namespace edgespec::net {
 
 constexpr std::size_t kSlabBytes = 16 * 1024;
+constexpr std::size_t kPieceBytes = 512;  // for who says little
 
 struct alignas(64) Slab {
     std::uint8_t bytes[kSlabBytes];
@@ -24,26 +25,30 @@ struct Lease {
 
 class SlabPool : public std::enable_shared_from_this<SlabPool> {
  public:
-    // `most` slabs, and beside them as many bytes again, one largest frame at least, for frames larger than a slab.
+    // `most` slabs, and beside them as many bytes again, one largest frame at least, for pieces and for frames larger
+    // than a slab.
     explicit SlabPool(std::size_t most);
 
     // A slab, or memory for a frame that is larger; no memory while the pool is used up.
     Lease lease(std::size_t at_least = kSlabBytes);
 
-    std::size_t leased() const;  // slabs, and larger pieces, that are out
+    // kPieceBytes: what a connection that says little holds while it waits.
+    Lease lease_piece() { return lease_bytes(kPieceBytes); }
+
+    std::size_t leased() const;  // slabs, pieces and larger frames, that are out
     std::size_t leased_bytes() const;
 
  private:
     Lease lease_slab();
-    Lease lease_large(std::size_t bytes);
+    Lease lease_bytes(std::size_t bytes);
     void give_back(Slab* slab);
 
     mutable std::mutex mutex_;
     const std::size_t most_;
-    const std::size_t most_large_bytes_;
+    const std::size_t most_other_bytes_;
     std::size_t made_ = 0;
-    std::size_t large_ = 0;
-    std::size_t large_bytes_ = 0;
+    std::size_t other_ = 0;
+    std::size_t other_bytes_ = 0;
     std::vector<std::unique_ptr<Slab>> free_;
 };
 
