@@ -254,6 +254,7 @@ class TestDelivery:
     def test_many_connections(self) -> None:
         with listening() as listener:
             peers = [connect(listener) for _ in range(64)]
+            assert listener.leased_bytes <= 64 * 2 * PIECE_BYTES  # who says little waits with little
             for token, (_, number) in enumerate(peers):
                 assert listener.send(number, verdict([token]))
             for token, (connection, _) in enumerate(peers):
