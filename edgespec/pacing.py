@@ -111,9 +111,9 @@ class DraftPace(_Paced):
         """A run starts now."""
         self._start_s = self._clock()
 
-    def hold(self, rows: int) -> None:
-        """The run's work, on so many drafted rows, is done: return when its pace has passed."""
-        self._finish(self.level_ms / 1e3 * (1 + self.extra_row * max(0, rows - 1)))
+    def hold(self, rows: int, levels: int = 1) -> None:
+        """The run's work, on so many drafted rows a level, is done: return when its pace has passed."""
+        self._finish(levels * self.level_ms / 1e3 * (1 + self.extra_row * max(0, rows - 1)))
 
 
 def _positive(name: str, value: float) -> float:

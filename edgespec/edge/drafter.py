@@ -69,6 +69,11 @@ class Drafter:
         chances = self._chances(scores)
         return [Growth(node, tokens[i].tolist(), chances[i].tolist()) for i, node in enumerate(nodes)]
 
+    @property
+    def levels(self) -> int:
+        """That one run may grow by itself."""
+        return 1 if self._engine.deep is None else self._engine.deep.levels
+
     def reaches(self, text: Sequence[int], tree: DraftTree, node: int, remaining: int) -> bool:
         """Whether a run of several levels behind `node` is to be had: it ends within the text, and fits the cache."""
         deep = self._engine.deep

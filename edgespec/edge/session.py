@@ -18,7 +18,8 @@ from typing import Any
 
 from edgespec import _native
 from edgespec.edge.draft import DraftEngine, load_draft
-from edgespec.edge.drafter import CacheFull, Drafter
+from edgespec.edge.drafter import Drafter
+from edgespec.edge.drafting import Drafting
 from edgespec.edge.handshake import DEFAULT_SERVER, AnAddress, parse_addresses
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.offline import Offline
@@ -104,6 +105,7 @@ class Session:
         self._speculator = Speculator(self.policy, self.measures.trusts)
         self._held_until_s: float | None = None
         self._drafter: Drafter | None = None
+        self._drafting: Drafting | None = None
         self._pace = draft_pace
         self.trace = trace
         self._recorder = Recorder(trace, self._uplink)
@@ -130,6 +132,7 @@ class Session:
         tokens = prompt_tokens(self.tokenizer, prompt, True, self.target.vocabulary_size)
         if self._engine is not None:
             self._drafter = Drafter(self._engine, self.params.temperature, self.params.seed)
+            self._drafting = Drafting(self._drafter, self._speculator, self.measures, self._pace)
         self._begin_turn(tokens, self.params.max_new_tokens)
         self.prompt_tokens = tokens
         self._uplink.open()
@@ -229,32 +232,18 @@ class Session:
 
     def draft_piece(self) -> bool:
         """Run the draft once, if there is something to draft."""
-        speculator = self._speculator
         if self._drafter is not None and self._offline.active:
             return self._write_alone(self._drafter)
-        if self._drafter is None or speculator.draft_full:
+        if self._drafting is None or self._speculator.draft_full:
             return False
         start_s = time.monotonic()
-        nodes: Sequence[int] = ()
-        try:
-            if not self._drafter.prefill(speculator.text, speculator.tree):
-                nodes = speculator.expand()
-                if not nodes:
-                    return False
-                if self._pace is not None:
-                    self._pace.begin()
-                for growth in self._drafter.grow(speculator.text, speculator.tree, nodes):
-                    speculator.grew(growth.node, growth.tokens, growth.chances)
-                if self._pace is not None:
-                    self._pace.hold(len(nodes))
-        except CacheFull:
-            speculator.draft_full = True
+        nodes = self._drafting.run()
+        if nodes is None:
+            return False
         end_s = time.monotonic()
-        if nodes:
-            self.measures.draft_ms.observe(len(nodes), (end_s - start_s) * 1e3)
         self.statistics.draft_ms += (end_s - start_s) * 1e3
         self.statistics.draft_runs += 1
-        self._recorder.drafted(start_s, end_s, len(nodes))
+        self._recorder.drafted(start_s, end_s, nodes)
         return True
 
     def _write_alone(self, drafter: Drafter) -> bool:

@@ -23,6 +23,7 @@ class Cloud:
     lookup = False
     colocated = False
     borrows = False
+    deep = False
     hints = False
     hint_threshold = 1.0
     patience_ms = 0.0
@@ -62,6 +63,7 @@ class Sync:
     lookup = False
     colocated = False
     borrows = False
+    deep = False
     hints = False
     hint_threshold = 1.0
     patience_ms = 0.0
@@ -165,6 +167,7 @@ class Stream:
     drafts = True
     colocated = False
     borrows = False
+    deep = False
     hint_threshold = 0.3
     patience_ms = 0.0
 

@@ -57,7 +57,8 @@ class Policy(Protocol):
     """How an edge speculates; `drafts`: it needs a draft engine. What it asks of the server: `fill`, `lookup`
     (in what it fills: guesses from the text itself), `colocated` (a draft of the server's, or nothing), `borrows` (the
     same for now, where the server hosts one), `hints` (of which confidence at least), and `patience_ms`, how long a
-    plain forward may wait for drafts that are on their way."""
+    plain forward may wait for drafts that are on their way. Of the draft: `deep`, that a run on one node grows several
+    levels by itself, where the engine can do so and they end within the text."""
 
     name: str
     drafts: bool
@@ -65,6 +66,7 @@ class Policy(Protocol):
     lookup: bool
     colocated: bool
     borrows: bool
+    deep: bool
     hints: bool
     hint_threshold: float
     patience_ms: float
