@@ -2,7 +2,7 @@
 
 A level runs its rows, weighs each deciding row's choices by their calibrated chance, and keeps the B likeliest: they
 are the next level's rows. One branch keeps the best token: a chain. Unrolled rather than a Loop, which TensorRT-RTX's
-parser refused and ONNX Runtime ran slower than single levels (docs/engines.md; sessions run single levels).
+parser refused and ONNX Runtime ran slower than single levels (docs/engines.md).
 The keys and values of all levels are carried along and returned; the runtime places them after the run.
 """
 

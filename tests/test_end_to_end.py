@@ -15,14 +15,16 @@ from typing import Any
 import pytest
 
 from edgespec.child import child, end
-from edgespec.edge.draft import DraftEngine, load_draft
+from edgespec.edge.draft import PAIR_DRAFT, DraftEngine, load_draft
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
 from edgespec.edge.tokenizer import Tokenizer
 from edgespec.engines.bundled import bundled_engine
+from edgespec.engines.compiling import compile
 from edgespec.errors import EdgespecError
 from edgespec.params import SamplingParams
 from edgespec.speculation.modes import POLICIES
+from edgespec.speculation.policies import Stream
 
 PROMPT = "def read_lines(path):\n    "
 TOKENS = 24
@@ -40,9 +42,18 @@ def engine() -> DraftEngine:
     return load_draft(bundled_engine())
 
 
+@pytest.fixture(scope="module")
+def deep_engine(tmp_path_factory: pytest.TempPathFactory) -> DraftEngine:
+    folder = tmp_path_factory.mktemp("deep") / "engine"
+    return load_draft(compile(PAIR_DRAFT, folder, runtime="onnxruntime", levels=4, progress=False))
+
+
+def sampled(params: dict[str, Any]) -> SamplingParams:
+    return SamplingParams(max_new_tokens=TOKENS, ignore_eos=True, **params)
+
+
 def generate(server: tuple[str, int], engine: DraftEngine, mode: str, **params: Any) -> list[int]:
-    sampling = SamplingParams(max_new_tokens=TOKENS, ignore_eos=True, **params)
-    with Session(server, engine, sampling, mode=mode) as session:
+    with Session(server, engine, sampled(params), mode=mode) as session:
         session.prompt(PROMPT)
         for _ in session:
             pass
@@ -89,6 +100,25 @@ def test_every_mode_gives_the_same_tokens(
     texts = {mode: generate(server, engine, mode, **sampling) for mode in POLICIES}
     assert len(texts["cloud"]) == TOKENS
     assert {mode: text for mode, text in texts.items() if text != texts["cloud"]} == {}
+
+
+class Deep(Stream):
+    """Grows several levels in every run that may."""
+
+    name = "deep"
+    deep = True
+
+
+@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.8, "seed": 7}])
+def test_runs_of_several_levels_give_the_same_tokens(
+    server: tuple[str, int], engine: DraftEngine, deep_engine: DraftEngine, sampling: dict[str, Any]
+) -> None:
+    with Session(server, deep_engine, sampled(sampling), mode=Deep(rows=1)) as session:
+        session.prompt(PROMPT)
+        for _ in session:
+            pass
+    assert session.measures.levels_ms.seen > 0
+    assert session.tokens == generate(server, engine, "cloud", **sampling)
 
 
 def test_seeds_make_different_texts_and_the_same_seed_the_same(
