@@ -105,11 +105,43 @@ class Layout:
     """Masks as attention wants them, by the identity of the mask that the model hands on."""
 
 
+Pieces = Sequence[tuple[TargetCache, Piece, NDArray[np.integer[Any]]]]
+"""Of each part: its cache, its rows, and which of them are decided."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one forward, on the CPU: their tokens and positions, and the pool's slots that they are written to,
+    int64 [R]; decided: which of them are decided, int64 [D], part by part."""
+
+    tokens: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    slots: NDArray[np.int64]
+    decided: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, pieces: Pieces) -> Rows:
+        """Lay pieces end to end. Raises KvFull."""
+        starts = np.cumsum([0, *(len(piece) for _, piece, _ in pieces)]).tolist()
+        slots = [
+            cache.place(piece.slots.astype(np.int64), piece.cached.shape[1]) for cache, piece, _ in pieces
+        ]
+        decided = [
+            np.asarray(decide, dtype=np.int64) + start
+            for (_, _, decide), start in zip(pieces, starts, strict=False)
+        ]
+        return cls(
+            np.concatenate([piece.tokens for _, piece, _ in pieces], dtype=np.int64),
+            np.concatenate([piece.positions for _, piece, _ in pieces], dtype=np.int64),
+            np.concatenate(slots),
+            np.concatenate(decided, dtype=np.int64),
+        )
+
+
 @dataclass(frozen=True)
 class Batch:
-    """The inputs of one forward. rows: the pool's slots that they are written to, int64 [R]; decided: the
-    rows of the batch that are decided, int64 [D], part by part; `seen`: the slots that attention is given,
-    where it is not edgespec's own."""
+    """The inputs of one forward by transformers' modules: `Rows`, tokens and positions as [1, R]; `seen`: the slots
+    that attention is given, where it is not edgespec's own."""
 
     tokens: torch.Tensor
     positions: torch.Tensor
@@ -121,33 +153,32 @@ class Batch:
 
 
 def batch_of(
-    pieces: Sequence[tuple[TargetCache, Piece, NDArray[np.integer[Any]]]],
+    pieces: Pieces,
     windows: Windows,
     dtype: torch.dtype,
     device: torch.device,
     apart: bool,
 ) -> Batch:
-    """Lay pieces (cache, piece, rows to decide) end to end. apart: attention is edgespec's own, which takes
-    each part by itself. Raises KvFull."""
+    """What modules need beside the rows. apart: attention is edgespec's own, which takes each part by itself. Raises
+    KvFull."""
 
-    def index(array: Any) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(array, dtype=np.int64)).to(device)
+    def index(array: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(array).to(device)
 
-    slots, places, decided = [], [], []
+    rows = Rows.of(pieces)
+    places = []
     first = 0
-    for cache, piece, decide in pieces:
+    for cache, piece, _ in pieces:
         width = piece.cached.shape[1]
-        slots.append(cache.place(index(piece.slots), width))
         seen = cache.located(torch.arange(width, device=device))
         places.append(Place(first, first + len(piece), width, cache.start, seen))
-        decided.append(np.asarray(decide, dtype=np.int64) + first)
         first += len(piece)
     return Batch(
-        tokens=index(np.concatenate([piece.tokens for _, piece, _ in pieces]))[None],
-        positions=index(np.concatenate([piece.positions for _, piece, _ in pieces]))[None],
-        slots=torch.cat(slots),
+        tokens=index(rows.tokens)[None],
+        positions=index(rows.positions)[None],
+        slots=index(rows.slots),
         seen=None if apart else torch.cat([place.seen for place in places]),
         masks=windows.masks([piece for _, piece, _ in pieces], dtype, device, apart),
-        decided=index(np.concatenate(decided)),
+        decided=index(rows.decided),
         layout=Layout(places),
     )

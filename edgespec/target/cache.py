@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from edgespec.serving.kv_pages import Pages
@@ -194,19 +196,20 @@ class TargetCache:
     def __del__(self) -> None:
         self.release()
 
-    def place(self, slots: torch.Tensor, width: int) -> torch.Tensor:
+    def place(self, slots: NDArray[np.int64], width: int) -> NDArray[np.int64]:
         """The pool's slots int64 [R] for this session's `slots` int64 [R], which rows are about to write,
         where attention will see the first `width`. Takes pages that are missing; a page that others read is
         copied first. Raises KvFull."""
         if width > len(self.pages) * SLOT_BUCKET:
             self.reserve(min(max(width, 2 * len(self.pages) * SLOT_BUCKET), max(width, self.capacity)))
-        for index in torch.unique(slots // SLOT_BUCKET).tolist():
+        page_of = slots // SLOT_BUCKET
+        for index in sorted(set(page_of.tolist())):
             page = self.pages[index]
             if self.pool.pages.shared(page):
                 (self.pages[index],) = self.pool.pages.take(1)
                 self.pool.copy(page, self.pages[index])
                 self.pool.pages.drop([page])
-        return self.located(slots)
+        return np.array(self.pages, dtype=np.int64)[page_of] * SLOT_BUCKET + slots % SLOT_BUCKET
 
     def located(self, slots: torch.Tensor) -> torch.Tensor:
         """The pool's slots for slots of this session, both int64 [...]."""

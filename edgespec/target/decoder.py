@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM
 
 from edgespec import _native
-from edgespec.speculation.slots import SLOT_BUCKET, Piece
-from edgespec.target.cache import KvPool, TargetCache
+from edgespec.speculation.slots import SLOT_BUCKET
+from edgespec.target.batch import Pieces, Rows
+from edgespec.target.cache import KvPool
 from edgespec.target.masks import Windows, visible
 
 FAMILIES = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
@@ -63,31 +64,29 @@ class NativeDecoder:
 
     def hidden(
         self,
-        pieces: Sequence[tuple[TargetCache, Piece]],
-        tokens: torch.Tensor,
-        positions: torch.Tensor,
-        slots: torch.Tensor,
+        pieces: Pieces,
+        batch: Rows,
         pool: KvPool,
         stops: Sequence[int],
     ) -> Iterator[tuple[int, torch.Tensor]]:
-        """Run rows `tokens`, `positions` int64 [1, R], whose keys and values go to the pool's `slots` int64 [R]:
-        yields, after each of the layers `stops` and after the last, the number of layers run and the rows
-        float32 [R, D], which the next layers overwrite."""
+        """Run the rows of `pieces`, laid end to end in `batch`: yields, after each of the layers `stops` and after the
+        last, the number of layers run and the rows float32 [R, D], which the next layers overwrite."""
         self._use(pool)
         base = self._model.model
-        rows = base.embed_tokens(tokens)
+        rows = base.embed_tokens(torch.from_numpy(batch.tokens)[None])
+        positions = torch.from_numpy(batch.positions)[None]
         cos, sin = (angles[0].contiguous().numpy() for angles in base.rotary_emb(rows, positions))
         rows = rows[0].contiguous()
         parts = _parts_of(pieces)
         done = 0
         for stop in [*stops, self.layers]:
-            self._decoder.run(done, stop, rows.numpy(), cos, sin, slots.numpy(), parts)
+            self._decoder.run(done, stop, rows.numpy(), cos, sin, batch.slots, parts)
             done = stop
             yield stop, rows
 
-    def logits(self, rows: torch.Tensor) -> torch.Tensor:
+    def logits(self, rows: NDArray[np.float32]) -> torch.Tensor:
         """Logits float32 [D, V] of rows [D, dim] after the last layer."""
-        return torch.from_numpy(self._decoder.logits(rows.contiguous().numpy()))
+        return torch.from_numpy(self._decoder.logits(rows))
 
     def guess(
         self,
@@ -119,12 +118,12 @@ class NativeDecoder:
 
 
 def _parts_of(
-    pieces: Sequence[tuple[TargetCache, Piece]],
+    pieces: Pieces,
 ) -> list[tuple[int, int, NDArray[np.uint8], NDArray[np.int64]]]:
     """Each session's rows, which of its slots they see, and where in the pool those are."""
     parts = []
     first = 0
-    for cache, piece in pieces:
+    for cache, piece, _ in pieces:
         pages = piece.cached.shape[1] // SLOT_BUCKET
         runs = _runs(cache.pages[:pages])
         parts.append((first, first + len(piece), visible(piece).view(np.uint8), runs))
@@ -134,6 +133,12 @@ def _parts_of(
 
 def _runs(pages: Sequence[int]) -> NDArray[np.int64]:
     """Pages as stretches [n, 3]: a session's first slot, the pool's, and how many lie side by side."""
+    if (
+        len(pages)
+        and pages[-1] - pages[0] == len(pages) - 1
+        and list(pages) == [*range(pages[0], pages[-1] + 1)]
+    ):
+        return np.array([[0, pages[0], len(pages)]], dtype=np.int64) * SLOT_BUCKET
     numbers = np.asarray(pages, dtype=np.int64)
     starts = np.flatnonzero(np.diff(numbers, prepend=-2) != 1)
     lengths = np.diff(starts, append=len(numbers))

@@ -66,8 +66,8 @@ def chunks_of(
     slots: list[torch.Tensor] = []
     ancestors: list[torch.Tensor] = []
     for cache, piece in pieces:
-        own = torch.from_numpy(piece.slots.astype(np.int64)).to(device)
-        slots.append(cache.place(own, piece.cached.shape[1]))
+        own = cache.place(piece.slots.astype(np.int64), piece.cached.shape[1])
+        slots.append(torch.from_numpy(own).to(device))
         ancestors += [cache.located(torch.from_numpy(row).to(device)) for row in _in_order(piece)]
     placed = torch.cat(slots)
     markers = _markers(windows, dtype, device)

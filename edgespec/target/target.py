@@ -26,7 +26,7 @@ from edgespec.params import SamplingParams
 from edgespec.speculation.slots import Piece
 from edgespec.target import loading
 from edgespec.target.attention import SLOT_ATTENTION, attending
-from edgespec.target.batch import Batch, ExitRows, Layout, OnExit, Part, Place, batch_of
+from edgespec.target.batch import ExitRows, Layout, OnExit, Part, Pieces, Place, Rows, batch_of
 from edgespec.target.cache import KvPool, TargetCache, untold
 from edgespec.target.cuda_graphs import Capture, CudaCapture, GraphedForwards
 from edgespec.target.decoder import NativeDecoder
@@ -254,24 +254,21 @@ class Target:
             return self._ordered_logits(pieces)
         if self.graphs is not None and self._tap is None and (logits := self.graphs(pieces)) is not None:
             return logits
+        if self._decoder is not None:
+            return self._native_logits(self._decoder, pieces)
         apart = self._config._attn_implementation == SLOT_ATTENTION
         batch = batch_of(pieces, Windows.of(self._config), self.dtype, self.device, apart)
-        if self._decoder is not None:
-            return self._native_logits(self._decoder, [(cache, piece) for cache, piece, _ in pieces], batch)
         self.pool.place(batch.slots, batch.seen)
         return self._run(batch.tokens, batch.positions, batch.masks, batch.layout, batch.decided)
 
-    def _native_logits(
-        self, decoder: NativeDecoder, pieces: Sequence[tuple[TargetCache, Piece]], batch: Batch
-    ) -> torch.Tensor:
+    def _native_logits(self, decoder: NativeDecoder, pieces: Pieces) -> torch.Tensor:
         """`logits_batch` by the native decoder."""
+        batch = Rows.of(pieces)
         stops = () if self._tap is None else sorted(self._tap.layers)
-        for layer, rows in decoder.hidden(
-            pieces, batch.tokens, batch.positions, batch.slots, self.pool, stops
-        ):
+        for layer, rows in decoder.hidden(pieces, batch, self.pool, stops):
             if layer < self.layers:
                 self._reach_exit(layer, rows)
-        return decoder.logits(rows[batch.decided])
+        return decoder.logits(rows.numpy()[batch.decided])
 
     def _ordered_logits(
         self, pieces: Sequence[tuple[TargetCache, Piece, NDArray[np.integer[Any]]]]
