@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil  # type: ignore[import-untyped]
 import pytest
 import torch
 from test_target_exits import PlainExits
@@ -15,6 +16,7 @@ from edgespec.errors import EdgespecError
 from edgespec.params import SamplingParams
 from edgespec.serving.kv_pages import KvFull
 from edgespec.speculation.slots import SLOT_BUCKET, SlotMap
+from edgespec.target.cache import KvPool
 from edgespec.target.loading import parse_memory
 from edgespec.target.target import Decisions, ExitRows, Part, Target
 
@@ -110,6 +112,18 @@ def test_scattered_pages_read_as_pages_side_by_side_do(llama: Target) -> None:
     assert scattered.cache.start is None
     assert plain.cache.start is not None
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-9)
+
+
+def test_memory_that_was_asked_for_is_taken_from_the_system_at_once(llama: Target) -> None:
+    """In pieces so large that nothing was there before."""
+    pages = 2**28 // llama.pool.page_bytes
+    process = psutil.Process()
+    before = process.memory_info().rss
+    pool = KvPool(llama.layers, pages, llama.pool)
+    untouched = process.memory_info().rss
+    pool.claim()
+    assert untouched - before < 2**26
+    assert process.memory_info().rss - before > 2**27
 
 
 def test_a_shared_prefix_is_computed_and_kept_once(llama: Target) -> None:

@@ -89,7 +89,8 @@ class KvPool(Cache):
     """All sessions' keys and values in all layers; `pages` keeps the books.
 
     like: a pool that was used already, whose shapes this one takes; its memory is then touched only as pages
-    are taken. changed: told of what is done to it ("pool", "clear", "copy" and the arguments), before it is done.
+    are taken, or by `claim`. changed: told of what is done to it ("pool", "clear", "copy" and the arguments), before
+    it is done.
     """
 
     def __init__(
@@ -135,6 +136,11 @@ class KvPool(Cache):
                 if layer.is_initialized:
                     layer.keys[:, :, start * SLOT_BUCKET : stop * SLOT_BUCKET].zero_()
                     layer.values[:, :, start * SLOT_BUCKET : stop * SLOT_BUCKET].zero_()
+
+    def claim(self) -> None:
+        """Take all pages' memory from the system now, not when they are first used: what a server holds then stays
+        the same, and what is not there is missed at once."""
+        self.clear(range(self.pages.count))
 
     def copy(self, source: int, to: int) -> None:
         """Copy a page."""

@@ -117,6 +117,8 @@ class Target:
         page_bytes = self.pool.page_bytes
         pages = loading.kv_pages(kv_memory, page_bytes, self.device, name)
         self.pool = KvPool(self.layers, pages, self.pool, leader.pool_changed if leader else untold)
+        if kv_memory is not None:
+            self.pool.claim()
         if exits is not None:
             self._attach(exits)
         if self.device.type == "cuda" and not deterministic and pace is None and leader is None:
