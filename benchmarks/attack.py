@@ -128,6 +128,7 @@ class EchoTarget(StubTarget):
 
     def open_cache(self, capacity: int) -> Any:
         return SimpleNamespace(
+            bytes=0,
             reserve=lambda slots: None,
             adopt=lambda tokens: 0,
             publish=lambda tokens: None,
