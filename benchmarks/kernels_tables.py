@@ -52,7 +52,7 @@ def _text(cell: Cell | None, against: str) -> str:
     if cell is None:
         return "–"
     figure = cell[against] / cell["ms"]
-    times = f"{figure:.2f}" if figure < 10 else f"{figure:.0f}"
+    times = f"{figure:.2f}" if figure < 10 else f"{figure:.0f}" if figure < 100 else "> 100"
     text = f"{100 * figure:.0f} %" if against == "floor_ms" else times
     return f"**{text}**" if figure < _aim(cell, against) else text
 

@@ -21,7 +21,7 @@ from benchmarks.results import results, save
 from edgespec.child import COMMAND
 
 BUSY_LOAD = 0.5
-"""Processes that want to run, before the first measurement, from which on the machine counts as shared."""
+"""Processes that want to run, beside the measurement's own threads, from which on the machine counts as shared."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--json", type=Path)
     own, options = parser.parse_known_args(arguments)
-    notes = _notes(os.getloadavg()[0])
+    before = os.getloadavg()[0]
     cells: list[dict[str, Any]] = []
     for threads in sorted({1, len(os.sched_getaffinity(0))}):
         with tempfile.TemporaryDirectory() as folder:
@@ -39,17 +39,17 @@ def main(arguments: Sequence[str]) -> int:
             status = subprocess.run(command, check=False).returncode
             cells += json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
         if own.json is not None and cells:
-            save(results("kernels", cells, notes), own.json)
+            save(results("kernels", cells, _notes(before, os.getloadavg()[0], threads)), own.json)
         if status:
             return status
     return 0
 
 
-def _notes(load: float) -> str:
-    alone = (
-        "Nothing else ran." if load < BUSY_LOAD else f"Other work shared the cores (load average {load:.1f})."
-    )
-    return f"{alone} Medians; kernel, torch and the reading of memory took turns."
+def _notes(before: float, after: float, threads: int) -> str:
+    alone = max(before, after - threads) < BUSY_LOAD
+    shared = f"Other work shared the cores (load average {before:.1f} before, {after:.1f} after)."
+    kept = "Medians; kernel, torch and the reading of memory took turns."
+    return f"{'Nothing else ran.' if alone else shared} {kept}"
 
 
 if __name__ == "__main__":
