@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 from multiprocessing.connection import Connection as ProcessPipe
 from pathlib import Path
 from queue import SimpleQueue
@@ -62,9 +63,18 @@ def available(folder: Path) -> list[Echo]:
         echoes.append(ZMQ)
     if importlib.util.find_spec("grpc") is not None:
         echoes.append(GRPC)
+    if importlib.util.find_spec("websockets") is not None:
+        echoes.append(WEBSOCKETS)
     if RAW in echoes:
         echoes += [RAW_SPINNING, EDGESPEC_SPINNING]
     return echoes
+
+
+def versions() -> str:
+    """Of the packages among them that are not ours."""
+    names = ("pyzmq", "grpcio", "websockets")
+    found = {name for one in metadata.distributions() if (name := one.metadata["Name"]) in names}
+    return ", ".join(f"{name} {metadata.version(name)}" for name in names if name in found) + "."
 
 
 # The floor
@@ -162,7 +172,7 @@ def _call_tls(folder: Path, port: int, count: int) -> list[int]:
     return _call_edgespec(_native.Tls.client(str(folder / "fleet" / "ca.pem")), port, count)
 
 
-# asyncio's streams, ZeroMQ, and gRPC
+# asyncio's streams, ZeroMQ, gRPC, and WebSockets
 
 
 def _serve_streams(folder: Path, tell: ProcessPipe) -> None:
@@ -246,6 +256,38 @@ def _call_grpc(folder: Path, port: int, count: int) -> list[int]:
     return times
 
 
+def _serve_websockets(folder: Path, tell: ProcessPipe) -> None:
+    websockets: Any = importlib.import_module("websockets")
+
+    async def echo(socket: Any) -> None:
+        with suppress(websockets.ConnectionClosed):
+            while True:
+                await socket.send(await socket.recv())
+
+    async def run() -> None:
+        async with websockets.serve(echo, HOST, 0, compression=None) as server:
+            tell.send(server.sockets[0].getsockname()[1])
+            await server.wait_closed()
+
+    asyncio.run(run())
+
+
+def _call_websockets(folder: Path, port: int, count: int) -> list[int]:
+    websockets: Any = importlib.import_module("websockets")
+
+    async def run() -> list[int]:
+        times = []
+        async with websockets.connect(f"ws://{HOST}:{port}", compression=None) as socket:
+            for _ in range(count):
+                start_ns = time.perf_counter_ns()
+                await socket.send(bytes(BYTES))
+                assert len(await socket.recv()) == BYTES
+                times.append(time.perf_counter_ns() - start_ns)
+        return times
+
+    return asyncio.run(run())
+
+
 RAW = Echo("raw epoll, C++", _serve_raw, _call_raw)
 RAW_SPINNING = Echo("raw spinning, C++", _serve_raw_spinning, _call_raw_spinning, spins=True)
 EDGESPEC = Echo("edgespec", _serve_plain, _call_plain)
@@ -254,3 +296,4 @@ EDGESPEC_SPINNING = Echo("edgespec, busy-spin at the server", _serve_spinning, _
 STREAMS = Echo("asyncio streams", _serve_streams, _call_streams)
 ZMQ = Echo("pyzmq", _serve_zmq, _call_zmq)
 GRPC = Echo("grpc, one stream", _serve_grpc, _call_grpc)
+WEBSOCKETS = Echo("websockets, asyncio", _serve_websockets, _call_websockets)

@@ -27,7 +27,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.echoes import Echo, available, prepare
+from benchmarks.echoes import Echo, available, prepare, versions
 from benchmarks.results import results, save
 from edgespec import _native
 
@@ -47,7 +47,11 @@ def main() -> None:
     _show(cells)
     if arguments.json is not None:
         save(
-            results("wire", cells, "Loopback, round trips of 64 bytes; nothing is emulated or paced."),
+            results(
+                "wire",
+                cells,
+                f"Loopback, round trips of 64 bytes; nothing is emulated or paced. {versions()}",
+            ),
             arguments.json,
         )
 
