@@ -34,6 +34,7 @@ class OnnxLevels:
         self._cache = cache
         self._calibration = calibration
         self._buckets = buckets
+        self._choices = session.get_outputs()[0].shape[-1]
         self._names = {value.name for value in session.get_inputs()}
         vocabulary = next(value for value in session.get_inputs() if value.name == "noise").shape[1]
         self._no_noise = np.zeros((levels, vocabulary), dtype=np.float32)
@@ -51,7 +52,7 @@ class OnnxLevels:
         bucket = next(one for one in self._buckets if one >= width)
         cached = np.zeros((rows, bucket), dtype=np.bool_)
         cached[:, :width] = piece.cached
-        knots, chances = self._calibration.curves_of(temperature)
+        knots, chances = self._calibration.curves_of(temperature, self._choices)
         inputs: dict[str, NDArray[Any]] = {
             "tokens": piece.tokens,
             "positions": piece.positions,

@@ -79,7 +79,7 @@ def levels_difference(model: Any, engine: DraftEngine, relative_bound: float) ->
     slots = SlotMap(engine.capacity)
     piece = slots.plan(text, rows, DraftTree(rows), [])
     reserved = slots.reserve((engine.deep.levels - 1) * engine.deep.branches)
-    found = engine.deep.run(piece, reserved, None, 1.0, rows - 1)
+    found = engine.deep.run(piece, reserved, None, 0.0, rows - 1)
     paths: list[list[int]] = [[]] * engine.deep.branches
     for best, scores, tokens, parents in zip(
         found.best, found.scores, found.tokens, found.parents, strict=True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +118,44 @@ def test_levels_in_one_run_find_what_single_levels_find(
             for drafter in (by_levels, singly):
                 drafter.truncate(len(text) - 1)
     assert deepest >= LEVELS - 1
+
+
+@pytest.mark.parametrize("ranks", [2, 6])
+def test_a_run_keeps_what_is_likeliest_at_its_temperature(tmp_path: Path, ranks: int) -> None:
+    """Whatever the ranks that were fitted; at temperature 1 the second best is made the likelier."""
+    model = save_family_member(tmp_path / "model", "llama, tied, grouped")
+    fitted = {
+        0.0: [(0.5, 0.95), (0.4, 0.03), *((0.02, 0.01) for _ in range(2, ranks))],
+        1.0: [(0.2, 0.3), (0.9, 0.7), *((0.02, 0.01) for _ in range(2, ranks))],
+    }
+    temperatures = [
+        {"temperature": at, "ranks": [{"margins": [0.0, 4.0], "chances": ends} for ends in curves]}
+        for at, curves in fitted.items()
+    ]
+    (model / "calibration.json").write_text(json.dumps({"version": 1, "temperatures": temperatures}))
+    folder = compile(
+        model, tmp_path / "engine", runtime="onnxruntime", levels=LEVELS, level_branches=2, progress=False
+    )
+    check_what_is_kept(load_draft(folder), 0.0, [0, 1])
+    check_what_is_kept(load_draft(folder), 1.0, [1, 0])
+
+
+def check_what_is_kept(engine: DraftEngine, temperature: float, order: list[int]) -> None:
+    """Of the first level these two ranks; of the second the likeliest two by the chances that the drafter says."""
+    drafter, tree = Drafter(engine, temperature, seed=3), DraftTree(20)
+    reach, found, ids = {ROOT: 1.0}, dict[int, list[int]](), iter(range(1, 100))
+
+    def grew(node: int, tokens: list[int], chances: list[float]) -> None:
+        found[node] = [next(ids) for _ in tokens]
+        for child, token, chance in zip(found[node], tokens, chances, strict=True):
+            tree.add(child, node, token)
+            reach[child] = reach[node] * chance
+
+    drafter.grow_levels(list(range(20)), tree, ROOT, grew)
+    first, second, third, *last = found
+    assert [found[first].index(node) for node in (second, third)] == order
+    among = found[second] + found[third]
+    assert last == sorted(among, key=lambda child: -reach[child])[:2]
 
 
 def test_a_run_that_would_leave_the_text_or_the_cache_is_none(

@@ -100,7 +100,7 @@ class Drafter:
         if self._temperature:
             positions = tree.position(node) + 1 + np.arange(deep.levels)
             noise = self._noise.rows(self._seed, positions)[0]
-        found = deep.run(piece, reserved, noise, self._temperature or 1.0, row)
+        found = deep.run(piece, reserved, noise, self._temperature, row)
         chances = [self._chances(scores) for scores in found.scores]
         grew(node, found.best[0, 0].tolist(), chances[0][0].tolist())
         above: list[int | None] = [node] * deep.branches

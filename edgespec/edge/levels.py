@@ -43,5 +43,6 @@ class LevelRuns(Protocol):
         """Run the piece, and grow the tree behind its row `row`.
 
         slots: int32 [(levels - 1) * branches], where the keys and values of the rows that the run makes go, level by
-        level. noise: float32 [levels, V], that of the positions behind the row; None: no noise, and no temperature.
+        level. noise: float32 [levels, V], that of the positions behind the row; None: no noise, at
+        temperature 0.
         """

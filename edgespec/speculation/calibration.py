@@ -77,10 +77,11 @@ class Calibration:
         chances = np.interp(values, *curves[rank]) if rank < len(curves) else np.zeros_like(values)
         return float(chances) if chances.ndim == 0 else chances
 
-    def curves_of(self, temperature: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The knots' margins and their chances, float32 [ranks, J] both, of the nearest temperature; short curves end
-        in their last knot again."""
-        curves = self.curves[self._nearest(temperature)]
+    def curves_of(self, temperature: float, ranks: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The knots' margins and their chances, float32 [ranks, J] both, of the nearest temperature, as `chance` has
+        them: a rank that was not fitted has chance 0. Short curves end in their last knot again."""
+        curves = self.curves[self._nearest(temperature)][:ranks]
+        curves += ((np.zeros(1), np.zeros(1)),) * (ranks - len(curves))
         most = max(len(margins) for margins, _ in curves)
         padded = [[np.pad(part, (0, most - len(part)), mode="edge") for part in curve] for curve in curves]
         margins, chances = zip(*padded, strict=True)
