@@ -170,3 +170,16 @@ def test_a_configuration_that_is_none_is_refused_in_a_sentence(
     with pytest.raises(EdgespecError, match=sentence) as caught:
         config(tmp_path, text)
     assert "\n" not in str(caught.value)
+
+
+def test_a_session_that_wants_tokens_faster_than_forwards_are_is_refused_from_the_first_on(
+    server: Server,
+) -> None:
+    target = Target(tiny(), name="tiny", vocabulary_hash=VOCABULARY_HASH, kv_memory="16MiB")
+    with serving(target) as fresh, session(fresh, latency_ms=0.001) as one:
+        one.prompt([5, 6])
+        with pytest.raises(EdgespecError, match="even for one session"):
+            list(one)
+    with session(server, latency_ms=60_000.0, max_new_tokens=3) as one:
+        one.prompt([5, 6])
+        assert list(one)[-1].finish_reason == "length"

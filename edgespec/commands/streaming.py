@@ -12,6 +12,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from edgespec.child import child, spinner
+from edgespec.errors import EdgespecError
 from edgespec.params import SamplingParams
 from edgespec.speculation.modes import DEVICE
 
@@ -88,6 +89,8 @@ class SessionMaker:
             from edgespec.edge.device_session import DeviceSession
 
             assert self._engine is not None
+            if self._policy["latency_ms"] is not None:
+                raise EdgespecError("mode 'device' asks no server for anything: leave --latency-ms off.")
             return DeviceSession(self._engine, self._params, tokenizer=self.tokenizer, draft_pace=pace)
         return Session(
             servers,

@@ -79,8 +79,9 @@ class Forwards:
         self.last_ms = 0.0
 
     def learn_cost(self) -> None:
-        """Time some forwards that nobody asked for, so that promises can be kept from the first session on."""
-        if self._target.forward_cost is not None:
+        """Time some forwards that nobody asked for, so that promises can be kept from the first session on; nothing,
+        once any were timed."""
+        if self._target.forward_cost is not None or self._measured.seen:
             return
         most = min(self.limits.rows, self._target.context_length - 1)
         for rows in (1, most, 1, most // 2 + 1, most):

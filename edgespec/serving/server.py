@@ -93,7 +93,7 @@ class Server:
         self._requests = Requests(
             target, self._sessions, self._door, self._admission, self._forget, companions, metrics, promises
         )
-        if latency_ms is not None or least_latency_ms is not None:
+        if latency_ms is not None:
             self._forwards.learn_cost()
         self._stopping = False
         self._drain_until_s: float | None = None
@@ -268,6 +268,8 @@ class Server:
     def _hear_session(self, number: int, message: Any) -> None:
         session = self._sessions.get(number)
         if isinstance(message, _native.Open) and session is None:
+            if message.latency_us:
+                self._forwards.learn_cost()
             self._requests.open(number, message, self.draining)
         elif session is None:
             log.debug("a %s came for a session that has ended", type(message).__name__)
