@@ -31,8 +31,6 @@ from edgespec.engines.manifest import GRAPH_FILE
 from edgespec.errors import EdgespecError
 from edgespec.speculation.slots import SlotMap
 from edgespec.speculation.tree import ROOT, DraftTree
-from edgespec.tensorrt_engines.export import load_model, make_graph
-from edgespec.tensorrt_engines.levels_graph import export_levels
 
 TEXT_LENGTH, LEVELS = 96, 8
 
@@ -88,59 +86,23 @@ def engine_chain(engine: DraftEngine, text: list[int]) -> Chain:
     return run
 
 
-def levels_chain(model_folder: Path, file: Path, text: list[int]) -> Chain:
-    """All levels in one run of ONNX Runtime, with I/O bound. It keeps a packed copy of every matrix a level."""
-    graph = make_graph(load_model(model_folder), 2048, "fp32")
-    export_levels(graph, file, LEVELS)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    known, vocabulary_size = len(text) - 1, graph.head.weight.shape[0]
-    with torch.no_grad():
-        *_, rows = graph(
-            torch.tensor(text[:-1], dtype=torch.int32),
-            torch.arange(known, dtype=torch.int32),
-            torch.zeros(known, 0, dtype=torch.bool),
-            torch.ones(known, known, dtype=torch.bool).tril(),
-            torch.zeros(1, dtype=torch.int32),
-            torch.zeros(1, vocabulary_size),
-            torch.zeros(1, dtype=torch.int32),
-            torch.tensor(1.0),
-            graph.empty_cache(0),
-        )
-    inputs = {
-        "tokens": np.array(text[-1:], dtype=np.int32),
-        "positions": np.array([known], dtype=np.int32),
-        "cached": np.ones((1, known), dtype=np.bool_),
-        "among": np.ones((1, 1), dtype=np.bool_),
-        "decide": np.zeros(1, dtype=np.int32),
-        "noise": np.zeros((LEVELS, vocabulary_size), dtype=np.float32),
-        "inverse_temperature": np.array(1.0, dtype=np.float32),
-        **{f"cache_{index}": part.contiguous().numpy() for index, part in enumerate(rows)},
-    }
-    wanted = {value.name for value in session.get_inputs()}
-    bound, tokens = session.io_binding(), np.zeros((LEVELS, 1), dtype=np.int32)
-    for name, value in inputs.items():
-        if name in wanted:
-            bound.bind_input(name, "cpu", 0, value.dtype.type, value.shape, value.ctypes.data)
-    for name in ("knots", "chances"):
-        if name in wanted:
-            bound.bind_ortvalue_input(
-                name, onnxruntime.OrtValue.ortvalue_from_numpy(np.zeros((4, 2), np.float32))
-            )
-    for output in session.get_outputs():
-        if output.name == "tokens_kept":
-            bound.bind_output(output.name, "cpu", 0, np.int32, tokens.shape, tokens.ctypes.data)
-        else:
-            bound.bind_output(output.name)
+def levels_chain(engine: DraftEngine, text: list[int]) -> Chain:
+    """All levels in one run, as a session runs them. ONNX Runtime keeps a packed copy of every matrix a level."""
+    deep = engine.deep
+    assert deep is not None
 
     def run() -> list[int]:
-        inputs["cached"][:] = True
+        engine.reset()
+        slots = SlotMap(engine.capacity)
+        engine.run(
+            slots.plan(text, len(text) - 1, DraftTree(0), []), None, None, 1.0, np.zeros(0, dtype=np.int32)
+        )
         start_s = time.perf_counter()
-        session.run_with_iobinding(bound)
+        piece = slots.plan(text, len(text), DraftTree(0), [])
+        found = deep.run(piece, slots.reserve((LEVELS - 1) * deep.branches), None, 0.0, 0)
         timed.append(time.perf_counter() - start_s)
-        found: list[int] = tokens[:, 0].tolist()
-        return found
+        tokens: list[int] = found.tokens[:, 0].tolist()
+        return tokens
 
     return run
 
@@ -329,6 +291,9 @@ def compare(name: str, model: Path, folder: Path, rounds: int) -> None:
         )
         for precision in ("fp32", "int8")
     }
+    deep = edgespec.compile(
+        model, folder / "deep", runtime="onnxruntime", precision="fp32", levels=LEVELS, progress=False
+    )
     opened = {precision: load_draft(engine) for precision, engine in engines.items()}
     rng = np.random.default_rng(0)
     text: list[int] = rng.integers(5, opened["fp32"].vocabulary_size, TEXT_LENGTH).tolist()
@@ -336,7 +301,7 @@ def compare(name: str, model: Path, folder: Path, rounds: int) -> None:
         chains = {
             "edgespec fp32": engine_chain(opened["fp32"], text),
             "edgespec int8": engine_chain(opened["int8"], text),
-            "edgespec fp32, eight levels in one run": levels_chain(model, folder / "levels.onnx", text),
+            "edgespec fp32, eight levels in one run": levels_chain(load_draft(deep), text),
             "onnxruntime, a token a run, nothing bound": unbound_chain(engines["fp32"], text),
             "transformers' generate": generate_chain(model, text),
             "transformers eager": torch_chain(model, text, compiled=False),

@@ -8,7 +8,6 @@ of the cache, the smallest of a few widths that covers the slots in use.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,8 @@ from edgespec.errors import EdgespecError
 from edgespec.speculation.calibration import Calibration
 from edgespec.speculation.slots import Piece
 from edgespec.tensorrt_engines.buckets import buckets
+from edgespec.tensorrt_engines.onnx_binding import Binding, KeptBindings
 from edgespec.tensorrt_engines.onnx_levels import OnnxLevels
-
-KEPT_BINDINGS = 128
-"""Shapes whose buffers are kept; the one that was not used for longest goes first."""
 
 LOG_ERRORS = 3
 
@@ -52,7 +49,7 @@ class OnnxRuntimeEngine:
         self._cache: NDArray[Any] = np.zeros(shape, dtype=_cache_type(self._session))
         self._no_noise = np.zeros((1, self.vocabulary_size), dtype=np.float32)
         self._touched = 0
-        self._bindings: OrderedDict[Shape, _Binding] = OrderedDict()
+        self._bindings: KeptBindings[Shape, _EngineBinding] = KeptBindings()
         self.deep: OnnxLevels | None = None
         if manifest.levels > 1:
             self.deep = OnnxLevels(
@@ -81,7 +78,8 @@ class OnnxRuntimeEngine:
         rows, width = piece.cached.shape
         deciding = rows if decide is None else len(decide)
         bucket = self._buckets[bisect_left(self._buckets, width)]
-        binding = self._binding((rows, deciding, 0 if noise is None else len(noise), bucket))
+        shape = (rows, deciding, 0 if noise is None else len(noise), bucket)
+        binding = self._bindings.of(shape, self._bind)
 
         binding.tokens[:] = piece.tokens
         binding.positions[:] = piece.positions
@@ -100,20 +98,11 @@ class OnnxRuntimeEngine:
         self._touched = max(self._touched, width)
         return binding.best.copy(), binding.scores.copy()
 
-    def _binding(self, shape: Shape) -> _Binding:
-        binding = self._bindings.get(shape)
-        if binding is None:
-            binding = self._bindings[shape] = _Binding(
-                self._session.io_binding(), shape, self._cache, self._no_noise, self.choices
-            )
-            if len(self._bindings) > KEPT_BINDINGS:
-                self._bindings.popitem(last=False)
-        else:
-            self._bindings.move_to_end(shape)
-        return binding
+    def _bind(self, shape: Shape) -> _EngineBinding:
+        return _EngineBinding(self._session.io_binding(), shape, self._cache, self._no_noise, self.choices)
 
 
-class _Binding:
+class _EngineBinding(Binding):
     """The buffers of one shape, bound to the graph's inputs and outputs (shapes: draft_graph.py)."""
 
     def __init__(
@@ -124,34 +113,26 @@ class _Binding:
         no_noise: NDArray[np.float32],
         choices: int,
     ) -> None:
+        super().__init__(bound)
         rows, deciding, _, bucket = shape
-        self.bound = bound
         self.all_rows = np.arange(rows, dtype=np.int32)
-        self.tokens = self._input("tokens", np.zeros(rows, dtype=np.int32))
-        self.positions = self._input("positions", np.zeros(rows, dtype=np.int32))
-        self.cached = self._input("cached", np.zeros((rows, bucket), dtype=np.bool_))
-        self.among = self._input("among", np.zeros((rows, rows), dtype=np.bool_))
-        self.decide = self._input("decide", np.zeros(deciding, dtype=np.int32))
-        self.noise_rows = self._input("noise_rows", np.zeros(deciding, dtype=np.int32))
-        self.inverse_temperature = self._input("inverse_temperature", np.ones((), dtype=np.float32))
+        self.tokens = self.input("tokens", np.zeros(rows, dtype=np.int32))
+        self.positions = self.input("positions", np.zeros(rows, dtype=np.int32))
+        self.cached = self.input("cached", np.zeros((rows, bucket), dtype=np.bool_))
+        self.among = self.input("among", np.zeros((rows, rows), dtype=np.bool_))
+        self.decide = self.input("decide", np.zeros(deciding, dtype=np.int32))
+        self.noise_rows = self.input("noise_rows", np.zeros(deciding, dtype=np.int32))
+        self.inverse_temperature = self.input("inverse_temperature", np.ones((), dtype=np.float32))
         self.bind_noise(no_noise)
         for index, part in enumerate(cache):
-            self._input(f"cache_{index}", part[:bucket])
-        self.best = self._output("best", np.zeros((deciding, choices), dtype=np.int32))
-        self.scores = self._output("scores", np.zeros((deciding, choices), dtype=np.float32))
-        self.rows = self._output("rows", np.zeros((len(cache), rows, *cache.shape[2:]), dtype=cache.dtype))
+            self.input(f"cache_{index}", part[:bucket])
+        self.best = self.output("best", np.zeros((deciding, choices), dtype=np.int32))
+        self.scores = self.output("scores", np.zeros((deciding, choices), dtype=np.float32))
+        self.rows = self.output("rows", np.zeros((len(cache), rows, *cache.shape[2:]), dtype=cache.dtype))
 
     def bind_noise(self, noise: NDArray[np.float32]) -> None:
         """float32 [P, V], contiguous; it is read where it lies, and must live until the run is over."""
-        self._input("noise", noise)
-
-    def _input(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
-        self.bound.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        return array
-
-    def _output(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
-        self.bound.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        return array
+        self.input("noise", noise)
 
 
 def _cache_type(session: onnxruntime.InferenceSession) -> type[np.float32] | type[np.float16]:
