@@ -641,6 +641,7 @@ class Listener:
         busy_spin: bool = False,
         session_bytes: int = 1048576,
         early_frames: int = 256,
+        pinning: tuple[int, int] | None = None,
     ) -> None:
         """Raises OSError when the address cannot be had. Port 0 takes a free one.
 
@@ -649,7 +650,8 @@ class Listener:
         who it is), `turns`: APPENDs of one session; each so many a second and so many at once.
         `busy_spin`: the I/O thread never sleeps, and takes a core. `session_bytes`: sent to a session and not
         acknowledged, `early_frames`: of a session, that wait for one before them; more ends the session, or the
-        connection that brought it.
+        connection that brought it. `pinning`: the addresses of C functions like `cudaHostRegister` and
+        `cudaHostUnregister`, by which every slab is pinned as long as it lives.
         """
     def poll(
         self, timeout_s: float | None, max_events: int = 256
@@ -685,6 +687,9 @@ class Listener:
     def frames_resent(self) -> int: ...
     @property
     def repeats_received(self) -> int: ...
+    @property
+    def pinned_slabs(self) -> int:
+        """Slabs that are pinned, see `pinning`."""
     @property
     def leased_bytes(self) -> int: ...
 

@@ -47,7 +47,8 @@ std::shared_ptr<net::Listener> make_listener(const std::string& host, std::uint1
                                              std::size_t connections, std::size_t connections_of_address,
                                              double hello_within_s, double frame_within_s, PerSecondAndBurst opens,
                                              PerSecondAndBurst turns, bool busy_spin, std::size_t session_bytes,
-                                             std::size_t early_frames) {
+                                             std::size_t early_frames,
+                                             std::optional<std::pair<std::uintptr_t, std::uintptr_t>> pinning) {
     net::ListenerLimits limits;
     limits.link = link_limits(dead_after_s);
     limits.link.frame_within = milliseconds(frame_within_s);
@@ -62,6 +63,10 @@ std::shared_ptr<net::Listener> make_listener(const std::string& host, std::uint1
     limits.busy_spin = busy_spin;
     limits.session_bytes = session_bytes;
     limits.early_frames = early_frames;
+    if (pinning) {
+        limits.pinning = {reinterpret_cast<decltype(net::Pinning::pin)>(pinning->first),
+                          reinterpret_cast<decltype(net::Pinning::unpin)>(pinning->second)};
+    }
     try {
         return make_living<net::Listener>(host, port, limits, std::move(tls));
     } catch (const net::SystemError& error) {
@@ -111,9 +116,11 @@ void register_net(py::module_& module) {
              py::arg("dead_after_s") = 3.0, py::arg("slabs") = 4096, py::arg("tls") = py::none(),
              py::arg("connections") = 2048, py::arg("connections_of_address") = 512, py::arg("hello_within_s") = 5.0,
              py::arg("frame_within_s") = 10.0, py::arg("opens") = kOpens, py::arg("turns") = kTurns,
-             py::arg("busy_spin") = false, py::arg("session_bytes") = 1u << 20, py::arg("early_frames") = 256)
+             py::arg("busy_spin") = false, py::arg("session_bytes") = 1u << 20, py::arg("early_frames") = 256,
+             py::arg("pinning") = py::none())
         .def_property_readonly("port", &net::Listener::port)
         .def_property_readonly("leased_bytes", [](const net::Listener& self) { return self.pool().leased_bytes(); })
+        .def_property_readonly("pinned_slabs", [](const net::Listener& self) { return self.pool().pinned(); })
         .def_property_readonly("frames_sent", [](const net::Listener& self) { return self.traffic().sent.load(); })
         .def_property_readonly("frames_hedged", [](const net::Listener& self) { return self.traffic().hedged.load(); })
         .def_property_readonly("frames_resent", [](const net::Listener& self) { return self.traffic().resent.load(); })

@@ -33,7 +33,7 @@ Listener::Listener(const std::string& host, std::uint16_t port, ListenerLimits l
       pause_(io_),
       limits_(limits),
       tls_(std::move(tls)),
-      pool_(std::make_shared<SlabPool>(limits.slabs)) {
+      pool_(std::make_shared<SlabPool>(limits.slabs, limits.pinning)) {
     const auto endpoint = endpoint_of(io_, host, port);
     acceptor_.open(endpoint.protocol());
     acceptor_.set_option(asio::ip::tcp::acceptor::reuse_address(true));

@@ -46,6 +46,7 @@ struct ListenerLimits {
     std::size_t session_bytes = 1u << 20;          // sent to a session and not acknowledged
     std::size_t early_frames = 256;                // of a session, that wait for one before them
     RateLimit turns{20, 64};                       // APPENDs of one session
+    Pinning pinning;                               // of the slabs
     bool busy_spin = false;                        // the I/O thread never sleeps: for a core of its own
 };
 

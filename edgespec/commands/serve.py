@@ -81,6 +81,11 @@ if TYPE_CHECKING:
 )
 @click.option("--busy-spin", is_flag=True, help="Let the I/O thread never sleep: for a core of its own.")
 @click.option(
+    "--pin-buffers",
+    is_flag=True,
+    help="Pin what the link receives into, for copies to a GPU. Not run on one yet.",
+)
+@click.option(
     "--colocated-draft",
     default="auto",
     metavar="ENGINE_DIR|none",
@@ -115,6 +120,7 @@ def serve(
     colocated_draft_tokens: int,
     colocated_draft_pace_ms: float | None,
     busy_spin: bool,
+    pin_buffers: bool,
     end_with_stdin: bool,
     **entry_flags: Any,
 ) -> None:
@@ -127,6 +133,7 @@ def serve(
     from edgespec.errors import EdgespecError
     from edgespec.pacing import Pace
     from edgespec.serving.door import Entry
+    from edgespec.serving.pinned import pinning
 
     who = Entry(**entry_flags)
     who.check(host)  # before a model is loaded for nothing
@@ -159,6 +166,7 @@ def serve(
         "resume_for_s": resume_for_s,
         "entry": who,
         "busy_spin": busy_spin,
+        "pinning": pinning() if pin_buffers else None,
         "companions": _companions(
             colocated_draft, target, model.vocabulary_hash, colocated_draft_tokens, colocated_draft_pace_ms
         ),

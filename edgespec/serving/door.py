@@ -78,14 +78,28 @@ class _Guest:
 class Door:
     """Listens; `port` 0 takes a free one. Raises EdgespecError where it may not, or cannot."""
 
-    def __init__(self, host: str, port: int, entry: Entry, *, dead_after_s: float, busy_spin: bool) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        entry: Entry,
+        *,
+        dead_after_s: float,
+        busy_spin: bool,
+        pinning: tuple[int, int] | None = None,
+    ) -> None:
         entry.check(host)
         self._entry = entry
         self._tokens = entry.known_tokens()
         self._guests: dict[int, _Guest] = {}
         try:
             self.listener = _native.Listener(
-                host, port, dead_after_s=dead_after_s, tls=entry.tls(), busy_spin=busy_spin
+                host,
+                port,
+                dead_after_s=dead_after_s,
+                tls=entry.tls(),
+                busy_spin=busy_spin,
+                pinning=pinning,
             )
         except OSError as error:
             raise EdgespecError(f"cannot listen on {host}:{port} ({error}): choose another --port.") from None

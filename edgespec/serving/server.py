@@ -62,14 +62,18 @@ class Server:
         entry: Entry | None = None,
         companions: Companions | None = None,
         busy_spin: bool = False,
+        pinning: tuple[int, int] | None = None,
     ) -> None:
         """latency_ms: a token's target, for sessions that ask for none; least_latency_ms: the least that one may ask
         for; else `latency_ms`, or anything that forwards allow.
         companions: makes one for a session that wants to be drafted for; None: this server hosts no draft.
         entry: who may come in, and whether links are encrypted; without it this machine only.
-        busy_spin: the I/O thread never sleeps, which takes a core and spares the time to wake it."""
+        busy_spin: the I/O thread never sleeps, which takes a core and spares the time to wake it.
+        pinning: by what the link's buffers are pinned (edgespec/serving/pinned.py)."""
         self._target = target
-        self._door = Door(host, port, entry or Entry(), dead_after_s=dead_after_s, busy_spin=busy_spin)
+        self._door = Door(
+            host, port, entry or Entry(), dead_after_s=dead_after_s, busy_spin=busy_spin, pinning=pinning
+        )
         self.listener = self._door.listener
         self.host = host
         self.port: int = self.listener.port
