@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from edgespec.tensorrt_engines.draft_graph import CHOICES, DraftGraph
-from edgespec.tensorrt_engines.export import OPSET, quiet
+from edgespec.tensorrt_engines.export import write_onnx
 
 INPUTS = (
     *("tokens", "positions", "cached", "among", "decide"),
@@ -100,7 +100,7 @@ def chance_of(margins: Tensor, knots: Tensor, chances: Tensor) -> Tensor:
 
 
 def export_levels(graph: DraftGraph, file: Path, levels: int, branches: int = 1) -> None:
-    """Write it as ONNX: INPUTS and the cache, OUTPUTS. Rows, slots and knots are open. Raises what torch raises."""
+    """Write it as ONNX: INPUTS and the cache, OUTPUTS. Rows, slots and knots are open. Raises EdgespecError."""
     rows, slots, knots = 5, 192, 9
     cache = graph.empty_cache(slots)
     curves = torch.arange(knots).float().expand(CHOICES, knots).contiguous()
@@ -122,19 +122,8 @@ def export_levels(graph: DraftGraph, file: Path, levels: int, branches: int = 1)
         *({0: r}, {0: r}, {0: r, 1: w}, {0: r, 1: r}, None, None, None),
         *(curve, curve, [{0: w} for _ in cache]),
     )
-    with quiet():
-        program = torch.onnx.export(
-            LevelsGraph(graph, levels, branches).eval(),
-            arguments,
-            dynamo=True,
-            dynamic_shapes=shapes,
-            input_names=[*INPUTS, *(f"cache_{index}" for index in range(len(cache)))],
-            output_names=list(OUTPUTS),
-            opset_version=OPSET,
-            verbose=False,
-        )
-        assert program is not None
-        program.save(str(file))
+    unrolled = LevelsGraph(graph, levels, branches).eval()
+    write_onnx(unrolled, file, arguments, shapes, list(INPUTS), list(OUTPUTS))
 
 
 def _repeated(found: Tensor, branches: int) -> Tensor:

@@ -74,6 +74,11 @@ class Drafter:
         """That one run may grow by itself."""
         return 1 if self._engine.deep is None else self._engine.deep.levels
 
+    @property
+    def level_branches(self) -> int:
+        """Rows of such a level."""
+        return 1 if self._engine.deep is None else self._engine.deep.branches
+
     def reaches(self, text: Sequence[int], tree: DraftTree, node: int, remaining: int) -> bool:
         """Whether a run of several levels behind `node` is to be had: it ends within the text, and fits the cache."""
         deep = self._engine.deep

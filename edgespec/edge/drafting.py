@@ -58,5 +58,5 @@ class Drafting:
                 speculator.grew(growth.node, growth.tokens, growth.chances)
         levels = drafter.levels if deep else 1
         if self._pace is not None:
-            self._pace.hold(len(nodes), levels)
+            self._pace.hold(drafter.level_branches if deep else len(nodes), levels)
         return levels

@@ -138,7 +138,11 @@ def _build(build: Build, folder: Path, report: Report) -> None:
     model = export.load_model(build.source)
     capacity = export.usable_length(model.config, settings.max_len)
     graph = export.make_graph(model, capacity, settings.precision, build.for_gpu)
-    _check_device_memory(graph.device_bytes(capacity), build.device)
+    copies = (
+        settings.levels if settings.levels > 1 else 0
+    )  # ONNX Runtime packs one of every matrix for each level
+    weights = graph.device_bytes(0)
+    _check_device_memory(graph.device_bytes(capacity) + copies * weights, build.device)
     report("exporting its graph")
     export.export_graph(graph, folder / GRAPH_FILE)
     files = [GRAPH_FILE]
