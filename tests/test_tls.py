@@ -37,7 +37,14 @@ ORACLE = HashOracle()
 PROMPT = [1, 2, 3]
 PATIENCE_S = 30.0  # before a test gives up; nothing passes by waiting for it
 TEXT = ORACLE.continuation(PROMPT, 12)
-OPENING = {**OPEN_FIELDS, "min_p": 0.0, "repetition_penalty": 1.0, "rejection": False, "logit_bias": []}
+OPENING = {
+    **OPEN_FIELDS,
+    "latency_us": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "rejection": False,
+    "logit_bias": [],
+}
 
 needs_tls = pytest.mark.skipif(
     not _native.HAVE_TLS or shutil.which("openssl") is None,
