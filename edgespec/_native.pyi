@@ -305,6 +305,8 @@ class Open:
     @property
     def thrifty(self) -> bool: ...
     @property
+    def borrows(self) -> bool: ...
+    @property
     def latency_us(self) -> int: ...
     @property
     def hint_threshold(self) -> float: ...
@@ -467,6 +469,7 @@ def encode_open(
     rejection: bool,
     colocated: bool = False,
     thrifty: bool = False,
+    borrows: bool = False,
     latency_us: int = 0,
     hint_threshold: float,
     logit_bias: Sequence[tuple[int, float]],

@@ -108,6 +108,34 @@ def test_a_draft_that_is_borrowed_and_given_back_by_turns_changes_no_token() -> 
     assert len(lent) > 2, "it was lent anew each time"
 
 
+@pytest.mark.parametrize("hosts_draft", [True, False])
+def test_what_an_earlier_session_found_faster_is_borrowed_from_the_first_token_where_it_is_hosted(
+    hosts_draft: bool,
+) -> None:
+    measured = Measures()
+    for _ in range(20):
+        measured.saw_forward(0, 5.0, False, 1)
+        measured.saw_tokens(1, 20.0, borrowed=False)
+        measured.saw_tokens(1, 5.0, borrowed=True)
+    with (
+        serving(StubTarget(ORACLE), companions=hosted(ORACLE) if hosts_draft else None) as server,
+        Session(
+            ("127.0.0.1", server.port),
+            draft=StubDraft(ORACLE),  # type: ignore[arg-type]
+            params=SamplingParams(max_new_tokens=40, seed=1),
+            tokenizer=StubTokenizer(),  # type: ignore[arg-type]
+            measures=measured,
+        ) as one,
+    ):
+        one.prompt(PROMPT)
+        first = one.step()
+        assert one.policy.borrows is hosts_draft
+        assert (len(first.tokens) > 1 and one.statistics.sent == 0) or not hosts_draft
+        for _ in one:
+            pass
+    assert one.tokens == ORACLE.continuation(PROMPT, 40)
+
+
 def test_engines_that_were_given_back_are_used_again() -> None:
     vocabulary_hash = load_draft(bundled_engine()).vocabulary_hash
     companions = Companions(bundled_engine(), vocabulary_hash)

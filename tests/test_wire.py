@@ -39,6 +39,7 @@ OPEN_FIELDS: dict[str, Any] = {
     "lookup": False,
     "colocated": False,
     "thrifty": True,
+    "borrows": True,
     "latency_us": 0x01020304,
     "hint_threshold": 0.5,
     "logit_bias": [(7, -1.5)],
@@ -66,7 +67,7 @@ OPEN = framed(
     7,
     SESSION_ID
     + struct.pack("<ddddQ", 0.75, 0.5, 0.25, 1.5, 0x0123456789ABCDEF)
-    + struct.pack("<IIfIIIHHI", 40, 64, 0.5, 1 | 4 | 16 | 128, 3, 1, 0, 0, 0x01020304)
+    + struct.pack("<IIfIIIHHI", 40, 64, 0.5, 1 | 4 | 16 | 128 | 256, 3, 1, 0, 0, 0x01020304)
     + struct.pack("<3iif", 1, 2, 3, 7, -1.5),
 )
 APPEND = framed(4, 7, struct.pack("<IIIHH2i", 10, 20, 2, 3, 0, 5, 6))
@@ -337,6 +338,7 @@ class TestRoundTrips:
                 "lookup": st.booleans(),
                 "colocated": st.booleans(),
                 "thrifty": st.booleans(),
+                "borrows": st.booleans(),
                 "latency_us": st.integers(0, 2**32 - 1),
                 "session_id": st.binary(min_size=16, max_size=16),
             }

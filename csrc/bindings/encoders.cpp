@@ -45,7 +45,7 @@ void register_session_encoders(py::module_& module) {
         [](std::uint16_t channel, const py::bytes& session_id, double temperature, std::uint32_t top_k, double top_p,
            double min_p, double repetition_penalty, std::uint64_t seed, std::uint32_t max_new_tokens, bool fill,
            bool lookup, bool hints, bool logprobs, bool ignore_eos, bool rejection, bool colocated, bool thrifty,
-           std::uint32_t latency_us, float hint_threshold,
+           bool borrows, std::uint32_t latency_us, float hint_threshold,
            const std::vector<std::pair<std::int32_t, float>>& logit_bias, const Array<std::int32_t>& tokens) {
             std::vector<wire::Bias> biases;
             for (const auto& [token, bias] : logit_bias) biases.push_back({token, bias});
@@ -62,7 +62,8 @@ void register_session_encoders(py::module_& module) {
             m.flags = (fill ? wire::Open::kFill : 0) | (hints ? wire::Open::kHints : 0) |
                       (logprobs ? wire::Open::kLogprobs : 0) | (ignore_eos ? wire::Open::kIgnoreEos : 0) |
                       (rejection ? wire::Open::kRejection : 0) | (lookup ? wire::Open::kLookup : 0) |
-                      (colocated ? wire::Open::kColocated : 0) | (thrifty ? wire::Open::kThrifty : 0);
+                      (colocated ? wire::Open::kColocated : 0) | (thrifty ? wire::Open::kThrifty : 0) |
+                      (borrows ? wire::Open::kBorrows : 0);
             m.latency_us = latency_us;
             m.tokens = view(tokens);
             m.logit_bias = {biases.data(), biases.size()};
@@ -71,8 +72,8 @@ void register_session_encoders(py::module_& module) {
         py::arg("channel"), py::kw_only(), py::arg("session_id"), py::arg("temperature"), py::arg("top_k"),
         py::arg("top_p"), py::arg("min_p"), py::arg("repetition_penalty"), py::arg("seed"), py::arg("max_new_tokens"),
         py::arg("fill"), py::arg("lookup") = false, py::arg("hints"), py::arg("logprobs"), py::arg("ignore_eos"),
-        py::arg("rejection"), py::arg("colocated") = false, py::arg("thrifty") = false, py::arg("latency_us") = 0,
-        py::arg("hint_threshold"), py::arg("logit_bias"), py::arg("tokens"));
+        py::arg("rejection"), py::arg("colocated") = false, py::arg("thrifty") = false, py::arg("borrows") = false,
+        py::arg("latency_us") = 0, py::arg("hint_threshold"), py::arg("logit_bias"), py::arg("tokens"));
     module.def(
         "encode_append",
         [](std::uint16_t channel, std::uint32_t keep_length, std::uint32_t max_new_tokens,

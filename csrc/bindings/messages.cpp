@@ -86,6 +86,7 @@ void register_session_messages(py::module_& module) {
         EDGESPEC_FLAG(Open, "ignore_eos", kIgnoreEos);
         EDGESPEC_FLAG(Open, "rejection", kRejection);
         EDGESPEC_FLAG(Open, "thrifty", kThrifty);
+        EDGESPEC_FLAG(Open, "borrows", kBorrows);
         EDGESPEC_FIELD(Open, latency_us);
         EDGESPEC_ARRAY(Open, tokens);
         field<wire::Open>(type, "logit_bias", [](const py::object&, const wire::Open& m) -> py::object {

@@ -46,7 +46,7 @@ struct Bias {
 struct Open {
     static constexpr FrameType kType = FrameType::kOpen;
     static constexpr std::uint32_t kFill = 1, kHints = 2, kLogprobs = 4, kIgnoreEos = 8, kRejection = 16, kLookup = 32,
-                                   kColocated = 64, kThrifty = 128;
+                                   kColocated = 64, kThrifty = 128, kBorrows = 256;
     SessionId session_id{};
     double temperature = 0, top_p = 1, min_p = 0, repetition_penalty = 1;
     std::uint64_t seed = 0;

@@ -379,7 +379,7 @@ class Session:
         """An OPEN that tells a server everything: the text so far is its prompt, and the next tokens are the same."""
         assert self.params.seed is not None
         self._turn = 0
-        self._tuning.begin()
+        self._tuning.open()
         self._earlier_forwards = self.statistics.target_forwards
         self._speculator.forgotten()
         text, remaining = self._speculator.text, self._speculator.remaining

@@ -17,26 +17,39 @@ class Tuning:
     def __init__(self, measures: Measures, speculator: Speculator, uplink: Uplink) -> None:
         self._measures = measures
         self._learning = Learning(measures, speculator)
+        self._speculator = speculator
         self._policy = speculator.policy
         self._uplink = uplink
         self._told = False
         self._trouble: str | None = None
 
     def begin(self) -> None:
-        """A text begins, here or at another server, which knows nothing of what an earlier one was told."""
+        """A turn begins: its first forward reads its prompt."""
         self._learning.begin()
+
+    def open(self) -> None:
+        """A session begins, here or at another server, which knows nothing of what an earlier one was told. What was
+        measured before goes into its OPEN."""
+        self.begin()
         self._told = False
+        if self._measures.forwards:
+            self._look_at_link()
+            self._speculator.adapt(self._measures)
+
+    def _look_at_link(self) -> None:
+        measures = self._measures
+        measures.rtt_ms, measures.jitter_ms = self._uplink.rtt_ms, self._uplink.jitter_ms
+        measures.server_drafts = self._uplink.hosts_draft
 
     def learn(self, verdict: _native.Verdict) -> None:
         """Let the policy choose anew from what this verdict's forward cost."""
-        measures, policy = self._measures, self._policy
-        measures.rtt_ms, measures.jitter_ms = self._uplink.rtt_ms, self._uplink.jitter_ms
-        measures.server_drafts = self._uplink.hosts_draft
+        self._look_at_link()
+        policy = self._policy
         forward_ms, ended_ms = verdict.forward_us / 1e3, verdict.clock_us / 1e3
         changed = self._learning.verdict(
             time.monotonic() * 1e3, verdict.rows, len(verdict.tokens), forward_ms, ended_ms
         )
-        untold = not self._told and (policy.borrows or policy.patience_ms)  # an OPEN does not say them
+        untold = not self._told and policy.patience_ms  # an OPEN does not say it
         if changed or untold:
             self._uplink.tune(policy)
         self._told = True

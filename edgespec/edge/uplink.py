@@ -300,6 +300,7 @@ def encoded_open(
         ignore_eos=params.ignore_eos,
         rejection=False,
         colocated=policy.colocated,
+        borrows=policy.borrows,
         thrifty=wish.thrifty,
         latency_us=0 if wish.latency_ms is None else max(1, round(wish.latency_ms * 1e3)),
         hint_threshold=policy.hint_threshold,

@@ -124,8 +124,8 @@ class Requests:
             )
         except EdgespecError as error:
             raise Refused(_native.ErrorCode.PARAMETER, str(error)) from None
-        if opened.colocated and self._companions is not None:
-            session.borrow(self._companions, lent=False)
+        if self._companions is not None and (opened.colocated or opened.borrows):
+            session.borrow(self._companions, lent=not opened.colocated)
         self._admit(lambda: self._admission.hold(session))
         self._sessions.add(number, identity, session)
         if self._metrics is not None:
