@@ -316,7 +316,7 @@ class Verifier:
         expected, row_ms = 1.0, self._cost.per_row_ms
         for node, reach in self._ranked(self._draft_rows):
             dispensable = bool(chosen) or node in self._looked_up
-            if dispensable and row_ms and reach / expected < row_ms / self._cost(len(chosen) + 1):
+            if dispensable and row_ms and reach * self._cost(len(chosen) + 1) < row_ms * expected:
                 break
             chosen.append(node)
             expected += reach
