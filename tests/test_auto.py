@@ -208,6 +208,27 @@ def test_a_next_session_begins_with_the_drafter_that_was_found_faster(
     assert auto.borrows is borrows
 
 
+@pytest.mark.parametrize("borrowed_ms", [10.0, 30.0])
+def test_a_next_session_tries_the_slower_drafter_again_once_that_is_long_ago(borrowed_ms: float) -> None:
+    measures = Measures(rtt_ms=40.0, server_drafts=True)
+    for borrowed in [borrowed_ms > 20.0] * 10 + [borrowed_ms < 20.0] * 600:  # the slower one first
+        measures.saw_forward(0, 28.0, hints=False, tokens=1)
+        measures.saw_tokens(1, borrowed_ms if borrowed else 20.0, borrowed)
+    auto = Auto()
+    auto.adapt(Speculator(auto), measures)
+    assert auto.borrows is (borrowed_ms > 20.0)
+
+
+def test_a_trial_of_the_servers_draft_that_a_texts_end_cut_short_is_made_up_for_by_the_next_session() -> None:
+    measures = Measures(rtt_ms=40.0, server_drafts=True)
+    for borrowed in [False] * 10 + [True] * 3:
+        measures.saw_forward(0, 28.0, hints=False, tokens=1)
+        measures.saw_tokens(1, 40.0 if borrowed else 20.0, borrowed)
+    auto = Auto()
+    auto.adapt(Speculator(auto), measures)
+    assert auto.borrows
+
+
 def test_a_slow_draft_of_the_servers_is_given_back() -> None:
     auto, _ = borrowing(server_draft_ms=30.0, one_way_ms=5.0)
     assert not auto.borrows and auto.reasons["drafter"].startswith("this device drafts")

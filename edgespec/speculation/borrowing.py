@@ -33,20 +33,38 @@ class Borrowing:
         own, borrowed = measures.own_pace, measures.borrowed_pace
         this, other = (borrowed, own) if self.borrows else (own, borrowed)
         slower = other() / this() if this() and other.seen else 1.0
-        first = self._stint_began is None
         if self._stint_began is None:
-            self._stint_began = max(0, this.seen - STINT_FORWARDS)
-        stint = this.seen - self._stint_began
-        untried, retried = not other.seen, stint >= self._retry_after * slower**2
-        long_way = (measures.rtt_ms or 0.0) > LONG_WAY * measures.forward_ms(1)
-        hopeless = slower < HOPELESS and other.seen > 2
-        enough = 1 if untried and long_way else 2 if hopeless else STINT_FORWARDS
-        enough = 0 if first and other.seen else enough  # an earlier session compared them
-        if stint >= enough and (untried or retried or slower < FASTER):
-            self._retry_after *= 2 if retried else 1
+            self._stint_began = this.seen
+            change = self._at_first(measures)
+        else:
+            change = self._after(this.seen - self._stint_began, measures, slower)
+        if change:
             self.borrows = not self.borrows
             self._stint_began = other.seen
         self._paces_ms = own(), borrowed()
+
+    def _at_first(self, measures: Measures) -> bool:
+        """Whether to borrow from the start, after an earlier session: where that was faster, or not tried in full; or
+        what was slower, because it was tried so long ago."""
+        own, borrowed = measures.own_pace, measures.borrowed_pace
+        if not (own.seen and borrowed.seen >= STINT_FORWARDS):
+            return own.seen >= STINT_FORWARDS
+        faster = borrowed() < FASTER * own()
+        slow, quick = (own, borrowed) if faster else (borrowed, own)
+        long_ago = measures.forwards - slow.last >= RETRY_FORWARDS * (slow() / quick()) ** 2
+        return faster != long_ago
+
+    def _after(self, stint: int, measures: Measures, slower: float) -> bool:
+        """Whether to change after so many forwards of one way."""
+        other = measures.own_pace if self.borrows else measures.borrowed_pace
+        untried = not other.seen
+        long_way = (measures.rtt_ms or 0.0) > LONG_WAY * measures.forward_ms(1)
+        hopeless = slower < HOPELESS and other.seen > 2
+        retried = stint >= self._retry_after * slower**2
+        if stint < (1 if untried and long_way else 2 if hopeless else STINT_FORWARDS):
+            return False
+        self._retry_after *= 2 if retried else 1
+        return untried or retried or slower < FASTER
 
     @property
     def reason(self) -> str:

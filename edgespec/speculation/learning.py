@@ -17,6 +17,7 @@ class Learning:
         self._fed = False
         self._ended_ms = 0.0
         self._settled_from_ms = 0.0
+        self._changing = False
 
     def begin(self) -> None:
         """A text begins, here or at another server: its first forward reads the prompt, and measures nothing."""
@@ -30,7 +31,8 @@ class Learning:
         """
         measures, policy = self.measures, self._speculator.policy
         if self._fed:
-            settled = now_ms >= self._settled_from_ms
+            settled = not self._changing and now_ms >= self._settled_from_ms
+            self._changing = self._changing and now_ms < self._settled_from_ms
             measures.saw_forward(rows, forward_ms, policy.hints if settled else None, tokens)
             measures.clock.verdict(now_ms, ended_ms, forward_ms)
             if settled:
@@ -38,6 +40,8 @@ class Learning:
         self._fed, self._ended_ms = True, ended_ms
         before = policy.hints, policy.borrows
         changed = self._speculator.adapt(measures)
-        if before != (policy.hints, policy.borrows):  # forwards from before the server knows are on their way
+        if before != (policy.hints, policy.borrows):
+            # Forwards from before the server knows are on their way, and the first one after it pays for the change.
+            self._changing = True
             self._settled_from_ms = now_ms + (measures.rtt_ms or 0.0) + 1.5 * forward_ms
         return changed

@@ -103,16 +103,17 @@ class Trusts:
 
 
 class Pace:
-    """Milliseconds a token at the server, over about the last twenty forwards."""
+    """Milliseconds a token at the server, over about the last twenty forwards; last: of all forwards, the newest."""
 
     _DECAY = 0.95
 
     def __init__(self) -> None:
         self._tokens = self._ms = 0.0
-        self.seen = 0
+        self.seen = self.last = 0
 
-    def observe(self, tokens: int, milliseconds: float) -> None:
+    def observe(self, tokens: int, milliseconds: float, forward: int) -> None:
         self.seen += 1
+        self.last = forward
         self._tokens = self._tokens * self._DECAY + tokens
         self._ms = self._ms * self._DECAY + milliseconds
 
@@ -209,7 +210,7 @@ class Measures:
 
     def saw_tokens(self, tokens: int, milliseconds: float, borrowed: bool) -> None:
         """Tokens were committed from one forward's end to the next's, with drafts of the edge or borrowed ones."""
-        (self.borrowed_pace if borrowed else self.own_pace).observe(tokens, milliseconds)
+        (self.borrowed_pace if borrowed else self.own_pace).observe(tokens, milliseconds, self.forwards)
 
     def slack_ms(self, now_ms: float) -> float:
         """How long a block may wait: see `ForwardClock.slack_ms`."""
