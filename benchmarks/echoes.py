@@ -137,8 +137,8 @@ def _serve_edgespec(tls: _native.Tls | None, tell: ProcessPipe, busy_spin: bool 
                 listener.send(number, verdict)
 
 
-def _call_edgespec(tls: _native.Tls | None, port: int, count: int) -> list[int]:
-    connection = _native.Connection(HOST, port, PATIENT_S, tls=tls)
+def _call_edgespec(tls: _native.Tls | None, port: int, count: int, busy_spin: bool = False) -> list[int]:
+    connection = _native.Connection(HOST, port, PATIENT_S, tls=tls, busy_spin=busy_spin)
     connection.send(_native.encode_hello(vocabulary_hash=HASH, agent="benchmark"))
     block = _block()
     times = []
@@ -161,6 +161,10 @@ def _serve_spinning(folder: Path, tell: ProcessPipe) -> None:
 
 def _call_plain(folder: Path, port: int, count: int) -> list[int]:
     return _call_edgespec(None, port, count)
+
+
+def _call_spinning(folder: Path, port: int, count: int) -> list[int]:
+    return _call_edgespec(None, port, count, busy_spin=True)
 
 
 def _serve_tls(folder: Path, tell: ProcessPipe) -> None:
@@ -292,7 +296,7 @@ RAW = Echo("raw epoll, C++", _serve_raw, _call_raw)
 RAW_SPINNING = Echo("raw spinning, C++", _serve_raw_spinning, _call_raw_spinning, spins=True)
 EDGESPEC = Echo("edgespec", _serve_plain, _call_plain)
 EDGESPEC_TLS = Echo("edgespec, TLS", _serve_tls, _call_tls)
-EDGESPEC_SPINNING = Echo("edgespec, busy-spin at the server", _serve_spinning, _call_plain, spins=True)
+EDGESPEC_SPINNING = Echo("edgespec, busy-spin", _serve_spinning, _call_spinning, spins=True)
 STREAMS = Echo("asyncio streams", _serve_streams, _call_streams)
 ZMQ = Echo("pyzmq", _serve_zmq, _call_zmq)
 GRPC = Echo("grpc, one stream", _serve_grpc, _call_grpc)

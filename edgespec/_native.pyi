@@ -597,6 +597,7 @@ class Connection:
         dead_after_s: float = 3.0,
         slabs: int = 256,
         tls: Tls | None = None,
+        busy_spin: bool = False,
     ) -> None:
         """`dead_after_s`: the peer is dead when nothing came from it for so long. `slabs` (of 16 KiB) bound what waits
         to be received or is still viewed: when they are used up the socket is not read."""
@@ -651,10 +652,10 @@ class Listener:
         `connections`: at most, in all and from one address. A HELLO must come within `hello_within_s`, a frame be
         whole within `frame_within_s`. `opens`: sessions begun by one device (or from one address, where nobody says
         who it is), `turns`: APPENDs of one session; each so many a second and so many at once.
-        `busy_spin`: the I/O thread never sleeps, and takes a core. `session_bytes`: sent to a session and not
-        acknowledged, `early_frames`: of a session, that wait for one before them; more ends the session, or the
-        connection that brought it. `pinning`: the addresses of C functions like `cudaHostRegister` and
-        `cudaHostUnregister`, by which every slab is pinned as long as it lives.
+        `busy_spin`: whoever waits for the sockets, a caller or the I/O thread, never sleeps, and takes a core.
+        `session_bytes`: sent to a session and not acknowledged, `early_frames`: of a session, that wait for one before
+        them; more ends the session, or the connection that brought it. `pinning`: the addresses of C functions like
+        `cudaHostRegister` and `cudaHostUnregister`, by which every slab is pinned as long as it lives.
         """
     def poll(
         self, timeout_s: float | None, max_events: int = 256
@@ -773,6 +774,7 @@ class Courier:
         give_up_s: float = 30.0,
         offline_after_s: float | None = None,
         tls: Tls | None = None,
+        busy_spin: bool = False,
     ) -> None: ...
     def open(self, frame: bytes) -> None:
         """An OPEN: the session begins, or begins anew."""

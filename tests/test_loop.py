@@ -6,12 +6,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
+import pytest
 from test_net import PATIENCE_S, block, event, events, linked, listening, opening, verdict
 
 from edgespec import _native
 from edgespec._native import Connection, Listener
 
 BLOCKS = 300
+
+
+@pytest.fixture(params=[False, True], ids=["sleeping", "spinning"])
+def spins(request: pytest.FixtureRequest) -> bool:
+    """Whether those who wait sleep, at both ends."""
+    return bool(request.param)
 
 
 @contextmanager
@@ -32,8 +39,8 @@ def tokens_of(listener: Listener, count: int) -> list[int]:
     return [int(what.tokens[0]) for _, what in events(listener, count)]
 
 
-def test_what_threads_send_while_another_waits_comes_in_each_ones_order() -> None:
-    with linked() as (connection, listener, number):
+def test_what_threads_send_while_another_waits_comes_in_each_ones_order(spins: bool) -> None:
+    with linked(busy_spin=spins) as (connection, listener, number):
         waited: list[object] = []
 
         def send(first: int) -> Callable[[], None]:
@@ -48,8 +55,8 @@ def test_what_threads_send_while_another_waits_comes_in_each_ones_order() -> Non
         assert own == list(range(first, first + BLOCKS))
 
 
-def test_threads_that_wait_side_by_side_share_what_comes() -> None:
-    with linked() as (connection, listener, number):
+def test_threads_that_wait_side_by_side_share_what_comes(spins: bool) -> None:
+    with linked(busy_spin=spins) as (connection, listener, number):
         taken: list[list[int]] = [[], []]
 
         def take(place: int) -> Callable[[], None]:
@@ -71,8 +78,8 @@ def test_threads_that_wait_side_by_side_share_what_comes() -> None:
         assert all(own == sorted(own) for own in taken)
 
 
-def test_echoes_go_on_though_both_callers_wait_most_of_the_time() -> None:
-    with linked() as (connection, listener, number):
+def test_echoes_go_on_though_both_callers_wait_most_of_the_time(spins: bool) -> None:
+    with linked(busy_spin=spins) as (connection, listener, number):
 
         def serve() -> None:
             for _ in range(BLOCKS):
@@ -85,10 +92,10 @@ def test_echoes_go_on_though_both_callers_wait_most_of_the_time() -> None:
                 assert connection.receive(PATIENCE_S).tokens.tolist() == [token]
 
 
-def test_a_caller_that_does_not_come_back_keeps_its_link() -> None:
+def test_a_caller_that_does_not_come_back_keeps_its_link(spins: bool) -> None:
     """Neither end waits for longer than a peer may be silent, and heartbeats go on."""
-    with listening(dead_after_s=0.4) as listener:
-        connection = Connection("127.0.0.1", listener.port, PATIENCE_S, dead_after_s=0.4)
+    with listening(dead_after_s=0.4, busy_spin=spins) as listener:
+        connection = Connection("127.0.0.1", listener.port, PATIENCE_S, dead_after_s=0.4, busy_spin=spins)
         with closing(connection):
             connection.send(_native.encode_hello(vocabulary_hash=bytes(32), agent="test"))
             event(listener, _native.Connected)
@@ -96,8 +103,8 @@ def test_a_caller_that_does_not_come_back_keeps_its_link() -> None:
             assert listener.poll(1.5, 1) == []
 
 
-def test_closing_ends_the_wait_of_a_caller_that_runs_the_handlers() -> None:
-    with listening() as listener:
+def test_closing_ends_the_wait_of_a_caller_that_runs_the_handlers(spins: bool) -> None:
+    with listening(busy_spin=spins) as listener:
         ended = threading.Event()
 
         def wait() -> None:
@@ -110,8 +117,8 @@ def test_closing_ends_the_wait_of_a_caller_that_runs_the_handlers() -> None:
             assert ended.wait(PATIENCE_S)
 
 
-def test_a_prompt_beside_blocks_is_whole() -> None:
-    with linked() as (connection, listener, _):
+def test_a_prompt_beside_blocks_is_whole(spins: bool) -> None:
+    with linked(busy_spin=spins) as (connection, listener, _):
         prompt = list(range(20_000))
         with running(lambda: [connection.send(block(i)) for i in range(50)] and None):
             connection.send(opening(prompt))

@@ -124,9 +124,9 @@ def connect(listener: Listener, **options: Any) -> tuple[Connection, int]:
 
 
 @contextmanager
-def linked(**options: Any) -> Iterator[tuple[Connection, Listener, int]]:
-    with listening() as listener:
-        connection, number = connect(listener, **options)
+def linked(busy_spin: bool = False, **options: Any) -> Iterator[tuple[Connection, Listener, int]]:
+    with listening(busy_spin=busy_spin) as listener:
+        connection, number = connect(listener, busy_spin=busy_spin, **options)
         with closing(connection):
             yield connection, listener, number
 

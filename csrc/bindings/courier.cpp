@@ -38,13 +38,14 @@ py::object receive(net::Courier& courier, Seconds timeout_s) {
 
 std::shared_ptr<net::Courier> make(const std::vector<HostPort>& addresses, const py::bytes& hello, bool hedge,
                                    double timeout_s, double dead_after_s, double give_up_s, Seconds offline_after_s,
-                                   std::shared_ptr<net::Tls> tls) {
+                                   std::shared_ptr<net::Tls> tls, bool busy_spin) {
     if (addresses.empty()) throw py::value_error("a courier needs an address");
     std::vector<net::Address> servers;
     for (const auto& [host, port] : addresses) servers.push_back({host, port});
     net::CourierLimits limits;
     limits.link = link_limits(dead_after_s);
     limits.hedge = hedge;
+    limits.busy_spin = busy_spin;
     limits.first_contact = milliseconds(timeout_s);
     limits.give_up_after = milliseconds(give_up_s);
     if (offline_after_s) limits.offline_after = std::max(milliseconds(*offline_after_s), std::chrono::milliseconds(1));
@@ -70,7 +71,7 @@ void register_courier(py::module_& module) {
     py::class_<net::Courier, std::shared_ptr<net::Courier>>(module, "Courier")
         .def(py::init(&make), py::arg("addresses"), py::arg("hello"), py::kw_only(), py::arg("hedge") = true,
              py::arg("timeout_s") = 10.0, py::arg("dead_after_s") = 2.5, py::arg("give_up_s") = 30.0,
-             py::arg("offline_after_s") = py::none(), py::arg("tls") = py::none())
+             py::arg("offline_after_s") = py::none(), py::arg("tls") = py::none(), py::arg("busy_spin") = false)
         .def(
             "open", [](net::Courier& self, const py::bytes& frame) { self.open(frame_from(frame)); }, py::arg("frame"))
         .def(

@@ -88,12 +88,12 @@ void register_net(py::module_& module) {
 
     py::class_<net::Connection, std::shared_ptr<net::Connection>>(module, "Connection")
         .def(py::init([](const std::string& host, std::uint16_t port, double timeout_s, double dead_after_s,
-                         std::size_t slabs, std::shared_ptr<net::Tls> tls) {
+                         std::size_t slabs, std::shared_ptr<net::Tls> tls, bool busy_spin) {
                  return make_living<net::Connection>(host, port, milliseconds(timeout_s), link_limits(dead_after_s),
-                                                     slabs, std::move(tls));
+                                                     slabs, std::move(tls), busy_spin);
              }),
              py::arg("host"), py::arg("port"), py::arg("timeout_s"), py::arg("dead_after_s") = 3.0,
-             py::arg("slabs") = 256, py::arg("tls") = py::none())
+             py::arg("slabs") = 256, py::arg("tls") = py::none(), py::arg("busy_spin") = false)
         .def(
             "send", [](net::Connection& self, const py::bytes& frame) { self.send(frame_from(frame)); },
             py::arg("frame"))

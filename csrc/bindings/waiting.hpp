@@ -43,18 +43,19 @@ inline net::LinkLimits link_limits(double dead_after_s) {
 // Python's signal handlers run. True when there is something, a wake or a close.
 template <class T>
 bool wait(net::Loop<T>& loop, Seconds timeout_s) {
-    const auto start = net::Clock::now();
-    const auto deadline = start + std::chrono::duration_cast<net::Clock::duration>(
-                                      std::chrono::duration<double>(std::min(timeout_s.value_or(1e8), 1e8)));
+    auto now = net::Clock::now();
+    const auto deadline = now + std::chrono::duration_cast<net::Clock::duration>(
+                                    std::chrono::duration<double>(std::min(timeout_s.value_or(1e8), 1e8)));
     while (true) {
         bool something = false;
         {
             const py::gil_scoped_release release;
-            something = loop.wait_until(std::min(deadline, net::Clock::now() + kSignalCheck));
+            something = loop.wait_until(std::min(deadline, now + kSignalCheck));
         }
         if (something) return true;
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-        if (net::Clock::now() >= deadline) return false;
+        now = net::Clock::now();
+        if (now >= deadline) return false;
     }
 }
 

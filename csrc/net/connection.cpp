@@ -22,7 +22,7 @@ std::unique_ptr<Transport> called(asio::io_context& io, const Address& address, 
 }  // namespace
 
 Connection::Connection(const std::string& host, std::uint16_t port, std::chrono::milliseconds timeout,
-                       LinkLimits limits, std::size_t slabs, std::shared_ptr<Tls> tls)
+                       LinkLimits limits, std::size_t slabs, std::shared_ptr<Tls> tls, bool busy_spin)
     : io_(1), pool_(std::make_shared<SlabPool>(slabs)) {
     auto transport = called(io_, {host, port}, timeout, std::move(tls));
     work_.emplace(io_.get_executor());
@@ -44,7 +44,7 @@ Connection::Connection(const std::string& host, std::uint16_t port, std::chrono:
                 inbox_.close();
             });
     });
-    loop_.start();
+    loop_.start(busy_spin);
 }
 
 Connection::~Connection() { end(); }

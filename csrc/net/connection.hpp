@@ -20,7 +20,7 @@ class Connection {
  public:
     // Connects, or throws Disconnection within `timeout`. `slabs` bounds what may wait to be read or is still viewed.
     Connection(const std::string& host, std::uint16_t port, std::chrono::milliseconds timeout, LinkLimits limits,
-               std::size_t slabs, std::shared_ptr<Tls> tls = nullptr);
+               std::size_t slabs, std::shared_ptr<Tls> tls = nullptr, bool busy_spin = false);
     ~Connection();
     Connection(const Connection&) = delete;
     Connection& operator=(const Connection&) = delete;

@@ -25,7 +25,7 @@ Courier::Courier(std::vector<Address> addresses, Frame hello, CourierLimits limi
       give_up_(io_),
       beside_(io_) {
     loop_.run([this] { approach(paths_[0], 0); });
-    loop_.start();
+    loop_.start(limits_.busy_spin);
 }
 
 Courier::~Courier() { end(); }

@@ -19,6 +19,7 @@ struct CourierLimits {
     LinkLimits link;
     DeliveryLimits delivery;
     bool hedge = true;
+    bool busy_spin = false;                           // who waits never sleeps, nor does the I/O thread
     std::chrono::milliseconds first_contact{10'000};  // all servers together, before there is a session to keep
     std::chrono::milliseconds dial_at_least{300};     // an attempt's time: three round trips, within these bounds
     std::chrono::milliseconds dial_at_most{1000};

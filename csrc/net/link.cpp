@@ -135,7 +135,7 @@ void Link::read() {
 void Link::take(const wire::Header& header, Received&& received) {
     const auto type = static_cast<wire::FrameType>(header.type);
     if (type != wire::FrameType::kPong) spoke_ = true;
-    if (header.channel != 0) touch();
+    if (header.channel != 0) touch(heard_);
     if (header.channel != 0 && of_session_ && of_session_(header, received)) return;
     if (wire::is_sequenced(type)) {
         Channel& channel = channels_[header.channel];
@@ -169,10 +169,9 @@ void Link::stamp(Frame& frame) {
 
 void Link::write() {
     writing_.swap(queued_);
-    std::vector<asio::const_buffer> buffers;
-    buffers.reserve(writing_.size());
-    for (const Frame& frame : writing_) buffers.emplace_back(frame.data(), frame.size());
-    transport_->write(buffers, [self = shared_from_this()](ErrorStatus error, std::size_t bytes) {
+    buffers_.clear();
+    for (const Frame& frame : writing_) buffers_.emplace_back(frame.data(), frame.size());
+    transport_->write(buffers_, [self = shared_from_this()](ErrorStatus error, std::size_t bytes) {
         if (self->ended_) return;
         if (error) return self->end(error.message());
         self->counters->bytes_sent += bytes;
@@ -198,8 +197,8 @@ void Link::tick() {
     tick_in(quiet_ ? std::max(limits_.ping_every, limits_.quiet_ping_every) : limits_.ping_every);
 }
 
-void Link::touch() {
-    touched_ = Clock::now();
+void Link::touch(Clock::time_point when) {
+    touched_ = when;
     if (!quiet_) return;
     quiet_ = false;
     heard_ = touched_;  // how long the peer has said nothing counts from now on

@@ -67,7 +67,8 @@ class Link : public std::enable_shared_from_this<Link> {
     void finish(const std::string& reason = "closed");  // close once the peer has read everything queued, or in time
     void refuse(const std::string& reason);             // the peer broke the protocol: say so, then close
     void end(const std::string& reason);
-    void touch();  // a session speaks, here or on a link beside this one: not quiet
+    // A session speaks, here or on a link beside this one: not quiet.
+    void touch(Clock::time_point when = Clock::now());
     void set_max_payload(std::size_t bytes) { receiver_.set_max_payload(bytes); }
 
     const std::shared_ptr<Counters> counters;
@@ -101,6 +102,7 @@ class Link : public std::enable_shared_from_this<Link> {
     std::unordered_map<std::uint16_t, Channel> channels_;
     std::vector<Frame> queued_;
     std::vector<Frame> writing_;
+    std::vector<asio::const_buffer> buffers_;  // of what is being written
     std::size_t queued_bytes_ = 0;
     Clock::time_point heard_;
     Clock::time_point frame_began_;

@@ -47,7 +47,7 @@ struct ListenerLimits {
     std::size_t early_frames = 256;                // of a session, that wait for one before them
     RateLimit turns{20, 64};                       // APPENDs of one session
     Pinning pinning;                               // of the slabs
-    bool busy_spin = false;                        // the I/O thread never sleeps: for a core of its own
+    bool busy_spin = false;                        // nobody who waits for the sockets sleeps: for a core to spare
 };
 
 class Listener {

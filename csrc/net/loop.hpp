@@ -3,14 +3,14 @@
 // A message that the I/O thread hands over costs two thread switches at each end. So a caller that waits runs the
 // handlers itself, and the I/O thread takes them back when no caller has come again for `kGrace`: whatever has to
 // happen in time never depends on the caller. One thread at a time runs handlers: the one that set `led_` under the
-// mutex.
+// mutex. With `spin` whoever runs them polls and never sleeps, which takes a core.
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <mutex>
 #include <thread>
 
+#include "net/alarm.hpp"
 #include "net/asio.hpp"
 #include "net/inbox.hpp"
 
@@ -21,34 +21,36 @@ class Loop {
  public:
     Loop(asio::io_context& io, Inbox<T>& inbox) : io_(io), inbox_(inbox) {}
 
-    // Begins the I/O thread. With `spin` that thread never sleeps, and never hands over.
+    // Begins the I/O thread.
     void start(bool spin = false) {
         spins_ = spin;
-        thread_ = std::thread([this, spin] {
-            while (spin && !io_.stopped()) io_.poll();
-            serve();
-        });
+        thread_ = std::thread([this] { serve(); });
     }
     bool joinable() const { return thread_.joinable(); }
     void join() { thread_.join(); }
 
     // As Inbox::wait_until, running the handlers meanwhile if nobody else does.
     bool wait_until(std::chrono::steady_clock::time_point deadline) {
-        if (!spins_ && !inbox_.ready() && take_lead()) {
-            const Leave leave{*this};
-            while (!inbox_.ready() && !io_.stopped() && std::chrono::steady_clock::now() < deadline) {
-                io_.run_one_until(deadline);
+        while (!inbox_.ready()) {
+            if (take_lead(true)) {
+                const Leave leave{*this, true};
+                do {
+                    spins_ ? poll() : io_.run_one_until(deadline);
+                } while (!inbox_.ready() && !io_.stopped() && std::chrono::steady_clock::now() < deadline);
+                break;
             }
-            if (inbox_.ready()) deadline = {};
+            if (!spins_ || std::chrono::steady_clock::now() >= deadline) break;
+            std::this_thread::yield();  // the I/O thread is about to hand over
         }
+        if (inbox_.ready()) deadline = {};
         return inbox_.wait_until(deadline);
     }
 
     // Runs a handler: here and now if nobody leads, in its turn otherwise; one thread's handlers keep their order.
     template <class Handler>
     void run(Handler handler) {
-        if (!spins_ && posted_ == 0 && take_free_lead()) {
-            const Leave leave{*this};
+        if (posted_ == 0 && !io_.stopped() && take_lead(false)) {
+            const Leave leave{*this, false};
             return handler();
         }
         ++posted_;
@@ -66,64 +68,56 @@ class Loop {
 
  private:
     static constexpr std::chrono::microseconds kGrace{500};
+    static constexpr int kPolls = 32;  // between two looks at anything else
 
+    // Ends a lead. `waited`: the caller will be back, and the I/O thread's time begins anew.
     struct Leave {
         Loop& loop;
+        bool waited;
         ~Leave() {
             const std::lock_guard<std::mutex> lock(loop.mutex_);
             loop.led_ = false;
-            if (loop.asleep_) loop.left_.notify_one();
+            loop.alarm_.ring_within(kGrace, waited);
         }
     };
 
-    bool take_lead() {
+    bool take_lead(bool waits) {
         const std::lock_guard<std::mutex> lock(mutex_);
         if (led_) {
-            wanted_ = true;
+            if (waits) wanted_ = true;
             return false;
         }
-        ++turns_;
+        wanted_ = false;
         return led_ = true;
     }
 
-    bool take_free_lead() {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        if (led_ || io_.stopped()) return false;
-        return led_ = true;  // no turn: the I/O thread's time to come back does not begin anew
+    // Until a handler has run, or for some microseconds.
+    std::size_t poll() {
+        std::size_t ran = 0;
+        for (int i = 0; i < kPolls && ran == 0; ++i) ran = io_.poll_one();
+        return ran;
     }
 
     // The I/O thread's part.
     void serve() {
-        std::unique_lock<std::mutex> lock(mutex_);
         while (!io_.stopped()) {
-            const std::uint64_t turns = turns_;
-            left_.wait_for(lock, kGrace);  // callers that come and go do not pay for waking us
-            if (turns_ != turns) continue;
-            if (led_) {
-                asleep_ = true;
-                left_.wait(lock, [&] { return !led_; });
-                asleep_ = false;
-                continue;
+            if (take_lead(false)) {
+                const Leave leave{*this, true};
+                // Handed over with a message: that wakes the caller who waits for it, and he will be back.
+                do {
+                    spins_ ? poll() : io_.run_one();
+                } while (!io_.stopped() && !(wanted_ && (spins_ || inbox_.ready())));
             }
-            led_ = true;
-            wanted_ = false;
-            lock.unlock();
-            // Handed over with a message: that wakes the caller who waits for it, and he will be back.
-            while (io_.run_one() != 0 && !(wanted_ && inbox_.ready())) {
-            }
-            lock.lock();
-            led_ = false;
+            if (!io_.stopped()) alarm_.wait();
         }
     }
 
     asio::io_context& io_;
     Inbox<T>& inbox_;
-    std::mutex mutex_;  // guards led_, turns_ and asleep_
-    std::condition_variable left_;
+    Alarm alarm_;                      // for the I/O thread; rings within kGrace whenever nobody leads
+    std::mutex mutex_;                 // guards led_ and alarm_'s time
     bool led_ = false;                 // some thread runs the handlers
-    bool asleep_ = false;              // the I/O thread waits until a caller leaves
-    std::uint64_t turns_ = 0;          // of callers
-    std::atomic<bool> wanted_{false};  // a caller waits while the I/O thread leads
+    std::atomic<bool> wanted_{false};  // somebody waits while another leads
     std::atomic<unsigned> posted_{0};  // handlers, and not run yet
     bool spins_ = false;
     std::thread thread_;

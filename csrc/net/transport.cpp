@@ -2,6 +2,8 @@
 
 #include <netinet/tcp.h>
 
+#include <algorithm>
+
 namespace edgespec::net {
 
 namespace {
@@ -12,7 +14,11 @@ constexpr int kTcpRtoMinUs = 45;                 // TCP_RTO_MIN_US, since Linux 
 
 class TcpTransport final : public Transport {
  public:
-    explicit TcpTransport(asio::ip::tcp::socket socket) : socket_(std::move(socket)) { prepare(socket_); }
+    explicit TcpTransport(asio::ip::tcp::socket socket) : socket_(std::move(socket)) {
+        prepare(socket_);
+        ErrorStatus ignored;
+        socket_.non_blocking(true, ignored);
+    }
 
     void begin(Begun done) override { done({}); }
 
@@ -21,7 +27,23 @@ class TcpTransport final : public Transport {
     }
 
     void write(const std::vector<asio::const_buffer>& buffers, Done done) override {
-        asio::async_write(socket_, buffers, std::move(done));
+        ErrorStatus error;
+        std::size_t sent = buffers.size() == 1 ? socket_.send(asio::buffer(buffers.front()), 0, error)
+                                               : socket_.send(buffers, 0, error);
+        if (!error && sent == asio::buffer_size(buffers)) return done({}, sent);
+        std::vector<asio::const_buffer> rest(buffers);
+        auto first = rest.begin();
+        for (std::size_t left = sent; first != rest.end();) {
+            const std::size_t of_it = std::min(left, first->size());
+            *first += of_it;
+            left -= of_it;
+            if (first->size() != 0) break;
+            ++first;
+        }
+        rest.erase(rest.begin(), first);
+        asio::async_write(socket_, rest, [sent, done = std::move(done)](ErrorStatus later, std::size_t bytes) {
+            done(later, sent + bytes);
+        });
     }
 
     void shut_down() override {

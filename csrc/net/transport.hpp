@@ -22,7 +22,7 @@ class Transport {
     // Whatever must be agreed before bytes may pass; no reason: it is. Once it is, calling again does nothing.
     virtual void begin(Begun done) = 0;
     virtual void read_some(std::uint8_t* data, std::size_t bytes, Done done) = 0;
-    // `buffers` and what they view must live until `done` is called.
+    // `buffers` view what must live until `done` is called, which may be at once, unless it failed.
     virtual void write(const std::vector<asio::const_buffer>& buffers, Done done) = 0;
     // No more will be written: the peer reads what was, then the end. Reading goes on.
     virtual void shut_down() = 0;

@@ -72,6 +72,7 @@ def connect(
         give_up_s=options.give_up_s,
         offline_after_s=options.offline_after_s,
         tls=options.tls,
+        busy_spin=options.busy_spin,
     )
     try:
         answer = courier.receive(timeout_s)

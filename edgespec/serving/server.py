@@ -68,7 +68,7 @@ class Server:
         for; else `latency_ms`, or anything that forwards allow.
         companions: makes one for a session that wants to be drafted for; None: this server hosts no draft.
         entry: who may come in, and whether links are encrypted; without it this machine only.
-        busy_spin: the I/O thread never sleeps, which takes a core and spares the time to wake it.
+        busy_spin: nobody who waits for the sockets sleeps, which takes a core and spares the time to wake up.
         pinning: by what the link's buffers are pinned (edgespec/serving/pinned.py)."""
         self._target = target
         self._door = Door(
