@@ -47,8 +47,9 @@ std::shared_ptr<net::Courier> make(const std::vector<HostPort>& addresses, const
     limits.hedge = hedge;
     limits.busy_spin = busy_spin;
     limits.first_contact = milliseconds(timeout_s);
-    limits.give_up_after = milliseconds(give_up_s);
-    if (offline_after_s) limits.offline_after = std::max(milliseconds(*offline_after_s), std::chrono::milliseconds(1));
+    limits.outage.give_up_after = milliseconds(give_up_s);
+    if (offline_after_s)
+        limits.outage.offline_after = std::max(milliseconds(*offline_after_s), std::chrono::milliseconds(1));
     return make_living<net::Courier>(std::move(servers), frame_from(hello), limits, std::move(tls));
 }
 

@@ -21,8 +21,8 @@ Courier::Courier(std::vector<Address> addresses, Frame hello, CourierLimits limi
       tls_(std::move(tls)),
       pool_(std::make_shared<SlabPool>(kSlabs)),
       paths_{Path(io_), Path(io_)},
-      offline_(io_),
-      give_up_(io_),
+      outage_(
+          io_, limits.outage, [this] { tell(Offline{}); }, [this] { tell(GivenUp{reason()}); }),
       beside_(io_) {
     loop_.run([this] { approach(paths_[0], 0); });
     loop_.start(limits_.busy_spin);
@@ -71,7 +71,7 @@ void Courier::move() {
         if (closing_ || addresses_.size() < 2) return;
         for (Path& path : paths_) drop(path);
         at_ = (at_ + 1) % addresses_.size();
-        if (!lost_) lose("the server is going away");
+        lose("the server is going away");
         search(paths_[0]);
     });
 }
@@ -87,8 +87,7 @@ void Courier::close() {
             if (path.dial) path.dial->cancel();
             path.timer.cancel();
         }
-        offline_.cancel();
-        give_up_.cancel();
+        outage_.silence();
         beside_.cancel();
         inbox_.close();
     });
@@ -112,7 +111,7 @@ void Courier::approach(Path& path, std::size_t address) {
             if (attempt != path.attempt || closing_) return;
             transport ? greet(path, std::move(transport)) : failed(path, reason);
         });
-    if (lost_) approach_beside(limits_.dial_beside);
+    if (lost()) approach_beside(limits_.dial_beside);
 }
 
 // A server that is out of reach says nothing, and the link may be back the next moment: an attempt that has come to
@@ -120,7 +119,7 @@ void Courier::approach(Path& path, std::size_t address) {
 void Courier::approach_beside(std::chrono::milliseconds after) {
     beside_.expires_after(after);
     beside_.async_wait([this](ErrorStatus error) {
-        if (error || !lost_ || closing_) return;
+        if (error || !lost() || closing_) return;
         const auto is = [this](Path::Stage stage) {
             return std::find_if(paths_.begin(), paths_.end(), [&](const Path& path) { return path.stage == stage; });
         };
@@ -239,7 +238,7 @@ void Courier::forgotten(Path& path) {
     drop(other(path));
     enter(path, Path::Stage::kWelcomed);
     path.timer.cancel();
-    inbox_.push(Forgotten{since_lost(), addresses_[path.address]});
+    inbox_.push(Forgotten{outage_.end(), addresses_[path.address]});
 }
 
 void Courier::failed(Path& path, const std::string& reason) {
@@ -252,7 +251,7 @@ void Courier::failed(Path& path, const std::string& reason) {
         return die(reason);
     }
     if (up(rest)) return limits_.hedge ? approach_after(path, rest.address, path.failures) : void();
-    if (!lost_) lose(reason);
+    lose(reason);
     if (rest.stage == Path::Stage::kIdle || rest.stage == Path::Stage::kPausing) {
         drop(rest);
         search(path);
@@ -285,20 +284,17 @@ void Courier::drop(Path& path) {
 
 // The link is lost: try the servers in turn, the last one first; pause after each round.
 void Courier::search(Path& path) {
-    const std::size_t servers = addresses_.size(), search = searches_;
-    const bool round_begins = search % servers == 0;
-    approach_after(path, next_server(), round_begins ? static_cast<unsigned>(search / servers) : 0);
+    const unsigned failed_rounds = outage_.failed_rounds(addresses_.size());
+    approach_after(path, next_server(), failed_rounds);
 }
 
-std::size_t Courier::next_server() { return (at_ + searches_++) % addresses_.size(); }
+std::size_t Courier::next_server() { return outage_.next_server(at_, addresses_.size()); }
 
 // At once, or after failures with a pause.
 void Courier::approach_after(Path& path, std::size_t address, unsigned failures) {
     if (failures == 0) return approach(path, address);
     enter(path, Path::Stage::kPausing);
-    const auto most = std::min(limits_.pause_at_most, limits_.pause_at_least * (1 << std::min(failures - 1, 10u)));
-    const double share = std::uniform_real_distribution<double>(0.5, 1.0)(random_);
-    path.timer.expires_after(std::chrono::duration_cast<std::chrono::microseconds>(most * share));
+    path.timer.expires_after(outage_.pause(failures));
     path.timer.async_wait([this, &path, address, attempt = path.attempt](ErrorStatus error) {
         if (!error && attempt == path.attempt && !closing_) approach(path, address);
     });
@@ -311,40 +307,17 @@ bool Courier::up(const Path& path) const {
 }
 
 void Courier::lose(const std::string& reason) {
-    lost_ = true;
-    lost_at_ = Clock::now();
-    searches_ = 0;
+    if (lost()) return;
+    outage_.begin();
     inbox_.push(Lost{reason});
-    if (limits_.offline_after.count() > 0) {
-        offline_.expires_after(limits_.offline_after);
-        offline_.async_wait([this](ErrorStatus error) {
-            if (!error && lost_ && !closing_) inbox_.push(Offline{});
-        });
-    }
-    give_up_later();
 }
 
-void Courier::give_up_later() {
-    give_up_.expires_after(limits_.give_up_after);
-    give_up_.async_wait([this](ErrorStatus error) {
-        if (error || !lost_ || closing_) return;
-        inbox_.push(GivenUp{reason()});
-        give_up_later();
-    });
+void Courier::tell(Arrival arrival) {
+    if (!closing_) inbox_.push(std::move(arrival));
 }
 
 void Courier::found(std::size_t address) {
-    if (!lost_) return;
-    inbox_.push(Reconnected{since_lost(), addresses_[address]});
-}
-
-// The link is there again: the seconds it was lost, 0 if it was not.
-double Courier::since_lost() {
-    if (!lost_) return 0;
-    lost_ = false;
-    offline_.cancel();
-    give_up_.cancel();
-    return std::chrono::duration<double>(Clock::now() - lost_at_).count();
+    if (lost()) inbox_.push(Reconnected{outage_.end(), addresses_[address]});
 }
 
 void Courier::forget() {
@@ -356,8 +329,7 @@ void Courier::die(const std::string& reason) {
     for (Path& path : paths_) drop(path);
     forget();
     note(reason);
-    offline_.cancel();
-    give_up_.cancel();
+    outage_.silence();
     beside_.cancel();
     dead_ = true;
     inbox_.close();

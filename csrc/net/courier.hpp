@@ -6,12 +6,12 @@
 #pragma once
 
 #include <array>
-#include <random>
 #include <thread>
 
 #include "net/delivery.hpp"
 #include "net/dial.hpp"
 #include "net/loop.hpp"
+#include "net/outage.hpp"
 
 namespace edgespec::net {
 
@@ -25,10 +25,7 @@ struct CourierLimits {
     std::chrono::milliseconds dial_at_most{1000};
     std::chrono::milliseconds dial_beside{400};      // while the link is lost: no answer yet, another attempt beside it
     std::chrono::milliseconds greet_within{10'000};  // from HELLO to the session's frames; a server may be busy
-    std::chrono::milliseconds pause_at_least{50};    // between attempts, doubled with each
-    std::chrono::milliseconds pause_at_most{1000};
-    std::chrono::milliseconds offline_after{0};  // 0: never
-    std::chrono::milliseconds give_up_after{30'000};
+    OutageLimits outage;
 };
 
 // What happened to the link.
@@ -68,7 +65,7 @@ class Courier {
     Inbox<Arrival>& inbox() { return inbox_; }
     Loop<Arrival>& loop() { return loop_; }
     bool dead() const { return dead_; }              // closed, or no server was ever reached
-    bool lost() const { return lost_; }              // no connection carries the session now
+    bool lost() const { return outage_.lasts(); }    // no connection carries the session now
     unsigned paths() const { return carrying_; }     // connections that carry it
     unsigned welcomed() const { return welcomed_; }  // connections that a server has welcomed
     std::string reason() const;
@@ -109,9 +106,8 @@ class Courier {
     void approach_beside(std::chrono::milliseconds after);
     void approach_after(Path& path, std::size_t address, unsigned failures);
     void lose(const std::string& reason);
+    void tell(Arrival arrival);
     void found(std::size_t address);
-    double since_lost();
-    void give_up_later();
     void forget();
     void die(const std::string& reason);
     void note(const std::string& reason);
@@ -135,16 +131,11 @@ class Courier {
     wire::SessionId session_id_{};
     std::uint16_t channel_ = 0;  // of the session; another each time it is opened
     std::size_t at_ = 0;         // the server that has the session, or had it last
-    std::size_t searches_ = 0;   // attempts since the link was lost
     bool reached_ = false;       // some server has welcomed us
     bool closing_ = false;
-    std::mt19937 random_{std::random_device{}()};
-    asio::steady_timer offline_;
-    asio::steady_timer give_up_;
+    Outage outage_;
     asio::steady_timer beside_;
-    Clock::time_point lost_at_;
     std::atomic<bool> dead_{false};
-    std::atomic<bool> lost_{false};
     std::atomic<unsigned> carrying_{0};
     std::atomic<unsigned> welcomed_{0};
     std::atomic<std::size_t> current_{0};
