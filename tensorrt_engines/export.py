@@ -144,7 +144,8 @@ def write_onnx(
     inputs: list[str],
     outputs: list[str],
 ) -> None:
-    """Export a graph whose last argument is the cache, a part an input. Raises EdgespecError where torch cannot."""
+    """Export a graph whose last argument is the cache, a part an input; what it does not use is no input. Raises
+    EdgespecError where torch cannot."""
     weights = sum(parameter.numel() * parameter.element_size() for parameter in graph.parameters())
     try:
         with quiet():
@@ -159,6 +160,8 @@ def write_onnx(
                 verbose=False,
             )
             assert program is not None
+            for unused in [value for value in program.model.graph.inputs if not value.uses()]:
+                program.model.graph.inputs.remove(unused)
             program.save(str(file), external_data=weights > EXTERNAL_DATA_BYTES)
     except (RuntimeError, ValueError, TypeError) as error:
         raise EdgespecError(

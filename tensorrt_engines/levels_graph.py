@@ -100,7 +100,8 @@ def chance_of(margins: Tensor, knots: Tensor, chances: Tensor) -> Tensor:
 
 
 def export_levels(graph: DraftGraph, file: Path, levels: int, branches: int = 1) -> None:
-    """Write it as ONNX: INPUTS and the cache, OUTPUTS. Rows, slots and knots are open. Raises EdgespecError."""
+    """Write it as ONNX: INPUTS (a chain has no curves) and the cache, OUTPUTS. Rows, slots and knots are open. Raises
+    EdgespecError."""
     rows, slots, knots = 5, 192, 9
     cache = graph.empty_cache(slots)
     curves = torch.arange(knots).float().expand(CHOICES, knots).contiguous()

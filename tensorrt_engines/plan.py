@@ -32,6 +32,9 @@ PREFILL_ROWS = 128
 DECIDING_ROWS = 32
 """Deciding rows, and rows of noise, of a run at most."""
 
+LEAST_KNOTS, MOST_KNOTS = 2, 128
+"""Of a calibration's curves, where a run of several levels chooses its rows by them."""
+
 WORKSPACE_SHARE = 4
 """A build may use a fourth of the device's memory as scratch."""
 
@@ -47,8 +50,8 @@ class Range:
 
 def build_plan(
     runtime: str, graph_file: Path, manifest: EngineManifest, compute_capability: str, gpu: Gpu | None
-) -> tuple[bytes, PlanRecord]:
-    """The plan of `graph_file` for a compute capability such as "8.7", and what to record of it.
+) -> bytes:
+    """The plan of `graph_file`, one level or several, for a compute capability such as "8.7".
 
     gpu: the one in this machine. Raises EdgespecError where this machine cannot build such a plan, and where TensorRT
     refuses the graph.
@@ -77,8 +80,15 @@ def build_plan(
             f"{runtime} {api.__version__} cannot build the plan ({complaints.first()}): free memory on the device, or "
             "run the engine with --runtime onnxruntime."
         )
-    name = f"{runtime}-sm{compute_capability.replace('.', '')}.plan"
-    return bytes(plan), PlanRecord(name, runtime, str(api.__version__), compute_capability)
+    return bytes(plan)
+
+
+def plan_record(runtime: str, manifest: EngineManifest, compute_capability: str) -> PlanRecord:
+    """What to record of plans that are built here, and which files they go to."""
+    name = f"{runtime}-sm{compute_capability.replace('.', '')}"
+    levels_file = f"{name}-levels.plan" if manifest.levels > 1 else ""
+    version = str(load_api(runtime).__version__)
+    return PlanRecord(f"{name}.plan", runtime, version, compute_capability, levels_file)
 
 
 def _check_buildable(api: Any, runtime: str, compute_capability: str, gpu: Gpu | None) -> None:
@@ -110,11 +120,13 @@ def _parse(api: Any, network: Any, complaints: Complaints, graph_file: Path) -> 
 
 
 def _profile(builder: Any, network: Any, rows: int, manifest: EngineManifest) -> Any:
-    """An optimization profile for runs of up to so many rows; the dimensions are those of draft_graph.py."""
+    """An optimization profile for runs of up to so many rows; the dimensions are those of draft_graph.py and
+    levels_graph.py."""
     widths, branches = buckets(manifest.capacity), min(manifest.branches, DECODE_ROWS)
     r = Range(1, branches if rows == DECODE_ROWS else rows, rows)
     d = Range(1, branches, min(DECIDING_ROWS, rows))
     w = Range(widths[0], widths[len(widths) // 2], widths[-1])
+    j = Range(LEAST_KNOTS, 40, MOST_KNOTS)
     open_dimensions: dict[str, list[Range]] = {
         "tokens": [r],
         "positions": [r],
@@ -123,6 +135,8 @@ def _profile(builder: Any, network: Any, rows: int, manifest: EngineManifest) ->
         "decide": [d],
         "noise": [d],
         "noise_rows": [d],
+        "knots": [j],
+        "chances": [j],
     }
     profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):

@@ -1,24 +1,18 @@
-"""Where the tensors of a TensorRT plan lie: the cache, a run's inputs and outputs, and their staging places.
-
-Every run uses the same places, cut up by its shape: runs come one after the other, and a captured graph keeps the
-addresses that it was captured with.
-"""
+"""What one level's run of a TensorRT plan takes and gives, and where: see tensorrt_cache.py for the places."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.engines.manifest import EngineManifest
-from edgespec.tensorrt_engines.device_memory import ALIGNMENT, DeviceMemory, Lines
+from edgespec.tensorrt_engines.device_memory import DeviceMemory
 from edgespec.tensorrt_engines.plan import DECIDING_ROWS, PREFILL_ROWS
-
-Bindings = dict[str, "tuple[tuple[int, ...] | None, int]"]
-"""By tensor: the shape of an input (None for an output), and the address."""
+from edgespec.tensorrt_engines.tensorrt_cache import Bindings, Cache, Dimensions, Layout, Place
 
 
 @dataclass(frozen=True)
@@ -32,104 +26,60 @@ class Shape:
 
 
 class Buffers:
-    """On the GPU, and in this machine's memory what goes up and comes down. element_size: bytes of the cache's type."""
+    """On the GPU, and in this machine's memory what goes up and comes down."""
 
-    def __init__(self, manifest: EngineManifest, element_size: int, memory: DeviceMemory) -> None:
-        self._memory = memory
+    def __init__(self, manifest: EngineManifest, cache: Cache, memory: DeviceMemory) -> None:
         self._vocabulary_size = manifest.vocabulary_size
         self._choices = manifest.choices
-        self._parts = 2 * manifest.layers
-        self._heads = (manifest.kv_heads, manifest.head_dim)
-        self._line = manifest.kv_heads * manifest.head_dim * element_size
-        self._pitch = _aligned(manifest.capacity * self._line)
-        self._layouts: dict[Shape, dict[str, tuple[int, tuple[int, ...], np.dtype[Any]]]] = {}
-
+        self._cache = cache
+        self._inputs = functools.cache(self._inputs_of)
+        self._outputs = functools.cache(self._outputs_of)
         largest = Shape(PREFILL_ROWS, DECIDING_ROWS, DECIDING_ROWS, manifest.capacity)
-        self.cache = memory.allocate(self._parts * self._pitch)
-        self._new_rows = memory.allocate(self._parts * PREFILL_ROWS * self._line)
+        self.new_rows = cache.allocate_rows(PREFILL_ROWS)
         self._no_noise = memory.allocate(4 * self._vocabulary_size)
-        self._input = memory.allocate(self._size(largest))
-        self._staged = memory.pinned(self._size(largest))
-        choices = 2 * _aligned(4 * DECIDING_ROWS * self._choices)
-        self._output = memory.allocate(choices)
-        self._received = memory.pinned(choices)
+        self._input = Place(self._inputs(largest).size, memory)
+        self._output = Place(self._outputs(largest).size, memory)
 
     def inputs(self, shape: Shape) -> dict[str, NDArray[Any]]:
         """The staging place of each input of a run, to be written before `upload`."""
-        return {
-            name: self._staged[offset : offset + _bytes(dimensions, kind)].view(kind).reshape(dimensions)
-            for name, (offset, dimensions, kind) in self._layout(shape).items()
-        }
+        return self._input.views(self._inputs(shape))
 
     def bindings(self, shape: Shape) -> Bindings:
         """By tensor: the shape of an input (None for an output), and the address."""
-        found: Bindings = {
-            name: (dimensions, self._input.address + offset)
-            for name, (offset, dimensions, _) in self._layout(shape).items()
-        }
+        layout = self._inputs(shape)
+        found = self._cache.bindings(shape.bucket)
+        for name, (_, dimensions, _) in layout.places.items():
+            found[name] = dimensions, self._input.address(layout, name)
         if not shape.noises:
             found["noise"] = (1, self._vocabulary_size), self._no_noise.address
-        for part in range(self._parts):
-            found[f"cache_{part}"] = (shape.bucket, *self._heads), self.cache.address + part * self._pitch
-        found["best"] = None, self._output.address
-        found["scores"] = None, self._output.address + self._scores_offset(shape)
-        found["rows"] = None, self._new_rows.address
+        for name in (outputs := self._outputs(shape)).places:
+            found[name] = None, self._output.address(outputs, name)
+        found["rows"] = None, self.new_rows.address
         return found
 
     def upload(self, shape: Shape) -> None:
-        self._memory.upload(self._input, self._staged[: self._size(shape)])
-
-    def place(self, slots: NDArray[np.int32]) -> None:
-        """Copy the new rows into their slots: one copy for each stretch of neighbouring slots, all layers in it."""
-        source_pitch = len(slots) * self._line
-        ends = [0, *(np.flatnonzero(np.diff(slots) != 1) + 1).tolist(), len(slots)]
-        for start, end in pairwise(ends):
-            target = Lines(self.cache, int(slots[start]) * self._line, self._pitch)
-            source = Lines(self._new_rows, start * self._line, source_pitch)
-            self._memory.copy_lines(target, source, (end - start) * self._line, self._parts)
+        self._input.upload(self._inputs(shape))
 
     def download(self, shape: Shape) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Wait for the run; its best tokens and scores [D, K], valid until the next run."""
-        offset, size = self._scores_offset(shape), 4 * shape.deciding * self._choices
-        self._memory.download(self._received[: offset + size], self._output)
-        self._memory.synchronize()
-        best = self._received[:size].view(np.int32).reshape(shape.deciding, self._choices)
-        scores = self._received[offset : offset + size].view(np.float32).reshape(best.shape)
-        return best, scores
+        found = self._output.download(self._outputs(shape))
+        return found["best"], found["scores"]
 
-    def _scores_offset(self, shape: Shape) -> int:
-        return _aligned(4 * shape.deciding * self._choices)
+    def _inputs_of(self, shape: Shape) -> Layout:
+        rows, deciding = shape.rows, shape.deciding
+        dimensions: Dimensions = {
+            "tokens": ((rows,), np.int32),
+            "positions": ((rows,), np.int32),
+            "cached": ((rows, shape.bucket), np.bool_),
+            "among": ((rows, rows), np.bool_),
+            "decide": ((deciding,), np.int32),
+            "noise_rows": ((deciding,), np.int32),
+            "inverse_temperature": ((), np.float32),
+        }
+        if shape.noises:
+            dimensions["noise"] = (shape.noises, self._vocabulary_size), np.float32
+        return Layout.of(dimensions)
 
-    def _layout(self, shape: Shape) -> dict[str, tuple[int, tuple[int, ...], np.dtype[Any]]]:
-        """Where in the place for inputs each one of this shape lies."""
-        if shape not in self._layouts:
-            rows, deciding = shape.rows, shape.deciding
-            dimensions: dict[str, tuple[tuple[int, ...], type]] = {
-                "tokens": ((rows,), np.int32),
-                "positions": ((rows,), np.int32),
-                "cached": ((rows, shape.bucket), np.bool_),
-                "among": ((rows, rows), np.bool_),
-                "decide": ((deciding,), np.int32),
-                "noise_rows": ((deciding,), np.int32),
-                "inverse_temperature": ((), np.float32),
-            }
-            if shape.noises:
-                dimensions["noise"] = (shape.noises, self._vocabulary_size), np.float32
-            layout, offset = {}, 0
-            for name, (size, kind) in dimensions.items():
-                layout[name] = offset, size, np.dtype(kind)
-                offset += _aligned(_bytes(size, np.dtype(kind)))
-            self._layouts[shape] = layout
-        return self._layouts[shape]
-
-    def _size(self, shape: Shape) -> int:
-        offset, dimensions, kind = list(self._layout(shape).values())[-1]
-        return offset + _aligned(_bytes(dimensions, kind))
-
-
-def _bytes(dimensions: tuple[int, ...], kind: np.dtype[Any]) -> int:
-    return int(np.prod(dimensions, dtype=np.int64)) * kind.itemsize
-
-
-def _aligned(size: int) -> int:
-    return -(-size // ALIGNMENT) * ALIGNMENT
+    def _outputs_of(self, shape: Shape) -> Layout:
+        found = (shape.deciding, self._choices)
+        return Layout.of({"best": (found, np.int32), "scores": (found, np.float32)})

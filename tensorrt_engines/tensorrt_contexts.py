@@ -7,13 +7,14 @@ TensorRT-RTX captures by itself, and wants a context that keeps its shape for it
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from typing import Any
+from collections.abc import Hashable
+from typing import Any, Protocol
 
 from edgespec.errors import EdgespecError
 from edgespec.tensorrt_engines.cuda_driver import CapturedGraph, CudaError
 from edgespec.tensorrt_engines.device_memory import DeviceMemory
 from edgespec.tensorrt_engines.plan import DECODE_ROWS
-from edgespec.tensorrt_engines.tensorrt_buffers import Bindings, Shape
+from edgespec.tensorrt_engines.tensorrt_cache import Bindings
 
 DECODE_PROFILE, PREFILL_PROFILE = 0, 1
 
@@ -22,6 +23,13 @@ CAPTURED_SHAPES = 8
 
 CAPTURE_AFTER = 3
 """Runs of a shape before it gets them."""
+
+
+class Shape(Hashable, Protocol):
+    """What sets a run's dimensions; its rows choose the profile."""
+
+    @property
+    def rows(self) -> int: ...
 
 
 class Contexts:

@@ -25,11 +25,14 @@ from edgespec.tensorrt_engines.device_memory import DeviceMemory
 from edgespec.tensorrt_engines.plan import DECIDING_ROWS, PREFILL_ROWS
 from edgespec.tensorrt_engines.tensorrt_api import Complaints
 from edgespec.tensorrt_engines.tensorrt_buffers import Buffers, Shape
+from edgespec.tensorrt_engines.tensorrt_cache import Cache
 from edgespec.tensorrt_engines.tensorrt_contexts import Contexts
+from edgespec.tensorrt_engines.tensorrt_levels import TensorRTLevels
 
 
 class TensorRTEngine:
-    """A `DraftEngine`. plan: the serialized plan. api: `tensorrt` or `tensorrt_rtx`. Raises EdgespecError."""
+    """A `DraftEngine`. plan: the serialized plan; levels_plan: that for several levels a run. api: `tensorrt` or
+    `tensorrt_rtx`. Raises EdgespecError."""
 
     def __init__(
         self,
@@ -37,12 +40,12 @@ class TensorRTEngine:
         manifest: EngineManifest,
         calibration: Calibration,
         plan: bytes,
+        levels_plan: bytes | None,
         api: Any,
         memory: DeviceMemory,
     ) -> None:
         self.manifest = manifest
         self.calibration = calibration
-        self.deep: LevelRuns | None = None
         self.capacity = manifest.capacity
         self.choices = manifest.choices
         self.vocabulary_size = manifest.vocabulary_size
@@ -53,19 +56,30 @@ class TensorRTEngine:
         self._complaints = Complaints(api)
         with memory.active():
             self._runtime = api.Runtime(self._complaints.logger)
-            self._engine = self._runtime.deserialize_cuda_engine(plan)
-            if self._engine is None:
-                raise EdgespecError(
-                    f"the plan in {folder} cannot be opened ({self._complaints.first()}): "
-                    f"build it again with `{manifest.plan_command(folder, manifest.runtime)}`."
-                )
-            self._contexts = Contexts(api, self._engine, memory)
-            self._buffers = Buffers(manifest, self._element_size(api), memory)
+            engine = self._opened(plan, folder)
+            self._contexts = Contexts(api, engine, memory)
+            element = np.dtype(api.nptype(engine.get_tensor_dtype("cache_0")))
+            self._cache = Cache(manifest, int(element.itemsize), memory)
+            self._buffers = Buffers(manifest, self._cache, memory)
+        self.deep: LevelRuns | None = None
+        if levels_plan is not None:
+            with memory.active():
+                contexts = Contexts(api, self._opened(levels_plan, folder), memory)
+            self.deep = TensorRTLevels(manifest, calibration, contexts, self._cache, memory, self._run_before)
+
+    def _opened(self, plan: bytes, folder: Path) -> Any:
+        engine = self._runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            raise EdgespecError(
+                f"the plan in {folder} cannot be opened ({self._complaints.first()}): "
+                f"build it again with `{self.manifest.plan_command(folder, self.manifest.runtime)}`."
+            )
+        return engine
 
     def reset(self) -> None:
         """Forget the cache."""
         with self._memory.active():
-            self._memory.clear(self._buffers.cache)
+            self._cache.clear()
 
     def run(
         self,
@@ -90,6 +104,14 @@ class TensorRTEngine:
                 results.append(self._run(part, own_noise, own_rows, inverse_temperature, mine - start))
         best, scores = (np.concatenate(parts) for parts in zip(*results, strict=True))
         return best[order], scores[order]
+
+    def _run_before(self, piece: Piece) -> Piece:
+        """Run what of a piece is too much for one launch; the rest of it, to which that is cached."""
+        nothing = np.zeros(0, dtype=np.int32)
+        *parts, (_, last) = _parts(piece, nothing)
+        for _, part in parts:
+            self.run(part, None, None, 1.0, nothing)
+        return last
 
     def _run(
         self,
@@ -116,12 +138,9 @@ class TensorRTEngine:
             inputs["noise"][:] = noise
         self._buffers.upload(shape)
         self._contexts.launch(shape, self._buffers.bindings(shape))
-        self._buffers.place(piece.slots)
+        self._cache.place(self._buffers.new_rows, piece.slots)
         best, scores = self._buffers.download(shape)
         return best[: len(decide)].copy(), scores[: len(decide)].copy()
-
-    def _element_size(self, api: Any) -> int:
-        return int(np.dtype(api.nptype(self._engine.get_tensor_dtype("cache_0"))).itemsize)
 
 
 def _parts(piece: Piece, wanted: NDArray[np.int32]) -> Iterator[tuple[int, Piece]]:

@@ -185,7 +185,6 @@ def test_the_manifest_says_what_a_run_may_grow(engine_of: Callable[[int], DraftE
     [
         ({"levels": 17}, "one run cannot grow 17 levels"),
         ({"levels": 2, "level_branches": 5}, "1 to 4 rows"),
-        ({"levels": 2, "runtime": "tensorrt-rtx"}, "several levels a run are for ONNX Runtime"),
     ],
 )
 def test_levels_that_cannot_be_are_refused(

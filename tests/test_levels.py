@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -178,40 +177,6 @@ def test_onnx_runtime_computes_what_torch_does(
         np.testing.assert_allclose(
             found, right.numpy(), rtol=0, atol=0 if exact else 1e-3, err_msg=str(index)
         )
-
-
-@pytest.mark.skipif(
-    importlib.util.find_spec("tensorrt_rtx") is None,
-    reason="tensorrt-rtx has no wheel here, or is not installed",
-)
-@pytest.mark.parametrize("branches", [1, 3])
-def test_tensorrt_rtx_builds_its_plan_without_a_gpu(file_of: Callable[[int], Path], branches: int) -> None:
-    import tensorrt_rtx
-
-    logger = tensorrt_rtx.Logger(tensorrt_rtx.Logger.ERROR)
-    builder = tensorrt_rtx.Builder(logger)
-    network = builder.create_network(0)
-    assert tensorrt_rtx.OnnxParser(network, logger).parse_from_file(str(file_of(branches)))
-    profile, config = builder.create_optimization_profile(), builder.create_builder_config()
-    for index in range(network.num_inputs):
-        tensor = network.get_input(index)
-        shape = tuple(tensor.shape)
-        if -1 in shape:
-            sizes = {
-                "cached": (1, SLOTS),
-                "cache_": (SLOTS,),
-                "knots": (5,),
-                "chances": (5,),
-                "among": (1, 1),
-            }
-            chosen = iter(next((size for name, size in sizes.items() if tensor.name.startswith(name)), (1,)))
-            fixed = tuple(next(chosen) if size < 0 else size for size in shape)
-            profile.set_shape(tensor.name, fixed, fixed, fixed)
-    config.add_optimization_profile(profile)
-    config.num_compute_capabilities = 1
-    config.set_compute_capability(tensorrt_rtx.ComputeCapability.SM80, 0)
-    plan = builder.build_serialized_network(network, config)
-    assert plan is not None and len(bytes(plan)) > 10_000
 
 
 @pytest.mark.parametrize("branches", [0, CHOICES + 1])

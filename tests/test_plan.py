@@ -99,6 +99,18 @@ def test_a_device_profile_builds_the_plan_of_an_engine_folder_in_place_and_once(
 
 
 @needs_rtx
+@pytest.mark.parametrize("branches", [1, 3])
+def test_several_levels_a_run_have_a_plan_of_their_own(tmp_path: Path, branches: int) -> None:
+    options: dict[str, Any] = {"levels": 3, "level_branches": branches, "progress": False}
+    folder = edgespec.compile(
+        save_draft(tmp_path / "model"), tmp_path / "engine", target_device="rtx-30", **options
+    )
+    (plan,) = EngineManifest.load(folder).plans
+    assert {plan.file, plan.levels_file} == {path.name for path in folder.glob("*.plan")}
+    assert EngineManifest.load(folder).files[plan.levels_file].bytes > 10_000
+
+
+@needs_rtx
 def test_one_folder_holds_the_plans_of_several_devices(engine: Path) -> None:
     for device in ("rtx-30", "rtx-40", "rtx-30"):
         edgespec.compile(engine, target_device=device, force=True, progress=False)

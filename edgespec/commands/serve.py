@@ -79,7 +79,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="How long a session waits for an edge whose link is gone.",
 )
-@click.option("--busy-spin", is_flag=True, help="Never sleep while waiting for the sockets: for a core to spare.")
+@click.option(
+    "--busy-spin", is_flag=True, help="Never sleep while waiting for the sockets: for a core to spare."
+)
 @click.option(
     "--pin-buffers",
     is_flag=True,

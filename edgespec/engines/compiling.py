@@ -87,7 +87,7 @@ def compile(
     multiply as halves on a GPU and as float32 on a CPU, and int8 is for ONNX Runtime alone. target_device: a profile's
     name, whose settings hold where none is given. block, branches: levels and rows a level that are drafted for one
     forward of the target. levels, level_branches: let one run of the draft grow so many levels, of so many rows, by
-    itself (1: no; it pays where starting a run is dear; for ONNX Runtime). max_len: tokens of a text, prompt included,
+    itself (1: no; it pays where starting a run is dear). max_len: tokens of a text, prompt included,
     that the draft can follow (2048); at most the model's own context. target_tokenizer: the target's folder or its
     tokenizer.json; a draft of another vocabulary is refused here, where it would be refused when a session opens.
     force: build although the folder holds an engine.
@@ -138,9 +138,8 @@ def _build(build: Build, folder: Path, report: Report) -> None:
     model = export.load_model(build.source)
     capacity = export.usable_length(model.config, settings.max_len)
     graph = export.make_graph(model, capacity, settings.precision, build.for_gpu)
-    copies = (
-        settings.levels if settings.levels > 1 else 0
-    )  # ONNX Runtime packs one of every matrix for each level
+    # ONNX Runtime packs a copy of every matrix for each level; a plan of its own has one more.
+    copies = 0 if settings.levels == 1 else 1 if build.for_gpu else settings.levels
     weights = graph.device_bytes(0)
     _check_device_memory(graph.device_bytes(capacity) + copies * weights, build.device)
     report("exporting its graph")
@@ -267,10 +266,6 @@ def _with_levels(settings: BuildSettings, levels: int, level_branches: int) -> B
         raise EdgespecError(
             f"one run cannot grow {levels} levels of {level_branches} rows: give 1 to {MOST_LEVELS} levels and "
             f"1 to {MOST_LEVEL_BRANCHES} rows."
-        )
-    if levels > 1 and settings.runtime in MODULES:
-        raise EdgespecError(
-            "several levels a run are for ONNX Runtime: leave --levels out, or use --runtime onnxruntime."
         )
     return replace(settings, levels=levels, level_branches=level_branches)
 

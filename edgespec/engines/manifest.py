@@ -56,12 +56,19 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """A TensorRT plan of the folder: its file, and the only runtime, version and compute capability it serves."""
+    """A TensorRT plan of the folder: its file, and the only runtime, version and compute capability it serves.
+
+    levels_file: the plan for several levels a run; empty: there is none."""
 
     file: str
     runtime: str
     version: str
     compute_capability: str
+    levels_file: str = ""
+
+    @property
+    def files(self) -> set[str]:
+        return {self.file, self.levels_file} - {""}
 
 
 @dataclass(frozen=True)
@@ -201,7 +208,7 @@ def _check_types(manifest: EngineManifest) -> None:
         if field.type == "str" and not isinstance(value, str):
             raise TypeError(field.name)
     bytes.fromhex(manifest.vocabulary_hash)
-    if not {plan.file for plan in manifest.plans} <= set(manifest.files):
+    if not {file for plan in manifest.plans for file in plan.files} <= set(manifest.files):
         raise KeyError("plans")
     levels = {LEVELS_FILE} if manifest.levels > 1 else set()
     if not {GRAPH_FILE, CALIBRATION_FILE, TOKENIZER_FILE, *levels} <= set(manifest.files):
