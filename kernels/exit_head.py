@@ -80,8 +80,8 @@ def exit_head(
     float32, bfloat16 or float16, contiguous, on one device. As in the model, rows are normalised in float32 and rounded
     to that dtype before and after the norm's weights. temperatures: float32 [R], 0 is greedy. seeds: uint64 [R] (or
     int64 bits). positions: int32 [R], absolute position of the token that is guessed. draft_tokens: int32 [R], -1 for
-    none. form: "auto", "reference", "cpu" or "triton". threads: of the CPU form; None: torch's number, where torch is
-    in use, as far as they pay. Raises EdgespecError for an argument that does not fit.
+    none. form: "auto", "reference", "cpu" or "triton". threads: of the CPU form; None: torch's own, where torch is in
+    use, as far as they pay. Raises EdgespecError for an argument that does not fit.
     """
     if form in ("auto", "cpu"):
         try:
@@ -149,6 +149,7 @@ def _on_cpu(
         settings.logit_scale,
         settings.softcap,
         useful_threads(threads, weights.nbytes),
+        torch_threads=threads is None,
     )
     tokens, margins, probabilities, logsumexps, draft_scores, sound = scores
     agrees = (tokens == draft_tokens) & (draft_tokens >= 0)

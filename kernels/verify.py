@@ -125,6 +125,7 @@ def verify(
     drafted: Ragged | None = None,
     form: str = "auto",
     threads: int | None = None,
+    torch_threads: bool = True,
 ) -> Verdicts:
     """The verdict on each session's draft tree.
 
@@ -136,12 +137,13 @@ def verify(
     child, the ids and probabilities that the child was drawn from.
 
     In transformers' order: bias, repetition penalty, temperature, top-k (ties at its edge stay), top-p (of equals at
-    its edge the highest ids stay), min-p; then noise. form and threads as in exit_head. Raises EdgespecError for an
-    argument that does not fit.
+    its edge the highest ids stay), min-p; then noise. form and threads as in exit_head. torch_threads: with
+    `threads` None they are those that torch keeps, which are awake behind its layers; False: they are started for this,
+    where other work came before. Raises EdgespecError for an argument that does not fit.
     """
     if form in ("auto", "cpu"):
         try:
-            return _on_cpu(logits, trees, positions, samplings, seen, biases, drafted, threads)
+            return _on_cpu(logits, trees, positions, samplings, seen, biases, drafted, threads, torch_threads)
         except (AttributeError, TypeError, ValueError):
             pass  # something is to be converted, is for another form, or does not fit: below it is found out
     arguments.matrix("logits", logits, ("R", "V"), DTYPES)
@@ -168,7 +170,7 @@ def verify(
         from edgespec.kernels import verify_reference
 
         return verify_reference.verify(logits, trees, positions, samplings, *lists)
-    return _on_cpu(logits, trees, positions, samplings, *lists, threads)
+    return _on_cpu(logits, trees, positions, samplings, *lists, threads, torch_threads)
 
 
 def _on_cpu(
@@ -180,6 +182,7 @@ def _on_cpu(
     biases: Ragged | None,
     drafted: Ragged | None,
     threads: int | None,
+    torch_threads: bool,
 ) -> Verdicts:
     """The form in C++; it takes arrays of just the right types and refuses whatever does not fit, in few words."""
     from edgespec import _native
@@ -204,6 +207,7 @@ def _on_cpu(
             None if drafted is None else (drafted.offsets, drafted.ids, drafted.values),
             available_threads(threads),
             threads is None,
+            torch_threads=threads is None and torch_threads,
         )
     )
 

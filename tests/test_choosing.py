@@ -61,7 +61,7 @@ def test_verify_finds_the_best_two_of_all(
     temperature: float, dtype: type, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     form = _native.verify
-    monkeypatch.setattr(_native, "verify", lambda *values: form(*values, level))
+    monkeypatch.setattr(_native, "verify", lambda *values, **named: form(*values, level, **named))
     for size in SIZES:
         rows = hard_logits(size)
         count = len(rows)
@@ -82,7 +82,7 @@ def test_exit_head_finds_the_best_two_of_all(
     temperature: float, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     form = _native.exit_head
-    monkeypatch.setattr(_native, "exit_head", lambda *values: form(*values, level))
+    monkeypatch.setattr(_native, "exit_head", lambda *values, **named: form(*values, level, **named))
     large, one = np.full((1, 1), 2.0**20, np.float32), np.ones(1, np.float32)  # normalised: just 1
     for size in SIZES:
         for name, z in hard_logits(size).items():

@@ -127,7 +127,7 @@ def test_every_level_of_the_processor_agrees(
     parameters: dict[str, Any], level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     form = _native.verify
-    monkeypatch.setattr(_native, "verify", lambda *values: form(*values, level))
+    monkeypatch.setattr(_native, "verify", lambda *values, **named: form(*values, level, **named))
     for dtype in DTYPES:
         test_a_form_says_what_the_reference_says(parameters, dtype, "cpu")
 

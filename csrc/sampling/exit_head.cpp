@@ -135,20 +135,20 @@ ExitHeadRow conclude(const Partial& all) {
 
 }  // namespace
 
-std::vector<ExitHeadRow> exit_head(const ExitHeadInput& in, std::size_t threads, const Level& level) {
+std::vector<ExitHeadRow> exit_head(const ExitHeadInput& in, std::size_t threads, const Level& level, const Team* team) {
     const std::vector<char> packed = packed_rows(in, level);
     const auto product = [&](std::size_t first, std::size_t count, float* logits, std::size_t stride) {
         level.multiply(in.type, row_of(in.head, in.type, first, in.dim), in.dim, count, packed.data(), in.rows, logits,
                        stride);
     };
-    return exit_head(in, product, threads, level);
+    return exit_head(in, product, threads, level, team);
 }
 
 std::vector<ExitHeadRow> exit_head(const ExitHeadInput& in, const HeadProduct& product, std::size_t threads,
-                                   const Level& level) {
+                                   const Level& level, const Team* team) {
     const std::size_t pieces = (in.vocabulary + kPiece - 1) / kPiece;
     std::vector<Partial> partials(pieces * in.rows);
-    parallel_for(pieces, threads, [&] {
+    parallel_for(pieces, threads, team, [&] {
         return [&, logits = std::vector<float>(in.rows * kPiece),
                 known = std::vector<Choice<float>>(in.rows, kNothing)](std::size_t piece) mutable {
             const std::size_t first = piece * kPiece, count = std::min(kPiece, in.vocabulary - first);

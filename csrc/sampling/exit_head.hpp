@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "sampling/level.hpp"
+#include "sampling/team.hpp"
 
 namespace edgespec::sampling {
 
@@ -33,7 +34,9 @@ struct ExitHeadRow {
     bool sound;
 };
 
-std::vector<ExitHeadRow> exit_head(const ExitHeadInput& input, std::size_t threads, const Level& level);
+// team: whose threads work; none: some are started.
+std::vector<ExitHeadRow> exit_head(const ExitHeadInput& input, std::size_t threads, const Level& level,
+                                   const Team* team = nullptr);
 
 // Writes logits [rows, stride] of `count` tokens from `first` on, which are at most kPiece and begin at a multiple of
 // it; it may write on up to `stride`.
@@ -42,6 +45,6 @@ using HeadProduct = std::function<void(std::size_t first, std::size_t count, flo
 
 // The same where something else holds the head: hidden, norm and head of the input are not looked at.
 std::vector<ExitHeadRow> exit_head(const ExitHeadInput& input, const HeadProduct& product, std::size_t threads,
-                                   const Level& level);
+                                   const Level& level, const Team* team = nullptr);
 
 }  // namespace edgespec::sampling

@@ -9,8 +9,9 @@ namespace edgespec::sampling {
 
 namespace {
 
-// What a thread must have to do: to start it and to wait for it takes 20 to 40 us.
-constexpr std::uint64_t kWorthAThreadPs = 60'000'000;
+// What a thread must have to do: to start it and to wait for it takes 20 to 40 us, and to call one that is awake 1
+// to 3.
+constexpr std::uint64_t kWorthAThreadPs = 60'000'000, kWorthACallPs = 6'000'000;
 
 // A token's cost in picoseconds where the vectors are AVX-512's; where they are shorter threads pay sooner than this.
 std::uint64_t cost_ps(Way way) {
@@ -51,8 +52,9 @@ void verify_session(RowDecider<T>& decider, const VerifyInput& in, const VerifyO
 }
 
 template <class T>
-void verify_all(const VerifyInput& in, const VerifyOutput& out, std::size_t threads, const Level& level) {
-    parallel_for(in.trees.sessions, threads, [&] {
+void verify_all(const VerifyInput& in, const VerifyOutput& out, std::size_t threads, const Level& level,
+                const Team* team) {
+    parallel_for(in.trees.sessions, threads, team, [&] {
         return [&, decider = RowDecider<T>(in, level)](std::size_t session) mutable {
             verify_session(decider, in, out, session);
         };
@@ -61,8 +63,8 @@ void verify_all(const VerifyInput& in, const VerifyOutput& out, std::size_t thre
 
 }  // namespace
 
-std::size_t useful_threads(const VerifyInput& input, std::size_t threads) {
-    std::uint64_t all_ps = 0, largest_ps = kWorthAThreadPs;
+std::size_t useful_threads(const VerifyInput& input, std::size_t threads, const Team* team) {
+    std::uint64_t all_ps = 0, largest_ps = team == nullptr ? kWorthAThreadPs : kWorthACallPs;
     for (std::size_t session = 0; session < input.trees.sessions; ++session) {
         const Way way = input.type == Type::float64 ? way_of<double>(input, session) : way_of<float>(input, session);
         const std::uint64_t own_ps = input.vocabulary * cost_ps(way);  // of the one row that is decided for sure
@@ -72,11 +74,12 @@ std::size_t useful_threads(const VerifyInput& input, std::size_t threads) {
     return std::clamp<std::size_t>(all_ps / largest_ps, 1, threads);
 }
 
-void verify(const VerifyInput& input, const VerifyOutput& output, std::size_t threads, const Level& level) {
+void verify(const VerifyInput& input, const VerifyOutput& output, std::size_t threads, const Level& level,
+            const Team* team) {
     if (input.type == Type::float64) {
-        verify_all<double>(input, output, threads, level);
+        verify_all<double>(input, output, threads, level, team);
     } else {
-        verify_all<float>(input, output, threads, level);
+        verify_all<float>(input, output, threads, level, team);
     }
 }
 

@@ -10,6 +10,7 @@
 
 #include "sampling/exit_verdict.hpp"
 #include "sampling/level.hpp"
+#include "sampling/team.hpp"
 
 namespace edgespec::sampling {
 
@@ -56,9 +57,11 @@ struct VerifyOutput {  // written for one session after the other; path, logprob
     bool* sound;
 };
 
-// At most `threads`, as far as each finds enough to do to pay for its start.
-std::size_t useful_threads(const VerifyInput& input, std::size_t threads);
+// At most `threads`, as far as each finds enough to do to pay for its start, or for being called where they are a
+// team's.
+std::size_t useful_threads(const VerifyInput& input, std::size_t threads, const Team* team = nullptr);
 
-void verify(const VerifyInput& input, const VerifyOutput& output, std::size_t threads, const Level& level);
+void verify(const VerifyInput& input, const VerifyOutput& output, std::size_t threads, const Level& level,
+            const Team* team = nullptr);
 
 }  // namespace edgespec::sampling

@@ -72,11 +72,13 @@ def decide(
     return decide_together(logits, [Rows(sampling, seed, positions, seen)])[0]
 
 
-def decide_together(logits: torch.Tensor, parts: Sequence[Rows]) -> list[Decisions]:
+def decide_together(
+    logits: torch.Tensor, parts: Sequence[Rows], torch_threads: bool = True
+) -> list[Decisions]:
     """The tokens sampled for the rows of several sessions, in their order in `logits` [D, V].
 
-    By the `verify` kernel in the device's form, without one in torch. Raises EdgespecError for logits that are not
-    finite numbers.
+    By the `verify` kernel in the device's form, without one in torch; torch_threads: as there. Raises EdgespecError for
+    logits that are not finite numbers.
     """
     for part in parts:
         if part.sampling.repetition_penalty != 1 and len(part) and part.seen is None:
@@ -85,7 +87,7 @@ def decide_together(logits: torch.Tensor, parts: Sequence[Rows]) -> list[Decisio
         empty = Decisions(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.float32))
         return [empty for _ in parts]
     form = form_on(logits.device)
-    columns = in_torch(logits, parts) if form is None else _by_kernel(logits, parts, form)
+    columns = in_torch(logits, parts) if form is None else _by_kernel(logits, parts, form, torch_threads)
     ends = np.cumsum([len(part) for part in parts])[:-1]
     return [Decisions(*part) for part in zip(*(np.split(column, ends) for column in columns), strict=True)]
 
@@ -94,7 +96,7 @@ Columns = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]
 """Tokens, log-probabilities and margins of all rows."""
 
 
-def _by_kernel(logits: torch.Tensor, parts: Sequence[Rows], form: str) -> Columns:
+def _by_kernel(logits: torch.Tensor, parts: Sequence[Rows], form: str, torch_threads: bool) -> Columns:
     """Every row as a session of its own: the draft trees are walked elsewhere."""
     count = len(logits)
     own_rows = Trees(
@@ -121,6 +123,7 @@ def _by_kernel(logits: torch.Tensor, parts: Sequence[Rows], form: str) -> Column
         seen=_seen(parts),
         biases=_biases(rows),
         form=form,
+        torch_threads=torch_threads,
     )
     tokens, sound = arguments.on_host(verdicts.tokens), arguments.on_host(verdicts.sound)
     if not sound.all():

@@ -11,7 +11,7 @@ namespace {
 
 void every_task_is_done_once(std::size_t tasks, std::size_t threads) {
     const auto done = std::make_unique<std::vector<int>>(tasks);
-    parallel_for(tasks, threads, [&] { return [&](std::size_t task) { ++(*done)[task]; }; });
+    parallel_for(tasks, threads, nullptr, [&] { return [&](std::size_t task) { ++(*done)[task]; }; });
     for (const int times : *done) CHECK(times == 1);
 }
 
