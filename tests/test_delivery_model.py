@@ -304,7 +304,7 @@ class Delivery(RuleBasedStateMachine):
 
 
 Delivery.TestCase.settings = settings(
-    max_examples=40,
+    max_examples=20,
     stateful_step_count=50,
     deadline=None,
     derandomize=True,
