@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -52,7 +53,7 @@ def check(times: bool, json_file: Path | None) -> None:
     from edgespec.errors import EdgespecError
 
     try:
-        from edgespec.bench import gpu_check, gpu_times, hint_delay
+        from edgespec.bench import exit_cost, gpu_check, gpu_times, hint_delay
     except ModuleNotFoundError as error:
         raise EdgespecError(f"checking kernels needs {error.name}: pip install 'edgespec[server]'.") from None
     from edgespec.json_file import save_json
@@ -72,5 +73,15 @@ def check(times: bool, json_file: Path | None) -> None:
             f"{row.kernel} {row.dtype} V={row.vocab} R={row.rows}: {row.ms:.4f} ms, {row.eager_ms / row.ms:.2f}x eager"
             f"{compiled}, {row.floor_ms / row.ms:.0%} of the floor"
         )
+    figures: dict[str, Any] = {"hint_delay_us": delay_us, "rows": rows}
+    try:
+        plain_ms, hinted_ms = exit_cost.forward_ms(exit_cost.large_target())
+        figures["forward_ms"], figures["forward_with_exits_ms"] = plain_ms, hinted_ms
+        share = hinted_ms / plain_ms - 1
+        click.echo(
+            f"edgespec: three exits add {share:.1%} to {plain_ms:.2f} ms of a forward of Llama-2-7B's shape"
+        )
+    except EdgespecError as error:
+        click.echo(f"edgespec: {error}")
     if json_file is not None:
-        save_json({"hint_delay_us": delay_us, "rows": rows}, json_file)
+        save_json(figures, json_file)
