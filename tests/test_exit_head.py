@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kernel_forms import FORMS, INTERPRETED, LEVELS, assert_passes_in_the_interpreter
+from kernel_forms import FORMS, INTERPRETED, LEVELS
 from numpy.typing import NDArray
 
 from edgespec import _native
@@ -227,7 +227,3 @@ def test_a_number_of_threads_below_one_is_named() -> None:
 def test_triton_is_refused_for_arrays_on_the_cpu() -> None:
     with pytest.raises(EdgespecError, match="form must be cpu or reference"):
         exit_head(**case((4, 16, 70), "float32"), form="triton")
-
-
-def test_the_triton_form_passes_in_the_interpreter() -> None:
-    assert_passes_in_the_interpreter(__file__)

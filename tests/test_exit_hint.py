@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kernel_forms import FORMS, assert_passes_in_the_interpreter
+from kernel_forms import FORMS
 from numpy.typing import NDArray
 from test_exit_verdict import CURVES, random_trees
 
@@ -132,7 +132,3 @@ def test_a_row_that_is_no_number_says_so(form: str) -> None:
 def test_cells_that_do_not_fit_are_refused(cells: Cells, message: str) -> None:
     with pytest.raises(EdgespecError, match=message):
         exit_hint(**inputs(0), cells=cells)
-
-
-def test_triton_in_the_interpreter() -> None:
-    assert_passes_in_the_interpreter(__file__)

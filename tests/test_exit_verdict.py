@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kernel_forms import FORMS, assert_passes_in_the_interpreter
+from kernel_forms import FORMS
 from numpy.typing import NDArray
 
 from edgespec.errors import EdgespecError
@@ -133,7 +133,3 @@ def test_what_does_not_fit_is_named(name: str, value: object, message: str, form
     given = {"tokens": TOKENS, "margins": torch.zeros(3), "curves": CURVES, "curve_of": [0], "form": form}
     with pytest.raises(EdgespecError, match=message):
         exit_verdict(trees=trees, **{**given, name: value})  # type: ignore[arg-type]
-
-
-def test_the_triton_form_passes_in_the_interpreter() -> None:
-    assert_passes_in_the_interpreter(__file__)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kernel_forms import FORMS, assert_passes_in_the_interpreter
+from kernel_forms import FORMS
 from test_target_exits import exit_heads, guesses_of
 from tiny_models import save, tiny
 
@@ -102,7 +102,3 @@ def test_what_goes_to_a_gpu_goes_by_pinned_memory_and_is_not_waited_for(
     arguments.on_device(seeds, there, torch.int64)
     arguments.on_device(np.ones(2), torch.device("cpu"), torch.float32)
     assert len(pinned) == 2
-
-
-def test_triton_in_the_interpreter() -> None:
-    assert_passes_in_the_interpreter(__file__)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from kernel_forms import FORMS, assert_passes_in_the_interpreter
+from kernel_forms import FORMS
 from test_cuda_graphs import Rerun
 
 from edgespec import cli
@@ -76,7 +76,3 @@ def test_without_a_gpu_the_command_says_so() -> None:
     result = CliRunner().invoke(cli.edgespec, ["kernels", "check"])
     assert result.exit_code != 0
     assert "torch finds no CUDA GPU here" in result.output + str(result.exception)
-
-
-def test_triton_in_the_interpreter() -> None:
-    assert_passes_in_the_interpreter(__file__)

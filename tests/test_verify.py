@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kernel_forms import FORMS, LEVELS, assert_passes_in_the_interpreter
+from kernel_forms import FORMS, LEVELS
 from scipy.stats import chisquare
 from test_exit_verdict import random_trees
 from transformers import (
@@ -400,7 +400,3 @@ def test_logits_on_another_device_are_named() -> None:
 def test_half_types_are_read_without_a_copy() -> None:
     logits = random_logits(2, 8, "bfloat16")
     assert np.shares_memory(arguments.raw(logits), logits.view(torch.int16).numpy())
-
-
-def test_the_triton_form_passes_in_the_interpreter() -> None:
-    assert_passes_in_the_interpreter(__file__)

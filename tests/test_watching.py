@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kernel_forms import FORMS, assert_passes_in_the_interpreter
+from kernel_forms import FORMS
 from numpy.typing import NDArray
 from stubs import serving
 from test_cuda_graphs import Rerun
@@ -220,7 +220,3 @@ def test_a_server_sends_hints_through_its_mailbox(
     assert hints > 0
     again, sent = run(target)
     assert again == text and sent > 0 and graphs.replays > 5
-
-
-def test_triton_in_the_interpreter() -> None:
-    assert_passes_in_the_interpreter(__file__)

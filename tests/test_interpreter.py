@@ -1,0 +1,32 @@
+"""Every case of a kernel's Triton form passes in Triton's interpreter, in a process of its own that has no GPU."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kernel_forms import INTERPRETED
+
+HERE = Path(__file__).parent
+
+
+def files_with_forms() -> list[Path]:
+    """Those whose cases run over kernel_forms.FORMS, of which "triton" is one."""
+    others = sorted(set(HERE.glob("test_*.py")) - {Path(__file__)})
+    return [file for file in others if "kernel_forms import FORMS" in file.read_text(encoding="utf-8")]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(INTERPRETED, reason="this is the interpreter's process")
+def test_the_triton_forms_pass() -> None:
+    pytest.importorskip("triton")
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    options = ["-q", "-rA", "-k", "triton and not interpreter", "--timeout=300"]
+    command = [sys.executable, "-m", "pytest", *options, *(file.name for file in files_with_forms())]
+    done = subprocess.run(command, env=environment, cwd=HERE, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    for file in files_with_forms():
+        assert f"PASSED {file.name}" in done.stdout, f"{file.name} has no case of the Triton form"
