@@ -34,7 +34,7 @@ class CMakeBuild(build_ext):
         out = package / "kernels" / "built"
         arguments = ["kernels", "build", "--archs", architectures, "--out", str(out)]
         subprocess.run(
-            [sys.executable, "-c", "from edgespec.cli import main; main()", *arguments],
+            [sys.executable, "-c", "from edgespec.cli.main import main; main()", *arguments],
             check=True,
             cwd=package.parent,
         )

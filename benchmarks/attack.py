@@ -37,11 +37,11 @@ from stubs import VOCABULARY_HASH, StubTarget
 
 from benchmarks.hostile import attack
 from benchmarks.results import results, save
-from edgespec.security.access import credential
-from edgespec.security.tokens import add_token
-from edgespec.serving.door import Entry
-from edgespec.serving.server import Server
-from edgespec.target.target import Part
+from edgespec.core.access import credential
+from edgespec.model.target import Part
+from edgespec.server.gate import Entry
+from edgespec.server.server import Server
+from edgespec.server.tokens import add_token
 
 HOSTILE_SHARE = 0.1
 MOST_RATIO = 2.0

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.edge.draft import DraftEngine
-from edgespec.speculation.slots import Piece
+from edgespec.core.slots import Piece
+from edgespec.engines.draft_engine import DraftEngine
 
 
 class WrongDraft:
@@ -36,7 +36,7 @@ def save_wrong_exits(exits: Path, folder: Path) -> Path:
     """The exit heads of `exits` with their adapters thrown about, calibration kept; returns `folder`."""
     import torch
 
-    from edgespec.target.exits import ExitHeads
+    from edgespec.model.exits import ExitHeads
 
     heads = ExitHeads.load(exits)
     random = torch.Generator().manual_seed(0)

@@ -25,8 +25,8 @@ from benchmarks.overload import CAPACITY, fairness
 from benchmarks.overload import overload as twice_the_sessions
 from benchmarks.results import FOLDER, results, save
 from benchmarks.sharing import capacity_against_colocated
-from edgespec.params import SamplingParams
-from edgespec.speculation.modes import POLICIES
+from edgespec.core.params import SamplingParams
+from edgespec.drafting.modes import POLICIES
 
 Cell = dict[str, Any]
 MODES = ("cloud", "sync", "auto")

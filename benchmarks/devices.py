@@ -15,13 +15,13 @@ from typing import Any
 
 from benchmarks.fleet import Job
 from benchmarks.replay import device
-from edgespec.edge.tokenizer import Tokenizer
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
+from edgespec.core.tokenizer import Tokenizer
 
 MODES = ("sync", "cloud", "preempt", "auto", "colocated")
 DRAFT_MS = (2.0, 6.0, 30.0)
 BROKEN_OFF = 0.1
-"""The chance that a text is broken off in the middle."""
+"""The rng that a text is broken off in the middle."""
 
 STUCK_S = 120.0
 """A text that brings no token for so long is stuck."""
@@ -63,12 +63,12 @@ def live(pipe: Any, place: Neighbourhood) -> None:
             pipe.send(told)
 
     def run(number: int) -> None:
-        chance = random.Random(number)
+        rng = random.Random(number)
         for text in range(1_000_000):
             time.sleep(max(0.0, min(place.think_s[(7 * number + text) % len(place.think_s)], _left_s(place))))
             if _left_s(place) <= 0:
                 return
-            tell(_play(place, tokenizer, number, chance))
+            tell(_play(place, tokenizer, number, rng))
 
     threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in place.devices]
     for thread in threads:
@@ -82,15 +82,15 @@ def _left_s(place: Neighbourhood) -> float:
     return place.until_s - time.monotonic()
 
 
-def _play(place: Neighbourhood, tokenizer: Tokenizer, number: int, chance: random.Random) -> Told:
+def _play(place: Neighbourhood, tokenizer: Tokenizer, number: int, rng: random.Random) -> Told:
     """One text, compared with what it is alone as far as it came."""
-    job, mode = chance.choice(place.jobs), chance.choice(MODES)
+    job, mode = rng.choice(place.jobs), rng.choice(MODES)
     told = Told(number, mode, "finished")
-    stop_at = chance.randrange(1, len(job.text)) if chance.random() < BROKEN_OFF else None
+    stop_at = rng.randrange(1, len(job.text)) if rng.random() < BROKEN_OFF else None
     drafts = [*job.prompt, *job.text] if mode not in ("cloud", "colocated") else ()
     try:
         with device(
-            place.address, tokenizer, replace(job.params), mode, drafts, draft_ms=chance.choice(DRAFT_MS)
+            place.address, tokenizer, replace(job.params), mode, drafts, draft_ms=rng.choice(DRAFT_MS)
         ) as session:
             session.prompt(job.prompt)
             began_s = last_s = time.monotonic()

@@ -26,11 +26,11 @@ import transformers
 import edgespec
 from benchmarks.peers import environments
 from benchmarks.peers.drafts import llama_cpp_draft
-from edgespec.edge.draft import PAIR_DRAFT, DraftEngine, load_draft
+from edgespec.core.errors import EdgespecError
+from edgespec.core.slots import SlotMap
+from edgespec.core.tree import ROOT, DraftTree
+from edgespec.engines.draft_engine import PAIR_DRAFT, DraftEngine, load_draft
 from edgespec.engines.manifest import GRAPH_FILE
-from edgespec.errors import EdgespecError
-from edgespec.speculation.slots import SlotMap
-from edgespec.speculation.tree import ROOT, DraftTree
 
 TEXT_LENGTH, LEVELS = 96, 8
 
@@ -47,13 +47,13 @@ VICUNA_68M: dict[str, Any] = {
 MEMORY_PROGRAM = """
 import sys, time
 start_s = time.perf_counter()
-from edgespec.edge.draft import load_draft
+from edgespec.engines.draft_engine import load_draft
 imported_s = time.perf_counter()
 engine = load_draft(sys.argv[1])
 opened_s = time.perf_counter()
 import numpy as np
-from edgespec.speculation.slots import SlotMap
-from edgespec.speculation.tree import DraftTree
+from edgespec.core.slots import SlotMap
+from edgespec.core.tree import DraftTree
 slots = SlotMap(engine.capacity)
 for length in range(1, 65):
     engine.run(slots.plan(list(range(64)), length, DraftTree(64), []), None, None, 1.0)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from edgespec import _native
-from edgespec.security.private_authority import issue_for_server, make_authority
+from edgespec.server.private_authority import issue_for_server, make_authority
 
 BYTES = 64
 HOST = "127.0.0.1"

@@ -16,13 +16,13 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.prompts import held_out_prompts
-from edgespec.child import child
-from edgespec.edge.draft import DraftEngine, load_draft
+from edgespec.core.child import child
+from edgespec.core.params import SamplingParams
+from edgespec.core.tokenizer import Tokenizer
+from edgespec.drafting.modes import POLICIES
 from edgespec.edge.session import Session
-from edgespec.edge.tokenizer import Tokenizer
 from edgespec.engines.bundled import bundled_engine
-from edgespec.params import SamplingParams
-from edgespec.speculation.modes import POLICIES
+from edgespec.engines.draft_engine import DraftEngine, load_draft
 
 TEMPERATURES = (0.0, 0.7, 1.0)
 
@@ -84,7 +84,7 @@ def _compare_with_generate(prompts: list[list[int]], max_new_tokens: int) -> int
     import torch
     from transformers import AutoModelForCausalLM
 
-    from edgespec.target.loading import find_folder
+    from edgespec.model.loading import find_folder
 
     model = AutoModelForCausalLM.from_pretrained(find_folder(None), dtype=torch.float64)
     engine = load_draft(bundled_engine())

@@ -19,16 +19,16 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.recorded import Key, RecordedDraft, RecordingDraft, Said
+from benchmarks.recorded import Key, OutputBuffer, RecordedDraft, RecordingDraft
 from benchmarks.replay import ReplayDraft
-from edgespec.child import child
-from edgespec.edge.draft import DraftEngine, load_draft
+from edgespec.core.child import child
+from edgespec.core.errors import EdgespecError
+from edgespec.core.pacing import DraftPace
+from edgespec.core.params import SamplingParams
+from edgespec.core.tokenizer import Tokenizer
 from edgespec.edge.session import Session
-from edgespec.edge.tokenizer import Tokenizer
 from edgespec.engines.bundled import bundled_engine
-from edgespec.errors import EdgespecError
-from edgespec.pacing import DraftPace
-from edgespec.params import SamplingParams
+from edgespec.engines.draft_engine import DraftEngine, load_draft
 
 PROCESSES = 3
 STUCK_S = 120.0
@@ -47,7 +47,7 @@ class Job:
     params: SamplingParams
     mode: str
     text: list[int] = field(default_factory=list)
-    said: dict[Key, Said] = field(default_factory=dict)
+    said: dict[Key, OutputBuffer] = field(default_factory=dict)
     record: bool = False
     draft_ms: float | None = None
     acceptance: float = 0.6
@@ -63,7 +63,7 @@ class Outcome:
     arrivals: list[tuple[float, int]] = field(default_factory=list)
     seconds: float = 0.0
     refused: str | None = None
-    said: dict[Key, Said] = field(default_factory=dict)
+    said: dict[Key, OutputBuffer] = field(default_factory=dict)
 
     @property
     def tokens_per_s(self) -> float:

@@ -24,12 +24,12 @@ from rich.console import Console
 from benchmarks.fleet import random_prompt, serving
 from benchmarks.results import FOLDER, results, save
 from benchmarks.soak import _server_process
-from edgespec.edge.draft import load_draft
+from edgespec.core.params import SamplingParams
+from edgespec.core.tokenizer import Tokenizer
 from edgespec.edge.session import Session
-from edgespec.edge.tokenizer import Tokenizer
 from edgespec.engines.bundled import bundled_engine
-from edgespec.link import Link, LinkShape
-from edgespec.params import SamplingParams
+from edgespec.engines.draft_engine import load_draft
+from edgespec.sim.emulated_link import Link, LinkShape
 
 SETTLE_S = 35.0
 """Links that nobody speaks on are quiet after ten seconds; a heartbeat of theirs is left to pass."""

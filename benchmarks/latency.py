@@ -25,14 +25,14 @@ from benchmarks.broken import WrongDraft, save_wrong_exits
 from benchmarks.prompts import held_out_prompts
 from benchmarks.results import FOLDER, load, results, save
 from benchmarks.settings import SETTINGS, LatencySetting
-from edgespec.demo.figures import Pacing, Run, identical, mode_figures
-from edgespec.demo.runs import Setting, play, serving
-from edgespec.edge.draft import DraftEngine, load_draft
-from edgespec.edge.tokenizer import Tokenizer
+from edgespec.cli.demo.figures import Pacing, Run, identical, mode_figures
+from edgespec.cli.demo.runs import Setting, play, serving
+from edgespec.core.params import SamplingParams
+from edgespec.core.tokenizer import Tokenizer
+from edgespec.drafting.modes import DEVICE, WAITING_MODES
 from edgespec.engines.bundled import bundled_engine
-from edgespec.params import SamplingParams
-from edgespec.planning.plan import Situation, predict
-from edgespec.speculation.modes import DEVICE, WAITING_MODES
+from edgespec.engines.draft_engine import DraftEngine, load_draft
+from edgespec.sim.plan import Situation, predict
 
 PAIR = bundled_engine().parent
 MODES = "device,cloud,sync,preempt,accept-all,predicted,auto,auto-no-hints"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from benchmarks.tables import Cell, Content, table
-from edgespec.speculation.modes import DEVICE
+from edgespec.drafting.modes import DEVICE
 
 PUBLISHED = ("sync", "preempt", "accept-all", "predicted")
 """Other schemes, as modes over the same machine."""

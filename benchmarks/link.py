@@ -3,7 +3,7 @@
 sudo python -m benchmarks.link                # loss and round trips, then outages; about 6 minutes
 sudo python -m benchmarks.link --quick --json link.json
 
-Blocks and verdicts go through the real courier and listener, over real TCP in two network namespaces between which
+Blocks and verdicts go through the real resilient connection and listener, over real TCP in two network namespaces between which
 lossy_link.py carries or loses each packet. Models are left out: the server answers at once. `plain` is one TCP
 connection with the kernel's own settings, for comparison.
 """
@@ -26,12 +26,12 @@ from rich.table import Table
 from benchmarks.lossy_link import HOSTS, LossyLink, Weather, echo
 from benchmarks.results import results, save
 from edgespec import _native
+from edgespec.core.errors import EdgespecError
+from edgespec.core.params import SamplingParams
+from edgespec.drafting.policies import Sync
+from edgespec.edge.connection import encoded_open
 from edgespec.edge.handshake import Address, connect
 from edgespec.edge.link_options import LinkOptions
-from edgespec.edge.uplink import encoded_open
-from edgespec.errors import EdgespecError
-from edgespec.params import SamplingParams
-from edgespec.speculation.policies import Sync
 
 HASH = bytes(32)
 CONNECTIONS = 8
@@ -166,7 +166,7 @@ def _verdict(base_length: int) -> bytes:
 
 
 def measure(pipe: Connection) -> None:
-    """Runs what it is asked for: so many round trips over several couriers; or over one, a moment apart."""
+    """Runs what it is asked for: so many round trips over several resilient connections; or over one, a moment apart."""
     while True:
         port, hedge, samples = pipe.recv()
         found: list[Any] = []
@@ -186,36 +186,43 @@ def _play(port: int, hedge: bool, samples: int, pause_s: float, found: list[Any]
     options = LinkOptions(timeout_s=PATIENT_S, hedge=hedge, give_up_s=PATIENT_S)
     while True:
         try:
-            courier, _ = connect([Address(HOSTS[0], port)], HASH, options)
+            resilient_connection, _ = connect([Address(HOSTS[0], port)], HASH, options)
             break
         except EdgespecError:  # the SYN, or what follows, was lost too often
             continue
-    courier.open(encoded_open(SamplingParams(), 0, Sync(), [1], 2**20))
+    resilient_connection.open(encoded_open(SamplingParams(), 0, Sync(), [1], 2**20))
     for node in range(1, 20):
-        _round_trip(courier, node)  # both connections are up, and the round trip is known
-    before = (courier.frames_sent, courier.bytes_sent + courier.bytes_received, courier.frames_hedged)
+        _round_trip(resilient_connection, node)  # both connections are up, and the round trip is known
+    before = (
+        resilient_connection.frames_sent,
+        resilient_connection.bytes_sent + resilient_connection.bytes_received,
+        resilient_connection.frames_hedged,
+    )
     times = []
     for node in range(20, 20 + samples):
-        times.append(_round_trip(courier, node))
+        times.append(_round_trip(resilient_connection, node))
         time.sleep(pause_s)
-    frames, size = courier.frames_sent - before[0], courier.bytes_sent + courier.bytes_received - before[1]
-    found.append((times, frames, courier.frames_hedged - before[2], size))
-    courier.close()
+    frames, size = (
+        resilient_connection.frames_sent - before[0],
+        resilient_connection.bytes_sent + resilient_connection.bytes_received - before[1],
+    )
+    found.append((times, frames, resilient_connection.frames_hedged - before[2], size))
+    resilient_connection.close()
 
 
-def _round_trip(courier: _native.Courier, node: int) -> tuple[float, float]:
+def _round_trip(resilient_connection: _native.ResilientConnection, node: int) -> tuple[float, float]:
     """When the block left, and when its verdict was there."""
     start_s = time.monotonic()
-    courier.send(
+    resilient_connection.send(
         _native.encode_block(
             1,
             first_node=node,
             tokens=np.array([7], dtype=np.int32),
             parents=np.array([0x8000_0000 | node], dtype=np.uint32),
-            chances=np.array([255], dtype=np.uint8),
+            probabilities=np.array([255], dtype=np.uint8),
         )
     )
-    while not isinstance(courier.receive(None), _native.Verdict):
+    while not isinstance(resilient_connection.receive(None), _native.Verdict):
         pass
     return start_s, time.monotonic()
 

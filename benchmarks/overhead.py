@@ -23,12 +23,12 @@ from rich.console import Console
 
 from benchmarks.prompts import held_out_prompts
 from benchmarks.results import FOLDER, results, save
-from edgespec.child import child
-from edgespec.edge.draft import DraftEngine, load_draft
+from edgespec.core.child import child
+from edgespec.core.params import SamplingParams
+from edgespec.core.tokenizer import Tokenizer
 from edgespec.edge.session import Session
-from edgespec.edge.tokenizer import Tokenizer
 from edgespec.engines.bundled import bundled_engine
-from edgespec.params import SamplingParams
+from edgespec.engines.draft_engine import DraftEngine, load_draft
 
 Address = tuple[str, int]
 TARGET_MS, TARGET_SHARE = 0.5, 0.01

@@ -24,16 +24,16 @@ from benchmarks.prompts import held_out_prompts
 from benchmarks.results import FOLDER, results, save
 from benchmarks.settings import ORIN, SETTINGS, LatencySetting
 from edgespec.bench.recording import record
-from edgespec.demo.figures import Pacing, Run, mode_figures
-from edgespec.demo.runs import Setting, play, serving
-from edgespec.edge.draft import DraftEngine, load_draft
-from edgespec.edge.tokenizer import Tokenizer
+from edgespec.cli.demo.figures import Pacing, Run, mode_figures
+from edgespec.cli.demo.runs import Setting, play, serving
+from edgespec.core.params import SamplingParams
+from edgespec.core.tokenizer import Tokenizer
+from edgespec.drafting.modes import WAITING_MODES
 from edgespec.engines.bundled import bundled_engine
-from edgespec.params import SamplingParams
-from edgespec.planning.plan import Prediction, Situation, predict_block
-from edgespec.planning.trace import Trace
-from edgespec.speculation.modes import WAITING_MODES
-from edgespec.target.target import Target
+from edgespec.engines.draft_engine import DraftEngine, load_draft
+from edgespec.model.target import Target
+from edgespec.sim.plan import Prediction, Situation, predict_block
+from edgespec.sim.trace import Trace
 
 LINKS = (*(replace(ORIN, rtt_ms=rtt_ms) for rtt_ms in (0.0, 20.0, 40.0, 80.0)), SETTINGS["paper-jetson"][0])
 MODES = ("cloud", "sync", "preempt", "auto")

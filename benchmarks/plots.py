@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from edgespec.speculation.modes import DEVICE
+from edgespec.drafting.modes import DEVICE
 
 Content = dict[str, Any]
 

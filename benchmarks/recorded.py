@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.edge.draft import DraftEngine
-from edgespec.speculation.calibration import Calibration
-from edgespec.speculation.slots import Piece
+from edgespec.core.calibration import Calibration
+from edgespec.core.slots import Piece
+from edgespec.engines.draft_engine import DraftEngine
 
 CONTEXT = 8
 """Tokens before a draft by which it is known again."""
 
 Key = tuple[int, ...]
-Said = tuple[list[int], list[float]]
+OutputBuffer = tuple[list[int], list[float]]
 
 
 class _Chain:
@@ -46,7 +46,7 @@ class RecordingDraft:
     def __init__(self, engine: DraftEngine) -> None:
         self._engine = engine
         self._chain = _Chain()
-        self.said: dict[Key, Said] = {}
+        self.said: dict[Key, OutputBuffer] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -73,14 +73,14 @@ class RecordedDraft:
     tokenizer_path = Path("unused")
 
     def __init__(
-        self, said: dict[Key, Said], calibration: Calibration, capacity: int, vocabulary_size: int
+        self, said: dict[Key, OutputBuffer], calibration: Calibration, capacity: int, vocabulary_size: int
     ) -> None:
         self.calibration = calibration
         self.capacity = capacity
         self.vocabulary_size = vocabulary_size
         self.deep = None
         self.choices = len(next(iter(said.values()))[0])
-        self._said = said
+        self._output = said
         self._chain = _Chain()
 
     def reset(self) -> None:
@@ -95,6 +95,6 @@ class RecordedDraft:
         decide: NDArray[np.int32] | None = None,
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         unknown = ([0] * self.choices, [0.0] * self.choices)
-        said = [self._said.get(key, unknown) for key in self._chain.keys(piece, decide)]
+        said = [self._output.get(key, unknown) for key in self._chain.keys(piece, decide)]
         tokens = np.array([own for own, _ in said], dtype=np.int32).reshape(-1, self.choices)
         return tokens, np.array([scores for _, scores in said], dtype=np.float32).reshape(-1, self.choices)

@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.core.pacing import DraftPace
+from edgespec.core.params import SamplingParams
+from edgespec.core.slots import Piece
+from edgespec.core.tokenizer import Tokenizer
 from edgespec.edge.session import Session
-from edgespec.edge.tokenizer import Tokenizer
-from edgespec.pacing import DraftPace
-from edgespec.params import SamplingParams
-from edgespec.speculation.slots import Piece
 
 
 class ReplayDraft:
-    """A draft engine that says what `text` has behind each position, wrong with the chance 1 - acceptance."""
+    """A draft engine that says what `text` has behind each position, wrong with the probability 1 - acceptance."""
 
     capacity = 4096
     choices = 2
@@ -34,10 +34,10 @@ class ReplayDraft:
         self._text = np.array([*text, 0], dtype=np.int64)
         wrong = [zlib.crc32(repr((position, token)).encode()) / 2**32 >= acceptance for position, token in
                  enumerate(self._text.tolist())]  # fmt: skip
-        self._said = np.where(wrong, (self._text + 1) % vocabulary_size, self._text)
-        chances = (acceptance, (1 - acceptance) / 2)
+        self._output = np.where(wrong, (self._text + 1) % vocabulary_size, self._text)
+        probabilities = (acceptance, (1 - acceptance) / 2)
         self.calibration: Any = SimpleNamespace(
-            chance=lambda margin, temperature, rank: np.full(np.shape(margin), chances[rank])
+            probability=lambda margin, temperature, rank: np.full(np.shape(margin), probabilities[rank])
         )
 
     def reset(self) -> None:
@@ -52,7 +52,7 @@ class ReplayDraft:
         decide: NDArray[np.int32] | None = None,
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         rows = np.arange(len(piece)) if decide is None else decide
-        best = self._said[np.minimum(piece.positions[rows] + 1, len(self._text) - 1)]
+        best = self._output[np.minimum(piece.positions[rows] + 1, len(self._text) - 1)]
         tokens = np.stack([best, (best + 2) % self.vocabulary_size], axis=1).astype(np.int32)
         return tokens, np.tile(np.array([1.0, 0.0], dtype=np.float32), (len(rows), 1))
 

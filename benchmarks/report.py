@@ -29,7 +29,7 @@ from benchmarks.tables import (
     peers_table,
     targets_rows,
 )
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "kernels.md", ROOT / "README.md")

@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edgespec.demo.report import hardware, versions
-from edgespec.errors import EdgespecError
-from edgespec.json_file import save_json
+from edgespec.cli.demo.report import hardware, versions
+from edgespec.core.errors import EdgespecError
+from edgespec.core.json_file import save_json
 
 FORMAT_VERSION = 1
 FOLDER = Path(__file__).parent.parent / "docs" / "results"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from edgespec.link import LinkShape
+from edgespec.sim.emulated_link import LinkShape
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import numpy as np
 
 from benchmarks.fleet import Fleet, Job, Outcome, differing, serving
 from benchmarks.prompts import held_out_prompts
-from edgespec.edge.draft import load_draft
-from edgespec.edge.tokenizer import Tokenizer
+from edgespec.core.params import SamplingParams
+from edgespec.core.tokenizer import Tokenizer
 from edgespec.engines.bundled import bundled_engine
-from edgespec.params import SamplingParams
+from edgespec.engines.draft_engine import load_draft
 
 TEXTS = 8
 DRAFT_TOKENS = 4

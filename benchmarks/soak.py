@@ -28,10 +28,10 @@ from rich.console import Console
 from benchmarks.devices import Neighbourhood, Told, live
 from benchmarks.fleet import Fleet, Job, random_prompt, serving
 from benchmarks.results import FOLDER, results, save
-from edgespec.child import child
-from edgespec.edge.draft import load_draft
+from edgespec.core.child import child
+from edgespec.core.params import SamplingParams
 from edgespec.engines.bundled import bundled_engine
-from edgespec.params import SamplingParams
+from edgespec.engines.draft_engine import load_draft
 
 TEXTS, TOKENS = 12, 40
 NEIGHBOURHOODS = 4

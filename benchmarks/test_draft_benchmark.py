@@ -17,8 +17,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from tiny_drafts import save_draft
 
 import edgespec
-from edgespec.edge.draft import load_draft
-from edgespec.speculation.slots import Piece
+from edgespec.core.slots import Piece
+from edgespec.engines.draft_engine import load_draft
 
 SHAPES: dict[str, dict[str, Any]] = {
     "2 x 128": {

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
-from test_net import COMMITTED_BIT, PATIENCE_S, connect, opening
+from test_net import COMMITTED_BIT, MAX_WAIT_S, connect, opening
 
 from edgespec import _native
 from edgespec._native import Connection, Listener
@@ -34,7 +34,7 @@ def received(link: tuple[Connection, Listener], size: int) -> Any:
     """An OPEN whose tokens take so many bytes, in its receive buffer."""
     connection, listener = link
     connection.send(opening(np.arange(size // 4, dtype=np.int32)))
-    [(_, opened)] = listener.poll(PATIENCE_S)
+    [(_, opened)] = listener.poll(MAX_WAIT_S)
     assert opened.tokens.nbytes == size // 4 * 4
     return opened
 
@@ -58,22 +58,22 @@ def test_copy(benchmark: BenchmarkFixture, link: tuple[Connection, Listener], si
 def one_by_one(listener: Listener) -> int:
     taken = 0
     while taken < BLOCKS:
-        for _, message in listener.poll(PATIENCE_S):
+        for _, message in listener.poll(MAX_WAIT_S):
             block: Any = message
             taken += 1
-            _ = block.tokens.tolist(), block.parents.tolist(), (block.chances / 255.0).tolist()
+            _ = block.tokens.tolist(), block.parents.tolist(), (block.probabilities / 255.0).tolist()
     return taken
 
 
 def in_batches(listener: Listener) -> int:
     taken = 0
     while taken < BLOCKS:
-        batch = listener.poll_batch(PATIENCE_S)
+        batch = listener.poll_batch(MAX_WAIT_S)
         taken += len(batch.numbers)
         tokens, parents = batch.nodes["token"].tolist(), batch.nodes["parent"].tolist()
-        chances, offsets = (batch.nodes["chance"] / 255.0).tolist(), batch.offsets.tolist()
+        probabilities, offsets = (batch.nodes["probability"] / 255.0).tolist(), batch.offsets.tolist()
         for start, end in itertools.pairwise(offsets):
-            _ = tokens[start:end], parents[start:end], chances[start:end]
+            _ = tokens[start:end], parents[start:end], probabilities[start:end]
     return taken
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from edgespec.speculation.slots import SLOT_BUCKET, Piece
-from edgespec.target import loading
-from edgespec.target.target import Target
+from edgespec.core.slots import SLOT_BUCKET, Piece
+from edgespec.model import loading
+from edgespec.model.target import Target
 
 PAST = 128
 

@@ -66,19 +66,19 @@ def codec_cells(seconds: float) -> list[dict[str, Any]]:
 def _codec(nodes: int, seconds: float) -> list[dict[str, Any]]:
     tokens = np.arange(nodes, dtype=np.int32)
     parents = np.full(nodes, _native.COMMITTED_BIT | 3, dtype=np.uint32)
-    chances = np.full(nodes, 255, dtype=np.uint8)
+    probabilities = np.full(nodes, 255, dtype=np.uint8)
     lists = tokens.tolist(), parents.tolist()
-    frame = _native.encode_block(1, 1, tokens, parents, chances)
+    frame = _native.encode_block(1, 1, tokens, parents, probabilities)
     assert raw_peer.block(1, 0, 1, *lists) == frame
 
     def read_native() -> Any:
         block: Any = _native.decode(frame)
-        return block.first_node, block.tokens, block.parents, block.chances
+        return block.first_node, block.tokens, block.parents, block.probabilities
 
     works: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         "encode": (
             lambda: raw_peer.block(1, 0, 1, *lists),
-            lambda: _native.encode_block(1, 1, tokens, parents, chances),
+            lambda: _native.encode_block(1, 1, tokens, parents, probabilities),
         ),
         "decode": (lambda: raw_peer.read_block(frame), read_native),
     }

@@ -11,26 +11,26 @@ from typing import TYPE_CHECKING, Any
 from edgespec._version import __version__
 
 if TYPE_CHECKING:
+    from edgespec.core.errors import EdgespecError
+    from edgespec.core.params import SamplingParams
     from edgespec.edge.async_session import AsyncSession
     from edgespec.edge.link_options import LinkOptions
     from edgespec.edge.session import Session
     from edgespec.edge.step import Step
     from edgespec.engines.compiling import compile
-    from edgespec.errors import EdgespecError
-    from edgespec.params import SamplingParams
-    from edgespec.serving.door import Entry
-    from edgespec.serving.server import serve
+    from edgespec.server.gate import Entry
+    from edgespec.server.server import serve
 
 _HOMES = {
     "AsyncSession": "edgespec.edge.async_session",
-    "EdgespecError": "edgespec.errors",
-    "Entry": "edgespec.serving.door",
+    "EdgespecError": "edgespec.core.errors",
+    "Entry": "edgespec.server.gate",
     "LinkOptions": "edgespec.edge.link_options",
-    "SamplingParams": "edgespec.params",
+    "SamplingParams": "edgespec.core.params",
     "Session": "edgespec.edge.session",
     "Step": "edgespec.edge.step",
     "compile": "edgespec.engines.compiling",
-    "serve": "edgespec.serving.server",
+    "serve": "edgespec.server.server",
 }
 
 __all__ = [

@@ -1,5 +1,5 @@
 """`python -m edgespec`: the command line."""
 
-from edgespec.cli import main
+from edgespec.cli.main import main
 
 main()

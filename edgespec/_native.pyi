@@ -80,7 +80,7 @@ def exit_verdict(
     parents: _Ints,
     tokens: _Ints,
     curve_margins: _Floats,
-    curve_chances: _Floats,
+    curve_probabilities: _Floats,
     curve_of: _Ints,
 ) -> tuple[_Ints, _Ints, _Ints, _Floats]:
     """Rows [R] of S trees, curves [C, K]: lengths [S], paths [S, widest - 1], next tokens [S], confidences [S]."""
@@ -297,7 +297,7 @@ class Open:
     @property
     def fill(self) -> bool: ...
     @property
-    def lookup(self) -> bool: ...
+    def prompt_lookup(self) -> bool: ...
     @property
     def colocated(self) -> bool: ...
     @property
@@ -343,7 +343,7 @@ class Block:
     @property
     def parents(self) -> NDArray[np.uint32]: ...
     @property
-    def chances(self) -> NDArray[np.uint8]: ...
+    def probabilities(self) -> NDArray[np.uint8]: ...
 
 class Hint:
     @property
@@ -425,7 +425,7 @@ class Tune:
     @property
     def fill(self) -> bool: ...
     @property
-    def lookup(self) -> bool: ...
+    def prompt_lookup(self) -> bool: ...
     @property
     def hints(self) -> bool: ...
     @property
@@ -433,7 +433,7 @@ class Tune:
     @property
     def hint_threshold(self) -> float: ...
     @property
-    def patience_us(self) -> int: ...
+    def max_wait_us(self) -> int: ...
 
 Message: TypeAlias = (
     Hello | Welcome | Open | Append | Block | Hint | Verdict | Resume | Close | Goaway | Error | Tune
@@ -468,7 +468,7 @@ def encode_open(
     seed: int,
     max_new_tokens: int,
     fill: bool,
-    lookup: bool = False,
+    prompt_lookup: bool = False,
     hints: bool,
     logprobs: bool,
     ignore_eos: bool,
@@ -488,18 +488,18 @@ def encode_tune(
     channel: int,
     *,
     fill: bool,
-    lookup: bool = False,
+    prompt_lookup: bool = False,
     hints: bool,
     colocated: bool = False,
     hint_threshold: float,
-    patience_us: int = 0,
+    max_wait_us: int = 0,
 ) -> bytes: ...
 def encode_block(
     channel: int,
     first_node: int,
     tokens: NDArray[np.int32],
     parents: NDArray[np.uint32],
-    chances: NDArray[np.uint8],
+    probabilities: NDArray[np.uint8],
 ) -> bytes: ...
 def encode_hint(
     channel: int,
@@ -590,7 +590,7 @@ class Batch:
         """[B + 1]"""
     @property
     def nodes(self) -> NDArray[np.void]:
-        """[N], with the fields token (int32), parent (uint32), chance (uint8)."""
+        """[N], with the fields token (int32), parent (uint32), probability (uint8)."""
 
 class Connection:
     """One connection to a server, with an I/O thread of its own. Raises OSError when it cannot be made in time."""
@@ -766,7 +766,7 @@ class GivenUp:
     @property
     def reason(self) -> str: ...
 
-class Courier:
+class ResilientConnection:
     """One session's link to its servers, kept alive over lost connections by an I/O thread."""
 
     def __init__(

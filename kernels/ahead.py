@@ -16,9 +16,9 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from edgespec.engines.folder import whole_folder
-from edgespec.errors import EdgespecError
-from edgespec.json_file import save_json
+from edgespec.core.errors import EdgespecError
+from edgespec.core.folder import whole_folder
+from edgespec.core.json_file import save_json
 from edgespec.kernels import exit_head_triton, exit_verdict_triton, verify_triton
 from edgespec.kernels.binaries import FORMAT_VERSION, MANIFEST_FILE
 from edgespec.kernels.philox_triton import NO_FUSION

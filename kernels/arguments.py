@@ -1,4 +1,4 @@
-"""Checks at the kernels' door: shapes, types, layouts and values, before anything is launched.
+"""Checks at the kernels' gate: shapes, types, layouts and values, before anything is launched.
 
 An argument that does not fit raises EdgespecError, which names it, what was expected and what came. Torch is looked at,
 never imported: an edge has none.
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
 
 FORMS = ("auto", "reference", "cpu", "triton")
 HALVES = ("bfloat16", "float16")

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "kernels.json"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
 from edgespec.kernels import arguments, philox
 
 MAX_ROWS = 64

@@ -147,7 +147,7 @@ def exit_head_finish(
     parents,  # int32 [R]
     tree_tokens,  # int32 [R]
     curve_margins,  # float32 [C, K]
-    curve_chances,  # float32 [C, K]
+    curve_probabilities,  # float32 [C, K]
     curve_of,  # int32 [S]
     lengths,  # int32 [S], out; so are the next
     paths,  # int32 [S, path_width]
@@ -223,7 +223,7 @@ def exit_head_finish(
         drafted = tl.load(tree_tokens + first + row, real, -2)
         curve = tl.load(curve_of + session) * knots
         length, end, next_token, confidence = walk(
-            token, margin, parent, drafted, curve_margins + curve, curve_chances + curve, knots,
+            token, margin, parent, drafted, curve_margins + curve, curve_probabilities + curve, knots,
             paths + session * path_width, path_width, ROWS, KNOTS,
         )  # fmt: skip
         tl.store(lengths + session, length)

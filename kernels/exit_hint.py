@@ -88,7 +88,7 @@ def exit_hint(
         settings=settings,
         form=chosen,
     )
-    plain = Curves(np.asarray(curves.margins), np.asarray(curves.chances), curves.temperatures)
+    plain = Curves(np.asarray(curves.margins), np.asarray(curves.probabilities), curves.temperatures)
     hints = exit_verdict(scores.tokens, scores.margins, own, plain, curve_of[:sessions], form=chosen)
     _publish(hints, cells)
 

@@ -1,4 +1,4 @@
-"""From an exit's guesses to the hint: walk the draft tree as the verdict will, and multiply the calibrated chances.
+"""From an exit's guesses to the hint: walk the draft tree as the verdict will, and multiply the calibrated probabilities.
 
 Public function and plain reference; csrc/sampling/exit_verdict.cpp is the form for CPUs. On CUDA the walk is part of
 the last launch of `exit_head` (exit_head_triton.py), so that a hint costs no launch of its own.
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.errors import EdgespecError
+from edgespec.core.calibration import Calibration
+from edgespec.core.errors import EdgespecError
 from edgespec.kernels import arguments
-from edgespec.speculation.calibration import Calibration
 
 ROOT_ROW = -1
 """The parent of a session's first row: the committed text."""
@@ -65,13 +65,13 @@ class Trees:
 
 @dataclass(frozen=True)
 class Curves:
-    """Calibration curves for kernels: c is linear between its knots (margins[c, k], chances[c, k]), level outside.
+    """Calibration curves for kernels: c is linear between its knots (margins[c, k], probabilities[c, k]), level outside.
 
-    margins, chances: float32 [C, K], numpy arrays or tensors; short curves repeat their last knot.
+    margins, probabilities: float32 [C, K], numpy arrays or tensors; short curves repeat their last knot.
     """
 
     margins: Any
-    chances: Any
+    probabilities: Any
     temperatures: tuple[float, ...]
 
     @classmethod
@@ -89,8 +89,10 @@ class Curves:
 
     def on(self, device: Any) -> Curves:
         """The same as torch tensors on a device."""
-        margins, chances = (arguments.on_device(part, device, None) for part in (self.margins, self.chances))
-        return Curves(margins, chances, self.temperatures)
+        margins, probabilities = (
+            arguments.on_device(part, device, None) for part in (self.margins, self.probabilities)
+        )
+        return Curves(margins, probabilities, self.temperatures)
 
     def index(self, temperatures: Sequence[float]) -> NDArray[np.int32]:
         """The curve of each temperature: the nearest, the lower of two as near."""
@@ -106,7 +108,7 @@ class Hints:
 
     lengths int32 [S]: nodes on the path. paths int32 [S, P]: their rows, counted from the session's first, then -1; P
     is at least the largest session's rows less one. tokens int32 [S]: the token behind the path, -1 where a row on the
-    way is not sound. confidences float32 [S]: product of the calibrated chances of all rows used, 0 where not sound.
+    way is not sound. confidences float32 [S]: product of the calibrated probabilities of all rows used, 0 where not sound.
     """
 
     lengths: Any
@@ -128,7 +130,7 @@ def exit_verdict(
     devices = {arguments.device_of(array) for array in (tokens, margins)}
     arguments.require(len(devices) == 1, "tokens and margins", "on one device", sorted(devices))
     arguments.matrix("curves.margins", curves.margins, ("C", "K"), ("float32",))
-    arguments.matrix("curves.chances", curves.chances, tuple(curves.margins.shape), ("float32",))
+    arguments.matrix("curves.probabilities", curves.probabilities, tuple(curves.margins.shape), ("float32",))
     checked = trees.checked(rows, 2**31 - 1)
     chosen_curves = arguments.vector(
         "curve_of", curve_of, checked.sessions, np.int32, 0, len(curves.margins) - 1
@@ -166,7 +168,7 @@ def on_cpu(
             trees.parents,
             trees.tokens,
             curves.margins,
-            curves.chances,
+            curves.probabilities,
             curve_of,
         )
     )
@@ -192,11 +194,11 @@ def reference(
         path, token = walk(tokens[rows], trees.parents[rows], trees.tokens[rows])
         curve = curve_of[session]
         used = margins[rows][[0, *path]]
-        chances = np.interp(used, curves.margins[curve], curves.chances[curve])
+        probabilities = np.interp(used, curves.margins[curve], curves.probabilities[curve])
         hints.lengths[session] = len(path)
         hints.paths[session, : len(path)] = path
         hints.tokens[session] = token
-        hints.confidences[session] = chances.prod() if token >= 0 else 0
+        hints.confidences[session] = probabilities.prod() if token >= 0 else 0
     return hints
 
 

@@ -17,12 +17,12 @@ from edgespec.kernels.exit_verdict import Curves, Hints, Trees
 
 
 @triton.jit
-def chance_at(margin, margins, chances, knots, KNOTS: tl.constexpr):
-    """The curve's chance at one margin: linear between its knots, level beyond them."""
+def probability_at(margin, margins, probabilities, knots, KNOTS: tl.constexpr):
+    """The curve's probability at one margin: linear between its knots, level beyond them."""
     k = tl.arange(0, KNOTS)
     real = k < knots
     xs = tl.load(margins + k, real, float("inf"))
-    ys = tl.load(chances + k, real, 0.0)
+    ys = tl.load(probabilities + k, real, 0.0)
     below = tl.sum((real & (xs <= margin)).to(tl.int32)) - 1
     left = tl.maximum(below, 0)
     right = tl.minimum(left + 1, knots - 1)
@@ -42,14 +42,14 @@ def walk(
     parents,  # int32 [ROWS], -2 beyond the session's rows
     drafted,  # int32 [ROWS], the nodes' tokens
     curve_margins,  # float32 [knots]
-    curve_chances,  # float32 [knots]
+    curve_probabilities,  # float32 [knots]
     knots,
     path,  # int32 [path_width], out
     path_width,
     ROWS: tl.constexpr,
     KNOTS: tl.constexpr,
 ):
-    """The path's length, its last row (0 where it is empty), the token behind it, the product of the chances."""
+    """The path's length, its last row (0 where it is empty), the token behind it, the product of the probabilities."""
     row = tl.arange(0, ROWS)
     at = 0
     length = 0
@@ -60,8 +60,8 @@ def walk(
         if walking:
             token = tl.sum(tl.where(row == at, tokens, 0))
             margin = tl.sum(tl.where(row == at, margins, 0.0))
-            chance = chance_at(margin, curve_margins, curve_chances, knots, KNOTS)
-            confidence = tl.where(token < 0, 0.0, confidence * chance)
+            probability = probability_at(margin, curve_margins, curve_probabilities, knots, KNOTS)
+            confidence = tl.where(token < 0, 0.0, confidence * probability)
             is_child = (parents == at) & (drafted == token) & (token >= 0)
             child = tl.min(tl.where(is_child, row, ROWS))
             walking = (child < ROWS) & (length < path_width)
@@ -106,7 +106,7 @@ def exit_verdict(
     parents,  # int32 [R]
     tree_tokens,  # int32 [R]
     curve_margins,  # float32 [C, K]
-    curve_chances,  # float32 [C, K]
+    curve_probabilities,  # float32 [C, K]
     curve_of,  # int32 [S]
     lengths,  # int32 [S], out; so are the next
     paths,  # int32 [S, path_width]
@@ -126,7 +126,7 @@ def exit_verdict(
     length, _, token, confidence = walk(
         tl.load(tokens + first + row, real, -1), tl.load(margins + first + row, real, 0.0),
         tl.load(parents + first + row, real, -2), tl.load(tree_tokens + first + row, real, -2),
-        curve_margins + curve, curve_chances + curve, knots, paths + session * path_width, path_width, ROWS, KNOTS,
+        curve_margins + curve, curve_probabilities + curve, knots, paths + session * path_width, path_width, ROWS, KNOTS,
     )  # fmt: skip
     tl.store(lengths + session, length)
     tl.store(next_tokens + session, token)
@@ -145,8 +145,10 @@ def trees_on(trees: Trees, device: torch.device) -> tuple[Trees, int]:
 
 
 def curves_on(curves: Curves, curve_of: Any, device: torch.device) -> tuple[Any, Any, Any, int]:
-    """(margins [C, K], chances [C, K], curve of each session, K) on the device."""
-    table = (arguments.on_device(part, device, torch.float32) for part in (curves.margins, curves.chances))
+    """(margins [C, K], probabilities [C, K], curve of each session, K) on the device."""
+    table = (
+        arguments.on_device(part, device, torch.float32) for part in (curves.margins, curves.probabilities)
+    )
     return (*table, arguments.on_device(curve_of, device, torch.int32), int(curves.margins.shape[1]))
 
 

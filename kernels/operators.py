@@ -223,14 +223,14 @@ def exit_verdict(
     parents: Tensor,
     tree_tokens: Tensor,
     curve_margins: Tensor,
-    curve_chances: Tensor,
+    curve_probabilities: Tensor,
     curve_of: Tensor,
     largest: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`exit_verdict` of exit_verdict.py: lengths, paths, tokens, confidences. largest: as in `verify`."""
-    curves = Curves(curve_margins, curve_chances, ())
+    curves = Curves(curve_margins, curve_probabilities, ())
     if tokens.device.type == "cpu":
-        curves = Curves(curve_margins.numpy(), curve_chances.numpy(), ())
+        curves = Curves(curve_margins.numpy(), curve_probabilities.numpy(), ())
     trees = Trees(offsets, parents, tree_tokens, largest)
     hints = _exit_verdict.exit_verdict(tokens, margins, trees, curves, curve_of)
     _require_largest(hints.paths, largest)
@@ -246,7 +246,7 @@ def _(
     parents: Tensor,
     tree_tokens: Tensor,
     curve_margins: Tensor,
-    curve_chances: Tensor,
+    curve_probabilities: Tensor,
     curve_of: Tensor,
     largest: int,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

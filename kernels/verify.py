@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
 from edgespec.kernels import arguments
 from edgespec.kernels.exit_head import MAX_POSITION, available_threads, require_sound
 from edgespec.kernels.exit_verdict import Trees, require_one_child
@@ -243,8 +243,8 @@ def _check_rejection(trees: Trees, rejection: Any, drafted: Ragged) -> None:
         for row in range(start + 1, end):
             parent = start + trees.parents[row]
             listed = slice(drafted.offsets[parent], drafted.offsets[parent + 1])
-            chance = drafted.values[listed][drafted.ids[listed] == trees.tokens[row]]
-            if not len(chance) or not chance[0] > 0:
+            probability = drafted.values[listed][drafted.ids[listed] == trees.tokens[row]]
+            if not len(probability) or not probability[0] > 0:
                 raise EdgespecError(
                     f"drafted must hold, for row {parent}, the probability above 0 that token {trees.tokens[row]} was "
                     "drawn with: send the draft's distribution along with the chain."

@@ -154,16 +154,16 @@ def _reject(
     position: int,
     child_token: int,
     ids: NDArray[np.int32],
-    chances: NDArray[np.float32],
+    probabilities: NDArray[np.float32],
 ) -> tuple[int, float]:
-    """Accept the child with chance min(1, p / q); else draw from the residual max(0, p - q)."""
+    """Accept the child with probability min(1, p / q); else draw from the residual max(0, p - q)."""
     p = _softmax(scores)
-    q = float(chances[ids == child_token][0])
+    q = float(probabilities[ids == child_token][0])
     if philox.accept_uniform(session.seed, position) * q < p[child_token]:
         return child_token, np.nan
     residual = scores.copy()
     with np.errstate(divide="ignore"):
-        residual[ids] = np.log(np.maximum(p[ids] - chances, 0)) + _logsumexp(scores)
+        residual[ids] = np.log(np.maximum(p[ids] - probabilities, 0)) + _logsumexp(scores)
     if not np.isfinite(residual).any():  # p and q are equal but for rounding
         return child_token, np.nan
     noise = philox.gumbel(session.seed, position, np.arange(len(scores)), philox.RESIDUAL_STREAM)

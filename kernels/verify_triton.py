@@ -153,7 +153,7 @@ def _accept(
     work, logsumexp, drafted_offsets, drafted_ids, drafted_values, row, child_token, position, key_low, key_high,
     vocabulary, cut, first, highest, log_min_p, BLOCK: tl.constexpr, LIST: tl.constexpr, SCORE: tl.constexpr,
 ):  # fmt: skip
-    """Whether the child is accepted, with chance min(1, p / q). Leaves in work [V] the scores of max(0, p - q)."""
+    """Whether the child is accepted, with probability min(1, p / q). Leaves in work [V] the scores of max(0, p - q)."""
     one = tl.full((), 1, SCORE)
     for start in range(0, vocabulary, BLOCK):
         ids, s = read(work, start, one, vocabulary, BLOCK, SCORE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgespec.speculation.slots import SLOT_BUCKET
+from edgespec.core.slots import SLOT_BUCKET
 
 
 def buckets(capacity: int) -> list[int]:

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.edge.draft import DraftEngine, load_draft
-from edgespec.errors import EdgespecError
-from edgespec.speculation.slots import Piece, SlotMap
-from edgespec.speculation.tree import ROOT, DraftTree
+from edgespec.core.errors import EdgespecError
+from edgespec.core.slots import Piece, SlotMap
+from edgespec.core.tree import ROOT, DraftTree
+from edgespec.engines.draft_engine import DraftEngine, load_draft
 
 TEXTS = 8
 TEXT_LENGTH = 200

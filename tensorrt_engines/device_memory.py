@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
 
 ALIGNMENT = 256
 

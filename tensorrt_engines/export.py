@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch.export import Dim
 
+from edgespec.core.errors import EdgespecError
 from edgespec.engines.model_source import first_line
-from edgespec.errors import EdgespecError
 from edgespec.tensorrt_engines.draft_graph import DraftGraph, UnlikeLlama
 from edgespec.tensorrt_engines.parity import graph_difference
 

@@ -1,6 +1,6 @@
 """Several levels of the draft tree in one run: the draft's graph, unrolled, with the choice of the next rows inside.
 
-A level runs its rows, weighs each deciding row's choices by their calibrated chance, and keeps the B likeliest: they
+A level runs its rows, weighs each deciding row's choices by their calibrated probability, and keeps the B likeliest: they
 are the next level's rows. One branch keeps the best token: a chain. Unrolled rather than a Loop, which TensorRT-RTX's
 parser refused and ONNX Runtime ran slower than single levels (docs/engines.md).
 The keys and values of all levels are carried along and returned; the runtime places them after the run.
@@ -19,7 +19,7 @@ from edgespec.tensorrt_engines.export import write_onnx
 
 INPUTS = (
     *("tokens", "positions", "cached", "among", "decide"),
-    *("noise", "inverse_temperature", "knots", "chances"),
+    *("noise", "inverse_temperature", "knots", "probabilities"),
 )
 OUTPUTS = ("best", "scores", "tokens_kept", "parents", "rows")
 
@@ -45,13 +45,13 @@ class LevelsGraph(nn.Module):
         noise: Tensor,
         inverse_temperature: Tensor,
         knots: Tensor,
-        chances: Tensor,
+        probabilities: Tensor,
         cache: list[Tensor],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Best tokens, their scores, what was kept of them, behind which row each stands, and new rows of the cache.
 
         As DraftGraph.forward, but decide: int32 [1], the row from which the tree grows; noise: float32 [levels, V], one
-        row a level, shared by its branches; knots, chances: float32 [CHOICES, J], the calibration's curves by rank.
+        row a level, shared by its branches; knots, probabilities: float32 [CHOICES, J], the calibration's curves by rank.
         Returns, the first level's one row repeated: best int32 and scores float32 [levels, branches, CHOICES];
         tokens_kept int32 [levels, branches]; parents int32 [levels, branches], numbers of rows of the level above;
         rows `compute` [2 * layers, R + (levels - 1) * branches, kv_heads, head_dim].
@@ -68,7 +68,7 @@ class LevelsGraph(nn.Module):
             if self.branches == 1:
                 tokens, parents = best[:, 0], torch.zeros_like(decide)
             else:
-                tokens, parents, reach = self._keep(best, scores, reach, knots, chances)
+                tokens, parents, reach = self._keep(best, scores, reach, knots, probabilities)
             found.append((_repeated(best, self.branches), _repeated(scores, self.branches), tokens, parents))
             if self.branches == 1 and level:
                 positions, bias = positions + 1, nn.functional.pad(bias, (0, 1))
@@ -82,21 +82,21 @@ class LevelsGraph(nn.Module):
         return best, scores, tokens, parents, torch.stack(recent)
 
     def _keep(
-        self, best: Tensor, scores: Tensor, reach: Tensor | None, knots: Tensor, chances: Tensor
+        self, best: Tensor, scores: Tensor, reach: Tensor | None, knots: Tensor, probabilities: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The likeliest choices of a level: tokens, the deciding rows behind which they stand, and their reach [B]."""
-        likely = chance_of(scores[:, 0] - scores[:, 1], knots, chances)
+        likely = probability_of(scores[:, 0] - scores[:, 1], knots, probabilities)
         if reach is not None:
             likely = likely * reach.unsqueeze(1)
         kept_reach, kept = torch.topk(likely.flatten(), self.branches)
         return best.flatten()[kept], (kept // CHOICES).to(torch.int32), kept_reach
 
 
-def chance_of(margins: Tensor, knots: Tensor, chances: Tensor) -> Tensor:
-    """By rank, straight lines between the knots and level outside, as `Calibration.chance`: [D] -> [D, CHOICES]."""
+def probability_of(margins: Tensor, knots: Tensor, probabilities: Tensor) -> Tensor:
+    """By rank, straight lines between the knots and level outside, as `Calibration.probability`: [D] -> [D, CHOICES]."""
     widths = (knots[:, 1:] - knots[:, :-1]).clamp(min=1e-9)
     share = ((margins.view(-1, 1, 1) - knots[:, :-1]) / widths).clamp(0.0, 1.0)
-    return chances[:, 0] + (share * (chances[:, 1:] - chances[:, :-1])).sum(dim=-1)
+    return probabilities[:, 0] + (share * (probabilities[:, 1:] - probabilities[:, :-1])).sum(dim=-1)
 
 
 def export_levels(graph: DraftGraph, file: Path, levels: int, branches: int = 1) -> None:

@@ -13,9 +13,9 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from edgespec.edge.levels import Levels
-from edgespec.speculation.calibration import Calibration
-from edgespec.speculation.slots import Piece
+from edgespec.core.calibration import Calibration
+from edgespec.core.slots import Piece
+from edgespec.engines.levels import Levels
 from edgespec.tensorrt_engines.onnx_binding import Binding, KeptBindings
 
 Shape = tuple[int, int]
@@ -42,7 +42,7 @@ class OnnxLevels:
         self._buckets = buckets
         self._choices = session.get_outputs()[0].shape[-1]
         shapes = {value.name: value.shape for value in session.get_inputs()}
-        self._chooses_by_chance = "knots" in shapes
+        self._chooses_by_probability = "knots" in shapes
         self._no_noise = np.zeros((levels, shapes["noise"][1]), dtype=np.float32)
         self._bindings: KeptBindings[Shape, _LevelsBinding] = KeptBindings()
 
@@ -67,10 +67,10 @@ class OnnxLevels:
         binding.inverse_temperature[...] = 1.0 if noise is None else 1.0 / temperature
         noise = self._no_noise if noise is None else np.ascontiguousarray(noise, dtype=np.float32)
         binding.input("noise", noise)
-        if self._chooses_by_chance:
-            knots, chances = self._calibration.curves_of(temperature, self._choices)
+        if self._chooses_by_probability:
+            knots, probabilities = self._calibration.curves_of(temperature, self._choices)
             binding.input("knots", knots)
-            binding.input("chances", chances)
+            binding.input("probabilities", probabilities)
         self._session.run_with_iobinding(binding.bound)
         self._cache[:, np.concatenate([piece.slots, slots])] = binding.rows
         found = (binding.best, binding.scores, binding.kept, binding.parents)

@@ -15,11 +15,11 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
+from edgespec.core.calibration import Calibration
+from edgespec.core.errors import EdgespecError
+from edgespec.core.slots import Piece
 from edgespec.engines.manifest import GRAPH_FILE, LEVELS_FILE, TOKENIZER_FILE, EngineManifest
 from edgespec.engines.model_source import first_line
-from edgespec.errors import EdgespecError
-from edgespec.speculation.calibration import Calibration
-from edgespec.speculation.slots import Piece
 from edgespec.tensorrt_engines.buckets import buckets
 from edgespec.tensorrt_engines.onnx_binding import Binding, KeptBindings
 from edgespec.tensorrt_engines.onnx_levels import OnnxLevels

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgespec.edge.draft import DraftEngine
-from edgespec.speculation.slots import SlotMap
-from edgespec.speculation.tree import DraftTree
+from edgespec.core.slots import SlotMap
+from edgespec.core.tree import DraftTree
+from edgespec.engines.draft_engine import DraftEngine
 from edgespec.tensorrt_engines.draft_graph import DraftGraph
 
 TEXT_LENGTH = 32

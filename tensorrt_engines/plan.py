@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgespec.core.errors import EdgespecError
 from edgespec.engines.manifest import EngineManifest, PlanRecord
-from edgespec.errors import EdgespecError
 from edgespec.tensorrt_engines.buckets import buckets
 from edgespec.tensorrt_engines.cuda_driver import Gpu
 from edgespec.tensorrt_engines.tensorrt_api import (
@@ -136,7 +136,7 @@ def _profile(builder: Any, network: Any, rows: int, manifest: EngineManifest) ->
         "noise": [d],
         "noise_rows": [d],
         "knots": [j],
-        "chances": [j],
+        "probabilities": [j],
     }
     profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):

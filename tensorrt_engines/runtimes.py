@@ -9,14 +9,14 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
 from edgespec.tensorrt_engines.cuda_driver import first_gpu
 from edgespec.tensorrt_engines.tensorrt_api import MODULES, build_capabilities, installed, load_api
 
 if TYPE_CHECKING:
-    from edgespec.edge.draft import DraftEngine
+    from edgespec.core.calibration import Calibration
+    from edgespec.engines.draft_engine import DraftEngine
     from edgespec.engines.manifest import EngineManifest
-    from edgespec.speculation.calibration import Calibration
 
 RUNTIMES = ("onnxruntime", *MODULES)
 """Every runtime an engine may name; "auto" is none of them but a choice among them."""

@@ -10,7 +10,7 @@ import importlib
 import importlib.util
 from typing import Any
 
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """Runtime -> the module that it is."""

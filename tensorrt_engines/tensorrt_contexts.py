@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Hashable
 from typing import Any, Protocol
 
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
 from edgespec.tensorrt_engines.cuda_driver import CapturedGraph, CudaError
 from edgespec.tensorrt_engines.device_memory import DeviceMemory
 from edgespec.tensorrt_engines.plan import DECODE_ROWS

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.edge.levels import Levels
+from edgespec.core.calibration import Calibration
+from edgespec.core.slots import Piece
+from edgespec.engines.levels import Levels
 from edgespec.engines.manifest import EngineManifest
-from edgespec.speculation.calibration import Calibration
-from edgespec.speculation.slots import Piece
 from edgespec.tensorrt_engines.buckets import buckets
 from edgespec.tensorrt_engines.device_memory import DeviceMemory
 from edgespec.tensorrt_engines.plan import LEAST_KNOTS, MOST_KNOTS, PREFILL_ROWS
@@ -82,7 +82,7 @@ class TensorRTLevels:
         """See `LevelRuns.run`; `row` is among the piece's last PREFILL_ROWS."""
         own = self._before(piece)
         row -= len(piece) - len(own)
-        knots, chances = self._curves(temperature)
+        knots, probabilities = self._curves(temperature)
         rows, width = own.cached.shape
         shape = LevelsShape(rows, self._buckets[bisect_left(self._buckets, width)], knots.shape[1])
         inputs = self._input.views(self._inputs(shape))
@@ -95,7 +95,7 @@ class TensorRTLevels:
         inputs["inverse_temperature"][...] = 1.0 if noise is None else 1.0 / temperature
         inputs["noise"][:] = 0.0 if noise is None else noise
         if self.branches > 1:
-            inputs["knots"][:], inputs["chances"][:] = knots, chances
+            inputs["knots"][:], inputs["probabilities"][:] = knots, probabilities
         with self._memory.active():
             self._input.upload(self._inputs(shape))
             self._contexts.launch(shape, self._bindings(shape))
@@ -108,9 +108,9 @@ class TensorRTLevels:
         if self.branches == 1:
             empty = np.zeros((self._choices, 0), dtype=np.float32)
             return empty, empty
-        knots, chances = self._calibration.curves_of(temperature, self._choices)
+        knots, probabilities = self._calibration.curves_of(temperature, self._choices)
         missing = ((0, 0), (0, max(0, LEAST_KNOTS - knots.shape[1])))
-        return np.pad(knots, missing, mode="edge"), np.pad(chances, missing, mode="edge")
+        return np.pad(knots, missing, mode="edge"), np.pad(probabilities, missing, mode="edge")
 
     def _bindings(self, shape: LevelsShape) -> Bindings:
         layout = self._inputs(shape)
@@ -135,5 +135,5 @@ class TensorRTLevels:
         }
         if self.branches > 1:
             curve = ((self._choices, shape.knots), np.float32)
-            dimensions |= {"knots": curve, "chances": curve}
+            dimensions |= {"knots": curve, "probabilities": curve}
         return Layout.of(dimensions)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.edge.levels import LevelRuns
+from edgespec.core.calibration import Calibration
+from edgespec.core.errors import EdgespecError
+from edgespec.core.slots import Piece
+from edgespec.engines.levels import LevelRuns
 from edgespec.engines.manifest import TOKENIZER_FILE, EngineManifest
-from edgespec.errors import EdgespecError
-from edgespec.speculation.calibration import Calibration
-from edgespec.speculation.slots import Piece
 from edgespec.tensorrt_engines.buckets import buckets
 from edgespec.tensorrt_engines.device_memory import DeviceMemory
 from edgespec.tensorrt_engines.plan import DECIDING_ROWS, PREFILL_ROWS

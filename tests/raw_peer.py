@@ -6,7 +6,7 @@ import socket
 import struct
 from typing import NamedTuple
 
-PATIENCE_S = 20.0
+MAX_WAIT_S = 20.0
 
 HELLO, WELCOME, OPEN, APPEND, BLOCK, HINT, VERDICT, ACK = range(1, 9)
 RESUME, CLOSE, PING, PONG, GOAWAY, ERROR, TUNE = range(9, 16)
@@ -74,7 +74,7 @@ def block(channel: int, sequence: int, first_node: int, tokens: list[int], paren
 
 
 def read_block(data: bytes) -> tuple[int, tuple[int, ...], tuple[int, ...], bytes]:
-    """first_node, tokens, parents and chances of a whole BLOCK."""
+    """first_node, tokens, parents and probabilities of a whole BLOCK."""
     length, kind, *_ = struct.unpack_from("<IBBHII", data)
     first_node, count, _ = struct.unpack_from("<IHH", data, 16)
     arrays_end = 24 + 8 * count
@@ -94,8 +94,8 @@ class RawPeer:
 
     def __init__(self, port: int, answers: bool = True) -> None:
         self.answers = answers
-        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE_S)
-        self.socket.settimeout(PATIENCE_S)
+        self.socket = socket.create_connection(("127.0.0.1", port), MAX_WAIT_S)
+        self.socket.settimeout(MAX_WAIT_S)
         self._received = b""
 
     def __enter__(self) -> RawPeer:

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from edgespec.params import SamplingParams
-from edgespec.speculation.slots import SlotMap
-from edgespec.speculation.tree import DraftTree
-from edgespec.target.batch import Part
-from edgespec.target.loading import load_model
-from edgespec.target.target import Target
-from edgespec.target.tensor_parallel import Leader, follow, join
+from edgespec.core.params import SamplingParams
+from edgespec.core.slots import SlotMap
+from edgespec.core.tree import DraftTree
+from edgespec.model.batch import Part
+from edgespec.model.loading import load_model
+from edgespec.model.target import Target
+from edgespec.model.tensor_parallel import Leader, follow, join
 
 
 def decided(target: Target) -> list[list[int]]:

@@ -15,18 +15,18 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from oracles import HashOracle
+from scripted_models import HashModel
 from stubs import SlotMemory, StubTarget
 
-from edgespec.errors import EdgespecError
-from edgespec.serving.server import Server
-from edgespec.target.target import Part
+from edgespec.core.errors import EdgespecError
+from edgespec.model.target import Part
+from edgespec.server.server import Server
 
 
 class LoggedTarget(StubTarget):
-    def __init__(self, oracle: HashOracle, log: int) -> None:
+    def __init__(self, scripted: HashModel, log: int) -> None:
         super().__init__(
-            oracle, before_forward=lambda: time.sleep(0.002)
+            scripted, before_forward=lambda: time.sleep(0.002)
         )  # a text takes long enough to be broken
         self._log = log
         self._caches = 0
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def serve(port: int, log: int) -> None:
-    target: Any = LoggedTarget(HashOracle(draft_right=0.7, exit_right=0.8), log)
+    target: Any = LoggedTarget(HashModel(draft_right=0.7, exit_right=0.8), log)
     try:
         server = Server(target, port=port)
     except EdgespecError:

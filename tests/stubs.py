@@ -16,18 +16,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from oracles import VOCABULARY, HashOracle
+from scripted_models import VOCABULARY, HashModel
 
+from edgespec.core.params import SamplingParams
+from edgespec.core.slots import Piece
 from edgespec.kernels.exit_verdict import Curves
-from edgespec.params import SamplingParams
-from edgespec.serving.companion import Companion
-from edgespec.serving.served_session import Companions
-from edgespec.serving.server import Server
-from edgespec.speculation.slots import Piece
-from edgespec.target.hints import HintTrees
-from edgespec.target.target import ExitRows, Part
+from edgespec.model.hints import HintTrees
+from edgespec.model.target import ExitRows, Part
+from edgespec.server.server import Server
+from edgespec.server.server_drafter import ServerDrafter
+from edgespec.server.server_session import ServerDrafters
 
-MARGIN_IS_CHANCE = Curves(np.array([[0, 1]], np.float32), np.array([[0, 1]], np.float32), (0.0,))
+MARGIN_IS_PROBABILITY = Curves(np.array([[0, 1]], np.float32), np.array([[0, 1]], np.float32), (0.0,))
 VOCABULARY_HASH = hashlib.sha256(b"stub").digest()
 
 
@@ -79,9 +79,9 @@ class StubTarget:
     exit_layers = (4, 8)
 
     def __init__(
-        self, oracle: HashOracle | None = None, before_forward: Callable[[], None] = lambda: None
+        self, scripted: HashModel | None = None, before_forward: Callable[[], None] = lambda: None
     ) -> None:
-        self.oracle = oracle or HashOracle()
+        self.scripted = scripted or HashModel()
         self.before_forward = before_forward
         self.forwards: list[int] = []
 
@@ -101,22 +101,24 @@ class StubTarget:
         texts = [all_texts[row] for row in part.decide]
         if part.on_exit is not None:
             for layer in self.exit_layers:
-                part.on_exit(_exit_rows(part, [self.oracle.exit(text, layer) for text in texts], layer))
-        tokens = np.array([self.oracle.target(text) for text in texts], dtype=np.int32)
+                part.on_exit(_exit_rows(part, [self.scripted.exit(text, layer) for text in texts], layer))
+        tokens = np.array([self.scripted.target(text) for text in texts], dtype=np.int32)
         return SimpleNamespace(
             tokens=tokens, logprobs=-tokens.astype(np.float32), margins=tokens.astype(np.float32)
         )
 
 
 def _exit_rows(part: Part, rows: list[tuple[int, float]], layer: int) -> ExitRows:
-    """What an exit says whose margins are its chances."""
+    """What an exit says whose margins are its probabilities."""
     tokens = np.array([token for token, _ in rows], dtype=np.int32)
-    chances = np.array([chance for _, chance in rows], dtype=np.float32)
-    return ExitRows(layer, tokens, chances, HintTrees([part]).hints(tokens, chances, MARGIN_IS_CHANCE)[0])
+    probabilities = np.array([probability for _, probability in rows], dtype=np.float32)
+    return ExitRows(
+        layer, tokens, probabilities, HintTrees([part]).hints(tokens, probabilities, MARGIN_IS_PROBABILITY)[0]
+    )
 
 
 class StubDraft:
-    """A draft engine that answers as an oracle does; its calibration gives the oracle's chances back."""
+    """A draft engine that answers as an oracle does; its calibration gives the oracle's probabilities back."""
 
     capacity = 600
     choices = 2
@@ -125,15 +127,15 @@ class StubDraft:
     vocabulary_hash = VOCABULARY_HASH
     tokenizer_path = Path("unused")
 
-    def __init__(self, oracle: HashOracle | None = None) -> None:
-        self.oracle = oracle or HashOracle()
+    def __init__(self, scripted: HashModel | None = None) -> None:
+        self.scripted = scripted or HashModel()
         self.runs = 0
         self.reset()
 
     @property
     def calibration(self) -> Any:
         return SimpleNamespace(
-            chance=lambda margin, temperature, rank: (
+            probability=lambda margin, temperature, rank: (
                 np.asarray(margin) if rank == 0 else 0.1 * np.ones_like(margin)
             )
         )
@@ -146,25 +148,27 @@ class StubDraft:
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         self.runs += 1
         texts = self.memory.texts(piece)
-        found = [self.oracle.draft(texts[row]) for row in decide]
+        found = [self.scripted.draft(texts[row]) for row in decide]
         tokens = np.array([tokens for tokens, _ in found], dtype=np.int32).reshape(len(found), self.choices)
-        scores = np.array([[chances[0], 0.0] for _, chances in found], dtype=np.float32)
+        scores = np.array([[probabilities[0], 0.0] for _, probabilities in found], dtype=np.float32)
         return tokens, scores.reshape(len(found), self.choices)
 
 
-def hosted(oracle: HashOracle, draft: type[StubDraft] = StubDraft) -> Companions:
-    """Companions that draft as the oracle does."""
+def hosted(scripted: HashModel, draft: type[StubDraft] = StubDraft) -> ServerDrafters:
+    """ServerDrafters that draft as the oracle does."""
 
-    def companion(text: Sequence[int], params: SamplingParams, seed: int, max_new_tokens: int) -> Companion:
-        return Companion(
-            draft(oracle),  # type: ignore[arg-type]
+    def server_drafter(
+        text: Sequence[int], params: SamplingParams, seed: int, max_new_tokens: int
+    ) -> ServerDrafter:
+        return ServerDrafter(
+            draft(scripted),  # type: ignore[arg-type]
             text,
             temperature=params.temperature,
             seed=seed,
             max_new_tokens=max_new_tokens,
         )
 
-    return companion
+    return server_drafter
 
 
 class StubTokenizer:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgespec.serving.admission import Admission, Overloaded
+from edgespec.server.admission import Admission, Overloaded
 
 
 def sessions(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
 from edgespec.kernels.binaries import MANIFEST_FILE, Binaries
 from edgespec.kernels.variants import VARIANTS, Variant
 

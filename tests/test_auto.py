@@ -1,4 +1,4 @@
-"""`auto` chooses from what it measures: what it is after, what pays, and says why."""
+"""`auto` chooses from what it measurements: what it is after, what pays, and says why."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 
 import pytest
 
-from edgespec.errors import EdgespecError
-from edgespec.planning.oracle import CalibratedOracle
-from edgespec.planning.simulation import Outcome, Timing, simulate
-from edgespec.speculation.auto import OBJECTIVES, REST_FORWARDS, SPARE_MS, Auto
-from edgespec.speculation.measures import Measures
-from edgespec.speculation.modes import policy
-from edgespec.speculation.speculator import COMMITTED_BIT, Speculator
+from edgespec.core.errors import EdgespecError
+from edgespec.core.measurements import Measurements
+from edgespec.drafting.auto import OBJECTIVES, REST_FORWARDS, SPARE_MS, Auto
+from edgespec.drafting.modes import policy
+from edgespec.drafting.speculator import COMMITTED_BIT, Speculator
+from edgespec.sim.scripted_model import CalibratedModel
+from edgespec.sim.simulation import Outcome, Timing, simulate
 
 ONE_WAY_MS = 20.0
 TIMING = Timing(up_ms=lambda: ONE_WAY_MS, down_ms=lambda: ONE_WAY_MS)
@@ -20,7 +20,7 @@ TOKENS = 300
 
 
 def played(auto: Auto, acceptance: float = 0.69, timing: Timing = TIMING) -> Outcome:
-    return simulate(CalibratedOracle(acceptance), auto, [1, 2, 3], max_new_tokens=TOKENS, timing=timing)
+    return simulate(CalibratedModel(acceptance), auto, [1, 2, 3], max_new_tokens=TOKENS, timing=timing)
 
 
 @pytest.fixture(scope="module")
@@ -58,13 +58,13 @@ def test_a_draft_that_is_never_right_is_put_to_rest(outcomes: dict[str, Outcome]
 
 
 def test_a_draft_at_rest_is_tried_again() -> None:
-    auto, measures = Auto(), Measures(acceptance=0.01)
+    auto, measurements = Auto(), Measurements(acceptance=0.01)
     view = Speculator(auto)
     view.extend([1, 2, 3], 0, 100)
     depths = []
     for forwards in range(8, 8 * 20, 8):
-        measures.forwards = forwards
-        auto.adapt(view, measures)
+        measurements.forwards = forwards
+        auto.adapt(view, measurements)
         depths.append(auto.depth)
         assert bool(view.expand()) == bool(auto.depth)
     assert 0 in depths and 12 in depths[depths.index(0) :]
@@ -90,25 +90,25 @@ def test_other_modes_take_no_objective() -> None:
 
 
 def test_hints_whose_exits_are_dear_are_off_after_a_short_trial() -> None:
-    auto, measures = Auto(), Measures(rtt_ms=0.0)
+    auto, measurements = Auto(), Measurements(rtt_ms=0.0)
     view = Speculator(auto)
     view.extend([1, 2, 3], 0, 100)
     hinted = 0
     for _ in range(40):
-        measures.saw_forward(4, 14.0 if auto.hints else 10.0, auto.hints, 2)
+        measurements.saw_forward(4, 14.0 if auto.hints else 10.0, auto.hints, 2)
         hinted += auto.hints
-        auto.adapt(view, measures)
+        auto.adapt(view, measurements)
     assert not auto.hints and hinted == 3
     assert auto.reasons["hints"].startswith("off")
 
 
 def settled(rtt_ms: float, objective: str = "latency") -> Auto:
-    auto, measures = Auto(objective=objective), Measures(rtt_ms=rtt_ms)
+    auto, measurements = Auto(objective=objective), Measurements(rtt_ms=rtt_ms)
     view = Speculator(auto)
     view.extend([1, 2, 3], 0, 100)
     for _ in range(20):
-        measures.saw_forward(4, 10.0, auto.hints, 2)
-        auto.adapt(view, measures)
+        measurements.saw_forward(4, 10.0, auto.hints, 2)
+        auto.adapt(view, measurements)
     return auto
 
 
@@ -119,8 +119,8 @@ def test_a_long_way_carries_no_thin_branches_and_no_doubtful_hints() -> None:
     assert "1.5 forwards" in far.reasons["sending"]
 
 
-def holding(slack_ms: float, chance: float, sent: bool = True, draft_full: bool = False) -> float:
-    """How long a node of that chance is held, with a draft of 6 ms a run."""
+def holding(slack_ms: float, probability: float, sent: bool = True, draft_full: bool = False) -> float:
+    """How long a node of that probability is held, with a draft of 6 ms a run."""
     auto = settled(40.0)
     auto._run_ms = 6.0
     view = Speculator(auto)
@@ -129,26 +129,26 @@ def holding(slack_ms: float, chance: float, sent: bool = True, draft_full: bool 
     if sent:
         assert view.outgoing() is not None
     view.draft_full = draft_full
-    view.hint(3, COMMITTED_BIT | 3, 7, chance)
+    view.hint(3, COMMITTED_BIT | 3, 7, probability)
     assert view.hinted is not None
     view.slack_ms = slack_ms
     return auto.hold_ms(view, [view.hinted])
 
 
 def test_nodes_wait_for_a_further_run_that_reaches_the_same_forward() -> None:
-    assert holding(slack_ms=20.0, chance=0.5) == 20.0 - SPARE_MS
-    assert holding(slack_ms=5.0, chance=0.5) == 0.0
+    assert holding(slack_ms=20.0, probability=0.5) == 20.0 - SPARE_MS
+    assert holding(slack_ms=5.0, probability=0.5) == 0.0
 
 
 def test_with_nothing_more_to_draft_they_wait_for_a_verdict_as_long_as_they_are_in_time() -> None:
-    assert holding(slack_ms=5.0, chance=0.5, draft_full=True) == 5.0 - SPARE_MS
-    assert holding(slack_ms=SPARE_MS, chance=0.5, draft_full=True) == 0.0
+    assert holding(slack_ms=5.0, probability=0.5, draft_full=True) == 5.0 - SPARE_MS
+    assert holding(slack_ms=SPARE_MS, probability=0.5, draft_full=True) == 0.0
 
 
 def test_a_thin_node_that_may_come_too_late_waits_for_the_verdict_if_one_is_due() -> None:
-    assert holding(slack_ms=0.0, chance=0.01) == math.inf
-    assert holding(slack_ms=0.0, chance=0.5) == 0.0
-    assert holding(slack_ms=0.0, chance=0.01, sent=False) == 0.0
+    assert holding(slack_ms=0.0, probability=0.01) == math.inf
+    assert holding(slack_ms=0.0, probability=0.5) == 0.0
+    assert holding(slack_ms=0.0, probability=0.01, sent=False) == 0.0
 
 
 def test_energy_sends_nothing_less_likely_than_it_drafts() -> None:
@@ -176,14 +176,14 @@ def borrowing(server_draft_ms: float, one_way_ms: float, objective: str = "laten
     timing = Timing(
         up_ms=lambda: one_way_ms, down_ms=lambda: one_way_ms, server_draft_ms=lambda rows: server_draft_ms
     )
-    outcome = simulate(CalibratedOracle(0.69), auto, [1, 2, 3], max_new_tokens=TOKENS, timing=timing)
+    outcome = simulate(CalibratedModel(0.69), auto, [1, 2, 3], max_new_tokens=TOKENS, timing=timing)
     return auto, outcome
 
 
 def test_on_a_long_way_the_servers_draft_is_borrowed_where_that_is_faster() -> None:
     auto, outcome = borrowing(server_draft_ms=1.0, one_way_ms=80.0)
     alone = simulate(
-        CalibratedOracle(0.69),
+        CalibratedModel(0.69),
         Auto(),
         [1, 2, 3],
         max_new_tokens=TOKENS,
@@ -198,34 +198,34 @@ def test_on_a_long_way_the_servers_draft_is_borrowed_where_that_is_faster() -> N
 def test_a_next_session_begins_with_the_drafter_that_was_found_faster(
     borrowed_ms: float, borrows: bool
 ) -> None:
-    measures = Measures(rtt_ms=40.0, server_drafts=True)
+    measurements = Measurements(rtt_ms=40.0, server_drafts=True)
     for _ in range(10):
-        measures.saw_forward(0, 28.0, hints=False, tokens=1)
-        measures.saw_tokens(1, 20.0, borrowed=False)
-        measures.saw_tokens(1, borrowed_ms, borrowed=True)
+        measurements.saw_forward(0, 28.0, hints=False, tokens=1)
+        measurements.saw_tokens(1, 20.0, borrowed=False)
+        measurements.saw_tokens(1, borrowed_ms, borrowed=True)
     auto = Auto()
-    auto.adapt(Speculator(auto), measures)
+    auto.adapt(Speculator(auto), measurements)
     assert auto.borrows is borrows
 
 
 @pytest.mark.parametrize("borrowed_ms", [10.0, 30.0])
 def test_a_next_session_tries_the_slower_drafter_again_once_that_is_long_ago(borrowed_ms: float) -> None:
-    measures = Measures(rtt_ms=40.0, server_drafts=True)
+    measurements = Measurements(rtt_ms=40.0, server_drafts=True)
     for borrowed in [borrowed_ms > 20.0] * 10 + [borrowed_ms < 20.0] * 600:  # the slower one first
-        measures.saw_forward(0, 28.0, hints=False, tokens=1)
-        measures.saw_tokens(1, borrowed_ms if borrowed else 20.0, borrowed)
+        measurements.saw_forward(0, 28.0, hints=False, tokens=1)
+        measurements.saw_tokens(1, borrowed_ms if borrowed else 20.0, borrowed)
     auto = Auto()
-    auto.adapt(Speculator(auto), measures)
+    auto.adapt(Speculator(auto), measurements)
     assert auto.borrows is (borrowed_ms > 20.0)
 
 
 def test_a_trial_of_the_servers_draft_that_a_texts_end_cut_short_is_made_up_for_by_the_next_session() -> None:
-    measures = Measures(rtt_ms=40.0, server_drafts=True)
+    measurements = Measurements(rtt_ms=40.0, server_drafts=True)
     for borrowed in [False] * 10 + [True] * 3:
-        measures.saw_forward(0, 28.0, hints=False, tokens=1)
-        measures.saw_tokens(1, 40.0 if borrowed else 20.0, borrowed)
+        measurements.saw_forward(0, 28.0, hints=False, tokens=1)
+        measurements.saw_tokens(1, 40.0 if borrowed else 20.0, borrowed)
     auto = Auto()
-    auto.adapt(Speculator(auto), measures)
+    auto.adapt(Speculator(auto), measurements)
     assert auto.borrows
 
 
@@ -243,14 +243,14 @@ def test_whoever_is_after_few_forwards_borrows_no_server_time() -> None:
 def test_several_levels_a_run_are_tried_and_kept_where_they_take_much_less_than_as_many_runs(
     levels_ms: float, deep: bool
 ) -> None:
-    auto, oracle = Auto(), CalibratedOracle(0.69)
+    auto, scripted = Auto(), CalibratedModel(0.69)
     timing = Timing(up_ms=lambda: 5.0, down_ms=lambda: 5.0, levels=4, levels_ms=levels_ms)
-    outcome = simulate(oracle, auto, [1, 2, 3], max_new_tokens=TOKENS, timing=timing)
+    outcome = simulate(scripted, auto, [1, 2, 3], max_new_tokens=TOKENS, timing=timing)
     assert auto.deep is deep and auto.reasons["levels"].startswith(
         "4 a draft run" if deep else "1 a draft run"
     )
     alone = simulate(
-        oracle,
+        scripted,
         Auto(),
         [1, 2, 3],
         max_new_tokens=TOKENS,
@@ -260,24 +260,24 @@ def test_several_levels_a_run_are_tried_and_kept_where_they_take_much_less_than_
     assert not deep or outcome.milliseconds < alone.milliseconds
 
 
-def on_a_link(auto: Auto, rtt_ms: float, forwards: int, since: Measures | None = None) -> Measures:
+def on_a_link(auto: Auto, rtt_ms: float, forwards: int, since: Measurements | None = None) -> Measurements:
     """So many plain forwards of 28 ms at that round trip."""
-    measures = since or Measures()
-    measures.rtt_ms = rtt_ms
+    measurements = since or Measurements()
+    measurements.rtt_ms = rtt_ms
     for _ in range(forwards):
-        measures.saw_forward(0, 28.0, hints=False, tokens=1)
-        auto.adapt(Speculator(auto), measures)
-    return measures
+        measurements.saw_forward(0, 28.0, hints=False, tokens=1)
+        auto.adapt(Speculator(auto), measurements)
+    return measurements
 
 
 def test_on_a_link_that_is_full_it_is_as_cloud_and_says_so() -> None:
     auto = Auto()
-    measures = on_a_link(auto, 40.0, 20)
+    measurements = on_a_link(auto, 40.0, 20)
     assert auto.depth and "link" not in auto.reasons
-    on_a_link(auto, 400.0, 1, measures)
-    assert auto.depth == 0 and not auto.hints and not auto.patience_ms
+    on_a_link(auto, 400.0, 1, measurements)
+    assert auto.depth == 0 and not auto.hints and not auto.max_wait_ms
     assert auto.reasons["link"].startswith("the link is full: a round trip took 40 ms and takes 400 ms now")
-    on_a_link(auto, 50.0, REST_FORWARDS + 8, measures)
+    on_a_link(auto, 50.0, REST_FORWARDS + 8, measurements)
     assert auto.depth and "link" not in auto.reasons
 
 

@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edgespec.errors import EdgespecError
-from edgespec.speculation.calibration import Calibration, expected_calibration_error, pool_adjacent_violators
+from edgespec.core.calibration import Calibration, expected_calibration_error, pool_adjacent_violators
+from edgespec.core.errors import EdgespecError
 
 finite = st.floats(min_value=-1e3, max_value=1e3, allow_nan=False, width=32)
 
 
 def observations(count: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Margins whose best token is right with chance 1 - exp(-margin)/2, its rival half of the other times."""
+    """Margins whose best token is right with probability 1 - exp(-margin)/2, its rival half of the other times."""
     random = np.random.default_rng(seed)
     margins = random.exponential(size=count)
     first = random.random(count) < 1.0 - 0.5 * np.exp(-margins)
@@ -36,16 +36,16 @@ def fitted() -> Calibration:
     st.lists(st.tuples(finite, st.booleans(), st.booleans()), min_size=1, max_size=300),
     st.lists(finite, min_size=2),
 )
-def test_chances_lie_in_0_1_and_follow_the_margin_in_one_direction(
+def test_probabilities_lie_in_0_1_and_follow_the_margin_in_one_direction(
     rows: list[tuple[float, bool, bool]], asked: list[float]
 ) -> None:
     margins = np.array([margin for margin, _, _ in rows])
     correct = np.array([[first, second] for _, first, second in rows])
     calibration = Calibration.fit({0.8: margins}, {0.8: correct}, bins=10)
     for rank, direction in ((0, 1.0), (1, -1.0)):
-        chances = calibration.chance(np.sort(asked), 0.8, rank)
-        assert ((chances >= 0) & (chances <= 1)).all()
-        assert (direction * np.diff(chances) >= -1e-12).all()
+        probabilities = calibration.probability(np.sort(asked), 0.8, rank)
+        assert ((probabilities >= 0) & (probabilities <= 1)).all()
+        assert (direction * np.diff(probabilities) >= -1e-12).all()
 
 
 @given(st.lists(st.tuples(finite, st.floats(min_value=0.5, max_value=9)), min_size=1, max_size=40))
@@ -69,40 +69,46 @@ def test_pooling_is_the_least_squares_fit() -> None:
     np.testing.assert_allclose(pool_adjacent_violators(list(values), list(weights)), expected, atol=1e-12)
 
 
-def test_stated_chances_match_frequencies_on_new_observations() -> None:
+def test_stated_probabilities_match_frequencies_on_new_observations() -> None:
     margins, correct = observations(20_000, seed=1)
     calibration = fitted()
     for rank in (0, 1):
-        error = expected_calibration_error(calibration.chance(margins, 0.8, rank), correct[:, rank])
+        error = expected_calibration_error(calibration.probability(margins, 0.8, rank), correct[:, rank])
         assert error < 0.03
     assert expected_calibration_error(np.full(len(margins), 0.5), correct[:, 0]) > 0.15
 
 
 @settings(max_examples=30)
 @given(st.lists(finite, min_size=1, max_size=20), st.floats(min_value=0, max_value=2))
-def test_json_gives_the_same_chances_back(asked: list[float], temperature: float) -> None:
+def test_json_gives_the_same_probabilities_back(asked: list[float], temperature: float) -> None:
     calibration = fitted()
     again = Calibration.from_json(json.loads(json.dumps(calibration.to_json())))
     for rank in range(2):
         np.testing.assert_allclose(
-            again.chance(asked, temperature, rank), calibration.chance(asked, temperature, rank), atol=1e-4
+            again.probability(asked, temperature, rank),
+            calibration.probability(asked, temperature, rank),
+            atol=1e-4,
         )
     assert again.to_json() == Calibration.from_json(again.to_json()).to_json()
 
 
-def test_the_nearest_temperature_answers_and_an_unknown_rank_has_no_chance() -> None:
+def test_the_nearest_temperature_answers_and_an_unknown_rank_has_no_probability() -> None:
     margins, correct = observations(1000)
     calibration = Calibration.fit({0.0: margins, 1.0: margins}, {0.0: correct[:, 0], 1.0: ~correct[:, 0]})
-    assert calibration.chance(1.5, 0.1) == calibration.chance(1.5, 0.0)
-    assert calibration.chance(1.5, 5.0) == calibration.chance(1.5, 1.0) != calibration.chance(1.5, 0.0)
+    assert calibration.probability(1.5, 0.1) == calibration.probability(1.5, 0.0)
+    assert (
+        calibration.probability(1.5, 5.0)
+        == calibration.probability(1.5, 1.0)
+        != calibration.probability(1.5, 0.0)
+    )
     assert calibration.ranks == 1
-    assert calibration.chance(1.5, 0.0, rank=3) == 0.0
+    assert calibration.probability(1.5, 0.0, rank=3) == 0.0
 
 
 def test_one_margin_gives_a_float_and_many_give_an_array() -> None:
     calibration = fitted()
-    assert isinstance(calibration.chance(0.3, 0.8), float)
-    assert calibration.chance(np.zeros((2, 3)), 0.8).shape == (2, 3)
+    assert isinstance(calibration.probability(0.3, 0.8), float)
+    assert calibration.probability(np.zeros((2, 3)), 0.8).shape == (2, 3)
 
 
 def _without_version(data: dict[str, Any]) -> object:
@@ -135,9 +141,9 @@ def _with(name: str, values: object) -> Any:
         _without_temperatures,
         _with("margins", []),
         _with("margins", [2.0, 1.0]),
-        _with("chances", "high"),
-        _with("chances", [float("nan")]),
-        _with("chances", [1.5]),
+        _with("probabilities", "high"),
+        _with("probabilities", [float("nan")]),
+        _with("probabilities", [1.5]),
     ],
 )
 def test_damaged_json_is_refused_in_one_sentence(damage: Any) -> None:

@@ -13,7 +13,7 @@ from tiny_models import FAMILIES, tiny
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from edgespec.target.target import Target
+from edgespec.model.target import Target
 
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "lift_fresh"}
 """So do an index by booleans, and repetitions by a tensor."""

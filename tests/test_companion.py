@@ -5,24 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from oracles import HashOracle
+from scripted_models import HashModel
 from stubs import StubDraft, StubTarget, StubTokenizer, hosted, serving
 
-from edgespec.edge.draft import load_draft
+from edgespec.core.errors import EdgespecError
+from edgespec.core.measurements import Measurements
+from edgespec.core.params import SamplingParams
+from edgespec.drafting.auto import Auto
+from edgespec.drafting.modes import policy
+from edgespec.drafting.policy import View
 from edgespec.edge.session import Session
 from edgespec.engines.bundled import bundled_engine
-from edgespec.errors import EdgespecError
-from edgespec.params import SamplingParams
-from edgespec.planning.simulation import Timing, simulate
-from edgespec.serving.companion import Companion, Companions
-from edgespec.serving.server import Server
-from edgespec.speculation.auto import Auto
-from edgespec.speculation.measures import Measures
-from edgespec.speculation.modes import policy
-from edgespec.speculation.policy import View
+from edgespec.engines.draft_engine import load_draft
+from edgespec.server.server import Server
+from edgespec.server.server_drafter import ServerDrafter, ServerDrafters
+from edgespec.sim.simulation import Timing, simulate
 
 PROMPT = [1, 2, 3]
-ORACLE = HashOracle(draft_right=0.7)
+SCRIPTED = HashModel(draft_right=0.7)
 
 
 def session(server: Server, **params: Any) -> Session:
@@ -35,17 +35,17 @@ def session(server: Server, **params: Any) -> Session:
 
 
 def test_the_text_is_the_targets_in_fewer_forwards_and_the_edge_sends_nothing() -> None:
-    with serving(StubTarget(ORACLE), companions=hosted(ORACLE)) as server, session(server) as one:
+    with serving(StubTarget(SCRIPTED), server_drafters=hosted(SCRIPTED)) as server, session(server) as one:
         one.prompt(PROMPT)
         for _ in one:
             pass
-        assert one.tokens == ORACLE.continuation(PROMPT, 40)
+        assert one.tokens == SCRIPTED.continuation(PROMPT, 40)
         assert one.statistics.target_forwards < 30
         assert one.statistics.sent == one.statistics.drafted == 0
 
 
 def test_a_next_turn_and_a_cancelled_one_go_on_from_the_text() -> None:
-    with serving(StubTarget(ORACLE), companions=hosted(ORACLE)) as server, session(server) as one:
+    with serving(StubTarget(SCRIPTED), server_drafters=hosted(SCRIPTED)) as server, session(server) as one:
         one.prompt(PROMPT)
         one.step()
         one.cancel()
@@ -53,11 +53,11 @@ def test_a_next_turn_and_a_cancelled_one_go_on_from_the_text() -> None:
         one.append([7, 8], max_new_tokens=12)
         for _ in one:
             pass
-        assert one.tokens == ORACLE.continuation(text, 12)
+        assert one.tokens == SCRIPTED.continuation(text, 12)
 
 
 def test_a_server_without_a_draft_refuses_in_a_sentence() -> None:
-    with serving(StubTarget(ORACLE)) as server, session(server) as one:
+    with serving(StubTarget(SCRIPTED)) as server, session(server) as one:
         one.prompt(PROMPT)
         with pytest.raises(EdgespecError, match=r"hosts no draft for mode 'colocated'.*--colocated-draft"):
             one.step()
@@ -65,7 +65,7 @@ def test_a_server_without_a_draft_refuses_in_a_sentence() -> None:
 
 def test_a_draft_of_another_vocabulary_is_refused_when_the_server_starts() -> None:
     with pytest.raises(EdgespecError, match="another vocabulary than the target"):
-        Companions(bundled_engine(), bytes(32))
+        ServerDrafters(bundled_engine(), bytes(32))
 
 
 class Fickle(Auto):
@@ -73,24 +73,24 @@ class Fickle(Auto):
 
     name = "fickle"
 
-    def adapt(self, view: View, measures: Measures) -> None:
-        self.borrows = measures.forwards % 7 < 4
+    def adapt(self, view: View, measurements: Measurements) -> None:
+        self.borrows = measurements.forwards % 7 < 4
         self.hints = not self.borrows
-        assert measures.server_drafts
+        assert measurements.server_drafts
 
 
 def test_a_draft_that_is_borrowed_and_given_back_by_turns_changes_no_token() -> None:
-    lent: list[Companion] = []
+    lent: list[ServerDrafter] = []
 
-    def companions(*arguments: Any) -> Companion:
-        lent.append(hosted(ORACLE)(*arguments))
+    def server_drafters(*arguments: Any) -> ServerDrafter:
+        lent.append(hosted(SCRIPTED)(*arguments))
         return lent[-1]
 
     with (
-        serving(StubTarget(ORACLE), companions=companions) as server,
+        serving(StubTarget(SCRIPTED), server_drafters=server_drafters) as server,
         Session(
             ("127.0.0.1", server.port),
-            draft=StubDraft(HashOracle(draft_right=0.3)),  # type: ignore[arg-type]
+            draft=StubDraft(HashModel(draft_right=0.3)),  # type: ignore[arg-type]
             params=SamplingParams(max_new_tokens=120, seed=1),
             mode=Fickle(),
             tokenizer=StubTokenizer(),  # type: ignore[arg-type]
@@ -99,12 +99,12 @@ def test_a_draft_that_is_borrowed_and_given_back_by_turns_changes_no_token() -> 
         one.prompt(PROMPT)
         for _ in one:
             pass
-        assert one.tokens == ORACLE.continuation(PROMPT, 120)
+        assert one.tokens == SCRIPTED.continuation(PROMPT, 120)
         text = [*PROMPT, *one.tokens, 7, 8]
         one.append([7, 8], max_new_tokens=30)
         for _ in one:
             pass
-        assert one.tokens == ORACLE.continuation(text, 30)
+        assert one.tokens == SCRIPTED.continuation(text, 30)
     assert len(lent) > 2, "it was lent anew each time"
 
 
@@ -112,46 +112,46 @@ def test_a_draft_that_is_borrowed_and_given_back_by_turns_changes_no_token() -> 
 def test_what_an_earlier_session_found_faster_is_borrowed_from_the_first_token_where_it_is_hosted(
     hosts_draft: bool,
 ) -> None:
-    measured = Measures()
+    measured = Measurements()
     for _ in range(20):
         measured.saw_forward(0, 5.0, False, 1)
         measured.saw_tokens(1, 20.0, borrowed=False)
         measured.saw_tokens(1, 5.0, borrowed=True)
     with (
-        serving(StubTarget(ORACLE), companions=hosted(ORACLE) if hosts_draft else None) as server,
+        serving(StubTarget(SCRIPTED), server_drafters=hosted(SCRIPTED) if hosts_draft else None) as server,
         Session(
             ("127.0.0.1", server.port),
-            draft=StubDraft(ORACLE),  # type: ignore[arg-type]
+            draft=StubDraft(SCRIPTED),  # type: ignore[arg-type]
             params=SamplingParams(max_new_tokens=40, seed=1),
             tokenizer=StubTokenizer(),  # type: ignore[arg-type]
-            measures=measured,
+            measurements=measured,
         ) as one,
     ):
         one.prompt(PROMPT)
         assert one.policy.borrows is hosts_draft
         for _ in one:
             pass
-    assert one.tokens == ORACLE.continuation(PROMPT, 40)
+    assert one.tokens == SCRIPTED.continuation(PROMPT, 40)
     if hosts_draft:
         assert one.statistics.sent == 0 and one.statistics.target_forwards < 36
 
 
 def test_engines_that_were_given_back_are_used_again() -> None:
     vocabulary_hash = load_draft(bundled_engine()).vocabulary_hash
-    companions = Companions(bundled_engine(), vocabulary_hash)
-    first = companions(PROMPT, SamplingParams(), 1, 10)
-    other = companions(PROMPT, SamplingParams(), 1, 10)
+    server_drafters = ServerDrafters(bundled_engine(), vocabulary_hash)
+    first = server_drafters(PROMPT, SamplingParams(), 1, 10)
+    other = server_drafters(PROMPT, SamplingParams(), 1, 10)
     assert other._engine is not first._engine
     engine = first._engine
     first.close()
     first.close()
-    assert companions(PROMPT, SamplingParams(), 1, 10)._engine is engine
-    assert companions(PROMPT, SamplingParams(), 1, 10)._engine is not engine
+    assert server_drafters(PROMPT, SamplingParams(), 1, 10)._engine is engine
+    assert server_drafters(PROMPT, SamplingParams(), 1, 10)._engine is not engine
 
 
 def test_the_servers_draft_and_target_share_its_time_in_simulation() -> None:
     timing = Timing(draft_ms=lambda rows: 5.0, forward_ms=lambda rows: 30.0)
-    always_right = HashOracle(draft_right=1.0)
+    always_right = HashModel(draft_right=1.0)
     outcome = simulate(always_right, policy("colocated"), PROMPT, max_new_tokens=100, timing=timing)
     assert outcome.text == always_right.continuation(PROMPT, 100)
     assert outcome.forwards == 20

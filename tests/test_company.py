@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from edgespec.serving.company import Company
+from edgespec.verifying.batching_delay import BatchingDelay
 
 
 def cost_ms(rows: int) -> float:
@@ -12,7 +12,7 @@ def cost_ms(rows: int) -> float:
 
 
 def forwards_in(
-    seconds: float, sessions: int, rows: int, turnaround_s: float, company: Company | None
+    seconds: float, sessions: int, rows: int, turnaround_s: float, batching_delay: BatchingDelay | None
 ) -> tuple[int, int]:
     """How many forwards `sessions` have in all, and how many ran; half of them begin half a forward late."""
     now_s, verdicts, forwards = 0.0, 0, 0
@@ -20,7 +20,7 @@ def forwards_in(
     while now_s < seconds:
         ready = [number for number, at_s in enumerate(ready_at_s) if at_s <= now_s]
         absent_s = [at_s - now_s for at_s in ready_at_s if at_s > now_s]
-        hold_s = company.hold_s(len(ready), absent_s, now_s) if company and ready else 0.0
+        hold_s = batching_delay.hold_s(len(ready), absent_s, now_s) if batching_delay and ready else 0.0
         if not ready:
             now_s = min(ready_at_s)
             continue
@@ -32,46 +32,46 @@ def forwards_in(
         forwards += 1
         for number in ready:
             ready_at_s[number] = now_s + turnaround_s
-        if company:
-            company.saw_forward(len(ready), len(ready) * rows, now_s)
+        if batching_delay:
+            batching_delay.saw_forward(len(ready), len(ready) * rows, now_s)
     return verdicts, forwards
 
 
 def test_sessions_that_fell_out_of_step_come_together_and_have_more_forwards() -> None:
     apart, many = forwards_in(10.0, 8, 4, 0.003, None)
-    together, few = forwards_in(10.0, 8, 4, 0.003, Company(cost_ms))
+    together, few = forwards_in(10.0, 8, 4, 0.003, BatchingDelay(cost_ms))
     assert few < 0.7 * many
     assert together > 1.1 * apart
 
 
 def test_devices_that_take_long_are_not_waited_for() -> None:
     apart = forwards_in(10.0, 8, 4, 0.040, None)
-    assert forwards_in(10.0, 8, 4, 0.040, Company(cost_ms)) == apart
+    assert forwards_in(10.0, 8, 4, 0.040, BatchingDelay(cost_ms)) == apart
 
 
 def test_a_session_alone_waits_for_nobody() -> None:
-    assert Company(cost_ms).hold_s(1, [], 5.0) == 0.0
+    assert BatchingDelay(cost_ms).hold_s(1, [], 5.0) == 0.0
 
 
 def test_the_server_never_idles_longer_than_its_share_of_the_forward_that_could_run() -> None:
-    company = Company(cost_ms)
-    company.saw_forward(4, 16, 1.0)
-    assert 0 < company.hold_s(4, [0.002] * 4, 1.0) <= 0.002
-    assert company.hold_s(4, [0.002] * 4, 1.1) == 0.0
-    assert company.hold_s(4, [math.inf] * 4, 1.0) == 0.0
+    batching_delay = BatchingDelay(cost_ms)
+    batching_delay.saw_forward(4, 16, 1.0)
+    assert 0 < batching_delay.hold_s(4, [0.002] * 4, 1.0) <= 0.002
+    assert batching_delay.hold_s(4, [0.002] * 4, 1.1) == 0.0
+    assert batching_delay.hold_s(4, [math.inf] * 4, 1.0) == 0.0
 
 
 def test_nothing_is_waited_for_while_nothing_is_known_of_the_cost() -> None:
-    company = Company(lambda rows: 0.0)
-    company.saw_forward(4, 16, 1.0)
-    assert company.hold_s(4, [0.001] * 4, 1.0) == 0.0
+    batching_delay = BatchingDelay(lambda rows: 0.0)
+    batching_delay.saw_forward(4, 16, 1.0)
+    assert batching_delay.hold_s(4, [0.001] * 4, 1.0) == 0.0
 
 
 def test_a_session_that_would_rather_be_cheap_waits_for_company_but_not_for_ever() -> None:
-    company = Company(cost_ms)
-    company.saw_forward(1, 1, 0.0)
-    assert company.hold_s(1, [0.02], 0.0) == 0.0
-    assert company.hold_s(1, [0.02], 0.0, thrifty=True) == 0.02
-    assert company.hold_s(1, [0.02], 0.02, thrifty=True) == 0.0
-    assert company.hold_s(1, [0.2], 0.0, thrifty=True) == 0.0
-    assert company.hold_s(1, [], 0.0, thrifty=True) == 0.0
+    batching_delay = BatchingDelay(cost_ms)
+    batching_delay.saw_forward(1, 1, 0.0)
+    assert batching_delay.hold_s(1, [0.02], 0.0) == 0.0
+    assert batching_delay.hold_s(1, [0.02], 0.0, thrifty=True) == 0.02
+    assert batching_delay.hold_s(1, [0.02], 0.02, thrifty=True) == 0.0
+    assert batching_delay.hold_s(1, [0.2], 0.0, thrifty=True) == 0.0
+    assert batching_delay.hold_s(1, [], 0.0, thrifty=True) == 0.0

@@ -14,13 +14,13 @@ import pytest
 from tiny_drafts import save_draft
 
 import edgespec
-from edgespec.edge.draft import load_draft
-from edgespec.edge.tokenizer import Tokenizer
+from edgespec.core.errors import EdgespecError
+from edgespec.core.slots import SlotMap
+from edgespec.core.tokenizer import Tokenizer
+from edgespec.core.tree import DraftTree
+from edgespec.engines.draft_engine import load_draft
 from edgespec.engines.files import NEUTRAL_CALIBRATION
 from edgespec.engines.manifest import EngineManifest
-from edgespec.errors import EdgespecError
-from edgespec.speculation.slots import SlotMap
-from edgespec.speculation.tree import DraftTree
 from edgespec.tensorrt_engines import export
 
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
@@ -135,17 +135,17 @@ def test_an_engine_ends_where_its_attention_would_change(config: dict[str, Any],
 def test_a_model_without_a_calibration_gets_a_neutral_one(made: Path) -> None:
     calibration = load_draft(made / "engine").calibration
     assert calibration.to_json() == NEUTRAL_CALIBRATION
-    first = [calibration.chance(margin, 0.8, 0) for margin in (0.0, 0.5, 1.0, 5.0)]
+    first = [calibration.probability(margin, 0.8, 0) for margin in (0.0, 0.5, 1.0, 5.0)]
     assert first == sorted(first)
 
 
 @pytest.mark.usefixtures("quick")
 def test_a_models_own_calibration_goes_with_its_engine(model: Path, tmp_path: Path) -> None:
-    curve = {"margins": [0.0, 2.0], "chances": [0.25, 0.75]}
+    curve = {"margins": [0.0, 2.0], "probabilities": [0.25, 0.75]}
     calibration = {"version": 1, "temperatures": [{"temperature": 0.0, "ranks": [curve]}]}
     (model / "calibration.json").write_text(json.dumps(calibration))
     engine = load_draft(edgespec.compile(model, tmp_path / "engine", progress=False))
-    assert engine.calibration.chance(1.0, 0.0) == 0.5
+    assert engine.calibration.probability(1.0, 0.0) == 0.5
 
 
 def test_half_precision_weights_halve_the_file_and_compute_in_float32(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ import torch
 from test_target_batch import Text, assert_same
 from tiny_models import FAMILIES, save, tiny
 
-from edgespec.speculation.slots import SLOT_BUCKET
-from edgespec.target.cuda_graphs import ROWS, WARM_UPS, WIDTHS, CudaCapture, bucket_of
-from edgespec.target.static_inputs import UNWRITTEN, Bucket, StaticFields
-from edgespec.target.target import Part, Target
+from edgespec.core.slots import SLOT_BUCKET
+from edgespec.model.cuda_graphs import ROWS, WARM_UPS, WIDTHS, CudaCapture, bucket_of
+from edgespec.model.static_inputs import UNWRITTEN, Bucket, StaticFields
+from edgespec.model.target import Part, Target
 
 
 class Rerun:

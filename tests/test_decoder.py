@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from tiny_models import FAMILIES, SIZE, VOCABULARY, random_tree, tiny
 
 from edgespec import _native
+from edgespec.core.slots import Piece, SlotMap
 from edgespec.kernels.exit_head import HeadSettings, exit_head
-from edgespec.speculation.slots import Piece, SlotMap
-from edgespec.target import decoder
-from edgespec.target.cache import KvPool, TargetCache
-from edgespec.target.decoder import NativeDecoder
-from edgespec.target.target import Target
+from edgespec.model import decoder
+from edgespec.model.decoder import NativeDecoder
+from edgespec.model.kv_cache import KvPool, TargetCache
+from edgespec.model.target import Target
 
 KNOWN = ["llama", "llama without groups", "mistral without window", "qwen2", "qwen3"]
 LEVELS = [level for level in _native.cpu_levels() if level != "avx512_bf16"]

@@ -15,7 +15,7 @@ import raw_peer
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from raw_peer import PATIENCE_S, Frame, RawPeer, frame, hello, opening
+from raw_peer import MAX_WAIT_S, Frame, RawPeer, frame, hello, opening
 from stubs import VOCABULARY_HASH
 
 from edgespec import _native
@@ -282,7 +282,7 @@ class Delivery(RuleBasedStateMachine):
     def hear(self, kind: type) -> int:
         """Listens until something of that kind has come; whose."""
         while True:
-            for at, (number, message) in enumerate(events := self.listener.poll(PATIENCE_S)):
+            for at, (number, message) in enumerate(events := self.listener.poll(MAX_WAIT_S)):
                 self.listen(events[at : at + 1])
                 if isinstance(message, kind):
                     self.listen(events[at + 1 :])

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgespec.demo.figures import Pacing, Run, identical, mode_figures
+from edgespec.cli.demo.figures import Pacing, Run, identical, mode_figures
 from edgespec.edge.statistics import Statistics
 from edgespec.edge.trace import Event
 

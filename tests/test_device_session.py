@@ -8,28 +8,28 @@ import sys
 from typing import Any
 
 import pytest
-from oracles import HashOracle
+from scripted_models import HashModel
 from stubs import StubDraft, StubTokenizer
 
+from edgespec.core.errors import EdgespecError
+from edgespec.core.params import SamplingParams
 from edgespec.edge.device_session import DeviceSession
 from edgespec.engines.bundled import bundled_engine
-from edgespec.errors import EdgespecError
-from edgespec.params import SamplingParams
 
 PROMPT = [1, 2, 3]
-ORACLE = HashOracle(draft_right=0.5)
+SCRIPTED = HashModel(draft_right=0.5)
 
 
 def session(**params: Any) -> DeviceSession:
     options = {"max_new_tokens": 40, "seed": 1, **params}
-    return DeviceSession(StubDraft(ORACLE), SamplingParams(**options), tokenizer=StubTokenizer())  # type: ignore[arg-type]
+    return DeviceSession(StubDraft(SCRIPTED), SamplingParams(**options), tokenizer=StubTokenizer())  # type: ignore[arg-type]
 
 
 def drafted(prompt: list[int], count: int) -> list[int]:
     """What the draft says, token after token."""
     text = list(prompt)
     for _ in range(count):
-        text.append(int(ORACLE.draft(text)[0][0]))
+        text.append(int(SCRIPTED.draft(text)[0][0]))
     return text[len(prompt) :]
 
 

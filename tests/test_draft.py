@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from tiny_drafts import FAMILY, VOCABULARY, save_family_member
 
 import edgespec.engines.bundled
-from edgespec.edge.draft import DraftEngine, load_draft
+from edgespec.core.errors import EdgespecError
+from edgespec.core.slots import Piece, SlotMap
+from edgespec.core.tree import ROOT, DraftTree
 from edgespec.engines.bundled import bundled_engine
+from edgespec.engines.draft_engine import DraftEngine, load_draft
 from edgespec.engines.manifest import BuildSettings, EngineManifest, hash_inputs
-from edgespec.errors import EdgespecError
-from edgespec.speculation.slots import Piece, SlotMap
-from edgespec.speculation.tree import ROOT, DraftTree
 from edgespec.tensorrt_engines.buckets import buckets
 
 SCORE_BOUND = 1e-5
@@ -266,7 +266,7 @@ def test_more_shapes_than_are_kept_still_run_right(engine: DraftEngine) -> None:
 
 
 def test_an_engine_says_what_it_is(folder_of: Callable[[str], Path], engine: DraftEngine) -> None:
-    from edgespec.edge.tokenizer import Tokenizer
+    from edgespec.core.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.load(folder_of(GROUPED) / "model")
     assert (
@@ -276,16 +276,16 @@ def test_an_engine_says_what_it_is(folder_of: Callable[[str], Path], engine: Dra
     )
     assert (engine.capacity, engine.choices, engine.vocabulary_size) == (400, 4, VOCABULARY)
     assert engine.manifest.architecture == "LlamaForCausalLM"
-    assert 0 < engine.calibration.chance(1.0, 0.8) < 1
+    assert 0 < engine.calibration.probability(1.0, 0.8) < 1
     assert engine.calibration.ranks == engine.choices
 
 
 def test_an_engine_runs_in_a_process_that_never_imports_torch(folder_of: Callable[[str], Path]) -> None:
     program = """
 import sys
-from edgespec.edge.draft import load_draft
-from edgespec.speculation.slots import SlotMap
-from edgespec.speculation.tree import DraftTree
+from edgespec.engines.draft_engine import load_draft
+from edgespec.core.slots import SlotMap
+from edgespec.core.tree import DraftTree
 engine = load_draft(sys.argv[1])
 best, _ = engine.run(SlotMap(engine.capacity).plan([1, 2, 3], 3, DraftTree(3), []), None, None, 1.0)
 assert best.shape == (3, 4)

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from oracles import HashOracle
+from scripted_models import HashModel
 from stubs import StubDraft
 from tiny_drafts import VOCABULARY, save_family_member
 
-from edgespec.edge.draft import DraftEngine, load_draft
-from edgespec.edge.drafter import Drafter, Growth
+from edgespec.core.errors import EdgespecError
+from edgespec.core.tree import ROOT, DraftTree
+from edgespec.drafting.drafter import Drafter, Growth
 from edgespec.engines.compiling import compile
+from edgespec.engines.draft_engine import DraftEngine, load_draft
 from edgespec.engines.manifest import LEVELS_FILE, EngineManifest
-from edgespec.errors import EdgespecError
-from edgespec.speculation.tree import ROOT, DraftTree
 
 LEVELS = 3
-ORACLE = HashOracle()
+SCRIPTED = HashModel()
 
 
 @pytest.fixture(scope="module")
@@ -49,23 +49,23 @@ def one(drafter: Drafter, text: list[int], tree: DraftTree, node: int) -> Growth
 
 
 def test_a_node_that_ran_as_an_ancestor_may_still_be_asked_for() -> None:
-    drafter, text, tree = Drafter(StubDraft(ORACLE), 0.0, 0), [1, 2, 3], DraftTree(3)  # type: ignore[arg-type]
+    drafter, text, tree = Drafter(StubDraft(SCRIPTED), 0.0, 0), [1, 2, 3], DraftTree(3)  # type: ignore[arg-type]
     first = one(drafter, text, tree, ROOT).tokens[0]
     tree.add(1, ROOT, first)
     tree.add(2, 1, 7)
     one(drafter, text, tree, 2)
-    assert one(drafter, text, tree, 1).tokens == list(ORACLE.draft([*text, first])[0])
-    assert one(drafter, text, tree, 2).tokens == list(ORACLE.draft([*text, first, 7])[0])
+    assert one(drafter, text, tree, 1).tokens == list(SCRIPTED.draft([*text, first])[0])
+    assert one(drafter, text, tree, 2).tokens == list(SCRIPTED.draft([*text, first, 7])[0])
 
 
 def test_so_may_one_that_became_the_end_of_the_text() -> None:
-    drafter, text, tree = Drafter(StubDraft(ORACLE), 0.0, 0), [1, 2, 3], DraftTree(3)  # type: ignore[arg-type]
+    drafter, text, tree = Drafter(StubDraft(SCRIPTED), 0.0, 0), [1, 2, 3], DraftTree(3)  # type: ignore[arg-type]
     one(drafter, text, tree, ROOT)
     tree.add(1, ROOT, 5)
     tree.add(2, 1, 7)
     one(drafter, text, tree, 2)
     drafter.commit(tree.commit([5]), tree)
-    assert one(drafter, [*text, 5], tree, ROOT).tokens == list(ORACLE.draft([*text, 5])[0])
+    assert one(drafter, [*text, 5], tree, ROOT).tokens == list(SCRIPTED.draft([*text, 5])[0])
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
@@ -73,45 +73,45 @@ def test_so_may_one_that_became_the_end_of_the_text() -> None:
 def test_levels_in_one_run_find_what_single_levels_find(
     engine_of: Callable[[int], DraftEngine], branches: int, temperature: float
 ) -> None:
-    chance = random.Random(branches)
-    text = [chance.randrange(VOCABULARY) for _ in range(20)]
+    rng = random.Random(branches)
+    text = [rng.randrange(VOCABULARY) for _ in range(20)]
     tree, ids = DraftTree(len(text)), iter(range(1, 100_000))
     by_levels = Drafter(engine_of(branches), temperature, seed=5)
     singly = Drafter(engine_of(0), temperature, seed=5)
     grown: set[int] = set()
     deepest = 0
 
-    def grew(node: int, tokens: list[int], chances: list[float]) -> None:
+    def grew(node: int, tokens: list[int], probabilities: list[float]) -> None:
         nonlocal deepest
         found = one(singly, text, tree, node)
         assert tokens == found.tokens
-        np.testing.assert_allclose(chances, found.chances, atol=1e-4)
+        np.testing.assert_allclose(probabilities, found.probabilities, atol=1e-4)
         grown.add(node)
         deepest = max(deepest, tree.depth(node))
-        for token in tokens[: chance.randint(1, 4)]:
+        for token in tokens[: rng.randint(1, 4)]:
             if tree.child(node, token) is None:
                 tree.add(next(ids), node, token)
 
     for _ in range(60):
         able = [node for node in (ROOT, *tree) if node not in grown]
-        node = ROOT if ROOT in able else chance.choice(able)
-        if chance.random() < 0.7 and by_levels.reaches(text, tree, node, remaining=200):
+        node = ROOT if ROOT in able else rng.choice(able)
+        if rng.random() < 0.7 and by_levels.reaches(text, tree, node, remaining=200):
             by_levels.grow_levels(text, tree, node, grew)
         else:
             found = one(by_levels, text, tree, node)
-            grew(node, found.tokens, found.chances)
-        if chance.random() < 0.5:
+            grew(node, found.tokens, found.probabilities)
+        if rng.random() < 0.5:
             at, path = ROOT, []
-            while (children := tree.children(at)) and chance.random() < 0.8:
-                token, at = chance.choice(list(children.items()))
+            while (children := tree.children(at)) and rng.random() < 0.8:
+                token, at = rng.choice(list(children.items()))
                 path.append(token)
-            path.append(chance.randrange(VOCABULARY))
+            path.append(rng.randrange(VOCABULARY))
             nodes = tree.commit(path)
             text += path
             grown = {node for node in grown if node != ROOT and node in tree}
             for drafter in (by_levels, singly):
                 drafter.commit(nodes, tree)
-        if chance.random() < 0.1:
+        if rng.random() < 0.1:
             del text[-3:]
             tree.clear(len(text))
             grown.clear()
@@ -129,7 +129,7 @@ def test_a_run_keeps_what_is_likeliest_at_its_temperature(tmp_path: Path, ranks:
         1.0: [(0.2, 0.3), (0.9, 0.7), *((0.02, 0.01) for _ in range(2, ranks))],
     }
     temperatures = [
-        {"temperature": at, "ranks": [{"margins": [0.0, 4.0], "chances": ends} for ends in curves]}
+        {"temperature": at, "ranks": [{"margins": [0.0, 4.0], "probabilities": ends} for ends in curves]}
         for at, curves in fitted.items()
     ]
     (model / "calibration.json").write_text(json.dumps({"version": 1, "temperatures": temperatures}))
@@ -141,15 +141,15 @@ def test_a_run_keeps_what_is_likeliest_at_its_temperature(tmp_path: Path, ranks:
 
 
 def check_what_is_kept(engine: DraftEngine, temperature: float, order: list[int]) -> None:
-    """Of the first level these two ranks; of the second the likeliest two by the chances that the drafter says."""
+    """Of the first level these two ranks; of the second the likeliest two by the probabilities that the drafter says."""
     drafter, tree = Drafter(engine, temperature, seed=3), DraftTree(20)
     reach, found, ids = {ROOT: 1.0}, dict[int, list[int]](), iter(range(1, 100))
 
-    def grew(node: int, tokens: list[int], chances: list[float]) -> None:
+    def grew(node: int, tokens: list[int], probabilities: list[float]) -> None:
         found[node] = [next(ids) for _ in tokens]
-        for child, token, chance in zip(found[node], tokens, chances, strict=True):
+        for child, token, rng in zip(found[node], tokens, probabilities, strict=True):
             tree.add(child, node, token)
-            reach[child] = reach[node] * chance
+            reach[child] = reach[node] * rng
 
     drafter.grow_levels(list(range(20)), tree, ROOT, grew)
     first, second, third, *last = found

@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 
-from edgespec.child import child, end
-from edgespec.edge.draft import PAIR_DRAFT, DraftEngine, load_draft
+from edgespec.core.child import child, end
+from edgespec.core.errors import EdgespecError
+from edgespec.core.params import SamplingParams
+from edgespec.core.tokenizer import Tokenizer
+from edgespec.drafting.modes import POLICIES
+from edgespec.drafting.policies import Stream
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
-from edgespec.edge.tokenizer import Tokenizer
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.compiling import compile
-from edgespec.errors import EdgespecError
-from edgespec.params import SamplingParams
-from edgespec.speculation.modes import POLICIES
-from edgespec.speculation.policies import Stream
+from edgespec.engines.draft_engine import PAIR_DRAFT, DraftEngine, load_draft
 
 PROMPT = "def read_lines(path):\n    "
 TOKENS = 24
@@ -67,7 +67,7 @@ def test_greedy_cloud_decoding_is_what_transformers_generates(
     import torch
     from transformers import AutoModelForCausalLM
 
-    from edgespec.target.loading import find_folder
+    from edgespec.model.loading import find_folder
 
     prompt = Tokenizer.load(engine.tokenizer_path).encode(PROMPT)
     model = AutoModelForCausalLM.from_pretrained(find_folder(None), dtype=torch.float64)
@@ -117,7 +117,7 @@ def test_runs_of_several_levels_give_the_same_tokens(
         session.prompt(PROMPT)
         for _ in session:
             pass
-    assert session.measures.levels_ms.seen > 0
+    assert session.measurements.levels_ms.seen > 0
     assert session.tokens == generate(server, engine, "cloud", **sampling)
 
 
@@ -150,7 +150,7 @@ def test_generate_prints_one_object_and_its_process_never_imports_torch(
 ) -> None:
     program = (
         "import sys\n"
-        "from edgespec.cli import main\n"
+        "from edgespec.cli.main import main\n"
         "try:\n"
         "    main(sys.argv[1:])\n"
         "finally:\n"

@@ -10,9 +10,9 @@ import torch
 from test_cuda_graphs import Rerun
 
 from edgespec.bench import exit_cost
-from edgespec.target.batch import Part
-from edgespec.target.sampling import Decisions
-from edgespec.target.target import Target
+from edgespec.model.batch import Part
+from edgespec.model.sampling import Decisions
+from edgespec.model.target import Target
 
 SHAPE = {
     "vocab_size": 101,

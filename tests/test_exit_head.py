@@ -11,12 +11,12 @@ from kernel_forms import FORMS, INTERPRETED, LEVELS
 from numpy.typing import NDArray
 
 from edgespec import _native
-from edgespec.edge.noise import NoiseRows
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
+from edgespec.core.noise import NoiseRows
 from edgespec.kernels import arguments, philox
 from edgespec.kernels.exit_head import ExitScores, HeadSettings, exit_head, reference, reference_logits
-from edgespec.target.exits import adapt
-from edgespec.target.sampling import coupled_noise, guess
+from edgespec.model.exits import adapt
+from edgespec.model.sampling import coupled_noise, guess
 
 SHAPES = [(1, 64, 100), (3, 41, 1271), (5, 32, 257), (8, 96, 40), (17, 24, 130), (1, 1, 1), (64, 16, 33)]
 """(R, D, V); among them what divides nothing."""

@@ -11,7 +11,7 @@ from kernel_forms import FORMS
 from numpy.typing import NDArray
 from test_exit_verdict import CURVES, random_trees
 
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
 from edgespec.kernels.exit_head import exit_head
 from edgespec.kernels.exit_hint import CELL_WORDS, Cells, exit_hint
 from edgespec.kernels.exit_verdict import Curves, Trees, exit_verdict
@@ -44,7 +44,7 @@ def inputs(seed: int) -> dict[str, Any]:
         ),
         "curves": Curves(
             torch.from_numpy(CURVES.margins),  # type: ignore[arg-type]
-            torch.from_numpy(CURVES.chances),  # type: ignore[arg-type]
+            torch.from_numpy(CURVES.probabilities),  # type: ignore[arg-type]
             CURVES.temperatures,
         ),
         "curve_of": torch.tensor([0, 1, 1, 0, 0], dtype=torch.int32),

@@ -10,16 +10,16 @@ import torch
 from kernel_forms import FORMS
 from numpy.typing import NDArray
 
-from edgespec.errors import EdgespecError
+from edgespec.core.calibration import Calibration
+from edgespec.core.errors import EdgespecError
 from edgespec.kernels.exit_verdict import Curves, Trees, exit_verdict
-from edgespec.speculation.calibration import Calibration
 
 CALIBRATION = Calibration.from_json(
     {
         "version": 1,
         "temperatures": [
-            {"temperature": 0.0, "ranks": [{"margins": [0.5, 1.0, 4.0], "chances": [0.2, 0.6, 0.9]}]},
-            {"temperature": 0.8, "ranks": [{"margins": [0.0, 2.0], "chances": [0.1, 1.0]}]},
+            {"temperature": 0.0, "ranks": [{"margins": [0.5, 1.0, 4.0], "probabilities": [0.2, 0.6, 0.9]}]},
+            {"temperature": 0.8, "ranks": [{"margins": [0.0, 2.0], "probabilities": [0.1, 1.0]}]},
         ],
     }
 )
@@ -66,14 +66,16 @@ def test_a_form_says_what_the_reference_says(form: str) -> None:
 
 
 @pytest.mark.parametrize("form", ["reference", *FORMS])
-def test_a_hint_is_the_path_the_token_behind_it_and_the_product_of_its_chances(form: str) -> None:
+def test_a_hint_is_the_path_the_token_behind_it_and_the_product_of_its_probabilities(form: str) -> None:
     #      root -> 5 -> 7 ; root -> 6
     trees = Trees([0, 4], [-1, 0, 0, 1], [-1, 5, 6, 7])
     margins = np.array([1.0, 4.0, 9.0, 0.75])
     hint = case(form, np.array([5, 7, 1, 9]), margins, trees, np.zeros(1, np.int32))
     assert (hint.lengths.tolist(), hint.paths.tolist(), hint.tokens.tolist()) == ([2], [[1, 3, -1]], [9])
-    chances = np.asarray(CALIBRATION.chance(margins, 0.0))
-    np.testing.assert_allclose(hint.confidences, chances[0] * chances[1] * chances[3], rtol=1e-6)
+    probabilities = np.asarray(CALIBRATION.probability(margins, 0.0))
+    np.testing.assert_allclose(
+        hint.confidences, probabilities[0] * probabilities[1] * probabilities[3], rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("form", ["reference", *FORMS])
@@ -123,8 +125,12 @@ TOKENS = torch.zeros(3, dtype=torch.int32)
         ("margins", torch.tensor([1.0, float("nan"), 1.0]), "margins must be numbers"),
         ("curve_of", [2], "curve_of must be from 0 to 1"),
         ("curve_of", [0, 0], r"curve_of must be \[1\]"),
-        ("curves", Curves(CURVES.margins, CURVES.chances[:, :1], (0.0, 0.8)), "curves.chances must be"),
-        ("curves", Curves(CURVES.margins[:0], CURVES.chances[:0], ()), "curves.margins must be"),
+        (
+            "curves",
+            Curves(CURVES.margins, CURVES.probabilities[:, :1], (0.0, 0.8)),
+            "curves.probabilities must be",
+        ),
+        ("curves", Curves(CURVES.margins[:0], CURVES.probabilities[:0], ()), "curves.margins must be"),
         ("form", "fast", "form must be"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgespec.serving.exit_worth import EXPLORE, ExitWorth
+from edgespec.verifying.exit_worth import EXPLORE, ExitWorth
 
 
 def share_with_exits(added_ms: float, sessions: int, forwards: int = 320) -> float:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from edgespec.errors import EdgespecError
-from edgespec.speculation.calibration import Calibration
-from edgespec.target.exits import MANIFEST_FILE, WEIGHTS_FILE, ExitHead, ExitHeads
+from edgespec.core.calibration import Calibration
+from edgespec.core.errors import EdgespecError
+from edgespec.model.exits import MANIFEST_FILE, WEIGHTS_FILE, ExitHead, ExitHeads
 
 WIDTH, RANK = 16, 4
 
@@ -45,8 +45,8 @@ def test_save_and_load_keep_every_weight_and_calibration(tmp_path: Path) -> None
         for part in ("down", "up", "norm"):
             assert torch.equal(getattr(loaded.heads[layer], part), getattr(heads.heads[layer], part))
         np.testing.assert_allclose(
-            loaded.calibration(layer).chance(margins, 0.8),
-            heads.calibration(layer).chance(margins, 0.8),
+            loaded.calibration(layer).probability(margins, 0.8),
+            heads.calibration(layer).probability(margins, 0.8),
             atol=1e-4,
         )
 
@@ -117,5 +117,5 @@ def test_each_kind_of_damage_is_refused_in_one_sentence(tmp_path: Path) -> None:
 
 
 def test_importing_exits_and_calibration_imports_no_torch() -> None:
-    check = "import sys, edgespec.target.exits, edgespec.speculation.calibration; sys.exit('torch' in sys.modules)"
+    check = "import sys, edgespec.model.exits, edgespec.core.calibration; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

@@ -14,12 +14,12 @@ from kernel_forms import FORMS
 from test_target_exits import exit_heads, guesses_of
 from tiny_models import save, tiny
 
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
+from edgespec.core.params import SamplingParams
 from edgespec.kernels import arguments
-from edgespec.params import SamplingParams
-from edgespec.target import forms
-from edgespec.target.sampling import Rows, decide_together, in_torch
-from edgespec.target.target import Target
+from edgespec.model import forms
+from edgespec.model.sampling import Rows, decide_together, in_torch
+from edgespec.model.target import Target
 
 PARTS = [
     Rows(SamplingParams(temperature=0.8, top_k=20, top_p=0.95), 7, [10, 11, 12]),

@@ -10,11 +10,11 @@ from click.testing import CliRunner
 from kernel_forms import FORMS
 from test_cuda_graphs import Rerun
 
-from edgespec import cli
 from edgespec.bench import gpu_check, hint_delay
 from edgespec.bench.gpu_check import Place
-from edgespec.errors import EdgespecError
-from edgespec.target.target import Target
+from edgespec.cli import main as cli
+from edgespec.core.errors import EdgespecError
+from edgespec.model.target import Target
 
 HERE = torch.device("cpu")
 

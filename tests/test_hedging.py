@@ -11,26 +11,26 @@ from typing import Any
 
 import pytest
 from faults import FaultProxy
-from oracles import HashOracle
+from scripted_models import HashModel
 from stubs import StubDraft, StubTarget, StubTokenizer, serving
 
+from edgespec.core.params import SamplingParams
+from edgespec.edge.connection import Uplink
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
-from edgespec.edge.uplink import Uplink
-from edgespec.params import SamplingParams
-from edgespec.serving.server import Server
+from edgespec.server.server import Server
 
 PROMPT = [1, 2, 3]
-ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)
+SCRIPTED = HashModel(draft_right=0.7, exit_right=0.8)
 TOKENS = 60
-RIGHT = ORACLE.continuation(PROMPT, TOKENS)
+RIGHT = SCRIPTED.continuation(PROMPT, TOKENS)
 PATIENT = LinkOptions(dead_after_s=30.0)
 
 
 def session(port: int, mode: str = "sync", link: LinkOptions = PATIENT, tokens: int = TOKENS) -> Session:
     return Session(
         ("127.0.0.1", port),
-        draft=StubDraft(ORACLE),  # type: ignore[arg-type]
+        draft=StubDraft(SCRIPTED),  # type: ignore[arg-type]
         params=SamplingParams(max_new_tokens=tokens, seed=1),
         mode=mode,
         tokenizer=StubTokenizer(),  # type: ignore[arg-type]
@@ -65,7 +65,9 @@ class TwoPaths:
 @contextmanager
 def two_paths(mode: str = "sync", **proxy_options: Any) -> Iterator[TwoPaths]:
     free = threading.Event()
-    target = StubTarget(ORACLE, before_forward=lambda: None if free.wait(20) else pytest.fail("never freed"))
+    target = StubTarget(
+        SCRIPTED, before_forward=lambda: None if free.wait(20) else pytest.fail("never freed")
+    )
     with serving(target, dead_after_s=30.0) as server, FaultProxy(server.port, **proxy_options) as proxy:
         with session(proxy.port, mode) as one:
             until(lambda: uplink(one).warm == 2)
@@ -124,7 +126,7 @@ def test_copies_that_come_later_are_dropped() -> None:
         until(lambda: link.server.listener.repeats_received > 0)
         link.one.append([7, 8], max_new_tokens=10)
         list(link.one)
-        assert link.one.tokens == ORACLE.continuation([*PROMPT, *RIGHT, 7, 8], 10)
+        assert link.one.tokens == SCRIPTED.continuation([*PROMPT, *RIGHT, 7, 8], 10)
 
 
 def test_a_link_that_turns_slow_is_not_flooded_with_copies() -> None:
@@ -133,8 +135,8 @@ def test_a_link_that_turns_slow_is_not_flooded_with_copies() -> None:
         link.proxy.delay_s = 0.03
         link.free()
         list(link.one)
-        courier, listener = uplink(link.one), link.server.listener
-        assert courier.hedged <= 8 + 0.1 * courier.frames + 1
+        resilient_connection, listener = uplink(link.one), link.server.listener
+        assert resilient_connection.hedged <= 8 + 0.1 * resilient_connection.frames + 1
         assert listener.frames_hedged <= 8 + 0.1 * listener.frames_sent + 1
         assert link.one.tokens == RIGHT
 
@@ -148,12 +150,12 @@ def test_a_connection_that_breaks_is_made_again_beside_the_other() -> None:
             until(lambda made=made: link.proxy.connections == made and uplink(link.one).paths == 2)  # type: ignore[misc]
         link.one.append([7, 8], max_new_tokens=10)
         steps = list(link.one)
-        assert link.one.tokens == ORACLE.continuation([*PROMPT, *RIGHT, 7, 8], 10)
+        assert link.one.tokens == SCRIPTED.continuation([*PROMPT, *RIGHT, 7, 8], 10)
         assert steps[-1].statistics.link_losses == 0
 
 
 def test_without_hedging_there_is_one_connection() -> None:
-    with serving(StubTarget(ORACLE)) as server, FaultProxy(server.port) as proxy:
+    with serving(StubTarget(SCRIPTED)) as server, FaultProxy(server.port) as proxy:
         with session(proxy.port, link=LinkOptions(hedge=False)) as one:
             one.prompt(PROMPT)
             list(one)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_net import HELLO, PATIENCE_S, WELCOME, events, listening, opening
+from test_net import HELLO, MAX_WAIT_S, WELCOME, events, listening, opening
 
 from edgespec import _native
 from edgespec._native import COMMITTED_BIT, Connection, HintMailbox, Listener, publish_hint
@@ -34,19 +34,19 @@ def mailbox_of(listener: Listener, cells: Any, rows: int = 8) -> Any:
 @contextmanager
 def opened() -> Iterator[tuple[Connection, Listener, int]]:
     """A session's connection, and its number at the listener."""
-    with listening() as listener, closing(Connection("127.0.0.1", listener.port, PATIENCE_S)) as connection:
+    with listening() as listener, closing(Connection("127.0.0.1", listener.port, MAX_WAIT_S)) as connection:
         connection.send(HELLO)
         (number, _), _ = events(listener, 2)
         assert listener.welcome(number, WELCOME, b"")
         connection.send(opening([1, 2, 3, 4]))
-        assert isinstance(connection.receive(PATIENCE_S), _native.Welcome)
+        assert isinstance(connection.receive(MAX_WAIT_S), _native.Welcome)
         [(session, what)] = events(listener, 1)
         assert isinstance(what, _native.Open)
         yield connection, listener, session
 
 
 def hint_of(connection: Connection) -> Any:
-    hint = connection.receive(PATIENCE_S)
+    hint = connection.receive(MAX_WAIT_S)
     assert isinstance(hint, _native.Hint)
     return hint
 

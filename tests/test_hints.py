@@ -8,16 +8,16 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from edgespec.errors import EdgespecError
+from edgespec.core.calibration import Calibration
+from edgespec.core.errors import EdgespecError
+from edgespec.core.params import SamplingParams
+from edgespec.core.slots import Piece
+from edgespec.core.tree import ROOT
+from edgespec.drafting.speculator import COMMITTED_BIT
 from edgespec.kernels.exit_verdict import Curves
-from edgespec.params import SamplingParams
-from edgespec.speculation.calibration import Calibration
-from edgespec.speculation.slots import Piece
-from edgespec.speculation.speculator import COMMITTED_BIT
-from edgespec.speculation.tree import ROOT
-from edgespec.speculation.verifier import Forward, Verifier
-from edgespec.target.batch import Part
-from edgespec.target.hints import HintTrees, parents_of
+from edgespec.model.batch import Part
+from edgespec.model.hints import HintTrees, parents_of
+from edgespec.verifying.verifier import Forward, Verifier
 
 PROMPT = [1, 2, 3]
 VOCABULARY = 4
@@ -63,8 +63,8 @@ def test_hints_are_those_that_the_verifier_reads_itself() -> None:
         for (verifier, forward), temperature, hint, own_tokens, own_margins in each:
             got = verifier.hint(forward, hint.path, hint.token, hint.confidence)
             verifier._guessed = None
-            chances = CALIBRATION.chance(own_margins, temperature)
-            want = verifier.guess(forward, own_tokens.tolist(), chances.tolist())
+            probabilities = CALIBRATION.probability(own_margins, temperature)
+            want = verifier.guess(forward, own_tokens.tolist(), probabilities.tolist())
             if want is None:
                 assert got is None
                 continue

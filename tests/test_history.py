@@ -16,16 +16,16 @@ from pathlib import Path
 
 import pytest
 from faults import FaultProxy
-from oracles import HashOracle
+from scripted_models import HashModel
 from stubs import StubDraft, StubTokenizer
 
+from edgespec.core.params import SamplingParams
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
-from edgespec.params import SamplingParams
 
 KILLS = int(os.environ.get("EDGESPEC_KILLS", "12"))
 SEED = int(os.environ.get("EDGESPEC_SEED", "1"))
-ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)
+SCRIPTED = HashModel(draft_right=0.7, exit_right=0.8)
 TOKENS = 60
 MODES = ("cloud", "sync", "preempt", "stream", "auto")
 FIRST_PORT = 20000
@@ -80,42 +80,42 @@ class Victim:
             self.begin()
 
 
-def generate(victim: Victim, chance: random.Random, mode: str) -> tuple[list[int], list[int], int]:
+def generate(victim: Victim, rng: random.Random, mode: str) -> tuple[list[int], list[int], int]:
     """A text that is broken off now and then: what came, what should have, and how often it was broken."""
-    prompt = [chance.randrange(50) for _ in range(3)]
+    prompt = [rng.randrange(50) for _ in range(3)]
     kills = 0
     with Session(
         ("127.0.0.1", victim.proxy.port),
-        draft=StubDraft(ORACLE),  # type: ignore[arg-type]
+        draft=StubDraft(SCRIPTED),  # type: ignore[arg-type]
         params=SamplingParams(max_new_tokens=TOKENS, seed=1),
         mode=mode,
         tokenizer=StubTokenizer(),  # type: ignore[arg-type]
-        link=LinkOptions(dead_after_s=1.0, give_up_s=30.0, hedge=chance.random() < 0.7),
+        link=LinkOptions(dead_after_s=1.0, give_up_s=30.0, hedge=rng.random() < 0.7),
     ) as one:
         one.prompt(prompt)
         while not one.finished:
-            for _ in range(chance.randrange(1, 12)):
+            for _ in range(rng.randrange(1, 12)):
                 one.step(timeout_s=0.02)
             if not one.finished:
-                kind = chance.choice(KINDS)
+                kind = rng.choice(KINDS)
                 victim.harm(kind)
-                one.step(timeout_s=chance.random() * 0.1)
+                one.step(timeout_s=rng.random() * 0.1)
                 victim.mend(kind)
                 kills += 1
-        return one.tokens, ORACLE.continuation(prompt, TOKENS), kills
+        return one.tokens, SCRIPTED.continuation(prompt, TOKENS), kills
 
 
 @pytest.mark.timeout(120 + 2 * KILLS)
 def test_whatever_breaks_the_texts_are_right_and_nothing_is_executed_twice(tmp_path: Path) -> None:
     log = tmp_path / "executed"
-    chance = random.Random(SEED)
+    rng = random.Random(SEED)
     victim = Victim(log)
     kills = texts = 0
     try:
         with victim.proxy:
             while kills < KILLS:
                 mode = MODES[texts % len(MODES)]
-                came, right, broken = generate(victim, chance, mode)
+                came, right, broken = generate(victim, rng, mode)
                 assert came == right, f"text {texts} in mode {mode}, seed {SEED}"
                 kills += broken
                 texts += 1

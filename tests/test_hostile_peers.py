@@ -8,16 +8,16 @@ from contextlib import ExitStack
 
 import pytest
 import raw_peer
-from oracles import HashOracle
-from raw_peer import PATIENCE_S, RawPeer, append, block, frame, hello, opening
+from raw_peer import MAX_WAIT_S, RawPeer, append, block, frame, hello, opening
+from scripted_models import HashModel
 from stubs import VOCABULARY_HASH, StubTarget, StubTokenizer, serving
 
 from edgespec import _native
+from edgespec.core.params import SamplingParams
 from edgespec.edge.session import Session
-from edgespec.params import SamplingParams
-from edgespec.serving.server import Server
+from edgespec.server.server import Server
 
-ORACLE = HashOracle()
+SCRIPTED = HashModel()
 PROMPT = [1, 2, 3]
 ROOT = _native.COMMITTED_BIT
 HELLO = hello(VOCABULARY_HASH)
@@ -25,7 +25,7 @@ HELLO = hello(VOCABULARY_HASH)
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with serving(StubTarget(ORACLE)) as server:
+    with serving(StubTarget(SCRIPTED)) as server:
         yield server
 
 
@@ -41,7 +41,7 @@ def text_of(port: int, count: int = 24) -> list[int]:
 def expected(count: int = 24) -> list[int]:
     text = list(PROMPT)
     while len(text) < len(PROMPT) + count:
-        text.append(ORACLE.target(text))
+        text.append(SCRIPTED.target(text))
     return text[len(PROMPT) :]
 
 
@@ -199,7 +199,7 @@ class TestLimits:
             peers = [stack.enter_context(RawPeer(listener.port)) for _ in range(3)]
             events = dict[int, object]()
             while len(events) < 3:
-                events.update(listener.poll(PATIENCE_S))
+                events.update(listener.poll(MAX_WAIT_S))
             with RawPeer(listener.port) as fourth:
                 error = fourth.until(raw_peer.ERROR)
                 assert error is not None and (error.code, error.retryable) == (raw_peer.LIMIT, True)
@@ -213,7 +213,7 @@ class TestLimits:
         with RawPeer(listener.port) as first, RawPeer(listener.port):
             events = dict[int, object]()
             while len(events) < 2:
-                events.update(listener.poll(PATIENCE_S))
+                events.update(listener.poll(MAX_WAIT_S))
             with RawPeer(listener.port) as third:
                 assert third.closed()
             first.send(HELLO)
@@ -250,7 +250,7 @@ class TestLimits:
             )
             kinds = list[type]()
             while kinds.count(_native.Open) < 2:
-                events = listener.poll(PATIENCE_S)
+                events = listener.poll(MAX_WAIT_S)
                 assert events, "the second session was not opened"
                 kinds += [type(message) for _, message in events]
             assert kinds[:3] == [_native.Open, _native.Close, _native.Open]
@@ -298,7 +298,7 @@ class TestLimits:
 def heard(listener: _native.Listener, kind: type) -> list[object]:
     """What comes, until something of that kind has."""
     while True:
-        found = [message for _, message in listener.poll(PATIENCE_S) if isinstance(message, kind)]
+        found = [message for _, message in listener.poll(MAX_WAIT_S) if isinstance(message, kind)]
         if found:
             return found
 
@@ -310,7 +310,7 @@ def admitted(listener: _native.Listener, identity: bytes = b"") -> RawPeer:
     number = None
     while number is None:
         number = next(
-            (n for n, message in listener.poll(PATIENCE_S) if isinstance(message, _native.Hello)), None
+            (n for n, message in listener.poll(MAX_WAIT_S) if isinstance(message, _native.Hello)), None
         )
     listener.welcome(number, WELCOME, identity)
     answer = peer.next()

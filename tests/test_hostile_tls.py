@@ -12,15 +12,15 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 import pytest
 import raw_peer
-from oracles import HashOracle
+from scripted_models import HashModel
 from stubs import VOCABULARY_HASH, StubTarget, serving
 from test_tls import TEXT, entry, generate, needs_tls
 
-from edgespec.security.private_authority import issue_for_server, make_authority
-from edgespec.serving.server import Server
+from edgespec.server.private_authority import issue_for_server, make_authority
+from edgespec.server.server import Server
 
 pytestmark = needs_tls
-PATIENCE_S = 20.0
+MAX_WAIT_S = 20.0
 ROUNDS = 20
 MOST_GROWTH_BYTES = 8 << 20
 """Of 340 connections; OpenSSL's memory of one is some 30 KiB."""
@@ -36,7 +36,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(fleet: Path) -> Iterator[Server]:
-    with serving(StubTarget(HashOracle()), entry=entry(fleet)) as server:
+    with serving(StubTarget(HashModel()), entry=entry(fleet)) as server:
         yield server
 
 
@@ -44,7 +44,7 @@ class Caller:
     """A TLS client whose bytes are sent by hand."""
 
     def __init__(self, port: int, authority: Path) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), PATIENCE_S)
+        self.socket = socket.create_connection(("127.0.0.1", port), MAX_WAIT_S)
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         context = ssl.create_default_context(cafile=authority)
         self._tls = context.wrap_bio(self._in, self._out, server_hostname="localhost")

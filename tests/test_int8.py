@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from tiny_drafts import VOCABULARY, save_family_member
 
 import edgespec
-from edgespec.edge.draft import PAIR_DRAFT, PAIR_FOLDER, DraftEngine, load_draft
-from edgespec.edge.noise import NoiseRows
-from edgespec.edge.tokenizer import Tokenizer
-from edgespec.errors import EdgespecError
-from edgespec.speculation.slots import SlotMap
-from edgespec.speculation.tree import DraftTree
+from edgespec.core.errors import EdgespecError
+from edgespec.core.noise import NoiseRows
+from edgespec.core.slots import SlotMap
+from edgespec.core.tokenizer import Tokenizer
+from edgespec.core.tree import DraftTree
+from edgespec.engines.draft_engine import PAIR_DRAFT, PAIR_FOLDER, DraftEngine, load_draft
 from edgespec.train.corpus import collect
 
 TEXTS, TEXT_LENGTH = 12, 256

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from edgespec.commands.bench import bench
-from edgespec.errors import EdgespecError
+from edgespec.cli.bench import bench
+from edgespec.core.errors import EdgespecError
 
 FIELDS = [
     "kernel",

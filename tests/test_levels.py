@@ -13,10 +13,10 @@ import torch
 from tiny_drafts import VOCABULARY, save_family_member
 from torch import Tensor
 
-from edgespec.speculation.calibration import Calibration
+from edgespec.core.calibration import Calibration
 from edgespec.tensorrt_engines.draft_graph import CHOICES, DraftGraph
 from edgespec.tensorrt_engines.export import load_model, make_graph
-from edgespec.tensorrt_engines.levels_graph import INPUTS, LevelsGraph, chance_of, export_levels
+from edgespec.tensorrt_engines.levels_graph import INPUTS, LevelsGraph, export_levels, probability_of
 
 TEXT: list[int] = np.random.default_rng(0).integers(0, VOCABULARY, 40).tolist()
 CACHED, SLOTS, LEVELS = 36, 64, 3
@@ -34,9 +34,9 @@ CALIBRATION = Calibration(
         )
     }
 )
-"""Without equal chances: which of two equally likely nodes is kept is anybody's choice."""
+"""Without equal probabilities: which of two equally likely nodes is kept is anybody's choice."""
 
-KNOTS, CHANCES = (
+KNOTS, PROBABILITIES = (
     torch.tensor(np.stack([curve[part] for curve in CALIBRATION.curves[TEMPERATURE]]), dtype=torch.float32)
     for part in (0, 1)
 )
@@ -69,7 +69,7 @@ def inputs(graph: DraftGraph) -> tuple[Any, ...]:
         torch.tensor(rng.gumbel(size=(LEVELS, VOCABULARY)), dtype=torch.float32),
         torch.tensor(1 / TEMPERATURE),
         KNOTS,
-        CHANCES,
+        PROBABILITIES,
         cache,
     )
 
@@ -97,7 +97,7 @@ def whole_text(
 def level_by_level(
     graph: DraftGraph, noise: Tensor, branches: int
 ) -> list[list[tuple[list[int], int, float]]]:
-    """By level: kept paths, the number of the one above, reach. Paths are run whole, chances are Calibration's."""
+    """By level: kept paths, the number of the one above, reach. Paths are run whole, probabilities are Calibration's."""
     levels: list[list[tuple[list[int], int, float]]] = []
     above: list[tuple[list[int], int, float]] = [([], 0, 1.0)]
     for level in range(LEVELS):
@@ -106,8 +106,8 @@ def level_by_level(
             best, scores, _ = whole_text(graph, TEXT + path, noise[level])
             margin = float(scores[0] - scores[1])
             for rank in range(CHOICES if branches > 1 else 1):
-                chance = CALIBRATION.chance(margin, TEMPERATURE, rank)
-                found.append(([*path, int(best[rank])], number, reach * chance))
+                probability = CALIBRATION.probability(margin, TEMPERATURE, rank)
+                found.append(([*path, int(best[rank])], number, reach * probability))
         above = sorted(found, key=lambda kept: -kept[2])[:branches]
         levels.append(above)
     return levels
@@ -141,10 +141,10 @@ def test_the_rows_that_come_back_are_those_of_the_kept_paths(
             torch.testing.assert_close(row, alone[:, -1], rtol=0, atol=1e-4)
 
 
-def test_the_chance_in_the_graph_is_the_calibrations() -> None:
+def test_the_probability_in_the_graph_is_the_calibrations() -> None:
     margins = np.array([0.0, 0.1, 0.2, 0.36, 1.0, 2.3, 50.0], dtype=np.float32)
-    expected = [CALIBRATION.chance(margins, TEMPERATURE, rank) for rank in range(CHOICES)]
-    found = chance_of(torch.tensor(margins), KNOTS, CHANCES).T
+    expected = [CALIBRATION.probability(margins, TEMPERATURE, rank) for rank in range(CHOICES)]
+    found = probability_of(torch.tensor(margins), KNOTS, PROBABILITIES).T
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 
 

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.errors import EdgespecError
-from edgespec.link import Line, Link, LinkShape, Pipe
+from edgespec.core.errors import EdgespecError
+from edgespec.sim.emulated_link import Line, Link, LinkShape, Pipe
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import HashOracle
+from scripted_models import HashModel
 
-from edgespec.planning.simulation import Timing, simulate
-from edgespec.speculation.lookup import WINDOW, Lookup
-from edgespec.speculation.modes import policy
+from edgespec.core.prompt_lookup import WINDOW, PromptLookup
+from edgespec.drafting.modes import policy
+from edgespec.sim.simulation import Timing, simulate
 
 
 def guesses(text: list[int]) -> list[int]:
-    lookup = Lookup()
-    lookup.read(text)
-    return [token for token, _ in lookup.guess()]
+    prompt_lookup = PromptLookup()
+    prompt_lookup.read(text)
+    return [token for token, _ in prompt_lookup.guess()]
 
 
 def test_what_followed_the_last_time_is_guessed() -> None:
@@ -32,18 +32,18 @@ def test_nothing_is_guessed_where_nothing_repeats(text: list[int]) -> None:
     assert guesses(text) == []
 
 
-def test_chances_learn_from_the_text() -> None:
-    regular, misleading = Lookup(), Lookup()
+def test_probabilities_learn_from_the_text() -> None:
+    regular, misleading = PromptLookup(), PromptLookup()
     regular.read(list(range(10)) * 20)
     misleading.read([token for i in range(200) for token in (1, 2, 3, 100 + i)])
-    assert regular.chance(6) > 0.95
-    assert misleading.chance(3) < 0.1
+    assert regular.probability(6) > 0.95
+    assert misleading.probability(3) < 0.1
     assert misleading.guess() == [] or misleading.guess()[0][1] < 0.5
 
 
 @given(st.lists(st.integers(0, 3), max_size=80), st.integers(1, 7))
 def test_reading_bit_by_bit_is_reading_at_once(text: list[int], step: int) -> None:
-    bitwise, whole = Lookup(), Lookup()
+    bitwise, whole = PromptLookup(), PromptLookup()
     for end in range(0, len(text), step):
         bitwise.read(text[:end])
     bitwise.read(text)
@@ -52,23 +52,23 @@ def test_reading_bit_by_bit_is_reading_at_once(text: list[int], step: int) -> No
 
 
 def test_memory_is_bounded_for_texts_of_any_length() -> None:
-    lookup = Lookup()
+    prompt_lookup = PromptLookup()
     text = [token % 977 for token in range(5 * WINDOW)]
     for end in range(WINDOW, len(text) + 1, WINDOW):
-        lookup.read(text[:end])
-    assert len(lookup._text) <= 2 * WINDOW
-    assert [token for token, _ in lookup.guess()][:2] == [(text[-1] + 1) % 977, (text[-1] + 2) % 977]
+        prompt_lookup.read(text[:end])
+    assert len(prompt_lookup._text) <= 2 * WINDOW
+    assert [token for token, _ in prompt_lookup.guess()][:2] == [(text[-1] + 1) % 977, (text[-1] + 2) % 977]
 
 
 @pytest.mark.parametrize("draft_right", [0.0, 0.5])
 def test_a_text_that_repeats_itself_takes_fewer_forwards_and_stays_the_targets(draft_right: float) -> None:
-    oracle = HashOracle(draft_right=draft_right, exit_right=0.5, span=1)
+    scripted = HashModel(draft_right=draft_right, exit_right=0.5, span=1)
     forwards = {}
-    for lookup in (False, True):
+    for prompt_lookup in (False, True):
         streamed = policy("stream", 4)
-        streamed.lookup = lookup
+        streamed.prompt_lookup = prompt_lookup
         timing = Timing(up_ms=lambda: 40.0, down_ms=lambda: 40.0)
-        outcome = simulate(oracle, streamed, [1, 2, 3], max_new_tokens=120, timing=timing)
-        assert outcome.text == oracle.continuation([1, 2, 3], 120)
-        forwards[lookup] = outcome.forwards
+        outcome = simulate(scripted, streamed, [1, 2, 3], max_new_tokens=120, timing=timing)
+        assert outcome.text == scripted.continuation([1, 2, 3], 120)
+        forwards[prompt_lookup] = outcome.forwards
     assert forwards[True] < 0.6 * forwards[False]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 import pytest
-from test_net import PATIENCE_S, block, event, events, linked, listening, opening, verdict
+from test_net import MAX_WAIT_S, block, event, events, linked, listening, opening, verdict
 
 from edgespec import _native
 from edgespec._native import Connection, Listener
@@ -31,7 +31,7 @@ def running(*works: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         for thread in threads:
-            thread.join(PATIENCE_S)
+            thread.join(MAX_WAIT_S)
         assert not any(thread.is_alive() for thread in threads)
 
 
@@ -46,7 +46,7 @@ def test_what_threads_send_while_another_waits_comes_in_each_ones_order(spins: b
         def send(first: int) -> Callable[[], None]:
             return lambda: [connection.send(block(first + i)) for i in range(BLOCKS)] and None
 
-        with running(lambda: waited.append(connection.receive(PATIENCE_S)), send(0), send(1000), send(2000)):
+        with running(lambda: waited.append(connection.receive(MAX_WAIT_S)), send(0), send(1000), send(2000)):
             came = tokens_of(listener, 3 * BLOCKS)
             assert listener.send(number, verdict([7]))
         assert isinstance(waited[0], _native.Verdict)
@@ -62,7 +62,7 @@ def test_threads_that_wait_side_by_side_share_what_comes(spins: bool) -> None:
         def take(place: int) -> Callable[[], None]:
             def until_the_end() -> None:
                 while True:
-                    message = connection.receive(PATIENCE_S)
+                    message = connection.receive(MAX_WAIT_S)
                     if message is None:  # the other one took it
                         continue
                     if message.tokens[0] == 9999:
@@ -89,13 +89,13 @@ def test_echoes_go_on_though_both_callers_wait_most_of_the_time(spins: bool) -> 
         with running(serve):
             for token in range(BLOCKS):
                 connection.send(block(token))
-                assert connection.receive(PATIENCE_S).tokens.tolist() == [token]
+                assert connection.receive(MAX_WAIT_S).tokens.tolist() == [token]
 
 
 def test_a_caller_that_does_not_come_back_keeps_its_link(spins: bool) -> None:
     """Neither end waits for longer than a peer may be silent, and heartbeats go on."""
     with listening(dead_after_s=0.4, busy_spin=spins) as listener:
-        connection = Connection("127.0.0.1", listener.port, PATIENCE_S, dead_after_s=0.4, busy_spin=spins)
+        connection = Connection("127.0.0.1", listener.port, MAX_WAIT_S, dead_after_s=0.4, busy_spin=spins)
         with closing(connection):
             connection.send(_native.encode_hello(vocabulary_hash=bytes(32), agent="test"))
             event(listener, _native.Connected)
@@ -108,13 +108,13 @@ def test_closing_ends_the_wait_of_a_caller_that_runs_the_handlers(spins: bool) -
         ended = threading.Event()
 
         def wait() -> None:
-            while listener.poll(PATIENCE_S, 1):
+            while listener.poll(MAX_WAIT_S, 1):
                 pass
             ended.set()
 
         with running(wait):
             listener.close()
-            assert ended.wait(PATIENCE_S)
+            assert ended.wait(MAX_WAIT_S)
 
 
 def test_a_prompt_beside_blocks_is_whole(spins: bool) -> None:

@@ -13,9 +13,9 @@ import pytest
 from tiny_drafts import save_draft
 
 import edgespec
-from edgespec.edge.draft import load_draft
+from edgespec.core.errors import EdgespecError
+from edgespec.engines.draft_engine import load_draft
 from edgespec.engines.manifest import EngineManifest, record_files
-from edgespec.errors import EdgespecError
 
 
 @pytest.fixture(scope="module")

@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 import torch
-from oracles import HashOracle
+from scripted_models import HashModel
 from stubs import VOCABULARY_HASH, StubDraft, StubTarget, StubTokenizer, hosted, serving
 from tiny_models import tiny
 
+from edgespec.core.errors import EdgespecError
+from edgespec.core.params import SamplingParams
+from edgespec.core.slots import SLOT_BUCKET
+from edgespec.drafting.modes import POLICIES
 from edgespec.edge.session import Session
-from edgespec.errors import EdgespecError
-from edgespec.params import SamplingParams
-from edgespec.serving.metrics import Metrics
-from edgespec.serving.server import Server
-from edgespec.speculation.modes import POLICIES
-from edgespec.speculation.slots import SLOT_BUCKET
-from edgespec.target.attention import SLOT_ATTENTION
-from edgespec.target.target import Part, Target
+from edgespec.model.attention import SLOT_ATTENTION
+from edgespec.model.target import Part, Target
+from edgespec.server.metrics import Metrics
+from edgespec.server.server import Server
 
-ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)
+SCRIPTED = HashModel(draft_right=0.7, exit_right=0.8)
 MODES = ("sync", "preempt", "cloud")
 
 
@@ -32,7 +32,7 @@ def session(
 ) -> Session:
     return Session(
         f"127.0.0.1:{server.port}",
-        draft=StubDraft(ORACLE),  # type: ignore[arg-type]
+        draft=StubDraft(SCRIPTED),  # type: ignore[arg-type]
         params=SamplingParams(max_new_tokens=max_new_tokens, seed=seed),
         mode=mode,
         tokenizer=StubTokenizer(),  # type: ignore[arg-type]
@@ -52,7 +52,7 @@ class BatchRecorder(StubTarget):
     """Records how many parts each forward had. A part that starts a text with `poison` fails its forward."""
 
     def __init__(self, poison: int | None = None, before_forward: Callable[[], None] = lambda: None) -> None:
-        super().__init__(ORACLE, before_forward)
+        super().__init__(SCRIPTED, before_forward)
         self.poison = poison
         self.parts: list[int] = []
 
@@ -80,7 +80,7 @@ def test_sessions_that_are_ready_together_run_in_one_forward() -> None:
         queued.set()
         texts = {number: list(one) and one.tokens for number, one in enumerate(sessions)}
     assert max(target.parts) > 1
-    assert texts == {number: ORACLE.continuation([number, 2], 30) for number in range(7)}
+    assert texts == {number: SCRIPTED.continuation([number, 2], 30) for number in range(7)}
 
 
 def test_a_session_whose_forward_fails_takes_no_other_with_it() -> None:
@@ -101,7 +101,7 @@ def test_a_session_whose_forward_fails_takes_no_other_with_it() -> None:
         together(6, generate)
     assert len(failures) == 1
     assert "poisoned" in failures[0]
-    assert texts == {number: ORACLE.continuation([number, 2], 30) for number in range(6) if number != 3}
+    assert texts == {number: SCRIPTED.continuation([number, 2], 30) for number in range(6) if number != 3}
 
 
 class FailingDraft(StubDraft):
@@ -126,23 +126,23 @@ def test_a_session_whose_draft_fails_on_the_server_ends_alone_and_may_come_again
         except EdgespecError as error:
             failures.append(str(error))
 
-    companions = hosted(ORACLE, FailingDraft)
-    with serving(StubTarget(ORACLE), companions=companions, metrics=Metrics()) as server:
+    server_drafters = hosted(SCRIPTED, FailingDraft)
+    with serving(StubTarget(SCRIPTED), server_drafters=server_drafters, metrics=Metrics()) as server:
         together(6, run)
     assert len(failures) == 1
     assert "the draft is broken" in failures[0]
-    assert texts == {number: ORACLE.continuation([number, 2], 30) for number in range(6) if number != 3}
+    assert texts == {number: SCRIPTED.continuation([number, 2], 30) for number in range(6) if number != 3}
 
 
 def test_a_session_too_many_is_refused_with_a_time_to_come_again() -> None:
-    with serving(StubTarget(ORACLE), max_sessions=1) as server, session(server) as one:
+    with serving(StubTarget(SCRIPTED), max_sessions=1) as server, session(server) as one:
         one.prompt([1, 2])
         one.step()
         with session(server) as two, pytest.raises(EdgespecError, match=r"all the 1 sessions.*try again in"):
             two.prompt([1, 2])
             list(two)
         list(one)
-    assert one.tokens == ORACLE.continuation([1, 2], 30)
+    assert one.tokens == SCRIPTED.continuation([1, 2], 30)
 
 
 # What a session asks for
@@ -154,7 +154,7 @@ class SeedRecorder(StubTarget):
     forward_cost = staticmethod(lambda rows: 3.0 * rows)  # type: ignore[assignment]
 
     def __init__(self, before_forward: Callable[[], None] = lambda: None) -> None:
-        super().__init__(ORACLE, before_forward)
+        super().__init__(SCRIPTED, before_forward)
         self.seeds: list[list[int]] = []
 
     def forward_batch(self, parts: Sequence[Part], exit_layers: Sequence[int] | None = None) -> list[Any]:
@@ -182,7 +182,7 @@ def test_a_session_with_a_target_of_its_own_is_in_every_forward_while_others_wai
             one.prompt([number, 2])
         queued.set()
         texts = {number: list(one) and one.tokens for number, one in enumerate(sessions)}
-    assert texts == {number: ORACLE.continuation([number, 2], 30) for number in range(4)}
+    assert texts == {number: SCRIPTED.continuation([number, 2], 30) for number in range(4)}
     last = max(at for at, seeds in enumerate(target.seeds) if 0 in seeds)
     assert all(0 in seeds for seeds in target.seeds[: last + 1])
     assert max(target.forwards[: last + 1]) == 2  # 6 of the 10 ms; three rows would take too much of them
@@ -212,7 +212,7 @@ def test_a_target_that_a_server_does_not_promise_is_refused_with_the_one_it_does
 @pytest.mark.parametrize("latency_ms", [0.0, -1.0, float("nan"), 1e9])
 def test_a_target_that_means_nothing_is_refused_by_the_edge(latency_ms: float) -> None:
     with (
-        serving(StubTarget(ORACLE)) as server,
+        serving(StubTarget(SCRIPTED)) as server,
         pytest.raises(EdgespecError, match="latency_ms must be above 0"),
     ):
         session(server, latency_ms=latency_ms)
@@ -307,7 +307,7 @@ def test_a_prompt_that_another_session_had_is_not_computed_again() -> None:
 # Determinism
 
 
-class Replay(HashOracle):
+class Replay(HashModel):
     """Drafts what `texts` say comes next, wrong at one place in five."""
 
     def __init__(self, texts: dict[tuple[int, ...], list[int]]) -> None:
@@ -336,17 +336,17 @@ def alone(deterministic: Target) -> dict[tuple[int, ...], list[int]]:
     texts: dict[tuple[int, ...], list[int]] = {}
     with serving(deterministic) as server:
         for number in range(16):
-            generate(server, number, "cloud", ORACLE, texts)
+            generate(server, number, "cloud", SCRIPTED, texts)
     return texts
 
 
 def generate(
-    server: Server, number: int, mode: str, oracle: HashOracle, into: dict[tuple[int, ...], list[int]]
+    server: Server, number: int, mode: str, scripted: HashModel, into: dict[tuple[int, ...], list[int]]
 ) -> None:
     prompt = list(range(3 + number, 8 + 4 * number))
     with Session(
         f"127.0.0.1:{server.port}",
-        draft=StubDraft(oracle),  # type: ignore[arg-type]
+        draft=StubDraft(scripted),  # type: ignore[arg-type]
         params=SamplingParams(max_new_tokens=12, seed=number, temperature=[0.0, 0.8][number % 2]),
         mode=mode,
         tokenizer=StubTokenizer(),  # type: ignore[arg-type]
@@ -361,6 +361,6 @@ def test_sixteen_sessions_together_have_the_texts_that_each_has_alone_bit_for_bi
     mode: str, deterministic: Target, alone: dict[tuple[int, ...], list[int]]
 ) -> None:
     crowd: dict[tuple[int, ...], list[int]] = {}
-    with serving(deterministic, companions=hosted(Replay(alone))) as server:
+    with serving(deterministic, server_drafters=hosted(Replay(alone))) as server:
         together(16, lambda number: generate(server, number, mode, Replay(alone), crowd))
     assert crowd == alone

@@ -1,4 +1,4 @@
-"""What a session measures: costs, trust, and when the server's forwards begin."""
+"""What a session measurements: costs, trust, and when the server's forwards begin."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.speculation.measures import CLOCK_MS, ForwardClock, LinearCost, Measures, Trust
+from edgespec.core.measurements import CLOCK_MS, CalibrationRatio, ForwardClock, LinearCost, Measurements
 
 FORWARD_MS = 28.0
 RTT_MS = 40.0
@@ -78,22 +78,25 @@ def test_a_cost_is_the_line_through_what_was_seen() -> None:
 
 
 def test_what_proved_wrong_is_believed_again_at_first_but_not_for_long() -> None:
-    measures = Measures()
+    measurements = Measurements()
     for _ in range(60):
-        measures.trusts.hints.observe(0.8, came_true=False)
-        measures.trusts.best.observe(0.8, came_true=False)
-    assert measures.trusts.hints.ratio < 0.1
-    copy = measures.handed_on()
-    assert copy.trusts.hints.ratio > 2 * measures.trusts.hints.ratio
-    assert copy.trusts.best.ratio == measures.trusts.best.ratio
-    before = copy.trusts.hints.ratio
+        measurements.calibration_ratios.hints.observe(0.8, came_true=False)
+        measurements.calibration_ratios.best.observe(0.8, came_true=False)
+    assert measurements.calibration_ratios.hints.ratio < 0.1
+    copy = measurements.handed_on()
+    assert copy.calibration_ratios.hints.ratio > 2 * measurements.calibration_ratios.hints.ratio
+    assert copy.calibration_ratios.best.ratio == measurements.calibration_ratios.best.ratio
+    before = copy.calibration_ratios.hints.ratio
     for _ in range(5):
-        copy.trusts.hints.observe(0.8, came_true=True)
-    assert copy.trusts.hints.ratio > before + 0.15 and measures.trusts.hints.ratio < 0.1
+        copy.calibration_ratios.hints.observe(0.8, came_true=True)
+    assert (
+        copy.calibration_ratios.hints.ratio > before + 0.15
+        and measurements.calibration_ratios.hints.ratio < 0.1
+    )
 
 
 def test_trust_falls_to_what_came_true_and_starts_at_belief() -> None:
-    trust = Trust()
+    trust = CalibrationRatio()
     assert trust.corrected(0.8) == pytest.approx(0.8)
     for _ in range(300):
         trust.observe(0.8, came_true=False)

@@ -39,7 +39,7 @@ WELCOME = _native.encode_welcome(
 )
 SLAB_BYTES = 16 * 1024
 PIECE_BYTES = 512
-PATIENCE_S = 20.0  # before a test gives up; nothing passes by waiting for it
+MAX_WAIT_S = 20.0  # before a test gives up; nothing passes by waiting for it
 
 
 def block(token: int, channel: int = 1) -> bytes:
@@ -93,7 +93,7 @@ def events(listener: Listener, count: int) -> list[tuple[int, Any]]:
     """The next `count` events."""
     happened: list[tuple[int, Any]] = []
     while len(happened) < count:
-        more = listener.poll(PATIENCE_S, count - len(happened))
+        more = listener.poll(MAX_WAIT_S, count - len(happened))
         assert more, f"{len(happened)} of {count} events came"
         happened += more
     return happened
@@ -114,12 +114,12 @@ def listening(**options: Any) -> Iterator[Listener]:
 
 def connect(listener: Listener, **options: Any) -> tuple[Connection, int]:
     """A welcomed connection and the server's number for it."""
-    connection = Connection("127.0.0.1", listener.port, PATIENCE_S, **options)
+    connection = Connection("127.0.0.1", listener.port, MAX_WAIT_S, **options)
     connection.send(HELLO)
     (number, _), (_, hello) = events(listener, 2)
     assert isinstance(hello, _native.Hello)
     assert listener.send(number, WELCOME)
-    assert isinstance(connection.receive(PATIENCE_S), _native.Welcome)
+    assert isinstance(connection.receive(MAX_WAIT_S), _native.Welcome)
     return connection, number
 
 
@@ -135,7 +135,7 @@ class RawPeer:
     """A peer that says whatever bytes the test gives it, and reads frames one by one."""
 
     def __init__(self, listener: Listener) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", listener.port), PATIENCE_S)
+        self.socket = socket.create_connection(("127.0.0.1", listener.port), MAX_WAIT_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> RawPeer:
@@ -174,7 +174,7 @@ class TestDelivery:
             assert [what.tokens[0] for _, what in events(listener, 500)] == list(range(500))
             for token in range(500):
                 assert listener.send(number, verdict([token]))
-            received = [connection.receive(PATIENCE_S) for _ in range(500)]
+            received = [connection.receive(MAX_WAIT_S) for _ in range(500)]
             assert [message.tokens[0] for message in received] == list(range(500))  # type: ignore[union-attr]
 
     def test_a_server_that_never_sleeps_serves_as_well_and_ends(self) -> None:
@@ -184,7 +184,7 @@ class TestDelivery:
                 connection.send(block(7))
                 assert event(listener, _native.Block).tokens[0] == 7
                 assert listener.send(number, verdict([8]))
-                answer = connection.receive(PATIENCE_S)
+                answer = connection.receive(MAX_WAIT_S)
                 assert isinstance(answer, _native.Verdict) and answer.tokens[0] == 8
 
     def test_a_prompt_of_a_mebibyte(self) -> None:
@@ -231,7 +231,7 @@ class TestDelivery:
     def test_round_trip_and_bytes_are_counted(self) -> None:
         with linked() as (connection, listener, _):
             assert connection.rtt_ms is not None  # the PONG came before the WELCOME
-            assert 0 < connection.rtt_ms < PATIENCE_S * 1e3
+            assert 0 < connection.rtt_ms < MAX_WAIT_S * 1e3
             connection.send(block(7))
             event(listener, _native.Block)  # written after the HELLO was, and was counted
             assert connection.bytes_sent >= len(HELLO)
@@ -240,16 +240,16 @@ class TestDelivery:
     def test_a_listener_knows_the_round_trip_of_a_session(self) -> None:
         with (
             listening() as listener,
-            closing(Connection("127.0.0.1", listener.port, PATIENCE_S)) as connection,
+            closing(Connection("127.0.0.1", listener.port, MAX_WAIT_S)) as connection,
         ):
             connection.send(HELLO)
             (number, _), _ = events(listener, 2)
             listener.welcome(number, WELCOME, b"")
-            assert isinstance(connection.receive(PATIENCE_S), _native.Welcome)
+            assert isinstance(connection.receive(MAX_WAIT_S), _native.Welcome)
             connection.send(opening([1]))
             [(session, opened)] = events(listener, 1)
             assert isinstance(opened, _native.Open)
-            assert 0 < (listener.rtt_ms(session) or 0.0) < PATIENCE_S * 1e3  # its PONG came before the OPEN
+            assert 0 < (listener.rtt_ms(session) or 0.0) < MAX_WAIT_S * 1e3  # its PONG came before the OPEN
             assert listener.rtt_ms(number) is None
 
     def test_every_slab_is_pinned_by_the_functions_it_is_given_until_the_last_view_goes(self) -> None:
@@ -289,7 +289,7 @@ class TestDelivery:
             for token, (_, number) in enumerate(peers):
                 assert listener.send(number, verdict([token]))
             for token, (connection, _) in enumerate(peers):
-                message = connection.receive(PATIENCE_S)
+                message = connection.receive(MAX_WAIT_S)
                 assert isinstance(message, _native.Verdict)
                 assert message.tokens.tolist() == [token]
                 connection.close()
@@ -328,7 +328,7 @@ class TestLifetimes:
     def test_a_view_survives_everything_native(self) -> None:
         with linked() as (connection, listener, number):
             listener.send(number, verdict(range(100)))
-            message = connection.receive(PATIENCE_S)
+            message = connection.receive(MAX_WAIT_S)
             assert isinstance(message, _native.Verdict)
             tokens = message.tokens
         del connection, listener, message
@@ -370,7 +370,7 @@ class TestLifetimes:
             held.clear()
             message = None
             while len(tokens) < 50:
-                message = connection.receive(PATIENCE_S)
+                message = connection.receive(MAX_WAIT_S)
                 assert isinstance(message, _native.Verdict)
                 tokens.append(int(message.tokens[0]))
             assert tokens == list(range(50))
@@ -405,7 +405,7 @@ class TestBatches:
         """Batches, until so many blocks have come."""
         seen = 0
         while seen < blocks:
-            batch = listener.poll_batch(PATIENCE_S)
+            batch = listener.poll_batch(MAX_WAIT_S)
             seen += len(batch.numbers)
             yield batch
 
@@ -416,13 +416,13 @@ class TestBatches:
             for size, (connection, number) in enumerate(links):
                 tokens = np.arange(size, dtype=np.int32) + 10 * number
                 parents = np.arange(size, dtype=np.uint32) | COMMITTED_BIT
-                chances = np.arange(size, dtype=np.uint8)
-                connection.send(_native.encode_block(1, 5, tokens, parents, chances))
-                rows = zip(tokens.tolist(), parents.tolist(), chances.tolist(), strict=True)
+                probabilities = np.arange(size, dtype=np.uint8)
+                connection.send(_native.encode_block(1, 5, tokens, parents, probabilities))
+                rows = zip(tokens.tolist(), parents.tolist(), probabilities.tolist(), strict=True)
                 expected[number] = (5, list(rows))
             received = {}
             for batch in self.batches(listener, 3):
-                assert batch.nodes.dtype.names == ("token", "parent", "chance")
+                assert batch.nodes.dtype.names == ("token", "parent", "probability")
                 bounds = zip(batch.offsets[:-1], batch.offsets[1:], strict=True)
                 of_block = [batch.nodes[start:end].tolist() for start, end in bounds]
                 blocks = zip(batch.first_nodes.tolist(), of_block, strict=True)
@@ -466,7 +466,7 @@ class TestDeadPeers:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))  # bound, not listening
             with pytest.raises(OSError, match="refused"):
-                Connection("127.0.0.1", taken.getsockname()[1], PATIENCE_S)
+                Connection("127.0.0.1", taken.getsockname()[1], MAX_WAIT_S)
 
     def test_an_address_that_is_taken(self) -> None:
         with listening() as listener, pytest.raises(OSError, match="in use"):
@@ -474,9 +474,9 @@ class TestDeadPeers:
 
     def test_a_server_that_falls_silent(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as mute:
-            connection = Connection("127.0.0.1", mute.getsockname()[1], PATIENCE_S, dead_after_s=0.2)
+            connection = Connection("127.0.0.1", mute.getsockname()[1], MAX_WAIT_S, dead_after_s=0.2)
             with pytest.raises(ConnectionError, match="nothing was heard"):
-                connection.receive(PATIENCE_S)
+                connection.receive(MAX_WAIT_S)
             assert connection.dead
             with pytest.raises(ConnectionError, match="nothing was heard"):
                 connection.send(HELLO)
@@ -490,10 +490,10 @@ class TestDeadPeers:
         with linked() as (connection, listener, number):
             listener.send(number, verdict([7]))
             listener.disconnect(number)
-            message = connection.receive(PATIENCE_S)  # what was sent before comes first
+            message = connection.receive(MAX_WAIT_S)  # what was sent before comes first
             assert isinstance(message, _native.Verdict)
             with pytest.raises(ConnectionError, match="closed the connection"):
-                connection.receive(PATIENCE_S)
+                connection.receive(MAX_WAIT_S)
             event(listener, Disconnected)
             assert not listener.send(number, WELCOME)
 
@@ -545,9 +545,9 @@ class TestHostilePeers:
                 assert why in payload
                 with pytest.raises(EOFError):
                     peer.frame(0)
-            happened = listener.poll(PATIENCE_S)
+            happened = listener.poll(MAX_WAIT_S)
             while not isinstance(happened[-1][1], Disconnected):
-                happened += listener.poll(PATIENCE_S)
+                happened += listener.poll(MAX_WAIT_S)
             assert why.decode() in happened[-1][1].reason
             connection, _ = connect(listener)
             connection.close()
@@ -567,12 +567,12 @@ class TestHostilePeers:
 
     def test_a_connection_refuses_a_server_that_is_none(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as other:
-            connection = Connection("127.0.0.1", other.getsockname()[1], PATIENCE_S)
+            connection = Connection("127.0.0.1", other.getsockname()[1], MAX_WAIT_S)
             accepted, _ = other.accept()
             with accepted:
                 accepted.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
                 with pytest.raises(ConnectionError, match="broke the protocol"):
-                    connection.receive(PATIENCE_S)
+                    connection.receive(MAX_WAIT_S)
 
     def test_the_limit_is_what_the_welcome_says(self) -> None:
         small = WELCOME[:32] + struct.pack("<I", 2048) + WELCOME[36:]
@@ -600,11 +600,11 @@ class TestWaiting:
         with linked() as (connection, listener, number):
             assert not readable(0)
             listener.send(number, verdict([1]))
-            assert readable(PATIENCE_S)
+            assert readable(MAX_WAIT_S)
             assert connection.receive(0) is not None
             assert not readable(0)
             listener.disconnect(number)
-            assert readable(PATIENCE_S)
+            assert readable(MAX_WAIT_S)
             with pytest.raises(ConnectionError):
                 connection.receive(0)
 
@@ -613,7 +613,7 @@ class TestWaiting:
             arrived = asyncio.Event()
             asyncio.get_running_loop().add_reader(connection.fileno(), arrived.set)
             listener.send(number, verdict([1, 2, 3]))
-            await asyncio.wait_for(arrived.wait(), PATIENCE_S)
+            await asyncio.wait_for(arrived.wait(), MAX_WAIT_S)
             message = connection.receive(0)
             asyncio.get_running_loop().remove_reader(connection.fileno())
             assert isinstance(message, _native.Verdict)
@@ -633,7 +633,7 @@ class TestWaiting:
             # The wait can only end if this thread runs meanwhile.
             assert (
                 result_of_thread(
-                    lambda: connection.receive(PATIENCE_S), lambda: listener.send(number, verdict([1]))
+                    lambda: connection.receive(MAX_WAIT_S), lambda: listener.send(number, verdict([1]))
                 )
                 is not None
             )
@@ -675,7 +675,7 @@ def result_of_thread(wait: Callable[[], Any], meanwhile: Callable[[], Any]) -> A
     thread = threading.Thread(target=run)
     thread.start()
     meanwhile()
-    thread.join(PATIENCE_S)
+    thread.join(MAX_WAIT_S)
     assert results, "the wait did not end"
     if isinstance(results[0], Exception):
         raise results[0]

@@ -10,14 +10,14 @@ from itertools import takewhile
 
 import pytest
 from faults import FaultProxy
-from oracles import HashOracle
+from scripted_models import HashModel
 from stubs import StubDraft, StubTarget, StubTokenizer, serving
 
+from edgespec.core.errors import EdgespecError
+from edgespec.core.params import SamplingParams
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
 from edgespec.edge.step import Step
-from edgespec.errors import EdgespecError
-from edgespec.params import SamplingParams
 
 PROMPT = [1, 2, 3]
 TOKENS = 40
@@ -26,15 +26,17 @@ ALONE = LinkOptions(offline_after_s=0.05, give_up_s=0.3)
 
 @contextmanager
 def cut_off(
-    oracle: HashOracle, mode: str = "stream", link: LinkOptions = ALONE
+    scripted: HashModel, mode: str = "stream", link: LinkOptions = ALONE
 ) -> Iterator[tuple[Session, FaultProxy]]:
     """A session that has committed something and whose server is out of reach; the server decodes on, unheard."""
     cut = threading.Event()
-    target = StubTarget(oracle, before_forward=lambda: None if len(target.forwards) < 2 else assert_set(cut))
+    target = StubTarget(
+        scripted, before_forward=lambda: None if len(target.forwards) < 2 else assert_set(cut)
+    )
     with serving(target) as server, FaultProxy(server.port) as proxy:
         with Session(
             ("127.0.0.1", proxy.port),
-            draft=StubDraft(oracle),  # type: ignore[arg-type]
+            draft=StubDraft(scripted),  # type: ignore[arg-type]
             params=SamplingParams(max_new_tokens=TOKENS, seed=1),
             mode=mode,
             tokenizer=StubTokenizer(),  # type: ignore[arg-type]
@@ -59,43 +61,43 @@ def write(one: Session, tokens: int) -> list[Step]:
     return steps
 
 
-def text(oracle: HashOracle) -> str:
-    return StubTokenizer().decode(oracle.continuation(PROMPT, TOKENS))
+def text(scripted: HashModel) -> str:
+    return StubTokenizer().decode(scripted.continuation(PROMPT, TOKENS))
 
 
 @pytest.mark.parametrize("mode", ["cloud", "sync", "preempt", "stream"])
 def test_a_draft_that_is_right_is_confirmed_and_nothing_changes(mode: str) -> None:
-    oracle = HashOracle(draft_right=1.0)
-    with cut_off(oracle, mode) as (one, proxy):
+    scripted = HashModel(draft_right=1.0)
+    with cut_off(scripted, mode) as (one, proxy):
         steps = write(one, 10)
         shown = one.text + one.provisional
-        assert text(oracle).startswith(shown)
+        assert text(scripted).startswith(shown)
         assert "".join(step.provisional for step in steps) == one.provisional
         proxy.recover()
         steps += list(one)
-        assert one.text == text(oracle)
+        assert one.text == text(scripted)
         assert sum(step.revised for step in steps) == 0 and one.provisional == ""
         assert any("offline" in event for step in steps for event in step.events)
 
 
 @pytest.mark.parametrize("mode", ["cloud", "sync", "preempt", "stream"])
 def test_a_draft_that_is_wrong_is_corrected_and_the_caller_told(mode: str) -> None:
-    oracle = HashOracle(draft_right=0.8)
-    with cut_off(oracle, mode) as (one, proxy):
+    scripted = HashModel(draft_right=0.8)
+    with cut_off(scripted, mode) as (one, proxy):
         steps = write(one, 20)
-        right = text(oracle)[len(one.tokens) :]
+        right = text(scripted)[len(one.tokens) :]
         proxy.recover()
         steps += list(one)
         written = "".join(step.provisional for step in steps)  # on and on, until a server answered
         held = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(written, right, strict=False)))
-        assert one.text == text(oracle) and one.provisional == ""
+        assert one.text == text(scripted) and one.provisional == ""
         assert sum(step.revised for step in steps) == len(written) - held > 0
 
 
 def test_what_the_caller_shows_is_always_committed_text_and_then_provisional() -> None:
     """A caller who adds `text` and redraws `provisional` ends with the target's text."""
-    oracle = HashOracle(draft_right=0.7)
-    with cut_off(oracle) as (one, proxy):
+    scripted = HashModel(draft_right=0.7)
+    with cut_off(scripted) as (one, proxy):
         shown = one.text
         for step in write(one, 15):
             shown += step.text
@@ -104,22 +106,22 @@ def test_what_the_caller_shows_is_always_committed_text_and_then_provisional() -
             shown += step.text
             assert one.text == shown
             assert len(one.text) + len(one.provisional) <= TOKENS
-        assert shown == text(oracle)
+        assert shown == text(scripted)
 
 
 def test_the_draft_writes_no_more_than_the_text_may_have_and_then_the_caller_is_told() -> None:
-    oracle = HashOracle(draft_right=1.0)
-    with cut_off(oracle) as (one, _):
+    scripted = HashModel(draft_right=1.0)
+    with cut_off(scripted) as (one, _):
         with pytest.raises(EdgespecError, match="went away"):
             while True:
                 one.step()
-        assert one.text + one.provisional == text(oracle)
+        assert one.text + one.provisional == text(scripted)
         assert not one.finished
 
 
 def test_an_outage_in_an_outage() -> None:
-    oracle = HashOracle(draft_right=1.0)
-    with cut_off(oracle, link=LinkOptions(offline_after_s=0.05, give_up_s=5.0)) as (one, proxy):
+    scripted = HashModel(draft_right=1.0)
+    with cut_off(scripted, link=LinkOptions(offline_after_s=0.05, give_up_s=5.0)) as (one, proxy):
         write(one, 5)
         proxy.recover()
         while not one.step().tokens:
@@ -129,11 +131,11 @@ def test_an_outage_in_an_outage() -> None:
             write(one, 1)
         proxy.recover()
         list(one)
-        assert one.text == text(oracle)
+        assert one.text == text(scripted)
 
 
 def test_cancelling_offline_takes_back_what_was_not_verified() -> None:
-    with cut_off(HashOracle(draft_right=1.0)) as (one, _):
+    with cut_off(HashModel(draft_right=1.0)) as (one, _):
         write(one, 5)
         before = one.text
         one.cancel()

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 from rich.console import Console
 from stubs import VOCABULARY_HASH, StubTarget, serving
-from test_many_sessions import ORACLE, session
+from test_many_sessions import SCRIPTED, session
 from test_wire import OPEN_FIELDS
 from tiny_models import tiny
 
 from edgespec import _native
-from edgespec.commands.serve import serve
-from edgespec.commands.top import fetch, table
-from edgespec.errors import EdgespecError
-from edgespec.serving.config import read_config
-from edgespec.serving.server import Server
-from edgespec.serving.watched import watched
-from edgespec.target.target import Target
+from edgespec.cli.serve import serve
+from edgespec.cli.top import fetch, table
+from edgespec.core.errors import EdgespecError
+from edgespec.model.target import Target
+from edgespec.server.config import read_config
+from edgespec.server.monitored import watched
+from edgespec.server.server import Server
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def test_a_draining_server_finishes_its_texts_refuses_new_ones_and_ends() -> Non
         running.set()
         assert go_on.wait(30)
 
-    with serving(StubTarget(ORACLE, before_forward=hold)) as server:
+    with serving(StubTarget(SCRIPTED, before_forward=hold)) as server:
         late = _native.Connection("127.0.0.1", server.port, 10.0)
         late.send(_native.encode_hello(vocabulary_hash=VOCABULARY_HASH, agent="test"))
         assert isinstance(late.receive(10.0), _native.Welcome)
@@ -128,7 +128,7 @@ def test_a_draining_server_finishes_its_texts_refuses_new_ones_and_ends() -> Non
             go_on.set()
             answers = [late.receive(10.0), late.receive(10.0)]
             list(one)
-        assert one.tokens == ORACLE.continuation([1, 2], 30)
+        assert one.tokens == SCRIPTED.continuation([1, 2], 30)
     by_kind = {type(answer): answer for answer in answers}
     assert by_kind.keys() == {_native.Goaway, _native.Error}
     error = by_kind[_native.Error]
@@ -137,7 +137,7 @@ def test_a_draining_server_finishes_its_texts_refuses_new_ones_and_ends() -> Non
 
 
 def test_a_server_with_nothing_to_finish_ends_at_once() -> None:
-    server = Server(StubTarget(ORACLE), port=0)  # type: ignore[arg-type]
+    server = Server(StubTarget(SCRIPTED), port=0)  # type: ignore[arg-type]
     thread = threading.Thread(target=server.run)
     thread.start()
     server.drain(1e6)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
 from edgespec.kernels import operators
 from edgespec.kernels.exit_head import exit_head
 from edgespec.kernels.exit_verdict import Curves, Trees, exit_verdict
@@ -79,9 +79,9 @@ def hint_arguments() -> tuple[Any, ...]:
     ints = [[5, 7, 1, 9, 3], [0, 4, 5], [-1, 0, 0, 1, -1], [-1, 5, 6, 7, -1]]
     tokens, offsets, parents, tree_tokens = (torch.tensor(row, dtype=torch.int32) for row in ints)
     margins = torch.tensor([1.0, 4.0, 9.0, 0.75, 0.2])
-    curve_margins, curve_chances = torch.tensor([[0.0, 2.0, 4.0]]), torch.tensor([[0.1, 0.6, 0.9]])
+    curve_margins, curve_probabilities = torch.tensor([[0.0, 2.0, 4.0]]), torch.tensor([[0.1, 0.6, 0.9]])
     curve_of = torch.zeros(2, dtype=torch.int32)
-    return tokens, margins, offsets, parents, tree_tokens, curve_margins, curve_chances, curve_of, 4
+    return tokens, margins, offsets, parents, tree_tokens, curve_margins, curve_probabilities, curve_of, 4
 
 
 def without_nan(operator: str) -> tuple[Any, ...]:
@@ -157,8 +157,10 @@ def test_verify_lists_is_the_kernel() -> None:
 
 def test_exit_verdict_is_the_kernel() -> None:
     arguments = hint_arguments()
-    tokens, margins, offsets, parents, tree_tokens, curve_margins, curve_chances, curve_of, _ = arguments
-    curves = Curves(curve_margins.numpy(), curve_chances.numpy(), (0.0,))
+    tokens, margins, offsets, parents, tree_tokens, curve_margins, curve_probabilities, curve_of, _ = (
+        arguments
+    )
+    curves = Curves(curve_margins.numpy(), curve_probabilities.numpy(), (0.0,))
     want = exit_verdict(tokens, margins, Trees(offsets, parents, tree_tokens), curves, curve_of)
     got = torch.ops.edgespec.exit_verdict(*arguments)
     for ours, theirs in zip(got, vars(want).values(), strict=True):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgespec.errors import EdgespecError
-from edgespec.pacing import DraftPace, Pace
+from edgespec.core.errors import EdgespecError
+from edgespec.core.pacing import DraftPace, Pace
 
 
 class Clock:

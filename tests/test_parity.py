@@ -14,11 +14,11 @@ import transformers
 from tiny_drafts import save_draft
 
 import edgespec
-from edgespec.edge.draft import PAIR_DRAFT, DraftEngine, load_draft
-from edgespec.edge.tokenizer import Tokenizer
+from edgespec.core.slots import SlotMap
+from edgespec.core.tokenizer import Tokenizer
+from edgespec.core.tree import ROOT, DraftTree
 from edgespec.engines.bundled import bundled_engine
-from edgespec.speculation.slots import SlotMap
-from edgespec.speculation.tree import ROOT, DraftTree
+from edgespec.engines.draft_engine import PAIR_DRAFT, DraftEngine, load_draft
 from edgespec.train.corpus import collect
 
 PROMPTS, PROMPT_LENGTH = 240, 48

@@ -17,10 +17,10 @@ import pytest
 from tiny_drafts import save_draft
 
 import edgespec
-from edgespec.edge.draft import PAIR_DRAFT, load_draft
+from edgespec.core.errors import EdgespecError
 from edgespec.engines import plan_stage
+from edgespec.engines.draft_engine import PAIR_DRAFT, load_draft
 from edgespec.engines.manifest import EngineManifest, record_files
-from edgespec.errors import EdgespecError
 from edgespec.tensorrt_engines.cuda_driver import Gpu, first_gpu
 from edgespec.tensorrt_engines.device_profiles import load_profile, profile_names
 from edgespec.tensorrt_engines.runtimes import RUNTIMES, choose_runtime

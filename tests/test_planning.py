@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from edgespec.commands.plan import plan
-from edgespec.errors import EdgespecError
+from edgespec.cli.plan import plan
+from edgespec.core.errors import EdgespecError
 
 
 def planned(*arguments: str) -> Result:

@@ -8,18 +8,18 @@ from collections.abc import Iterator
 
 import pytest
 import raw_peer
-from oracles import HashOracle
 from raw_peer import ACK, ERROR, RESUME, UNKNOWN_SESSION, VERDICT, Frame, RawPeer, frame, hello, opening
+from scripted_models import HashModel
 from stubs import VOCABULARY_HASH, StubTarget, serving
 
-from edgespec.serving.server import Server
+from edgespec.server.server import Server
 
 CHANNEL, TOKENS = 3, 6
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with serving(StubTarget(HashOracle())) as server:
+    with serving(StubTarget(HashModel())) as server:
         yield server
 
 

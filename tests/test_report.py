@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
 
 ROOT = Path(__file__).resolve().parent.parent
 if not (ROOT / "benchmarks" / "report.py").exists():

@@ -11,20 +11,20 @@ from typing import Any
 
 import pytest
 from faults import Fault, FaultProxy
-from oracles import HashOracle
+from scripted_models import HashModel
 from stubs import StubDraft, StubTarget, StubTokenizer, serving
 
+from edgespec.core.errors import EdgespecError
+from edgespec.core.params import SamplingParams
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
 from edgespec.edge.step import Step
-from edgespec.errors import EdgespecError
-from edgespec.params import SamplingParams
-from edgespec.serving.server import Server
+from edgespec.server.server import Server
 
 PROMPT = [1, 2, 3]
-ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)
+SCRIPTED = HashModel(draft_right=0.7, exit_right=0.8)
 TOKENS = 60
-RIGHT = ORACLE.continuation(PROMPT, TOKENS)
+RIGHT = SCRIPTED.continuation(PROMPT, TOKENS)
 MODES = ["cloud", "sync", "preempt", "stream"]
 HELLO_BYTES = 150
 """No less than what a connection says before it is welcomed."""
@@ -36,7 +36,7 @@ def session(*ports: int, mode: str = "sync", link: LinkOptions = QUICK, **params
     options = {"max_new_tokens": TOKENS, "seed": 1, **params}
     return Session(
         [("127.0.0.1", port) for port in ports],
-        draft=StubDraft(ORACLE),  # type: ignore[arg-type]
+        draft=StubDraft(SCRIPTED),  # type: ignore[arg-type]
         params=SamplingParams(**options),
         mode=mode,
         tokenizer=StubTokenizer(),  # type: ignore[arg-type]
@@ -62,7 +62,7 @@ def events(steps: list[Step]) -> str:
 def mortal(forwards: int, **options: Any) -> Iterator[Server]:
     """A server that stops by itself after so many forwards."""
     target = StubTarget(
-        ORACLE, before_forward=lambda: server.stop() if len(target.forwards) == forwards - 1 else None
+        SCRIPTED, before_forward=lambda: server.stop() if len(target.forwards) == forwards - 1 else None
     )
     with serving(target, **options) as server:
         yield server
@@ -85,7 +85,7 @@ class TestResuming:
     @pytest.mark.parametrize("mode", MODES)
     def test_a_cut_link_is_resumed_with_the_same_text(self, mode: str) -> None:
         link = LinkOptions(hedge=False)
-        with serving(StubTarget(ORACLE)) as server, FaultProxy(server.port, [IN_MID_TEXT]) as proxy:
+        with serving(StubTarget(SCRIPTED)) as server, FaultProxy(server.port, [IN_MID_TEXT]) as proxy:
             with session(proxy.port, mode=mode, link=link) as one:
                 one.prompt(PROMPT)
                 steps = generate(one)
@@ -95,14 +95,14 @@ class TestResuming:
 
     @pytest.mark.parametrize("mode", MODES)
     def test_of_two_connections_one_may_break_unnoticed(self, mode: str) -> None:
-        with serving(StubTarget(ORACLE)) as server, FaultProxy(server.port, [IN_MID_TEXT]) as proxy:
+        with serving(StubTarget(SCRIPTED)) as server, FaultProxy(server.port, [IN_MID_TEXT]) as proxy:
             with session(proxy.port, mode=mode) as one:
                 one.prompt(PROMPT)
                 generate(one)
         assert one.tokens == RIGHT
 
     def test_every_byte_of_a_generation_is_a_good_place_to_break(self) -> None:
-        target = StubTarget(ORACLE)
+        target = StubTarget(SCRIPTED)
         with serving(target) as server:
             for after_bytes in range(0, 1200, 57):
                 faults = [Fault(HELLO_BYTES + after_bytes, "cut", "up"), Fault(after_bytes, "cut", "down")]
@@ -118,7 +118,7 @@ class TestResuming:
     def test_a_silent_link_is_given_up_and_resumed(self) -> None:
         link = LinkOptions(hedge=False, dead_after_s=0.3)
         with (
-            serving(StubTarget(ORACLE)) as server,
+            serving(StubTarget(SCRIPTED)) as server,
             FaultProxy(server.port, [Fault(700, "freeze", "down")]) as proxy,
         ):
             with session(proxy.port, link=link) as one:
@@ -127,7 +127,7 @@ class TestResuming:
         assert one.tokens == RIGHT and "nothing was heard" in events(steps)
 
     def test_what_was_decided_meanwhile_is_not_decided_again(self) -> None:
-        target = StubTarget(ORACLE)
+        target = StubTarget(SCRIPTED)
         with serving(target) as server, FaultProxy(server.port, [IN_MID_TEXT]) as proxy:
             with session(proxy.port, mode="cloud") as one:
                 one.prompt(PROMPT)
@@ -138,7 +138,7 @@ class TestResuming:
 
     def test_an_outage_is_waited_out(self) -> None:
         with (
-            serving(StubTarget(ORACLE)) as server,
+            serving(StubTarget(SCRIPTED)) as server,
             FaultProxy(server.port) as proxy,
             session(proxy.port) as one,
         ):
@@ -155,7 +155,7 @@ class TestResuming:
 
     def test_the_next_turn_goes_over_the_new_link(self) -> None:
         with (
-            serving(StubTarget(ORACLE)) as server,
+            serving(StubTarget(SCRIPTED)) as server,
             FaultProxy(server.port) as proxy,
             session(proxy.port) as one,
         ):
@@ -164,11 +164,11 @@ class TestResuming:
             proxy.cut()
             one.append([7, 8], max_new_tokens=10)
             generate(one)
-        assert one.tokens == ORACLE.continuation([*PROMPT, *RIGHT, 7, 8], 10)
+        assert one.tokens == SCRIPTED.continuation([*PROMPT, *RIGHT, 7, 8], 10)
 
     def test_a_step_says_that_the_link_is_lost(self) -> None:
         with (
-            serving(StubTarget(ORACLE)) as server,
+            serving(StubTarget(SCRIPTED)) as server,
             FaultProxy(server.port) as proxy,
             session(proxy.port) as one,
         ):
@@ -191,13 +191,13 @@ class TestReopening:
             one = session(port, mode=mode)
             one.prompt(PROMPT)
             one.step()
-        with serving(StubTarget(ORACLE), port=port), one:
+        with serving(StubTarget(SCRIPTED), port=port), one:
             steps = generate(one)
         assert one.tokens == RIGHT and f"re-opened at 127.0.0.1:{port}" in events(steps)
         assert steps[-1].statistics.target_forwards > 0
 
     def test_a_session_that_expired_is_opened_anew(self) -> None:
-        target = StubTarget(ORACLE)
+        target = StubTarget(SCRIPTED)
         with (
             serving(target, resume_for_s=0.0) as server,
             FaultProxy(server.port) as proxy,
@@ -209,52 +209,52 @@ class TestReopening:
         assert not one.statistics.link_losses or "re-opened" in events(steps)
 
     def test_the_next_server_goes_on_where_the_first_ended(self) -> None:
-        with mortal(5) as first, serving(StubTarget(ORACLE)) as second:
+        with mortal(5) as first, serving(StubTarget(SCRIPTED)) as second:
             with session(first.port, second.port) as one:
                 one.prompt(PROMPT)
                 steps = generate(one)
             assert one.tokens == RIGHT and f"re-opened at 127.0.0.1:{second.port}" in events(steps)
 
     def test_the_first_server_may_be_absent_from_the_beginning(self) -> None:
-        with serving(StubTarget(ORACLE)) as server, session(9, server.port) as one:
+        with serving(StubTarget(SCRIPTED)) as server, session(9, server.port) as one:
             one.prompt(PROMPT)
             generate(one)
         assert one.tokens == RIGHT
 
     def test_a_later_turn_is_opened_anew_with_the_whole_text(self) -> None:
-        with serving(StubTarget(ORACLE)) as first, serving(StubTarget(ORACLE)) as second:
+        with serving(StubTarget(SCRIPTED)) as first, serving(StubTarget(SCRIPTED)) as second:
             with session(first.port, second.port) as one:
                 one.prompt(PROMPT)
                 generate(one)
                 first.stop()
                 one.append([7, 8], max_new_tokens=10)
                 generate(one)
-                assert one.tokens == ORACLE.continuation([*PROMPT, *RIGHT, 7, 8], 10)
+                assert one.tokens == SCRIPTED.continuation([*PROMPT, *RIGHT, 7, 8], 10)
                 text = [*PROMPT, *RIGHT, 7, 8, *one.tokens, 9]
                 one.append([9], max_new_tokens=5)
                 generate(one)
-        assert one.tokens == ORACLE.continuation(text, 5)
+        assert one.tokens == SCRIPTED.continuation(text, 5)
 
     def test_a_stop_string_is_found_after_a_move_as_well(self) -> None:
         whole = StubTokenizer().decode(RIGHT)
         stop = whole[40:43]
-        with mortal(5) as first, serving(StubTarget(ORACLE)) as second:
+        with mortal(5) as first, serving(StubTarget(SCRIPTED)) as second:
             with session(first.port, second.port, stop=(stop,)) as one:
                 one.prompt(PROMPT)
                 generate(one)
         assert one.text == whole[: whole.find(stop)] and one.finish_reason == "stop"
 
     def test_a_server_with_another_target_is_passed_over(self) -> None:
-        other = StubTarget(HashOracle(seed=9))
+        other = StubTarget(HashModel(seed=9))
         other.target_id = "other"
-        with mortal(5) as first, serving(other) as second, serving(StubTarget(ORACLE)) as third:
+        with mortal(5) as first, serving(other) as second, serving(StubTarget(SCRIPTED)) as third:
             with session(first.port, second.port, third.port) as one:
                 one.prompt(PROMPT)
                 steps = generate(one)
         assert one.tokens == RIGHT and "serves other" in events(steps)
 
     def test_no_server_but_one_with_another_target_is_an_error(self) -> None:
-        other = StubTarget(HashOracle(seed=9))
+        other = StubTarget(HashModel(seed=9))
         other.target_id = "other"
         with mortal(5) as first:
             port = first.port
@@ -267,7 +267,7 @@ class TestReopening:
 
 class TestDraining:
     def test_a_session_moves_off_a_server_that_is_being_stopped(self) -> None:
-        with serving(StubTarget(ORACLE)) as first, serving(StubTarget(ORACLE)) as second:
+        with serving(StubTarget(SCRIPTED)) as first, serving(StubTarget(SCRIPTED)) as second:
             with session(first.port, second.port) as one:
                 one.prompt(PROMPT)
                 steps = generate(one, Once(10, lambda: first.drain(30)))
@@ -275,13 +275,13 @@ class TestDraining:
         assert "is going away" in events(steps) and f"re-opened at 127.0.0.1:{second.port}" in events(steps)
 
     def test_with_no_other_server_the_text_is_finished_there(self) -> None:
-        with serving(StubTarget(ORACLE)) as server, session(server.port) as one:
+        with serving(StubTarget(SCRIPTED)) as server, session(server.port) as one:
             one.prompt(PROMPT)
             generate(one, Once(10, lambda: server.drain(30)))
         assert one.tokens == RIGHT
 
     def test_a_server_that_stops_before_the_next_answers_is_gone_back_to(self) -> None:
-        with serving(StubTarget(ORACLE)) as server, session(server.port, 9) as one:
+        with serving(StubTarget(SCRIPTED)) as server, session(server.port, 9) as one:
             one.prompt(PROMPT)
             steps = generate(one, Once(10, lambda: server.drain(30)))
         assert one.tokens == RIGHT and "re-opened" not in events(steps)
@@ -291,7 +291,7 @@ class TestGivingUp:
     def test_a_step_raises_when_no_server_is_back_in_time_and_the_next_goes_on(self) -> None:
         link = LinkOptions(give_up_s=0.2)
         with (
-            serving(StubTarget(ORACLE)) as server,
+            serving(StubTarget(SCRIPTED)) as server,
             FaultProxy(server.port) as proxy,
             session(proxy.port, link=link) as one,
         ):

@@ -17,10 +17,10 @@ from transformers import (
 )
 
 from edgespec import _native
-from edgespec.edge.noise import NoiseRows
-from edgespec.errors import EdgespecError
-from edgespec.params import SamplingParams
-from edgespec.target.sampling import (
+from edgespec.core.errors import EdgespecError
+from edgespec.core.noise import NoiseRows
+from edgespec.core.params import SamplingParams
+from edgespec.model.sampling import (
     Rows,
     adjusted,
     coupled_noise,

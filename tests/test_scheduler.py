@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgespec.serving.scheduler import Grant, Limits, Offer, Scheduler
+from edgespec.verifying.scheduler import Grant, Limits, Offer, Scheduler
 
-LIMITS = Limits(rows=16, prefill_rows=64, prefill_share=0.5, patience_s=1.0)
+LIMITS = Limits(rows=16, prefill_rows=64, prefill_share=0.5, max_wait_s=1.0)
 
-chances = st.lists(st.floats(0.01, 0.99), max_size=12).map(lambda values: sorted(values, reverse=True))
+probabilities = st.lists(st.floats(0.01, 0.99), max_size=12).map(lambda values: sorted(values, reverse=True))
 offers = st.lists(
     st.builds(
         Offer,
@@ -21,7 +21,7 @@ offers = st.lists(
         device=st.integers(0, 5),
         rows=st.one_of(st.just(1), st.integers(2, 500)),
         since_s=st.floats(0, 10),
-        chances=chances,
+        probabilities=probabilities,
         latency_ms=st.one_of(st.none(), st.floats(1, 5000)),
         spare=st.booleans(),
     ),
@@ -41,7 +41,7 @@ def test_a_forward_keeps_its_budget_and_grants_only_what_was_offered(offered: li
     for session, grant in granted.items():
         offer = by_session[session]
         assert 1 <= grant.rows <= offer.rows
-        assert 0 <= grant.nodes <= len(offer.chances)
+        assert 0 <= grant.nodes <= len(offer.probabilities)
         assert grant.nodes == 0 or grant.rows == offer.rows, "a prompt cut short decides nothing"
     rows = sum(grant.rows + grant.nodes for grant in granted.values())
     waiting = any(offer.rows == 1 for offer in offered)
@@ -55,8 +55,8 @@ def test_nobody_starves(offered: list[Offer[int]], newcomers: int) -> None:
     scheduler: Scheduler[int] = Scheduler(LIMITS)
     waiting = {offer.session: replace(offer, since_s=0.0) for offer in offered}
     now_s, forward_s, forwards = 0.0, 0.1, 0
-    patience = round(LIMITS.patience_s / forward_s)
-    while waiting and forwards <= patience + 1 + len(offered):
+    max_wait = round(LIMITS.max_wait_s / forward_s)
+    while waiting and forwards <= max_wait + 1 + len(offered):
         crowd = [
             Offer((forwards, i), device=("new", i), rows=1, since_s=now_s, latency_ms=1e5)
             for i in range(newcomers)
@@ -71,7 +71,7 @@ def test_nobody_starves(offered: list[Offer[int]], newcomers: int) -> None:
 @given(st.lists(st.integers(1, 12), min_size=2, max_size=6), st.integers(1, 8))
 def test_devices_share_alike_however_many_sessions_they_open(sessions: list[int], rows: int) -> None:
     """Every device has at least 80 % of its share, as far as it has sessions enough to use it."""
-    scheduler: Scheduler[tuple[int, int]] = Scheduler(Limits(rows=rows, patience_s=1e9))
+    scheduler: Scheduler[tuple[int, int]] = Scheduler(Limits(rows=rows, max_wait_s=1e9))
     since = {(device, i): 0.0 for device, count in enumerate(sessions) for i in range(count)}
     served: Counter[int] = Counter()
     forwards = 60 * len(sessions)
@@ -136,7 +136,7 @@ def test_a_prompt_takes_no_more_than_keeps_the_targets_of_those_who_wait() -> No
 
 
 def test_fill_runs_only_in_the_room_that_others_leave_until_it_has_waited_too_long() -> None:
-    scheduler: Scheduler[int] = Scheduler(Limits(rows=4, patience_s=1.0))
+    scheduler: Scheduler[int] = Scheduler(Limits(rows=4, max_wait_s=1.0))
     asked = [Offer(i, i, 1, 0.5) for i in range(4)]
     fill = Offer(99, 99, 1, 0.0, spare=True)
     assert 99 not in grants(scheduler, [fill, *asked], 0.5)

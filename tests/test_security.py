@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgespec.errors import EdgespecError
-from edgespec.security.access import (
+from edgespec.core.access import (
     KnownToken,
     check_exposure,
     check_showing,
@@ -18,7 +17,8 @@ from edgespec.security.access import (
     is_loopback,
     new_token,
 )
-from edgespec.security.tokens import add_token, read_tokens, revoke
+from edgespec.core.errors import EdgespecError
+from edgespec.server.tokens import add_token, read_tokens, revoke
 
 
 class TestTokens:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from edgespec.serving.served import Served
+from edgespec.server.session_table import SessionTable
 
 
-def table(**options: float) -> Served[str]:
-    served: Served[str] = Served(**options)  # type: ignore[arg-type]
+def table(**options: float) -> SessionTable[str]:
+    served: SessionTable[str] = SessionTable(**options)  # type: ignore[arg-type]
     for number, name in enumerate(("one", "two", "three"), 1):
         served.add(number, "device", name)
     return served

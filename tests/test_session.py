@@ -9,26 +9,26 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from oracles import HashOracle
+from scripted_models import HashModel
 from stubs import StubDraft, StubTarget, StubTokenizer, serving
 
+from edgespec.core.errors import EdgespecError
+from edgespec.core.params import SamplingParams
+from edgespec.drafting.policies import Stream, Sync
+from edgespec.drafting.policy import Policy, View
 from edgespec.edge.async_session import AsyncSession
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
 from edgespec.edge.trace import Event
-from edgespec.errors import EdgespecError
-from edgespec.params import SamplingParams
-from edgespec.serving.server import Server
-from edgespec.speculation.policies import Stream, Sync
-from edgespec.speculation.policy import Policy, View
+from edgespec.server.server import Server
 
 PROMPT = [1, 2, 3]
-ORACLE = HashOracle(draft_right=0.7, exit_right=0.8)
+SCRIPTED = HashModel(draft_right=0.7, exit_right=0.8)
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with serving(StubTarget(ORACLE)) as running:
+    with serving(StubTarget(SCRIPTED)) as running:
         yield running
 
 
@@ -38,7 +38,7 @@ def session(server: Server, mode: str | Policy = "sync", draft: Any = None, **op
     )
     return Session(
         ("127.0.0.1", server.port),
-        draft=draft or StubDraft(ORACLE),
+        draft=draft or StubDraft(SCRIPTED),
         params=params,
         mode=mode,
         tokenizer=StubTokenizer(),  # type: ignore[arg-type]
@@ -48,7 +48,7 @@ def session(server: Server, mode: str | Policy = "sync", draft: Any = None, **op
 
 def asynchronous(server: Server, mode: str | Policy) -> AsyncSession:
     params = SamplingParams(max_new_tokens=40, seed=1)
-    draft, tokenizer = StubDraft(ORACLE), StubTokenizer()
+    draft, tokenizer = StubDraft(SCRIPTED), StubTokenizer()
     return AsyncSession(("127.0.0.1", server.port), draft, params, mode=mode, tokenizer=tokenizer)
 
 
@@ -57,7 +57,7 @@ def test_every_mode_gives_the_targets_text(server: Server, mode: str) -> None:
     with session(server, mode) as one:
         one.prompt(PROMPT)
         steps = list(one)
-    assert one.tokens == ORACLE.continuation(PROMPT, 40)
+    assert one.tokens == SCRIPTED.continuation(PROMPT, 40)
     assert [token for step in steps for token in step.tokens] == one.tokens
     assert "".join(step.text for step in steps) == one.text
     assert steps[-1].finish_reason == one.finish_reason == "length"
@@ -85,7 +85,7 @@ def test_a_long_prompt_is_read_in_chunks(server: Server) -> None:
     with session(server, max_new_tokens=20) as one:
         one.prompt(prompt)
         list(one)
-    assert one.tokens == ORACLE.continuation(prompt, 20)
+    assert one.tokens == SCRIPTED.continuation(prompt, 20)
 
 
 def test_log_probabilities_come_with_their_tokens(server: Server) -> None:
@@ -97,24 +97,24 @@ def test_log_probabilities_come_with_their_tokens(server: Server) -> None:
 
 @pytest.mark.parametrize("mode", ["cloud", "sync"])
 def test_a_stop_string_inside_a_block_ends_the_text_there(server: Server, mode: str) -> None:
-    whole = StubTokenizer().decode(ORACLE.continuation(PROMPT, 40))
+    whole = StubTokenizer().decode(SCRIPTED.continuation(PROMPT, 40))
     stop = whole[10:13]
     with session(server, mode, params={"stop": (stop,)}) as one:
         one.prompt(PROMPT)
         list(one)
     end = whole.find(stop)
     assert one.text == whole[:end] and one.finish_reason == "stop"
-    assert one.tokens == ORACLE.continuation(PROMPT, end + len(stop))
+    assert one.tokens == SCRIPTED.continuation(PROMPT, end + len(stop))
 
 
 def test_a_next_turn_goes_on_from_the_text_so_far(server: Server) -> None:
-    first = ORACLE.continuation(PROMPT, 10)
+    first = SCRIPTED.continuation(PROMPT, 10)
     with session(server, max_new_tokens=10) as one:
         one.prompt(PROMPT)
         list(one)
         one.append([7, 8], max_new_tokens=12)
         list(one)
-    assert one.tokens == ORACLE.continuation([*PROMPT, *first, 7, 8], 12)
+    assert one.tokens == SCRIPTED.continuation([*PROMPT, *first, 7, 8], 12)
 
 
 @pytest.mark.parametrize("mode", ["cloud", "preempt"])
@@ -127,20 +127,20 @@ def test_a_cancelled_text_stays_and_may_go_on(server: Server, mode: str) -> None
         assert one.finish_reason == "cancelled" and one.finished
         one.append([5], max_new_tokens=10)
         list(one)
-    assert kept == ORACLE.continuation(PROMPT, len(kept))
-    assert one.tokens == ORACLE.continuation([*PROMPT, *kept, 5], 10)
+    assert kept == SCRIPTED.continuation(PROMPT, len(kept))
+    assert one.tokens == SCRIPTED.continuation([*PROMPT, *kept, 5], 10)
 
 
 def test_a_step_whose_time_has_passed_brings_nothing() -> None:
     free = threading.Event()
-    with serving(StubTarget(ORACLE, before_forward=free.wait)) as held:
+    with serving(StubTarget(SCRIPTED, before_forward=free.wait)) as held:
         with session(held, "cloud") as one:
             one.prompt(PROMPT)
             step = one.step(timeout_s=0.01)
             assert step.tokens == [] and not one.finished
             free.set()
             list(one)
-        assert one.tokens == ORACLE.continuation(PROMPT, 40)
+        assert one.tokens == SCRIPTED.continuation(PROMPT, 40)
 
 
 class Reluctant(Sync):
@@ -161,7 +161,7 @@ def test_a_block_that_is_held_back_leaves_when_its_time_has_come(server: Server)
     with session(server, Reluctant()) as one:
         one.prompt(PROMPT)
         list(one)
-    assert one.tokens == asyncio.run(generate()) == ORACLE.continuation(PROMPT, 40)
+    assert one.tokens == asyncio.run(generate()) == SCRIPTED.continuation(PROMPT, 40)
     assert one.statistics.rounds > 1
 
 
@@ -179,12 +179,12 @@ class SlowDraft(StubDraft):
 
 
 def test_what_came_while_the_draft_ran_is_looked_at_before_anything_is_sent(server: Server) -> None:
-    draft, trace = SlowDraft(ORACLE), list[Event]()
+    draft, trace = SlowDraft(SCRIPTED), list[Event]()
     with session(server, Stream(fill=False, hints=False), draft=draft, trace=trace) as one:
         draft.session, draft.waited = one, []
         one.prompt(PROMPT)
         list(one)
-    assert one.tokens == ORACLE.continuation(PROMPT, 40)
+    assert one.tokens == SCRIPTED.continuation(PROMPT, 40)
     followed = [(trace[run].kind, trace[run + 1].kind) for run in draft.waited]
     assert len(followed) > 1 and set(followed) == {("draft", "forward")}
 
@@ -193,14 +193,14 @@ def test_a_next_session_starts_from_what_an_earlier_one_measured(server: Server)
     with session(server, "auto") as one:
         one.prompt(PROMPT)
         list(one)
-    learnt = one.measures.forwards
-    with session(server, "auto", measures=one.measures) as other:
-        assert other.measures.forwards == learnt > 0 and other.measures.draft_ms.known
-        assert other.measures.slack_ms(0.0) == 0.0  # when forwards begin has to be learnt anew
+    learnt = one.measurements.forwards
+    with session(server, "auto", measurements=one.measurements) as other:
+        assert other.measurements.forwards == learnt > 0 and other.measurements.draft_ms.known
+        assert other.measurements.slack_ms(0.0) == 0.0  # when forwards begin has to be learnt anew
         other.prompt(PROMPT)
         list(other)
     assert other.tokens == one.tokens
-    assert one.measures.forwards == learnt < other.measures.forwards
+    assert one.measurements.forwards == learnt < other.measurements.forwards
 
 
 def test_the_asyncio_twin_gives_the_same_text(server: Server) -> None:
@@ -211,7 +211,7 @@ def test_the_asyncio_twin_gives_the_same_text(server: Server) -> None:
         return one.session.tokens, len(steps)
 
     tokens, steps = asyncio.run(generate())
-    assert tokens == ORACLE.continuation(PROMPT, 40) and steps > 1
+    assert tokens == SCRIPTED.continuation(PROMPT, 40) and steps > 1
 
 
 def test_many_sessions_at_once_each_get_their_own_text(server: Server) -> None:
@@ -228,7 +228,7 @@ def test_many_sessions_at_once_each_get_their_own_text(server: Server) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert texts == {start: ORACLE.continuation([start, 2], 40) for start in range(8)}
+    assert texts == {start: SCRIPTED.continuation([start, 2], 40) for start in range(8)}
 
 
 def test_the_context_limit_ends_the_text(server: Server) -> None:
@@ -236,7 +236,7 @@ def test_the_context_limit_ends_the_text(server: Server) -> None:
     with session(server, max_new_tokens=100) as one:
         one.prompt(prompt)
         list(one)
-    assert one.tokens == ORACLE.continuation(prompt, 512 - 505) and one.finish_reason == "context"
+    assert one.tokens == SCRIPTED.continuation(prompt, 512 - 505) and one.finish_reason == "context"
 
 
 def test_the_timeline_is_recorded(server: Server) -> None:
@@ -295,7 +295,7 @@ class TestBadInput:
                 failing.clear()
                 raise RuntimeError("out of memory")
 
-        with serving(StubTarget(ORACLE, before_forward=fail)) as server:
+        with serving(StubTarget(SCRIPTED, before_forward=fail)) as server:
             with session(server, "cloud") as one:
                 failing.set()
                 one.prompt(PROMPT)
@@ -304,10 +304,10 @@ class TestBadInput:
             with session(server, "cloud") as two:
                 two.prompt(PROMPT)
                 list(two)
-            assert two.tokens == ORACLE.continuation(PROMPT, 40)
+            assert two.tokens == SCRIPTED.continuation(PROMPT, 40)
 
     def test_a_server_that_goes_away_mid_text(self) -> None:
-        with serving(StubTarget(ORACLE)) as server:
+        with serving(StubTarget(SCRIPTED)) as server:
             one = session(server, "sync", max_new_tokens=400, link=LinkOptions(give_up_s=0.2))
             one.prompt(PROMPT)
             one.step()

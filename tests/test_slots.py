@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgespec.speculation.slots import SLOT_BUCKET, CacheFull, Piece, SlotMap
-from edgespec.speculation.tree import ROOT, DraftTree
+from edgespec.core.slots import SLOT_BUCKET, CacheFull, Piece, SlotMap
+from edgespec.core.tree import ROOT, DraftTree
 
 
 class Memory:

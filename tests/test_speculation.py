@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles import HashOracle, hashed
+from scripted_models import HashModel, hashed
 
-from edgespec.planning.oracle import CalibratedOracle
-from edgespec.planning.simulation import Timing, simulate
-from edgespec.speculation.measures import Measures
-from edgespec.speculation.modes import POLICIES, policy
-from edgespec.speculation.policy import View
-from edgespec.speculation.tree import ROOT
+from edgespec.core.measurements import Measurements
+from edgespec.core.tree import ROOT
+from edgespec.drafting.modes import POLICIES, policy
+from edgespec.drafting.policy import View
+from edgespec.sim.scripted_model import CalibratedModel
+from edgespec.sim.simulation import Timing, simulate
 
 PAPER = Timing(draft_ms=lambda rows: 75.25, forward_ms=lambda rows: 522, up_ms=lambda: 48, down_ms=lambda: 48)
 PROMPT = [1, 2, 3]
@@ -24,9 +24,9 @@ PROMPT = [1, 2, 3]
 @pytest.mark.parametrize("mode", POLICIES)
 @pytest.mark.parametrize("draft_right", [0.0, 0.6, 1.0])
 def test_every_mode_gives_the_targets_text(mode: str, draft_right: float) -> None:
-    oracle = HashOracle(draft_right=draft_right)
-    outcome = simulate(oracle, policy(mode, 4), PROMPT, max_new_tokens=60)
-    assert outcome.text == oracle.continuation(PROMPT, 60)
+    scripted = HashModel(draft_right=draft_right)
+    outcome = simulate(scripted, policy(mode, 4), PROMPT, max_new_tokens=60)
+    assert outcome.text == scripted.continuation(PROMPT, 60)
     assert outcome.finish == "length"
 
 
@@ -55,7 +55,7 @@ def test_any_interleaving_gives_the_targets_text(
     capacity: int | None,
     span: int | None,
 ) -> None:
-    oracle = HashOracle(seed, *right, confidence=lambda text: hashed(text, 77) % 256 / 255, span=span)
+    scripted = HashModel(seed, *right, confidence=lambda text: hashed(text, 77) % 256 / 255, span=span)
     ways = itertools.cycle(delays)
     timing = Timing(
         draft_ms=lambda rows: next(ways) / 10,
@@ -66,7 +66,7 @@ def test_any_interleaving_gives_the_targets_text(
     )
     ends = [] if end_token is None else [end_token]
     outcome = simulate(
-        oracle,
+        scripted,
         policy(mode, draft_tokens),
         prompt,
         max_new_tokens=max_new_tokens,
@@ -74,7 +74,7 @@ def test_any_interleaving_gives_the_targets_text(
         end_tokens=ends,
         draft_capacity=capacity,
     )
-    assert outcome.text == oracle.continuation(prompt, max_new_tokens, ends)
+    assert outcome.text == scripted.continuation(prompt, max_new_tokens, ends)
     assert outcome.finish == ("stop" if outcome.text[-1] in ends else "length")
 
 
@@ -88,26 +88,26 @@ class Whimsical:
     drafts = True
     hints = True
     hint_threshold = 0.0
-    patience_ms = 0.0
+    max_wait_ms = 0.0
 
     def __init__(self, seed: int, fill: bool) -> None:
         self.fill = fill
-        self.lookup = seed % 2 == 0
+        self.prompt_lookup = seed % 2 == 0
         self.random = random.Random(seed)
 
     def expand(self, view: View) -> Sequence[int]:
         able = [node for node in (ROOT, *view.tree) if len(view.tree) < 40 and view.can_grow(node)]
         return self.random.sample(able, min(len(able), self.random.randint(0, 3)))
 
-    def width(self, view: View, node: int, chances: Sequence[float]) -> int:
+    def width(self, view: View, node: int, probabilities: Sequence[float]) -> int:
         return self.random.randint(1, 2)
 
-    def adapt(self, view: View, measures: Measures) -> None:
+    def adapt(self, view: View, measurements: Measurements) -> None:
         self.hints = self.random.random() < 0.5
-        self.lookup = self.random.random() < 0.5
+        self.prompt_lookup = self.random.random() < 0.5
         self.borrows = self.random.random() < 0.3
         self.deep = self.random.random() < 0.3
-        self.patience_ms = self.random.choice([0.0, 5.0, 50.0])
+        self.max_wait_ms = self.random.choice([0.0, 5.0, 50.0])
 
     def send(self, view: View) -> Sequence[int]:
         nodes = list(view.tree)
@@ -128,7 +128,7 @@ class Whimsical:
 def test_a_policy_without_any_sense_gives_the_targets_text(
     seed: int, right: tuple[float, float], delays: list[float], span: int | None
 ) -> None:
-    oracle = HashOracle(seed, *right, confidence=lambda text: hashed(text, 5) % 256 / 255, span=span)
+    scripted = HashModel(seed, *right, confidence=lambda text: hashed(text, 5) % 256 / 255, span=span)
     ways = itertools.cycle(delays)
     timing = Timing(
         draft_ms=lambda rows: next(ways) / 7 + 0.1,
@@ -139,63 +139,63 @@ def test_a_policy_without_any_sense_gives_the_targets_text(
         levels=1 + seed % 4,
         levels_ms=delays[0] / 3,
     )
-    outcome = simulate(oracle, Whimsical(seed, fill=True), PROMPT, max_new_tokens=40, timing=timing)
-    assert outcome.text == oracle.continuation(PROMPT, 40)
+    outcome = simulate(scripted, Whimsical(seed, fill=True), PROMPT, max_new_tokens=40, timing=timing)
+    assert outcome.text == scripted.continuation(PROMPT, 40)
 
 
 def test_with_the_papers_timings_sync_beats_cloud_and_preempt_beats_sync() -> None:
-    oracle = HashOracle(draft_right=0.65, exit_right=0.85)
+    scripted = HashModel(draft_right=0.65, exit_right=0.85)
     times_ms = {
-        mode: simulate(oracle, policy(mode, 4), PROMPT, max_new_tokens=300, timing=PAPER).milliseconds
+        mode: simulate(scripted, policy(mode, 4), PROMPT, max_new_tokens=300, timing=PAPER).milliseconds
         for mode in ("cloud", "sync", "preempt")
     }
     assert times_ms["preempt"] < times_ms["sync"] < times_ms["cloud"]
 
 
 def test_cloud_drafts_and_sends_nothing() -> None:
-    outcome = simulate(HashOracle(), policy("cloud", 4), PROMPT, max_new_tokens=30)
+    outcome = simulate(HashModel(), policy("cloud", 4), PROMPT, max_new_tokens=30)
     assert outcome.tally.drafted == outcome.tally.sent == 0
     assert outcome.forwards == 30
 
 
 def test_sync_never_sends_while_it_waits() -> None:
-    outcome = simulate(HashOracle(), policy("sync", 4), PROMPT, max_new_tokens=60)
+    outcome = simulate(HashModel(), policy("sync", 4), PROMPT, max_new_tokens=60)
     kinds = [kind.split()[0] for _, kind in outcome.history]
     first = kinds.index("block")
     assert all(a != b for a, b in itertools.pairwise(kinds[first + 2 :]))
 
 
 def test_hints_that_are_always_right_are_all_hits() -> None:
-    outcome = simulate(HashOracle(exit_right=1.0), policy("preempt", 4), PROMPT, max_new_tokens=60)
+    outcome = simulate(HashModel(exit_right=1.0), policy("preempt", 4), PROMPT, max_new_tokens=60)
     assert outcome.tally.hints_hit == outcome.tally.hints > 0
 
 
 def test_hints_that_are_always_wrong_cost_no_token() -> None:
-    oracle = HashOracle(exit_right=0.0, confidence=lambda text: 1.0)
-    outcome = simulate(oracle, policy("preempt", 4), PROMPT, max_new_tokens=60)
-    assert outcome.text == oracle.continuation(PROMPT, 60)
+    scripted = HashModel(exit_right=0.0, confidence=lambda text: 1.0)
+    outcome = simulate(scripted, policy("preempt", 4), PROMPT, max_new_tokens=60)
+    assert outcome.text == scripted.continuation(PROMPT, 60)
     assert outcome.tally.hints_hit == 0 < outcome.tally.hints
 
 
 def test_a_draft_whose_cache_is_full_falls_back_to_plain_forwards() -> None:
-    oracle = HashOracle(draft_right=1.0)
-    outcome = simulate(oracle, policy("sync", 4), PROMPT, max_new_tokens=60, draft_capacity=20)
-    assert outcome.text == oracle.continuation(PROMPT, 60)
+    scripted = HashModel(draft_right=1.0)
+    outcome = simulate(scripted, policy("sync", 4), PROMPT, max_new_tokens=60, draft_capacity=20)
+    assert outcome.text == scripted.continuation(PROMPT, 60)
     assert outcome.forwards > 60 - 20
 
 
 def test_the_text_ends_at_the_context_limit() -> None:
-    oracle = HashOracle(draft_right=1.0)
-    outcome = simulate(oracle, policy("sync", 8), PROMPT, max_new_tokens=60, context_length=20)
-    assert outcome.text == oracle.continuation(PROMPT, 17)
+    scripted = HashModel(draft_right=1.0)
+    outcome = simulate(scripted, policy("sync", 8), PROMPT, max_new_tokens=60, context_length=20)
+    assert outcome.text == scripted.continuation(PROMPT, 17)
 
 
 def test_auto_sends_fewer_blocks_than_stream_in_the_same_time() -> None:
     timing = Timing(up_ms=lambda: 20.0, down_ms=lambda: 20.0, exits=())
-    oracle = CalibratedOracle(0.69, {})
+    scripted = CalibratedModel(0.69, {})
     blocks, times_ms = {}, {}
     for mode in ("stream", "auto"):
-        outcome = simulate(oracle, policy(mode), PROMPT, max_new_tokens=300, timing=timing)
+        outcome = simulate(scripted, policy(mode), PROMPT, max_new_tokens=300, timing=timing)
         blocks[mode] = sum(event.startswith("block") for _, event in outcome.history)
         times_ms[mode] = outcome.milliseconds
     assert blocks["auto"] < 0.6 * blocks["stream"]

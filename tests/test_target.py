@@ -11,11 +11,11 @@ import torch
 import transformers
 from tiny_models import FAMILIES, VOCABULARY, random_tree, save, tiny
 
-from edgespec.params import SamplingParams
-from edgespec.speculation.slots import Piece, SlotMap
-from edgespec.speculation.tree import DraftTree
-from edgespec.target.sampling import decide
-from edgespec.target.target import Target
+from edgespec.core.params import SamplingParams
+from edgespec.core.slots import Piece, SlotMap
+from edgespec.core.tree import DraftTree
+from edgespec.model.sampling import decide
+from edgespec.model.target import Target
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

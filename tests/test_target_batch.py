@@ -12,13 +12,13 @@ import torch
 from test_target_exits import PlainExits
 from tiny_models import FAMILIES, VOCABULARY, random_tree, save, tiny
 
-from edgespec.errors import EdgespecError
-from edgespec.params import SamplingParams
-from edgespec.serving.kv_pages import KvFull
-from edgespec.speculation.slots import SLOT_BUCKET, SlotMap
-from edgespec.target.cache import KvPool
-from edgespec.target.loading import parse_memory
-from edgespec.target.target import Decisions, ExitRows, Part, Target
+from edgespec.core.errors import EdgespecError
+from edgespec.core.params import SamplingParams
+from edgespec.core.slots import SLOT_BUCKET, SlotMap
+from edgespec.model.kv_cache import KvPool
+from edgespec.model.kv_pages import KvFull
+from edgespec.model.loading import parse_memory
+from edgespec.model.target import Decisions, ExitRows, Part, Target
 
 
 class Text:

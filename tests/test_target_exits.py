@@ -10,11 +10,11 @@ import pytest
 import torch
 from tiny_models import SIZE, VOCABULARY, one_piece, refusal, save, tiny
 
-from edgespec.errors import EdgespecError
-from edgespec.params import SamplingParams
-from edgespec.speculation.calibration import Calibration
-from edgespec.target.exits import ExitHead, ExitHeads, weights_sha256
-from edgespec.target.target import ExitRows, Part, Target
+from edgespec.core.calibration import Calibration
+from edgespec.core.errors import EdgespecError
+from edgespec.core.params import SamplingParams
+from edgespec.model.exits import ExitHead, ExitHeads, weights_sha256
+from edgespec.model.target import ExitRows, Part, Target
 
 # Exits
 
@@ -156,7 +156,7 @@ def exit_heads(folder: Path, target_folder: Path, width: int = SIZE["hidden_size
     return folder
 
 
-def test_exit_heads_beside_the_model_are_found_and_hint_with_calibrated_chances(tmp_path: Path) -> None:
+def test_exit_heads_beside_the_model_are_found_and_hint_with_calibrated_probabilities(tmp_path: Path) -> None:
     folder = save(tiny(), tmp_path)
     exit_heads(folder / "exits", folder)
     target = Target.load(folder, dtype="float64")
@@ -169,7 +169,7 @@ def test_exit_heads_beside_the_model_are_found_and_hint_with_calibrated_chances(
     piece = one_piece()
     expected, row = 1.0, 0  # rows 4 to 7 are one after the other
     while True:
-        expected *= calibration.chance(seen[1].margins[row], 0.8)
+        expected *= calibration.probability(seen[1].margins[row], 0.8)
         if row == 3 or seen[1].tokens[row] != piece.tokens[4 + row + 1]:
             break
         row += 1

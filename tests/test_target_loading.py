@@ -12,11 +12,11 @@ import torch
 import transformers
 from tiny_models import SIZE, VOCABULARY, refusal, save, tiny
 
-from edgespec.edge.tokenizer import vocabulary_hash
-from edgespec.errors import EdgespecError
-from edgespec.target import loading
-from edgespec.target.support import UnsupportedModel
-from edgespec.target.target import Target
+from edgespec.core.errors import EdgespecError
+from edgespec.core.tokenizer import vocabulary_hash
+from edgespec.model import loading
+from edgespec.model.support import UnsupportedModel
+from edgespec.model.target import Target
 
 # Loading
 
@@ -97,7 +97,7 @@ def test_the_self_check_refuses_wrong_positions_and_windows(
             x, torch.arange(position_ids.shape[1])[None]
         )
     else:
-        monkeypatch.setattr("edgespec.target.masks._within", lambda piece, window: True)
+        monkeypatch.setattr("edgespec.model.masks._within", lambda piece, window: True)
     with pytest.raises(UnsupportedModel, match="otherwise than its chains"):
         Target(model, name="wrong", vocabulary_hash=bytes(32))
 

@@ -12,16 +12,16 @@ from test_target_batch import Text
 from test_target_exits import PlainExits
 from tiny_models import VOCABULARY, random_tree, tiny
 
-from edgespec.errors import EdgespecError
-from edgespec.speculation.slots import SlotMap
-from edgespec.speculation.tree import DraftTree
-from edgespec.target.target import ExitRows, Target
+from edgespec.core.errors import EdgespecError
+from edgespec.core.slots import SlotMap
+from edgespec.core.tree import DraftTree
+from edgespec.model.target import ExitRows, Target
 
 
 @pytest.fixture(scope="module", params=["llama", "mistral", "gemma3"])
 def ordered(request: pytest.FixtureRequest) -> Target:
     model = tiny(request.param, torch.float32)
-    from edgespec.target.attention import SLOT_ATTENTION
+    from edgespec.model.attention import SLOT_ATTENTION
 
     model.set_attn_implementation(SLOT_ATTENTION)
     return Target(model, name="tiny", vocabulary_hash=bytes(32), kv_memory="64MiB", deterministic=True)
@@ -94,7 +94,7 @@ def test_it_computes_what_the_plain_forward_does(ordered: Target) -> None:
 
 
 def test_hints_come_from_parts_that_one_chunk_holds() -> None:
-    from edgespec.target.attention import SLOT_ATTENTION
+    from edgespec.model.attention import SLOT_ATTENTION
 
     model = tiny(dtype=torch.float32)
     model.set_attn_implementation(SLOT_ATTENTION)

@@ -12,10 +12,10 @@ import pytest
 from sharded import decided
 from tiny_models import save, tiny
 
-from edgespec.child import COMMAND
-from edgespec.errors import EdgespecError
-from edgespec.target.target import Target
-from edgespec.target.tensor_parallel import join
+from edgespec.core.child import COMMAND
+from edgespec.core.errors import EdgespecError
+from edgespec.model.target import Target
+from edgespec.model.tensor_parallel import join
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral"])

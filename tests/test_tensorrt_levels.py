@@ -12,11 +12,11 @@ from test_tensorrt_runtime import TEXT, Device
 from tiny_drafts import VOCABULARY, save_draft
 
 import edgespec
-from edgespec.edge.draft import DraftEngine, load_draft
-from edgespec.edge.drafter import Drafter
+from edgespec.core.slots import SlotMap
+from edgespec.core.tree import ROOT, DraftTree
+from edgespec.drafting.drafter import Drafter
+from edgespec.engines.draft_engine import DraftEngine, load_draft
 from edgespec.engines.manifest import GRAPH_FILE, LEVELS_FILE
-from edgespec.speculation.slots import SlotMap
-from edgespec.speculation.tree import ROOT, DraftTree
 from edgespec.tensorrt_engines import check
 
 LEVELS = 2
@@ -57,8 +57,8 @@ def grown(engine: DraftEngine, temperature: float) -> list[tuple[int, list[int],
     found: list[tuple[int, list[int], list[float]]] = []
     ids = iter(range(1, 1000))
 
-    def grew(node: int, tokens: list[int], chances: list[float]) -> None:
-        found.append((node, tokens, chances))
+    def grew(node: int, tokens: list[int], probabilities: list[float]) -> None:
+        found.append((node, tokens, probabilities))
         for token in tokens:
             tree.add(next(ids), node, token)
 
@@ -76,7 +76,7 @@ def grown(engine: DraftEngine, temperature: float) -> list[tuple[int, list[int],
     drafter.grow_levels(text, tree, ROOT, grew)
     for leaf in [node for node in tree if not tree.children(node)][:6]:
         [growth] = drafter.grow(text, tree, [leaf])
-        found.append((leaf, growth.tokens, growth.chances))
+        found.append((leaf, growth.tokens, growth.probabilities))
     return found
 
 

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from tiny_drafts import VOCABULARY, save_draft
 
 import edgespec
-from edgespec.edge.draft import DraftEngine, load_draft
+from edgespec.core.errors import EdgespecError
+from edgespec.core.slots import Piece, SlotMap
+from edgespec.core.tree import ROOT, DraftTree
+from edgespec.engines.draft_engine import DraftEngine, load_draft
 from edgespec.engines.manifest import EngineManifest, PlanRecord
-from edgespec.errors import EdgespecError
-from edgespec.speculation.slots import Piece, SlotMap
-from edgespec.speculation.tree import ROOT, DraftTree
 from edgespec.tensorrt_engines import check, device_memory, runtimes, tensorrt_contexts
 from edgespec.tensorrt_engines.cuda_driver import CudaError, Gpu
 from edgespec.tensorrt_engines.device_memory import Lines

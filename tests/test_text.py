@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.edge.text import TextStream
+from edgespec.core.text_stream import TextStream
 
 
 def from_bytes(ids: Sequence[int]) -> str:

@@ -15,28 +15,28 @@ import pytest
 import raw_peer
 from click.testing import CliRunner
 from faults import FaultProxy
-from oracles import HashOracle
+from scripted_models import HashModel
 from stubs import VOCABULARY_HASH, StubTarget, StubTokenizer, serving
 from test_wire import OPEN_FIELDS
 
 from edgespec import _native
-from edgespec.child import COMMAND
-from edgespec.commands.link import link as link_command
-from edgespec.commands.serve import serve
+from edgespec.cli.link import link as link_command
+from edgespec.cli.serve import serve
+from edgespec.core.access import credential
+from edgespec.core.child import COMMAND
+from edgespec.core.errors import EdgespecError
+from edgespec.core.params import SamplingParams
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
-from edgespec.errors import EdgespecError
-from edgespec.params import SamplingParams
-from edgespec.security.access import credential
-from edgespec.security.private_authority import issue_for_device, issue_for_server, make_authority
-from edgespec.security.tokens import add_token, revoke
-from edgespec.serving.door import Entry
-from edgespec.serving.server import Server
+from edgespec.server.gate import Entry
+from edgespec.server.private_authority import issue_for_device, issue_for_server, make_authority
+from edgespec.server.server import Server
+from edgespec.server.tokens import add_token, revoke
 
-ORACLE = HashOracle()
+SCRIPTED = HashModel()
 PROMPT = [1, 2, 3]
-PATIENCE_S = 30.0  # before a test gives up; nothing passes by waiting for it
-TEXT = ORACLE.continuation(PROMPT, 12)
+MAX_WAIT_S = 30.0  # before a test gives up; nothing passes by waiting for it
+TEXT = SCRIPTED.continuation(PROMPT, 12)
 OPENING = {
     **OPEN_FIELDS,
     "latency_us": 0,
@@ -93,59 +93,62 @@ def session(server: Server, host: str = "127.0.0.1", **options: Any) -> Session:
 class TestEncryption:
     @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
     def test_the_text_comes_through_tls(self, fleet: Path, host: str) -> None:
-        with serving(StubTarget(ORACLE), entry=entry(fleet)) as server:
+        with serving(StubTarget(SCRIPTED), entry=entry(fleet)) as server:
             assert generate(server, host, tls_ca=fleet / "ca.pem") == TEXT
 
     def test_an_authority_nobody_here_knows_is_not_trusted(self, fleet: Path, strangers: Path) -> None:
-        with serving(StubTarget(ORACLE), entry=entry(fleet)) as server:
+        with serving(StubTarget(SCRIPTED), entry=entry(fleet)) as server:
             with pytest.raises(EdgespecError, match=r"not trusted.*--tls-ca"):
-                generate(server, tls_ca=strangers / "ca.pem", timeout_s=PATIENCE_S)
+                generate(server, tls_ca=strangers / "ca.pem", timeout_s=MAX_WAIT_S)
             assert generate(server, tls_ca=fleet / "ca.pem") == TEXT
 
     def test_a_certificate_for_another_host_is_not_trusted(
         self, fleet: Path, tmp_path: Path, strangers: Path
     ) -> None:
         issue_for_server(strangers, ["cloud.example", "10.1.2.3"], 30)
-        with serving(StubTarget(ORACLE), entry=entry(strangers)) as server:
+        with serving(StubTarget(SCRIPTED), entry=entry(strangers)) as server:
             for host in ("127.0.0.1", "localhost"):
                 with pytest.raises(EdgespecError, match="not trusted"):
-                    generate(server, host, tls_ca=strangers / "ca.pem", timeout_s=PATIENCE_S)
+                    generate(server, host, tls_ca=strangers / "ca.pem", timeout_s=MAX_WAIT_S)
 
     def test_an_edge_without_tls_is_told_what_to_give(self, fleet: Path) -> None:
         with (
-            serving(StubTarget(ORACLE), entry=entry(fleet)) as server,
+            serving(StubTarget(SCRIPTED), entry=entry(fleet)) as server,
             pytest.raises(EdgespecError, match="--tls-ca"),
         ):
-            generate(server, timeout_s=PATIENCE_S)
+            generate(server, timeout_s=MAX_WAIT_S)
 
     def test_a_server_without_tls_is_told_apart(self, fleet: Path) -> None:
-        with serving(StubTarget(ORACLE)) as server, pytest.raises(EdgespecError, match="does not speak TLS"):
-            generate(server, tls_ca=fleet / "ca.pem", timeout_s=PATIENCE_S)
+        with (
+            serving(StubTarget(SCRIPTED)) as server,
+            pytest.raises(EdgespecError, match="does not speak TLS"),
+        ):
+            generate(server, tls_ca=fleet / "ca.pem", timeout_s=MAX_WAIT_S)
 
     def test_a_later_link_resumes_though_the_first_broke_off(self, fleet: Path) -> None:
         """What the edge keeps of the first handshake survives an end without goodbye."""
         tls = _native.Tls.client(str(fleet / "ca.pem"))
         hello = _native.encode_hello(vocabulary_hash=VOCABULARY_HASH, agent="test")
-        with serving(StubTarget(ORACLE), entry=entry(fleet)) as server, FaultProxy(server.port) as proxy:
+        with serving(StubTarget(SCRIPTED), entry=entry(fleet)) as server, FaultProxy(server.port) as proxy:
             for _ in range(3):
-                connection = _native.Connection("127.0.0.1", proxy.port, PATIENCE_S, tls=tls)
+                connection = _native.Connection("127.0.0.1", proxy.port, MAX_WAIT_S, tls=tls)
                 connection.send(hello)
-                assert isinstance(connection.receive(PATIENCE_S), _native.Welcome)
+                assert isinstance(connection.receive(MAX_WAIT_S), _native.Welcome)
                 proxy.cut()
                 with pytest.raises(ConnectionError):
-                    connection.receive(PATIENCE_S)
+                    connection.receive(MAX_WAIT_S)
         assert (tls.handshakes, tls.resumed) == (3, 2)
 
     def test_a_device_shows_its_certificate_where_one_is_asked_for(
         self, fleet: Path, strangers: Path
     ) -> None:
-        with serving(StubTarget(ORACLE), entry=entry(fleet, tls_client_ca=fleet / "ca.pem")) as server:
+        with serving(StubTarget(SCRIPTED), entry=entry(fleet, tls_client_ca=fleet / "ca.pem")) as server:
             own = {"tls_cert": fleet / "robot-7.pem", "tls_key": fleet / "robot-7.key"}
             assert generate(server, tls_ca=fleet / "ca.pem", **own) == TEXT
             with session(server, tls_ca=fleet / "ca.pem", **own) as one:
                 one.prompt(PROMPT)
                 one.step()
-                assert [row["device"] for row in server.call(server.summaries).result(PATIENCE_S)] == [
+                assert [row["device"] for row in server.call(server.summaries).result(MAX_WAIT_S)] == [
                     "robot-7"
                 ]
             for folder, name in ((strangers, "robot-7"), (None, None)):
@@ -165,12 +168,12 @@ class TestTokens:
     def test_a_known_token_opens_and_names_the_device(self, fleet: Path, tokens: Path) -> None:
         token = add_token(tokens, "robot-7")
         with (
-            serving(StubTarget(ORACLE), entry=entry(fleet, tokens=tokens)) as server,
+            serving(StubTarget(SCRIPTED), entry=entry(fleet, tokens=tokens)) as server,
             session(server, tls_ca=fleet / "ca.pem", token=token) as one,
         ):
             one.prompt(PROMPT)
             one.step()
-            assert [row["device"] for row in server.call(server.summaries).result(PATIENCE_S)] == ["robot-7"]
+            assert [row["device"] for row in server.call(server.summaries).result(MAX_WAIT_S)] == ["robot-7"]
             list(one)
             assert one.tokens == TEXT
 
@@ -180,10 +183,10 @@ class TestTokens:
         add_token(tokens, "robot-7")
         other = add_token(tmp_path / "others", "robot-7")
         caplog.set_level(logging.DEBUG)
-        with serving(StubTarget(ORACLE), entry=entry(fleet, tokens=tokens)) as server:
+        with serving(StubTarget(SCRIPTED), entry=entry(fleet, tokens=tokens)) as server:
             for shown, sentence in ((None, "wants a token"), (other, "knows no such token")):
                 with pytest.raises(EdgespecError, match=sentence) as caught:
-                    generate(server, tls_ca=fleet / "ca.pem", token=shown, timeout_s=PATIENCE_S)
+                    generate(server, tls_ca=fleet / "ca.pem", token=shown, timeout_s=MAX_WAIT_S)
                 assert other not in str(caught.value)
         assert "refused" in caplog.text
         assert other not in caplog.text and other.removeprefix("edgespec-") not in caplog.text
@@ -192,8 +195,8 @@ class TestTokens:
         self, fleet: Path, tokens: Path
     ) -> None:
         first = add_token(tokens, "first")
-        ca = {"tls_ca": fleet / "ca.pem", "timeout_s": PATIENCE_S}
-        with serving(StubTarget(ORACLE), entry=entry(fleet, tokens=tokens)) as server:
+        ca = {"tls_ca": fleet / "ca.pem", "timeout_s": MAX_WAIT_S}
+        with serving(StubTarget(SCRIPTED), entry=entry(fleet, tokens=tokens)) as server:
             with session(server, token=first, **ca) as one:
                 second = add_token(tokens, "second")
                 revoke(tokens, "first")
@@ -209,9 +212,9 @@ class TestTokens:
 
     def test_a_reload_ends_the_sessions_of_revoked_devices_at_once(self, fleet: Path, tokens: Path) -> None:
         shown = {device: add_token(tokens, device) for device in ("stays", "goes")}
-        ca = {"tls_ca": fleet / "ca.pem", "timeout_s": PATIENCE_S}
+        ca = {"tls_ca": fleet / "ca.pem", "timeout_s": MAX_WAIT_S}
         with (
-            serving(StubTarget(ORACLE), entry=entry(fleet, tokens=tokens)) as server,
+            serving(StubTarget(SCRIPTED), entry=entry(fleet, tokens=tokens)) as server,
             session(server, token=shown["stays"], **ca) as staying,
             session(server, token=shown["goes"], **ca) as going,
         ):
@@ -220,17 +223,17 @@ class TestTokens:
                 one.step()
             revoke(tokens, "goes")
             server.reload()
-            devices = [row["device"] for row in server.call(server.summaries).result(PATIENCE_S)]
+            devices = [row["device"] for row in server.call(server.summaries).result(MAX_WAIT_S)]
             assert devices == ["stays"]
             list(staying)
             assert staying.tokens == TEXT
 
     def test_a_reload_of_broken_files_changes_nothing(self, fleet: Path, tokens: Path) -> None:
         token = add_token(tokens, "robot-7")
-        with serving(StubTarget(ORACLE), entry=entry(fleet, tokens=tokens)) as server:
+        with serving(StubTarget(SCRIPTED), entry=entry(fleet, tokens=tokens)) as server:
             tokens.write_text("half a line")
             server.reload()
-            server.call(lambda: None).result(PATIENCE_S)  # the loop has been there
+            server.call(lambda: None).result(MAX_WAIT_S)  # the loop has been there
             assert generate(server, tls_ca=fleet / "ca.pem", token=token) == TEXT
 
     def test_a_device_has_so_many_connections_at_most(self, fleet: Path, tokens: Path) -> None:
@@ -238,12 +241,12 @@ class TestTokens:
         options: dict[str, Any] = {
             "tls_ca": fleet / "ca.pem",
             "token": token,
-            "timeout_s": PATIENCE_S,
+            "timeout_s": MAX_WAIT_S,
             "hedge": False,
         }
         bounded = entry(fleet, tokens=tokens, connections_a_device=2)
         with (
-            serving(StubTarget(ORACLE), entry=bounded) as server,
+            serving(StubTarget(SCRIPTED), entry=bounded) as server,
             session(server, **options),
             session(server, **options),
             pytest.raises(EdgespecError, match="robot-7 has 2 connections"),
@@ -254,17 +257,17 @@ class TestTokens:
         shown = {device: credential(add_token(tokens, device)) for device in ("owner", "thief")}
         tls = _native.Tls.client(str(fleet / "ca.pem"))
         peers = {}
-        with serving(StubTarget(ORACLE), entry=entry(fleet, tokens=tokens)) as server:
+        with serving(StubTarget(SCRIPTED), entry=entry(fleet, tokens=tokens)) as server:
             for device, said in shown.items():
-                peer = peers[device] = _native.Connection("127.0.0.1", server.port, PATIENCE_S, tls=tls)
+                peer = peers[device] = _native.Connection("127.0.0.1", server.port, MAX_WAIT_S, tls=tls)
                 peer.send(_native.encode_hello(VOCABULARY_HASH, "test", said))
-                assert isinstance(peer.receive(PATIENCE_S), _native.Welcome)
+                assert isinstance(peer.receive(MAX_WAIT_S), _native.Welcome)
             peers["owner"].send(_native.encode_open(1, **OPENING))
-            answer = peers["owner"].receive(PATIENCE_S)
+            answer = peers["owner"].receive(MAX_WAIT_S)
             assert isinstance(answer, _native.Verdict)
             resume = raw_peer.frame(raw_peer.RESUME, OPENING["session_id"] + bytes(8), channel=1)
             peers["thief"].send(resume)
-            refused = peers["thief"].receive(PATIENCE_S)
+            refused = peers["thief"].receive(MAX_WAIT_S)
             assert isinstance(refused, _native.Error)
             assert refused.code == _native.ErrorCode.UNKNOWN_SESSION
 

@@ -10,9 +10,9 @@ import pytest
 from tokenizers import Tokenizer as Core
 from tokenizers import decoders, models, pre_tokenizers, processors, trainers
 
-from edgespec.edge.text import TextStream
-from edgespec.edge.tokenizer import Tokenizer, vocabulary_hash
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
+from edgespec.core.text_stream import TextStream
+from edgespec.core.tokenizer import Tokenizer, vocabulary_hash
 
 LINES = ["def add(a, b):\n    return a + b\n", "naïve café — 12 €\n", "emoji 😀😀 and 日本語\n"]
 TEMPLATE = (

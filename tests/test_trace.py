@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgespec.edge.draft import load_draft
+from edgespec.core.errors import EdgespecError
+from edgespec.drafting.modes import policy
 from edgespec.engines.bundled import bundled_engine
-from edgespec.errors import EdgespecError
-from edgespec.planning.oracle import TraceOracle
-from edgespec.planning.plan import Situation, predict, sweep
-from edgespec.planning.simulation import simulate
-from edgespec.planning.trace import Trace
-from edgespec.speculation.modes import policy
+from edgespec.engines.draft_engine import load_draft
+from edgespec.sim.plan import Situation, predict, sweep
+from edgespec.sim.scripted_model import TraceModel
+from edgespec.sim.simulation import simulate
+from edgespec.sim.trace import Trace
 
 BUNDLED = Path(__file__).parent / "data" / "bundled.trace.npz"
 """The bundled pair at T = 0.8, as `edgespec plan --record FILE --temperature 0.8` writes it."""
@@ -37,7 +37,7 @@ def rewritten(file: Path, **changes: object) -> Path:
 def test_every_mode_gives_the_recorded_text(trace: Trace, mode: str) -> None:
     for recorded in trace.texts[:4]:
         outcome = simulate(
-            TraceOracle(trace, recorded),
+            TraceModel(trace, recorded),
             policy(mode),
             recorded.prompt,
             max_new_tokens=len(recorded.tokens),
@@ -47,13 +47,13 @@ def test_every_mode_gives_the_recorded_text(trace: Trace, mode: str) -> None:
 
 def test_the_oracle_says_what_was_recorded_and_on_the_texts_path_alone(trace: Trace) -> None:
     recorded = trace.texts[0]
-    oracle = TraceOracle(trace, recorded)
+    scripted = TraceModel(trace, recorded)
     text = [*recorded.prompt, *recorded.tokens[:5]]
-    assert oracle.target(text) == recorded.tokens[5]
-    assert oracle.draft(text)[0] == recorded.draft_tokens[5].tolist()
-    assert oracle.exit(text, trace.exits[1][0])[0] == recorded.exit_tokens[5, 1]
+    assert scripted.target(text) == recorded.tokens[5]
+    assert scripted.draft(text)[0] == recorded.draft_tokens[5].tolist()
+    assert scripted.exit(text, trace.exits[1][0])[0] == recorded.exit_tokens[5, 1]
     astray = [*text[:-1], text[-1] + 1]
-    assert oracle.draft(astray) == oracle.draft(astray) != oracle.draft(text)
+    assert scripted.draft(astray) == scripted.draft(astray) != scripted.draft(text)
 
 
 def test_speculation_pays_on_the_bundled_pair_and_least_where_the_way_is_long(trace: Trace) -> None:
@@ -62,8 +62,8 @@ def test_speculation_pays_on_the_bundled_pair_and_least_where_the_way_is_long(tr
     assert speeds[1] > predict(Situation(rtt_ms=40), "cloud", trace=trace).tokens_per_s
 
 
-def test_the_chances_are_calibrated(trace: Trace) -> None:
-    stated = np.concatenate([one.draft_chances[:, 0] for one in trace.texts]).astype(float)
+def test_the_probabilities_are_calibrated(trace: Trace) -> None:
+    stated = np.concatenate([one.draft_probabilities[:, 0] for one in trace.texts]).astype(float)
     assert stated.mean() == pytest.approx(trace.acceptance, abs=0.08)
 
 
@@ -73,7 +73,7 @@ def test_a_saved_trace_is_the_same_again(trace: Trace, tmp_path: Path) -> None:
     assert (again.target, again.temperature, again.exits) == (trace.target, trace.temperature, trace.exits)
     for one, other in zip(again.texts, trace.texts, strict=True):
         assert (one.prompt, one.tokens) == (other.prompt, other.tokens)
-        assert np.array_equal(one.exit_chances, other.exit_chances)
+        assert np.array_equal(one.exit_probabilities, other.exit_probabilities)
 
 
 def test_a_trace_of_another_version(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_trace_of_another_version(tmp_path: Path) -> None:
         {"tokens": None},
         {"tokens": np.zeros(3, np.int32)},
         {"lengths": np.array([-1, 1], np.int32)},
-        {"draft_chances": np.zeros((3, 4), np.float16)},
+        {"draft_probabilities": np.zeros((3, 4), np.float16)},
         {"exits": np.array([[4.0, 2.0]])},
         {"temperature": np.array("warm")},
     ],
@@ -117,7 +117,7 @@ def test_a_trace_has_its_own_acceptance(trace: Trace) -> None:
 def test_the_bundled_pair_says_what_it_is_recorded_to_say(temperature: float, tmp_path: Path) -> None:
     pytest.importorskip("torch")
     from edgespec.bench.recording import record
-    from edgespec.target.target import Target
+    from edgespec.model.target import Target
 
     prompt = [5, 9, 300, 17, 44]
     recorded = record(

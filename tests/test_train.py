@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from edgespec.errors import EdgespecError
-from edgespec.speculation.calibration import Calibration
-from edgespec.target.exits import ExitHeads, sha256_of, weights_sha256
+from edgespec.cli.train import train as train_command
+from edgespec.core.calibration import Calibration
+from edgespec.core.errors import EdgespecError
+from edgespec.model.exits import ExitHeads, sha256_of, weights_sha256
 from edgespec.train import corpus, folders, loop, measure, recipe
 from edgespec.train.card import render, write_card
-from edgespec.train.cli import train as train_command
 from edgespec.train.figures import FIGURES_FILE
 from edgespec.train.optimizer import rate_share
 from edgespec.train.packing import Batches, pack
@@ -268,8 +268,8 @@ def test_the_draft_holds_a_calibration_of_four_ranks_at_every_temperature() -> N
     calibration = Calibration.from_json(data)
     assert calibration.ranks == 4
     assert tuple(sorted(calibration.curves)) == (0.0, 0.5, 0.8, 1.0)
-    assert calibration.chance(5.0, 0.8) > calibration.chance(0.1, 0.8)
-    assert calibration.chance(5.0, 0.8, rank=1) < calibration.chance(0.1, 0.8, rank=1)
+    assert calibration.probability(5.0, 0.8) > calibration.probability(0.1, 0.8)
+    assert calibration.probability(5.0, 0.8, rank=1) < calibration.probability(0.1, 0.8, rank=1)
 
 
 def test_a_reliability_diagram_sets_what_is_stated_against_what_happens() -> None:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.speculation.tree import ROOT, DraftTree, TreeError
+from edgespec.core.tree import ROOT, DraftTree, TreeError
 
 
 def small_tree() -> DraftTree:
@@ -25,7 +25,7 @@ def test_a_node_knows_its_position_depth_and_path() -> None:
     assert tree.path(3) == [1, 2, 3]
 
 
-def test_reach_is_the_product_of_the_chances_on_the_path() -> None:
+def test_reach_is_the_product_of_the_probabilities_on_the_path() -> None:
     assert small_tree().reach(3) == 0.125
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from edgespec.speculation.speculator import COMMITTED_BIT
-from edgespec.speculation.tree import ROOT
-from edgespec.speculation.verifier import BadBlock, Verdict, Verifier
+from edgespec.core.tree import ROOT
+from edgespec.drafting.speculator import COMMITTED_BIT
+from edgespec.verifying.verifier import BadBlock, Verdict, Verifier
 
 PROMPT = [1, 2, 3]
 
@@ -162,7 +162,13 @@ REPEATED = [1, 2, 3, 4, 5, 6, 7, 1, 2, 3]
 def looking_up(**options: object) -> Verifier:
     """A session whose text says that 4, 5, 6, ... come next."""
     return Verifier(
-        REPEATED, max_new_tokens=50, end_tokens=(), context_length=100, fill=True, lookup=True, **options
+        REPEATED,
+        max_new_tokens=50,
+        end_tokens=(),
+        context_length=100,
+        fill=True,
+        prompt_lookup=True,
+        **options,
     )  # type: ignore[arg-type]
 
 
@@ -184,7 +190,7 @@ def test_a_text_that_ends_among_its_drafts_accepts_no_more_than_it_takes() -> No
 
 
 def test_without_fill_or_lookup_nothing_is_looked_up() -> None:
-    for changes in ({"fill": False}, {"lookup": False}):
+    for changes in ({"fill": False}, {"prompt_lookup": False}):
         session = looking_up()
         for name, value in changes.items():
             setattr(session, name, value)

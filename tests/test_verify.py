@@ -19,13 +19,13 @@ from transformers import (
 )
 
 from edgespec import _native
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
+from edgespec.core.params import SamplingParams
 from edgespec.kernels import arguments, philox
 from edgespec.kernels.exit_verdict import Trees
 from edgespec.kernels.verify import Ragged, Samplings, Verdicts, verify
 from edgespec.kernels.verify_reference import filtered, penalised
-from edgespec.params import SamplingParams
-from edgespec.target.sampling import decide
+from edgespec.model.sampling import decide
 
 PARAMETERS: list[dict[str, Any]] = [
     {},

@@ -22,17 +22,17 @@ from test_target_exits import exit_heads
 from tiny_models import save, tiny
 
 from edgespec import _native
-from edgespec.edge.draft import load_draft
+from edgespec.core.params import SamplingParams
 from edgespec.edge.session import Session
 from edgespec.engines.bundled import bundled_engine
-from edgespec.params import SamplingParams
-from edgespec.target import forms
-from edgespec.target.batch import ExitRows, Part, Watch
-from edgespec.target.static_inputs import StaticInputs
-from edgespec.target.target import Target
-from edgespec.target.watching import LAST_NUMBER, PLACES
+from edgespec.engines.draft_engine import load_draft
+from edgespec.model import forms
+from edgespec.model.batch import ExitRows, Part, Watch
+from edgespec.model.static_inputs import StaticInputs
+from edgespec.model.target import Target
+from edgespec.model.watching import LAST_NUMBER, PLACES
 
-Said = list[tuple[int, int, int, float]]
+OutputBuffer = list[tuple[int, int, int, float]]
 """(layer, end, token, confidence) of what was said to a session, in order."""
 
 
@@ -45,7 +45,7 @@ class Reader:
         self._cells = target.watched.cells
         self._layers = target.exit_layers
         self.armed: list[tuple[int, Any]] = []
-        self.said: dict[int, Said] = {}
+        self.said: dict[int, OutputBuffer] = {}
 
     def arm(
         self, sequence: int, watches: Sequence[tuple[int, int, int, int, float, NDArray[np.uint32]]]
@@ -69,7 +69,7 @@ def load(folder: Path) -> Target:
     return Target.load(folder, dtype="float32", kv_memory="64MiB")
 
 
-def parts_of(target: Target, heard: dict[int, Said], sent: dict[int, int] | None) -> list[Part]:
+def parts_of(target: Target, heard: dict[int, OutputBuffer], sent: dict[int, int] | None) -> list[Part]:
     """Three sessions' trees, the second of which does not listen, behind their prefills."""
     shapes = [(5, 3), (21, 4), (70, 12)]
     texts = [Text(target, length, seed) for seed, (length, _) in enumerate(shapes)]
@@ -98,14 +98,14 @@ def test_cells_hold_what_callbacks_are_told(
     form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     eager = load(tmp_path / "eager")
-    told: dict[int, Said] = {}
+    told: dict[int, OutputBuffer] = {}
     wanted = eager.forward_batch(parts_of(eager, told, None))
     monkeypatch.setitem(forms.FORM_OF_DEVICE, "cpu", form)
     target = load(tmp_path / "graphed")
     graphs = Rerun()
     target.use_graphs(graphs)
     reader = Reader(target)
-    heard: dict[int, Said] = {}
+    heard: dict[int, OutputBuffer] = {}
     sent: dict[int, int] = {}
     parts = parts_of(target, heard, sent)
     got = target.forward_batch(parts)
@@ -131,7 +131,7 @@ def test_forwards_are_numbered_odd_and_even_in_turns(tmp_path: Path) -> None:
 def test_without_a_watcher_callbacks_are_called(tmp_path: Path) -> None:
     target = load(tmp_path)
     target.use_graphs(Rerun())
-    heard: dict[int, Said] = {}
+    heard: dict[int, OutputBuffer] = {}
     target.forward_batch(parts_of(target, heard, {}))
     assert {session: len(said) for session, said in heard.items()} == {0: 2, 2: 2}
 
@@ -140,7 +140,7 @@ def test_a_forward_beyond_the_buckets_calls_back(tmp_path: Path) -> None:
     target = load(tmp_path)
     target.use_graphs(Rerun())
     reader = Reader(target)
-    heard: dict[int, Said] = {}
+    heard: dict[int, OutputBuffer] = {}
     parts = parts_of(target, heard, {})
     prompt = Text(target, 90, 7).part(80)
     target.forward_batch([*parts, prompt])

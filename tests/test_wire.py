@@ -36,7 +36,7 @@ OPEN_FIELDS: dict[str, Any] = {
     "logprobs": True,
     "ignore_eos": False,
     "rejection": True,
-    "lookup": False,
+    "prompt_lookup": False,
     "colocated": False,
     "thrifty": True,
     "borrows": True,
@@ -89,7 +89,7 @@ TUNE = framed(15, 7, struct.pack("<fIII", 0.5, 2 + 64, 1500, 0))
 
 TOKENS = np.array([5, 6, 7], dtype=np.int32)
 PARENTS = np.array([COMMITTED_BIT | 4, 11, 11], dtype=np.uint32)
-CHANCES = np.array([255, 128, 3], dtype=np.uint8)
+PROBABILITIES = np.array([255, 128, 3], dtype=np.uint8)
 VERDICT_FIELDS: dict[str, Any] = {
     "channel": 7,
     "base_length": 4,
@@ -123,7 +123,7 @@ GOLDEN: dict[str, tuple[bytes, bytes]] = {
     ),
     "OPEN": (_native.encode_open(7, **OPEN_FIELDS), OPEN),
     "APPEND": (_native.encode_append(7, 10, 20, np.array([5, 6], dtype=np.int32), 3), APPEND),
-    "BLOCK": (_native.encode_block(7, 11, TOKENS, PARENTS, CHANCES), BLOCK),
+    "BLOCK": (_native.encode_block(7, 11, TOKENS, PARENTS, PROBABILITIES), BLOCK),
     "HINT": (
         _native.encode_hint(
             channel=7, base_length=4, node=11, token=9, confidence=0.5, layer=6, clock_us=0xFFFFFFFF, turn=2
@@ -150,7 +150,7 @@ GOLDEN: dict[str, tuple[bytes, bytes]] = {
     "GOAWAY": (_native.encode_goaway("bye", 500), GOAWAY),
     "ERROR": (_native.encode_error(7, ErrorCode.OVERLOADED, True, "full", 250), ERROR),
     "TUNE": (
-        _native.encode_tune(7, fill=False, hints=True, colocated=True, hint_threshold=0.5, patience_us=1500),
+        _native.encode_tune(7, fill=False, hints=True, colocated=True, hint_threshold=0.5, max_wait_us=1500),
         TUNE,
     ),
 }
@@ -240,7 +240,7 @@ def test_every_field_is_read_back() -> None:
         "first_node": 11,
         "tokens": [5, 6, 7],
         "parents": [COMMITTED_BIT | 4, 11, 11],
-        "chances": [255, 128, 3],
+        "probabilities": [255, 128, 3],
     }
     assert read_back(_native.decode(HINT)) == {
         "channel": 7,
@@ -271,11 +271,11 @@ def test_every_field_is_read_back() -> None:
     assert read_back(_native.decode(TUNE)) == {
         "channel": 7,
         "fill": False,
-        "lookup": False,
+        "prompt_lookup": False,
         "hints": True,
         "colocated": True,
         "hint_threshold": 0.5,
-        "patience_us": 1500,
+        "max_wait_us": 1500,
     }
 
 
@@ -297,20 +297,20 @@ class TestRoundTrips:
             for i in range(count)
         ]
         tokens = data.draw(st.lists(st.integers(0, 2**31 - 1), min_size=count, max_size=count))
-        chances = data.draw(st.lists(st.integers(0, 255), min_size=count, max_size=count))
+        probabilities = data.draw(st.lists(st.integers(0, 255), min_size=count, max_size=count))
         message = _native.decode(
             _native.encode_block(
                 channel,
                 first,
                 np.array(tokens, dtype=np.int32),
                 np.array(parents, dtype=np.uint32),
-                np.array(chances, dtype=np.uint8),
+                np.array(probabilities, dtype=np.uint8),
             )
         )
         assert isinstance(message, _native.Block)
         assert (message.channel, message.first_node) == (channel, first)
         assert (message.tokens.tolist(), message.parents.tolist()) == (tokens, parents)
-        assert message.chances.tolist() == chances
+        assert message.probabilities.tolist() == probabilities
 
     @given(channels, u32, u32, ids, u16)
     def test_append(self, channel: int, keep: int, limit: int, tokens: list[int], turn: int) -> None:
@@ -335,7 +335,7 @@ class TestRoundTrips:
                 "logprobs": st.booleans(),
                 "ignore_eos": st.booleans(),
                 "rejection": st.booleans(),
-                "lookup": st.booleans(),
+                "prompt_lookup": st.booleans(),
                 "colocated": st.booleans(),
                 "thrifty": st.booleans(),
                 "borrows": st.booleans(),
@@ -593,7 +593,7 @@ class TestEncodersRefuse:
 
     def test_arrays_that_differ_in_length(self) -> None:
         with pytest.raises(ValueError, match="differ in length"):
-            _native.encode_block(1, 1, TOKENS, PARENTS[:2], CHANCES)
+            _native.encode_block(1, 1, TOKENS, PARENTS[:2], PROBABILITIES)
         with pytest.raises(ValueError, match="differ in length"):
             _native.encode_verdict(
                 tokens=TOKENS,

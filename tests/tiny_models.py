@@ -12,10 +12,10 @@ import tokenizers
 import torch
 import transformers
 
-from edgespec.errors import EdgespecError
-from edgespec.speculation.slots import Piece, SlotMap
-from edgespec.speculation.tree import ROOT, DraftTree
-from edgespec.target.target import Target
+from edgespec.core.errors import EdgespecError
+from edgespec.core.slots import Piece, SlotMap
+from edgespec.core.tree import ROOT, DraftTree
+from edgespec.model.target import Target
 
 VOCABULARY = 97
 SIZE: dict[str, Any] = dict(

@@ -28,10 +28,10 @@ from benchmarks.peers.servers import linked, serving
 from benchmarks.peers.streamer import EARLY_EXIT_LAYER
 from benchmarks.prompts import held_out_prompts
 from benchmarks.results import FOLDER, results, save
-from edgespec.edge.draft import load_draft
-from edgespec.edge.tokenizer import Tokenizer
+from edgespec.core.errors import EdgespecError
+from edgespec.core.tokenizer import Tokenizer
 from edgespec.engines.bundled import bundled_engine
-from edgespec.errors import EdgespecError
+from edgespec.engines.draft_engine import load_draft
 
 NOTES = (
     "Links are emulated by a delaying proxy, engines run at full speed in float32, all on one machine: {cores}. "

@@ -15,11 +15,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from edgespec.edge.draft import DraftEngine
+from edgespec.core.errors import EdgespecError
+from edgespec.core.measurements import Measurements
+from edgespec.core.params import SamplingParams
 from edgespec.edge.session import Session
-from edgespec.errors import EdgespecError
-from edgespec.params import SamplingParams
-from edgespec.speculation.measures import Measures
+from edgespec.engines.draft_engine import DraftEngine
 
 Address = tuple[str, int]
 TIMEOUT_S = 60.0
@@ -56,26 +56,26 @@ class EdgespecMode:
     def __init__(self, engine: DraftEngine, mode: str) -> None:
         self._engine = engine
         self._mode = mode
-        self._measures: dict[tuple[Address, float], Measures] = {}
+        self._measurements: dict[tuple[Address, float], Measurements] = {}
 
     def __call__(self, address: Address, task: Task) -> Played:
         setting = (address, task.temperature)
-        played, self._measures[setting] = _play_session(
-            address, task, self._engine, self._mode, self._measures.get(setting)
+        played, self._measurements[setting] = _play_session(
+            address, task, self._engine, self._mode, self._measurements.get(setting)
         )
         return played
 
 
 def _play_session(
-    address: Address, task: Task, engine: DraftEngine, mode: str, measures: Measures | None
-) -> tuple[Played, Measures]:
+    address: Address, task: Task, engine: DraftEngine, mode: str, measurements: Measurements | None
+) -> tuple[Played, Measurements]:
     params = SamplingParams(
         temperature=task.temperature, seed=task.seed, max_new_tokens=task.max_new_tokens, ignore_eos=True
     )
-    with Session(address, engine, params, mode=mode, measures=measures) as session:
+    with Session(address, engine, params, mode=mode, measurements=measurements) as session:
         start_s = time.perf_counter()
         session.prompt(task.prompt)
-        return _timed((step.tokens for step in session), start_s), session.measures
+        return _timed((step.tokens for step in session), start_s), session.measurements
 
 
 def play_lines(address: Address, task: Task, method: str) -> Played:

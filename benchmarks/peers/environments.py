@@ -14,8 +14,8 @@ import sys
 import venv
 from pathlib import Path
 
-from edgespec.errors import EdgespecError
-from edgespec.json_file import save_json
+from edgespec.core.errors import EdgespecError
+from edgespec.core.json_file import save_json
 
 FOLDER = Path(__file__).parent.parent.parent / "build" / "peers"
 TIMEOUT_S = 20 * 60.0

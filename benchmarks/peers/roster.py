@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.peers.clients import Address, EdgespecMode, Played, Task, play_completion, play_lines
-from edgespec.edge.draft import DraftEngine
+from edgespec.engines.draft_engine import DraftEngine
 
 EDGESPEC_MODES = ("cloud", "colocated", "sync", "preempt", "auto")
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from benchmarks.peers import environments
 from benchmarks.peers.clients import MODEL, Address
 from benchmarks.peers.cores import cores, pinned
-from edgespec.child import child
+from edgespec.core.child import child
+from edgespec.core.errors import EdgespecError
 from edgespec.engines.bundled import bundled_engine
-from edgespec.errors import EdgespecError
 
 PAIR = bundled_engine().parent
 HERE = Path(__file__).parent

@@ -10,7 +10,7 @@ namespace {
 struct Node {
     std::int32_t token;
     std::uint32_t parent;
-    std::uint8_t chance;
+    std::uint8_t probability;
 };
 
 const wire::Block* block_of(const net::Event& event) {
@@ -49,7 +49,7 @@ Batch batch_of(std::vector<net::Event>&& events) {
             *first_node++ = block->first_node;
             *offset++ = node - begin;
             for (std::size_t i = 0; i < block->tokens.size; ++i) {
-                *node++ = {block->tokens.data[i], block->parents.data[i], block->chances.data[i]};
+                *node++ = {block->tokens.data[i], block->parents.data[i], block->probabilities.data[i]};
             }
         } else {
             const std::uint64_t of = event.number;
@@ -84,7 +84,7 @@ Batch poll_batch(net::Listener& listener, Seconds timeout_s, std::size_t max_eve
 }
 
 void register_batch(py::module_& module) {
-    PYBIND11_NUMPY_DTYPE(Node, token, parent, chance);
+    PYBIND11_NUMPY_DTYPE(Node, token, parent, probability);
     py::class_<Batch>(module, "Batch")
         .def_readonly("others", &Batch::others)
         .def_readonly("numbers", &Batch::numbers)

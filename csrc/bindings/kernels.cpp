@@ -105,12 +105,12 @@ std::size_t widest(const sampling::Trees& trees) {
 py::tuple exit_verdict(const Array<std::int32_t>& decided, const Array<float>& margins,
                        const Array<std::int32_t>& offsets, const Array<std::int32_t>& parents,
                        const Array<std::int32_t>& tokens, const Array<float>& curve_margins,
-                       const Array<float>& curve_chances, const Array<std::int32_t>& curve_of) {
+                       const Array<float>& curve_probabilities, const Array<std::int32_t>& curve_of) {
     const auto rows = static_cast<std::size_t>(decided.size());
     const sampling::Trees trees = trees_of(offsets, parents, tokens, rows);
     expect(static_cast<std::size_t>(margins.size()) == rows, "margins must be [R]");
-    expect(curve_margins.ndim() == 2 && curve_margins.size() > 0 && curve_margins.size() == curve_chances.size(),
-           "curves must be [C, K], margins as chances");
+    expect(curve_margins.ndim() == 2 && curve_margins.size() > 0 && curve_margins.size() == curve_probabilities.size(),
+           "curves must be [C, K], margins as probabilities");
     const std::int32_t* curves = column(curve_of, trees.sessions, "curve_of must be [S]");
     const auto knots = static_cast<std::size_t>(curve_margins.shape(1));
     const std::size_t width = std::max<std::size_t>(1, widest(trees) - 1);
@@ -120,7 +120,7 @@ py::tuple exit_verdict(const Array<std::int32_t>& decided, const Array<float>& m
     for (std::size_t s = 0; s < trees.sessions; ++s) {
         expect(curves[s] >= 0 && curves[s] < curve_margins.shape(0), "curve_of must name curves");
         const std::size_t first = static_cast<std::size_t>(curves[s]) * knots;
-        const sampling::Curve curve{knots, curve_margins.data() + first, curve_chances.data() + first};
+        const sampling::Curve curve{knots, curve_margins.data() + first, curve_probabilities.data() + first};
         const sampling::Hint hint =
             sampling::exit_verdict(trees, s, decided.data(), margins.data(), curve, paths.mutable_data() + s * width);
         lengths.mutable_data()[s] = hint.length;
@@ -157,7 +157,7 @@ void register_kernels(py::module_& module) {
                "The CPU form of edgespec.kernels.exit_head. ValueError, TypeError: an argument is not as it wants it.");
     module.def("exit_verdict", &exit_verdict, py::arg("decided").noconvert(), py::arg("margins").noconvert(),
                py::arg("offsets").noconvert(), py::arg("parents").noconvert(), py::arg("tokens").noconvert(),
-               py::arg("curve_margins").noconvert(), py::arg("curve_chances").noconvert(),
+               py::arg("curve_margins").noconvert(), py::arg("curve_probabilities").noconvert(),
                py::arg("curve_of").noconvert(), "The CPU form of edgespec.kernels.exit_verdict.");
 }
 

@@ -79,7 +79,7 @@ void register_session_messages(py::module_& module) {
         EDGESPEC_FIELD(Open, max_new_tokens);
         EDGESPEC_FIELD(Open, hint_threshold);
         EDGESPEC_FLAG(Open, "fill", kFill);
-        EDGESPEC_FLAG(Open, "lookup", kLookup);
+        EDGESPEC_FLAG(Open, "prompt_lookup", kLookup);
         EDGESPEC_FLAG(Open, "colocated", kColocated);
         EDGESPEC_FLAG(Open, "hints", kHints);
         EDGESPEC_FLAG(Open, "logprobs", kLogprobs);
@@ -109,7 +109,7 @@ void register_session_messages(py::module_& module) {
         EDGESPEC_FIELD(Block, first_node);
         EDGESPEC_ARRAY(Block, tokens);
         EDGESPEC_ARRAY(Block, parents);
-        EDGESPEC_ARRAY(Block, chances);
+        EDGESPEC_ARRAY(Block, probabilities);
     }
     {
         auto type = message_class<wire::Hint>(module, "Hint");
@@ -147,9 +147,9 @@ void register_session_messages(py::module_& module) {
     {
         auto type = message_class<wire::Tune>(module, "Tune");
         EDGESPEC_FIELD(Tune, hint_threshold);
-        EDGESPEC_FIELD(Tune, patience_us);
+        EDGESPEC_FIELD(Tune, max_wait_us);
         EDGESPEC_FLAG(Tune, "fill", kFill);
-        EDGESPEC_FLAG(Tune, "lookup", kLookup);
+        EDGESPEC_FLAG(Tune, "prompt_lookup", kLookup);
         EDGESPEC_FLAG(Tune, "hints", kHints);
         EDGESPEC_FLAG(Tune, "colocated", kColocated);
     }

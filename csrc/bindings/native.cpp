@@ -12,6 +12,6 @@ PYBIND11_MODULE(_native, module) {
     edgespec::bindings::register_wire(module);
     edgespec::bindings::register_tls(module);
     edgespec::bindings::register_net(module);
-    edgespec::bindings::register_courier(module);
+    edgespec::bindings::register_resilient_connection(module);
     edgespec::bindings::register_mailbox(module);
 }

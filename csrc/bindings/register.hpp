@@ -15,7 +15,7 @@ void register_messages(pybind11::module_& module);
 void register_encoders(pybind11::module_& module);
 void register_tls(pybind11::module_& module);
 void register_net(pybind11::module_& module);
-void register_courier(pybind11::module_& module);
+void register_resilient_connection(pybind11::module_& module);
 void register_mailbox(pybind11::module_& module);
 
 // A received message as the Python object of its class; its arrays view the receive buffer and keep it alive.

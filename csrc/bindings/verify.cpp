@@ -10,7 +10,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/register.hpp"
-#include "sampling/misfit.hpp"
+#include "sampling/validate.hpp"
 
 namespace py = pybind11;
 
@@ -86,7 +86,7 @@ py::tuple verify(const py::array& logits, const std::string& dtype, const py::tu
                                       lists_of(seen, rows, false, sizes.seen),
                                       lists_of(biases, sessions, true, sizes.biases),
                                       lists_of(drafted, rows, true, sizes.drafted)};
-    if (const char* what = sampling::misfit(input, sizes)) throw py::value_error(what);
+    if (const char* what = sampling::validate(input, sizes)) throw py::value_error(what);
     const std::size_t width = widest(own_trees), path_width = std::max<std::size_t>(1, width - 1);
     const auto count = static_cast<py::ssize_t>(sessions);
     constexpr float kNone = std::numeric_limits<float>::quiet_NaN();

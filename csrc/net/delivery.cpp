@@ -168,28 +168,28 @@ void Delivery::owe() {
     });
 }
 
-Clock::duration Delivery::patience() const {
+Clock::duration Delivery::max_wait() const {
     double rtt_ms = rtt_ms_;
     for (const Path& path : paths_) {
         if (rtt_ms < 0) rtt_ms = path.link->counters->rtt_ms.load();
     }
     if (rtt_ms < 0) rtt_ms = 1000;
-    const std::chrono::duration<double, std::milli> patience(limits_.hedge_rtts * rtt_ms);
-    return std::chrono::duration_cast<Clock::duration>(patience) + limits_.hedge_slack;
+    const std::chrono::duration<double, std::milli> max_wait(limits_.hedge_rtts * rtt_ms);
+    return std::chrono::duration_cast<Clock::duration>(max_wait) + limits_.hedge_slack;
 }
 
-Clock::duration Delivery::long_patience() const {
-    return std::max<Clock::duration>(limits_.stalled_after, 4 * patience());
+Clock::duration Delivery::long_max_wait() const {
+    return std::max<Clock::duration>(limits_.stalled_after, 4 * max_wait());
 }
 
 // Sets the timer for the first frame that may have to go out again.
 void Delivery::arm() {
     if (hedging_ || stopped_ || paths_.size() < 2 || ledger_.kept().empty()) return;
-    const auto patience = this->patience(), long_patience = this->long_patience();
+    const auto max_wait = this->max_wait(), long_max_wait = this->long_max_wait();
     const auto soon = Clock::now() + limits_.look_again;  // while every path is silent a stalled one cannot be left
     auto next = Clock::time_point::max();
     for (const Ledger::Kept& kept : ledger_.kept()) {
-        next = std::min(next, kept.hedged ? std::max(kept.sent + long_patience, soon) : kept.sent + patience);
+        next = std::min(next, kept.hedged ? std::max(kept.sent + long_max_wait, soon) : kept.sent + max_wait);
     }
     hedging_ = true;
     hedger_.expires_at(next);
@@ -204,10 +204,10 @@ void Delivery::arm() {
 }
 
 void Delivery::hedge(Clock::time_point now) {
-    const auto patience = this->patience();
+    const auto max_wait = this->max_wait();
     const Link* late = nullptr;
     for (Ledger::Kept& kept : ledger_.kept()) {
-        if (kept.hedged || now < kept.sent + patience) continue;
+        if (kept.hedged || now < kept.sent + max_wait) continue;
         const Path* other = other_than(kept.path);
         if (other == nullptr) return;
         late = kept.path;
@@ -223,11 +223,11 @@ void Delivery::hedge(Clock::time_point now) {
 // A path that has left a frame unacknowledged for long, while another has been heard from, is stalled: all that is on
 // it goes out again there, whatever the budget.
 void Delivery::leave_stalled(Clock::time_point now) {
-    const auto long_patience = this->long_patience();
+    const auto long_max_wait = this->long_max_wait();
     const Link* stalled = nullptr;
     const Path* other = nullptr;
     for (Ledger::Kept& kept : ledger_.kept()) {
-        if (stalled == nullptr && now >= kept.sent + long_patience) {
+        if (stalled == nullptr && now >= kept.sent + long_max_wait) {
             other = other_than(kept.path);
             if (other != nullptr && other->heard > kept.sent) stalled = kept.path;
         }

@@ -81,8 +81,8 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
     void hedge(Clock::time_point now);
     void leave_stalled(Clock::time_point now);
     void turn_from(const Link* link);
-    Clock::duration patience() const;
-    Clock::duration long_patience() const;
+    Clock::duration max_wait() const;
+    Clock::duration long_max_wait() const;
 
     asio::io_context& io_;
     DeliveryLimits limits_;

@@ -21,12 +21,12 @@ std::size_t Trees::child(std::size_t session, std::size_t row) const {
 
 double Curve::at(float margin) const {
     const float* above = std::upper_bound(margins, margins + knots, margin);
-    if (above == margins) return chances[0];
+    if (above == margins) return probabilities[0];
     const auto i = static_cast<std::size_t>(above - margins) - 1;
-    if (i + 1 == knots) return chances[i];
+    if (i + 1 == knots) return probabilities[i];
     const double share =
         (static_cast<double>(margin) - margins[i]) / (static_cast<double>(margins[i + 1]) - margins[i]);
-    return chances[i] + share * (static_cast<double>(chances[i + 1]) - chances[i]);
+    return probabilities[i] + share * (static_cast<double>(probabilities[i + 1]) - probabilities[i]);
 }
 
 Hint exit_verdict(const Trees& trees, std::size_t session, const std::int32_t* decided, const float* margins,

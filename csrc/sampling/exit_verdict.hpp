@@ -21,10 +21,10 @@ struct Trees {
     std::size_t child(std::size_t session, std::size_t row) const;
 };
 
-// Piecewise linear, level beyond its knots: margins [knots] rising, chances [knots].
+// Piecewise linear, level beyond its knots: margins [knots] rising, probabilities [knots].
 struct Curve {
     std::size_t knots;
-    const float *margins, *chances;
+    const float *margins, *probabilities;
     double at(float margin) const;
 };
 

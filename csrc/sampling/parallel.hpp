@@ -18,7 +18,7 @@
 namespace edgespec::sampling {
 
 // Who works for a caller; outlives the call where a thread comes too late.
-class Door {
+class Gate {
  public:
     // Whether the caller is still there; then it waits for `leave`.
     bool enter() {
@@ -75,7 +75,7 @@ void parallel_for(std::size_t tasks, std::size_t threads, const Team* team, Make
     };
     if (threads < 2 || tasks < 2) return work();
     if (team != nullptr) return on_team(*team, threads < tasks ? threads : tasks, work);
-    const auto door = std::make_shared<Door>();
+    const auto door = std::make_shared<Gate>();
     for (std::size_t i = 1; i < threads && i < tasks; ++i) {
         try {
             std::thread([door, &work] {

@@ -141,7 +141,7 @@ Choice<T> RowDecider<T>::reject(std::size_t session, std::size_t row, std::int32
     return choice;
 }
 
-// Whether the child's token is accepted, with chance min(1, p / q); else the scores become those of the residual
+// Whether the child's token is accepted, with probability min(1, p / q); else the scores become those of the residual
 // max(0, p - q).
 template <class T>
 bool RowDecider<T>::accepts(std::size_t session, std::size_t row, std::int32_t child_token) {

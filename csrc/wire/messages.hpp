@@ -70,7 +70,7 @@ struct Block {
     std::uint32_t first_node = 0;
     View<std::int32_t> tokens;
     View<std::uint32_t> parents;
-    View<std::uint8_t> chances;
+    View<std::uint8_t> probabilities;
 };
 
 struct Hint {
@@ -135,7 +135,7 @@ struct Tune {
     static constexpr FrameType kType = FrameType::kTune;
     float hint_threshold = 0;
     std::uint32_t flags = 0;  // Open::kFill, Open::kHints, Open::kLookup, Open::kColocated
-    std::uint32_t patience_us = 0;
+    std::uint32_t max_wait_us = 0;
 };
 
 }  // namespace edgespec::wire

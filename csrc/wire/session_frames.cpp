@@ -96,14 +96,15 @@ static void check_nodes(const Block& m) {
 
 template <class Out>
 void put(Out& out, const Block& m) {
-    if (m.parents.size != m.tokens.size || m.chances.size != m.tokens.size) bad("a block's arrays differ in length");
+    if (m.parents.size != m.tokens.size || m.probabilities.size != m.tokens.size)
+        bad("a block's arrays differ in length");
     check_nodes(m);
     out.value(m.first_node);
     out.value(narrow<std::uint16_t>(m.tokens.size, "the block"));
     out.value(std::uint16_t{0});
     out.array(m.tokens);
     out.array(m.parents);
-    out.array(m.chances);
+    out.array(m.probabilities);
 }
 
 static void get(Reader& in, Block& m) {
@@ -112,7 +113,7 @@ static void get(Reader& in, Block& m) {
     const auto sections = in.value<std::uint16_t>();
     m.tokens = in.array<std::int32_t>(count);
     m.parents = in.array<std::uint32_t>(count);
-    m.chances = in.array<std::uint8_t>(count);
+    m.probabilities = in.array<std::uint8_t>(count);
     skip_sections(in, sections);
     check_nodes(m);
 }
@@ -174,14 +175,14 @@ template <class Out>
 void put(Out& out, const Tune& m) {
     out.value(m.hint_threshold);
     out.value(m.flags);
-    out.value(m.patience_us);
+    out.value(m.max_wait_us);
     out.value(std::uint32_t{0});
 }
 
 static void get(Reader& in, Tune& m) {
     m.hint_threshold = in.value<float>();
     m.flags = in.value<std::uint32_t>();
-    m.patience_us = in.value<std::uint32_t>();
+    m.max_wait_us = in.value<std::uint32_t>();
     in.value<std::uint32_t>();
     if (std::isnan(m.hint_threshold)) bad("a hint threshold is a number");
 }

@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgespec.errors import EdgespecError
-from edgespec.params import SamplingParams
-from edgespec.speculation.calibration import Calibration
-from edgespec.speculation.slots import SlotMap
-from edgespec.speculation.tree import ROOT, DraftTree
-from edgespec.target.batch import ExitRows, Part, Watch
-from edgespec.target.exits import ExitHead, ExitHeads
-from edgespec.target.target import Target
+from edgespec.core.calibration import Calibration
+from edgespec.core.errors import EdgespecError
+from edgespec.core.params import SamplingParams
+from edgespec.core.slots import SlotMap
+from edgespec.core.tree import ROOT, DraftTree
+from edgespec.model.batch import ExitRows, Part, Watch
+from edgespec.model.exits import ExitHead, ExitHeads
+from edgespec.model.target import Target
 
 LLAMA_2_7B: dict[str, Any] = {
     "vocab_size": 32000,

@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
+from edgespec.core.params import SamplingParams
 from edgespec.kernels import arguments
 from edgespec.kernels.exit_head import exit_head
 from edgespec.kernels.exit_hint import CELL_WORDS, Cells, exit_hint
 from edgespec.kernels.exit_verdict import Curves, Trees
 from edgespec.kernels.verify import Samplings, verify
-from edgespec.params import SamplingParams
-from edgespec.speculation.verifier import Verifier
-from edgespec.target.batch import ExitRows, Part, Watch
-from edgespec.target.target import Target
+from edgespec.model.batch import ExitRows, Part, Watch
+from edgespec.model.target import Target
+from edgespec.verifying.verifier import Verifier
 
 NEAR_TIE = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.3}
 """Margins below which two forms may name different tokens."""
@@ -121,8 +121,8 @@ def cells_agree(place: Place) -> str:
         return cells
 
     wanted, got = cells_of(torch.device("cpu"), "cpu"), cells_of(place.device, place.form)
-    chance, got_chance = (cells[:, 4].copy().view(np.float32) for cells in (wanted, got))
-    if (wanted[:, :4] != got[:, :4]).any() or not np.allclose(chance, got_chance, atol=1e-3):
+    probability, got_probability = (cells[:, 4].copy().view(np.float32) for cells in (wanted, got))
+    if (wanted[:, :4] != got[:, :4]).any() or not np.allclose(probability, got_probability, atol=1e-3):
         raise EdgespecError(f"exit_hint left {got.tolist()} in its cells, not {wanted.tolist()}.")
     return f"exit_hint writes the CPU's hints to memory of the host, paths of {wanted[:, 1].tolist()} nodes"
 
@@ -192,7 +192,7 @@ def _text(target: Target, sampling: SamplingParams, tokens: int) -> tuple[list[i
         end_tokens=(),
         context_length=target.context_length,
         fill=True,
-        lookup=True,
+        prompt_lookup=True,
     )
     cache = target.open_cache(verifier.slots.capacity)
     margins: list[float] = []

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 from edgespec import _native
-from edgespec.edge.uplink import encoded_open
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
+from edgespec.core.params import SamplingParams
+from edgespec.drafting.modes import policy
+from edgespec.edge.connection import encoded_open
 from edgespec.kernels.exit_hint import CELL_WORDS, Cells, exit_hint
 from edgespec.kernels.exit_verdict import Curves, Trees
-from edgespec.params import SamplingParams
-from edgespec.speculation.modes import policy
 
 TIMEOUT_S = HINT_WITHIN_S = 10.0
 VOCABULARY, WIDTH, LAYER = 2048, 64, 8

@@ -6,7 +6,7 @@ import itertools
 import random
 from collections.abc import Iterator
 
-from edgespec.edge.tokenizer import Tokenizer
+from edgespec.core.tokenizer import Tokenizer
 
 
 def held_out_prompts(tokenizer: Tokenizer, count: int) -> list[list[int]]:
@@ -18,10 +18,10 @@ def _stretches(tokenizer: Tokenizer) -> Iterator[list[int]]:
     from edgespec.train.corpus import collect
 
     held_out = collect().held_out
-    chance = random.Random(0)
+    rng = random.Random(0)
     while True:
-        tokens = tokenizer.encode(chance.choice(held_out).text)
-        length = chance.randint(16, 96)
+        tokens = tokenizer.encode(rng.choice(held_out).text)
+        length = rng.randint(16, 96)
         if len(tokens) > length:
-            start = chance.randrange(len(tokens) - length)
+            start = rng.randrange(len(tokens) - length)
             yield tokens[start : start + length]

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edgespec.edge.draft import DraftEngine
-from edgespec.edge.drafter import Drafter
-from edgespec.params import SamplingParams
-from edgespec.planning.trace import RecordedText, Trace
-from edgespec.speculation.tree import ROOT, DraftTree
-from edgespec.speculation.verifier import Verifier
-from edgespec.target.batch import ExitRows
-from edgespec.target.target import Target
+from edgespec.core.params import SamplingParams
+from edgespec.core.tree import ROOT, DraftTree
+from edgespec.drafting.drafter import Drafter
+from edgespec.engines.draft_engine import DraftEngine
+from edgespec.model.batch import ExitRows
+from edgespec.model.target import Target
+from edgespec.sim.trace import RecordedText, Trace
+from edgespec.verifying.verifier import Verifier
 
 
 def record(
@@ -72,7 +72,7 @@ def _recorded(
         list(prompt),
         verifier.text[len(prompt) :],
         np.array([one.tokens for one in drafts], np.int32),
-        np.clip([one.chances for one in drafts], 0, 1),
+        np.clip([one.probabilities for one in drafts], 0, 1),
         np.array([[token for token, _ in one] for one in guesses], np.int32).reshape(len(guesses), -1),
-        np.clip([[chance for _, chance in one] for one in guesses], 0, 1).reshape(len(guesses), -1),
+        np.clip([[probability for _, probability in one] for one in guesses], 0, 1).reshape(len(guesses), -1),
     )

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgespec.edge.tokenizer import Tokenizer
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
+from edgespec.core.tokenizer import Tokenizer
 
 ANSWER = "edgespec-answer-7f3a"
 """Stands for an answer while a conversation is rendered, to find what comes behind it."""

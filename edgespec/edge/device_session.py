@@ -13,18 +13,18 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
 
-from edgespec.edge.draft import DraftEngine, load_draft
-from edgespec.edge.drafter import CacheFull, Drafter
+from edgespec.core.errors import EdgespecError
+from edgespec.core.pacing import DraftPace
+from edgespec.core.params import SamplingParams
+from edgespec.core.text_stream import TextStream
+from edgespec.core.tokenizer import Tokenizer, prompt_tokens
+from edgespec.core.tree import ROOT, DraftTree
+from edgespec.drafting.drafter import CacheFull, Drafter
+from edgespec.drafting.modes import DEVICE
 from edgespec.edge.statistics import Statistics
 from edgespec.edge.step import Step
-from edgespec.edge.text import TextStream
-from edgespec.edge.tokenizer import Tokenizer, prompt_tokens
 from edgespec.edge.trace import Event
-from edgespec.errors import EdgespecError
-from edgespec.pacing import DraftPace
-from edgespec.params import SamplingParams
-from edgespec.speculation.modes import DEVICE
-from edgespec.speculation.tree import ROOT, DraftTree
+from edgespec.engines.draft_engine import DraftEngine, load_draft
 
 HONOURED = ("temperature", "seed", "max_new_tokens", "stop", "ignore_eos")
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from edgespec import _native
 from edgespec._version import __version__
+from edgespec.core.errors import EdgespecError
 from edgespec.edge.link_options import LinkOptions
-from edgespec.errors import EdgespecError
 
 DEFAULT_PORT = 7433
 
@@ -54,14 +54,14 @@ def parse_addresses(servers: AnAddress | Sequence[AnAddress]) -> list[Address]:
 
 def connect(
     servers: Sequence[Address], vocabulary_hash: bytes, options: LinkOptions
-) -> tuple[_native.Courier, _native.Welcome]:
-    """Connect to the first server that answers, and be welcomed; the courier keeps the link up from then on.
+) -> tuple[_native.ResilientConnection, _native.Welcome]:
+    """Connect to the first server that answers, and be welcomed; the resilient connection keeps the link up from then on.
 
     Raises EdgespecError with the reason when the servers are absent, silent or refuse.
     """
     timeout_s = options.timeout_s
     credential = options.credential([server.host for server in servers])
-    courier = _native.Courier(
+    resilient_connection = _native.ResilientConnection(
         [(server.host, server.port) for server in servers],
         _native.encode_hello(
             vocabulary_hash=vocabulary_hash, agent=f"edgespec/{__version__}", credential=credential
@@ -75,16 +75,16 @@ def connect(
         busy_spin=options.busy_spin,
     )
     try:
-        answer = courier.receive(timeout_s)
+        answer = resilient_connection.receive(timeout_s)
     except ConnectionError as error:
         tried = " or ".join(str(server) for server in servers)
         raise EdgespecError(
             f"there is no server at {tried} ({error}): {_advice(str(error), options)}."
         ) from None
     if isinstance(answer, _native.Welcome):
-        return courier, answer
-    address = Address(*courier.address)
-    courier.close()
+        return resilient_connection, answer
+    address = Address(*resilient_connection.address)
+    resilient_connection.close()
     if isinstance(answer, _native.Error):
         raise EdgespecError(explain(answer, address))
     raise EdgespecError(

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgespec import _native
-from edgespec.errors import EdgespecError
-from edgespec.security.access import check_showing, credential
+from edgespec.core.access import check_showing, credential
+from edgespec.core.errors import EdgespecError
 
 
 @dataclass(frozen=True)

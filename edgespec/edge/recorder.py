@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from edgespec import _native
+from edgespec.edge.connection import Uplink
 from edgespec.edge.trace import Event, Kind, Lane
-from edgespec.edge.uplink import Uplink
 
 
 class Recorder:

@@ -17,27 +17,27 @@ from types import TracebackType
 from typing import Any
 
 from edgespec import _native
-from edgespec.edge.draft import DraftEngine, load_draft
-from edgespec.edge.drafter import Drafter
-from edgespec.edge.drafting import Drafting
+from edgespec.core.errors import EdgespecError
+from edgespec.core.measurements import Measurements
+from edgespec.core.pacing import DraftPace
+from edgespec.core.params import SamplingParams
+from edgespec.core.tokenizer import Tokenizer, prompt_tokens
+from edgespec.drafting.draft_runs import Drafting
+from edgespec.drafting.drafter import Drafter
+from edgespec.drafting.modes import policy
+from edgespec.drafting.offline import Offline
+from edgespec.drafting.policy import Policy
+from edgespec.drafting.speculator import Speculator
+from edgespec.edge.connection import Uplink, Wish, encoded_open
 from edgespec.edge.handshake import DEFAULT_SERVER, AnAddress, parse_addresses
 from edgespec.edge.link_options import LinkOptions
-from edgespec.edge.offline import Offline
+from edgespec.edge.output_buffer import OutputBuffer
 from edgespec.edge.recorder import Recorder
-from edgespec.edge.said import Said
 from edgespec.edge.statistics import Statistics
 from edgespec.edge.step import Step
-from edgespec.edge.tokenizer import Tokenizer, prompt_tokens
 from edgespec.edge.trace import Event
 from edgespec.edge.tuning import Tuning
-from edgespec.edge.uplink import Uplink, Wish, encoded_open
-from edgespec.errors import EdgespecError
-from edgespec.pacing import DraftPace
-from edgespec.params import SamplingParams
-from edgespec.speculation.measures import Measures
-from edgespec.speculation.modes import policy
-from edgespec.speculation.policy import Policy
-from edgespec.speculation.speculator import Speculator
+from edgespec.engines.draft_engine import DraftEngine, load_draft
 
 MOST_AT_ONCE = 32
 """Messages that one step takes in, so that a fast server cannot keep it from returning."""
@@ -57,9 +57,9 @@ class Session:
     objective: what "auto" is after: "latency", "cost" (target forwards; budget: so many a token) or "energy" (drafts).
     latency_ms: a token shall take no longer, or the server refuses. tokenizer: for a session without a draft.
     timeout_s: to connect and be welcomed; link: how hard the link is kept up from then on. trace: a list that takes
-    the timeline's events. draft_pace: holds every run of the draft to a given time, for experiments. measures: an
+    the timeline's events. draft_pace: holds every run of the draft to a given time, for experiments. measurements: an
     earlier session's, on the same link and engines: "auto" then need not learn them again, nor try hints again; the
-    session's own are its `measures`.
+    session's own are its `measurements`.
 
     Raises EdgespecError, whose message says what to do, when no server can be had, or one refuses.
     """
@@ -80,7 +80,7 @@ class Session:
         link: LinkOptions | None = None,
         trace: list[Event] | None = None,
         draft_pace: DraftPace | None = None,
-        measures: Measures | None = None,
+        measurements: Measurements | None = None,
     ) -> None:
         sys.setswitchinterval(min(sys.getswitchinterval(), 1e-4))
         self.policy = policy(mode, draft_tokens, objective, budget) if isinstance(mode, str) else mode
@@ -101,8 +101,8 @@ class Session:
             raise EdgespecError("going on offline needs a draft engine: pass draft=, or no offline_after_s.")
         self._uplink = Uplink(parse_addresses(server), self.tokenizer.vocabulary_hash, options, self._opening)
         self.target = self._uplink.target
-        self.measures = Measures() if measures is None else measures.handed_on()
-        self._speculator = Speculator(self.policy, self.measures.trusts)
+        self.measurements = Measurements() if measurements is None else measurements.handed_on()
+        self._speculator = Speculator(self.policy, self.measurements.calibration_ratios)
         self._held_until_s: float | None = None
         self._drafter: Drafter | None = None
         self._drafting: Drafting | None = None
@@ -110,12 +110,12 @@ class Session:
         self.trace = trace
         self._recorder = Recorder(trace, self._uplink)
         self.prompt_tokens: list[int] = []
-        self._tuning = Tuning(self.measures, self._speculator, self._uplink)
+        self._tuning = Tuning(self.measurements, self._speculator, self._uplink)
         self._turn, self._turn_start = -1, 0
         self._turn_began_s = 0.0
         self._earlier_s = 0.0
         self._earlier_forwards = 0
-        self._said = Said(self.tokenizer, self.params.stop, ())
+        self._output = OutputBuffer(self.tokenizer, self.params.stop, ())
         self._offline = Offline()
 
     # A text's life
@@ -132,7 +132,7 @@ class Session:
         tokens = prompt_tokens(self.tokenizer, prompt, True, self.target.vocabulary_size)
         if self._engine is not None:
             self._drafter = Drafter(self._engine, self.params.temperature, self.params.seed)
-            self._drafting = Drafting(self._drafter, self._speculator, self.measures, self._pace)
+            self._drafting = Drafting(self._drafter, self._speculator, self.measurements, self._pace)
         self._begin_turn(tokens, self.params.max_new_tokens)
         self.prompt_tokens = tokens
         self._uplink.open()
@@ -178,7 +178,7 @@ class Session:
     @property
     def text(self) -> str:
         """The text generated in this turn."""
-        return self._said.text
+        return self._output.text
 
     @property
     def provisional(self) -> str:
@@ -226,9 +226,9 @@ class Session:
                 break
             self._apply(message)
         self._send_block()
-        if not (self._said.fresh or self._offline.news or self._uplink.notes or self.finished):
+        if not (self._output.fresh or self._offline.news or self._uplink.notes or self.finished):
             return None
-        return self._step(*self._said.take())
+        return self._step(*self._output.take())
 
     def draft_piece(self) -> bool:
         """Run the draft once, if there is something to draft."""
@@ -283,7 +283,7 @@ class Session:
         statistics.forward_ms += verdict.forward_us / 1e3
         self._recorder.committed(now_s, verdict)
         self._offline.committed(tokens)
-        piece = self._said.say(tokens, [] if verdict.logprobs is None else verdict.logprobs.tolist())
+        piece = self._output.say(tokens, [] if verdict.logprobs is None else verdict.logprobs.tolist())
         if piece.stopped is not None:
             excess = len(tokens) - piece.tokens_used
             statistics.committed -= excess
@@ -297,7 +297,7 @@ class Session:
             self._recorder.hinted(time.monotonic(), hint)
 
     def _finish(self, reason: str) -> None:
-        self._said.flush()
+        self._output.flush()
         full = len(self._speculator.text) >= self.target.context_length
         self.finish_reason = (
             "context" if reason == "length" and full and self._speculator.remaining > 0 else reason
@@ -325,7 +325,7 @@ class Session:
         self._turn_began_s = time.monotonic()
         self._turn_start = start + len(tokens)
         self._speculator.extend(tokens, start, max_new_tokens)
-        self._said = Said(self.tokenizer, self.params.stop, self._speculator.text)
+        self._output = OutputBuffer(self.tokenizer, self.params.stop, self._speculator.text)
         if self._drafter is not None:
             self._drafter.truncate(start)
         self.finish_reason = None
@@ -352,7 +352,7 @@ class Session:
         """The draft's cache goes on with provisional text in the tree's place."""
         most = min(self._speculator.remaining, self.target.context_length - len(self._speculator.text))
         ends = () if self.params.ignore_eos else self.target.end_tokens.tolist()
-        self._offline.begin(self._said.stream, most, ends)
+        self._offline.begin(self._output.stream, most, ends)
         self._start_tree_anew()
 
     def _come_back(self) -> None:
@@ -368,7 +368,7 @@ class Session:
 
     def _send_block(self) -> None:
         now_s = time.monotonic()
-        block = self._speculator.outgoing(self.measures.slack_ms(now_s * 1e3))
+        block = self._speculator.outgoing(self.measurements.slack_ms(now_s * 1e3))
         held_ms = self._speculator.held_ms
         self._held_until_s = now_s + held_ms / 1e3 if held_ms else None
         if block is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from edgespec.speculation.speculator import Tally
+from edgespec.drafting.speculator import Tally
 
 
 @dataclass

@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 
 from edgespec import _native
-from edgespec.edge.uplink import Uplink
-from edgespec.speculation.learning import Learning
-from edgespec.speculation.measures import Measures
-from edgespec.speculation.speculator import Speculator
+from edgespec.core.measurements import Measurements
+from edgespec.drafting.learning import Learning
+from edgespec.drafting.speculator import Speculator
+from edgespec.edge.connection import Uplink
 
 
 class Tuning:
     """Feeds the measures of one session, and tells the server when its policy chose anew."""
 
-    def __init__(self, measures: Measures, speculator: Speculator, uplink: Uplink) -> None:
-        self._measures = measures
-        self._learning = Learning(measures, speculator)
+    def __init__(self, measurements: Measurements, speculator: Speculator, uplink: Uplink) -> None:
+        self._measurements = measurements
+        self._learning = Learning(measurements, speculator)
         self._speculator = speculator
         self._policy = speculator.policy
         self._uplink = uplink
@@ -32,14 +32,14 @@ class Tuning:
         measured before goes into its OPEN."""
         self.begin()
         self._told = False
-        if self._measures.forwards:
+        if self._measurements.forwards:
             self._look_at_link()
-            self._speculator.adapt(self._measures)
+            self._speculator.adapt(self._measurements)
 
     def _look_at_link(self) -> None:
-        measures = self._measures
-        measures.rtt_ms, measures.jitter_ms = self._uplink.rtt_ms, self._uplink.jitter_ms
-        measures.server_drafts = self._uplink.hosts_draft
+        measurements = self._measurements
+        measurements.rtt_ms, measurements.jitter_ms = self._uplink.rtt_ms, self._uplink.jitter_ms
+        measurements.server_drafts = self._uplink.hosts_draft
 
     def learn(self, verdict: _native.Verdict) -> None:
         """Let the policy choose anew from what this verdict's forward cost."""
@@ -49,7 +49,7 @@ class Tuning:
         changed = self._learning.verdict(
             time.monotonic() * 1e3, verdict.rows, len(verdict.tokens), forward_ms, ended_ms
         )
-        untold = not self._told and policy.patience_ms  # an OPEN does not say it
+        untold = not self._told and policy.max_wait_ms  # an OPEN does not say it
         if changed or untold:
             self._uplink.tune(policy)
         self._told = True

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgespec.edge.draft import PAIR_DRAFT, PAIR_ENGINE, PAIR_FOLDER
+from edgespec.core.errors import EdgespecError
 from edgespec.engines.compiling import compile
+from edgespec.engines.draft_engine import PAIR_DRAFT, PAIR_ENGINE, PAIR_FOLDER
 from edgespec.engines.manifest import MANIFEST_FILE, BuildSettings, EngineManifest, hash_inputs
-from edgespec.errors import EdgespecError
 
 
 def bundled_engine() -> Path:

@@ -16,10 +16,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from edgespec._version import __version__
-from edgespec.edge.draft import PAIR_DRAFT, PAIR_ENGINE, load_draft
-from edgespec.edge.tokenizer import Tokenizer
+from edgespec.core.errors import EdgespecError
+from edgespec.core.folder import cache_folder, check_place, holds, whole_folder
+from edgespec.core.slots import SLOT_BUCKET
+from edgespec.core.tokenizer import Tokenizer
+from edgespec.engines.draft_engine import PAIR_DRAFT, PAIR_ENGINE, load_draft
 from edgespec.engines.files import copy_files
-from edgespec.engines.folder import cache_folder, check_place, holds, whole_folder
 from edgespec.engines.manifest import (
     FORMAT_VERSION,
     GRAPH_FILE,
@@ -32,8 +34,6 @@ from edgespec.engines.manifest import (
 )
 from edgespec.engines.model_source import check_libraries, model_folder, out_of_memory
 from edgespec.engines.plan_stage import add_plan, can_build, plan_target, write_plan
-from edgespec.errors import EdgespecError
-from edgespec.speculation.slots import SLOT_BUCKET
 from edgespec.tensorrt_engines.device_profiles import DeviceProfile, load_profile
 from edgespec.tensorrt_engines.runtimes import choose_runtime
 from edgespec.tensorrt_engines.tensorrt_api import MODULES

@@ -6,9 +6,9 @@ import json
 import shutil
 from pathlib import Path
 
+from edgespec.core.calibration import Calibration
+from edgespec.core.errors import EdgespecError
 from edgespec.engines.manifest import CALIBRATION_FILE, TOKENIZER_FILE
-from edgespec.errors import EdgespecError
-from edgespec.speculation.calibration import Calibration
 
 COPIED_FILES = (
     TOKENIZER_FILE,
@@ -27,8 +27,8 @@ NEUTRAL_CALIBRATION = {
         {
             "temperature": 0.8,
             "ranks": [
-                {"margins": [0.1, 0.36, 0.69, 1.2, 2.3], "chances": chances}
-                for chances in (
+                {"margins": [0.1, 0.36, 0.69, 1.2, 2.3], "probabilities": probabilities}
+                for probabilities in (
                     [0.32, 0.44, 0.57, 0.78, 0.95],
                     [0.28, 0.21, 0.17, 0.07, 0.02],
                     [0.12, 0.11, 0.07, 0.04, 0.01],

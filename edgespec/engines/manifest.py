@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
 
 FORMAT_VERSION = 1
 """Of the folder and of the graph in it; an engine of another one is built again."""

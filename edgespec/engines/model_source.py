@@ -6,8 +6,8 @@ import importlib.util
 import re
 from pathlib import Path
 
+from edgespec.core.errors import EdgespecError
 from edgespec.engines.manifest import GRAPH_FILE, MANIFEST_FILE
-from edgespec.errors import EdgespecError
 
 LIBRARIES = ("torch", "transformers", "onnx", "onnxscript")
 """What a build needs beyond what an edge has."""

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edgespec.engines.folder import check_place, whole_folder
+from edgespec.core.errors import EdgespecError
+from edgespec.core.folder import check_place, whole_folder
 from edgespec.engines.manifest import GRAPH_FILE, LEVELS_FILE, EngineManifest, record_files
-from edgespec.errors import EdgespecError
 from edgespec.tensorrt_engines.cuda_driver import Gpu, first_gpu
 from edgespec.tensorrt_engines.plan import build_plan, plan_record
 from edgespec.tensorrt_engines.tensorrt_api import build_capabilities, installed, load_api

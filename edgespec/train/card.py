@@ -28,7 +28,7 @@ def write_card(pair: Path, run: Run) -> dict[str, Any]:
 
 
 def draw_reliability(figures: dict[str, Any], file: Path) -> None:
-    """Stated chance against frequency, for the draft and each exit, a line a temperature; on the target's own text."""
+    """Stated probability against frequency, for the draft and each exit, a line a temperature; on the target's own text."""
     from matplotlib import pyplot
 
     guessers = {"draft": figures["draft"]["agreement"]["own"]}
@@ -44,7 +44,7 @@ def draw_reliability(figures: dict[str, Any], file: Path) -> None:
             stated, frequency, _ = zip(*cell["reliability"], strict=True)
             panel.plot(stated, frequency, marker="o", markersize=2.5, linewidth=1, label=f"T = {temperature}")
         panel.set_title(name, fontsize=9)
-        panel.set_xlabel("stated chance", fontsize=8)
+        panel.set_xlabel("stated probability", fontsize=8)
         panel.tick_params(labelsize=7)
     panels[0, 0].set_ylabel("how often right", fontsize=8)
     panels[0, 0].legend(fontsize=7, frameon=False)

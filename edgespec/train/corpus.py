@@ -11,7 +11,7 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
 
 HELD_OUT_SHARE = 20
 """One file in this many is held out."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from edgespec.speculation.calibration import Calibration
-from edgespec.target.exits import ExitHead, adapt
+from edgespec.core.calibration import Calibration
+from edgespec.model.exits import ExitHead, adapt
 from edgespec.train.optimizer import PairedOptimizer, rate_share
 from edgespec.train.packing import Batches, Stream
 from edgespec.train.target import window

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from edgespec.speculation.calibration import Calibration
-from edgespec.target.exits import ExitHeads, sha256_of
+from edgespec.core.calibration import Calibration
+from edgespec.model.exits import ExitHeads, sha256_of
 from edgespec.train import corpus as corpus_module
 from edgespec.train import measure
 from edgespec.train.folders import read_training

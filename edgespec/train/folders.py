@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
 from edgespec.train.loop import Record
 
 TRAINING_FILE = "training.json"

@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgespec.speculation.calibration import TEMPERATURES, Calibration, expected_calibration_error
+from edgespec.core.calibration import TEMPERATURES, Calibration, expected_calibration_error
 from edgespec.train.packing import Stream
 from edgespec.train.teacher import Teacher
 
@@ -147,14 +147,16 @@ def calibrate(sights: dict[float, Sight]) -> Calibration:
 
 def calibration_error(calibration: Calibration, sight: Sight, temperature: float) -> float:
     """The expected calibration error of the best guess on observations that did not fit the curve."""
-    return expected_calibration_error(calibration.chance(sight.margins, temperature), sight.correct[:, 0])
+    return expected_calibration_error(
+        calibration.probability(sight.margins, temperature), sight.correct[:, 0]
+    )
 
 
 def reliability(
     calibration: Calibration, sight: Sight, temperature: float, bins: int = 10
 ) -> list[list[float]]:
-    """A reliability diagram: over equally filled bins, the mean stated chance, how often it came true, how many."""
-    stated = np.asarray(calibration.chance(sight.margins, temperature))
+    """A reliability diagram: over equally filled bins, the mean stated probability, how often it came true, how many."""
+    stated = np.asarray(calibration.probability(sight.margins, temperature))
     order = np.argsort(stated, kind="stable")
     return [
         [round(float(stated[part].mean()), 4), round(float(sight.correct[part, 0].mean()), 4), len(part)]

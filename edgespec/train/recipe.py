@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
-from edgespec.target.exits import ExitHead, ExitHeads, adapt, weights_sha256
+from edgespec.model.exits import ExitHead, ExitHeads, adapt, weights_sha256
 from edgespec.train import corpus as corpus_module
 from edgespec.train import loop, measure
 from edgespec.train.draft import DRAFT_SHAPE, DraftStage

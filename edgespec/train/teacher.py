@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from edgespec.errors import EdgespecError
+from edgespec.core.errors import EdgespecError
 
 
 class Teacher:

@@ -13,13 +13,13 @@ using net::frame_of;
 
 inline const std::int32_t kTokens[] = {5, 6, 7};
 inline const std::uint32_t kParents[] = {wire::kCommittedBit | 3, wire::kCommittedBit | 3, wire::kCommittedBit | 4};
-inline const std::uint8_t kChances[] = {200, 100, 50};
+inline const std::uint8_t kProbabilities[] = {200, 100, 50};
 inline const float kLogprobs[] = {-0.5f, -1.0f, -2.0f};
 inline const wire::Bias kBiases[] = {{7, -1.5f}};
 inline const std::uint16_t kLayers[] = {4, 8};
 
 inline wire::Block block(std::uint32_t first_node = 11) {
-    return {first_node, {kTokens, 3}, {kParents, 3}, {kChances, 3}};
+    return {first_node, {kTokens, 3}, {kParents, 3}, {kProbabilities, 3}};
 }
 
 inline wire::Open opening(std::uint8_t id = 1) {

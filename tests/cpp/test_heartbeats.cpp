@@ -1,10 +1,10 @@
-// A courier that awaits a verdict keeps its heartbeats going however long no session speaks; one that awaits nothing
-// falls quiet. The server is a plain socket that welcomes, says nothing more, and reads what comes.
+// A resilient_connection that awaits a verdict keeps its heartbeats going however long no session speaks; one that
+// awaits nothing falls quiet. The server is a plain socket that welcomes, says nothing more, and reads what comes.
 #include <sys/socket.h>
 
 #include "check.hpp"
 #include "frames.hpp"
-#include "net/courier.hpp"
+#include "net/resilient_connection.hpp"
 
 using namespace edgespec;
 
@@ -14,8 +14,8 @@ constexpr int kHeartbeats = 20;
 const auto kPatience = std::chrono::seconds(60);
 
 // Every silence is long enough to be quiet; a quiet link says nothing for an hour.
-net::CourierLimits limits() {
-    net::CourierLimits limits;
+net::ResilientConnectionLimits limits() {
+    net::ResilientConnectionLimits limits;
     limits.hedge = false;
     limits.link.ping_every = std::chrono::milliseconds(1);
     limits.link.dead_after = kPatience;
@@ -31,18 +31,19 @@ class Pair {
     explicit Pair(bool awaiting)
         : acceptor_(io_, {net::asio::ip::address_v4::loopback(), 0}),
           socket_(io_),
-          courier_({{"127.0.0.1", acceptor_.local_endpoint().port()}}, test::frame_of(0, test::hello()), limits()) {
+          resilient_connection_({{"127.0.0.1", acceptor_.local_endpoint().port()}}, test::frame_of(0, test::hello()),
+                                limits()) {
         acceptor_.accept(socket_);
-        const timeval patience{60, 0};  // a heartbeat that never comes fails the test, and does not hang it
-        CHECK(setsockopt(socket_.native_handle(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0);
+        const timeval max_wait{60, 0};  // a heartbeat that never comes fails the test, and does not hang it
+        CHECK(setsockopt(socket_.native_handle(), SOL_SOCKET, SO_RCVTIMEO, &max_wait, sizeof max_wait) == 0);
         net::asio::write(socket_, net::asio::buffer(test::frame_of(0, test::welcome())));
-        CHECK(courier_.inbox().wait_until(net::Clock::now() + kPatience));
-        courier_.await(awaiting);
-        courier_.open(test::frame_of(1, test::opening()));
+        CHECK(resilient_connection_.inbox().wait_until(net::Clock::now() + kPatience));
+        resilient_connection_.await(awaiting);
+        resilient_connection_.open(test::frame_of(1, test::opening()));
         heartbeats_until(wire::FrameType::kOpen);
     }
 
-    void speak() { courier_.send(test::frame_of(1, wire::Append{3, 20, 1, {}})); }
+    void speak() { resilient_connection_.send(test::frame_of(1, wire::Append{3, 20, 1, {}})); }
 
     // PINGs that come before the first frame of this type.
     int heartbeats_until(wire::FrameType type) {
@@ -69,7 +70,7 @@ class Pair {
     net::asio::io_context io_;
     net::asio::ip::tcp::acceptor acceptor_;
     net::asio::ip::tcp::socket socket_;
-    net::Courier courier_;
+    net::ResilientConnection resilient_connection_;
 };
 
 }  // namespace

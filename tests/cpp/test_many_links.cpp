@@ -1,11 +1,11 @@
-// A listener, couriers and their threads, while connections are closed under them: each session's text is whole.
-// Small, but on real sockets and threads: what the thread sanitizer looks at.
+// A listener, resilient_connections and their threads, while connections are closed under them: each session's text is
+// whole. Small, but on real sockets and threads: what the thread sanitizer looks at.
 #include <atomic>
 
 #include "check.hpp"
 #include "frames.hpp"
-#include "net/courier.hpp"
 #include "net/listener.hpp"
+#include "net/resilient_connection.hpp"
 
 using namespace edgespec;
 
@@ -43,14 +43,15 @@ void serve(net::Listener& listener) {
 
 // Sends numbered blocks, and has its verdicts once each and in order.
 void edge(net::Listener& listener, std::uint8_t id) {
-    net::CourierLimits limits;
+    net::ResilientConnectionLimits limits;
     limits.dial_at_least = std::chrono::milliseconds(1000);
-    net::Courier courier({{"127.0.0.1", listener.port()}}, test::frame_of(0, test::hello()), limits);
+    net::ResilientConnection resilient_connection({{"127.0.0.1", listener.port()}}, test::frame_of(0, test::hello()),
+                                                  limits);
     const auto arrival = [&] {
-        auto next = courier.inbox().take();
+        auto next = resilient_connection.inbox().take();
         while (!next) {
-            CHECK(courier.inbox().wait_until(net::Clock::now() + kPatience));
-            next = courier.inbox().take();
+            CHECK(resilient_connection.inbox().wait_until(net::Clock::now() + kPatience));
+            next = resilient_connection.inbox().take();
         }
         return std::move(*next);
     };
@@ -64,16 +65,16 @@ void edge(net::Listener& listener, std::uint8_t id) {
         }
     };
     CHECK(std::holds_alternative<net::Received>(arrival()));  // the WELCOME
-    courier.open(test::frame_of(1, test::opening(id)));
+    resilient_connection.open(test::frame_of(1, test::opening(id)));
     for (std::uint32_t number = 1; number <= kBlocks; ++number) {
-        courier.send(test::frame_of(1, test::block(number)));
+        resilient_connection.send(test::frame_of(1, test::block(number)));
         if (number > 8) CHECK(std::get<wire::Verdict>(message()).base_length == number - 8);
     }
     for (std::uint32_t number = kBlocks - 7; number <= kBlocks; ++number) {
         CHECK(std::get<wire::Verdict>(message()).base_length == number);
     }
-    courier.send(test::frame_of(1, wire::Close{wire::FinishReason::kStop}));
-    courier.end();
+    resilient_connection.send(test::frame_of(1, wire::Close{wire::FinishReason::kStop}));
+    resilient_connection.end();
     ++finished;
     listener.inbox().wake();
 }

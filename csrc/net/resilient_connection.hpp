@@ -1,0 +1,148 @@
+// The edge's link to its servers: an I/O thread that keeps one session alive over connections that are not.
+//
+// It connects, says HELLO, opens or resumes the session, holds a second connection warm to hedge on, and when the last
+// connection is gone tries the servers in turn, at once and then with jittered pauses, until one answers. What happened
+// comes out of the inbox among the messages. Python's lock is never needed for any of it.
+#pragma once
+
+#include <array>
+#include <thread>
+
+#include "net/delivery.hpp"
+#include "net/dial.hpp"
+#include "net/loop.hpp"
+#include "net/outage.hpp"
+
+namespace edgespec::net {
+
+struct ResilientConnectionLimits {
+    LinkLimits link;
+    DeliveryLimits delivery;
+    bool hedge = true;
+    bool busy_spin = false;                           // who waits never sleeps, nor does the I/O thread
+    std::chrono::milliseconds first_contact{10'000};  // all servers together, before there is a session to keep
+    std::chrono::milliseconds dial_at_least{300};     // an attempt's time: three round trips, within these bounds
+    std::chrono::milliseconds dial_at_most{1000};
+    std::chrono::milliseconds dial_beside{400};      // while the link is lost: no answer yet, another attempt beside it
+    std::chrono::milliseconds greet_within{10'000};  // from HELLO to the session's frames; a server may be busy
+    OutageLimits outage;
+};
+
+// What happened to the link.
+struct Lost {  // the last connection is gone
+    std::string reason;
+};
+struct Reconnected {  // and the session goes on
+    double seconds;   // since it was lost
+    Address address;
+};
+struct Forgotten {   // a server does not know the session: open it anew
+    double seconds;  // since it was lost; 0 if it was not
+    Address address;
+};
+struct Offline {};  // lost for longer than `offline_after`
+struct GivenUp {    // lost for `give_up_after`, and again that long; attempts go on
+    std::string reason;
+};
+using Arrival = std::variant<Received, Lost, Reconnected, Forgotten, Offline, GivenUp>;
+
+class ResilientConnection {
+ public:
+    // Begins to connect. `hello` is what every connection says first.
+    ResilientConnection(std::vector<Address> addresses, Frame hello, ResilientConnectionLimits limits,
+                        std::shared_ptr<Tls> tls = nullptr);
+    ~ResilientConnection();
+    ResilientConnection(const ResilientConnection&) = delete;
+    ResilientConnection& operator=(const ResilientConnection&) = delete;
+
+    // An OPEN: the session begins, or begins anew, on whichever server there is; nothing of one before is kept.
+    void open(Frame open);
+    void send(Frame frame);                                       // to the session; never blocks
+    void move();                                                  // leave this server for the next
+    void await(bool verdicts) { counters_->awaited = verdicts; }  // a link that waits for them is never quiet
+    void close();                                                 // what is queued may leave
+    void end();                                                   // and has left: waits for it
+
+    Inbox<Arrival>& inbox() { return inbox_; }
+    Loop<Arrival>& loop() { return loop_; }
+    bool dead() const { return dead_; }              // closed, or no server was ever reached
+    bool lost() const { return outage_.lasts(); }    // no connection carries the session now
+    unsigned paths() const { return carrying_; }     // connections that carry it
+    unsigned welcomed() const { return welcomed_; }  // connections that a server has welcomed
+    std::string reason() const;
+    const Address& address() const { return addresses_[current_]; }
+    const Counters& counters() const { return *counters_; }
+    const Traffic& traffic() const { return *traffic_; }
+
+ private:
+    // One connection, made or on its way.
+    struct Path {
+        enum class Stage { kIdle, kPausing, kDialling, kGreeting, kWelcomed, kResuming, kCarrying };
+        explicit Path(asio::io_context& io) : timer(io) {}
+
+        Stage stage = Stage::kIdle;
+        std::uint64_t attempt = 0;  // what an earlier attempt still has to say is not heard
+        std::size_t address = 0;
+        std::uint16_t channel = 0;
+        unsigned failures = 0;
+        std::shared_ptr<Dial> dial;
+        std::shared_ptr<Link> link;
+        asio::steady_timer timer;  // of a pause, or of the handshake
+    };
+
+    void approach(Path& path, std::size_t address);
+    void greet(Path& path, std::unique_ptr<Transport> transport);
+    void heard(Path& path, Received&& received);
+    void hear_welcome(Path& path, Received&& received);
+    void begin(Path& path);
+    void heard_of_session(Path& path, const wire::Header& header, Received&& received);
+    void carry(Path& path);
+    void warm(const Path& path);
+    void forgotten(Path& path);
+    void failed(Path& path, const std::string& reason);
+    void drop(Path& path);
+    void enter(Path& path, Path::Stage stage);
+    void search(Path& path);
+    std::size_t next_server();
+    void approach_beside(std::chrono::milliseconds after);
+    void approach_after(Path& path, std::size_t address, unsigned failures);
+    void lose(const std::string& reason);
+    void tell(Arrival arrival);
+    void found(std::size_t address);
+    void forget();
+    void die(const std::string& reason);
+    void note(const std::string& reason);
+
+    Path& other(const Path& path) { return &path == &paths_[0] ? paths_[1] : paths_[0]; }
+    bool up(const Path& path) const;
+    std::chrono::milliseconds dial_within(const Path& path) const;
+
+    asio::io_context io_;
+    std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work_;
+    const std::vector<Address> addresses_;
+    const Frame hello_;
+    const ResilientConnectionLimits limits_;
+    const std::shared_ptr<Tls> tls_;
+    const std::shared_ptr<SlabPool> pool_;
+    const std::shared_ptr<Counters> counters_ = std::make_shared<Counters>();
+    const std::shared_ptr<Traffic> traffic_ = std::make_shared<Traffic>();
+    Inbox<Arrival> inbox_;
+    std::array<Path, 2> paths_;
+    std::shared_ptr<Delivery> delivery_;  // the session's, once it is open
+    wire::SessionId session_id_{};
+    std::uint16_t channel_ = 0;  // of the session; another each time it is opened
+    std::size_t at_ = 0;         // the server that has the session, or had it last
+    bool reached_ = false;       // some server has welcomed us
+    bool closing_ = false;
+    Outage outage_;
+    asio::steady_timer beside_;
+    std::atomic<bool> dead_{false};
+    std::atomic<unsigned> carrying_{0};
+    std::atomic<unsigned> welcomed_{0};
+    std::atomic<std::size_t> current_{0};
+    mutable std::mutex mutex_;  // guards reason_
+    std::string reason_;
+    Loop<Arrival> loop_{io_, inbox_};
+};
+
+}  // namespace edgespec::net

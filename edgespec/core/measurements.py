@@ -1,0 +1,221 @@
+"""What a session has measured of itself so far: costs, delays and how far its probabilities can be trusted. Pure."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+
+
+class LinearCost:
+    """Milliseconds of a run by its rows: a line fitted to what was seen, the newest weighing most.
+
+    `decay`: how much of an observation's weight is left after the next one.
+    """
+
+    def __init__(self, decay: float = 0.97) -> None:
+        self._decay = decay
+        self._weight = self._rows = self._ms = self._rows_rows = self._rows_ms = 0.0
+
+        self.seen = 0
+
+    @property
+    def known(self) -> bool:
+        return self.seen > 0
+
+    def observe(self, rows: int, milliseconds: float) -> None:
+        self.seen += 1
+        for name, value in (
+            ("_weight", 1.0),
+            ("_rows", rows),
+            ("_ms", milliseconds),
+            ("_rows_rows", rows * rows),
+            ("_rows_ms", rows * milliseconds),
+        ):
+            setattr(self, name, getattr(self, name) * self._decay + value)
+
+    @property
+    def per_row_ms(self) -> float:
+        """What one row more costs; 0 where all runs seen had about the same rows."""
+        spread = self._weight * self._rows_rows - self._rows**2
+        if spread <= 1e-3 * self._weight**2:
+            return 0.0
+        return max(0.0, (self._weight * self._rows_ms - self._rows * self._ms) / spread)
+
+    def __call__(self, rows: int) -> float:
+        """The expected milliseconds of a run of so many rows; 0 when nothing was seen yet."""
+        if not self.known:
+            return 0.0
+        mean_rows, mean_ms = self._rows / self._weight, self._ms / self._weight
+        return max(0.1 * mean_ms, mean_ms + self.per_row_ms * (rows - mean_rows))
+
+
+class CalibrationRatio:
+    """How often what was foretold with some probability came true, against how often it should have: the ratio.
+
+    It corrects a calibration that does not fit this text. It starts at 1, believing the calibration, and listens to
+    about the last hundred observations.
+    """
+
+    _DECAY = 0.99
+    _LEAST_PRIOR = 1.0
+
+    def __init__(self, prior: float = 15.0) -> None:
+        self._first_prior = self._prior = prior
+        self._foretold = 0.0
+        self._true = 0.0
+        self._count = 0.0
+
+    def observe(self, probability: float, came_true: bool) -> None:
+        self._foretold = self._foretold * self._DECAY + probability
+        self._true = self._true * self._DECAY + came_true
+        self._count = self._count * self._DECAY + 1
+        self._prior = max(self._LEAST_PRIOR, self._prior * self._DECAY)
+
+    @property
+    def share(self) -> float:
+        """How often it came true, lately; one half while nothing was observed."""
+        return (self._true + 0.5) / (self._count + 1.0)
+
+    @property
+    def ratio(self) -> float:
+        return (self._true + self._prior) / (self._foretold + self._prior)
+
+    def corrected(self, probability: float) -> float:
+        return min(0.995, probability * self.ratio)
+
+    def forgive(self) -> None:
+        """Remember a quarter of what was observed, and believe again as at first: what proved wrong is tried anew."""
+        self._foretold, self._true, self._count = self._foretold / 4, self._true / 4, self._count / 4
+        self._prior = self._first_prior
+
+
+HINT_PRIOR = 5.0
+"""Hints that never come true are to be found out within a few forwards."""
+
+
+@dataclass
+class CalibrationRatios:
+    """How far what is foretold can be trusted: the draft's best choices, its others, and hints."""
+
+    best: CalibrationRatio = field(default_factory=CalibrationRatio)
+    others: CalibrationRatio = field(default_factory=CalibrationRatio)
+    hints: CalibrationRatio = field(default_factory=lambda: CalibrationRatio(HINT_PRIOR))
+
+
+class Pace:
+    """Milliseconds a token at the server, over about the last twenty forwards; last: of all forwards, the newest."""
+
+    _DECAY = 0.95
+
+    def __init__(self) -> None:
+        self._tokens = self._ms = 0.0
+        self.seen = self.last = 0
+
+    def observe(self, tokens: int, milliseconds: float, forward: int) -> None:
+        self.seen += 1
+        self.last = forward
+        self._tokens = self._tokens * self._DECAY + tokens
+        self._ms = self._ms * self._DECAY + milliseconds
+
+    def __call__(self) -> float:
+        """0 when nothing was seen yet."""
+        return self._ms / self._tokens if self._tokens else 0.0
+
+
+CLOCK_MS = 2**32 / 1e3
+"""When the server's clock, 32 bits of microseconds, begins again."""
+
+
+class ForwardClock:
+    """When the server's forwards begin, as the edge sees it: how long a block may wait for more nodes.
+
+    A server that never waits begins a forward when the last one ends; a verdict brings the server's clock of that
+    moment. What is sent reaches only the forward that begins after it arrives, so all that is in time for the same one
+    may go in one frame. How the two clocks differ is learnt from the verdicts that came soonest after they were sent.
+    """
+
+    _LARGEST_DEVIATION = 0.2
+
+    def __init__(self) -> None:
+        self._clock_ms: float | None = None
+        self._offset_ms = 0.0
+        self._forward_ms = 0.0
+        self._deviation_ms = 0.0
+
+    def verdict(self, now_ms: float, clock_ms: float, forward_ms: float) -> None:
+        """A verdict is looked at now; its forward took so long, and ended at the server's `clock_ms` (which wraps)."""
+        if self._clock_ms is None:
+            self._offset_ms, self._forward_ms = now_ms - clock_ms, forward_ms
+        else:
+            passed_ms = (clock_ms - self._clock_ms) % CLOCK_MS
+            clock_ms = self._clock_ms + passed_ms
+            later_ms = now_ms - clock_ms - self._offset_ms
+            self._offset_ms += later_ms if later_ms < 0 else 0.02 * later_ms
+            self._forward_ms += 0.2 * (forward_ms - self._forward_ms)
+            self._deviation_ms += 0.2 * (abs(passed_ms - forward_ms) - self._deviation_ms)
+        self._clock_ms = clock_ms
+
+    def slack_ms(self, now_ms: float, rtt_ms: float, jitter_ms: float = 0.0) -> float:
+        """How long sending may wait and still be in time for the forward that it would be in time for now.
+
+        0 when that is not known well: before the first verdict, when forwards come irregularly, and close to the end.
+        """
+        period_ms, deviation_ms = self._forward_ms, self._deviation_ms
+        if self._clock_ms is None or not 0 <= deviation_ms <= self._LARGEST_DEVIATION * period_ms:
+            return 0.0
+        began_ms = self._clock_ms + self._offset_ms - rtt_ms
+        margin_ms = 0.5 + 0.05 * period_ms + 2 * deviation_ms + 2 * jitter_ms
+        return max(0.0, period_ms - (now_ms - began_ms) % period_ms - margin_ms) if period_ms else 0.0
+
+
+@dataclass
+class Measurements:
+    """What `auto` decides from. Times in milliseconds; None or 0 where nothing was measured yet.
+
+    levels: that a run of the draft may grow by itself, and levels_ms what such a run takes.
+    """
+
+    rtt_ms: float | None = None
+    jitter_ms: float = 0.0
+    draft_ms: LinearCost = field(default_factory=LinearCost)
+    levels: int = 1
+    levels_ms: LinearCost = field(default_factory=LinearCost)
+    plain_forward_ms: LinearCost = field(default_factory=LinearCost)
+    hinted_forward_ms: LinearCost = field(default_factory=LinearCost)
+    clock: ForwardClock = field(default_factory=ForwardClock)
+    forwards: int = 0
+    committed: int = 0
+    calibration_ratios: CalibrationRatios = field(default_factory=CalibrationRatios)
+    hint_calibration_ratio: float = 1.0
+    acceptance: float = 0.5
+    server_drafts: bool = False
+    own_pace: Pace = field(default_factory=Pace)
+    borrowed_pace: Pace = field(default_factory=Pace)
+
+    def handed_on(self) -> Measurements:
+        """What a next session on the same link and engines starts from; when forwards begin it learns anew."""
+        copy = replace(deepcopy(self), clock=ForwardClock())
+        copy.calibration_ratios.hints.forgive()
+        return copy
+
+    def saw_forward(self, rows: int, milliseconds: float, hints: bool | None, tokens: int) -> None:
+        """A verdict came: its forward verified so many drafted nodes and committed so many tokens.
+
+        hints: exits ran in it; None: that is not known, since the server has just been told otherwise.
+        """
+        if hints is not None:
+            (self.hinted_forward_ms if hints else self.plain_forward_ms).observe(rows + 1, milliseconds)
+        self.forwards += 1
+        self.committed += tokens
+
+    def saw_tokens(self, tokens: int, milliseconds: float, borrowed: bool) -> None:
+        """Tokens were committed from one forward's end to the next's, with drafts of the edge or borrowed ones."""
+        (self.borrowed_pace if borrowed else self.own_pace).observe(tokens, milliseconds, self.forwards)
+
+    def slack_ms(self, now_ms: float) -> float:
+        """How long a block may wait: see `ForwardClock.slack_ms`."""
+        return 0.0 if self.rtt_ms is None else self.clock.slack_ms(now_ms, self.rtt_ms, self.jitter_ms)
+
+    @property
+    def forward_ms(self) -> LinearCost:
+        return self.plain_forward_ms if self.plain_forward_ms.known else self.hinted_forward_ms

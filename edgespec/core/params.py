@@ -1,0 +1,104 @@
+"""How a session samples: `SamplingParams`, checked once, here.
+
+A parameter is honoured or refused, never ignored: what a server cannot do yet it refuses when the session opens.
+The text is a function of (target, prompt, these parameters, seed) and of nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from edgespec.core.errors import EdgespecError
+
+
+class ParameterError(EdgespecError):
+    """A sampling parameter has a value that means nothing."""
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """Sampling parameters of one session, named as transformers and vLLM name them.
+
+    temperature: 0 is greedy. Above it, coupled sampling with counter-based noise.
+    top_k: keep the k likeliest tokens; 0 keeps all.
+    top_p: keep the smallest set of tokens whose probability reaches p; 1 keeps all.
+    min_p: drop tokens less likely than min_p times the likeliest; 0 keeps all.
+    repetition_penalty: divides positive and multiplies negative logits of tokens already in the text; 1 is none.
+    logit_bias: token id -> value added to its logit.
+    seed: of the noise, 0 to 2^64 - 1; None draws one when the session is prompted.
+    max_new_tokens: committed after the prompt (or after each appended turn).
+    stop: strings that end the text, which is cut before them.
+    ignore_eos: go on after the target's end-of-sequence tokens.
+    logprobs: report each committed token's log-probability under the target's raw logits.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+    max_new_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+    logprobs: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        object.__setattr__(self, "stop", tuple(self.stop))
+        _require(
+            _number(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "0 or more"
+        )
+        _require(
+            _integer(self.top_k) and 0 <= self.top_k < 2**31,
+            "top_k",
+            self.top_k,
+            "a whole number from 0 (off)",
+        )
+        _require(_number(self.top_p) and 0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1")
+        _require(_number(self.min_p) and 0 <= self.min_p < 1, "min_p", self.min_p, "from 0 to below 1")
+        _require(
+            _number(self.repetition_penalty) and self.repetition_penalty > 0,
+            "repetition_penalty",
+            self.repetition_penalty,
+            "above 0",
+        )
+        _require(
+            self.seed is None or (_integer(self.seed) and 0 <= self.seed < 2**64),
+            "seed",
+            self.seed,
+            "a whole number from 0 to 2^64 - 1",
+        )
+        _require(
+            _integer(self.max_new_tokens) and 1 <= self.max_new_tokens < 2**31,
+            "max_new_tokens",
+            self.max_new_tokens,
+            "a whole number from 1",
+        )
+        _require(
+            all(isinstance(s, str) and s for s in self.stop), "stop", self.stop, "strings that are not empty"
+        )
+        for token, bias in self.logit_bias.items():
+            sound = _integer(token) and token >= 0 and _number(bias)
+            _require(sound, "logit_bias", {token: bias}, "token id -> number")
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0.0
+
+
+def _require(holds: bool, name: str, value: object, expected: str) -> None:
+    if not holds:
+        raise ParameterError(f"{name} must be {expected}, not {value!r}.")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

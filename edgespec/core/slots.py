@@ -1,0 +1,202 @@
+"""Slots: where each token's keys and values live in a cache that serves a tree without copies.
+
+A slot is not a position. Every row of a forward writes its keys to a free slot, a mask says which slots are
+its ancestors, a commit changes the mask, and the slots of dead nodes are used again. Edge and server share
+this file: it plans a `Piece` (rows that go through a model together) and knows nothing of models.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespec.core.tree import ROOT, DraftTree
+
+SLOT_BUCKET = 64
+"""Masks are a multiple of this wide, so that attention sees few different shapes."""
+
+
+class CacheFull(Exception):
+    """No free slot is left: the session has reached the cache's capacity."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows that go through a model together.
+
+    tokens, positions: int32 [R], the rows' tokens and their absolute positions in the text. slots: int32 [R],
+    where each row's keys and values go. cached: bool [R, W], which slots already in the cache hold ancestors
+    of the row; W is a multiple of SLOT_BUCKET and above every slot in use. among: bool [R, R], which rows of
+    this piece are ancestors of the row, itself included. slot_positions: int32 [W], the position of the token
+    in each slot (sliding windows need it).
+    """
+
+    tokens: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    slots: NDArray[np.int32]
+    cached: NDArray[np.bool_]
+    among: NDArray[np.bool_]
+    slot_positions: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+class SlotMap:
+    """Which slot holds which token of one session: its committed text and the nodes of its draft tree.
+
+    `cached_length` committed tokens are in the cache, from the first one on, without a gap.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.committed: list[int] = []
+        self.nodes: dict[int, int] = {}
+        self._free: list[int] = []
+        self._unused = 0
+        self._committed_mask = np.zeros(0, dtype=np.bool_)  # of the slots used so far: a short text needs few
+        self._positions = np.zeros(0, dtype=np.int32)
+
+    @property
+    def cached_length(self) -> int:
+        return len(self.committed)
+
+    @property
+    def in_order(self) -> int:
+        """How many of the first committed tokens lie in slots 0, 1, 2, ..."""
+        slots = np.array(self.committed, dtype=np.int64)
+        out_of_order = np.flatnonzero(slots != np.arange(len(slots)))
+        return int(out_of_order[0]) if len(out_of_order) else len(slots)
+
+    @property
+    def free(self) -> int:
+        """Slots that rows may still take."""
+        return self.capacity - self._unused + len(self._free)
+
+    def plan(self, text: Sequence[int], length: int, tree: DraftTree, nodes: Sequence[int]) -> Piece:
+        """Give slots to the committed tokens up to `length` that are not cached yet, and to `nodes`, parents
+        first.
+
+        text: the committed tokens. Each node's ancestors must be cached, or among the rows. Raises CacheFull,
+        with nothing changed, when the rows do not fit.
+        """
+        start = self.cached_length
+        pending = length - start
+        rows = pending + len(nodes)
+        if rows > self.free:
+            raise CacheFull
+        slots = [self._take() for _ in range(rows)]
+        row_of = {node: pending + i for i, node in enumerate(nodes)}
+        width = self._widen()
+
+        tokens = np.empty(rows, dtype=np.int32)
+        positions = np.empty(rows, dtype=np.int32)
+        cached = np.empty((rows, width), dtype=np.bool_)
+        cached[:] = self._committed_mask[:width]
+        among = np.eye(rows, dtype=np.bool_)
+        tokens[:pending] = text[start:length]
+        positions[:pending] = np.arange(start, length)
+        if pending > 1:
+            among[:pending, :pending] = np.tri(pending, dtype=np.bool_)
+
+        for node, row in row_of.items():
+            tokens[row] = tree.token(node)
+            positions[row] = tree.position(node)
+            parent = tree.parent(node)
+            if parent in row_of:
+                cached[row] = cached[row_of[parent]]
+                among[row] |= among[row_of[parent]]
+                continue
+            among[row, :pending] = True
+            while parent != ROOT:
+                cached[row, self.nodes[parent]] = True
+                parent = tree.parent(parent)
+
+        taken = np.array(slots, dtype=np.int32)
+        self._positions[taken] = positions
+        self.committed.extend(slots[:pending])
+        self._committed_mask[taken[:pending]] = True
+        self.nodes.update((node, slots[row]) for node, row in row_of.items())
+        return Piece(tokens, positions, taken, cached, among, self._positions[:width].copy())
+
+    def reserve(self, count: int) -> NDArray[np.int32]:
+        """Slots for rows that a run will make by itself; each is then placed or released. Raises CacheFull."""
+        if count > self.free:
+            raise CacheFull
+        slots = np.array([self._take() for _ in range(count)], dtype=np.int32)
+        self._widen()
+        return slots
+
+    def place(self, node: int, slot: int, position: int) -> None:
+        """A reserved slot holds this node, which has none."""
+        self.nodes[node] = slot
+        self._positions[slot] = position
+
+    def release(self, slot: int) -> None:
+        """A reserved slot holds nothing."""
+        heapq.heappush(self._free, slot)
+
+    def commit(self, path: Iterable[int], live: DraftTree) -> None:
+        """The cached nodes of `path` became committed text; slots of nodes that left the tree are free again.
+
+        path: the nodes that were committed, in order, from the old root on; it ends at the first one not
+        cached.
+        """
+        for node in path:
+            slot = self.nodes.pop(node, None)
+            if slot is None:
+                break
+            self.committed.append(slot)
+            self._committed_mask[slot] = True
+        for node in [node for node in self.nodes if node not in live]:
+            heapq.heappush(self._free, self.nodes.pop(node))
+
+    def adopt(self, length: int) -> None:
+        """Slots 0 to length - 1 hold the first tokens of the text already. Only an empty map adopts."""
+        assert not self.committed and not self.nodes
+        self.committed = list(range(length))
+        self._free = []
+        self._unused = length
+        self._widen()
+        self._committed_mask[:length] = True
+        self._positions[:length] = np.arange(length)
+
+    def forget(self, node: int, committed_length: int) -> None:
+        """The node (ROOT: the last of so many committed tokens) is as if it had not been run, if it has been."""
+        if node != ROOT:
+            slot = self.nodes.pop(node, None)
+        elif self.cached_length == committed_length:
+            slot = self.committed.pop()
+            self._committed_mask[slot] = False
+        else:
+            slot = None
+        if slot is not None:
+            heapq.heappush(self._free, slot)
+
+    def truncate(self, length: int) -> None:
+        """Forget every node, and the committed tokens from `length` on."""
+        dropped = self.committed[length:] + list(self.nodes.values())
+        self._committed_mask[np.array(self.committed[length:], dtype=np.int64)] = False
+        del self.committed[length:]
+        self.nodes.clear()
+        for slot in dropped:
+            heapq.heappush(self._free, slot)
+
+    def _take(self) -> int:
+        if self._free:
+            return heapq.heappop(self._free)
+        self._unused += 1
+        return self._unused - 1
+
+    def _widen(self) -> int:
+        """Room for all slots in use; how wide the masks of the next piece are."""
+        width = min(self.capacity, -(-self._unused // SLOT_BUCKET) * SLOT_BUCKET)
+        if width > len(self._positions):
+            more = min(self.capacity, max(width, 2 * len(self._positions))) - len(self._positions)
+            self._committed_mask = np.pad(self._committed_mask, (0, more))
+            self._positions = np.pad(self._positions, (0, more))
+        return width

@@ -1,0 +1,1 @@
+"""The drafting loop: what to draft and what to send. Pure: no I/O, no clock, no model."""

@@ -1,0 +1,274 @@
+"""`auto`: the default policy. It streams a draft tree and sets its width, depth and hints from what was measured, or
+borrows the server's own draft where that is found faster.
+
+Every choice comes with its reason in words (`reasons`, shown by --explain). It re-decides every few forwards; a
+choice changes only when the measures speak clearly for it. `objective` says what it is after: the least time a token,
+the fewest target forwards, or the least drafting on the edge.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from edgespec.core.errors import EdgespecError
+from edgespec.core.measurements import Measurements
+from edgespec.drafting.borrowing import Borrowing
+from edgespec.drafting.policies import Stream
+from edgespec.drafting.policy import View
+
+DECIDE_EVERY = 8
+"""Forwards between two decisions."""
+
+PLAIN_FORWARDS, TRIAL_FORWARDS = 8, 3
+"""Forwards without hints, and then with them, before their cost is judged: exits may be dear."""
+
+HINT_GAIN, HINT_REACH = 0.05, 1.4
+"""What hints gained at a round trip of nothing, in simulations of the bundled pair; it fades as round trips grow, to
+nothing that is worth a hint's bytes at so many forwards."""
+
+SEND_FLOORS = (0.02, 0.05)
+"""The least probability of being committed that is worth sending, at a round trip of nothing and of a forward or more: the
+longer the way, the likelier a thin branch is dead when it arrives. In between they are mixed."""
+
+HINT_THRESHOLDS = (0.3, 0.7)
+"""The least confidence of a hint that is worth sending, alike: the longer the way, the less a hint is ahead."""
+
+LATE_FLOOR = 0.07
+"""The least probability of being committed that is worth a frame of its own when it may just miss the next forward."""
+
+SPARE_MS = 0.5
+"""What is held back leaves so long before it would be too late."""
+
+OBJECTIVES = ("latency", "cost", "energy")
+
+ENERGY_FLOOR = 0.25
+"""With the objective `energy`, the least probability of being committed that is worth drafting."""
+
+TRIAL_RUNS, DEEP_SHARE = 3, 0.35
+"""Runs of several levels before they are judged, and the share of as many runs' time that they may take: in simulations
+four levels pay up to 0.4, since single runs choose better what they run on."""
+
+LEAST_ACCEPTANCE = 0.08
+"""A draft that is right less often is put to rest, and tried again later."""
+
+REST_FORWARDS, PROBE_FORWARDS = 48, 8
+
+CONGESTED, CONGESTED_FORWARDS = 4.0, 8.0
+"""A round trip that has grown to so many times the shortest, and to so many forwards: the link is full."""
+
+
+class Auto(Stream):
+    """A `Stream` that tunes itself.
+
+    objective: one of OBJECTIVES. budget: with `cost`, so many target forwards a token are allowed; None: the fewest.
+    Raises EdgespecError for an objective that there is not, or a budget that is none.
+    """
+
+    name = "auto"
+
+    def __init__(
+        self, draft_tokens: int = 12, objective: str = "latency", budget: float | None = None
+    ) -> None:
+        if objective not in OBJECTIVES:
+            raise EdgespecError(
+                f"there is no objective {objective!r}: choose one of {', '.join(OBJECTIVES)}."
+            )
+        if budget is not None and not (objective == "cost" and 0 < budget <= 1):
+            raise EdgespecError(
+                "a budget is a number of target forwards a token, above 0 and up to 1, for `cost`."
+            )
+        super().__init__(draft_tokens, hints=False)
+        self.objective = objective
+        self.budget = budget
+        if objective == "energy":
+            self.floor = self.send_floor = ENERGY_FLOOR
+            self.rows = self.alternatives = 1
+        self._depth = self.depth
+        self._rests_until = 0
+        self._seen = (0, 0)
+        self.reasons: dict[str, str] = {}
+        self._decided_at = 0
+        self._trial = False
+        self._run_ms = 0.0
+        self._least_rtt_ms = math.inf
+        self._borrowing = Borrowing()
+
+    def expand(self, view: View) -> Sequence[int]:
+        return () if self.borrows else super().expand(view)
+
+    def send(self, view: View) -> Sequence[int]:
+        return () if self.borrows else super().send(view)
+
+    def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
+        """Fewer frames: nodes wait for the next run's, or for the verdict that may end them, while all of that reaches
+        the same forward; and thin ones where it is not known whether they reach it."""
+        if self.max_wait_ms:
+            return 0.0
+        if view.slack_ms == 0:
+            thin = all(view.tree.reach(node) < LATE_FLOOR for node in nodes)
+            return math.inf if thin and view.in_flight else 0.0
+        if view.slack_ms < 2 * SPARE_MS or (view.slack_ms <= self._run_ms and self.expand(view)):
+            return 0.0
+        return view.slack_ms - SPARE_MS
+
+    def adapt(self, view: View, measurements: Measurements) -> None:
+        self._run_ms = measurements.draft_ms(self.rows)
+        self._choose_drafter(measurements)
+        if self._is_congested(measurements) or self.borrows:
+            self.hints, self._trial, self.max_wait_ms = False, False, 0.0
+            return
+        tried = self._trial and measurements.hinted_forward_ms.seen >= TRIAL_FORWARDS
+        if not tried and measurements.forwards < self._decided_at + DECIDE_EVERY:
+            return
+        self._decided_at = measurements.forwards
+        self._choose_depth(measurements)
+        self._choose_levels(measurements)
+        self._choose_rows(measurements)
+        self._choose_thresholds(measurements)
+        self._choose_hints(measurements)
+        self._choose_max_wait(measurements)
+
+    def _is_congested(self, measurements: Measurements) -> bool:
+        """A link that cannot carry what goes over it: nothing is drafted or hinted for a while, as in `cloud`."""
+        rtt_ms, forward_ms = measurements.rtt_ms or 0.0, measurements.forward_ms(1)
+        self._least_rtt_ms = min(self._least_rtt_ms, rtt_ms or math.inf)
+        full = rtt_ms > CONGESTED * self._least_rtt_ms and 0 < CONGESTED_FORWARDS * forward_ms < rtt_ms
+        if full:
+            self.depth, self._rests_until = 0, measurements.forwards + REST_FORWARDS
+            self.reasons["link"] = (
+                f"the link is full: a round trip took {self._least_rtt_ms:.0f} ms and takes {rtt_ms:.0f} ms now, "
+                "so nothing is drafted or hinted for a while"
+            )
+        elif measurements.forwards >= self._rests_until:
+            self.reasons.pop("link", None)
+        return "link" in self.reasons
+
+    def _choose_drafter(self, measurements: Measurements) -> None:
+        """Where the server has a draft to lend, and its forwards are not to be spared."""
+        if not measurements.server_drafts or self.objective == "cost":
+            self.borrows = False
+            return
+        self._borrowing.choose(measurements)
+        self.borrows = self._borrowing.borrows
+        self.reasons["drafter"] = self._borrowing.reason
+
+    def _choose_depth(self, measurements: Measurements) -> None:
+        """A draft that is hardly ever right only warms the device: nothing is drafted, but for a trial now and then."""
+        if self.depth == 0:
+            if measurements.forwards < self._rests_until:
+                return
+            self.depth, self._rests_until = self._depth, measurements.forwards + PROBE_FORWARDS
+        elif measurements.acceptance < LEAST_ACCEPTANCE and measurements.forwards >= self._rests_until:
+            self.depth, self._rests_until = 0, measurements.forwards + REST_FORWARDS
+        self.reasons["depth"] = (
+            f"drafts {'up to ' + str(self.depth) + ' tokens ahead' if self.depth else 'nothing'}: "
+            f"the draft is right {measurements.acceptance:.0%} of the time"
+        )
+
+    def _choose_levels(self, measurements: Measurements) -> None:
+        """Several levels in one run, where they take much less than as many runs."""
+        if measurements.levels == 1 or not measurements.draft_ms.known:
+            return
+        tried = measurements.levels_ms.seen >= TRIAL_RUNS
+        share = measurements.levels_ms(1) / (measurements.levels * measurements.draft_ms(1)) if tried else 0.0
+        self.deep = share < (DEEP_SHARE + 0.05 if self.deep else DEEP_SHARE)
+        self.reasons["levels"] = f"{measurements.levels if self.deep else 1} a draft run: " + (
+            f"{measurements.levels} in one run take {share:.0%} of as many runs"
+            if tried
+            else "on for a trial"
+        )
+
+    def _choose_rows(self, measurements: Measurements) -> None:
+        """As many rows a run as come nearly for free: the likeliest node is worth more than the third."""
+        if self.deep:
+            self.rows = 1
+            return
+        alone_ms = measurements.draft_ms(1)
+        if not alone_ms or self.objective == "energy":
+            return
+        share = measurements.draft_ms.per_row_ms / alone_ms
+        self.rows = 4 if share < 0.05 else 3 if share < 0.2 else 2 if share < 0.5 else 1
+        self.reasons["rows"] = f"{self.rows} nodes a draft run: a further one costs {share:.0%} of the first"
+
+    def _choose_thresholds(self, measurements: Measurements) -> None:
+        """What is worth its bytes: on a long way thin branches and doubtful hints mostly come too late."""
+        forward_ms = measurements.forward_ms(1)
+        if not forward_ms or measurements.rtt_ms is None:
+            return
+        way = min(1.0, measurements.rtt_ms / forward_ms)
+        self.send_floor = max(self.floor, _between(SEND_FLOORS, way))
+        self.hint_threshold = round(_between(HINT_THRESHOLDS, way), 1)
+        self.reasons["sending"] = (
+            f"nodes of a probability of {self.send_floor:.0%} and hints of {self.hint_threshold:.0%} or more: "
+            f"a round trip is {measurements.rtt_ms / forward_ms:.1f} forwards"
+        )
+
+    def _choose_hints(self, measurements: Measurements) -> None:
+        """Hints are tried, then kept if what they should gain on this link exceeds what the exits cost."""
+        rows = 4
+        plain_ms, hinted_ms = measurements.plain_forward_ms(rows), measurements.hinted_forward_ms(rows)
+        rtt_ms = measurements.rtt_ms or 0.0
+        gain = HINT_GAIN * (1 - rtt_ms / (HINT_REACH * plain_ms)) if plain_ms else 0.0
+        self._trial = False
+        if plain_ms and gain <= 0:
+            self.hints = False
+            self.reasons["hints"] = f"off: too late after {rtt_ms / plain_ms:.1f} forwards of a round trip"
+        elif not measurements.hinted_forward_ms.known:
+            self.hints = self._trial = measurements.forwards >= PLAIN_FORWARDS
+            self.reasons["hints"] = (
+                "on for a trial" if self.hints else "off until plain forwards are measured"
+            )
+        elif measurements.hint_calibration_ratio < 0.5:
+            self.hints = False
+            self.reasons["hints"] = (
+                f"off: only {measurements.hint_calibration_ratio:.0%} of what they promised came true"
+            )
+        else:
+            cost = hinted_ms / plain_ms - 1 if plain_ms else 0.0
+            self.hints = gain + (0.01 if self.hints else -0.01) > cost
+            self.reasons["hints"] = (
+                f"{'on' if self.hints else 'off'}: worth about {gain:.1%} at {rtt_ms:.0f} ms round trip, "
+                f"and exits cost {max(0.0, cost):.1%} of a forward"
+            )
+
+    def _choose_max_wait(self, measurements: Measurements) -> None:
+        """Where the draft's answer to a verdict comes soon, a forward is better held for it than run with nothing."""
+        forward_ms, rtt_ms = measurements.forward_ms(1), measurements.rtt_ms
+        if not forward_ms or rtt_ms is None:
+            return
+        answer_ms = rtt_ms + 3 * measurements.draft_ms(self.rows)
+        if self.objective == "cost" and self.depth:
+            return self._spare_forwards(measurements, answer_ms)
+        share = answer_ms / forward_ms
+        worth_it = share < (0.3 if self.max_wait_ms else 0.2)
+        self.max_wait_ms = round(1.5 * answer_ms, 1) if worth_it else 0.0
+        self.reasons["max_wait"] = (
+            f"{'a forward waits up to ' + format(self.max_wait_ms, 'g') + ' ms' if worth_it else 'none'}: "
+            f"the draft's answer to a verdict takes {share:.0%} of a forward"
+        )
+
+    def _spare_forwards(self, measurements: Measurements, answer_ms: float) -> None:
+        """No forward runs before drafts are there, unless the budget allows for it."""
+        forwards, committed = measurements.forwards - self._seen[0], measurements.committed - self._seen[1]
+        self._seen = (measurements.forwards, measurements.committed)
+        lately = forwards / committed if committed else 1.0
+        within = self.budget is not None and lately < self.budget * (1.0 if self.max_wait_ms else 0.9)
+        self.max_wait_ms = 0.0 if within else round(2 * answer_ms, 1)
+        self.reasons["max_wait"] = (
+            f"{'none' if within else 'a forward waits up to ' + format(self.max_wait_ms, 'g') + ' ms'}: "
+            f"{lately:.2f} forwards a token lately"
+        )
+
+
+def _between(ends: tuple[float, float], share: float) -> float:
+    return ends[0] + share * (ends[1] - ends[0])
+
+
+class AutoWithoutHints(Auto):
+    """`auto` that never asks for hints: what it lacks is what they bring."""
+
+    name = "auto-no-hints"
+
+    def _choose_hints(self, measurements: Measurements) -> None:
+        self.reasons["hints"] = "off: this mode asks for none"

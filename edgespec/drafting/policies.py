@@ -1,0 +1,227 @@
+"""The policies: each mode in a few lines over the same draft tree.
+
+`cloud` streams; `sync` waits; `preempt` is the paper's. `accept-all` and `predicted` are other published schemes, kept
+so that every benchmark can name them. `stream` never waits: idea 2 of the design, whose settings `auto` chooses.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+from edgespec.core.measurements import Measurements
+from edgespec.core.tree import ROOT, DraftTree
+from edgespec.drafting.policy import View
+
+
+class Cloud:
+    """The target decodes on the server and streams; the edge drafts nothing."""
+
+    name = "cloud"
+    drafts = False
+    fill = True
+    prompt_lookup = False
+    colocated = False
+    borrows = False
+    deep = False
+    hints = False
+    hint_threshold = 1.0
+    max_wait_ms = 0.0
+
+    def __init__(self, draft_tokens: int = 0) -> None:
+        del draft_tokens
+
+    def expand(self, view: View) -> Sequence[int]:
+        return ()
+
+    def width(self, view: View, node: int, probabilities: Sequence[float]) -> int:
+        return 1
+
+    def send(self, view: View) -> Sequence[int]:
+        return ()
+
+    def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
+        return 0.0
+
+    def adapt(self, view: View, measurements: Measurements) -> None:
+        """A fixed policy stays as it is."""
+
+
+class Colocated(Cloud):
+    """The server drafts too, beside its target: for devices that can compute nothing, and as the honest rival."""
+
+    name = "colocated"
+    colocated = True
+
+
+class Sync:
+    """Draft a chain, send it, wait for its verdict."""
+
+    name = "sync"
+    drafts = True
+    fill = False
+    prompt_lookup = False
+    colocated = False
+    borrows = False
+    deep = False
+    hints = False
+    hint_threshold = 1.0
+    max_wait_ms = 0.0
+
+    def __init__(self, draft_tokens: int = 4) -> None:
+        self.draft_tokens = draft_tokens
+
+    def expand(self, view: View) -> Sequence[int]:
+        return () if view.in_flight else self._lengthen(view, ROOT, self.draft_tokens)
+
+    def width(self, view: View, node: int, probabilities: Sequence[float]) -> int:
+        return 1
+
+    def send(self, view: View) -> Sequence[int]:
+        return () if view.in_flight or self.expand(view) else _chain(view.tree, ROOT)
+
+    def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
+        return 0.0
+
+    def adapt(self, view: View, measurements: Measurements) -> None:
+        """A fixed policy stays as it is."""
+
+    def _lengthen(self, view: View, start: int, length: int) -> Sequence[int]:
+        """The tip of the chain below `start`, until it has `length` nodes; none past the last token of the text."""
+        chain = _chain(view.tree, start)
+        tip = chain[-1] if chain else start
+        useful = view.remaining - (0 if start == ROOT else view.tree.depth(start))
+        return (tip,) if len(chain) < min(length, useful) and view.can_grow(tip) else ()
+
+
+class Preempt(Sync):
+    """The paper's scheme (arXiv 2505.21594): while the server verifies, a hint starts the next chain.
+
+    The preemptive chain is sent when the verdict matches its hint. One that was cut short is first lengthened to half
+    a block: shorter blocks do not earn their round trip.
+    """
+
+    name = "preempt"
+    hints = True
+    hint_threshold = 0.3
+
+    def expand(self, view: View) -> Sequence[int]:
+        if view.in_flight:
+            return () if view.hinted is None else self._lengthen(view, view.hinted, self.draft_tokens)
+        enough = (self.draft_tokens + 1) // 2 if view.preempted else self.draft_tokens
+        return self._lengthen(view, ROOT, enough)
+
+
+class AcceptAll(Sync):
+    """Draft on as if every token sent were accepted (PicoSpec; PEARL), a block at a time; no tree, no fill."""
+
+    name = "accept-all"
+
+    def expand(self, view: View) -> Sequence[int]:
+        return self._lengthen(view, ROOT, 3 * self.draft_tokens)
+
+    def send(self, view: View) -> Sequence[int]:
+        chain = _chain(view.tree, ROOT)
+        whole = len(chain) // self.draft_tokens * self.draft_tokens
+        return chain[:whole] if self.expand(view) else chain
+
+
+class Predicted(Sync):
+    """While a verdict is out, draft behind the verdicts that the draft itself thinks likeliest (SSD / Saguaro).
+
+    A predicted verdict accepts the block up to some node and goes on with another of the draft's choices there.
+    """
+
+    name = "predicted"
+
+    def expand(self, view: View) -> Sequence[int]:
+        if not view.in_flight:
+            return self._lengthen(view, ROOT, self.draft_tokens)
+        chain = _chain(view.tree, ROOT)
+        if chain and view.can_grow(chain[-1]):
+            return (chain[-1],)
+        for outcome in sorted(self._outcomes(view), key=view.tree.reach, reverse=True)[:3]:
+            if tip := self._lengthen(view, outcome, self.draft_tokens):
+                return tip
+        return ()
+
+    def width(self, view: View, node: int, probabilities: Sequence[float]) -> int:
+        return 3
+
+    def send(self, view: View) -> Sequence[int]:
+        return () if view.in_flight or self.expand(view) else _chain(view.tree, ROOT)[: self.draft_tokens]
+
+    def _outcomes(self, view: View) -> list[int]:
+        """The nodes that would be the last token of a verdict: unsent children of the root or of sent nodes."""
+        return [node for node in view.tree if not view.sent(node) and view.sent(view.tree.parent(node))]
+
+
+class Stream:
+    """Always expand the nodes likeliest to be committed, a few at a time, and send them as they are made.
+
+    rows: nodes a run of the draft. alternatives: nodes at most behind each. floor: the least probability of being committed
+    that is worth drafting. send_floor: and sending. depth: nodes from the root at most.
+    """
+
+    name = "stream"
+    drafts = True
+    colocated = False
+    borrows = False
+    deep = False
+    hint_threshold = 0.3
+    max_wait_ms = 0.0
+
+    def __init__(
+        self,
+        draft_tokens: int = 12,
+        *,
+        rows: int = 3,
+        alternatives: int = 3,
+        floor: float = 0.02,
+        fill: bool = True,
+        prompt_lookup: bool = True,
+        hints: bool = True,
+    ) -> None:
+        self.depth = draft_tokens
+        self.rows = rows
+        self.alternatives = alternatives
+        self.floor = self.send_floor = floor
+        self.fill = fill
+        self.prompt_lookup = prompt_lookup
+        self.hints = hints
+
+    def expand(self, view: View) -> Sequence[int]:
+        if self.depth == 0:
+            return ()
+        if view.can_grow(ROOT):
+            return (ROOT,)
+        tree = view.tree
+        deepest = min(self.depth, view.remaining)
+        able = (node for node in tree if view.can_grow(node) and tree.depth(node) < deepest)
+        return heapq.nlargest(
+            self.rows, (node for node in able if tree.reach(node) >= self.floor), key=tree.reach
+        )
+
+    def width(self, view: View, node: int, probabilities: Sequence[float]) -> int:
+        reach = view.tree.reach(node)
+        worth = sum(reach * probability >= self.floor for probability in probabilities[1 : self.alternatives])
+        return 1 + worth
+
+    def send(self, view: View) -> Sequence[int]:
+        worth = (node for node in view.tree if view.tree.reach(node) >= self.send_floor)
+        return sorted(worth, key=view.tree.depth)
+
+    def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
+        return 0.0
+
+    def adapt(self, view: View, measurements: Measurements) -> None:
+        """A fixed policy stays as it is; `auto` does not."""
+
+
+def _chain(tree: DraftTree, start: int) -> list[int]:
+    """The likeliest line below `start`."""
+    chain = []
+    while children := tree.children(start):
+        start = max(children.values(), key=tree.probability)
+        chain.append(start)
+    return chain

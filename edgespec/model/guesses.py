@@ -1,0 +1,125 @@
+"""An exit's guesses by the exit_head kernel: the LM head is read once, and no logits are written.
+
+Taken where it fits and is known to pay: for exit heads of the target's own dtype and an LM head without bias, in the
+form of their device, or from the panels in which the native decoder has the head. `Target` falls back to torch
+elsewhere. Guesses only: what the last layer decides goes another way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgespec.kernels import arguments
+from edgespec.kernels.exit_head import MAX_ROWS, HeadSettings, exit_head
+from edgespec.kernels.exit_hint import Cells, exit_hint
+from edgespec.kernels.exit_verdict import Curves, Trees
+from edgespec.model.backends import form_on
+from edgespec.model.decoder import NativeDecoder
+from edgespec.model.exits import ExitHeads
+from edgespec.model.sampling import Rows
+from edgespec.model.static_inputs import StaticInputs
+
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+class KernelGuesses:
+    """The guesses of `exits` through the LM head `weight` [V, D]; `wanted` says whether it can and should be."""
+
+    def __init__(
+        self, exits: ExitHeads, weight: torch.Tensor, config: Any, form: str, decoder: NativeDecoder | None
+    ) -> None:
+        self._exits = exits
+        self._decoder = decoder
+        self._weight = weight.detach()
+        self._form = form
+        self._settings = HeadSettings(
+            exits.norm_epsilon,
+            (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0),
+            getattr(config, "final_logit_softcapping", None) or 0.0,
+        )
+
+    @classmethod
+    def wanted(
+        cls, exits: object, head: torch.nn.Module, config: Any, decoder: NativeDecoder | None = None
+    ) -> KernelGuesses | None:
+        """None where the kernel does not fit or is not known to pay. decoder: one that holds the head already."""
+        if not isinstance(exits, ExitHeads) or type(head) is not torch.nn.Linear or head.bias is not None:
+            return None
+        weight = head.weight
+        alike = all(exits.heads[layer].norm.dtype == weight.dtype for layer in exits.layers)
+        form = form_on(weight.device)
+        if form is None or weight.dtype not in DTYPES or not weight.is_contiguous() or not alike:
+            return None
+        return cls(exits, weight, config, form, decoder)
+
+    def pay(self, rows: int) -> bool:
+        """Whether a guess of so many rows is quicker here than in torch."""
+        return rows <= MAX_ROWS
+
+    def __call__(
+        self, layer: int, hidden: torch.Tensor, parts: Sequence[Rows]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Tokens and margins [R] for hidden rows [R, D] read after `layer`, which are the rows of `parts`, one after
+        the other. A row that is no number guesses token -1: an exit ends no text."""
+        counts = [len(part) for part in parts]
+        rows = self._exits.adapted(layer, hidden).contiguous()
+        norm = self._exits.heads[layer].norm
+        temperatures = np.repeat(np.array([part.sampling.temperature for part in parts], np.float32), counts)
+        seeds = np.repeat(np.array([part.seed for part in parts], np.uint64), counts)
+        positions = np.concatenate([np.asarray(part.positions, dtype=np.int32) for part in parts])
+        if self._decoder is not None:
+            return self._decoder.guess(rows, norm, self._exits.norm_epsilon, temperatures, seeds, positions)
+        scores = exit_head(
+            rows,
+            norm,
+            self._weight,
+            temperatures=temperatures,
+            seeds=seeds,
+            positions=positions,
+            settings=self._settings,
+            form=self._form,
+        )
+        return arguments.on_host(scores.tokens), arguments.on_host(scores.margins)
+
+    def publish(
+        self,
+        layer: int,
+        hidden: torch.Tensor,
+        inputs: StaticInputs,
+        curves: Curves,
+        curve_of: torch.Tensor,
+        cells: Cells,
+    ) -> None:
+        """Write the cells of hidden rows [R, D] read after `layer`, which are the rows that `inputs` select."""
+        exit_hint(
+            self._exits.adapted(layer, hidden).contiguous(),
+            self._exits.heads[layer].norm,
+            self._weight,
+            temperatures=inputs.temperatures,
+            seeds=inputs.seeds,
+            positions=inputs.next_positions,
+            draft_tokens=inputs.draft_tokens,
+            trees=Trees(inputs.offsets, inputs.parents, inputs.tree_tokens),
+            curves=curves,
+            curve_of=curve_of,
+            cells=cells,
+            settings=self._settings,
+            form=self._form,
+        )
+
+
+def scaled(logits: torch.Tensor, config: Any) -> torch.Tensor:
+    """The LM head's logits as the model's own last step scales them (Cohere, Granite) or caps them (Gemma
+    2)."""
+    if (scale := getattr(config, "logit_scale", None)) is not None:
+        logits = logits * scale
+    if (divisor := getattr(config, "logits_scaling", None)) is not None:
+        logits = logits / divisor
+    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
+        logits = torch.tanh(logits / cap) * cap
+    return logits

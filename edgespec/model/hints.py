@@ -1,0 +1,48 @@
+"""From an exit's rows to a hint for each session that listens: the `exit_verdict` kernel, behind every exit.
+
+What the rows' tree is follows from the piece that they run in; it is worked out once a forward. The walk and the
+product of calibrated probabilities are native, for all sessions in one call; whether a hint is sure enough to be sent is
+the session's `Verifier` to say. `Verifier.guess` does the same in Python and is the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespec.kernels import exit_verdict
+from edgespec.kernels.exit_verdict import Curves, Trees
+from edgespec.model.batch import Hint, Part
+
+
+class HintTrees:
+    """The draft trees of parts whose decided rows an exit reads, one part after the other."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        """Raises EdgespecError where a part's first decided row is not an ancestor of its others."""
+        counts = [len(part.decide) for part in parts]
+        self._temperatures = [part.sampling.temperature for part in parts]
+        self._trees = Trees(
+            np.cumsum([0, *counts]),
+            np.concatenate([parents_of(part) for part in parts]),
+            np.concatenate([part.piece.tokens[part.decide] for part in parts]),
+        ).checked(sum(counts), 2**31 - 1)
+
+    def hints(self, tokens: NDArray[np.int32], margins: NDArray[np.float32], curves: Curves) -> list[Hint]:
+        """Each part's hint, from an exit's tokens and margins [R] of all rows and the exit's calibration curves."""
+        found = exit_verdict.on_cpu(tokens, margins, self._trees, curves, curves.index(self._temperatures))
+        return [
+            Hint(path[:length].tolist(), int(token), float(confidence))
+            for length, path, token, confidence in zip(
+                found.lengths, found.paths, found.tokens, found.confidences, strict=True
+            )
+        ]
+
+
+def parents_of(part: Part) -> NDArray[np.int32]:
+    """The parent int32 [D] of each decided row among the decided rows, -1 where none is an ancestor of it."""
+    above = np.tril(part.piece.among[np.ix_(part.decide, part.decide)], -1)
+    nearest = np.arange(len(above)) * above  # ancestors come first, the nearest last
+    return np.where(above.any(-1), nearest.max(-1, initial=0), exit_verdict.ROOT_ROW).astype(np.int32)

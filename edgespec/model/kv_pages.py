@@ -1,0 +1,138 @@
+"""Pages of key-value memory: which of a target's pages are whose, and which hold a prefix that many share.
+Pure.
+
+A page is SLOT_BUCKET slots. A session's slots are its own numbers; its page table says where they lie. A page
+that holds the first tokens of a prompt stays known by those tokens, so that the next prompt that begins with
+them need not compute them again; such a page is kept once, however many sessions read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespec.core.slots import SLOT_BUCKET
+
+
+class KvFull(Exception):
+    """The key-value memory has not that many pages left; `missing` says how many more it would need."""
+
+    def __init__(self, missing: int) -> None:
+        super().__init__(f"the key-value memory lacks {missing} pages")
+        self.missing = missing
+
+
+class Pages:
+    """Reference counts of `count` pages, and the prefixes that some of them hold."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._holders: NDArray[np.int32] = np.zeros(count, dtype=np.int32)
+        self._page_of: OrderedDict[bytes, int] = OrderedDict()
+        self._key_of: dict[int, bytes] = {}
+
+    @property
+    def free(self) -> int:
+        """Pages that nobody holds, not even a prefix."""
+        return int((self._holders == 0).sum())
+
+    @property
+    def used(self) -> int:
+        """Pages that sessions hold, those kept as prefixes alone not counted."""
+        return self.count - self.free - self.reclaimable
+
+    @property
+    def reclaimable(self) -> int:
+        """Pages that only a remembered prefix holds: they are given up when others need them."""
+        return int(sum(self._holders[page] == 1 for page in self._page_of.values()))
+
+    def take(self, count: int, after: int | None = None) -> list[int]:
+        """`count` pages, side by side if there is room: behind page `after`, else in the first stretch that
+        fits.
+
+        Remembered prefixes that nobody reads make room, the least recently used first. Raises KvFull, with
+        nothing changed.
+        """
+        missing = count - self.free
+        if missing > self.reclaimable:
+            raise KvFull(missing - self.reclaimable)
+        for key in [key for key, page in self._page_of.items() if self._holders[page] == 1][
+            : max(0, missing)
+        ]:
+            self._forget(key)
+        pages = self._stretch(count, after)
+        self._holders[pages] = 1
+        return pages
+
+    def hold(self, page: int) -> None:
+        """One more reader."""
+        self._holders[page] += 1
+
+    def drop(self, pages: Sequence[int]) -> None:
+        """One holder fewer of each page."""
+        for page in pages:
+            self._holders[page] -= 1
+
+    def shared(self, page: int) -> bool:
+        """Somebody else reads this page too, or it is remembered as a prefix: it must not be written."""
+        return bool(self._holders[page] > 1)
+
+    # Prefixes
+
+    def find(self, tokens: Sequence[int]) -> list[int]:
+        """Pages that hold the first tokens of `tokens`, as far as whole pages are known; all are held once
+        more."""
+        found = []
+        for key in prefix_keys(tokens):
+            page = self._page_of.get(key)
+            if page is None:
+                break
+            self._page_of.move_to_end(key)
+            self.hold(page)
+            found.append(page)
+        return found
+
+    def remember(self, tokens: Sequence[int], pages: Sequence[int]) -> None:
+        """`pages` hold the first tokens of `tokens`, a page each SLOT_BUCKET of them; they stay until
+        reclaimed."""
+        for key, page in zip(prefix_keys(tokens), pages, strict=False):
+            if key not in self._page_of and page not in self._key_of:
+                self._page_of[key] = page
+                self._key_of[page] = key
+                self.hold(page)
+
+    def _forget(self, key: bytes) -> None:
+        page = self._page_of.pop(key)
+        del self._key_of[page]
+        self.drop([page])
+
+    def _stretch(self, count: int, after: int | None) -> list[int]:
+        """`count` free pages, side by side where possible."""
+        free = self._holders == 0
+        if after is not None and free[after + 1 : after + 1 + count].sum() == count:
+            return list(range(after + 1, after + 1 + count))
+        edges = np.flatnonzero(np.diff(free.astype(np.int8), prepend=0, append=0))
+        for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+            if stop - start >= count:
+                return list(range(start, start + count))
+        return [int(page) for page in np.flatnonzero(free)[:count]]
+
+
+def prefix_keys(tokens: Sequence[int]) -> list[bytes]:
+    """A key for each whole page of tokens, that of the last page not among them: some token must be left to
+    run.
+
+    Each key is a SHA-256 over all the tokens up to its page's end, so equal keys mean equal prefixes.
+    """
+    whole = (len(tokens) - 1) // SLOT_BUCKET
+    array = np.asarray(tokens[: whole * SLOT_BUCKET], dtype=np.int32)
+    digest = hashlib.sha256()
+    keys = []
+    for page in array.reshape(whole, SLOT_BUCKET):
+        digest.update(page.tobytes())
+        keys.append(digest.copy().digest())
+    return keys

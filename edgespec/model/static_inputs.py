@@ -1,0 +1,163 @@
+"""A forward's inputs where a CUDA graph looks for them: at one place, of one shape.
+
+Every field is a view of one buffer on the device, with a twin in host memory (pinned where there is a GPU), so that one
+copy moves all of them. What a forward does not fill is filled up with rows that nobody reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgespec.core.slots import SLOT_BUCKET
+from edgespec.model.batch import Batch
+from edgespec.model.kv_cache import SCRATCH
+from edgespec.model.masks import Windows
+
+ALIGNMENT = 256
+"""Bytes: of each field in the buffer, as CUDA allocates."""
+
+UNWRITTEN = SCRATCH * SLOT_BUCKET + SLOT_BUCKET - 1
+"""A slot that no row is ever written to: what fills up the slots that are read."""
+
+Field = tuple[tuple[int, ...], torch.dtype]
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The shape of a captured forward: so many rows, that see so many slots."""
+
+    rows: int
+    width: int
+
+
+class StaticFields:
+    """Named tensors in one buffer of `device`, and their twins in host memory."""
+
+    def __init__(self, fields: Mapping[str, Field], device: torch.device) -> None:
+        starts, end = {}, 0
+        for name, (shape, dtype) in fields.items():
+            starts[name] = end
+            end += -(-prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT
+        self._on_host = torch.zeros(end, dtype=torch.uint8, pin_memory=device.type == "cuda")
+        self._on_device = torch.zeros(end, dtype=torch.uint8, device=device)
+
+        def views(buffer: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {
+                name: buffer[starts[name] : starts[name] + prod(shape) * dtype.itemsize]
+                .view(dtype)
+                .view(shape)
+                for name, (shape, dtype) in fields.items()
+            }
+
+        self.host, self.device = views(self._on_host), views(self._on_device)
+
+    def upload(self) -> None:
+        """Copy all fields from the host's twins, in the order of the current stream, without waiting for it."""
+        self._on_device.copy_(self._on_host, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class ExitColumns:
+    """What exits must know of D decided rows of S sessions. temperatures float32 [D], seeds int64 [D] (the bits),
+    positions int32 [D] of the tokens that are guessed; offsets [S + 1], parents, tokens [D] of the draft trees;
+    curve_of int32 [exits, S], the calibration curve of each session at each exit; sequence: the forward's number."""
+
+    temperatures: NDArray[np.float32]
+    seeds: NDArray[np.int64]
+    positions: NDArray[np.int32]
+    offsets: NDArray[np.integer[Any]]
+    parents: NDArray[np.int32]
+    tokens: NDArray[np.int32]
+    curve_of: NDArray[np.int32]
+    sequence: int
+
+
+class StaticInputs:
+    """The inputs of one bucket's forwards: tokens, positions int64 [1, R], slots int64 [R] that rows are written to,
+    seen int64 [W] that they read, masks [1, 1, R, W], selected int64 [R], the rows that are decided, first.
+
+    For `exits` exits, of the decided rows: temperatures float32, seeds int64, next_positions, draft_tokens (-1, none),
+    parents, tree_tokens int32 [R], offsets int32 [R + 1], curve_of int32 [exits, R], sequence int32 [1].
+    """
+
+    def __init__(
+        self, bucket: Bucket, windows: Windows, dtype: torch.dtype, device: torch.device, exits: int = 0
+    ) -> None:
+        self.bucket = bucket
+        self._kinds = {kind: f"mask {window}" for kind, window in windows.by_layer_type.items()}
+        rows = (bucket.rows,)
+        fields: dict[str, Field] = {
+            "tokens": ((1, *rows), torch.int64),
+            "positions": ((1, *rows), torch.int64),
+            "slots": (rows, torch.int64),
+            "seen": ((bucket.width,), torch.int64),
+            "selected": (rows, torch.int64),
+        }
+        fields |= {name: ((1, 1, *rows, bucket.width), dtype) for name in self._kinds.values()}
+        fields |= {"temperatures": (rows, torch.float32), "seeds": (rows, torch.int64)}
+        fields |= {
+            name: (rows, torch.int32) for name in ("next_positions", "draft_tokens", "parents", "tree_tokens")
+        }
+        fields |= {"offsets": ((bucket.rows + 1,), torch.int32), "curve_of": ((exits, *rows), torch.int32)}
+        fields |= {"sequence": ((1,), torch.int32)}
+        self._fields = StaticFields(fields, device)
+        self._fields.host["draft_tokens"].fill_(-1)
+
+    def __getattr__(self, name: str) -> torch.Tensor:
+        """A field on the device."""
+        return self._fields.device[name]
+
+    @property
+    def masks(self) -> torch.Tensor | dict[str, torch.Tensor]:
+        """As transformers takes them: one, or one for each type of layer."""
+        masks = {kind: self._fields.device[name] for kind, name in self._kinds.items()}
+        return masks if len(masks) > 1 else next(iter(masks.values()))
+
+    def fill(self, batch: Batch, exits: ExitColumns | None = None) -> None:
+        """Put a batch here whose attention is not taken apart, filled up: rows that write to the scratch page and see
+        one slot, slots that hold zeros and are seen by nobody, sessions without rows."""
+        assert batch.seen is not None
+        host = self._fields.host
+        count, width, decided = len(batch.slots), len(batch.seen), len(batch.decided)
+        spare = self.bucket.rows - count
+        for name, value in (("tokens", batch.tokens), ("positions", batch.positions)):
+            host[name][:, :count] = value
+            host[name][:, count:] = 0
+        host["slots"][:count] = batch.slots
+        host["slots"][count:] = torch.arange(spare) + SCRATCH * SLOT_BUCKET
+        host["seen"][:width] = batch.seen
+        host["seen"][width:] = UNWRITTEN
+        host["selected"][:decided] = batch.decided
+        host["selected"][decided:] = 0
+        for kind, name in self._kinds.items():
+            mask = host[name]
+            mask.fill_(torch.finfo(mask.dtype).min)
+            mask[..., count:, 0] = 0
+            own = batch.masks[kind] if isinstance(batch.masks, dict) else batch.masks
+            mask[..., :count, :width] = own
+        if exits is not None:
+            self._fill_exits(exits)
+        self._fields.upload()
+
+    def _fill_exits(self, exits: ExitColumns) -> None:
+        host, decided = self._fields.host, len(exits.tokens)
+        columns: dict[str, tuple[NDArray[Any], int]] = {
+            "temperatures": (exits.temperatures, 0),
+            "seeds": (exits.seeds, 0),
+            "next_positions": (exits.positions, 0),
+            "parents": (exits.parents, -1),
+            "tree_tokens": (exits.tokens, 0),
+            "offsets": (exits.offsets, decided),
+            "curve_of": (exits.curve_of, 0),
+        }
+        for name, (values, beyond) in columns.items():
+            host[name][..., : values.shape[-1]] = torch.from_numpy(values)
+            host[name][..., values.shape[-1] :] = beyond
+        host["sequence"][0] = exits.sequence

@@ -1,0 +1,124 @@
+"""A target sharded over processes by transformers' tensor parallelism: rank 0 serves, the others follow.
+
+Sessions, pages and sampling are rank 0's alone. Before each of the model's forwards it broadcasts what goes in, and it
+broadcasts what is done to the key-value pool; a follower does the same to its shard. Started by torchrun; gloo on CPUs,
+NCCL on GPUs.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import nullcontext
+from datetime import timedelta
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from edgespec.core.errors import EdgespecError
+from edgespec.model.attention import attending, layout_now
+from edgespec.model.batch import Layout
+from edgespec.model.kv_cache import KvPool
+
+QUIET = timedelta(days=365)
+"""How long a follower waits for the next forward: as long as nobody asks for one."""
+
+
+def join(device: torch.device) -> int:
+    """Join the other processes; this one's rank. Raises EdgespecError outside torchrun, or without accelerate."""
+    if "RANK" not in os.environ:
+        raise EdgespecError(
+            "--tensor-parallel needs a process a shard: torchrun --nproc-per-node 2 --no-python edgespec serve ..."
+        )
+    if find_spec("accelerate") is None:
+        raise EdgespecError("a sharded target needs accelerate: pip install accelerate.")
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=QUIET)
+    return dist.get_rank()
+
+
+class Leader:
+    """Rank 0: tells the followers. `pool_changed` is for `KvPool`; `lead` attaches it to the model."""
+
+    def __init__(self) -> None:
+        self._inside = False
+        self._config: Any = None
+
+    def lead(self, model: Any) -> None:
+        """From now on every forward of `model`, or of its decoder alone, is told."""
+        self._config = model.config.get_text_config()
+        for name, module in (("model", model), ("decoder", model.base_model)):
+            module.register_forward_pre_hook(
+                lambda _, args, kwargs, name=name: self._begins(name, kwargs), with_kwargs=True
+            )
+        model.register_forward_hook(lambda *_: self._ends(), always_call=True)
+
+    def pool_changed(self, what: str, *arguments: Any) -> None:
+        _tell((what, *arguments))
+
+    def end(self) -> None:
+        """Send the followers home."""
+        _tell(("end",))
+        dist.destroy_process_group()
+
+    def _begins(self, name: str, inputs: dict[str, Any]) -> None:
+        if self._inside:
+            return
+        self._inside = name == "model"
+        pool, layout = inputs.get("past_key_values"), layout_now()
+        placed = None if pool is None else pool.placed
+        plain = {key: value for key, value in inputs.items() if key != "past_key_values"}
+        told = None if layout is None else (layout.places, layout.groups)
+        window = getattr(self._config, "sliding_window", None)  # the self-check narrows it
+        _tell(("forward", name, plain, placed, told, window))
+
+    def _ends(self) -> None:
+        self._inside = False
+
+
+def follow(model: Any) -> None:
+    """A follower's life: forwards of its shard, as rank 0 tells them, until that ends."""
+    pool: KvPool | None = None
+    while True:
+        what, *arguments = _told()
+        if what == "end":
+            dist.destroy_process_group()
+            return
+        if what == "pool":
+            layers, pages, first = arguments
+            pool = KvPool(layers, pages, like=None if first else pool)
+        elif what == "forward":
+            _forward(model, pool, *arguments)
+        else:
+            getattr(pool, what)(*arguments)
+
+
+def _forward(
+    model: Any,
+    pool: KvPool | None,
+    name: str,
+    inputs: dict[str, Any],
+    placed: Any,
+    told: Any,
+    window: int | None,
+) -> None:
+    if window is not None:
+        model.config.get_text_config().sliding_window = window
+    if placed is not None:
+        assert pool is not None
+        pool.place(*placed)
+        inputs["past_key_values"] = pool
+    with torch.inference_mode(), nullcontext() if told is None else attending(Layout(*told)):
+        (model if name == "model" else model.base_model)(**inputs)
+
+
+def _tell(message: tuple[Any, ...]) -> None:
+    dist.broadcast_object_list([message], src=0)
+
+
+def _told() -> tuple[Any, ...]:
+    box: list[Any] = [None]
+    dist.broadcast_object_list(box, src=0)
+    message: tuple[Any, ...] = box[0]
+    return message

@@ -1,1 +1,0 @@
-"""Who may come in: tokens, certificates, and where a server may listen."""

@@ -1,0 +1,64 @@
+"""`serve --config FILE`: the flags' own names in TOML, so that a fleet's servers are one file each.
+
+    target = "org/name"
+    port = 7433
+    kv-memory = "40%"
+
+A flag on the command line wins over the file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgespec.core.errors import EdgespecError
+
+tomllib: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
+
+
+def read_config(path: Path, command: click.Command) -> dict[str, Any]:
+    """Defaults for the parameters of `command`, by parameter name. Raises EdgespecError in one sentence."""
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EdgespecError(f"cannot read the configuration {path} ({error.strerror}).") from None
+    except ValueError as error:
+        raise EdgespecError(f"{path} is not TOML ({error}).") from None
+    by_flag = {
+        flag.lstrip("-"): parameter.name
+        for parameter in command.params
+        for flag in parameter.opts
+        if isinstance(parameter, click.Option) and not parameter.hidden and parameter.name != "config"
+    }
+    defaults: dict[str, Any] = {}
+    for key, value in entries.items():
+        name = by_flag.get(key.replace("_", "-"))
+        if name is None:
+            known = ", ".join(sorted(by_flag))
+            raise EdgespecError(f"{path} has the unknown key {key!r}: it may have {known}.")
+        if isinstance(value, dict):
+            raise EdgespecError(
+                f"{path} has the table [{key}]: give {key} = a value, as the flag --{key} takes it."
+            )
+        defaults[name] = value if isinstance(value, bool) else str(value)
+    return defaults
+
+
+def _apply(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
+    if path is not None:
+        context.default_map = {**read_config(path, context.command), **(context.default_map or {})}
+
+
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    is_eager=True,
+    expose_value=False,
+    callback=_apply,
+    help="A TOML file with these flags' names.",
+)

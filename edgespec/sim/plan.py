@@ -1,0 +1,202 @@
+"""`edgespec plan`: what every mode would give on a link, with engines and an acceptance that one types in.
+
+The real tree, speculator, verifier and policies run on the simulated clock; only the models are an oracle. The modes
+that wait are each given their best length of a block, so that none is beaten by a bad setting. Pure.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from edgespec.core.errors import EdgespecError
+from edgespec.drafting.modes import WAITING_MODES, policy
+from edgespec.sim.scripted_model import CalibratedModel, TraceModel
+from edgespec.sim.simulation import Outcome, Timing, simulate
+from edgespec.sim.trace import Trace
+
+PROMPT = [1, 2, 3, 4]
+BLOCKS = (1, 2, 3, 4, 6, 8)
+"""Lengths of a block that the waiting modes choose from."""
+FRAME_BYTES = {"block": 24, "node": 9, "verdict": 44, "token": 4, "hint": 40}
+
+
+@dataclass(frozen=True)
+class Situation:
+    """A link, two engines and a pair. Times in milliseconds.
+
+    forward_row_share, draft_row_share: what a further row costs, as a share of the first. exit_cost: what exits add to
+    a forward, as a share of it. free_rows: rows that a forward takes in the time of one; more cost in proportion.
+    jitter_ms: the round trip varies by up to this much. mbps: of each way; None: no limit. What lies around engines and
+    link (measured by `benchmarks.plan_validation`): forward_overhead_ms, draft_overhead_ms: a forward, and a run of the
+    draft; wake_up_ms: of a round trip, until both sides have noticed what came.
+    """
+
+    rtt_ms: float = 40.0
+    forward_ms: float = 28.0
+    draft_ms: float = 6.0
+    acceptance: float = 0.62
+    jitter_ms: float = 0.0
+    mbps: float | None = None
+    forward_row_share: float = 0.0
+    draft_row_share: float = 0.1
+    exit_cost: float = 0.0
+    free_rows: float = 64
+    forward_overhead_ms: float = 0.0
+    draft_overhead_ms: float = 0.0
+    wake_up_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("forward_ms", "draft_ms"):
+            if not getattr(self, name) > 0:
+                raise EdgespecError(f"{name} must be above 0, not {getattr(self, name):g}.")
+        for name in ("rtt_ms", "jitter_ms", "forward_row_share", "draft_row_share", "exit_cost"):
+            if getattr(self, name) < 0:
+                raise EdgespecError(f"{name} must be 0 or more, not {getattr(self, name):g}.")
+        if not 0 <= self.acceptance <= 1:
+            raise EdgespecError(f"acceptance must lie between 0 and 1, not {self.acceptance:g}.")
+        if self.jitter_ms > self.rtt_ms:
+            raise EdgespecError(f"a jitter of {self.jitter_ms:g} ms is more than the round trip itself.")
+
+    def timing(self, seed: int) -> Timing:
+        rng = random.Random(seed)
+
+        def way() -> float:
+            late_ms = rng.uniform(-self.jitter_ms, self.jitter_ms) / 2
+            return (
+                (self.rtt_ms + self.wake_up_ms) / 2
+                + late_ms
+                + (0.0 if self.mbps is None else 64 * 8 / (self.mbps * 1e3))
+            )
+
+        return Timing(
+            draft_ms=lambda rows: (
+                self.draft_ms * (1 + self.draft_row_share * (rows - 1)) + self.draft_overhead_ms
+            ),
+            forward_ms=lambda rows: (
+                self.forward_ms * (1 + self.forward_row_share * (rows - 1)) * max(1.0, rows / self.free_rows)
+                + self.forward_overhead_ms
+            ),
+            up_ms=way,
+            down_ms=way,
+            exit_cost=self.exit_cost,
+        )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a mode would give: tokens a second, target forwards and application bytes a token, its best block."""
+
+    mode: str
+    tokens_per_s: float
+    forwards_per_token: float
+    bytes_per_token: float
+    draft_tokens: int | None
+
+
+def predict(
+    situation: Situation,
+    mode: str,
+    *,
+    tokens: int = 400,
+    seeds: Sequence[int] = (0, 1, 2),
+    trace: Trace | None = None,
+) -> Prediction:
+    """Play a mode in a situation, with its best length of a block where it has one.
+
+    trace: play its texts instead of `tokens` invented ones for each seed; the situation's acceptance is then unused.
+    """
+    blocks: Sequence[int | None] = BLOCKS if mode in WAITING_MODES else (None,)
+    return max(
+        (predict_block(situation, mode, block, tokens=tokens, seeds=seeds, trace=trace) for block in blocks),
+        key=lambda one: one.tokens_per_s,
+    )
+
+
+def compare(
+    situation: Situation, modes: Sequence[str], *, tokens: int = 400, trace: Trace | None = None
+) -> list[Prediction]:
+    """Every mode in one situation."""
+    return [predict(situation, mode, tokens=tokens, trace=trace) for mode in modes]
+
+
+def sweep(
+    situation: Situation,
+    axis: str,
+    values: Sequence[float],
+    modes: Sequence[str],
+    *,
+    tokens: int = 300,
+    trace: Trace | None = None,
+) -> dict[float, list[Prediction]]:
+    """Every mode at each value of one of the situation's numbers."""
+    if axis not in Situation.__dataclass_fields__:
+        names = ", ".join(Situation.__dataclass_fields__)
+        raise EdgespecError(f"there is no {axis!r} to sweep: choose one of {names}.")
+    if trace is not None and axis == "acceptance":
+        raise EdgespecError("a trace has its own acceptance: sweep another number, or leave the trace out.")
+    return {
+        value: compare(replace(situation, **{axis: value}), modes, tokens=tokens, trace=trace)
+        for value in values
+    }
+
+
+def predict_block(
+    situation: Situation,
+    mode: str,
+    block: int | None,
+    *,
+    tokens: int = 400,
+    seeds: Sequence[int] = (0, 1, 2),
+    trace: Trace | None = None,
+) -> Prediction:
+    """`predict` with a given length of a block; None: the mode's own. Tokens in all by milliseconds in all."""
+    outcomes = list(_outcomes(situation, mode, block, tokens, seeds, trace))
+    said = sum(len(outcome.text) for outcome in outcomes)
+    return Prediction(
+        mode,
+        tokens_per_s=said / sum(outcome.milliseconds for outcome in outcomes) * 1e3,
+        forwards_per_token=sum(outcome.forwards for outcome in outcomes) / said,
+        bytes_per_token=sum(_frame_bytes(outcome) for outcome in outcomes) / said,
+        draft_tokens=block,
+    )
+
+
+def _outcomes(
+    situation: Situation,
+    mode: str,
+    block: int | None,
+    tokens: int,
+    seeds: Sequence[int],
+    trace: Trace | None,
+) -> Iterator[Outcome]:
+    if trace is None:
+        for seed in seeds:
+            scripted = CalibratedModel(situation.acceptance, seed=seed)
+            timing = situation.timing(seed)
+            yield simulate(scripted, policy(mode, block), PROMPT, max_new_tokens=tokens, timing=timing)
+        return
+    for seed, text in enumerate(trace.texts):
+        timing = replace(situation.timing(seed), exits=trace.exits)
+        yield simulate(
+            TraceModel(trace, text),
+            policy(mode, block),
+            text.prompt,
+            max_new_tokens=len(text.tokens),
+            timing=timing,
+        )
+
+
+def _frame_bytes(outcome: Outcome) -> int:
+    """Application bytes, headers in, of the frames that went up and down."""
+    size = 0
+    for _, event in outcome.history:
+        kind, _, count = event.partition(" of ")
+        if kind == "block":
+            size += FRAME_BYTES["block"] + FRAME_BYTES["node"] * int(count)
+        elif kind == "verdict":
+            size += FRAME_BYTES["verdict"] + FRAME_BYTES["token"] * int(count)
+        else:
+            size += FRAME_BYTES["hint"]
+    return size

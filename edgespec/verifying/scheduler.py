@@ -1,0 +1,176 @@
+"""The scheduler: what goes into the next forward, and for whom. Pure: no clock, no models, no sockets.
+
+Each ready session offers rows: the rest of its prompt, or its last committed token and the drafted nodes
+behind it. One forward takes the most urgent sessions first, then by turns of the devices, so that a device
+with many sessions gets no more than one with few; then fill and thrifty sessions, if there is room; then the
+likeliest nodes of all sessions, as long as they raise the tokens expected of the forward by more than its cost.
+Whoever has waited for `max_wait_s` is urgent, so nobody starves.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+SessionType = TypeVar("SessionType", bound=Hashable)
+
+LIKELY = 0.5
+"""The probability of a node that a draft is about to bring."""
+
+LOOSE = 2.0
+"""A target so many times the tightest that waits is kept with a row in every other forward."""
+
+IN_TIME = 0.8
+"""Of a session's target for a token, that a forward may take: the rest is the loop's and the link's."""
+
+
+@dataclass(frozen=True)
+class Offer(Generic[SessionType]):
+    """What a session brings. rows: tokens of its text that must run before anything is decided, 1 or more
+    (many: a prompt, which may be taken in chunks); probabilities: of its drafted nodes to be committed, parents
+    first, falling; since_s: when it became ready; latency_ms: its target for a token, None for none; spare:
+    it runs in the room that others leave, as what nobody asked for does, and what shall be cheap rather than soon."""
+
+    session: SessionType
+    device: Hashable
+    rows: int
+    since_s: float
+    probabilities: Sequence[float] = ()
+    latency_ms: float | None = None
+    spare: bool = False
+
+
+@dataclass
+class Grant(Generic[SessionType]):
+    """What a session may run in the next forward: so many rows of its text, and so many of its nodes."""
+
+    session: SessionType
+    rows: int
+    nodes: int = 0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """rows: of a forward in which somebody waits for a verdict; prefill_rows: of one that only reads prompts;
+    prefill_share: of `rows`, what prompts may take while others wait; max_wait_s: when anybody becomes
+    urgent."""
+
+    rows: int = 64
+    prefill_rows: int = 256
+    prefill_share: float = 0.5
+    max_wait_s: float = 1.0
+
+
+@dataclass
+class Scheduler(Generic[SessionType]):
+    """Forms forwards. cost: milliseconds of a forward of so many rows, 0 while nothing is known."""
+
+    limits: Limits = field(default_factory=Limits)
+    cost: Callable[[int], float] = lambda rows: 0.0
+    roomy: bool = True
+    """Whether one likely node more would have been worth its row in the last forward. Where not, what hints bring about
+    would not be verified either."""
+    _served: dict[Hashable, float] = field(default_factory=dict)
+
+    def form(self, offers: Iterable[Offer[SessionType]], now_s: float) -> list[Grant[SessionType]]:
+        """The next forward; empty only where nothing is offered."""
+        offers = list(offers)
+        self._meet({offer.device for offer in offers})
+        asked = self._in_order([offer for offer in offers if not self._spare(offer, now_s)], now_s)
+        spare = self._in_order([offer for offer in offers if self._spare(offer, now_s)], now_s)
+        rows = self._rows_in_time([*asked, *spare])
+        granted = self._take([*asked, *spare], rows)
+        self._add_nodes(granted, rows)
+        for offer, grant in granted:
+            self._served[offer.device] += grant.rows + grant.nodes
+        return [grant for _, grant in granted]
+
+    def _spare(self, offer: Offer[SessionType], now_s: float) -> bool:
+        """It runs only where there is room to spare, until it has waited too long."""
+        return offer.spare and now_s - offer.since_s < self.limits.max_wait_s
+
+    def _meet(self, devices: set[Hashable]) -> None:
+        """Forget devices that offer nothing; one that is new has had as much as the one that had least."""
+        least = min((rows for device, rows in self._served.items() if device in devices), default=0.0)
+        self._served = {device: max(self._served.get(device, least), least) for device in devices}
+
+    def _in_order(self, offers: Sequence[Offer[SessionType]], now_s: float) -> list[Offer[SessionType]]:
+        """Deadlines first, the earliest first; then by turns of the devices, the least served first."""
+
+        def deadline_s(offer: Offer[SessionType]) -> float:
+            if offer.latency_ms is not None:
+                return offer.since_s + min(offer.latency_ms / 1e3, self.limits.max_wait_s)
+            overdue = now_s - offer.since_s >= self.limits.max_wait_s
+            return offer.since_s + self.limits.max_wait_s if overdue else math.inf
+
+        turns: dict[Hashable, int] = {}
+        keys: list[tuple[float, int, float, float]] = []
+        by_age = sorted(offers, key=lambda offer: offer.since_s)
+        for offer in by_age:
+            turn = turns[offer.device] = turns.get(offer.device, -1) + 1
+            keys.append((deadline_s(offer), turn, self._served[offer.device], offer.since_s))
+        order = sorted(range(len(by_age)), key=lambda i: keys[i])
+        return [by_age[i] for i in order]
+
+    def _rows_in_time(self, offers: Sequence[Offer[SessionType]]) -> int:
+        """Rows of a forward that keeps the tightest target of those who wait for a verdict in it; at least one for each
+        whose target allows no other forward before its own."""
+        targets = [o.latency_ms for o in offers if o.rows == 1 and o.latency_ms is not None]
+        latency_ms = min(targets, default=math.inf)
+        tight = sum(target < LOOSE * latency_ms for target in targets)
+        least, most = min(tight + 1, self.limits.rows), self.limits.rows
+        if self.cost(most) <= IN_TIME * latency_ms:
+            return most
+        beyond = range(least, most)
+        return least + bisect_right(beyond, IN_TIME * latency_ms, key=lambda rows: self.cost(rows + 1))
+
+    def _take(
+        self, ordered: Sequence[Offer[SessionType]], most: int
+    ) -> list[tuple[Offer[SessionType], Grant[SessionType]]]:
+        """The text's rows of as many sessions as fit; prompts in chunks that leave room for those who
+        wait."""
+        limits = self.limits
+        verdicts = sum(offer.rows == 1 for offer in ordered)
+        room = most if verdicts else limits.prefill_rows
+        prompts = max(1, int(room * limits.prefill_share)) if verdicts else room
+        granted = []
+        for offer in ordered:
+            rows = min(offer.rows, room) if offer.rows == 1 else min(offer.rows, room, prompts)
+            if rows <= 0:
+                continue
+            granted.append((offer, Grant(offer.session, rows)))
+            room -= rows
+            prompts -= rows if offer.rows > 1 else 0
+        return granted
+
+    def _add_nodes(self, granted: Sequence[tuple[Offer[SessionType], Grant[SessionType]]], most: int) -> None:
+        """The likeliest nodes of all, while they are worth their rows, up to so many rows in all."""
+        rows = sum(grant.rows for _, grant in granted)
+        deciding = [(offer, grant) for offer, grant in granted if grant.rows == offer.rows]
+        expected = float(len(deciding))
+        frontier = [
+            (-offer.probabilities[0], i) for i, (offer, _) in enumerate(deciding) if len(offer.probabilities)
+        ]
+        heapq.heapify(frontier)
+        while frontier and rows < most:
+            probability, i = heapq.heappop(frontier)
+            offer, grant = deciding[i]
+            first = len(deciding) == 1 and not grant.nodes
+            if not first and not self._worth(-probability, rows, expected):
+                break
+            grant.nodes += 1
+            rows += 1
+            expected -= probability
+            if grant.nodes < len(offer.probabilities):
+                heapq.heappush(frontier, (-offer.probabilities[grant.nodes], i))
+        self.roomy = rows < most and self._worth(LIKELY, rows, expected)
+
+    def _worth(self, probability: float, rows: int, expected: float) -> bool:
+        """A node adds relatively more to the tokens expected of a forward of so many rows than to its time."""
+        after_ms = self.cost(rows + 1)
+        more_ms = after_ms - self.cost(rows)
+        return more_ms <= 0 or probability * after_ms >= more_ms * expected
