@@ -39,7 +39,7 @@ from benchmarks.hostile import attack
 from benchmarks.results import results, save
 from edgespec.core.access import credential
 from edgespec.model.target import Part
-from edgespec.server.gate import Entry
+from edgespec.server.gate import ServerSecurity
 from edgespec.server.server import Server
 from edgespec.server.tokens import add_token
 
@@ -143,7 +143,7 @@ class EchoTarget(StubTarget):
 
 def serve(pipe: Connection, tokens: Path) -> None:
     target: Any = EchoTarget()
-    server = Server(target, port=0, entry=Entry(tokens=tokens), max_sessions=4096)
+    server = Server(target, port=0, security=ServerSecurity(tokens=tokens), max_sessions=4096)
     threading.Thread(target=_trim, args=(target,), daemon=True).start()
     pipe.send(server.port)
     server.run()

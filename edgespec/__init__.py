@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from edgespec.edge.session import Session
     from edgespec.edge.step import Step
     from edgespec.engines.compiling import compile
-    from edgespec.server.gate import Entry
+    from edgespec.server.gate import ServerSecurity
     from edgespec.server.server import serve
 
 _HOMES = {
     "AsyncSession": "edgespec.edge.async_session",
     "EdgespecError": "edgespec.core.errors",
-    "Entry": "edgespec.server.gate",
+    "ServerSecurity": "edgespec.server.gate",
     "LinkOptions": "edgespec.edge.link_options",
     "SamplingParams": "edgespec.core.params",
     "Session": "edgespec.edge.session",
@@ -36,9 +36,9 @@ _HOMES = {
 __all__ = [
     "AsyncSession",
     "EdgespecError",
-    "Entry",
     "LinkOptions",
     "SamplingParams",
+    "ServerSecurity",
     "Session",
     "Step",
     "__version__",

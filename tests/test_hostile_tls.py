@@ -14,7 +14,7 @@ import pytest
 import raw_peer
 from scripted_models import HashModel
 from stubs import VOCABULARY_HASH, StubTarget, serving
-from test_tls import TEXT, entry, generate, needs_tls
+from test_tls import TEXT, generate, needs_tls, server_security
 
 from edgespec.server.private_authority import issue_for_server, make_authority
 from edgespec.server.server import Server
@@ -36,7 +36,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(fleet: Path) -> Iterator[Server]:
-    with serving(StubTarget(HashModel()), entry=entry(fleet)) as server:
+    with serving(StubTarget(HashModel()), security=server_security(fleet)) as server:
         yield server
 
 

@@ -28,7 +28,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
-from edgespec.server.gate import Entry
+from edgespec.server.gate import ServerSecurity
 from edgespec.server.private_authority import issue_for_device, issue_for_server, make_authority
 from edgespec.server.server import Server
 from edgespec.server.tokens import add_token, revoke
@@ -71,8 +71,8 @@ def strangers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def entry(fleet: Path, **more: Any) -> Entry:
-    return Entry(tls_cert=fleet / "server.pem", tls_key=fleet / "server.key", **more)
+def server_security(fleet: Path, **more: Any) -> ServerSecurity:
+    return ServerSecurity(tls_cert=fleet / "server.pem", tls_key=fleet / "server.key", **more)
 
 
 def generate(server: Server, host: str = "127.0.0.1", **options: Any) -> list[int]:
@@ -93,11 +93,11 @@ def session(server: Server, host: str = "127.0.0.1", **options: Any) -> Session:
 class TestEncryption:
     @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
     def test_the_text_comes_through_tls(self, fleet: Path, host: str) -> None:
-        with serving(StubTarget(SCRIPTED), entry=entry(fleet)) as server:
+        with serving(StubTarget(SCRIPTED), security=server_security(fleet)) as server:
             assert generate(server, host, tls_ca=fleet / "ca.pem") == TEXT
 
     def test_an_authority_nobody_here_knows_is_not_trusted(self, fleet: Path, strangers: Path) -> None:
-        with serving(StubTarget(SCRIPTED), entry=entry(fleet)) as server:
+        with serving(StubTarget(SCRIPTED), security=server_security(fleet)) as server:
             with pytest.raises(EdgespecError, match=r"not trusted.*--tls-ca"):
                 generate(server, tls_ca=strangers / "ca.pem", timeout_s=MAX_WAIT_S)
             assert generate(server, tls_ca=fleet / "ca.pem") == TEXT
@@ -106,14 +106,14 @@ class TestEncryption:
         self, fleet: Path, tmp_path: Path, strangers: Path
     ) -> None:
         issue_for_server(strangers, ["cloud.example", "10.1.2.3"], 30)
-        with serving(StubTarget(SCRIPTED), entry=entry(strangers)) as server:
+        with serving(StubTarget(SCRIPTED), security=server_security(strangers)) as server:
             for host in ("127.0.0.1", "localhost"):
                 with pytest.raises(EdgespecError, match="not trusted"):
                     generate(server, host, tls_ca=strangers / "ca.pem", timeout_s=MAX_WAIT_S)
 
     def test_an_edge_without_tls_is_told_what_to_give(self, fleet: Path) -> None:
         with (
-            serving(StubTarget(SCRIPTED), entry=entry(fleet)) as server,
+            serving(StubTarget(SCRIPTED), security=server_security(fleet)) as server,
             pytest.raises(EdgespecError, match="--tls-ca"),
         ):
             generate(server, timeout_s=MAX_WAIT_S)
@@ -129,7 +129,10 @@ class TestEncryption:
         """What the edge keeps of the first handshake survives an end without goodbye."""
         tls = _native.Tls.client(str(fleet / "ca.pem"))
         hello = _native.encode_hello(vocabulary_hash=VOCABULARY_HASH, agent="test")
-        with serving(StubTarget(SCRIPTED), entry=entry(fleet)) as server, FaultProxy(server.port) as proxy:
+        with (
+            serving(StubTarget(SCRIPTED), security=server_security(fleet)) as server,
+            FaultProxy(server.port) as proxy,
+        ):
             for _ in range(3):
                 connection = _native.Connection("127.0.0.1", proxy.port, MAX_WAIT_S, tls=tls)
                 connection.send(hello)
@@ -142,7 +145,9 @@ class TestEncryption:
     def test_a_device_shows_its_certificate_where_one_is_asked_for(
         self, fleet: Path, strangers: Path
     ) -> None:
-        with serving(StubTarget(SCRIPTED), entry=entry(fleet, tls_client_ca=fleet / "ca.pem")) as server:
+        with serving(
+            StubTarget(SCRIPTED), security=server_security(fleet, tls_client_ca=fleet / "ca.pem")
+        ) as server:
             own = {"tls_cert": fleet / "robot-7.pem", "tls_key": fleet / "robot-7.key"}
             assert generate(server, tls_ca=fleet / "ca.pem", **own) == TEXT
             with session(server, tls_ca=fleet / "ca.pem", **own) as one:
@@ -168,7 +173,7 @@ class TestTokens:
     def test_a_known_token_opens_and_names_the_device(self, fleet: Path, tokens: Path) -> None:
         token = add_token(tokens, "robot-7")
         with (
-            serving(StubTarget(SCRIPTED), entry=entry(fleet, tokens=tokens)) as server,
+            serving(StubTarget(SCRIPTED), security=server_security(fleet, tokens=tokens)) as server,
             session(server, tls_ca=fleet / "ca.pem", token=token) as one,
         ):
             one.prompt(PROMPT)
@@ -183,7 +188,7 @@ class TestTokens:
         add_token(tokens, "robot-7")
         other = add_token(tmp_path / "others", "robot-7")
         caplog.set_level(logging.DEBUG)
-        with serving(StubTarget(SCRIPTED), entry=entry(fleet, tokens=tokens)) as server:
+        with serving(StubTarget(SCRIPTED), security=server_security(fleet, tokens=tokens)) as server:
             for shown, sentence in ((None, "wants a token"), (other, "knows no such token")):
                 with pytest.raises(EdgespecError, match=sentence) as caught:
                     generate(server, tls_ca=fleet / "ca.pem", token=shown, timeout_s=MAX_WAIT_S)
@@ -196,7 +201,7 @@ class TestTokens:
     ) -> None:
         first = add_token(tokens, "first")
         ca = {"tls_ca": fleet / "ca.pem", "timeout_s": MAX_WAIT_S}
-        with serving(StubTarget(SCRIPTED), entry=entry(fleet, tokens=tokens)) as server:
+        with serving(StubTarget(SCRIPTED), security=server_security(fleet, tokens=tokens)) as server:
             with session(server, token=first, **ca) as one:
                 second = add_token(tokens, "second")
                 revoke(tokens, "first")
@@ -214,7 +219,7 @@ class TestTokens:
         shown = {device: add_token(tokens, device) for device in ("stays", "goes")}
         ca = {"tls_ca": fleet / "ca.pem", "timeout_s": MAX_WAIT_S}
         with (
-            serving(StubTarget(SCRIPTED), entry=entry(fleet, tokens=tokens)) as server,
+            serving(StubTarget(SCRIPTED), security=server_security(fleet, tokens=tokens)) as server,
             session(server, token=shown["stays"], **ca) as staying,
             session(server, token=shown["goes"], **ca) as going,
         ):
@@ -230,7 +235,7 @@ class TestTokens:
 
     def test_a_reload_of_broken_files_changes_nothing(self, fleet: Path, tokens: Path) -> None:
         token = add_token(tokens, "robot-7")
-        with serving(StubTarget(SCRIPTED), entry=entry(fleet, tokens=tokens)) as server:
+        with serving(StubTarget(SCRIPTED), security=server_security(fleet, tokens=tokens)) as server:
             tokens.write_text("half a line")
             server.reload()
             server.call(lambda: None).result(MAX_WAIT_S)  # the loop has been there
@@ -244,9 +249,9 @@ class TestTokens:
             "timeout_s": MAX_WAIT_S,
             "hedge": False,
         }
-        bounded = entry(fleet, tokens=tokens, connections_a_device=2)
+        bounded = server_security(fleet, tokens=tokens, connections_a_device=2)
         with (
-            serving(StubTarget(SCRIPTED), entry=bounded) as server,
+            serving(StubTarget(SCRIPTED), security=bounded) as server,
             session(server, **options),
             session(server, **options),
             pytest.raises(EdgespecError, match="robot-7 has 2 connections"),
@@ -257,7 +262,7 @@ class TestTokens:
         shown = {device: credential(add_token(tokens, device)) for device in ("owner", "thief")}
         tls = _native.Tls.client(str(fleet / "ca.pem"))
         peers = {}
-        with serving(StubTarget(SCRIPTED), entry=entry(fleet, tokens=tokens)) as server:
+        with serving(StubTarget(SCRIPTED), security=server_security(fleet, tokens=tokens)) as server:
             for device, said in shown.items():
                 peer = peers[device] = _native.Connection("127.0.0.1", server.port, MAX_WAIT_S, tls=tls)
                 peer.send(_native.encode_hello(VOCABULARY_HASH, "test", said))

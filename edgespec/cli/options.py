@@ -229,7 +229,7 @@ entry = apply(
     ),
     click.option("--insecure", is_flag=True, help="Serve other machines without TLS or tokens."),
 )
-"""The flags of `edgespec.server.gate.Entry`."""
+"""The flags of `edgespec.server.gate.ServerSecurity`."""
 
 
 def existing_folder(path: Path, what: str) -> Path:

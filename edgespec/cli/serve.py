@@ -134,10 +134,10 @@ def serve(
     from edgespec.core.child import when_stdin_ends
     from edgespec.core.errors import EdgespecError
     from edgespec.core.pacing import Pace
-    from edgespec.server.gate import Entry
+    from edgespec.server.gate import ServerSecurity
     from edgespec.server.pinned import pinning
 
-    who = Entry(**entry_flags)
+    who = ServerSecurity(**entry_flags)
     who.check(host)  # before a model is loaded for nothing
     try:
         from edgespec.model.target import Target
@@ -166,7 +166,7 @@ def serve(
         "latency_ms": latency_ms,
         "least_latency_ms": least_latency_ms,
         "resume_for_s": resume_for_s,
-        "entry": who,
+        "security": who,
         "busy_spin": busy_spin,
         "pinning": pinning() if pin_buffers else None,
         "server_drafters": _server_drafters(

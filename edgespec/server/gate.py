@@ -27,7 +27,7 @@ VOID = "the device's tokens are void"
 
 
 @dataclass(frozen=True)
-class Entry:
+class ServerSecurity:
     """Who may come in. tls_cert, tls_key: with them the link is encrypted; tls_client_ca: edges must show a certificate
     that this authority signed; tokens: the file of `edgespec token`; insecure: anybody may come from anywhere."""
 
@@ -82,22 +82,22 @@ class Gate:
         self,
         host: str,
         port: int,
-        entry: Entry,
+        security: ServerSecurity,
         *,
         dead_after_s: float,
         busy_spin: bool,
         pinning: tuple[int, int] | None = None,
     ) -> None:
-        entry.check(host)
-        self._entry = entry
-        self._tokens = entry.known_tokens()
+        security.check(host)
+        self._security = security
+        self._tokens = security.known_tokens()
         self._guests: dict[int, _Guest] = {}
         try:
             self.listener = _native.Listener(
                 host,
                 port,
                 dead_after_s=dead_after_s,
-                tls=entry.tls(),
+                tls=security.tls(),
                 busy_spin=busy_spin,
                 pinning=pinning,
             )
@@ -129,7 +129,7 @@ class Gate:
     def reload(self) -> None:
         """Read certificates and tokens again; who is unknown now is sent away. What cannot be read changes nothing."""
         try:
-            tokens, tls = self._entry.known_tokens(), self._entry.tls()
+            tokens, tls = self._security.known_tokens(), self._security.tls()
         except EdgespecError as error:
             log.error("nothing was reloaded: %s", error)
             return
@@ -169,7 +169,7 @@ class Gate:
             )
         identity = identity_of_token(device)
         present = Counter(guest.identity for guest in self._guests.values())[identity]
-        if present >= self._entry.connections_a_device:
+        if present >= self._security.connections_a_device:
             raise Refused(
                 _native.ErrorCode.LIMIT, f"{device} has {present} connections: close some", retryable=True
             )

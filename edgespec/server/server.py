@@ -25,7 +25,7 @@ from edgespec.model.cuda_graphs import MOST_ROWS
 from edgespec.model.target import Target
 from edgespec.server.admission import Admission, Overloaded
 from edgespec.server.forwards import Forwards
-from edgespec.server.gate import VOID, Entry, Gate
+from edgespec.server.gate import VOID, Gate, ServerSecurity
 from edgespec.server.refusal import Refused
 from edgespec.server.requests import Promises, Requests
 from edgespec.server.server_session import ServerDrafters, ServerSession
@@ -59,7 +59,7 @@ class Server:
         resume_for_s: float = RESUME_FOR_S,
         dead_after_s: float = 2.5,
         metrics: Metrics | None = None,
-        entry: Entry | None = None,
+        security: ServerSecurity | None = None,
         server_drafters: ServerDrafters | None = None,
         busy_spin: bool = False,
         pinning: tuple[int, int] | None = None,
@@ -67,12 +67,17 @@ class Server:
         """latency_ms: a token's target, for sessions that ask for none; least_latency_ms: the least that one may ask
         for; else `latency_ms`, or anything that forwards allow.
         server drafters: makes one for a session that wants to be drafted for; None: this server hosts no draft.
-        entry: who may come in, and whether links are encrypted; without it this machine only.
+        security: who may come in, and whether links are encrypted; without it this machine only.
         busy_spin: nobody who waits for the sockets sleeps, which takes a core and spares the time to wake up.
         pinning: by what the link's buffers are pinned (edgespec/server/pinned.py)."""
         self._target = target
         self._gate = Gate(
-            host, port, entry or Entry(), dead_after_s=dead_after_s, busy_spin=busy_spin, pinning=pinning
+            host,
+            port,
+            security or ServerSecurity(),
+            dead_after_s=dead_after_s,
+            busy_spin=busy_spin,
+            pinning=pinning,
         )
         self.listener = self._gate.listener
         self.host = host
@@ -362,14 +367,14 @@ def serve(
     port: int = DEFAULT_PORT,
     dtype: str = "auto",
     pace: Pace | None = None,
-    entry: Entry | None = None,
+    security: ServerSecurity | None = None,
 ) -> None:
     """Load a target (a folder or model id; None: the bundled one) and serve it until interrupted.
 
-    entry: certificates and tokens (edgespec.server.gate.Entry); other machines are served with both only.
+    security: certificates and tokens (edgespec.server.gate.ServerSecurity); other machines are served with both only.
     """
-    (entry or Entry()).check(host)
-    server = Server(Target.load(target, exits=exits, dtype=dtype, pace=pace), host, port, entry=entry)
+    (security or ServerSecurity()).check(host)
+    server = Server(Target.load(target, exits=exits, dtype=dtype, pace=pace), host, port, security=security)
     print(f"edgespec: listening on {server.host}:{server.port}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
