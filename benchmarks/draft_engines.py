@@ -32,7 +32,7 @@ from edgespec.core.tree import ROOT, DraftTree
 from edgespec.engines.draft_engine import PAIR_DRAFT, DraftEngine, load_draft
 from edgespec.engines.manifest import GRAPH_FILE
 
-TEXT_LENGTH, LEVELS = 96, 8
+TEXT_LENGTH, TOKENS = 96, 8
 
 VICUNA_68M: dict[str, Any] = {
     "vocab_size": 32000,
@@ -68,7 +68,7 @@ Chain = Callable[[], list[int]]
 
 
 def engine_chain(engine: DraftEngine, text: list[int]) -> Chain:
-    """As a session runs it: level by level, with I/O bound."""
+    """As a session runs it: a token a run, with I/O bound."""
 
     def run() -> list[int]:
         engine.reset()
@@ -77,32 +77,11 @@ def engine_chain(engine: DraftEngine, text: list[int]) -> Chain:
             slots.plan(tokens, len(text) - 1, DraftTree(0), []), None, None, 1.0, np.zeros(0, dtype=np.int32)
         )
         start_s = time.perf_counter()
-        for _ in range(LEVELS):
+        for _ in range(TOKENS):
             best, _ = engine.run(slots.plan(tokens, len(tokens), DraftTree(0), []), None, None, 1.0)
             tokens.append(int(best[-1, 0]))
         timed.append(time.perf_counter() - start_s)
         return tokens[len(text) :]
-
-    return run
-
-
-def levels_chain(engine: DraftEngine, text: list[int]) -> Chain:
-    """All levels in one run, as a session runs them. ONNX Runtime keeps a packed copy of every matrix a level."""
-    deep = engine.deep
-    assert deep is not None
-
-    def run() -> list[int]:
-        engine.reset()
-        slots = SlotMap(engine.capacity)
-        engine.run(
-            slots.plan(text, len(text) - 1, DraftTree(0), []), None, None, 1.0, np.zeros(0, dtype=np.int32)
-        )
-        start_s = time.perf_counter()
-        piece = slots.plan(text, len(text), DraftTree(0), [])
-        found = deep.run(piece, slots.reserve((LEVELS - 1) * deep.branches), None, 0.0, 0)
-        timed.append(time.perf_counter() - start_s)
-        tokens: list[int] = found.tokens[:, 0].tolist()
-        return tokens
 
     return run
 
@@ -139,7 +118,7 @@ def unbound_chain(folder: Path, text: list[int]) -> Chain:
         tokens = list(text)
         _, cache = step(tokens[:-1], 0, cache)
         start_s = time.perf_counter()
-        for _ in range(LEVELS):
+        for _ in range(TOKENS):
             token, cache = step(tokens, len(tokens) - 1, cache)
             tokens.append(token)
         timed.append(time.perf_counter() - start_s)
@@ -157,7 +136,7 @@ def torch_chain(model_folder: Path, text: list[int], compiled: bool) -> Chain:
 
     def fresh_cache() -> Any:
         if compiled:
-            return transformers.StaticCache(config=model.config, max_cache_len=TEXT_LENGTH + LEVELS)
+            return transformers.StaticCache(config=model.config, max_cache_len=TEXT_LENGTH + TOKENS)
         return transformers.DynamicCache(config=model.config)
 
     @torch.no_grad()
@@ -167,8 +146,8 @@ def torch_chain(model_folder: Path, text: list[int], compiled: bool) -> Chain:
         model(torch.tensor([text[:-1]]), past_key_values=cache, cache_position=where)
         token = torch.tensor([[text[-1]]])
         start_s = time.perf_counter()
-        for level in range(LEVELS):
-            position = torch.tensor([len(text) - 1 + level])
+        for index in range(TOKENS):
+            position = torch.tensor([len(text) - 1 + index])
             logits = forward(token, past_key_values=cache, cache_position=position).logits
             token = logits[:, -1:].argmax(-1)
             tokens.append(int(token))
@@ -184,7 +163,7 @@ def generate_chain(model_folder: Path, text: list[int]) -> Chain:
         model_folder, dtype=torch.float32, attn_implementation="sdpa"
     )
     settings: Any = transformers.GenerationConfig(  # type: ignore[no-untyped-call]
-        max_new_tokens=LEVELS, min_new_tokens=LEVELS, do_sample=False, eos_token_id=None, pad_token_id=0
+        max_new_tokens=TOKENS, min_new_tokens=TOKENS, do_sample=False, eos_token_id=None, pad_token_id=0
     )
 
     @torch.no_grad()
@@ -215,7 +194,7 @@ def llama_cpp_chains(
         ask = stack.enter_context(llama_cpp_draft(model, folder / f"{kind}.gguf", kind))
 
         def run() -> list[int]:
-            tokens, seconds = ask(text, LEVELS)
+            tokens, seconds = ask(text, TOKENS)
             timed.append(seconds)
             return tokens
 
@@ -240,7 +219,7 @@ def in_turns(chains: dict[str, Chain], rounds: int) -> dict[str, float]:
         for name, chain in chains.items():
             timed.clear()
             chain()
-            best[name] = min(best[name], timed[-1] / LEVELS * 1e3)
+            best[name] = min(best[name], timed[-1] / TOKENS * 1e3)
     return best
 
 
@@ -291,9 +270,6 @@ def compare(name: str, model: Path, folder: Path, rounds: int) -> None:
         )
         for precision in ("fp32", "int8")
     }
-    deep = edgespec.compile(
-        model, folder / "deep", runtime="onnxruntime", precision="fp32", levels=LEVELS, progress=False
-    )
     opened = {precision: load_draft(engine) for precision, engine in engines.items()}
     rng = np.random.default_rng(0)
     text: list[int] = rng.integers(5, opened["fp32"].vocabulary_size, TEXT_LENGTH).tolist()
@@ -301,7 +277,6 @@ def compare(name: str, model: Path, folder: Path, rounds: int) -> None:
         chains = {
             "edgespec fp32": engine_chain(opened["fp32"], text),
             "edgespec int8": engine_chain(opened["int8"], text),
-            "edgespec fp32, eight levels in one run": levels_chain(load_draft(deep), text),
             "onnxruntime, a token a run, nothing bound": unbound_chain(engines["fp32"], text),
             "transformers' generate": generate_chain(model, text),
             "transformers eager": torch_chain(model, text, compiled=False),

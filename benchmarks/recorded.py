@@ -78,7 +78,6 @@ class RecordedDraft:
         self.calibration = calibration
         self.capacity = capacity
         self.vocabulary_size = vocabulary_size
-        self.deep = None
         self.choices = len(next(iter(said.values()))[0])
         self._output = said
         self._chain = _Chain()

@@ -26,7 +26,6 @@ class ReplayDraft:
 
     capacity = 4096
     choices = 2
-    deep = None
     tokenizer_path = Path("unused")
 
     def __init__(self, text: Sequence[int], acceptance: float, vocabulary_size: int) -> None:

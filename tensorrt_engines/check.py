@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import Piece, SlotMap
 from edgespec.core.tree import ROOT, DraftTree
 from edgespec.engines.draft_engine import DraftEngine, load_draft
+from edgespec.tensorrt_engines.plan import USUAL_ROWS
 
 TEXTS = 8
 TEXT_LENGTH = 200
@@ -60,38 +61,6 @@ def compare(engine: DraftEngine, reference: DraftEngine, precision: str) -> Repo
             rows += len(piece)
             furthest = max(furthest, float(np.abs(scores - true_scores).max()))
             spread = max(spread, float(true_scores.std()))
-    return _report(same, rows, furthest, spread, precision)
-
-
-def compare_levels(engine: DraftEngine, reference: DraftEngine, precision: str) -> Report:
-    """Grow the same levels with both, behind texts of several lengths; where a level keeps other tokens (a near-tie),
-    the levels behind it are left out."""
-    assert engine.deep is not None and reference.deep is not None
-    levels, branches = engine.deep.levels, engine.deep.branches
-    same, rows, furthest, spread = 0, 0, 0.0, 0.0
-    rng = np.random.default_rng(1)
-    for _ in range(TEXTS):
-        engine.reset()
-        reference.reset()
-        length = int(rng.integers(1, min(TEXT_LENGTH, engine.capacity - levels * branches)))
-        slots = SlotMap(engine.capacity)
-        text = rng.integers(0, engine.vocabulary_size, length).tolist()
-        piece = slots.plan(text, length, DraftTree(length), [])
-        reserved = slots.reserve((levels - 1) * branches)
-        noise = rng.gumbel(size=(levels, engine.vocabulary_size)).astype(np.float32)
-        found = engine.deep.run(piece, reserved, noise, TEMPERATURE, length - 1)
-        true = reference.deep.run(piece, reserved, noise, TEMPERATURE, length - 1)
-        for level in range(levels):
-            same += int((found.best[level, :, 0] == true.best[level, :, 0]).sum())
-            rows += branches
-            furthest = max(furthest, float(np.abs(found.scores[level] - true.scores[level]).max()))
-            spread = max(spread, float(true.scores[level].std()))
-            if (found.tokens[level] != true.tokens[level]).any():
-                break
-    return _report(same, rows, furthest, spread, precision)
-
-
-def _report(same: int, rows: int, furthest: float, spread: float, precision: str) -> Report:
     agreement, difference = same / rows, furthest / spread if spread else float("inf")
     return Report(
         rows, agreement, difference, agreement >= AGREEMENT and difference <= SCORE_BOUND[precision]
@@ -110,25 +79,10 @@ def run_ms(engine: DraftEngine, rows: int) -> float:
     piece = slots.plan(text, 64, tree, list(range(1, rows + 1)))
     noise = np.zeros((1, engine.vocabulary_size), dtype=np.float32)
     which = np.zeros(rows, dtype=np.int32)
-    return _median_ms(lambda: engine.run(piece, noise, which, 1.0))
-
-
-def levels_ms(engine: DraftEngine) -> float:
-    """Milliseconds of a run of several levels behind a text, the median."""
-    assert engine.deep is not None
-    engine.reset()
-    slots = SlotMap(engine.capacity)
-    piece = slots.plan([1], 1, DraftTree(1), [])
-    reserved = slots.reserve((engine.deep.levels - 1) * engine.deep.branches)
-    deep = engine.deep
-    return _median_ms(lambda: deep.run(piece, reserved, None, 0.0, 0))
-
-
-def _median_ms(run: Callable[[], object]) -> float:
     times = []
     for _ in range(TIMED_RUNS):
         start_s = time.perf_counter()
-        run()
+        engine.run(piece, noise, which, 1.0)
         times.append(time.perf_counter() - start_s)
     return float(np.median(times)) * 1e3
 
@@ -162,21 +116,15 @@ def main(folder: Path) -> int:
     report = compare(engine, reference, manifest.precision)
     print(f"best tokens equal to ONNX Runtime's: {report.agreement:.2%} of {report.rows} rows")
     print(f"largest difference of a score: {report.difference:.2g} of the scores' spread")
-    for rows in (1, manifest.branches):
+    for rows in (1, USUAL_ROWS):
         times = run_ms(engine, rows), run_ms(reference, rows)
         print(f"{rows} rows a run: {times[0]:.3f} ms on the GPU, {times[1]:.3f} ms on the CPU")
-    sound = report.sound
-    if engine.deep is not None and reference.deep is not None:
-        levels = compare_levels(engine, reference, manifest.precision)
-        sound = sound and levels.sound
-        print(
-            f"of {manifest.levels} levels in one run: {levels.agreement:.2%} of {levels.rows} rows,", end=" "
-        )
-        print(f"{levels.difference:.2g} of the scores' spread")
-        times = levels_ms(engine), levels_ms(reference)
-        print(f"{manifest.levels} levels a run: {times[0]:.3f} ms on the GPU, {times[1]:.3f} ms on the CPU")
-    print("sound" if sound else "NOT SOUND: use --runtime onnxruntime, and report this with the lines above")
-    return 0 if sound else 1
+    print(
+        "sound"
+        if report.sound
+        else "NOT SOUND: use --runtime onnxruntime, and report this with the lines above"
+    )
+    return 0 if report.sound else 1
 
 
 if __name__ == "__main__":

@@ -20,10 +20,7 @@ PROFILES = Path(__file__).parent / "profiles"
 
 @dataclass(frozen=True)
 class DeviceProfile:
-    """name: the file's. compute_capability: "8.7", or "" for a CPU. memory_gb: the least that such a device has.
-
-    block: levels of the draft tree that are drafted for one forward of the target; branches: rows of a level.
-    """
+    """name: the file's. compute_capability: "8.7", or "" for a CPU. memory_gb: the least that such a device has."""
 
     name: str
     description: str
@@ -32,8 +29,6 @@ class DeviceProfile:
     memory_gb: int
     precision: str
     max_len: int
-    block: int
-    branches: int
 
 
 def profile_names() -> list[str]:

@@ -92,47 +92,19 @@ class DraftGraph(nn.Module):
         Returns int32 [D, CHOICES], float32 [D, CHOICES] (logit * inverse_temperature + noise, best first,
         ties to the lower id) and `compute` [2 * layers, R, kv_heads, head_dim] in the order of `cache`.
         """
-        best, scores, rows = self.level(
-            tokens,
-            positions,
-            torch.where(torch.cat([cached, among], dim=1), 0.0, -torch.inf),
-            decide,
-            _rows(noise, noise_rows),
-            inverse_temperature,
-            cache,
-        )
-        return best, scores, torch.stack(rows)
-
-    def level(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        bias: Tensor,
-        decide: Tensor,
-        noise: Tensor,
-        inverse_temperature: Tensor,
-        cache: list[Tensor],
-        recent: list[Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        """One level of the tree: what `forward` does, with what several levels in one run share taken out.
-
-        bias: float32 [R, W + N + R], 0 where a row may look and -inf elsewhere. noise: float32, a row for each
-        deciding one or one for all. recent: keys and values of N rows that are not in the cache yet, as `cache`.
-        Returns best, scores and the new rows, as `cache`.
-        """
+        bias = torch.where(torch.cat([cached, among], dim=1), 0.0, -torch.inf)
         if (group := self.heads // self.kv_heads) > 1:
             bias = bias.unsqueeze(1).expand(-1, group, -1).flatten(0, 1)
         rotation = _rows(self.cosines, positions).unsqueeze(1), _rows(self.sines, positions).unsqueeze(1)
         hidden = _rows(self.embedding, tokens).float()
         rows: list[Tensor] = []
         for index, layer in enumerate(self.layers):
-            part = slice(2 * index, 2 * index + 2)
-            hidden, keys, values = layer(hidden, rotation, bias, cache[part], recent[part] if recent else [])
+            hidden, keys, values = layer(hidden, rotation, bias, *cache[2 * index : 2 * index + 2])
             rows += [keys, values]
         logits = self.head(self.norm(_rows(hidden, decide)))
-        scores = logits * inverse_temperature + noise
+        scores = logits * inverse_temperature + _rows(noise, noise_rows)
         best_scores, best = torch.topk(scores, CHOICES, dim=-1)
-        return best.to(torch.int32), best_scores, rows
+        return best.to(torch.int32), best_scores, torch.stack(rows)
 
 
 class DraftLayer(nn.Module):
@@ -163,23 +135,17 @@ class DraftLayer(nn.Module):
         hidden: Tensor,
         rotation: tuple[Tensor, Tensor],
         bias: Tensor,
-        cache: list[Tensor],
-        recent: list[Tensor],
+        old_keys: Tensor,
+        old_values: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """hidden [R, width] -> the same behind this layer, and its new keys and values [R, kv_heads, dim].
-
-        cache, recent: keys and values of the slots, and of rows that are not in the cache yet (or nothing).
-        """
+        """hidden [R, width] -> the same behind this layer, and its new keys and values [R, kv_heads, dim]."""
         projected: Tensor = self.projections(self.attention_norm(hidden))
         projected = projected.view(-1, self.heads + 2 * self.kv_heads, self.head_dim)
         rotated, values = torch.split(projected, [self.heads + self.kv_heads, self.kv_heads], dim=1)
         rotated = _rotate(self.head_norm(rotated), *rotation)
         query, keys = torch.split(rotated.to(self.compute), [self.heads, self.kv_heads], dim=1)
         values = values.to(self.compute)
-        new_keys, new_values = keys, values
-        if recent:
-            new_keys, new_values = torch.cat([recent[0], keys]), torch.cat([recent[1], values])
-        mixed = self._attend(query, new_keys, new_values, bias, *cache)
+        mixed = self._attend(query, keys, values, bias, old_keys, old_values)
         hidden = hidden + self.attention_out(mixed)
         gate, up = self.gate_and_up(self.mlp_norm(hidden)).split(self.inner, dim=-1)
         return hidden + self.mlp_out(self.activation(gate) * up), keys, values
@@ -189,7 +155,7 @@ class DraftLayer(nn.Module):
     ) -> Tensor:
         """One softmax over cached slots and new rows; query heads that share a key head are one product.
 
-        query [R, heads, head_dim]; keys, values [N, kv_heads, head_dim]; bias [R * group, W + N] is 0 where
+        query [R, heads, head_dim]; keys, values [R, kv_heads, head_dim]; bias [R * group, W + R] is 0 where
         a row may look and -inf elsewhere.
         """
         rows, slots = query.shape[0], old_keys.shape[0]

@@ -133,19 +133,6 @@ def export_graph(graph: DraftGraph, file: Path) -> None:
         [{0: w} for _ in cache],
     )
     names = ["tokens", "positions", "cached", "among", "decide", "noise", "noise_rows", "inverse_temperature"]
-    write_onnx(graph, file, arguments, shapes, names, ["best", "scores", "rows"])
-
-
-def write_onnx(
-    graph: torch.nn.Module,
-    file: Path,
-    arguments: tuple[Any, ...],
-    shapes: tuple[Any, ...],
-    inputs: list[str],
-    outputs: list[str],
-) -> None:
-    """Export a graph whose last argument is the cache, a part an input; what it does not use is no input. Raises
-    EdgespecError where torch cannot."""
     weights = sum(parameter.numel() * parameter.element_size() for parameter in graph.parameters())
     try:
         with quiet():
@@ -154,14 +141,12 @@ def write_onnx(
                 arguments,
                 dynamo=True,
                 dynamic_shapes=shapes,
-                input_names=inputs + [f"cache_{index}" for index in range(len(arguments[-1]))],
-                output_names=outputs,
+                input_names=names + [f"cache_{index}" for index in range(len(cache))],
+                output_names=["best", "scores", "rows"],
                 opset_version=OPSET,
                 verbose=False,
             )
             assert program is not None
-            for unused in [value for value in program.model.graph.inputs if not value.uses()]:
-                program.model.graph.inputs.remove(unused)
             program.save(str(file), external_data=weights > EXTERNAL_DATA_BYTES)
     except (RuntimeError, ValueError, TypeError) as error:
         raise EdgespecError(

@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from edgespec.core.calibration import Calibration
 from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import Piece
-from edgespec.engines.manifest import GRAPH_FILE, LEVELS_FILE, TOKENIZER_FILE, EngineManifest
+from edgespec.engines.manifest import GRAPH_FILE, TOKENIZER_FILE, EngineManifest
 from edgespec.engines.model_source import first_line
 from edgespec.tensorrt_engines.buckets import buckets
 from edgespec.tensorrt_engines.onnx_binding import Binding, KeptBindings
-from edgespec.tensorrt_engines.onnx_levels import OnnxLevels
 
 LOG_ERRORS = 3
 
@@ -50,20 +49,10 @@ class OnnxRuntimeEngine:
         self._no_noise = np.zeros((1, self.vocabulary_size), dtype=np.float32)
         self._touched = 0
         self._bindings: KeptBindings[Shape, _EngineBinding] = KeptBindings()
-        self.deep: OnnxLevels | None = None
-        if manifest.levels > 1:
-            self.deep = OnnxLevels(
-                _open(folder, manifest, threads, LEVELS_FILE),
-                self._cache,
-                calibration,
-                manifest.levels,
-                manifest.level_branches,
-                self._buckets,
-            )
 
     def reset(self) -> None:
         """Forget the cache."""
-        self._cache[:, : self._touched if self.deep is None else self.capacity] = 0.0
+        self._cache[:, : self._touched] = 0.0
         self._touched = 0
 
     def run(
@@ -141,9 +130,7 @@ def _cache_type(session: onnxruntime.InferenceSession) -> type[np.float32] | typ
     return np.float16 if types["cache_0"] == "tensor(float16)" else np.float32
 
 
-def _open(
-    folder: Path, manifest: EngineManifest, threads: int, file: str = GRAPH_FILE
-) -> onnxruntime.InferenceSession:
+def _open(folder: Path, manifest: EngineManifest, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -151,7 +138,9 @@ def _open(
     # The draft shares its cores with the session's own loop and the link's thread.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(str(folder / file), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            str(folder / GRAPH_FILE), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:
         raise EdgespecError(
             f"ONNX Runtime {onnxruntime.__version__} cannot open the engine in {folder} "

@@ -70,32 +70,6 @@ def engine_difference(model: Any, engine: DraftEngine, relative_bound: float) ->
     return score_difference(logits, best, scores, relative_bound)
 
 
-def levels_difference(model: Any, engine: DraftEngine, relative_bound: float) -> str | None:
-    """How a run of several levels differs from the model, behind every row that it made; None: not at all."""
-    if engine.deep is None:
-        return None
-    rows = min(TEXT_LENGTH, engine.capacity // 2)
-    text: list[int] = _text(model, rows).tolist()
-    slots = SlotMap(engine.capacity)
-    piece = slots.plan(text, rows, DraftTree(rows), [])
-    reserved = slots.reserve((engine.deep.levels - 1) * engine.deep.branches)
-    found = engine.deep.run(piece, reserved, None, 0.0, rows - 1)
-    paths: list[list[int]] = [[]] * engine.deep.branches
-    for best, scores, tokens, parents in zip(
-        found.best, found.scores, found.tokens, found.parents, strict=True
-    ):
-        with torch.no_grad():
-            ends = torch.tensor([text + path for path in paths])
-            logits = model(input_ids=ends, use_cache=False).logits[:, -1].numpy()
-        difference = score_difference(logits, best, scores, relative_bound)
-        if difference is not None:
-            return difference
-        paths = [
-            [*paths[parent], token] for token, parent in zip(tokens.tolist(), parents.tolist(), strict=True)
-        ]
-    return None
-
-
 def score_difference(
     logits: NDArray[np.float32],
     best: NDArray[np.int32],

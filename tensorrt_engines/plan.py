@@ -32,8 +32,8 @@ PREFILL_ROWS = 128
 DECIDING_ROWS = 32
 """Deciding rows, and rows of noise, of a run at most."""
 
-LEAST_KNOTS, MOST_KNOTS = 2, 128
-"""Of a calibration's curves, where a run of several levels chooses its rows by them."""
+USUAL_ROWS = 4
+"""Deciding rows of a run that a plan is tuned for: what `auto` drafts at once where further rows are cheap."""
 
 WORKSPACE_SHARE = 4
 """A build may use a fourth of the device's memory as scratch."""
@@ -51,7 +51,7 @@ class Range:
 def build_plan(
     runtime: str, graph_file: Path, manifest: EngineManifest, compute_capability: str, gpu: Gpu | None
 ) -> bytes:
-    """The plan of `graph_file`, one level or several, for a compute capability such as "8.7".
+    """The plan of `graph_file`, for a compute capability such as "8.7".
 
     gpu: the one in this machine. Raises EdgespecError where this machine cannot build such a plan, and where TensorRT
     refuses the graph.
@@ -83,12 +83,11 @@ def build_plan(
     return bytes(plan)
 
 
-def plan_record(runtime: str, manifest: EngineManifest, compute_capability: str) -> PlanRecord:
-    """What to record of plans that are built here, and which files they go to."""
+def plan_record(runtime: str, compute_capability: str) -> PlanRecord:
+    """What to record of a plan that is built here, and which file it goes to."""
     name = f"{runtime}-sm{compute_capability.replace('.', '')}"
-    levels_file = f"{name}-levels.plan" if manifest.levels > 1 else ""
     version = str(load_api(runtime).__version__)
-    return PlanRecord(f"{name}.plan", runtime, version, compute_capability, levels_file)
+    return PlanRecord(f"{name}.plan", runtime, version, compute_capability)
 
 
 def _check_buildable(api: Any, runtime: str, compute_capability: str, gpu: Gpu | None) -> None:
@@ -120,13 +119,11 @@ def _parse(api: Any, network: Any, complaints: Complaints, graph_file: Path) -> 
 
 
 def _profile(builder: Any, network: Any, rows: int, manifest: EngineManifest) -> Any:
-    """An optimization profile for runs of up to so many rows; the dimensions are those of draft_graph.py and
-    levels_graph.py."""
-    widths, branches = buckets(manifest.capacity), min(manifest.branches, DECODE_ROWS)
-    r = Range(1, branches if rows == DECODE_ROWS else rows, rows)
-    d = Range(1, branches, min(DECIDING_ROWS, rows))
+    """An optimization profile for runs of up to so many rows; the dimensions are those of draft_graph.py."""
+    widths = buckets(manifest.capacity)
+    r = Range(1, USUAL_ROWS if rows == DECODE_ROWS else rows, rows)
+    d = Range(1, USUAL_ROWS, min(DECIDING_ROWS, rows))
     w = Range(widths[0], widths[len(widths) // 2], widths[-1])
-    j = Range(LEAST_KNOTS, 40, MOST_KNOTS)
     open_dimensions: dict[str, list[Range]] = {
         "tokens": [r],
         "positions": [r],
@@ -135,8 +132,6 @@ def _profile(builder: Any, network: Any, rows: int, manifest: EngineManifest) ->
         "decide": [d],
         "noise": [d],
         "noise_rows": [d],
-        "knots": [j],
-        "probabilities": [j],
     }
     profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):

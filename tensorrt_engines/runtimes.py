@@ -76,9 +76,8 @@ def _open_plan(runtime: str, folder: Path, manifest: EngineManifest, calibration
     from edgespec.tensorrt_engines.device_memory import open_device_memory
     from edgespec.tensorrt_engines.tensorrt_runtime import TensorRTEngine
 
-    levels = (folder / plan.levels_file).read_bytes() if plan.levels_file else None
     return TensorRTEngine(
-        folder, manifest, calibration, (folder / plan.file).read_bytes(), levels, api, open_device_memory()
+        folder, manifest, calibration, (folder / plan.file).read_bytes(), api, open_device_memory()
     )
 
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from edgespec.core.calibration import Calibration
 from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import Piece
-from edgespec.engines.levels import LevelRuns
 from edgespec.engines.manifest import TOKENIZER_FILE, EngineManifest
 from edgespec.tensorrt_engines.buckets import buckets
 from edgespec.tensorrt_engines.device_memory import DeviceMemory
@@ -27,12 +26,10 @@ from edgespec.tensorrt_engines.tensorrt_api import Complaints
 from edgespec.tensorrt_engines.tensorrt_buffers import Buffers, Shape
 from edgespec.tensorrt_engines.tensorrt_cache import Cache
 from edgespec.tensorrt_engines.tensorrt_contexts import Contexts
-from edgespec.tensorrt_engines.tensorrt_levels import TensorRTLevels
 
 
 class TensorRTEngine:
-    """A `DraftEngine`. plan: the serialized plan; levels_plan: that for several levels a run. api: `tensorrt` or
-    `tensorrt_rtx`. Raises EdgespecError."""
+    """A `DraftEngine`. plan: the serialized plan. api: `tensorrt` or `tensorrt_rtx`. Raises EdgespecError."""
 
     def __init__(
         self,
@@ -40,7 +37,6 @@ class TensorRTEngine:
         manifest: EngineManifest,
         calibration: Calibration,
         plan: bytes,
-        levels_plan: bytes | None,
         api: Any,
         memory: DeviceMemory,
     ) -> None:
@@ -61,11 +57,6 @@ class TensorRTEngine:
             element = np.dtype(api.nptype(engine.get_tensor_dtype("cache_0")))
             self._cache = Cache(manifest, int(element.itemsize), memory)
             self._buffers = Buffers(manifest, self._cache, memory)
-        self.deep: LevelRuns | None = None
-        if levels_plan is not None:
-            with memory.active():
-                contexts = Contexts(api, self._opened(levels_plan, folder), memory)
-            self.deep = TensorRTLevels(manifest, calibration, contexts, self._cache, memory, self._run_before)
 
     def _opened(self, plan: bytes, folder: Path) -> Any:
         engine = self._runtime.deserialize_cuda_engine(plan)
@@ -104,14 +95,6 @@ class TensorRTEngine:
                 results.append(self._run(part, own_noise, own_rows, inverse_temperature, mine - start))
         best, scores = (np.concatenate(parts) for parts in zip(*results, strict=True))
         return best[order], scores[order]
-
-    def _run_before(self, piece: Piece) -> Piece:
-        """Run what of a piece is too much for one launch; the rest of it, to which that is cached."""
-        nothing = np.zeros(0, dtype=np.int32)
-        *parts, (_, last) = _parts(piece, nothing)
-        for _, part in parts:
-            self.run(part, None, None, 1.0, nothing)
-        return last
 
     def _run(
         self,

@@ -15,7 +15,6 @@ import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 
 from edgespec.tensorrt_engines.device_memory import ALIGNMENT, Buffer, HostBytes, Lines
-from edgespec.tensorrt_engines.plan import LEAST_KNOTS, MOST_KNOTS
 
 STREAM = 7
 
@@ -120,11 +119,10 @@ class Engine:
         return {**self.inputs, **self.outputs}[name]
 
     def limits(self, name: str, profile: int) -> tuple[list[int], list[int]]:
-        most = {"rows": self._rows[profile], "slots": 1 << 20, "knots": MOST_KNOTS}
+        most = {"rows": self._rows[profile], "slots": 1 << 20}
         shape = next(value.shape for value in self.session.get_inputs() if value.name == name)
         sizes = [size if isinstance(size, int) else most.get(size, self._deciding[profile]) for size in shape]
-        fewest = {"knots": LEAST_KNOTS}
-        least = [size if isinstance(size, int) else fewest.get(size, 1) for size in shape]
+        least = [size if isinstance(size, int) else 1 for size in shape]
         return least, sizes
 
 

@@ -122,7 +122,6 @@ class StubDraft:
 
     capacity = 600
     choices = 2
-    deep = None
     vocabulary_size = VOCABULARY
     vocabulary_hash = VOCABULARY_HASH
     tokenizer_path = Path("unused")

@@ -239,27 +239,6 @@ def test_whoever_is_after_few_forwards_borrows_no_server_time() -> None:
     assert not auto.borrows
 
 
-@pytest.mark.parametrize(("levels_ms", "deep"), [(7.0, True), (12.0, False)])
-def test_several_levels_a_run_are_tried_and_kept_where_they_take_much_less_than_as_many_runs(
-    levels_ms: float, deep: bool
-) -> None:
-    auto, scripted = Auto(), CalibratedModel(0.69)
-    timing = Timing(up_ms=lambda: 5.0, down_ms=lambda: 5.0, levels=4, levels_ms=levels_ms)
-    outcome = simulate(scripted, auto, [1, 2, 3], max_new_tokens=TOKENS, timing=timing)
-    assert auto.deep is deep and auto.reasons["levels"].startswith(
-        "4 a draft run" if deep else "1 a draft run"
-    )
-    alone = simulate(
-        scripted,
-        Auto(),
-        [1, 2, 3],
-        max_new_tokens=TOKENS,
-        timing=Timing(up_ms=lambda: 5.0, down_ms=lambda: 5.0),
-    )
-    assert outcome.text == alone.text
-    assert not deep or outcome.milliseconds < alone.milliseconds
-
-
 def on_a_link(auto: Auto, rtt_ms: float, forwards: int, since: Measurements | None = None) -> Measurements:
     """So many plain forwards of 28 ms at that round trip."""
     measurements = since or Measurements()

@@ -237,8 +237,6 @@ def test_an_engine_of_another_model_is_not_replaced_unasked(engine: Path, model:
     ("options", "sentence"),
     [
         ({"target_device": "toaster"}, "no device profile 'toaster': choose one of agx-orin, cpu, "),
-        ({"block": 0}, "drafts nothing"),
-        ({"branches": -1}, "drafts nothing"),
         ({"runtime": "abacus"}, "there is no runtime 'abacus'"),
         ({"precision": "fp3"}, "there is no precision 'fp3'"),
         ({"max_len": 0}, "max_len 0 is too short"),

@@ -19,12 +19,10 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.drafting.modes import POLICIES
-from edgespec.drafting.policies import Stream
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
 from edgespec.engines.bundled import bundled_engine
-from edgespec.engines.compiling import compile
-from edgespec.engines.draft_engine import PAIR_DRAFT, DraftEngine, load_draft
+from edgespec.engines.draft_engine import DraftEngine, load_draft
 
 PROMPT = "def read_lines(path):\n    "
 TOKENS = 24
@@ -40,12 +38,6 @@ def server() -> Iterator[tuple[str, int]]:
 @pytest.fixture(scope="module")
 def engine() -> DraftEngine:
     return load_draft(bundled_engine())
-
-
-@pytest.fixture(scope="module")
-def deep_engine(tmp_path_factory: pytest.TempPathFactory) -> DraftEngine:
-    folder = tmp_path_factory.mktemp("deep") / "engine"
-    return load_draft(compile(PAIR_DRAFT, folder, runtime="onnxruntime", levels=4, progress=False))
 
 
 def sampled(params: dict[str, Any]) -> SamplingParams:
@@ -100,25 +92,6 @@ def test_every_mode_gives_the_same_tokens(
     texts = {mode: generate(server, engine, mode, **sampling) for mode in POLICIES}
     assert len(texts["cloud"]) == TOKENS
     assert {mode: text for mode, text in texts.items() if text != texts["cloud"]} == {}
-
-
-class Deep(Stream):
-    """Grows several levels in every run that may."""
-
-    name = "deep"
-    deep = True
-
-
-@pytest.mark.parametrize("sampling", [{}, {"temperature": 0.8, "seed": 7}])
-def test_runs_of_several_levels_give_the_same_tokens(
-    server: tuple[str, int], engine: DraftEngine, deep_engine: DraftEngine, sampling: dict[str, Any]
-) -> None:
-    with Session(server, deep_engine, sampled(sampling), mode=Deep(rows=1)) as session:
-        session.prompt(PROMPT)
-        for _ in session:
-            pass
-    assert session.measurements.levels_ms.seen > 0
-    assert session.tokens == generate(server, engine, "cloud", **sampling)
 
 
 def test_seeds_make_different_texts_and_the_same_seed_the_same(

@@ -50,7 +50,7 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", "{}", '{"format_version": 1}', '{"format_version": 1, "files": {"a": 3}}']
+    "text", ["", "{", "[]", "null", "{}", '{"format_version": 2}', '{"format_version": 2, "files": {"a": 3}}']
 )
 def test_a_damaged_manifest(engine: Path, text: str) -> None:
     (engine / "manifest.json").write_text(text)
@@ -82,7 +82,7 @@ def test_an_engine_of_another_format(engine: Path) -> None:
     file = engine / "manifest.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "format_version": 99}))
     with pytest.raises(
-        EdgespecError, match="has format 99, and this edgespec reads format 1: build it again"
+        EdgespecError, match="has format 99, and this edgespec reads format 2: build it again"
     ):
         load_draft(engine)
 

@@ -99,15 +99,13 @@ def test_more_than_two_overruns_in_a_hundred_steps_are_void(clock: Clock) -> Non
     assert pace.void
 
 
-@pytest.mark.parametrize(("rows", "levels"), [(0, 1.0), (1, 1.0), (2, 1.1), (5, 1.4)])
-def test_a_draft_level_costs_a_tenth_more_for_each_further_row(
-    clock: Clock, rows: int, levels: float
-) -> None:
+@pytest.mark.parametrize(("rows", "runs"), [(0, 1.0), (1, 1.0), (2, 1.1), (5, 1.4)])
+def test_a_draft_run_costs_a_tenth_more_for_each_further_row(clock: Clock, rows: int, runs: float) -> None:
     pace = DraftPace(15.0, clock=clock, sleep=clock.sleep)
     pace.begin()
     clock.work(2)
     pace.hold(rows)
-    assert elapsed_ms(clock) == pytest.approx(15 * levels, abs=0.01)
+    assert elapsed_ms(clock) == pytest.approx(15 * runs, abs=0.01)
     assert (pace.steps, pace.overruns) == (1, 0)
 
 

@@ -84,7 +84,6 @@ class Whimsical:
     name = "whimsical"
     colocated = False
     borrows = False
-    deep = False
     drafts = True
     hints = True
     hint_threshold = 0.0
@@ -106,7 +105,6 @@ class Whimsical:
         self.hints = self.random.random() < 0.5
         self.prompt_lookup = self.random.random() < 0.5
         self.borrows = self.random.random() < 0.3
-        self.deep = self.random.random() < 0.3
         self.max_wait_ms = self.random.choice([0.0, 5.0, 50.0])
 
     def send(self, view: View) -> Sequence[int]:
@@ -136,8 +134,6 @@ def test_a_policy_without_any_sense_gives_the_targets_text(
         up_ms=lambda: next(ways),
         down_ms=lambda: next(ways),
         server_draft_ms=None if seed % 3 == 0 else lambda rows: next(ways) / 50,
-        levels=1 + seed % 4,
-        levels_ms=delays[0] / 3,
     )
     outcome = simulate(scripted, Whimsical(seed, fill=True), PROMPT, max_new_tokens=40, timing=timing)
     assert outcome.text == scripted.continuation(PROMPT, 40)

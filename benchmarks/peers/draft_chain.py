@@ -1,6 +1,6 @@
 """llama.cpp drafts a greedy chain: `python draft_chain.py FILE.gguf`, under llama.cpp's own Python; no edgespec in it.
 
-A line on standard input, {"text": [ids], "levels": n}, is answered by a line {"tokens": [ids], "seconds": s}: n tokens
+A line on standard input, {"text": [ids], "count": n}, is answered by a line {"tokens": [ids], "seconds": s}: n tokens
 behind the text, on one thread, the text's own run left out of the time. It ends when its standard input does.
 """
 
@@ -26,7 +26,7 @@ def main() -> None:
         model.eval(known)
         tokens: list[int] = []
         start_s = time.perf_counter()
-        for _ in range(request["levels"]):
+        for _ in range(request["count"]):
             model.eval([token])
             token = _best(model)
             tokens.append(token)

@@ -31,8 +31,8 @@ def llama_cpp_draft(model: Path, file: Path, kind: str) -> Iterator[Ask]:
         assert process.stdin is not None and process.stdout is not None
         asks, answers = process.stdin, process.stdout
 
-        def ask(text: list[int], levels: int) -> tuple[list[int], float]:
-            print(json.dumps({"text": text, "levels": levels}), file=asks, flush=True)
+        def ask(text: list[int], count: int) -> tuple[list[int], float]:
+            print(json.dumps({"text": text, "count": count}), file=asks, flush=True)
             answer = json.loads(answers.readline())
             return answer["tokens"], answer["seconds"]
 

@@ -24,20 +24,6 @@ import click
     "--target-device", metavar="NAME", help="Take the settings of a device's profile, such as orin-nano-8gb."
 )
 @click.option(
-    "--block", type=click.IntRange(1), help="Levels that a session drafts for one forward of the target."
-)
-@click.option("--branches", type=click.IntRange(1), help="Rows of a level.")
-@click.option(
-    "--levels",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Levels that one run may grow by itself.",
-)
-@click.option(
-    "--level-branches", type=click.IntRange(1), default=1, show_default=True, help="Rows of such a level."
-)
-@click.option(
     "--max-len", type=click.IntRange(1), help="Tokens of a text at most; else 2048 or the profile's."
 )
 @click.option(

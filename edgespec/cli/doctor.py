@@ -26,7 +26,7 @@ TOKENS = 64
 )
 @click.option("--prompt", default=PROMPT, help="What to measure on: text like your own.")
 @click.option("--temperature", type=float, default=0.0, show_default=True)
-@click.option("--draft-pace-ms", type=PACE, help="Hold every level of the draft to at least this long.")
+@click.option("--draft-pace-ms", type=PACE, help="Hold every run of the draft to at least this long.")
 @safety
 def doctor(
     server: tuple[tuple[str, int], ...] | None,
@@ -69,7 +69,7 @@ def _say(cloud: Session, auto: Session) -> None:
         f"target   {situation.forward_ms:.1f} ms a forward, {situation.forward_row_share:.1%} more for each row"
     )
     click.echo(
-        f"draft    {situation.draft_ms:.2f} ms a level; its first choice is right {situation.acceptance:.0%} of times"
+        f"draft    {situation.draft_ms:.2f} ms a run; its first choice is right {situation.acceptance:.0%} of times"
     )
     click.echo(
         f"measured {speed['cloud']:.1f} tokens/s streamed, {speed['auto']:.1f} with auto: {gain:.2f} times"

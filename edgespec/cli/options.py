@@ -160,7 +160,7 @@ connection = apply(
     click.option(
         "--latency-ms", type=PACE, help="A token shall take no longer: the server promises that, or refuses."
     ),
-    click.option("--draft-pace-ms", type=PACE, help="Hold every level of the draft to at least this long."),
+    click.option("--draft-pace-ms", type=PACE, help="Hold every run of the draft to at least this long."),
     click.option("--timeout-s", type=PACE, default=10.0, show_default=True, help="For a server to answer."),
     click.option(
         "--give-up-s",

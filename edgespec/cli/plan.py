@@ -35,7 +35,7 @@ MODES = "cloud,sync,preempt,accept-all,predicted,auto"
     "--forward-ms", type=Number(above=True), default=28.0, show_default=True, help="A target forward."
 )
 @click.option(
-    "--draft-ms", type=Number(above=True), default=6.0, show_default=True, help="A level of the draft."
+    "--draft-ms", type=Number(above=True), default=6.0, show_default=True, help="A run of the draft."
 )
 @click.option(
     "--acceptance", type=SHARE, default=0.62, show_default=True, help="How often the draft is right."

@@ -77,16 +77,6 @@ class Calibration:
         probabilities = np.interp(values, *curves[rank]) if rank < len(curves) else np.zeros_like(values)
         return float(probabilities) if probabilities.ndim == 0 else probabilities
 
-    def curves_of(self, temperature: float, ranks: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The knots' margins and their probabilities, float32 [ranks, J] both, of the nearest temperature, as `probability` has
-        them: a rank that was not fitted has probability 0. Short curves end in their last knot again."""
-        curves = self.curves[self._nearest(temperature)][:ranks]
-        curves += ((np.zeros(1), np.zeros(1)),) * (ranks - len(curves))
-        most = max(len(margins) for margins, _ in curves)
-        padded = [[np.pad(part, (0, most - len(part)), mode="edge") for part in curve] for curve in curves]
-        margins, probabilities = zip(*padded, strict=True)
-        return np.array(margins, dtype=np.float32), np.array(probabilities, dtype=np.float32)
-
     def to_json(self) -> dict[str, Any]:
         """A plain dict for json.dump."""
         return {

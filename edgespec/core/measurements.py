@@ -170,16 +170,11 @@ class ForwardClock:
 
 @dataclass
 class Measurements:
-    """What `auto` decides from. Times in milliseconds; None or 0 where nothing was measured yet.
-
-    levels: that a run of the draft may grow by itself, and levels_ms what such a run takes.
-    """
+    """What `auto` decides from. Times in milliseconds; None or 0 where nothing was measured yet."""
 
     rtt_ms: float | None = None
     jitter_ms: float = 0.0
     draft_ms: LinearCost = field(default_factory=LinearCost)
-    levels: int = 1
-    levels_ms: LinearCost = field(default_factory=LinearCost)
     plain_forward_ms: LinearCost = field(default_factory=LinearCost)
     hinted_forward_ms: LinearCost = field(default_factory=LinearCost)
     clock: ForwardClock = field(default_factory=ForwardClock)

@@ -1,7 +1,7 @@
 """Paces: an engine's step held to at least so many milliseconds, so that any hardware's proportions play on
 one machine.
 
-`Pace` holds a target's forward, layer by layer; `DraftPace` holds one level of a draft tree. A step that
+`Pace` holds a target's forward, layer by layer; `DraftPace` holds one run of a draft. A step that
 needed longer than its pace is counted as an overrun: figures from a run with too many of them say nothing. No
 torch here.
 """
@@ -92,28 +92,28 @@ class Pace(_Paced):
 class DraftPace(_Paced):
     """The pace of a draft's runs: `begin`, then `hold`.
 
-    level_ms: of a run on one row; each further row adds the share `extra_row` of it.
+    run_ms: a run on one row; each further row adds the share `extra_row` of it.
     """
 
     def __init__(
         self,
-        level_ms: float,
+        run_ms: float,
         extra_row: float = 0.10,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         super().__init__(clock, sleep)
-        self.level_ms = _positive("the pace of a draft's level", level_ms)
+        self.run_ms = _positive("the pace of a draft's run", run_ms)
         self.extra_row = extra_row
 
     def begin(self) -> None:
         """A run starts now."""
         self._start_s = self._clock()
 
-    def hold(self, rows: int, levels: int = 1) -> None:
-        """The run's work, on so many drafted rows a level, is done: return when its pace has passed."""
-        self._finish(levels * self.level_ms / 1e3 * (1 + self.extra_row * max(0, rows - 1)))
+    def hold(self, rows: int) -> None:
+        """The run's work on `rows` rows is done: return when its pace has passed."""
+        self._finish(self.run_ms / 1e3 * (1 + self.extra_row * max(0, rows - 1)))
 
 
 def _positive(name: str, value: float) -> float:

@@ -123,23 +123,6 @@ class SlotMap:
         self.nodes.update((node, slots[row]) for node, row in row_of.items())
         return Piece(tokens, positions, taken, cached, among, self._positions[:width].copy())
 
-    def reserve(self, count: int) -> NDArray[np.int32]:
-        """Slots for rows that a run will make by itself; each is then placed or released. Raises CacheFull."""
-        if count > self.free:
-            raise CacheFull
-        slots = np.array([self._take() for _ in range(count)], dtype=np.int32)
-        self._widen()
-        return slots
-
-    def place(self, node: int, slot: int, position: int) -> None:
-        """A reserved slot holds this node, which has none."""
-        self.nodes[node] = slot
-        self._positions[slot] = position
-
-    def release(self, slot: int) -> None:
-        """A reserved slot holds nothing."""
-        heapq.heappush(self._free, slot)
-
     def commit(self, path: Iterable[int], live: DraftTree) -> None:
         """The cached nodes of `path` became committed text; slots of nodes that left the tree are free again.
 

@@ -45,10 +45,6 @@ OBJECTIVES = ("latency", "cost", "energy")
 ENERGY_FLOOR = 0.25
 """With the objective `energy`, the least probability of being committed that is worth drafting."""
 
-TRIAL_RUNS, DEEP_SHARE = 3, 0.35
-"""Runs of several levels before they are judged, and the share of as many runs' time that they may take: in simulations
-four levels pay up to 0.4, since single runs choose better what they run on."""
-
 LEAST_ACCEPTANCE = 0.08
 """A draft that is right less often is put to rest, and tried again later."""
 
@@ -123,7 +119,6 @@ class Auto(Stream):
             return
         self._decided_at = measurements.forwards
         self._choose_depth(measurements)
-        self._choose_levels(measurements)
         self._choose_rows(measurements)
         self._choose_thresholds(measurements)
         self._choose_hints(measurements)
@@ -166,24 +161,8 @@ class Auto(Stream):
             f"the draft is right {measurements.acceptance:.0%} of the time"
         )
 
-    def _choose_levels(self, measurements: Measurements) -> None:
-        """Several levels in one run, where they take much less than as many runs."""
-        if measurements.levels == 1 or not measurements.draft_ms.known:
-            return
-        tried = measurements.levels_ms.seen >= TRIAL_RUNS
-        share = measurements.levels_ms(1) / (measurements.levels * measurements.draft_ms(1)) if tried else 0.0
-        self.deep = share < (DEEP_SHARE + 0.05 if self.deep else DEEP_SHARE)
-        self.reasons["levels"] = f"{measurements.levels if self.deep else 1} a draft run: " + (
-            f"{measurements.levels} in one run take {share:.0%} of as many runs"
-            if tried
-            else "on for a trial"
-        )
-
     def _choose_rows(self, measurements: Measurements) -> None:
         """As many rows a run as come nearly for free: the likeliest node is worth more than the third."""
-        if self.deep:
-            self.rows = 1
-            return
         alone_ms = measurements.draft_ms(1)
         if not alone_ms or self.objective == "energy":
             return

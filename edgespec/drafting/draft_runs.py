@@ -23,7 +23,6 @@ class Drafting:
         self._speculator = speculator
         self._measurements = measurements
         self._pace = pace
-        measurements.levels = drafter.levels
 
     def run(self) -> int | None:
         """One run, on so many nodes, or 0: on a chunk of the text. None: there is nothing to draft."""
@@ -35,28 +34,18 @@ class Drafting:
             nodes = speculator.expand()
             if not nodes:
                 return None
-            levels = self._grow(nodes)
+            self._grow(nodes)
         except CacheFull:
             speculator.draft_full = True
             return 0
-        cost = self._measurements.levels_ms if levels > 1 else self._measurements.draft_ms
-        cost.observe(len(nodes), (time.monotonic() - start_s) * 1e3)
+        self._measurements.draft_ms.observe(len(nodes), (time.monotonic() - start_s) * 1e3)
         return len(nodes)
 
-    def _grow(self, nodes: Sequence[int]) -> int:
-        """How many levels one run grew."""
-        speculator, drafter = self._speculator, self._drafter
-        text, tree = speculator.text, speculator.tree
-        deep = speculator.policy.deep and len(nodes) == 1
-        deep = deep and drafter.reaches(text, tree, nodes[0], speculator.remaining)
+    def _grow(self, nodes: Sequence[int]) -> None:
+        speculator = self._speculator
         if self._pace is not None:
             self._pace.begin()
-        if deep:
-            drafter.grow_levels(text, tree, nodes[0], speculator.grew)
-        else:
-            for growth in drafter.grow(text, tree, nodes):
-                speculator.grew(growth.node, growth.tokens, growth.probabilities)
-        levels = drafter.levels if deep else 1
+        for growth in self._drafter.grow(speculator.text, speculator.tree, nodes):
+            speculator.grew(growth.node, growth.tokens, growth.probabilities)
         if self._pace is not None:
-            self._pace.hold(drafter.level_branches if deep else len(nodes), levels)
-        return levels
+            self._pace.hold(len(nodes))

@@ -5,7 +5,7 @@ The engine sees rows and slots; the speculator sees nodes and probabilities; thi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,6 @@ from edgespec.engines.draft_engine import DraftEngine
 
 PREFILL_ROWS = 128
 """Rows of the draft's own prefill that go into one run."""
-
-
-Grew = Callable[[int, list[int], list[float]], None]
-"""Told a node, its best next tokens and their probabilities, as `Speculator.grew` is."""
 
 
 @dataclass(frozen=True)
@@ -68,66 +64,6 @@ class Drafter:
         tokens, scores = self._run(piece, decide)
         probabilities = self._probabilities(scores)
         return [Growth(node, tokens[i].tolist(), probabilities[i].tolist()) for i, node in enumerate(nodes)]
-
-    @property
-    def levels(self) -> int:
-        """That one run may grow by itself."""
-        return 1 if self._engine.deep is None else self._engine.deep.levels
-
-    @property
-    def level_branches(self) -> int:
-        """Rows of such a level."""
-        return 1 if self._engine.deep is None else self._engine.deep.branches
-
-    def reaches(self, text: Sequence[int], tree: DraftTree, node: int, remaining: int) -> bool:
-        """Whether a run of several levels behind `node` is to be had: it ends within the text, and fits the cache."""
-        deep = self._engine.deep
-        if deep is None or tree.depth(node) + deep.levels > remaining:
-            return False
-        rows = len(text) - self._slots.cached_length + len(self._unseen(tree, [node]))
-        within = tree.position(node) + deep.levels < self._engine.capacity
-        return within and rows + (deep.levels - 1) * deep.branches <= self._slots.free
-
-    def grow_levels(self, text: Sequence[int], tree: DraftTree, node: int, grew: Grew) -> None:
-        """As `grow`, on `node` and, in the same run, on the likeliest of what it finds, level by level.
-
-        `grew` is told what was found behind each node, parents first, and puts it into the tree; what it leaves out is
-        forgotten. Only where the run `reaches`.
-        """
-        deep = self._engine.deep
-        assert deep is not None
-        rows = self._rows(text, tree, [node])
-        pending = len(text) - self._slots.cached_length
-        piece = self._slots.plan(text, len(text), tree, rows)
-        row = pending + rows.index(node) if node != ROOT else pending - 1
-        reserved = self._slots.reserve((deep.levels - 1) * deep.branches)
-        noise = None
-        if self._temperature:
-            positions = tree.position(node) + 1 + np.arange(deep.levels)
-            noise = self._noise.rows(self._seed, positions)[0]
-        found = deep.run(piece, reserved, noise, self._temperature, row)
-        probabilities = [self._probabilities(scores) for scores in found.scores]
-        grew(node, found.best[0, 0].tolist(), probabilities[0][0].tolist())
-        above: list[int | None] = [node] * deep.branches
-        for level, slots in enumerate(reserved.reshape(deep.levels - 1, deep.branches).tolist()):
-            kept = zip(found.tokens[level].tolist(), found.parents[level].tolist(), slots, strict=True)
-            above = [self._placed(tree, above[parent], token, slot) for token, parent, slot in kept]
-            for branch, child in enumerate(above):
-                if child is not None:
-                    grew(
-                        child,
-                        found.best[level + 1, branch].tolist(),
-                        probabilities[level + 1][branch].tolist(),
-                    )
-
-    def _placed(self, tree: DraftTree, parent: int | None, token: int, slot: int) -> int | None:
-        """The node of a row that a run made; None, and the slot free again, where the tree has none without a slot."""
-        child = None if parent is None else tree.child(parent, token)
-        if child is None or child in self._slots.nodes:
-            self._slots.release(slot)
-            return None
-        self._slots.place(child, slot, tree.position(child))
-        return child
 
     def commit(self, path: Sequence[int], tree: DraftTree) -> None:
         """These nodes became text; the tree is what is still alive."""

@@ -23,7 +23,6 @@ class Cloud:
     prompt_lookup = False
     colocated = False
     borrows = False
-    deep = False
     hints = False
     hint_threshold = 1.0
     max_wait_ms = 0.0
@@ -63,7 +62,6 @@ class Sync:
     prompt_lookup = False
     colocated = False
     borrows = False
-    deep = False
     hints = False
     hint_threshold = 1.0
     max_wait_ms = 0.0
@@ -167,7 +165,6 @@ class Stream:
     drafts = True
     colocated = False
     borrows = False
-    deep = False
     hint_threshold = 0.3
     max_wait_ms = 0.0
 

@@ -57,8 +57,7 @@ class Policy(Protocol):
     """How an edge speculates; `drafts`: it needs a draft engine. What it asks of the server: `fill`, `prompt_lookup`
     (in what it fills: guesses from the text itself), `colocated` (a draft of the server's, or nothing), `borrows` (the
     same for now, where the server hosts one), `hints` (of which confidence at least), and `max_wait_ms`, how long a
-    plain forward may wait for drafts that are on their way. Of the draft: `deep`, that a run on one node grows several
-    levels by itself, where the engine can do so and they end within the text."""
+    plain forward may wait for drafts that are on their way."""
 
     name: str
     drafts: bool
@@ -66,7 +65,6 @@ class Policy(Protocol):
     prompt_lookup: bool
     colocated: bool
     borrows: bool
-    deep: bool
     hints: bool
     hint_threshold: float
     max_wait_ms: float

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -25,7 +25,6 @@ from edgespec.engines.files import copy_files
 from edgespec.engines.manifest import (
     FORMAT_VERSION,
     GRAPH_FILE,
-    LEVELS_FILE,
     MANIFEST_FILE,
     BuildSettings,
     EngineManifest,
@@ -39,9 +38,6 @@ from edgespec.tensorrt_engines.runtimes import choose_runtime
 from edgespec.tensorrt_engines.tensorrt_api import MODULES
 
 PRECISIONS = ("fp32", "fp16", "int8")
-
-MOST_LEVELS, MOST_LEVEL_BRANCHES = 16, 4
-"""The graph holds every level, so that its size grows with them; a level keeps no more rows than a row has choices."""
 
 Report = Callable[[str], None]
 
@@ -69,10 +65,6 @@ def compile(
     runtime: str = "auto",
     precision: str = "auto",
     target_device: str | None = None,
-    block: int | None = None,
-    branches: int | None = None,
-    levels: int = 1,
-    level_branches: int = 1,
     max_len: int | None = None,
     target_tokenizer: str | Path | None = None,
     force: bool = False,
@@ -85,9 +77,7 @@ def compile(
     folder: itself). runtime: "onnxruntime", "tensorrt", "tensorrt-rtx", or "auto", what this machine or the target
     device has. precision: of the matrices, "fp32", "fp16" or "int8" ("auto": fp16 on a GPU, else fp32); halves
     multiply as halves on a GPU and as float32 on a CPU, and int8 is for ONNX Runtime alone. target_device: a profile's
-    name, whose settings hold where none is given. block, branches: levels and rows a level that are drafted for one
-    forward of the target. levels, level_branches: let one run of the draft grow so many levels, of so many rows, by
-    itself (1: no; it pays where starting a run is dear). max_len: tokens of a text, prompt included,
+    name, whose settings hold where none is given. max_len: tokens of a text, prompt included,
     that the draft can follow (2048); at most the model's own context. target_tokenizer: the target's folder or its
     tokenizer.json; a draft of another vocabulary is refused here, where it would be refused when a session opens.
     force: build although the folder holds an engine.
@@ -103,9 +93,7 @@ def compile(
         target = plan_target(runtime, capability)
         with _reporter(progress) as report:
             return add_plan(engine, engine if out is None else Path(out).absolute(), target, force, report)
-    settings = _with_levels(
-        _settings(runtime, precision, block, branches, max_len, device), levels, level_branches
-    )
+    settings = _settings(runtime, precision, max_len, device)
     source = model_folder(str(model))
     _check_shared(source, target_tokenizer)
     input_hash = hash_inputs(source, settings)
@@ -138,25 +126,14 @@ def _build(build: Build, folder: Path, report: Report) -> None:
     model = export.load_model(build.source)
     capacity = export.usable_length(model.config, settings.max_len)
     graph = export.make_graph(model, capacity, settings.precision, build.for_gpu)
-    # ONNX Runtime packs a copy of every matrix for each level; a plan of its own has one more.
-    copies = 0 if settings.levels == 1 else 1 if build.for_gpu else settings.levels
-    weights = graph.device_bytes(0)
-    _check_device_memory(graph.device_bytes(capacity) + copies * weights, build.device)
+    _check_device_memory(graph.device_bytes(capacity), build.device)
     report("exporting its graph")
     export.export_graph(graph, folder / GRAPH_FILE)
-    files = [GRAPH_FILE]
-    if settings.levels > 1:
-        from edgespec.tensorrt_engines.levels_graph import export_levels
-
-        report("exporting the graph of several levels")
-        export_levels(graph, folder / LEVELS_FILE, settings.levels, settings.level_branches)
-        files.append(LEVELS_FILE)
     if settings.precision == "int8":
         from edgespec.tensorrt_engines.quantize import quantize
 
         report("rounding its weights to int8")
-        for file in files:
-            quantize(folder / file)
+        quantize(folder / GRAPH_FILE)
     report("checking the engine against the model")
     EngineManifest(
         format_version=FORMAT_VERSION,
@@ -172,20 +149,15 @@ def _build(build: Build, folder: Path, report: Report) -> None:
         vocabulary_size=graph.head.weight.shape[0],
         capacity=capacity,
         choices=draft_graph.CHOICES,
-        block=settings.block,
-        branches=settings.branches,
         runtime=settings.runtime,
         precision=settings.precision,
         vocabulary_hash=vocabulary_hash,
         input_hash=build.input_hash,
         files=record_files(folder),
-        levels=settings.levels,
-        level_branches=settings.level_branches,
     ).save(folder)
     multiplied = "int8" if settings.precision == "int8" else str(graph.compute).removeprefix("torch.")
     engine = load_draft(folder, "onnxruntime")
     difference = parity.engine_difference(model, engine, parity.BOUNDS[multiplied])
-    difference = difference or parity.levels_difference(model, engine, parity.BOUNDS[multiplied])
     if difference is not None:
         raise EdgespecError(
             f"the engine of {build.label} does not compute what the model does ({difference}): not saved."
@@ -220,8 +192,6 @@ def _check_device_memory(needed: int, device: DeviceProfile | None) -> None:
 def _settings(
     runtime: str,
     precision: str,
-    block: int | None,
-    branches: int | None,
     max_len: int | None,
     device: DeviceProfile | None,
 ) -> BuildSettings:
@@ -232,8 +202,6 @@ def _settings(
             runtime,
             device.precision if device.runtime == runtime else usual.precision,
             device.max_len,
-            device.block,
-            device.branches,
         )
     if precision not in ("auto", *PRECISIONS):
         raise EdgespecError(
@@ -243,8 +211,6 @@ def _settings(
         runtime,
         usual.precision if precision == "auto" else precision,
         usual.max_len if max_len is None else max_len,
-        usual.block if block is None else block,
-        usual.branches if branches is None else branches,
     )
     if settings.precision == "int8" and runtime in MODULES:
         raise EdgespecError(
@@ -254,20 +220,7 @@ def _settings(
         raise EdgespecError(
             f"max_len {settings.max_len} is too short for a text: give at least {SLOT_BUCKET}."
         )
-    if settings.block < 1 or settings.branches < 1:
-        raise EdgespecError(
-            f"a block of {settings.block} levels with {settings.branches} branches drafts nothing: give 1 or more."
-        )
     return settings
-
-
-def _with_levels(settings: BuildSettings, levels: int, level_branches: int) -> BuildSettings:
-    if not 1 <= levels <= MOST_LEVELS or not 1 <= level_branches <= MOST_LEVEL_BRANCHES:
-        raise EdgespecError(
-            f"one run cannot grow {levels} levels of {level_branches} rows: give 1 to {MOST_LEVELS} levels and "
-            f"1 to {MOST_LEVEL_BRANCHES} rows."
-        )
-    return replace(settings, levels=levels, level_branches=level_branches)
 
 
 def _label(source: Path, model: str) -> str:

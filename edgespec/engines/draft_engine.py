@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from edgespec.core.calibration import Calibration
 from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import Piece
-from edgespec.engines.levels import LevelRuns
 from edgespec.engines.manifest import CALIBRATION_FILE, EngineManifest
 from edgespec.tensorrt_engines.runtimes import open_runtime
 
@@ -40,10 +39,6 @@ class DraftEngine(Protocol):
     @property
     def vocabulary_size(self) -> int:
         """V: the width of the noise."""
-
-    @property
-    def deep(self) -> LevelRuns | None:
-        """Runs of several levels over the same cache; None: it has but single ones."""
 
     @property
     def calibration(self) -> Calibration: ...

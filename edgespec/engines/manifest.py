@@ -16,12 +16,11 @@ from pathlib import Path
 
 from edgespec.core.errors import EdgespecError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the folder and of the graph in it; an engine of another one is built again."""
 
 MANIFEST_FILE = "manifest.json"
 GRAPH_FILE = "draft.onnx"
-LEVELS_FILE = "levels.onnx"
 CALIBRATION_FILE = "calibration.json"
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -31,19 +30,11 @@ MODEL_SUFFIXES = {".json", ".jinja", ".safetensors", ".bin", ".model", ".txt"}
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """How an engine is built: for which runtime, with which weights, for texts of at most how many tokens.
-
-    block, branches: levels, and rows of a level, that are drafted for one forward of the target. levels,
-    level_branches: levels, and rows of a level, that one run of the draft may grow by itself; 1 level: it may not.
-    """
+    """How an engine is built: for which runtime, with which weights, for texts of at most how many tokens."""
 
     runtime: str = "onnxruntime"
     precision: str = "fp32"
     max_len: int = 2048
-    block: int = 8
-    branches: int = 4
-    levels: int = 1
-    level_branches: int = 1
 
 
 @dataclass(frozen=True)
@@ -56,19 +47,12 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """A TensorRT plan of the folder: its file, and the only runtime, version and compute capability it serves.
-
-    levels_file: the plan for several levels a run; empty: there is none."""
+    """A TensorRT plan of the folder: its file, and the only runtime, version and compute capability it serves."""
 
     file: str
     runtime: str
     version: str
     compute_capability: str
-    levels_file: str = ""
-
-    @property
-    def files(self) -> set[str]:
-        return {self.file, self.levels_file} - {""}
 
 
 @dataclass(frozen=True)
@@ -77,9 +61,7 @@ class EngineManifest:
 
     model: the path or id given to compile. capacity: slots, and positions, of the cache. choices: best tokens
     a row returns. vocabulary_hash: hex, the tokenizer's. input_hash: hex, over the model's files and the
-    settings. block, branches: how far and how wide a session on this engine should draft where it is
-    told nothing else. plans: what was built of the graph, on or for which device. levels, level_branches: what
-    LEVELS_FILE grows in one run; 1 level: there is no such file.
+    settings. plans: what was built of the graph, on or for which device.
     """
 
     format_version: int
@@ -95,16 +77,12 @@ class EngineManifest:
     vocabulary_size: int
     capacity: int
     choices: int
-    block: int
-    branches: int
     runtime: str
     precision: str
     vocabulary_hash: str
     input_hash: str
     files: Mapping[str, FileRecord]
     plans: tuple[PlanRecord, ...] = ()
-    levels: int = 1
-    level_branches: int = 1
 
     def save(self, folder: Path) -> None:
         """Write it into `folder`."""
@@ -164,8 +142,7 @@ class EngineManifest:
     def rebuild_command(self, folder: Path) -> str:
         """The command that makes this engine anew."""
         runtime = "" if self.runtime == BuildSettings.runtime else f" --runtime {self.runtime}"
-        levels = f" --levels {self.levels} --level-branches {self.level_branches}" if self.levels > 1 else ""
-        return f"edgespec compile {shlex.quote(self.model)} --out {_quoted(folder)}{runtime}{levels} --force"
+        return f"edgespec compile {shlex.quote(self.model)} --out {_quoted(folder)}{runtime} --force"
 
 
 def record_files(folder: Path) -> dict[str, FileRecord]:
@@ -184,10 +161,7 @@ def hash_inputs(model_folder: Path, settings: BuildSettings) -> str:
         for file in sorted(model_folder.iterdir())
         if file.is_file() and file.suffix in MODEL_SUFFIXES
     }
-    said = asdict(settings)
-    if settings.levels == 1:  # engines from before there were levels stay what they are
-        del said["levels"], said["level_branches"]
-    inputs = [FORMAT_VERSION, said, model_files]
+    inputs = [FORMAT_VERSION, asdict(settings), model_files]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
@@ -208,10 +182,9 @@ def _check_types(manifest: EngineManifest) -> None:
         if field.type == "str" and not isinstance(value, str):
             raise TypeError(field.name)
     bytes.fromhex(manifest.vocabulary_hash)
-    if not {file for plan in manifest.plans for file in plan.files} <= set(manifest.files):
+    if not {plan.file for plan in manifest.plans} <= set(manifest.files):
         raise KeyError("plans")
-    levels = {LEVELS_FILE} if manifest.levels > 1 else set()
-    if not {GRAPH_FILE, CALIBRATION_FILE, TOKENIZER_FILE, *levels} <= set(manifest.files):
+    if not {GRAPH_FILE, CALIBRATION_FILE, TOKENIZER_FILE} <= set(manifest.files):
         raise KeyError("files")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.folder import check_place, whole_folder
-from edgespec.engines.manifest import GRAPH_FILE, LEVELS_FILE, EngineManifest, record_files
+from edgespec.engines.manifest import GRAPH_FILE, EngineManifest, record_files
 from edgespec.tensorrt_engines.cuda_driver import Gpu, first_gpu
 from edgespec.tensorrt_engines.plan import build_plan, plan_record
 from edgespec.tensorrt_engines.tensorrt_api import build_capabilities, installed, load_api
@@ -59,17 +59,15 @@ def holds_plan(manifest: EngineManifest, target: PlanTarget) -> bool:
 
 
 def write_plan(folder: Path, target: PlanTarget) -> None:
-    """Build the plans of the graphs in `folder` into it, in place of older ones for the same device."""
+    """Build the plan of the graph in `folder` into it, in place of an older one for the same device."""
     manifest = EngineManifest.read(folder)
     if manifest.precision == "int8":
         raise EdgespecError(
             f"the engine in {folder} is int8, which is for ONNX Runtime: compile the model with --precision fp16."
         )
-    record = plan_record(target.runtime, manifest, target.compute_capability)
-    for graph, file in ((GRAPH_FILE, record.file), (LEVELS_FILE, record.levels_file)):
-        if file:
-            plan = build_plan(target.runtime, folder / graph, manifest, target.compute_capability, target.gpu)
-            (folder / file).write_bytes(plan)
+    record = plan_record(target.runtime, target.compute_capability)
+    plan = build_plan(target.runtime, folder / GRAPH_FILE, manifest, target.compute_capability, target.gpu)
+    (folder / record.file).write_bytes(plan)
     others = tuple(other for other in manifest.plans if other.file != record.file)
     replace(manifest, runtime=target.runtime, plans=(*others, record), files=record_files(folder)).save(
         folder

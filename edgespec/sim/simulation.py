@@ -48,9 +48,6 @@ class Timing:
     up_ms: Callable[[], float] = lambda: 10.0
     down_ms: Callable[[], float] = lambda: 10.0
     server_draft_ms: Callable[[int], float] | None = None
-    levels: int = 1
-    levels_ms: float = 0.0
-    """Levels of a chain that a run of the draft may grow by itself, and what such a run takes."""
     exits: tuple[tuple[int, float], ...] = ((4, 1 / 3), (8, 2 / 3))
     """Exit layers, and the share of a forward after which each reports."""
     exit_cost: float = 0.0
@@ -114,9 +111,7 @@ class _Simulation:
         self.history: list[tuple[float, str]] = []
         self.running = False
         self.edge_finish: str | None = None
-        self.measurements = Measurements(
-            levels=timing.levels, server_drafts=timing.server_draft_ms is not None
-        )
+        self.measurements = Measurements(server_drafts=timing.server_draft_ms is not None)
         self.lent = False
         self.concluded_ms = self.held_until_ms = 0.0
         self.cost = LinearCost()
@@ -164,34 +159,18 @@ class _Simulation:
         self._send()
         if nodes := self.edge.expand():
             self.drafting = True
-            levels = self.timing.levels if self.policy.deep and self._reaches(nodes) else 1
-            draft_ms = self.timing.levels_ms if levels > 1 else self.timing.draft_ms(len(nodes))
-            cost = self.measurements.levels_ms if levels > 1 else self.measurements.draft_ms
-            cost.observe(len(nodes), draft_ms)
-            self._after(draft_ms, lambda: self._drafted(nodes, levels))
+            draft_ms = self.timing.draft_ms(len(nodes))
+            self.measurements.draft_ms.observe(len(nodes), draft_ms)
+            self._after(draft_ms, lambda: self._drafted(nodes))
 
-    def _reaches(self, nodes: Sequence[int]) -> bool:
-        """Whether a run of several levels ends within the text."""
-        ends = self.edge.tree.depth(nodes[0]) + self.timing.levels
-        return len(nodes) == 1 and ends <= self.edge.remaining
-
-    def _drafted(self, nodes: Sequence[int], levels: int) -> None:
+    def _drafted(self, nodes: Sequence[int]) -> None:
         self.drafting = False
         tree = self.edge.tree
-        for start in nodes:
-            node: int | None = start
-            for _ in range(levels):
-                if node is None:
-                    break
-                tokens, probabilities = self.scripted.draft(
-                    self.edge.text + [tree.token(n) for n in self._path(node)]
-                )
-                self.edge.grew(node, tokens, probabilities)
-                node = tree.child(node, tokens[0])
+        for node in nodes:
+            text = self.edge.text + [tree.token(n) for n in tree.path(node)]
+            tokens, probabilities = self.scripted.draft(text)
+            self.edge.grew(node, tokens, probabilities)
         self._act()
-
-    def _path(self, node: int) -> list[int]:
-        return self.edge.tree.path(node)
 
     def _send(self) -> None:
         block = self.edge.outgoing(self.measurements.slack_ms(self.now_ms))

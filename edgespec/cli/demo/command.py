@@ -24,7 +24,7 @@ DEFAULT_MODES = "cloud,sync,preempt,auto"
 @click.option("--jitter-ms", type=Number(), default=0.0, help="The round trip varies by up to this much.")
 @click.option("--mbps", type=Number(above=True), help="Megabits a second each way; unlimited if not given.")
 @click.option(
-    "--draft-pace-ms", type=PACE, default=15.05, show_default=True, help="Of each level of the draft."
+    "--draft-pace-ms", type=PACE, default=15.05, show_default=True, help="Of each run of the draft."
 )
 @click.option("--verify-pace-ms", type=PACE, default=104.4, show_default=True, help="Of each target forward.")
 @click.option("--unpaced", is_flag=True, help="Run both engines as fast as this machine can.")
