@@ -38,7 +38,7 @@ from stubs import VOCABULARY_HASH, StubTarget
 from benchmarks.hostile import attack
 from benchmarks.results import results, save
 from edgespec.core.access import credential
-from edgespec.model.target import Part
+from edgespec.model.target_engine import ForwardRequest
 from edgespec.server.gate import ServerSecurity
 from edgespec.server.server import Server
 from edgespec.server.tokens import add_token
@@ -135,7 +135,7 @@ class EchoTarget(StubTarget):
             release=lambda: None,
         )
 
-    def _forward(self, part: Part) -> Any:
+    def _forward(self, part: ForwardRequest) -> Any:
         tokens = np.full(len(part.decide), TOKEN, dtype=np.int32)
         zeros = np.zeros(len(part.decide), dtype=np.float32)
         return SimpleNamespace(tokens=tokens, logprobs=zeros, margins=zeros)

@@ -12,9 +12,9 @@ import torch
 from edgespec.core.params import SamplingParams
 from edgespec.core.slots import SlotMap
 from edgespec.core.tree import DraftTree
-from edgespec.model.batch import Part
 from edgespec.model.loading import load_model
 from edgespec.model.target import Target
+from edgespec.model.target_engine import ForwardRequest
 from edgespec.model.tensor_parallel import Leader, follow, join
 
 
@@ -33,7 +33,9 @@ def decided(target: Target) -> list[list[int]]:
             tree.add(3, 0, 13, 0.5)
             piece = own.plan(text, len(text), tree, [1, 2, 3])
             decide = np.arange(len(piece) - 4, len(piece))
-            parts.append(Part(cache, piece, decide, SamplingParams(temperature=0.8 * number), number))
+            parts.append(
+                ForwardRequest(cache, piece, decide, SamplingParams(temperature=0.8 * number), number)
+            )
         decisions = target.forward_batch(parts)
         for text, own, decision in zip(texts, slots, decisions, strict=True):
             out.append(decision.tokens.tolist())

@@ -19,7 +19,7 @@ from scripted_models import HashModel
 from stubs import SlotMemory, StubTarget
 
 from edgespec.core.errors import EdgespecError
-from edgespec.model.target import Part
+from edgespec.model.target_engine import ForwardRequest
 from edgespec.server.server import Server
 
 
@@ -37,7 +37,9 @@ class LoggedTarget(StubTarget):
         cache.serial = self._caches  # type: ignore[attr-defined]
         return cache
 
-    def forward_batch(self, parts: Sequence[Part], exit_layers: Sequence[int] | None = None) -> list[Any]:
+    def forward_batch(
+        self, parts: Sequence[ForwardRequest], exit_layers: Sequence[int] | None = None
+    ) -> list[Any]:
         for part in parts:
             if len(part.decide):
                 serial = part.cache.serial  # type: ignore[attr-defined]

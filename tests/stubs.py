@@ -22,7 +22,7 @@ from edgespec.core.params import SamplingParams
 from edgespec.core.slots import Piece
 from edgespec.kernels.exit_verdict import Curves
 from edgespec.model.hints import HintTrees
-from edgespec.model.target import ExitRows, Part
+from edgespec.model.target_engine import ExitRows, ForwardRequest
 from edgespec.server.server import Server
 from edgespec.server.server_drafter import ServerDrafter
 from edgespec.server.server_session import ServerDrafters
@@ -86,17 +86,19 @@ class StubTarget:
         self.forwards: list[int] = []
 
     forward_cost = None
-    watched = None
+    hint_cells = None
 
     def open_cache(self, capacity: int) -> SlotMemory:
         return SlotMemory()
 
-    def forward_batch(self, parts: Sequence[Part], exit_layers: Sequence[int] | None = None) -> list[Any]:
+    def forward_batch(
+        self, parts: Sequence[ForwardRequest], exit_layers: Sequence[int] | None = None
+    ) -> list[Any]:
         self.before_forward()
         self.forwards.append(sum(len(part.piece) for part in parts))
         return [self._forward(part) for part in parts]
 
-    def _forward(self, part: Part) -> Any:
+    def _forward(self, part: ForwardRequest) -> Any:
         all_texts = part.cache.texts(part.piece)  # type: ignore[attr-defined]
         texts = [all_texts[row] for row in part.decide]
         if part.on_exit is not None:
@@ -108,7 +110,7 @@ class StubTarget:
         )
 
 
-def _exit_rows(part: Part, rows: list[tuple[int, float]], layer: int) -> ExitRows:
+def _exit_rows(part: ForwardRequest, rows: list[tuple[int, float]], layer: int) -> ExitRows:
     """What an exit says whose margins are its probabilities."""
     tokens = np.array([token for token, _ in rows], dtype=np.int32)
     probabilities = np.array([probability for _, probability in rows], dtype=np.float32)

@@ -20,7 +20,8 @@ from tiny_models import FAMILIES, save, tiny
 from edgespec.core.slots import SLOT_BUCKET
 from edgespec.model.cuda_graphs import ROWS, WARM_UPS, WIDTHS, CudaCapture, bucket_of
 from edgespec.model.static_inputs import UNWRITTEN, Bucket, StaticFields
-from edgespec.model.target import Part, Target
+from edgespec.model.target import Target
+from edgespec.model.target_engine import ForwardRequest
 
 
 class Rerun:
@@ -45,7 +46,7 @@ def load(folder: Path, family: str = "llama") -> Target:
     return Target.load(save(tiny(family), folder), dtype="float64", kv_memory="64MiB")
 
 
-def forwards(target: Target) -> list[list[Part]]:
+def forwards(target: Target) -> list[list[ForwardRequest]]:
     """Three prefills, in forwards too wide for a bucket or not; then their trees, together and alone."""
     shapes = [(5, 3), (70, 0), (21, 12)]
     texts = [Text(target, length, seed) for seed, (length, _) in enumerate(shapes)]
@@ -128,7 +129,9 @@ def test_a_forward_that_decides_nothing_is_eager(tmp_path: Path) -> None:
     graphs = Rerun()
     target.use_graphs(graphs)
     part = Text(target, 9, 1).part(6)
-    (decided,) = target.forward_batch([Part(part.cache, part.piece, np.zeros(0, int), part.sampling, 0)])
+    (decided,) = target.forward_batch(
+        [ForwardRequest(part.cache, part.piece, np.zeros(0, int), part.sampling, 0)]
+    )
     assert graphs.captured == 0 and len(decided.tokens) == 0
 
 

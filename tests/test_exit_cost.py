@@ -10,9 +10,8 @@ import torch
 from test_cuda_graphs import Rerun
 
 from edgespec.bench import exit_cost
-from edgespec.model.batch import Part
-from edgespec.model.sampling import Decisions
 from edgespec.model.target import Target
+from edgespec.model.target_engine import Decisions, ForwardRequest
 
 SHAPE = {
     "vocab_size": 101,
@@ -35,7 +34,7 @@ def test_every_other_forward_runs_the_exits(target: Target, monkeypatch: pytest.
     reached: list[int] = []
     forward_batch = target.forward_batch
 
-    def watched(parts: list[Part]) -> list[Decisions]:
+    def watched(parts: list[ForwardRequest]) -> list[Decisions]:
         (part,) = parts
         asked.append(part.on_exit is not None)
         if part.on_exit is not None:
@@ -51,8 +50,8 @@ def test_every_other_forward_runs_the_exits(target: Target, monkeypatch: pytest.
 
 def test_captured_forwards_are_timed_alike_and_leave_their_hints(target: Target) -> None:
     target.use_graphs(Rerun())
-    assert target.watched is not None and target.graphs is not None
-    target.watched.watcher = exit_cost.Unread()
+    assert target.hint_cells is not None and target.graphs is not None
+    target.hint_cells.mailbox = exit_cost.Unread()
     exit_cost.forward_ms(target, runs=2)
     assert not target.graphs.failed
-    assert np.count_nonzero(target.watched.cells[:, 0, :, 0]) == 4  # both halves, two exits each
+    assert np.count_nonzero(target.hint_cells.cells[:, 0, :, 0]) == 4  # both halves, two exits each

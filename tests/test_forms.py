@@ -17,7 +17,7 @@ from tiny_models import save, tiny
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.kernels import arguments
-from edgespec.model import forms
+from edgespec.model import backends
 from edgespec.model.sampling import Rows, decide_together, in_torch
 from edgespec.model.target import Target
 
@@ -36,20 +36,20 @@ PARTS = [
 @pytest.fixture
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Whatever is on the CPU runs in this form."""
-    monkeypatch.setitem(forms.FORM_OF_DEVICE, "cpu", request.param)
+    monkeypatch.setitem(backends.FORM_OF_DEVICE, "cpu", request.param)
     return str(request.param)
 
 
 def test_devices_have_forms() -> None:
-    assert forms.form_on(torch.device("cpu")) == "cpu"
-    assert forms.form_on(torch.device("meta")) is None
+    assert backends.form_on(torch.device("cpu")) == "cpu"
+    assert backends.form_on(torch.device("meta")) is None
 
 
 def test_without_triton_a_gpu_computes_in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forms, "_has_triton", lambda: False)
-    assert forms.form_on(torch.device("cuda")) is None
-    monkeypatch.setattr(forms, "_has_triton", lambda: True)
-    assert forms.form_on(torch.device("cuda")) == "triton"
+    monkeypatch.setattr(backends, "_has_triton", lambda: False)
+    assert backends.form_on(torch.device("cuda")) is None
+    monkeypatch.setattr(backends, "_has_triton", lambda: True)
+    assert backends.form_on(torch.device("cuda")) == "triton"
 
 
 @pytest.mark.parametrize("form", FORMS, indirect=True)

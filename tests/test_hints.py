@@ -15,8 +15,8 @@ from edgespec.core.slots import Piece
 from edgespec.core.tree import ROOT
 from edgespec.drafting.speculator import COMMITTED_BIT
 from edgespec.kernels.exit_verdict import Curves
-from edgespec.model.batch import Part
 from edgespec.model.hints import HintTrees, parents_of
+from edgespec.model.target_engine import ForwardRequest
 from edgespec.verifying.verifier import Forward, Verifier
 
 PROMPT = [1, 2, 3]
@@ -41,8 +41,10 @@ def random_session(random: np.random.Generator, nodes: int) -> tuple[Verifier, F
     return verifier, verifier.plan()
 
 
-def part_of(forward: Forward, temperature: float = 0.0) -> Part:
-    return Part(cast(Any, None), forward.piece, forward.decide, SamplingParams(temperature=temperature), 0)
+def part_of(forward: Forward, temperature: float = 0.0) -> ForwardRequest:
+    return ForwardRequest(
+        cast(Any, None), forward.piece, forward.decide, SamplingParams(temperature=temperature), 0
+    )
 
 
 def test_hints_are_those_that_the_verifier_reads_itself() -> None:
@@ -98,6 +100,6 @@ def test_a_row_that_is_no_number_gives_no_hint() -> None:
 
 def test_rows_that_are_no_tree_are_refused() -> None:
     piece = SimpleNamespace(among=np.eye(2, dtype=np.bool_), tokens=np.zeros(2, np.int32))
-    part = Part(cast(Any, None), cast(Piece, piece), np.arange(2), SamplingParams(), 0)
+    part = ForwardRequest(cast(Any, None), cast(Piece, piece), np.arange(2), SamplingParams(), 0)
     with pytest.raises(EdgespecError, match="parents"):
         HintTrees([part])

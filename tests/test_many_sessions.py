@@ -19,7 +19,8 @@ from edgespec.core.slots import SLOT_BUCKET
 from edgespec.drafting.modes import POLICIES
 from edgespec.edge.session import Session
 from edgespec.model.attention import SLOT_ATTENTION
-from edgespec.model.target import Part, Target
+from edgespec.model.target import Target
+from edgespec.model.target_engine import ForwardRequest
 from edgespec.server.metrics import Metrics
 from edgespec.server.server import Server
 
@@ -56,7 +57,9 @@ class BatchRecorder(StubTarget):
         self.poison = poison
         self.parts: list[int] = []
 
-    def forward_batch(self, parts: Sequence[Part], exit_layers: Sequence[int] | None = None) -> list[Any]:
+    def forward_batch(
+        self, parts: Sequence[ForwardRequest], exit_layers: Sequence[int] | None = None
+    ) -> list[Any]:
         self.parts.append(len(parts))
         if any(part.piece.positions[0] == 0 and part.piece.tokens[0] == self.poison for part in parts):
             raise RuntimeError("poisoned")
@@ -157,7 +160,9 @@ class SeedRecorder(StubTarget):
         super().__init__(SCRIPTED, before_forward)
         self.seeds: list[list[int]] = []
 
-    def forward_batch(self, parts: Sequence[Part], exit_layers: Sequence[int] | None = None) -> list[Any]:
+    def forward_batch(
+        self, parts: Sequence[ForwardRequest], exit_layers: Sequence[int] | None = None
+    ) -> list[Any]:
         self.seeds.append([part.seed for part in parts])
         return super().forward_batch(parts, exit_layers)
 
@@ -287,7 +292,7 @@ def test_a_prompt_that_another_session_had_is_not_computed_again() -> None:
     rows: list[int] = []
     forward_batch = target.forward_batch
 
-    def count(parts: Sequence[Part], exit_layers: Sequence[int] | None = None) -> Any:
+    def count(parts: Sequence[ForwardRequest], exit_layers: Sequence[int] | None = None) -> Any:
         rows.append(sum(len(part.piece) for part in parts))
         return forward_batch(parts, exit_layers)
 

@@ -16,9 +16,9 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.core.slots import SLOT_BUCKET, SlotMap
 from edgespec.model.kv_cache import KvPool
-from edgespec.model.kv_pages import KvFull
 from edgespec.model.loading import parse_memory
-from edgespec.model.target import Decisions, ExitRows, Part, Target
+from edgespec.model.target import Target
+from edgespec.model.target_engine import Decisions, ExitRows, ForwardRequest, KvFull
 
 
 class Text:
@@ -32,13 +32,13 @@ class Text:
         self.sampling = SamplingParams(temperature=[0.0, 0.8, 1.2][seed % 3], top_k=[0, 7][seed % 2])
         self.seed = seed
 
-    def part(self, length: int, nodes: int = 0, **options: Any) -> Part:
+    def part(self, length: int, nodes: int = 0, **options: Any) -> ForwardRequest:
         """The rows up to `length`, and a random tree behind them; decided from the last row of the text
         on."""
         tree = random_tree(np.random.default_rng(self.seed), length, nodes)
         piece = self.slots.plan(self.tokens, length, tree, range(1, nodes + 1))
         decide = np.arange(len(piece) - nodes - 1, len(piece))
-        return Part(self.cache, piece, decide, self.sampling, self.seed, **options)
+        return ForwardRequest(self.cache, piece, decide, self.sampling, self.seed, **options)
 
 
 def assert_same(left: Decisions, right: Decisions) -> None:
@@ -57,7 +57,7 @@ def test_sessions_together_get_what_each_gets_alone(family: str, tmp_path: Path)
     target = Target.load(save(tiny(family), tmp_path), dtype="float64", kv_memory="64MiB")
     shapes = [(5, 3), (70, 0), (21, 12), (130, 1)]
 
-    def forwards() -> list[list[Part]]:
+    def forwards() -> list[list[ForwardRequest]]:
         """Three prefills; then their trees beside a fourth one's prefill; then the fourth one's tree."""
         texts = [Text(target, length, seed) for seed, (length, _) in enumerate(shapes)]
         prefill = [text.part(length - 3) for text, (length, _) in zip(texts, shapes, strict=True)]

@@ -14,7 +14,8 @@ from edgespec.core.calibration import Calibration
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.model.exits import ExitHead, ExitHeads, weights_sha256
-from edgespec.model.target import ExitRows, Part, Target
+from edgespec.model.target import Target
+from edgespec.model.target_engine import ExitRows, ForwardRequest
 
 # Exits
 
@@ -191,7 +192,9 @@ def guesses_of(target: Target, rows: int) -> list[ExitRows]:
     pieces = [(SamplingParams(temperature=0.8, top_k=2), 9), (SamplingParams(), 0)]
     target.forward_batch(
         [
-            Part(target.open_cache(64), one_piece(), np.arange(8 - rows, 8), sampling, seed, seen.append)
+            ForwardRequest(
+                target.open_cache(64), one_piece(), np.arange(8 - rows, 8), sampling, seed, seen.append
+            )
             for sampling, seed in pieces
         ]
     )

@@ -15,7 +15,8 @@ from tiny_models import VOCABULARY, random_tree, tiny
 from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import SlotMap
 from edgespec.core.tree import DraftTree
-from edgespec.model.target import ExitRows, Target
+from edgespec.model.target import Target
+from edgespec.model.target_engine import ExitRows
 
 
 @pytest.fixture(scope="module", params=["llama", "mistral", "gemma3"])

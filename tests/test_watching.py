@@ -26,10 +26,10 @@ from edgespec.core.params import SamplingParams
 from edgespec.edge.session import Session
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
-from edgespec.model import forms
-from edgespec.model.batch import ExitRows, Part, Watch
+from edgespec.model import backends
 from edgespec.model.static_inputs import StaticInputs
 from edgespec.model.target import Target
+from edgespec.model.target_engine import ExitRows, ForwardRequest, HintAddress
 from edgespec.model.watching import LAST_NUMBER, PLACES
 
 OutputBuffer = list[tuple[int, int, int, float]]
@@ -40,9 +40,9 @@ class Reader:
     """A watcher that reads the cells when the forward is over; what it armed and what came of it."""
 
     def __init__(self, target: Target) -> None:
-        assert target.watched is not None
-        target.watched.watcher = self
-        self._cells = target.watched.cells
+        assert target.hint_cells is not None
+        target.hint_cells.mailbox = self
+        self._cells = target.hint_cells.cells
         self._layers = target.exit_layers
         self.armed: list[tuple[int, Any]] = []
         self.said: dict[int, OutputBuffer] = {}
@@ -69,7 +69,9 @@ def load(folder: Path) -> Target:
     return Target.load(folder, dtype="float32", kv_memory="64MiB")
 
 
-def parts_of(target: Target, heard: dict[int, OutputBuffer], sent: dict[int, int] | None) -> list[Part]:
+def parts_of(
+    target: Target, heard: dict[int, OutputBuffer], sent: dict[int, int] | None
+) -> list[ForwardRequest]:
     """Three sessions' trees, the second of which does not listen, behind their prefills."""
     shapes = [(5, 3), (21, 4), (70, 12)]
     texts = [Text(target, length, seed) for seed, (length, _) in enumerate(shapes)]
@@ -88,8 +90,10 @@ def parts_of(target: Target, heard: dict[int, OutputBuffer], sent: dict[int, int
         watch = None
         if sent is not None:
             references = np.arange(1, nodes + 2, dtype=np.uint32)
-            watch = Watch(number, length, 0, 0.5, references, lambda count, n=number: sent.update({n: count}))
-        parts.append(text.part(length, nodes, on_exit=hear, watch=watch))
+            watch = HintAddress(
+                number, length, 0, 0.5, references, lambda count, n=number: sent.update({n: count})
+            )
+        parts.append(text.part(length, nodes, on_exit=hear, hint_address=watch))
     return parts
 
 
@@ -100,7 +104,7 @@ def test_cells_hold_what_callbacks_are_told(
     eager = load(tmp_path / "eager")
     told: dict[int, OutputBuffer] = {}
     wanted = eager.forward_batch(parts_of(eager, told, None))
-    monkeypatch.setitem(forms.FORM_OF_DEVICE, "cpu", form)
+    monkeypatch.setitem(backends.FORM_OF_DEVICE, "cpu", form)
     target = load(tmp_path / "graphed")
     graphs = Rerun()
     target.use_graphs(graphs)
@@ -121,7 +125,7 @@ def test_forwards_are_numbered_odd_and_even_in_turns(tmp_path: Path) -> None:
     target = load(tmp_path)
     target.use_graphs(Rerun())
     reader = Reader(target)
-    target.watched._number = LAST_NUMBER - 1  # type: ignore[union-attr]
+    target.hint_cells._number = LAST_NUMBER - 1  # type: ignore[union-attr]
     for _ in range(3):
         target.forward_batch(parts_of(target, {}, {}))
     assert [sequence for sequence, _ in reader.armed] == [LAST_NUMBER, 1, 2]
@@ -172,7 +176,7 @@ def test_the_watcher_is_released_when_a_forward_fails(
     def fail(inputs: StaticInputs, *_: Any) -> None:
         raise ValueError("broken")
 
-    monkeypatch.setattr(target.watched, "publish", fail)
+    monkeypatch.setattr(target.hint_cells, "publish", fail)
     with pytest.raises(ValueError, match="broken"):
         target.forward_batch(parts)
     assert len(reader.armed) == 1 and sent == {0: 0, 2: 0}
@@ -184,12 +188,16 @@ def test_places_are_enough_for_a_bucket_full_of_sessions(tmp_path: Path) -> None
     reader = Reader(target)
     texts = [Text(target, 4, seed) for seed in range(PLACES)]
     parts = [
-        text.part(1, on_exit=lambda rows: None, watch=Watch(seed, 1, 0, 0.0, np.ones(1, np.uint32), print))
+        text.part(
+            1,
+            on_exit=lambda rows: None,
+            hint_address=HintAddress(seed, 1, 0, 0.0, np.ones(1, np.uint32), print),
+        )
         for seed, text in enumerate(texts)
     ]
     sent: dict[int, int] = {}
     for number, part in enumerate(parts):
-        object.__setattr__(part.watch, "sent", lambda count, n=number: sent.update({n: count}))
+        object.__setattr__(part.hint_address, "sent", lambda count, n=number: sent.update({n: count}))
     target.forward_batch(parts)
     assert len(reader.said) == PLACES == len(sent)
 

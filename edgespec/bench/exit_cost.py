@@ -19,9 +19,9 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.core.slots import SlotMap
 from edgespec.core.tree import ROOT, DraftTree
-from edgespec.model.batch import ExitRows, Part, Watch
 from edgespec.model.exits import ExitHead, ExitHeads
 from edgespec.model.target import Target
+from edgespec.model.target_engine import ExitRows, ForwardRequest, HintAddress
 
 LLAMA_2_7B: dict[str, Any] = {
     "vocab_size": 32000,
@@ -82,8 +82,8 @@ def random_target(
     }
     exits = ExitHeads(heads, 1e-5, shape["vocab_size"], "random")
     target = Target(model, name="random", vocabulary_hash=bytes(32), exits=exits, kv_memory="512MiB")
-    if target.watched is not None:
-        target.watched.watcher = Unread()
+    if target.hint_cells is not None:
+        target.hint_cells.mailbox = Unread()
     return target
 
 
@@ -91,11 +91,11 @@ def forward_ms(target: Target, runs: int = RUNS) -> tuple[float, float]:
     """Milliseconds of a forward of ROWS rows without hints and with them, medians of so many that take turns."""
     piece, decide, cache = _prepared(target)
     heard: list[ExitRows] = []
-    watch = Watch(0, TEXT_LENGTH, 0, 0.0, np.ones(len(decide), np.uint32), lambda count: None)
+    watch = HintAddress(0, TEXT_LENGTH, 0, 0.0, np.ones(len(decide), np.uint32), lambda count: None)
     sampling = SamplingParams(temperature=0.8, seed=1)
     parts = (
-        Part(cache, piece, decide, sampling, 1),
-        Part(cache, piece, decide, sampling, 1, heard.append, watch=watch),
+        ForwardRequest(cache, piece, decide, sampling, 1),
+        ForwardRequest(cache, piece, decide, sampling, 1, heard.append, hint_address=watch),
     )
     times: list[list[float]] = [[], []]
     for run in range(runs + 3):  # the first ones capture, where that is done
@@ -114,7 +114,9 @@ def _prepared(target: Target) -> tuple[Any, Any, Any]:
     text = [1 + i % (target.vocabulary_size - 1) for i in range(TEXT_LENGTH)]
     cache, slots = target.open_cache(2 * TEXT_LENGTH), SlotMap(2 * TEXT_LENGTH)
     prompt = slots.plan(text, TEXT_LENGTH - 1, DraftTree(TEXT_LENGTH), [])
-    target.forward_batch([Part(cache, prompt, np.zeros(0, np.int64), SamplingParams(temperature=0.0), 0)])
+    target.forward_batch(
+        [ForwardRequest(cache, prompt, np.zeros(0, np.int64), SamplingParams(temperature=0.0), 0)]
+    )
     tree = DraftTree(TEXT_LENGTH)
     for node in range(1, ROWS):
         tree.add(node, ROOT if node == 1 else node - 1, 1 + node, 0.8)

@@ -23,8 +23,8 @@ from edgespec.kernels.exit_head import exit_head
 from edgespec.kernels.exit_hint import CELL_WORDS, Cells, exit_hint
 from edgespec.kernels.exit_verdict import Curves, Trees
 from edgespec.kernels.verify import Samplings, verify
-from edgespec.model.batch import ExitRows, Part, Watch
 from edgespec.model.target import Target
+from edgespec.model.target_engine import ExitRows, ForwardRequest, HintAddress
 from edgespec.verifying.verifier import Verifier
 
 NEAR_TIE = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.3}
@@ -131,8 +131,8 @@ class Collector:
     """A watcher that reads cells while the device still runs, from a thread of its own."""
 
     def __init__(self, target: Target) -> None:
-        assert target.watched is not None
-        self._cells = target.watched.cells
+        assert target.hint_cells is not None
+        self._cells = target.hint_cells.cells
         self._running = threading.Event()
         self._thread = threading.Thread()
         self.early = 0
@@ -157,9 +157,9 @@ class Collector:
 
 def texts_agree(on_cpu: Target, target: Target, tokens: int = 48) -> str:
     """Text by captured forwards, with hints left in cells, beside the CPU's; both of float32."""
-    assert target.watched is not None and target.graphs is not None
+    assert target.hint_cells is not None and target.graphs is not None
     collector = Collector(target)
-    target.watched.watcher = collector
+    target.hint_cells.mailbox = collector
     for sampling in (SamplingParams(), SamplingParams(temperature=0.8, top_k=50, seed=7)):
         wanted, margins = _text(on_cpu, sampling, tokens)
         got, _ = _text(target, sampling, tokens)
@@ -203,8 +203,10 @@ def _text(target: Target, sampling: SamplingParams, tokens: int) -> tuple[list[i
     while verifier.finish is None:
         forward = verifier.plan()
         references = np.ones(len(forward.nodes), np.uint32)
-        watch = Watch(0, len(verifier.text), 0, 0.0, references, lambda count: None)
-        part = Part(cache, forward.piece, forward.decide, sampling, sampling.seed or 0, unheard, watch=watch)
+        watch = HintAddress(0, len(verifier.text), 0, 0.0, references, lambda count: None)
+        part = ForwardRequest(
+            cache, forward.piece, forward.decide, sampling, sampling.seed or 0, unheard, hint_address=watch
+        )
         (decisions,) = target.forward_batch([part])
         verdict = verifier.conclude(forward, decisions.tokens.tolist())
         assert verdict is not None

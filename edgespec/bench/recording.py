@@ -13,8 +13,8 @@ from edgespec.core.params import SamplingParams
 from edgespec.core.tree import ROOT, DraftTree
 from edgespec.drafting.drafter import Drafter
 from edgespec.engines.draft_engine import DraftEngine
-from edgespec.model.batch import ExitRows
 from edgespec.model.target import Target
+from edgespec.model.target_engine import ExitRows
 from edgespec.sim.trace import RecordedText, Trace
 from edgespec.verifying.verifier import Verifier
 

@@ -7,7 +7,7 @@ others the slots of all parts are laid end to end, and a mask keeps the parts ap
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,71 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgespec.core.params import SamplingParams
 from edgespec.core.slots import Piece
 from edgespec.model.kv_cache import TargetCache
 from edgespec.model.masks import Windows
 from edgespec.model.ordered import Group
-
-
-@dataclass(frozen=True)
-class Hint:
-    """What an exit's rows foretell of the verdict: the decided rows of the path behind the first, then `token` (-1
-    where a row on the way is no number), and the calibrated probability of all of it."""
-
-    path: list[int]
-    token: int
-    confidence: float
-
-
-@dataclass(frozen=True)
-class ExitRows:
-    """What an exit layer's decided rows seem to say: tokens int32 [D] (-1: the row is no number), margins float32
-    [D], and the hint that they come to. `layer`: how many layers have run, 1 to layers - 1."""
-
-    layer: int
-    tokens: NDArray[np.int32]
-    margins: NDArray[np.float32]
-    hint: Hint
-
-
-OnExit = Callable[[ExitRows], None]
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Who else may tell a session of its hints: a watcher, without this process' Python (see `watching`).
-
-    session: its number at the listener; base_length, turn: what its hints are said of; threshold: the least confidence;
-    references: what each decided row is called on the wire, uint32 [D], 0 for none; sent: is told how many were sent.
-    """
-
-    session: int
-    base_length: int
-    turn: int
-    threshold: float
-    references: NDArray[np.uint32]
-    sent: Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Part:
-    """One session's share of a forward: the rows of `piece` run on `cache`, and rows `decide` int [D] are
-    decided.
-
-    on_exit: called as soon as an exit layer's rows of this part are decided; None for no hints. seen: for a repetition
-    penalty, the text so far of each decided row: different token ids, int32 [...]. watch: where a watcher can send its
-    hints, it does, and on_exit is not called.
-    """
-
-    cache: TargetCache
-    piece: Piece
-    decide: NDArray[np.integer[Any]]
-    sampling: SamplingParams
-    seed: int
-    on_exit: OnExit | None = None
-    seen: Sequence[NDArray[np.int32]] | None = None
-    watch: Watch | None = None
 
 
 @dataclass(frozen=True)

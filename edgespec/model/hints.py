@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from edgespec.kernels import exit_verdict
 from edgespec.kernels.exit_verdict import Curves, Trees
-from edgespec.model.batch import Hint, Part
+from edgespec.model.target_engine import ForwardRequest, Hint
 
 
 class HintTrees:
     """The draft trees of parts whose decided rows an exit reads, one part after the other."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[ForwardRequest]) -> None:
         """Raises EdgespecError where a part's first decided row is not an ancestor of its others."""
         counts = [len(part.decide) for part in parts]
         self._temperatures = [part.sampling.temperature for part in parts]
@@ -41,7 +41,7 @@ class HintTrees:
         ]
 
 
-def parents_of(part: Part) -> NDArray[np.int32]:
+def parents_of(part: ForwardRequest) -> NDArray[np.int32]:
     """The parent int32 [D] of each decided row among the decided rows, -1 where none is an ancestor of it."""
     above = np.tril(part.piece.among[np.ix_(part.decide, part.decide)], -1)
     nearest = np.arange(len(above)) * above  # ancestors come first, the nearest last

@@ -16,14 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.core.slots import SLOT_BUCKET
-
-
-class KvFull(Exception):
-    """The key-value memory has not that many pages left; `missing` says how many more it would need."""
-
-    def __init__(self, missing: int) -> None:
-        super().__init__(f"the key-value memory lacks {missing} pages")
-        self.missing = missing
+from edgespec.model.target_engine import KvFull
 
 
 class Pages:

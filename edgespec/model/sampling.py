@@ -23,25 +23,12 @@ from edgespec.kernels import arguments
 from edgespec.kernels.exit_verdict import Trees
 from edgespec.kernels.verify import Ragged, Samplings, verify
 from edgespec.model.backends import form_on
+from edgespec.model.target_engine import Decisions
 
 NOT_NUMBERS = (
     "the target's logits are NaN or infinite: its weights are damaged, or its dtype overflows; "
     "load it in float32 or bfloat16."
 )
-
-
-@dataclass(frozen=True)
-class Decisions:
-    """What was decided behind each of D rows.
-
-    tokens: int32 [D]. logprobs: float32 [D], log-softmax of the raw logits at the token. margins: float32
-    [D], the best noisy score minus the second-best, after top-k and top-p (infinite where they left one
-    token).
-    """
-
-    tokens: NDArray[np.int32]
-    logprobs: NDArray[np.float32]
-    margins: NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import torch
 
 from edgespec.core.calibration import Calibration
 from edgespec.core.noise import NoiseRows
-from edgespec.model.batch import Part
 from edgespec.model.hints import HintTrees
 from edgespec.model.sampling import Rows, coupled_noise
+from edgespec.model.target_engine import ForwardRequest
 
 
 class Exits(Protocol):
@@ -33,7 +33,7 @@ class Tap:
     selected; the selected rows of the batch int64 [D], their temperatures [D, 1] (1: greedy), their noise [D,
     V]; after which layers; and the listening parts' draft trees."""
 
-    parts: Sequence[tuple[Part, slice]]
+    parts: Sequence[tuple[ForwardRequest, slice]]
     selected: torch.Tensor
     temperatures: torch.Tensor
     noise: torch.Tensor | None
@@ -43,10 +43,10 @@ class Tap:
     @classmethod
     def of(
         cls,
-        parts: Sequence[Part],
+        parts: Sequence[ForwardRequest],
         layers: frozenset[int],
         device: torch.device,
-        noise: Callable[[Sequence[Part]], torch.Tensor | None],
+        noise: Callable[[Sequence[ForwardRequest]], torch.Tensor | None],
     ) -> Tap | None:
         """The tap of those parts that listen; None where none does. noise: of such parts' decided rows."""
         row = selected = 0
@@ -86,13 +86,13 @@ class Tap:
         return Tap(moved, self.selected[kept] - first, self.temperatures[kept], noise, self.layers, trees)
 
 
-def rows_of(part: Part) -> Rows:
+def rows_of(part: ForwardRequest) -> Rows:
     """A part's decided rows, as sampling wants them."""
     positions = part.piece.positions[part.decide] + 1
     return Rows(part.sampling, part.seed, positions, part.seen)
 
 
-def noise_of(parts: Sequence[Part], kept: NoiseRows, device: torch.device) -> torch.Tensor | None:
+def noise_of(parts: Sequence[ForwardRequest], kept: NoiseRows, device: torch.device) -> torch.Tensor | None:
     """Noise float32 [D, V] of the parts' decided rows, 0 in greedy parts' rows; None where no part needs any."""
     if all(part.sampling.greedy or not len(part.decide) for part in parts):
         return None

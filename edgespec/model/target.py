@@ -26,14 +26,15 @@ from edgespec.core.slots import Piece
 from edgespec.kernels.exit_verdict import Curves
 from edgespec.model import loading
 from edgespec.model.attention import SLOT_ATTENTION, attending
-from edgespec.model.batch import ExitRows, Layout, OnExit, Part, Pieces, Place, Rows, batch_of
+from edgespec.model.batch import Layout, Pieces, Place, Rows, batch_of
 from edgespec.model.cuda_graphs import Capture, CudaCapture, GraphedForwards
 from edgespec.model.decoder import NativeDecoder
 from edgespec.model.guesses import KernelGuesses, scaled
 from edgespec.model.kv_cache import KvPool, TargetCache, untold
+from edgespec.model.kv_pages import Pages
 from edgespec.model.masks import Windows
 from edgespec.model.ordered import chunks_of
-from edgespec.model.sampling import Decisions, decide_together, guess
+from edgespec.model.sampling import decide_together, guess
 from edgespec.model.static_inputs import StaticInputs
 from edgespec.model.support import (
     UnsupportedModel,
@@ -43,6 +44,7 @@ from edgespec.model.support import (
     self_check,
 )
 from edgespec.model.taps import Exits, Tap, noise_of, rows_of
+from edgespec.model.target_engine import Decisions, ExitRows, ForwardRequest, OnExit
 from edgespec.model.tensor_parallel import Leader
 from edgespec.model.watching import WatchedExits
 
@@ -54,7 +56,7 @@ CHECK_PAGES = 4
 NOISE_BYTES = 32 << 20
 """Noise that is kept at hand, at least 64 rows of it."""
 
-__all__ = ["Decisions", "ExitRows", "Exits", "OnExit", "Part", "Target"]
+__all__ = ["Decisions", "ExitRows", "Exits", "OnExit", "ForwardRequest", "Target"]
 
 
 class Target:
@@ -102,7 +104,7 @@ class Target:
         if leader is not None:
             leader.lead(model)
         self.graphs: GraphedForwards | None = None
-        self.watched: WatchedExits | None = None
+        self.hint_cells: WatchedExits | None = None
         """Exits that leave hints for a watcher; None: every part's on_exit is called."""
         self._publish: Callable[[int, torch.Tensor], None] | None = None
         if deterministic and self._config._attn_implementation != SLOT_ATTENTION:
@@ -166,6 +168,10 @@ class Target:
         )
 
     @property
+    def pages(self) -> Pages:
+        return self.pool.pages
+
+    @property
     def forward_cost(self) -> Callable[[int], float] | None:
         """Milliseconds of a forward of so many rows where a pace says so; None: measure."""
         return None if self._pace is None else self._pace.length_ms
@@ -200,10 +206,12 @@ class Target:
         exit_layers: Sequence[int] | None = None,
     ) -> Decisions:
         """`forward_batch` of one part."""
-        return self.forward_batch([Part(cache, piece, decide, sampling, seed, on_exit)], exit_layers)[0]
+        return self.forward_batch(
+            [ForwardRequest(cache, piece, decide, sampling, seed, on_exit)], exit_layers
+        )[0]
 
     def forward_batch(
-        self, parts: Sequence[Part], exit_layers: Sequence[int] | None = None
+        self, parts: Sequence[ForwardRequest], exit_layers: Sequence[int] | None = None
     ) -> list[Decisions]:
         """Run the rows of all parts in one forward, write their keys and values to their slots, and decide
         each part's rows `decide`.
@@ -221,10 +229,10 @@ class Target:
             self._pace.end()
         return decisions
 
-    def _decide(self, parts: Sequence[Part], layers: frozenset[int]) -> list[Decisions]:
+    def _decide(self, parts: Sequence[ForwardRequest], layers: frozenset[int]) -> list[Decisions]:
         pieces = [(part.cache, part.piece, part.decide) for part in parts]
         rows = [rows_of(part) for part in parts]
-        graphs, watched = self.graphs, self.watched
+        graphs, watched = self.graphs, self.hint_cells
         if (
             graphs is not None
             and watched is not None
@@ -325,7 +333,7 @@ class Target:
             logits: torch.Tensor = self.model(**inputs, logits_to_keep=keep).logits[0]
         return logits
 
-    def _exit_noise(self, parts: Sequence[Part]) -> torch.Tensor | None:
+    def _exit_noise(self, parts: Sequence[ForwardRequest]) -> torch.Tensor | None:
         """None where exits draw it themselves."""
         by_kernel = self._by_kernel(sum(len(part.decide) for part in parts))
         return None if by_kernel else noise_of(parts, self._noise, self.device)
@@ -341,13 +349,13 @@ class Target:
         windows, exits = Windows.of(self._config), len(self.exit_layers)
         self.graphs = GraphedForwards(self._run_static, windows, self.dtype, self.device, capture, exits)
         if self._guesses is not None:
-            self.watched = WatchedExits(self._guesses, self._curves, self.device)
+            self.hint_cells = WatchedExits(self._guesses, self._curves, self.device)
 
     def _run_static(self, inputs: StaticInputs, layers: frozenset[int]) -> torch.Tensor:
         self.pool.place(inputs.slots, inputs.seen)
         whole = Place(0, inputs.bucket.rows, inputs.bucket.width, 0, inputs.seen)
-        if layers and self.watched is not None:
-            self._publish = partial(self.watched.publish, inputs, layers)
+        if layers and self.hint_cells is not None:
+            self._publish = partial(self.hint_cells.publish, inputs, layers)
         try:
             return self._run(inputs.tokens, inputs.positions, inputs.masks, Layout([whole]), inputs.selected)
         finally:

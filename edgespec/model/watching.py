@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,26 +16,16 @@ from numpy.typing import NDArray
 
 from edgespec.kernels.exit_hint import CELL_WORDS, Cells
 from edgespec.kernels.exit_verdict import Curves
-from edgespec.model.batch import Part
 from edgespec.model.guesses import KernelGuesses
 from edgespec.model.hints import parents_of
 from edgespec.model.static_inputs import ExitColumns, StaticInputs
+from edgespec.model.target_engine import ForwardRequest, Mailbox
 
 PLACES = 64
 """Sessions of a forward: as many as rows of the largest bucket."""
 
 LAST_NUMBER = 2**31 - 2
 """Of a forward, after which they begin anew: even, so that they go on odd and even in turns."""
-
-
-class Watcher(Protocol):
-    """Sends hints from cells, as `_native.HintMailbox` does."""
-
-    def arm(
-        self, sequence: int, watches: Sequence[tuple[int, int, int, int, float, NDArray[np.uint32]]]
-    ) -> None: ...
-
-    def retire(self, sequence: int) -> list[int]: ...
 
 
 class WatchedExits:
@@ -51,7 +40,8 @@ class WatchedExits:
         shape = (2, PLACES, len(curves), CELL_WORDS)
         self._words = torch.zeros(shape, dtype=torch.int32, pin_memory=device.type == "cuda")
         self._number = 0
-        self.watcher: Watcher | None = None
+        self.max_sessions = PLACES
+        self.mailbox: Mailbox | None = None
 
     @property
     def cells(self) -> NDArray[np.int32]:
@@ -59,20 +49,22 @@ class WatchedExits:
         words: NDArray[np.int32] = self._words.numpy()
         return words
 
-    def wants(self, parts: Sequence[Part]) -> bool:
+    def wants(self, parts: Sequence[ForwardRequest]) -> bool:
         """Whether a watcher can tell all of those who listen."""
         listening = [part for part in parts if part.on_exit is not None]
-        return self.watcher is not None and bool(listening) and all(part.watch for part in listening)
+        return self.mailbox is not None and bool(listening) and all(part.hint_address for part in listening)
 
     @contextmanager
-    def armed(self, parts: Sequence[Part]) -> Iterator[ExitColumns]:
+    def armed(self, parts: Sequence[ForwardRequest]) -> Iterator[ExitColumns]:
         """Within, the watcher sends hints of the forward of these parts, whose columns this gives; then each part is
         told how many it was sent."""
-        assert self.watcher is not None
+        assert self.mailbox is not None
         self._number = self._number % LAST_NUMBER + 1
         deciding = [part for part in parts if len(part.decide)]
-        watches = [(place, part.watch) for place, part in enumerate(deciding) if part.watch is not None]
-        self.watcher.arm(
+        watches = [
+            (place, part.hint_address) for place, part in enumerate(deciding) if part.hint_address is not None
+        ]
+        self.mailbox.arm(
             self._number,
             [(w.session, place, w.base_length, w.turn, w.threshold, w.references) for place, w in watches],
         )
@@ -80,7 +72,7 @@ class WatchedExits:
         try:
             yield self._columns(deciding)
         finally:
-            sent = self.watcher.retire(self._number)
+            sent = self.mailbox.retire(self._number)
             for (_, watch), count in zip(watches, sent, strict=False):
                 watch.sent(count)
 
@@ -93,7 +85,7 @@ class WatchedExits:
         cells = Cells(self._words, inputs.sequence, exit)
         self._guesses.publish(layer, hidden, inputs, self._on_device[layer], inputs.curve_of[exit], cells)
 
-    def _columns(self, parts: Sequence[Part]) -> ExitColumns:
+    def _columns(self, parts: Sequence[ForwardRequest]) -> ExitColumns:
         counts = [len(part.decide) for part in parts]
         temperatures = [part.sampling.temperature for part in parts]
         return ExitColumns(

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edgespec.model.kv_pages import KvFull
+from edgespec.model.target_engine import KvFull
 from edgespec.server.server_session import ServerSession
 
 IDLE_S = 30.0

@@ -19,8 +19,13 @@ from edgespec.core.measurements import LinearCost
 from edgespec.core.params import SamplingParams
 from edgespec.core.slots import SlotMap
 from edgespec.core.tree import DraftTree
-from edgespec.model.batch import Watch
-from edgespec.model.target import Decisions, ExitRows, Part, Target
+from edgespec.model.target_engine import (
+    Decisions,
+    ExitRows,
+    ForwardRequest,
+    HintAddress,
+    TargetEngine,
+)
 from edgespec.server.server_session import ServerSession
 from edgespec.verifying.batching_delay import BatchingDelay
 from edgespec.verifying.exit_worth import ExitWorth
@@ -54,7 +59,7 @@ class Forwards:
 
     def __init__(
         self,
-        target: Target,
+        target: TargetEngine,
         send: Callable[[int, bytes], Any],
         fail: Callable[[ServerSession, Exception], None],
         limits: Limits | None = None,
@@ -87,9 +92,9 @@ class Forwards:
         for rows in (1, most, 1, most // 2 + 1, most):
             piece = SlotMap(most).plan([0] * most, rows, DraftTree(rows), [])
             start_s = time.monotonic()
-            self._target.forward(
-                self._target.open_cache(most), piece, np.arange(rows), SamplingParams(temperature=0.0), 0
-            )
+            cache = self._target.open_cache(most)
+            sampling = SamplingParams(temperature=0.0)
+            self._target.forward_batch([ForwardRequest(cache, piece, np.arange(rows), sampling, 0)])
             if (rows, self._measured.seen) != (1, 0):  # the first of all warms up
                 self._measured.observe(rows, (time.monotonic() - start_s) * 1e3)
 
@@ -144,9 +149,9 @@ class Forwards:
         rows = sum(len(forward.piece) for _, forward in planned)
         exits = decided <= EXIT_ROWS and (self._scheduler.roomy or len(planned) == 1)
         hinted = exits and any(self._hints(one) for one in planned) and self._exits_pay(len(planned), rows)
-        parts = [self._part(session, forward, hinted) for session, forward in planned]
+        requests = [self._request(session, forward, hinted) for session, forward in planned]
         try:
-            decisions = self._target.forward_batch(parts)
+            decisions = self._target.forward_batch(requests)
         except Exception as error:  # a failing session never takes another with it
             if len(planned) > 1:
                 for one in planned:
@@ -170,7 +175,7 @@ class Forwards:
         session, forward = planned
         return session.verifier.hint_threshold is not None and bool(forward.nodes)
 
-    def _part(self, session: ServerSession, forward: Forward, exits: bool) -> Part:
+    def _request(self, session: ServerSession, forward: Forward, exits: bool) -> ForwardRequest:
         verifier = session.verifier
 
         def send_hint(rows: ExitRows) -> None:
@@ -191,8 +196,8 @@ class Forwards:
                 self._saw_hints(session, 1)
 
         hints = exits and self._hints((session, forward))
-        return Part(
-            session.cache,  # type: ignore[arg-type]
+        return ForwardRequest(
+            session.cache,
             forward.piece,
             forward.decide,
             session.params,
@@ -202,13 +207,15 @@ class Forwards:
             self._watch(session, forward) if hints and self._watched else None,
         )
 
-    def _watch(self, session: ServerSession, forward: Forward) -> Watch:
+    def _watch(self, session: ServerSession, forward: Forward) -> HintAddress:
         """What a watcher must know to send this session's hints by itself."""
         threshold = session.verifier.hint_threshold
         assert threshold is not None
         references = np.array(session.verifier.references(forward), dtype=np.uint32)
         length, turn = len(session.verifier.text), session.turn
-        return Watch(session.number, length, turn, threshold, references, partial(self._saw_hints, session))
+        return HintAddress(
+            session.number, length, turn, threshold, references, partial(self._saw_hints, session)
+        )
 
     def _saw_hints(self, session: ServerSession, count: int) -> None:
         session.tally.hints += count

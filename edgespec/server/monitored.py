@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from edgespec.model.target import Target
+from edgespec.model.target_engine import TargetEngine
 from edgespec.server.server import Server
 
 ANSWER_S = 10.0
@@ -15,7 +15,7 @@ ANSWER_S = 10.0
 
 @contextmanager
 def watched(
-    target: Target, host: str, port: int, watch: tuple[str, int] | None, options: Mapping[str, Any]
+    target: TargetEngine, host: str, port: int, watch: tuple[str, int] | None, options: Mapping[str, Any]
 ) -> Iterator[Server]:
     """A server that listens, and tells who asks at `watch` (host and port; 0: a free one). Raises EdgespecError."""
     if watch is None:
@@ -26,7 +26,7 @@ def watched(
 
     metrics = Metrics()
     server = Server(target, host, port, metrics=metrics, **options)
-    pages = target.pool.pages
+    pages = target.pages
     metrics.watch("num_requests_running", "Texts that are not finished.", lambda: server.running)
     metrics.watch("sessions_open", "Sessions that are open, finished texts included.", lambda: server.open)
     metrics.watch(

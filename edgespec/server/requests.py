@@ -13,7 +13,7 @@ import numpy as np
 
 from edgespec import _native
 from edgespec.core.errors import EdgespecError
-from edgespec.model.target import Target
+from edgespec.model.target_engine import TargetEngine
 from edgespec.server.admission import Admission, Overloaded
 from edgespec.server.gate import VOID, Gate, device_name
 from edgespec.server.refusal import Refused
@@ -58,7 +58,7 @@ class Requests:
 
     def __init__(
         self,
-        target: Target,
+        target: TargetEngine,
         sessions: SessionTable[ServerSession],
         gate: Gate,
         admission: Admission,

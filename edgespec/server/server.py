@@ -21,8 +21,7 @@ import numpy as np
 from edgespec import _native
 from edgespec.core.pacing import Pace
 from edgespec.edge.handshake import DEFAULT_PORT
-from edgespec.model.cuda_graphs import MOST_ROWS
-from edgespec.model.target import Target
+from edgespec.model.target_engine import TargetEngine
 from edgespec.server.admission import Admission, Overloaded
 from edgespec.server.forwards import Forwards
 from edgespec.server.gate import VOID, Gate, ServerSecurity
@@ -49,7 +48,7 @@ class Server:
 
     def __init__(
         self,
-        target: Target,
+        target: TargetEngine,
         host: str = "127.0.0.1",
         port: int = DEFAULT_PORT,
         *,
@@ -136,11 +135,13 @@ class Server:
 
     def _watch_hints(self) -> _native.HintMailbox | None:
         """The mailbox through which hints leave without this loop, where the target's exits can tell one: on CUDA."""
-        watched = self._target.watched
-        if watched is None:
+        hints = self._target.hint_cells
+        if hints is None:
             return None
-        mailbox = _native.HintMailbox(self.listener, watched.cells, self._target.exit_layers, MOST_ROWS)
-        watched.watcher = mailbox
+        mailbox = _native.HintMailbox(
+            self.listener, hints.cells, self._target.exit_layers, hints.max_sessions
+        )
+        hints.mailbox = mailbox
         return mailbox
 
     def call(self, function: Callable[[], Answer]) -> Future[Answer]:
@@ -373,6 +374,8 @@ def serve(
 
     security: certificates and tokens (edgespec.server.gate.ServerSecurity); other machines are served with both only.
     """
+    from edgespec.model.target import Target  # torch
+
     (security or ServerSecurity()).check(host)
     server = Server(Target.load(target, exits=exits, dtype=dtype, pace=pace), host, port, security=security)
     print(f"edgespec: listening on {server.host}:{server.port}", flush=True)

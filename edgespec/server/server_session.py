@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from edgespec import _native
 from edgespec.core.params import SamplingParams
-from edgespec.model.kv_pages import KvFull
+from edgespec.model.target_engine import KvFull, SessionCache
 from edgespec.server.server_drafter import ServerDrafter
 from edgespec.verifying.scheduler import Offer
 from edgespec.verifying.verifier import Verifier
@@ -24,21 +24,6 @@ AWAY_FORWARDS = 64
 
 ServerDrafters = Callable[[Sequence[int], SamplingParams, int, int], ServerDrafter]
 """Makes a server drafter: of a text, its parameters, its seed, and the tokens that may still come."""
-
-
-class Memory(Protocol):
-    """A session's keys and values, as `edgespec.model.kv_cache.TargetCache` has them."""
-
-    @property
-    def bytes(self) -> int: ...
-
-    def reserve(self, slots: int) -> None: ...
-
-    def adopt(self, tokens: list[int]) -> int: ...
-
-    def publish(self, tokens: list[int]) -> None: ...
-
-    def release(self) -> None: ...
 
 
 @dataclass
@@ -77,7 +62,7 @@ class ServerSession:
         *,
         context_length: int,
         end_tokens: tuple[int, ...],
-        open_cache: Callable[[int], Memory],
+        open_cache: Callable[[int], SessionCache],
         latency_ms: float | None = None,
     ) -> None:
         """Raises EdgespecError for sampling parameters that mean nothing."""

@@ -1,0 +1,201 @@
+"""What a server needs of whatever runs its target: the `TargetEngine` protocol, and what goes in and out of a forward.
+
+Plain Python and numpy, so that a server and its tests run without torch. `Target` is edgespec's own engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespec.core.params import SamplingParams
+from edgespec.core.slots import Piece
+
+
+class KvFull(Exception):
+    """The key-value memory has too few free pages; `missing` says how many more are needed."""
+
+    def __init__(self, missing: int) -> None:
+        super().__init__(f"the key-value memory lacks {missing} pages")
+        self.missing = missing
+
+
+class SessionCache(Protocol):
+    """One session's keys and values."""
+
+    @property
+    def bytes(self) -> int:
+        """Memory held now; a page shared with other sessions counts in full."""
+
+    def reserve(self, slots: int) -> None:
+        """Hold memory for at least `slots` tokens. Raises KvFull, with nothing changed."""
+
+    def adopt(self, tokens: Sequence[int]) -> int:
+        """Reuse what other sessions published of the prefix `tokens`; returns how many tokens that covers. Only an
+        empty cache adopts; its slots 0, 1, ... then hold those tokens."""
+
+    def publish(self, tokens: Sequence[int]) -> None:
+        """Slots 0, 1, ... hold `tokens`: let other sessions adopt them."""
+
+    def release(self) -> None:
+        """Free all memory."""
+
+
+@dataclass(frozen=True)
+class SessionRows:
+    """One session's rows in a forward: the rows of `piece` run on `cache`, a SessionCache that the same engine opened,
+    and the rows `decide` int [D] are decided."""
+
+    cache: Any
+    piece: Piece
+    decide: NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Hint:
+    """What an exit foretells of the verdict: `path`, the decided rows behind the first that will be accepted, then
+    `token` (-1: a row on the path has no finite scores), and the calibrated probability that all of it is right."""
+
+    path: list[int]
+    token: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class ExitRows:
+    """What an exit says of a session's decided rows: tokens int32 [D] (-1: the row has no finite scores), margins
+    float32 [D], and the hint. `layer`: decoder layers that have run, 1 to layers - 1."""
+
+    layer: int
+    tokens: NDArray[np.int32]
+    margins: NDArray[np.float32]
+    hint: Hint
+
+
+OnExit = Callable[[ExitRows], None]
+
+
+@dataclass(frozen=True)
+class HintAddress:
+    """What a hint mailbox needs to send a session's hints by itself, without Python.
+
+    session: its number at the listener. base_length, turn: which text the hints are about. threshold: the least
+    confidence that is sent. references: each decided row's node id on the wire, uint32 [D], 0 for none. sent: called
+    after the forward with the number of hints sent.
+    """
+
+    session: int
+    base_length: int
+    turn: int
+    threshold: float
+    references: NDArray[np.uint32]
+    sent: Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class ForwardRequest(SessionRows):
+    """One session's share of a batched forward.
+
+    on_exit: called as soon as an exit has read this session's rows; None: no hints. seen: with a repetition penalty,
+    for each decided row the distinct token ids of its text so far, int32 [...]. hint_address: where the engine has a
+    hint mailbox, hints go through it, and on_exit is not called.
+    """
+
+    sampling: SamplingParams
+    seed: int
+    on_exit: OnExit | None = None
+    seen: Sequence[NDArray[np.int32]] | None = None
+    hint_address: HintAddress | None = None
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """The tokens sampled behind D rows.
+
+    tokens int32 [D]. logprobs float32 [D]: log-softmax of the raw logits at the token. margins float32 [D]: the best
+    noisy score minus the second-best, after top-k and top-p (infinite where they left one token).
+    """
+
+    tokens: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+    margins: NDArray[np.float32]
+
+
+class PageCounts(Protocol):
+    """How full the key-value memory is, in pages."""
+
+    count: int
+
+    @property
+    def used(self) -> int:
+        """Pages that sessions hold."""
+
+    @property
+    def reclaimable(self) -> int:
+        """Pages that hold only a remembered prefix: they are given up when others need them."""
+
+
+class Mailbox(Protocol):
+    """Sends hints from cells, as `_native.HintMailbox` does."""
+
+    def arm(
+        self, sequence: int, watches: Sequence[tuple[int, int, int, int, float, NDArray[np.uint32]]]
+    ) -> None: ...
+
+    def retire(self, sequence: int) -> list[int]: ...
+
+
+class HintCells(Protocol):
+    """Memory in which exits leave hints while the forward still runs. The server sets `mailbox`, which sends them."""
+
+    max_sessions: int
+    mailbox: Mailbox | None
+
+    @property
+    def cells(self) -> NDArray[np.int32]:
+        """int32 [2, max_sessions, exits, 8], without a copy."""
+
+
+class TargetEngine(Protocol):
+    """A loaded target that runs batched forwards for a server.
+
+    exit_layers: the layers with an exit, rising. hint_cells: None where hints reach `on_exit` only. forward_cost:
+    milliseconds of a forward of n rows where they are set in advance; None: measure them.
+    """
+
+    @property
+    def target_id(self) -> str: ...
+    @property
+    def vocabulary_hash(self) -> bytes: ...
+    @property
+    def vocabulary_size(self) -> int: ...
+    @property
+    def context_length(self) -> int: ...
+    @property
+    def end_tokens(self) -> tuple[int, ...]: ...
+    @property
+    def layers(self) -> int: ...
+    @property
+    def exit_layers(self) -> tuple[int, ...]: ...
+    @property
+    def pages(self) -> PageCounts: ...
+    @property
+    def hint_cells(self) -> HintCells | None: ...
+    @property
+    def forward_cost(self) -> Callable[[int], float] | None: ...
+
+    def open_cache(self, capacity: int) -> SessionCache:
+        """An empty cache for one session of at most `capacity` slots."""
+
+    def forward_batch(
+        self, requests: Sequence[ForwardRequest], exit_layers: Sequence[int] | None = None
+    ) -> list[Decisions]:
+        """Run all requests' rows in one forward, keep their keys and values, and decide each request's rows.
+
+        An exit calls `on_exit` before deeper layers run; an exception that it raises ends the forward. exit_layers:
+        which exits to read (None: all). Raises EdgespecError, KvFull.
+        """
