@@ -1,11 +1,11 @@
 # Short names for what one does every day. The commands behind them are the truth.
-.PHONY: build test lint format bench test-cpp fuzz sanitize short dist-check aarch64 clean
+.PHONY: build test lint format bench docs house pythons compilers tidy test-cpp fuzz sanitize short dist-check aarch64 clean
 
 build:  ## editable install with everything
 	pip install -e '.[all]'
 
-test:  ## the whole suite
-	pytest -q
+test:  ## the whole suite, on two cores
+	pytest -q -n 2
 
 test-cpp:  ## the C++ tests and the fuzzers' corpora, without Python
 	cmake -S . -B build/cpp -G Ninja -DEDGESPEC_PYTHON=OFF -DEDGESPEC_TESTS=ON
@@ -38,12 +38,30 @@ lint:  ## what CI holds the code to; types are checked in the installed package 
 	ruff check .
 	ruff format --check .
 	cd / && python -m mypy --config-file $(CURDIR)/pyproject.toml -p edgespec
+	cd / && lint-imports --config $(CURDIR)/pyproject.toml --no-cache
+	python -m benchmarks.house --check
 	clang-format --dry-run --Werror $$(git ls-files 'csrc/*.cpp' 'csrc/*.hpp' 'tests/*.cpp' 'tests/*.hpp')
 
 format:  ## put the code into shape
 	ruff check --fix .
 	ruff format .
 	clang-format -i $$(git ls-files 'csrc/*.cpp' 'csrc/*.hpp' 'tests/*.cpp' 'tests/*.hpp')
+
+docs:  ## the documentation site, in build/site; a warning or a dead link is an error
+	mkdocs build --strict --site-dir build/site
+
+house:  ## how large and how tangled the code is, beside what it may be
+	python -m benchmarks.house
+
+PYTHONS ?= python3.10 python3.12 python3.13
+pythons:  ## the edge's tests on the other Pythons that this machine has, without torch
+	@for python in $(PYTHONS); do \
+	  found=$$(command -v $$python || ls $$HOME/.pyenv/versions/$${python#python}*/bin/$$python 2>/dev/null | tail -1); \
+	  if [ -n "$$found" ]; then echo "-- $$python"; .ci/edge "$$found" || exit 1; \
+	  else echo "-- $$python is not on this machine"; fi; done
+
+compilers:  ## the C++ without a warning, by every compiler that this machine has
+	.ci/compilers
 
 bench:  ## microbenchmarks, not part of the tests
 	pytest benchmarks --benchmark-only -q
