@@ -28,7 +28,7 @@ from benchmarks.results import results, save
 from edgespec import _native
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
-from edgespec.drafting.policies import Sync
+from edgespec.core.server_options import ServerOptions
 from edgespec.edge.connection import encoded_open
 from edgespec.edge.handshake import Address, connect
 from edgespec.edge.link_options import LinkOptions
@@ -190,7 +190,7 @@ def _play(port: int, hedge: bool, samples: int, pause_s: float, found: list[Any]
             break
         except EdgespecError:  # the SYN, or what follows, was lost too often
             continue
-    resilient_connection.open(encoded_open(SamplingParams(), 0, Sync(), [1], 2**20))
+    resilient_connection.open(encoded_open(SamplingParams(), 0, ServerOptions(), [1], 2**20))
     for node in range(1, 20):
         _round_trip(resilient_connection, node)  # both connections are up, and the round trip is known
     before = (

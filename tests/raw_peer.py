@@ -61,7 +61,7 @@ def opening(
     fill: bool = True,
 ) -> bytes:
     payload = session_id + struct.pack("<ddddQ", temperature, 1.0, 0.0, 1.0, 7)
-    payload += struct.pack("<IIfIIIHHI", 0, max_new_tokens, 0.5, int(fill), len(tokens), 0, 0, 0, 0)
+    payload += struct.pack("<IIIfIIIIHHI", 0, max_new_tokens, int(fill), 0.5, 0, 0, len(tokens), 0, 0, 0, 0)
     return frame(OPEN, payload + struct.pack(f"<{len(tokens)}i", *tokens), channel=channel, sequence=1)
 
 

@@ -89,16 +89,20 @@ def test_other_modes_take_no_objective() -> None:
         policy("sync", objective="cost")
 
 
+def hints(auto: Auto) -> bool:
+    return auto.options.hint_threshold is not None
+
+
 def test_hints_whose_exits_are_dear_are_off_after_a_short_trial() -> None:
     auto, measurements = Auto(), Measurements(rtt_ms=0.0)
     view = Speculator(auto)
     view.extend([1, 2, 3], 0, 100)
     hinted = 0
     for _ in range(40):
-        measurements.saw_forward(4, 14.0 if auto.hints else 10.0, auto.hints, 2)
-        hinted += auto.hints
+        measurements.saw_forward(4, 14.0 if hints(auto) else 10.0, hints(auto), 2)
+        hinted += hints(auto)
         auto.adapt(view, measurements)
-    assert not auto.hints and hinted == 3
+    assert not hints(auto) and hinted == 3
     assert auto.reasons["hints"].startswith("off")
 
 
@@ -107,7 +111,7 @@ def settled(rtt_ms: float, objective: str = "latency") -> Auto:
     view = Speculator(auto)
     view.extend([1, 2, 3], 0, 100)
     for _ in range(20):
-        measurements.saw_forward(4, 10.0, auto.hints, 2)
+        measurements.saw_forward(4, 10.0, hints(auto), 2)
         auto.adapt(view, measurements)
     return auto
 
@@ -115,7 +119,7 @@ def settled(rtt_ms: float, objective: str = "latency") -> Auto:
 def test_a_long_way_carries_no_thin_branches_and_no_doubtful_hints() -> None:
     near, far = settled(0.0), settled(15.0)
     assert near.send_floor == near.floor < far.send_floor
-    assert near.hint_threshold < far.hint_threshold
+    assert near._threshold < far._threshold
     assert "1.5 forwards" in far.reasons["sending"]
 
 
@@ -191,7 +195,7 @@ def test_on_a_long_way_the_servers_draft_is_borrowed_where_that_is_faster() -> N
     )
     assert outcome.text == alone.text
     assert outcome.milliseconds < 0.8 * alone.milliseconds
-    assert auto.borrows and auto.reasons["drafter"].startswith("the server drafts")
+    assert auto.options.server_draft == "lent" and auto.reasons["drafter"].startswith("the server drafts")
 
 
 @pytest.mark.parametrize(("borrowed_ms", "borrows"), [(10.0, True), (30.0, False)])
@@ -205,7 +209,7 @@ def test_a_next_session_begins_with_the_drafter_that_was_found_faster(
         measurements.saw_tokens(1, borrowed_ms, borrowed=True)
     auto = Auto()
     auto.adapt(Speculator(auto), measurements)
-    assert auto.borrows is borrows
+    assert (auto.options.server_draft == "lent") is borrows
 
 
 @pytest.mark.parametrize("borrowed_ms", [10.0, 30.0])
@@ -216,7 +220,7 @@ def test_a_next_session_tries_the_slower_drafter_again_once_that_is_long_ago(bor
         measurements.saw_tokens(1, borrowed_ms if borrowed else 20.0, borrowed)
     auto = Auto()
     auto.adapt(Speculator(auto), measurements)
-    assert auto.borrows is (borrowed_ms > 20.0)
+    assert (auto.options.server_draft == "lent") is (borrowed_ms > 20.0)
 
 
 def test_a_trial_of_the_servers_draft_that_a_texts_end_cut_short_is_made_up_for_by_the_next_session() -> None:
@@ -226,17 +230,17 @@ def test_a_trial_of_the_servers_draft_that_a_texts_end_cut_short_is_made_up_for_
         measurements.saw_tokens(1, 40.0 if borrowed else 20.0, borrowed)
     auto = Auto()
     auto.adapt(Speculator(auto), measurements)
-    assert auto.borrows
+    assert auto.options.server_draft == "lent"
 
 
 def test_a_slow_draft_of_the_servers_is_given_back() -> None:
     auto, _ = borrowing(server_draft_ms=30.0, one_way_ms=5.0)
-    assert not auto.borrows and auto.reasons["drafter"].startswith("this device drafts")
+    assert auto.options.server_draft == "off" and auto.reasons["drafter"].startswith("this device drafts")
 
 
 def test_whoever_is_after_few_forwards_borrows_no_server_time() -> None:
     auto, _ = borrowing(server_draft_ms=1.0, one_way_ms=80.0, objective="cost")
-    assert not auto.borrows
+    assert auto.options.server_draft == "off"
 
 
 def on_a_link(auto: Auto, rtt_ms: float, forwards: int, since: Measurements | None = None) -> Measurements:
@@ -254,7 +258,7 @@ def test_on_a_link_that_is_full_it_is_as_cloud_and_says_so() -> None:
     measurements = on_a_link(auto, 40.0, 20)
     assert auto.depth and "link" not in auto.reasons
     on_a_link(auto, 400.0, 1, measurements)
-    assert auto.depth == 0 and not auto.hints and not auto.max_wait_ms
+    assert auto.depth == 0 and not hints(auto) and not auto.options.max_wait_ms
     assert auto.reasons["link"].startswith("the link is full: a round trip took 40 ms and takes 400 ms now")
     on_a_link(auto, 50.0, REST_FORWARDS + 8, measurements)
     assert auto.depth and "link" not in auto.reasons

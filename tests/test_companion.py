@@ -11,6 +11,7 @@ from stubs import StubDraft, StubTarget, StubTokenizer, hosted, serving
 from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
 from edgespec.core.params import SamplingParams
+from edgespec.core.server_options import ServerOptions
 from edgespec.drafting.auto import Auto
 from edgespec.drafting.modes import policy
 from edgespec.drafting.policy import View
@@ -74,8 +75,10 @@ class Fickle(Auto):
     name = "fickle"
 
     def adapt(self, view: View, measurements: Measurements) -> None:
-        self.borrows = measurements.forwards % 7 < 4
-        self.hints = not self.borrows
+        lent = measurements.forwards % 7 < 4
+        self.options = ServerOptions(
+            fill=True, server_draft="lent" if lent else "off", hint_threshold=None if lent else 0.3
+        )
         assert measurements.server_drafts
 
 
@@ -128,7 +131,7 @@ def test_what_an_earlier_session_found_faster_is_borrowed_from_the_first_token_w
         ) as one,
     ):
         one.prompt(PROMPT)
-        assert one.policy.borrows is hosts_draft
+        assert (one.policy.options.server_draft == "lent") is hosts_draft
         for _ in one:
             pass
     assert one.tokens == SCRIPTED.continuation(PROMPT, 40)

@@ -71,7 +71,7 @@ def test_a_session_that_would_rather_be_cheap_waits_for_company_but_not_for_ever
     batching_delay = BatchingDelay(cost_ms)
     batching_delay.saw_forward(1, 1, 0.0)
     assert batching_delay.hold_s(1, [0.02], 0.0) == 0.0
-    assert batching_delay.hold_s(1, [0.02], 0.0, thrifty=True) == 0.02
-    assert batching_delay.hold_s(1, [0.02], 0.02, thrifty=True) == 0.0
-    assert batching_delay.hold_s(1, [0.2], 0.0, thrifty=True) == 0.0
-    assert batching_delay.hold_s(1, [], 0.0, thrifty=True) == 0.0
+    assert batching_delay.hold_s(1, [0.02], 0.0, low_priority=True) == 0.02
+    assert batching_delay.hold_s(1, [0.02], 0.02, low_priority=True) == 0.0
+    assert batching_delay.hold_s(1, [0.2], 0.0, low_priority=True) == 0.0
+    assert batching_delay.hold_s(1, [], 0.0, low_priority=True) == 0.0

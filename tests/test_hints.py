@@ -11,6 +11,7 @@ import pytest
 from edgespec.core.calibration import Calibration
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
+from edgespec.core.server_options import ServerOptions
 from edgespec.core.slots import Piece
 from edgespec.core.tree import ROOT
 from edgespec.drafting.speculator import COMMITTED_BIT
@@ -33,7 +34,11 @@ CURVES = Curves.of(CALIBRATION)
 def random_session(random: np.random.Generator, nodes: int) -> tuple[Verifier, Forward]:
     """A session with a random tree of so many nodes at most, and its forward."""
     verifier = Verifier(
-        PROMPT, max_new_tokens=50, end_tokens=(), context_length=200, fill=False, hint_threshold=0.05
+        PROMPT,
+        max_new_tokens=50,
+        end_tokens=(),
+        context_length=200,
+        options=ServerOptions(hint_threshold=0.05),
     )
     root = COMMITTED_BIT | len(PROMPT)
     parents = [root, *(int(random.integers(0, node)) or root for node in range(2, nodes + 1))]

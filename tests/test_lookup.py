@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scripted_models import HashModel
 
 from edgespec.core.prompt_lookup import WINDOW, PromptLookup
+from edgespec.core.server_options import ServerOptions
 from edgespec.drafting.modes import policy
 from edgespec.sim.simulation import Timing, simulate
 
@@ -66,7 +67,7 @@ def test_a_text_that_repeats_itself_takes_fewer_forwards_and_stays_the_targets(d
     forwards = {}
     for prompt_lookup in (False, True):
         streamed = policy("stream", 4)
-        streamed.prompt_lookup = prompt_lookup
+        streamed.options = ServerOptions(fill=True, prompt_lookup=prompt_lookup, hint_threshold=0.3)
         timing = Timing(up_ms=lambda: 40.0, down_ms=lambda: 40.0)
         outcome = simulate(scripted, streamed, [1, 2, 3], max_new_tokens=120, timing=timing)
         assert outcome.text == scripted.continuation([1, 2, 3], 120)

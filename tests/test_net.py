@@ -21,6 +21,7 @@ import pytest
 
 from edgespec import _native
 from edgespec._native import COMMITTED_BIT, Connection, Disconnected, FinishReason, Listener
+from edgespec.core.server_options import ServerOptions
 
 HASH = bytes(range(32))
 HELLO = _native.encode_hello(vocabulary_hash=HASH, agent="test")
@@ -78,12 +79,9 @@ def opening(tokens: Any) -> bytes:
         repetition_penalty=1.0,
         seed=1,
         max_new_tokens=1,
-        fill=False,
-        hints=False,
         logprobs=False,
         ignore_eos=False,
-        rejection=False,
-        hint_threshold=0.0,
+        options=ServerOptions().to_wire(),
         logit_bias=[],
         tokens=np.asarray(tokens, dtype=np.int32),
     )

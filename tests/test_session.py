@@ -14,6 +14,7 @@ from stubs import StubDraft, StubTarget, StubTokenizer, serving
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
+from edgespec.core.server_options import ServerOptions
 from edgespec.drafting.policies import Stream, Sync
 from edgespec.drafting.policy import Policy, View
 from edgespec.edge.async_session import AsyncSession
@@ -180,7 +181,7 @@ class SlowDraft(StubDraft):
 
 def test_what_came_while_the_draft_ran_is_looked_at_before_anything_is_sent(server: Server) -> None:
     draft, trace = SlowDraft(SCRIPTED), list[Event]()
-    with session(server, Stream(fill=False, hints=False), draft=draft, trace=trace) as one:
+    with session(server, Stream(options=ServerOptions(prompt_lookup=True)), draft=draft, trace=trace) as one:
         draft.session, draft.waited = one, []
         one.prompt(PROMPT)
         list(one)

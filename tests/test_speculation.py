@@ -4,6 +4,7 @@ import itertools
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,9 +12,10 @@ from hypothesis import strategies as st
 from scripted_models import HashModel, hashed
 
 from edgespec.core.measurements import Measurements
+from edgespec.core.server_options import ServerOptions
 from edgespec.core.tree import ROOT
 from edgespec.drafting.modes import POLICIES, policy
-from edgespec.drafting.policy import View
+from edgespec.drafting.policy import Policy, View
 from edgespec.sim.scripted_model import CalibratedModel
 from edgespec.sim.simulation import Timing, simulate
 
@@ -78,20 +80,14 @@ def test_any_interleaving_gives_the_targets_text(
     assert outcome.finish == ("stop" if outcome.text[-1] in ends else "length")
 
 
-class Whimsical:
+class Whimsical(Policy):
     """Drafts anywhere, sends anything, at any time: wide trees, late blocks, blocks that continue committed nodes."""
 
     name = "whimsical"
-    colocated = False
-    borrows = False
     drafts = True
-    hints = True
-    hint_threshold = 0.0
-    max_wait_ms = 0.0
 
     def __init__(self, seed: int, fill: bool) -> None:
-        self.fill = fill
-        self.prompt_lookup = seed % 2 == 0
+        self.options = ServerOptions(fill=fill, prompt_lookup=seed % 2 == 0, hint_threshold=0.0)
         self.random = random.Random(seed)
 
     def expand(self, view: View) -> Sequence[int]:
@@ -102,10 +98,13 @@ class Whimsical:
         return self.random.randint(1, 2)
 
     def adapt(self, view: View, measurements: Measurements) -> None:
-        self.hints = self.random.random() < 0.5
-        self.prompt_lookup = self.random.random() < 0.5
-        self.borrows = self.random.random() < 0.3
-        self.max_wait_ms = self.random.choice([0.0, 5.0, 50.0])
+        self.options = replace(
+            self.options,
+            hint_threshold=self.random.choice([None, 0.0]),
+            prompt_lookup=self.random.random() < 0.5,
+            server_draft="lent" if self.random.random() < 0.3 else "off",
+            max_wait_ms=self.random.choice([0.0, 5.0, 50.0]),
+        )
 
     def send(self, view: View) -> Sequence[int]:
         nodes = list(view.tree)
@@ -134,6 +133,8 @@ def test_a_policy_without_any_sense_gives_the_targets_text(
         up_ms=lambda: next(ways),
         down_ms=lambda: next(ways),
         server_draft_ms=None if seed % 3 == 0 else lambda rows: next(ways) / 50,
+        levels=1 + seed % 4,
+        levels_ms=delays[0] / 3,
     )
     outcome = simulate(scripted, Whimsical(seed, fill=True), PROMPT, max_new_tokens=40, timing=timing)
     assert outcome.text == scripted.continuation(PROMPT, 40)

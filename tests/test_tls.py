@@ -42,7 +42,6 @@ OPENING = {
     "latency_us": 0,
     "min_p": 0.0,
     "repetition_penalty": 1.0,
-    "rejection": False,
     "logit_bias": [],
 }
 

@@ -1,7 +1,10 @@
 """The server's half of a session: late blocks, early ends, refused blocks, hints worth sending."""
 
+from dataclasses import replace
+
 import pytest
 
+from edgespec.core.server_options import ServerOptions
 from edgespec.core.tree import ROOT
 from edgespec.drafting.speculator import COMMITTED_BIT
 from edgespec.verifying.verifier import BadBlock, Verdict, Verifier
@@ -14,7 +17,13 @@ def root(length: int) -> int:
 
 
 def verifier(**options: object) -> Verifier:
-    settings = {"max_new_tokens": 50, "end_tokens": (), "context_length": 100, "fill": False, **options}
+    settings = {
+        "max_new_tokens": 50,
+        "end_tokens": (),
+        "context_length": 100,
+        "options": ServerOptions(),
+        **options,
+    }
     return Verifier(PROMPT, **settings)  # type: ignore[arg-type]
 
 
@@ -144,7 +153,7 @@ def test_a_halted_text_waits_for_its_next_turn() -> None:
 
 
 def test_a_hint_is_sent_once_and_only_when_it_is_sure_enough() -> None:
-    session = verifier(hint_threshold=0.4)
+    session = verifier(options=ServerOptions(hint_threshold=0.4))
     session.receive(1, [10], [root(3)], [1])
     forward = session.plan()
     assert session.guess(forward, [10, 11], [0.5, 0.5]) is None
@@ -159,15 +168,17 @@ def test_a_hint_is_sent_once_and_only_when_it_is_sure_enough() -> None:
 REPEATED = [1, 2, 3, 4, 5, 6, 7, 1, 2, 3]
 
 
-def looking_up(**options: object) -> Verifier:
+LOOKING_UP = ServerOptions(fill=True, prompt_lookup=True)
+
+
+def looking_up(hint_threshold: float | None = None, **options: object) -> Verifier:
     """A session whose text says that 4, 5, 6, ... come next."""
     return Verifier(
         REPEATED,
         max_new_tokens=50,
         end_tokens=(),
         context_length=100,
-        fill=True,
-        prompt_lookup=True,
+        options=replace(LOOKING_UP, hint_threshold=hint_threshold),
         **options,
     )  # type: ignore[arg-type]
 
@@ -182,7 +193,7 @@ def test_what_the_text_suggests_is_verified_and_never_committed_unverified() -> 
 
 
 def test_a_text_that_ends_among_its_drafts_accepts_no_more_than_it_takes() -> None:
-    session = Verifier([1, 2], max_new_tokens=3, end_tokens=(8,), context_length=100, fill=False)
+    session = Verifier([1, 2], max_new_tokens=3, end_tokens=(8,), context_length=100, options=ServerOptions())
     session.receive(1, [7, 8, 9], [root(2), 1, 2], [1, 1, 1])
     verdict = session.conclude(session.plan(), [7, 8, 9, 10])
     assert verdict is not None
@@ -192,8 +203,7 @@ def test_a_text_that_ends_among_its_drafts_accepts_no_more_than_it_takes() -> No
 def test_without_fill_or_lookup_nothing_is_looked_up() -> None:
     for changes in ({"fill": False}, {"prompt_lookup": False}):
         session = looking_up()
-        for name, value in changes.items():
-            setattr(session, name, value)
+        session.options = replace(LOOKING_UP, **changes)
         assert session.plan().nodes == [ROOT]
 
 

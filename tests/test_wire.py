@@ -19,9 +19,13 @@ from hypothesis import strategies as st
 
 from edgespec import _native
 from edgespec._native import COMMITTED_BIT, ErrorCode, FinishReason
+from edgespec.core.server_options import ServerOptions
 
 HASH = bytes(range(32))
 SESSION_ID = bytes(range(100, 116))
+OPTIONS = ServerOptions(
+    fill=True, low_priority=True, server_draft="lent", hint_threshold=0.5, max_wait_ms=1.5
+)
 OPEN_FIELDS: dict[str, Any] = {
     "session_id": SESSION_ID,
     "temperature": 0.75,
@@ -31,17 +35,10 @@ OPEN_FIELDS: dict[str, Any] = {
     "repetition_penalty": 1.5,
     "seed": 0x0123456789ABCDEF,
     "max_new_tokens": 64,
-    "fill": True,
-    "hints": False,
     "logprobs": True,
     "ignore_eos": False,
-    "rejection": True,
-    "prompt_lookup": False,
-    "colocated": False,
-    "thrifty": True,
-    "borrows": True,
+    "options": OPTIONS.to_wire(),
     "latency_us": 0x01020304,
-    "hint_threshold": 0.5,
     "logit_bias": [(7, -1.5)],
     "tokens": np.array([1, 2, 3], dtype=np.int32),
 }
@@ -67,7 +64,7 @@ OPEN = framed(
     7,
     SESSION_ID
     + struct.pack("<ddddQ", 0.75, 0.5, 0.25, 1.5, 0x0123456789ABCDEF)
-    + struct.pack("<IIfIIIHHI", 40, 64, 0.5, 1 | 4 | 16 | 128 | 256, 3, 1, 0, 0, 0x01020304)
+    + struct.pack("<IIIfIIIIHHI", 40, 64, 1 | 2 | 8 | 16, 0.5, 1500, 0, 3, 1, 0, 1, 0x01020304)
     + struct.pack("<3iif", 1, 2, 3, 7, -1.5),
 )
 APPEND = framed(4, 7, struct.pack("<IIIHH2i", 10, 20, 2, 3, 0, 5, 6))
@@ -85,7 +82,9 @@ RESUME = framed(9, 7, SESSION_ID + struct.pack("<II", 77, 0))
 CLOSE = framed(10, 7, bytes([3]) + bytes(7))
 GOAWAY = framed(13, 0, struct.pack("<II", 500, 3) + b"bye")
 ERROR = framed(14, 7, struct.pack("<HBBIII", 8, 1, 0, 250, 4, 0) + b"full")
-TUNE = framed(15, 7, struct.pack("<fIII", 0.5, 2 + 64, 1500, 0))
+TUNE = framed(15, 7, struct.pack("<IfII", 2 | 4 | 32, 0.25, 2000, 0))
+
+TUNED = ServerOptions(prompt_lookup=True, hint_threshold=0.25, server_draft="required", max_wait_ms=2.0)
 
 TOKENS = np.array([5, 6, 7], dtype=np.int32)
 PARENTS = np.array([COMMITTED_BIT | 4, 11, 11], dtype=np.uint32)
@@ -150,7 +149,7 @@ GOLDEN: dict[str, tuple[bytes, bytes]] = {
     "GOAWAY": (_native.encode_goaway("bye", 500), GOAWAY),
     "ERROR": (_native.encode_error(7, ErrorCode.OVERLOADED, True, "full", 250), ERROR),
     "TUNE": (
-        _native.encode_tune(7, fill=False, hints=True, colocated=True, hint_threshold=0.5, max_wait_us=1500),
+        _native.encode_tune(7, TUNED.to_wire()),
         TUNE,
     ),
 }
@@ -181,10 +180,13 @@ def test_plain_python_writes_and_reads_the_same_blocks(
 def read_back(message: Any) -> dict[str, Any]:
     """A message's fields, its arrays as lists."""
     names = [name for name in dir(message) if not name.startswith("_")]
-    values = {name: getattr(message, name) for name in names}
-    return {
-        name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in values.items()
-    }
+    return {name: plain(getattr(message, name)) for name in names}
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, _native.ServerOptions):
+        return ServerOptions.from_wire(value)
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -227,7 +229,11 @@ def test_every_field_is_read_back() -> None:
         "max_frame_bytes": 65536,
         "max_block_nodes": 1024,
     }
-    assert read_back(_native.decode(OPEN)) == OPEN_FIELDS | {"channel": 7, "tokens": [1, 2, 3]}
+    assert read_back(_native.decode(OPEN)) == OPEN_FIELDS | {
+        "channel": 7,
+        "options": OPTIONS,
+        "tokens": [1, 2, 3],
+    }
     assert read_back(_native.decode(APPEND)) == {
         "channel": 7,
         "keep_length": 10,
@@ -270,12 +276,7 @@ def test_every_field_is_read_back() -> None:
     }
     assert read_back(_native.decode(TUNE)) == {
         "channel": 7,
-        "fill": False,
-        "prompt_lookup": False,
-        "hints": True,
-        "colocated": True,
-        "hint_threshold": 0.5,
-        "max_wait_us": 1500,
+        "options": TUNED,
     }
 
 
@@ -286,6 +287,15 @@ class TestRoundTrips:
     f32 = st.floats(width=32, allow_nan=False)
     ids = st.lists(st.integers(-(2**31), 2**31 - 1), max_size=40)
     share = st.floats(0, 1)
+    options = st.builds(
+        ServerOptions,
+        fill=st.booleans(),
+        prompt_lookup=st.booleans(),
+        hint_threshold=st.none() | st.floats(0, 1, width=32),
+        server_draft=st.sampled_from(["off", "lent", "required"]),
+        max_wait_ms=st.integers(0, 1000).map(float),
+        low_priority=st.booleans(),
+    )
 
     @given(channel=channels, first=st.integers(1, 2**31 - 64), data=st.data())
     def test_block(self, channel: int, first: int, data: st.DataObject) -> None:
@@ -328,17 +338,10 @@ class TestRoundTrips:
                 "repetition_penalty": st.floats(1e-300, 1e300),
                 "seed": st.integers(0, 2**64 - 1),
                 "max_new_tokens": u32,
-                "hint_threshold": f32,
+                "options": options,
                 "logit_bias": st.lists(st.tuples(st.integers(0, 2**31 - 1), f32), max_size=5),
-                "fill": st.booleans(),
-                "hints": st.booleans(),
                 "logprobs": st.booleans(),
                 "ignore_eos": st.booleans(),
-                "rejection": st.booleans(),
-                "prompt_lookup": st.booleans(),
-                "colocated": st.booleans(),
-                "thrifty": st.booleans(),
-                "borrows": st.booleans(),
                 "latency_us": st.integers(0, 2**32 - 1),
                 "session_id": st.binary(min_size=16, max_size=16),
             }
@@ -346,7 +349,11 @@ class TestRoundTrips:
         ids,
     )
     def test_open(self, fields: dict[str, Any], tokens: list[int]) -> None:
-        message = _native.decode(_native.encode_open(3, tokens=np.array(tokens, dtype=np.int32), **fields))
+        encoded = fields | {
+            "options": fields["options"].to_wire(),
+            "tokens": np.array(tokens, dtype=np.int32),
+        }
+        message = _native.decode(_native.encode_open(3, **encoded))
         assert read_back(message) == fields | {"channel": 3, "tokens": tokens}
 
     @given(channels, st.lists(st.tuples(st.integers(0, 2**31 - 1), f32), max_size=40), st.booleans())
@@ -455,8 +462,8 @@ class TestHostileFrames:
             _native.decode(framed(5, 7, payload))
 
     def test_an_open_that_claims_more_tokens_than_memory_has(self) -> None:
-        payload = bytearray(OPEN[16 : 16 + 108])
-        struct.pack_into("<I", payload, 72, 2**32 - 1)
+        payload = bytearray(OPEN[16 : 16 + 116])
+        struct.pack_into("<I", payload, 80, 2**32 - 1)
         with pytest.raises(_native.BadFrame, match="longer than its frame"):
             _native.decode(framed(3, 7, bytes(payload)))
 
@@ -470,11 +477,11 @@ class TestHostileFrames:
             (24, "<d", math.nan, "top_p"),
             (32, "<d", -0.1, "min_p"),
             (40, "<d", 0.0, "repetition penalty"),
-            (64, "<f", math.nan, "hint threshold"),
+            (68, "<f", math.nan, "hint threshold"),
         ],
     )
     def test_an_open_whose_parameters_are_nonsense(self, at: int, kind: str, value: float, why: str) -> None:
-        payload = bytearray(OPEN[16 : 16 + 108])
+        payload = bytearray(OPEN[16 : 16 + 116])
         struct.pack_into(kind, payload, at, value)
         with pytest.raises(_native.BadFrame, match=why):
             _native.decode(framed(3, 7, bytes(payload)))
@@ -566,8 +573,8 @@ class TestSections:
             _native.decode(self.block((1, 1, b"abc"), (2, 0, b"")))
 
     def test_an_open_may_have_sections_too(self) -> None:
-        payload = bytearray(OPEN[16 : 16 + 108])
-        struct.pack_into("<H", payload, 80, 1)
+        payload = bytearray(OPEN[16 : 16 + 116])
+        struct.pack_into("<H", payload, 88, 1)
         payload += bytes(-len(payload) % 8) + struct.pack("<HHI", 1, 1, 3) + b"abc"
         message = _native.decode(framed(3, 7, bytes(payload)))
         assert isinstance(message, _native.Open)
@@ -603,7 +610,7 @@ class TestEncodersRefuse:
             )
 
     def test_a_prompt_over_the_limit(self) -> None:
-        largest = (2**20 - 88 - 8) // 4
+        largest = (2**20 - 96 - 8) // 4
         tokens = np.zeros(largest + 1, dtype=np.int32)
         fields = OPEN_FIELDS | {"tokens": tokens[:largest]}
         assert len(_native.encode_open(1, **fields)) == 16 + 2**20

@@ -43,9 +43,8 @@ void register_session_encoders(py::module_& module) {
     module.def(
         "encode_open",
         [](std::uint16_t channel, const py::bytes& session_id, double temperature, std::uint32_t top_k, double top_p,
-           double min_p, double repetition_penalty, std::uint64_t seed, std::uint32_t max_new_tokens, bool fill,
-           bool prompt_lookup, bool hints, bool logprobs, bool ignore_eos, bool rejection, bool colocated, bool thrifty,
-           bool borrows, std::uint32_t latency_us, float hint_threshold,
+           double min_p, double repetition_penalty, std::uint64_t seed, std::uint32_t max_new_tokens, bool logprobs,
+           bool ignore_eos, const wire::ServerOptions& options, std::uint32_t latency_us,
            const std::vector<std::pair<std::int32_t, float>>& logit_bias, const Array<std::int32_t>& tokens) {
             std::vector<wire::Bias> biases;
             for (const auto& [token, bias] : logit_bias) biases.push_back({token, bias});
@@ -58,12 +57,9 @@ void register_session_encoders(py::module_& module) {
             m.seed = seed;
             m.top_k = top_k;
             m.max_new_tokens = max_new_tokens;
-            m.hint_threshold = hint_threshold;
-            m.flags = (fill ? wire::Open::kFill : 0) | (hints ? wire::Open::kHints : 0) |
-                      (logprobs ? wire::Open::kLogprobs : 0) | (ignore_eos ? wire::Open::kIgnoreEos : 0) |
-                      (rejection ? wire::Open::kRejection : 0) | (prompt_lookup ? wire::Open::kLookup : 0) |
-                      (colocated ? wire::Open::kColocated : 0) | (thrifty ? wire::Open::kThrifty : 0) |
-                      (borrows ? wire::Open::kBorrows : 0);
+            m.options = options;
+            m.flags = static_cast<std::uint16_t>((logprobs ? wire::Open::kLogprobs : 0) |
+                                                 (ignore_eos ? wire::Open::kIgnoreEos : 0));
             m.latency_us = latency_us;
             m.tokens = view(tokens);
             m.logit_bias = {biases.data(), biases.size()};
@@ -71,9 +67,8 @@ void register_session_encoders(py::module_& module) {
         },
         py::arg("channel"), py::kw_only(), py::arg("session_id"), py::arg("temperature"), py::arg("top_k"),
         py::arg("top_p"), py::arg("min_p"), py::arg("repetition_penalty"), py::arg("seed"), py::arg("max_new_tokens"),
-        py::arg("fill"), py::arg("prompt_lookup") = false, py::arg("hints"), py::arg("logprobs"), py::arg("ignore_eos"),
-        py::arg("rejection"), py::arg("colocated") = false, py::arg("thrifty") = false, py::arg("borrows") = false,
-        py::arg("latency_us") = 0, py::arg("hint_threshold"), py::arg("logit_bias"), py::arg("tokens"));
+        py::arg("logprobs"), py::arg("ignore_eos"), py::arg("options"), py::arg("latency_us") = 0,
+        py::arg("logit_bias"), py::arg("tokens"));
     module.def(
         "encode_append",
         [](std::uint16_t channel, std::uint32_t keep_length, std::uint32_t max_new_tokens,
@@ -109,14 +104,8 @@ void register_session_encoders(py::module_& module) {
         py::arg("forwards"), py::arg("rows"), py::arg("forward_us"), py::arg("clock_us"), py::arg("turn"));
     module.def(
         "encode_tune",
-        [](std::uint16_t channel, bool fill, bool prompt_lookup, bool hints, bool colocated, float hint_threshold,
-           std::uint32_t max_wait_us) {
-            const std::uint32_t flags = (fill ? wire::Open::kFill : 0) | (prompt_lookup ? wire::Open::kLookup : 0) |
-                                        (hints ? wire::Open::kHints : 0) | (colocated ? wire::Open::kColocated : 0);
-            return framed(channel, wire::Tune{hint_threshold, flags, max_wait_us});
-        },
-        py::arg("channel"), py::kw_only(), py::arg("fill"), py::arg("prompt_lookup") = false, py::arg("hints"),
-        py::arg("colocated") = false, py::arg("hint_threshold"), py::arg("max_wait_us") = 0);
+        [](std::uint16_t channel, const wire::ServerOptions& options) { return framed(channel, wire::Tune{options}); },
+        py::arg("channel"), py::arg("options"));
     module.def(
         "encode_resume",
         [](std::uint16_t channel, const py::bytes& session_id, std::uint32_t last_sequence) {

@@ -67,6 +67,14 @@ py::class_<Held<M>> message_class(py::module_& module, const char* name) {
 }
 
 void register_session_messages(py::module_& module) {
+    py::class_<wire::ServerOptions>(module, "ServerOptions")
+        .def(py::init([](std::uint32_t flags, float hint_threshold, std::uint32_t max_wait_us) {
+                 return wire::ServerOptions{flags, hint_threshold, max_wait_us};
+             }),
+             py::kw_only(), py::arg("flags"), py::arg("hint_threshold"), py::arg("max_wait_us"))
+        .def_readonly("flags", &wire::ServerOptions::flags)
+        .def_readonly("hint_threshold", &wire::ServerOptions::hint_threshold)
+        .def_readonly("max_wait_us", &wire::ServerOptions::max_wait_us);
     {
         auto type = message_class<wire::Open>(module, "Open");
         EDGESPEC_BYTES(Open, session_id);
@@ -77,16 +85,9 @@ void register_session_messages(py::module_& module) {
         EDGESPEC_FIELD(Open, repetition_penalty);
         EDGESPEC_FIELD(Open, seed);
         EDGESPEC_FIELD(Open, max_new_tokens);
-        EDGESPEC_FIELD(Open, hint_threshold);
-        EDGESPEC_FLAG(Open, "fill", kFill);
-        EDGESPEC_FLAG(Open, "prompt_lookup", kLookup);
-        EDGESPEC_FLAG(Open, "colocated", kColocated);
-        EDGESPEC_FLAG(Open, "hints", kHints);
+        EDGESPEC_FIELD(Open, options);
         EDGESPEC_FLAG(Open, "logprobs", kLogprobs);
         EDGESPEC_FLAG(Open, "ignore_eos", kIgnoreEos);
-        EDGESPEC_FLAG(Open, "rejection", kRejection);
-        EDGESPEC_FLAG(Open, "thrifty", kThrifty);
-        EDGESPEC_FLAG(Open, "borrows", kBorrows);
         EDGESPEC_FIELD(Open, latency_us);
         EDGESPEC_ARRAY(Open, tokens);
         field<wire::Open>(type, "logit_bias", [](const py::object&, const wire::Open& m) -> py::object {
@@ -146,12 +147,7 @@ void register_session_messages(py::module_& module) {
     }
     {
         auto type = message_class<wire::Tune>(module, "Tune");
-        EDGESPEC_FIELD(Tune, hint_threshold);
-        EDGESPEC_FIELD(Tune, max_wait_us);
-        EDGESPEC_FLAG(Tune, "fill", kFill);
-        EDGESPEC_FLAG(Tune, "prompt_lookup", kLookup);
-        EDGESPEC_FLAG(Tune, "hints", kHints);
-        EDGESPEC_FLAG(Tune, "colocated", kColocated);
+        EDGESPEC_FIELD(Tune, options);
     }
 }
 

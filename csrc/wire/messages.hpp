@@ -43,17 +43,23 @@ struct Bias {
     float bias;
 };
 
+// What an edge asks of the server: OPEN and TUNE carry it. The bits are named in edgespec/core/server_options.py.
+struct ServerOptions {
+    std::uint32_t flags = 0;
+    float hint_threshold = 0;
+    std::uint32_t max_wait_us = 0;
+};
+
 struct Open {
     static constexpr FrameType kType = FrameType::kOpen;
-    static constexpr std::uint32_t kFill = 1, kHints = 2, kLogprobs = 4, kIgnoreEos = 8, kRejection = 16, kLookup = 32,
-                                   kColocated = 64, kThrifty = 128, kBorrows = 256;
+    static constexpr std::uint16_t kLogprobs = 1, kIgnoreEos = 2;
     SessionId session_id{};
     double temperature = 0, top_p = 1, min_p = 0, repetition_penalty = 1;
     std::uint64_t seed = 0;
     std::uint32_t top_k = 0, max_new_tokens = 0;
-    float hint_threshold = 0;
-    std::uint32_t flags = 0;
-    std::uint32_t latency_us = 0;  // wanted for a token at most; 0: nothing in particular
+    ServerOptions options;
+    std::uint16_t flags = 0;
+    std::uint32_t latency_us = 0;  // the most that a token may take; 0: any time
     View<std::int32_t> tokens;
     View<Bias> logit_bias;
 };
@@ -133,9 +139,7 @@ struct Error {
 
 struct Tune {
     static constexpr FrameType kType = FrameType::kTune;
-    float hint_threshold = 0;
-    std::uint32_t flags = 0;  // Open::kFill, Open::kHints, Open::kLookup, Open::kColocated
-    std::uint32_t max_wait_us = 0;
+    ServerOptions options;
 };
 
 }  // namespace edgespec::wire

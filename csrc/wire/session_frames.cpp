@@ -15,6 +15,24 @@ static void skip_sections(Reader& in, unsigned count) {
 }
 
 template <class Out>
+void put_options(Out& out, const ServerOptions& m) {
+    out.value(m.flags);
+    out.value(m.hint_threshold);
+    out.value(m.max_wait_us);
+    out.value(std::uint32_t{0});
+}
+
+static ServerOptions get_options(Reader& in) {
+    ServerOptions m;
+    m.flags = in.value<std::uint32_t>();
+    m.hint_threshold = in.value<float>();
+    m.max_wait_us = in.value<std::uint32_t>();
+    in.value<std::uint32_t>();
+    if (std::isnan(m.hint_threshold)) bad("a hint threshold is a number");
+    return m;
+}
+
+template <class Out>
 void put(Out& out, const Open& m) {
     out.value(m.session_id);
     out.value(m.temperature);
@@ -24,12 +42,11 @@ void put(Out& out, const Open& m) {
     out.value(m.seed);
     out.value(m.top_k);
     out.value(m.max_new_tokens);
-    out.value(m.hint_threshold);
-    out.value(m.flags);
+    put_options(out, m.options);
     out.value(narrow<std::uint32_t>(m.tokens.size, "the prompt"));
     out.value(narrow<std::uint32_t>(m.logit_bias.size, "the logit bias"));
     out.value(std::uint16_t{0});
-    out.value(std::uint16_t{0});
+    out.value(m.flags);
     out.value(m.latency_us);
     out.array(m.tokens);
     out.array(m.logit_bias);
@@ -44,12 +61,11 @@ static void get(Reader& in, Open& m) {
     m.seed = in.value<std::uint64_t>();
     m.top_k = in.value<std::uint32_t>();
     m.max_new_tokens = in.value<std::uint32_t>();
-    m.hint_threshold = in.value<float>();
-    m.flags = in.value<std::uint32_t>();
+    m.options = get_options(in);
     const auto tokens = in.value<std::uint32_t>();
     const auto biases = in.value<std::uint32_t>();
     const auto sections = in.value<std::uint16_t>();
-    in.value<std::uint16_t>();
+    m.flags = in.value<std::uint16_t>();
     m.latency_us = in.value<std::uint32_t>();
     m.tokens = in.array<std::int32_t>(tokens);
     m.logit_bias = in.array<Bias>(biases);
@@ -58,7 +74,6 @@ static void get(Reader& in, Open& m) {
     check_share(m.top_p, "top_p");
     check_share(m.min_p, "min_p");
     if (!std::isfinite(m.repetition_penalty) || m.repetition_penalty <= 0) bad("a repetition penalty is above 0");
-    if (std::isnan(m.hint_threshold)) bad("a hint threshold is a number");
 }
 
 template <class Out>
@@ -173,19 +188,10 @@ static void get(Reader& in, Verdict& m) {
 
 template <class Out>
 void put(Out& out, const Tune& m) {
-    out.value(m.hint_threshold);
-    out.value(m.flags);
-    out.value(m.max_wait_us);
-    out.value(std::uint32_t{0});
+    put_options(out, m.options);
 }
 
-static void get(Reader& in, Tune& m) {
-    m.hint_threshold = in.value<float>();
-    m.flags = in.value<std::uint32_t>();
-    m.max_wait_us = in.value<std::uint32_t>();
-    in.value<std::uint32_t>();
-    if (std::isnan(m.hint_threshold)) bad("a hint threshold is a number");
-}
+static void get(Reader& in, Tune& m) { m.options = get_options(in); }
 
 template <class Out>
 void put(Out& out, const Resume& m) {

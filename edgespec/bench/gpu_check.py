@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
+from edgespec.core.server_options import ServerOptions
 from edgespec.kernels import arguments
 from edgespec.kernels.exit_head import exit_head
 from edgespec.kernels.exit_hint import CELL_WORDS, Cells, exit_hint
@@ -191,8 +192,7 @@ def _text(target: Target, sampling: SamplingParams, tokens: int) -> tuple[list[i
         max_new_tokens=tokens,
         end_tokens=(),
         context_length=target.context_length,
-        fill=True,
-        prompt_lookup=True,
+        options=ServerOptions(fill=True, prompt_lookup=True),
     )
     cache = target.open_cache(verifier.slots.capacity)
     margins: list[float] = []

@@ -100,7 +100,7 @@ def _session() -> Iterator[tuple[_native.Listener, _native.Connection, int]]:
         listener.welcome(number, _welcome(vocabulary_hash), b"")
         connection.receive(TIMEOUT_S)
         sampling = SamplingParams(temperature=0.0, ignore_eos=True)
-        connection.send(encoded_open(sampling, 0, policy("preempt"), [1], max_new_tokens=1))
+        connection.send(encoded_open(sampling, 0, policy("preempt").options, [1], max_new_tokens=1))
         yield listener, connection, _event(listener, _native.Open)
 
 

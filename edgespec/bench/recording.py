@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgespec.core.params import SamplingParams
+from edgespec.core.server_options import ServerOptions
 from edgespec.core.tree import ROOT, DraftTree
 from edgespec.drafting.drafter import Drafter
 from edgespec.engines.draft_engine import DraftEngine
@@ -50,7 +51,7 @@ def _recorded(
         max_new_tokens=params.max_new_tokens,
         end_tokens=(),
         context_length=target.context_length,
-        fill=True,
+        options=ServerOptions(fill=True),
     )
     cache = target.open_cache(len(prompt) + params.max_new_tokens + 1)
     drafter = Drafter(engine, params.temperature, params.seed)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
 from edgespec.drafting.borrowing import Borrowing
-from edgespec.drafting.policies import Stream
+from edgespec.drafting.policies import STREAM_OPTIONS, Stream
 from edgespec.drafting.policy import View
 
 DECIDE_EVERY = 8
@@ -74,7 +76,10 @@ class Auto(Stream):
             raise EdgespecError(
                 "a budget is a number of target forwards a token, above 0 and up to 1, for `cost`."
             )
-        super().__init__(draft_tokens, hints=False)
+        super().__init__(
+            draft_tokens,
+            options=replace(STREAM_OPTIONS, hint_threshold=None, low_priority=objective == "cost"),
+        )
         self.objective = objective
         self.budget = budget
         if objective == "energy":
@@ -85,21 +90,28 @@ class Auto(Stream):
         self._seen = (0, 0)
         self.reasons: dict[str, str] = {}
         self._decided_at = 0
-        self._trial = False
+        self._trial, self._threshold = False, HINT_THRESHOLDS[0]
         self._run_ms = 0.0
         self._least_rtt_ms = math.inf
         self._borrowing = Borrowing()
 
     def expand(self, view: View) -> Sequence[int]:
-        return () if self.borrows else super().expand(view)
+        return () if self._server_drafts else super().expand(view)
 
     def send(self, view: View) -> Sequence[int]:
-        return () if self.borrows else super().send(view)
+        return () if self._server_drafts else super().send(view)
+
+    @property
+    def _server_drafts(self) -> bool:
+        return self.options.server_draft == "lent"
+
+    def _ask(self, **changes: Any) -> None:
+        self.options = replace(self.options, **changes)
 
     def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
         """Fewer frames: nodes wait for the next run's, or for the verdict that may end them, while all of that reaches
         the same forward; and thin ones where it is not known whether they reach it."""
-        if self.max_wait_ms:
+        if self.options.max_wait_ms:
             return 0.0
         if view.slack_ms == 0:
             thin = all(view.tree.reach(node) < LATE_FLOOR for node in nodes)
@@ -111,8 +123,9 @@ class Auto(Stream):
     def adapt(self, view: View, measurements: Measurements) -> None:
         self._run_ms = measurements.draft_ms(self.rows)
         self._choose_drafter(measurements)
-        if self._is_congested(measurements) or self.borrows:
-            self.hints, self._trial, self.max_wait_ms = False, False, 0.0
+        if self._is_congested(measurements) or self._server_drafts:
+            self._trial = False
+            self._ask(hint_threshold=None, max_wait_ms=0.0)
             return
         tried = self._trial and measurements.hinted_forward_ms.seen >= TRIAL_FORWARDS
         if not tried and measurements.forwards < self._decided_at + DECIDE_EVERY:
@@ -142,10 +155,10 @@ class Auto(Stream):
     def _choose_drafter(self, measurements: Measurements) -> None:
         """Where the server has a draft to lend, and its forwards are not to be spared."""
         if not measurements.server_drafts or self.objective == "cost":
-            self.borrows = False
+            self._ask(server_draft="off")
             return
         self._borrowing.choose(measurements)
-        self.borrows = self._borrowing.borrows
+        self._ask(server_draft="lent" if self._borrowing.borrows else "off")
         self.reasons["drafter"] = self._borrowing.reason
 
     def _choose_depth(self, measurements: Measurements) -> None:
@@ -177,9 +190,9 @@ class Auto(Stream):
             return
         way = min(1.0, measurements.rtt_ms / forward_ms)
         self.send_floor = max(self.floor, _between(SEND_FLOORS, way))
-        self.hint_threshold = round(_between(HINT_THRESHOLDS, way), 1)
+        self._threshold = round(_between(HINT_THRESHOLDS, way), 1)
         self.reasons["sending"] = (
-            f"nodes of a probability of {self.send_floor:.0%} and hints of {self.hint_threshold:.0%} or more: "
+            f"nodes of a probability of {self.send_floor:.0%} and hints of {self._threshold:.0%} or more: "
             f"a round trip is {measurements.rtt_ms / forward_ms:.1f} forwards"
         )
 
@@ -189,27 +202,26 @@ class Auto(Stream):
         plain_ms, hinted_ms = measurements.plain_forward_ms(rows), measurements.hinted_forward_ms(rows)
         rtt_ms = measurements.rtt_ms or 0.0
         gain = HINT_GAIN * (1 - rtt_ms / (HINT_REACH * plain_ms)) if plain_ms else 0.0
-        self._trial = False
+        self._trial, hints = False, self.options.hint_threshold is not None
         if plain_ms and gain <= 0:
-            self.hints = False
+            hints = False
             self.reasons["hints"] = f"off: too late after {rtt_ms / plain_ms:.1f} forwards of a round trip"
         elif not measurements.hinted_forward_ms.known:
-            self.hints = self._trial = measurements.forwards >= PLAIN_FORWARDS
-            self.reasons["hints"] = (
-                "on for a trial" if self.hints else "off until plain forwards are measured"
-            )
+            hints = self._trial = measurements.forwards >= PLAIN_FORWARDS
+            self.reasons["hints"] = "on for a trial" if hints else "off until plain forwards are measured"
         elif measurements.hint_calibration_ratio < 0.5:
-            self.hints = False
+            hints = False
             self.reasons["hints"] = (
                 f"off: only {measurements.hint_calibration_ratio:.0%} of what they promised came true"
             )
         else:
             cost = hinted_ms / plain_ms - 1 if plain_ms else 0.0
-            self.hints = gain + (0.01 if self.hints else -0.01) > cost
+            hints = gain + (0.01 if hints else -0.01) > cost
             self.reasons["hints"] = (
-                f"{'on' if self.hints else 'off'}: worth about {gain:.1%} at {rtt_ms:.0f} ms round trip, "
+                f"{'on' if hints else 'off'}: worth about {gain:.1%} at {rtt_ms:.0f} ms round trip, "
                 f"and exits cost {max(0.0, cost):.1%} of a forward"
             )
+        self._ask(hint_threshold=self._threshold if hints else None)
 
     def _choose_max_wait(self, measurements: Measurements) -> None:
         """Where the draft's answer to a verdict comes soon, a forward is better held for it than run with nothing."""
@@ -220,10 +232,10 @@ class Auto(Stream):
         if self.objective == "cost" and self.depth:
             return self._spare_forwards(measurements, answer_ms)
         share = answer_ms / forward_ms
-        worth_it = share < (0.3 if self.max_wait_ms else 0.2)
-        self.max_wait_ms = round(1.5 * answer_ms, 1) if worth_it else 0.0
+        worth_it = share < (0.3 if self.options.max_wait_ms else 0.2)
+        self._ask(max_wait_ms=round(1.5 * answer_ms, 1) if worth_it else 0.0)
         self.reasons["max_wait"] = (
-            f"{'a forward waits up to ' + format(self.max_wait_ms, 'g') + ' ms' if worth_it else 'none'}: "
+            f"{'a forward waits up to ' + format(self.options.max_wait_ms, 'g') + ' ms' if worth_it else 'none'}: "
             f"the draft's answer to a verdict takes {share:.0%} of a forward"
         )
 
@@ -232,10 +244,10 @@ class Auto(Stream):
         forwards, committed = measurements.forwards - self._seen[0], measurements.committed - self._seen[1]
         self._seen = (measurements.forwards, measurements.committed)
         lately = forwards / committed if committed else 1.0
-        within = self.budget is not None and lately < self.budget * (1.0 if self.max_wait_ms else 0.9)
-        self.max_wait_ms = 0.0 if within else round(2 * answer_ms, 1)
+        within = self.budget is not None and lately < self.budget * (1.0 if self.options.max_wait_ms else 0.9)
+        self._ask(max_wait_ms=0.0 if within else round(2 * answer_ms, 1))
         self.reasons["max_wait"] = (
-            f"{'none' if within else 'a forward waits up to ' + format(self.max_wait_ms, 'g') + ' ms'}: "
+            f"{'none' if within else 'a forward waits up to ' + format(self.options.max_wait_ms, 'g') + ' ms'}: "
             f"{lately:.2f} forwards a token lately"
         )
 

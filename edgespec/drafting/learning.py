@@ -33,14 +33,21 @@ class Learning:
         if self._fed:
             settled = not self._changing and now_ms >= self._settled_from_ms
             self._changing = self._changing and now_ms < self._settled_from_ms
-            measurements.saw_forward(rows, forward_ms, policy.hints if settled else None, tokens)
+            hints = policy.options.hint_threshold is not None
+            measurements.saw_forward(rows, forward_ms, hints if settled else None, tokens)
             measurements.clock.verdict(now_ms, ended_ms, forward_ms)
             if settled:
-                measurements.saw_tokens(tokens, (ended_ms - self._ended_ms) % CLOCK_MS, policy.borrows)
+                measurements.saw_tokens(
+                    tokens, (ended_ms - self._ended_ms) % CLOCK_MS, policy.options.server_draft == "lent"
+                )
         self._fed, self._ended_ms = True, ended_ms
-        before = policy.hints, policy.borrows
+        before = policy.options
         changed = self._speculator.adapt(measurements)
-        if before != (policy.hints, policy.borrows):
+        now = policy.options
+        if (before.hint_threshold is None, before.server_draft) != (
+            now.hint_threshold is None,
+            now.server_draft,
+        ):
             # Forwards from before the server knows are on their way, and the first one after it pays for the change.
             self._changing = True
             self._settled_from_ms = now_ms + (measurements.rtt_ms or 0.0) + 1.5 * forward_ms

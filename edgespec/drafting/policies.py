@@ -9,62 +9,33 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 
-from edgespec.core.measurements import Measurements
+from edgespec.core.server_options import ServerOptions
 from edgespec.core.tree import ROOT, DraftTree
-from edgespec.drafting.policy import View
+from edgespec.drafting.policy import Policy, View
 
 
-class Cloud:
+class Cloud(Policy):
     """The target decodes on the server and streams; the edge drafts nothing."""
 
     name = "cloud"
-    drafts = False
-    fill = True
-    prompt_lookup = False
-    colocated = False
-    borrows = False
-    hints = False
-    hint_threshold = 1.0
-    max_wait_ms = 0.0
+    options = ServerOptions(fill=True)
 
     def __init__(self, draft_tokens: int = 0) -> None:
         del draft_tokens
 
-    def expand(self, view: View) -> Sequence[int]:
-        return ()
-
-    def width(self, view: View, node: int, probabilities: Sequence[float]) -> int:
-        return 1
-
-    def send(self, view: View) -> Sequence[int]:
-        return ()
-
-    def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
-        return 0.0
-
-    def adapt(self, view: View, measurements: Measurements) -> None:
-        """A fixed policy stays as it is."""
-
 
 class Colocated(Cloud):
-    """The server drafts too, beside its target: for devices that can compute nothing, and as the honest rival."""
+    """The server drafts too, beside its target: for devices that can compute nothing."""
 
     name = "colocated"
-    colocated = True
+    options = ServerOptions(fill=True, server_draft="required")
 
 
-class Sync:
+class Sync(Policy):
     """Draft a chain, send it, wait for its verdict."""
 
     name = "sync"
     drafts = True
-    fill = False
-    prompt_lookup = False
-    colocated = False
-    borrows = False
-    hints = False
-    hint_threshold = 1.0
-    max_wait_ms = 0.0
 
     def __init__(self, draft_tokens: int = 4) -> None:
         self.draft_tokens = draft_tokens
@@ -72,17 +43,8 @@ class Sync:
     def expand(self, view: View) -> Sequence[int]:
         return () if view.in_flight else self._lengthen(view, ROOT, self.draft_tokens)
 
-    def width(self, view: View, node: int, probabilities: Sequence[float]) -> int:
-        return 1
-
     def send(self, view: View) -> Sequence[int]:
         return () if view.in_flight or self.expand(view) else _chain(view.tree, ROOT)
-
-    def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
-        return 0.0
-
-    def adapt(self, view: View, measurements: Measurements) -> None:
-        """A fixed policy stays as it is."""
 
     def _lengthen(self, view: View, start: int, length: int) -> Sequence[int]:
         """The tip of the chain below `start`, until it has `length` nodes; none past the last token of the text."""
@@ -100,8 +62,7 @@ class Preempt(Sync):
     """
 
     name = "preempt"
-    hints = True
-    hint_threshold = 0.3
+    options = ServerOptions(hint_threshold=0.3)
 
     def expand(self, view: View) -> Sequence[int]:
         if view.in_flight:
@@ -154,19 +115,18 @@ class Predicted(Sync):
         return [node for node in view.tree if not view.sent(node) and view.sent(view.tree.parent(node))]
 
 
-class Stream:
+STREAM_OPTIONS = ServerOptions(fill=True, prompt_lookup=True, hint_threshold=0.3)
+
+
+class Stream(Policy):
     """Always expand the nodes likeliest to be committed, a few at a time, and send them as they are made.
 
-    rows: nodes a run of the draft. alternatives: nodes at most behind each. floor: the least probability of being committed
-    that is worth drafting. send_floor: and sending. depth: nodes from the root at most.
+    draft_tokens: the depth of the tree. rows: nodes per run of the draft. alternatives: the most nodes behind each.
+    floor: the least probability of being committed that is worth drafting (`send_floor`: that is worth sending).
     """
 
     name = "stream"
     drafts = True
-    colocated = False
-    borrows = False
-    hint_threshold = 0.3
-    max_wait_ms = 0.0
 
     def __init__(
         self,
@@ -175,17 +135,13 @@ class Stream:
         rows: int = 3,
         alternatives: int = 3,
         floor: float = 0.02,
-        fill: bool = True,
-        prompt_lookup: bool = True,
-        hints: bool = True,
+        options: ServerOptions = STREAM_OPTIONS,
     ) -> None:
         self.depth = draft_tokens
         self.rows = rows
         self.alternatives = alternatives
         self.floor = self.send_floor = floor
-        self.fill = fill
-        self.prompt_lookup = prompt_lookup
-        self.hints = hints
+        self.options = options
 
     def expand(self, view: View) -> Sequence[int]:
         if self.depth == 0:
@@ -207,12 +163,6 @@ class Stream:
     def send(self, view: View) -> Sequence[int]:
         worth = (node for node in view.tree if view.tree.reach(node) >= self.send_floor)
         return sorted(worth, key=view.tree.depth)
-
-    def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
-        return 0.0
-
-    def adapt(self, view: View, measurements: Measurements) -> None:
-        """A fixed policy stays as it is; `auto` does not."""
 
 
 def _chain(tree: DraftTree, start: int) -> list[int]:

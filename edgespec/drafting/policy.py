@@ -1,7 +1,7 @@
-"""What a policy is: it says what the edge drafts next, what it sends, and whether the server fills.
+"""What a policy is: it says what the edge drafts next, what it sends, and what it asks of the server.
 
-Every mode is a policy over one draft tree and one speculator, not a loop of its own. A policy sees the speculator's
-tree and answers a few questions; it holds no state of the text. The policies themselves are in policies.py.
+Every mode is a policy over one draft tree, not a loop of its own. A policy sees the tree through a `View` and answers
+a few questions; it holds no state of the text. The policies themselves are in policies.py.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from edgespec.core.measurements import Measurements
+from edgespec.core.server_options import ServerOptions
 from edgespec.core.tree import DraftTree
 
 
@@ -53,41 +54,34 @@ class View(Protocol):
         ...
 
 
-class Policy(Protocol):
-    """How an edge speculates; `drafts`: it needs a draft engine. What it asks of the server: `fill`, `prompt_lookup`
-    (in what it fills: guesses from the text itself), `colocated` (a draft of the server's, or nothing), `borrows` (the
-    same for now, where the server hosts one), `hints` (of which confidence at least), and `max_wait_ms`, how long a
-    plain forward may wait for drafts that are on their way."""
+class Policy:
+    """How an edge speculates. A mode overrides what it does differently; this one drafts nothing.
 
-    name: str
-    drafts: bool
-    fill: bool
-    prompt_lookup: bool
-    colocated: bool
-    borrows: bool
-    hints: bool
-    hint_threshold: float
-    max_wait_ms: float
+    drafts: it needs a draft engine. options: what it asks of the server; a policy that adapts replaces them.
+    """
+
+    name = ""
+    drafts = False
+    options = ServerOptions()
 
     def expand(self, view: View) -> Sequence[int]:
         """The nodes (or ROOT) to run the draft on now; empty: nothing to draft."""
-        ...
+        return ()
 
     def width(self, view: View, node: int, probabilities: Sequence[float]) -> int:
         """How many of the draft's choices behind `node`, best first, become nodes."""
-        ...
-
-    def adapt(self, view: View, measurements: Measurements) -> None:
-        """Choose anew from what was measured, after a verdict."""
-        ...
+        return 1
 
     def send(self, view: View) -> Sequence[int]:
-        """The nodes to send now, parents first; those already sent are passed over."""
-        ...
+        """The nodes to send now, parents first; those already sent are ignored."""
+        return ()
 
     def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
         """How long these, not sent yet, may wait for more to go with them; 0: they go now.
 
-        Infinite: until there are others, or a verdict came, so only while one is due (`View.in_flight`).
+        Infinite: until there are others or a verdict comes, so only while one is due (`View.in_flight`).
         """
-        ...
+        return 0.0
+
+    def adapt(self, view: View, measurements: Measurements) -> None:
+        """Choose anew from what was measured, after a verdict."""

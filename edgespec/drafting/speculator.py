@@ -181,7 +181,7 @@ class Speculator:
             return None
         nodes = [node for node in self.policy.send(self) if node not in self._sent]
         if not nodes:
-            if self.policy.fill or self.in_flight or self.policy.expand(self):
+            if self.policy.options.fill or self.in_flight or self.policy.expand(self):
                 return None
             self._asked_length = len(self.text)
             return Block(self._next_sent, [], [], [])
@@ -205,9 +205,9 @@ class Speculator:
         """Let the policy choose anew; True when what it asks of the server changed."""
         measurements.hint_calibration_ratio = self._calibration_ratios.hints.ratio
         measurements.acceptance = self._calibration_ratios.best.share
-        before = _asked_of_server(self.policy)
+        before = self.policy.options
         self.policy.adapt(self, measurements)
-        return before != _asked_of_server(self.policy)
+        return before != self.policy.options
 
     def _learn(self, tokens: Sequence[int]) -> int:
         """What the verdict says of the draft's probabilities and of the hints; returns how many hints were right in full."""
@@ -244,9 +244,3 @@ class Speculator:
         self._guesses.clear()
         self._asked_length = -1
         self.hinted = None
-
-
-def _asked_of_server(policy: Policy) -> tuple[bool, bool, bool, bool, float, float]:
-    return (
-        policy.fill, policy.prompt_lookup, policy.borrows, policy.hints, policy.hint_threshold, policy.max_wait_ms,
-    )  # fmt: skip

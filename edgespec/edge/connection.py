@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,31 +16,13 @@ import numpy as np
 from edgespec import _native
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
-from edgespec.drafting.policy import Policy
+from edgespec.core.server_options import ServerOptions
 from edgespec.drafting.speculator import Block
 from edgespec.edge.handshake import Address, connect, explain
 from edgespec.edge.link_options import LinkOptions
 
 CHANNEL = 1
 """Any: the resilient connection fills in the channel that the session has on each of its connections."""
-
-
-MOST_LATENCY_MS = 1e6
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What a session would like of the server's scheduler: that a token takes so long at most; to be cheap rather than
-    soon. Raises EdgespecError."""
-
-    latency_ms: float | None = None
-    thrifty: bool = False
-
-    def __post_init__(self) -> None:
-        if self.latency_ms is not None and not 0 < self.latency_ms <= MOST_LATENCY_MS:
-            raise EdgespecError(
-                f"latency_ms must be above 0 and at most {MOST_LATENCY_MS:g}, not {self.latency_ms!r}."
-            )
 
 
 class Uplink:
@@ -112,18 +93,8 @@ class Uplink:
             )
         )
 
-    def tune(self, policy: Policy) -> None:
-        self._send(
-            _native.encode_tune(
-                CHANNEL,
-                fill=policy.fill,
-                prompt_lookup=policy.prompt_lookup,
-                hints=policy.hints,
-                colocated=policy.colocated or policy.borrows,
-                hint_threshold=policy.hint_threshold,
-                max_wait_us=round(policy.max_wait_ms * 1e3),
-            )
-        )
+    def tune(self, options: ServerOptions) -> None:
+        self._send(_native.encode_tune(CHANNEL, options.to_wire()))
 
     def close(self) -> None:
         """The session ends; what is queued may leave."""
@@ -276,13 +247,12 @@ class Uplink:
 def encoded_open(
     params: SamplingParams,
     seed: int,
-    policy: Policy,
+    options: ServerOptions,
     tokens: Sequence[int],
     max_new_tokens: int,
-    wish: Wish | None = None,
+    latency_ms: float | None = None,
 ) -> bytes:
-    """An OPEN under an id of its own."""
-    wish = wish or Wish()
+    """An OPEN under a new session id."""
     return _native.encode_open(
         CHANNEL,
         session_id=secrets.token_bytes(16),
@@ -293,17 +263,10 @@ def encoded_open(
         repetition_penalty=params.repetition_penalty,
         seed=seed,
         max_new_tokens=max_new_tokens,
-        fill=policy.fill,
-        prompt_lookup=policy.prompt_lookup,
-        hints=policy.hints,
         logprobs=params.logprobs,
         ignore_eos=params.ignore_eos,
-        rejection=False,
-        colocated=policy.colocated,
-        borrows=policy.borrows,
-        thrifty=wish.thrifty,
-        latency_us=0 if wish.latency_ms is None else max(1, round(wish.latency_ms * 1e3)),
-        hint_threshold=policy.hint_threshold,
+        options=options.to_wire(),
+        latency_us=0 if latency_ms is None else max(1, round(latency_ms * 1e3)),
         logit_bias=list(params.logit_bias.items()),
         tokens=np.array(tokens, dtype=np.int32),
     )

@@ -28,7 +28,7 @@ from edgespec.drafting.modes import policy
 from edgespec.drafting.offline import Offline
 from edgespec.drafting.policy import Policy
 from edgespec.drafting.speculator import Speculator
-from edgespec.edge.connection import Uplink, Wish, encoded_open
+from edgespec.edge.connection import Uplink, encoded_open
 from edgespec.edge.handshake import DEFAULT_SERVER, AnAddress, parse_addresses
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.output_buffer import OutputBuffer
@@ -41,6 +41,8 @@ from edgespec.engines.draft_engine import DraftEngine, load_draft
 
 MOST_AT_ONCE = 32
 """Messages that one step takes in, so that a fast server cannot keep it from returning."""
+
+MOST_LATENCY_MS = 1e6
 
 FINISH_REASONS: dict[_native.FinishReason, str] = {
     _native.FinishReason.STOP: "stop",
@@ -84,7 +86,11 @@ class Session:
     ) -> None:
         sys.setswitchinterval(min(sys.getswitchinterval(), 1e-4))
         self.policy = policy(mode, draft_tokens, objective, budget) if isinstance(mode, str) else mode
-        self._wish = Wish(latency_ms, thrifty=objective == "cost")
+        if latency_ms is not None and not 0 < latency_ms <= MOST_LATENCY_MS:
+            raise EdgespecError(
+                f"latency_ms must be above 0 and at most {MOST_LATENCY_MS:g}, not {latency_ms!r}."
+            )
+        self._latency_ms = latency_ms
         self._engine = load_draft(draft) if isinstance(draft, (str, Path)) else draft
         if self._engine is None and self.policy.drafts:
             raise EdgespecError(
@@ -383,4 +389,6 @@ class Session:
         self._earlier_forwards = self.statistics.target_forwards
         self._speculator.forgotten()
         text, remaining = self._speculator.text, self._speculator.remaining
-        return encoded_open(self.params, self.params.seed, self.policy, text, remaining, self._wish)
+        return encoded_open(
+            self.params, self.params.seed, self.policy.options, text, remaining, self._latency_ms
+        )

@@ -20,7 +20,6 @@ class Tuning:
         self._speculator = speculator
         self._policy = speculator.policy
         self._uplink = uplink
-        self._told = False
         self._trouble: str | None = None
 
     def begin(self) -> None:
@@ -31,7 +30,6 @@ class Tuning:
         """A session begins, here or at another server, which knows nothing of what an earlier one was told. What was
         measured before goes into its OPEN."""
         self.begin()
-        self._told = False
         if self._measurements.forwards:
             self._look_at_link()
             self._speculator.adapt(self._measurements)
@@ -49,10 +47,8 @@ class Tuning:
         changed = self._learning.verdict(
             time.monotonic() * 1e3, verdict.rows, len(verdict.tokens), forward_ms, ended_ms
         )
-        untold = not self._told and policy.max_wait_ms  # an OPEN does not say it
-        if changed or untold:
-            self._uplink.tune(policy)
-        self._told = True
+        if changed:
+            self._uplink.tune(policy.options)
         self._say(getattr(policy, "reasons", {}).get("link"))
 
     def _say(self, trouble: str | None) -> None:

@@ -128,7 +128,7 @@ class Forwards:
             session
             for session in ready
             if session.server_drafter is None
-            or (session.borrows and not alone)
+            or (session.verifier.options.server_draft == "lent" and not alone)
             or self._guarded(session, partial(self._draft, session))
         ]
         if self._metrics is not None and any(session.server_drafter is not None for session in left):
@@ -173,7 +173,7 @@ class Forwards:
 
     def _hints(self, planned: tuple[ServerSession, Forward]) -> bool:
         session, forward = planned
-        return session.verifier.hint_threshold is not None and bool(forward.nodes)
+        return session.verifier.options.hint_threshold is not None and bool(forward.nodes)
 
     def _request(self, session: ServerSession, forward: Forward, exits: bool) -> ForwardRequest:
         verifier = session.verifier
@@ -209,7 +209,7 @@ class Forwards:
 
     def _watch(self, session: ServerSession, forward: Forward) -> HintAddress:
         """What a watcher must know to send this session's hints by itself."""
-        threshold = session.verifier.hint_threshold
+        threshold = session.verifier.options.hint_threshold
         assert threshold is not None
         references = np.array(session.verifier.references(forward), dtype=np.uint32)
         length, turn = len(session.verifier.text), session.turn

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgespec import _native
 from edgespec.core.errors import EdgespecError
+from edgespec.core.server_options import ServerOptions
 from edgespec.model.target_engine import TargetEngine
 from edgespec.server.admission import Admission, Overloaded
 from edgespec.server.gate import VOID, Gate, device_name
@@ -27,7 +28,6 @@ Tokens = Sequence[int] | np.ndarray[Any, np.dtype[np.int32]]
 
 MAX_FRAME_BYTES = 1 << 16
 MAX_BLOCK_NODES = 1024
-MAX_MAX_WAIT_MS = 1000.0
 DRAIN_RETRY_MS = 1000
 
 
@@ -42,7 +42,7 @@ class Promises:
     def target_ms(self, opened: _native.Open) -> float | None:
         """What is promised to this session; None: nothing. Raises Refused."""
         if not opened.latency_us:
-            return None if opened.thrifty else self.latency_ms
+            return None if ServerOptions.from_wire(opened.options).low_priority else self.latency_ms
         asked_ms = opened.latency_us / 1e3
         least_ms = self.latency_ms if self.least_latency_ms is None else self.least_latency_ms
         if least_ms is not None and asked_ms < least_ms:
@@ -124,17 +124,15 @@ class Requests:
             )
         except EdgespecError as error:
             raise Refused(_native.ErrorCode.PARAMETER, str(error)) from None
-        if self._server_drafters is not None and (opened.colocated or opened.borrows):
-            session.borrow(self._server_drafters, lent=not opened.colocated)
+        self._choose_drafter(session)
         self._admit(lambda: self._admission.hold(session))
         self._sessions.add(number, identity, session)
         if self._metrics is not None:
             self._metrics.saw_open(session.tally.prompt_tokens, session.tally.adopted)
 
     def _check(self, opened: _native.Open) -> None:
-        if opened.rejection:
-            raise Refused(_native.ErrorCode.PARAMETER, "this server does not offer rejection sampling")
-        if opened.colocated and self._server_drafters is None:
+        options = ServerOptions.from_wire(opened.options)
+        if options.server_draft == "required" and self._server_drafters is None:
             raise Refused(
                 _native.ErrorCode.PARAMETER,
                 "this server hosts no draft for mode 'colocated': start it with --colocated-draft",
@@ -159,20 +157,20 @@ class Requests:
 
     def instruct(self, session: ServerSession, message: Any) -> None:
         """An APPEND or a TUNE."""
-        verifier = session.verifier
         if isinstance(message, _native.Append):
             self._append(session, message)
         elif isinstance(message, _native.Tune):
-            verifier.fill = message.fill
-            verifier.prompt_lookup = message.prompt_lookup
-            verifier.hint_threshold = message.hint_threshold if message.hints else None
-            verifier.max_wait_ms = min(message.max_wait_us / 1e3, MAX_MAX_WAIT_MS)
-            if not message.colocated:
-                session.hand_back()
-            elif self._server_drafters is not None:
-                session.borrow(self._server_drafters, lent=True)
+            session.verifier.options = ServerOptions.from_wire(message.options)
+            self._choose_drafter(session)
         else:
             raise Refused(_native.ErrorCode.PROTOCOL, f"a session takes no {type(message).__name__}")
+
+    def _choose_drafter(self, session: ServerSession) -> None:
+        """The server drafts for a session that asks for it, where it hosts a draft."""
+        if session.verifier.options.server_draft == "off":
+            session.draft_elsewhere()
+        elif self._server_drafters is not None:
+            session.draft_here(self._server_drafters)
 
     def _append(self, session: ServerSession, append: _native.Append) -> None:
         text = session.verifier.text

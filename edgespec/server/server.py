@@ -226,9 +226,9 @@ class Server:
         if len(ready) == len(self._sessions):
             return 0.0
         expected_s = (session.expected_s(now_s) for session in self._sessions.values())
-        unhurried = all(session.unhurried for session in ready)
+        low_priority = all(session.low_priority for session in ready)
         return self._forwards.batching_delay.hold_s(
-            len(ready), (at for at in expected_s if at is not None), now_s, unhurried
+            len(ready), (at for at in expected_s if at is not None), now_s, low_priority
         )
 
     # What arrives

@@ -9,6 +9,7 @@ from typing import Any
 
 from edgespec import _native
 from edgespec.core.params import SamplingParams
+from edgespec.core.server_options import ServerOptions
 from edgespec.model.target_engine import KvFull, SessionCache
 from edgespec.server.server_drafter import ServerDrafter
 from edgespec.verifying.scheduler import Offer
@@ -72,16 +73,12 @@ class ServerSession:
         self.params = sampling_params(opened)
         self.seed: int = opened.seed
         self.latency_ms = latency_ms
-        self.unhurried = opened.thrifty and latency_ms is None
-        """It would rather share a forward with others than have one soon."""
         self.verifier = Verifier(
             opened.tokens.tolist(),
             max_new_tokens=opened.max_new_tokens,
             end_tokens=() if opened.ignore_eos else end_tokens,
             context_length=context_length,
-            fill=opened.fill,
-            prompt_lookup=opened.prompt_lookup,
-            hint_threshold=opened.hint_threshold if opened.hints else None,
+            options=ServerOptions.from_wire(opened.options),
             draft_rows=DRAFT_ROWS,
         )
         self.cache = open_cache(self.verifier.slots.capacity)
@@ -95,12 +92,15 @@ class ServerSession:
         """To its device and back, as the link knew it at the last verdict."""
         self.server_drafter: ServerDrafter | None = None
         """Drafts for it here, on the server."""
-        self.borrows = False
-        """Its server drafter is lent: it drafts only while the server has little else to do."""
         self._turnaround_s: float | None = None
         """From a verdict to the block that follows it, of late."""
         self._context_length = context_length
         self._published = False
+
+    @property
+    def low_priority(self) -> bool:
+        """It would rather share a forward with others than have one soon."""
+        return self.verifier.options.low_priority and self.latency_ms is None
 
     # Time
 
@@ -111,7 +111,7 @@ class ServerSession:
             return None
         if not self.verifier.patient:
             return 0.0
-        return max(0.0, self.concluded_s + self.verifier.max_wait_ms / 1e3 - now_s)
+        return max(0.0, self.concluded_s + self.verifier.options.max_wait_ms / 1e3 - now_s)
 
     def saw_return(self, now_s: float) -> None:
         """A block came for which it had nothing to run."""
@@ -150,20 +150,19 @@ class ServerSession:
             max(self.concluded_s, self.ready_since_s),
             probabilities,
             self.latency_ms,
-            spare=self.unhurried or not (asked or self.latency_ms),
+            spare=self.low_priority or not (asked or self.latency_ms),
         )
 
     # Drafting here
 
-    def borrow(self, server_drafters: ServerDrafters, lent: bool) -> None:
-        """Be drafted for here, from the text as it stands."""
+    def draft_here(self, server_drafters: ServerDrafters) -> None:
+        """Draft on the server from now on, from the text as it stands."""
         if self.server_drafter is None:
             verifier = self.verifier
             self.server_drafter = server_drafters(verifier.text, self.params, self.seed, verifier.remaining)
-            self.borrows = lent
 
-    def hand_back(self) -> None:
-        """Nobody drafts for it here any longer."""
+    def draft_elsewhere(self) -> None:
+        """Stop drafting on the server."""
         if self.server_drafter is not None:
             self.server_drafter.close()
             self.server_drafter = None

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edgespec.core.measurements import LinearCost, Measurements
+from edgespec.core.server_options import ServerOptions
 from edgespec.core.tree import ROOT
 from edgespec.drafting.learning import Learning
 from edgespec.drafting.policy import Policy
@@ -112,7 +113,6 @@ class _Simulation:
         self.running = False
         self.edge_finish: str | None = None
         self.measurements = Measurements(server_drafts=timing.server_draft_ms is not None)
-        self.lent = False
         self.concluded_ms = self.held_until_ms = 0.0
         self.cost = LinearCost()
 
@@ -124,9 +124,7 @@ class _Simulation:
             max_new_tokens=max_new_tokens,
             end_tokens=end_tokens,
             context_length=context,
-            fill=self.policy.fill,
-            prompt_lookup=self.policy.prompt_lookup,
-            hint_threshold=self.policy.hint_threshold if self.policy.hints else None,
+            options=self.policy.options,
             cost=self.cost,
         )
         self.edge = Speculator(self.policy, self.measurements.calibration_ratios)
@@ -195,13 +193,8 @@ class _Simulation:
         self.edge_finish = verdict.finish
         self.measurements.rtt_ms = self.timing.up_ms() + self.timing.down_ms()
         if self.learning.verdict(self.now_ms, rows, len(verdict.tokens), forward_ms, ended_ms):
-            threshold = self.policy.hint_threshold if self.policy.hints else None
-            prompt_lookup, max_wait_ms, lent = (
-                self.policy.prompt_lookup,
-                self.policy.max_wait_ms,
-                self.policy.borrows,
-            )
-            self._link("up", lambda: self._tune(prompt_lookup, threshold, max_wait_ms, lent))
+            options = self.policy.options
+            self._link("up", lambda: self._tune(options))
 
     # The server
 
@@ -212,16 +205,16 @@ class _Simulation:
     def _serve(self) -> None:
         if self.running or not self.verifier.ready:
             return
-        patient_until_ms = self.concluded_ms + self.verifier.max_wait_ms
+        patient_until_ms = self.concluded_ms + self.verifier.options.max_wait_ms
         if self.verifier.patient and self.now_ms < patient_until_ms:
             return self._at(patient_until_ms, self._serve)
         self.running = True
-        drafting_ms = self._draft_beside_the_target() if self.policy.colocated or self.lent else 0.0
+        drafting_ms = self._draft_beside_the_target() if self._server_drafts else 0.0
         forward = self.verifier.plan()
         forward_ms = drafting_ms + self.timing.forward_ms(len(forward.piece))
         texts = [self.verifier.text + [self.verifier.tree.token(n) for n in self.verifier.tree.path(node)]
                  for node in forward.nodes]  # fmt: skip
-        if self.verifier.hint_threshold is not None:
+        if self.verifier.options.hint_threshold is not None:
             forward_ms *= 1 + self.timing.exit_cost
             for layer, share in self.timing.exits:
                 self._after(forward_ms * share, lambda layer=layer: self._exit(forward, texts, layer))  # type: ignore[misc]
@@ -240,13 +233,13 @@ class _Simulation:
         self.verifier.suggest(zip(tokens, probabilities, strict=True))
         return drafting_ms
 
-    def _tune(
-        self, prompt_lookup: bool, hint_threshold: float | None, max_wait_ms: float, lent: bool
-    ) -> None:
-        self.lent = lent and self.timing.server_draft_ms is not None
-        self.verifier.prompt_lookup = prompt_lookup
-        self.verifier.hint_threshold = hint_threshold
-        self.verifier.max_wait_ms = max_wait_ms
+    @property
+    def _server_drafts(self) -> bool:
+        wanted = self.verifier.options.server_draft
+        return wanted == "required" or (wanted == "lent" and self.timing.server_draft_ms is not None)
+
+    def _tune(self, options: ServerOptions) -> None:
+        self.verifier.options = options
 
     def _exit(self, forward: Forward, texts: list[list[int]], layer: int) -> None:
         rows = [self.scripted.exit(text, layer) for text in texts]

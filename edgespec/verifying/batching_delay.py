@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-THRIFTY = 4.0
-"""As many forwards as this may pass for sessions that would rather run cheaply than soon."""
-
 LONGEST = 0.5
 """The server idles for no longer than this share of the forward that could run."""
+
+LOW_PRIORITY = 4.0
+"""The same where all that are ready have low priority."""
 
 
 class BatchingDelay:
@@ -29,17 +29,19 @@ class BatchingDelay:
         self._rows += 0.1 * (rows / sessions - self._rows)
         self._idle_since_s = now_s
 
-    def hold_s(self, ready: int, expected_s: Iterable[float], now_s: float, thrifty: bool = False) -> float:
-        """Seconds to hold the forward of `ready` sessions; expected_s: from now, when others will be ready; thrifty:
-        none of those ready is in a hurry, and to run with others costs them less."""
+    def hold_s(
+        self, ready: int, expected_s: Iterable[float], now_s: float, low_priority: bool = False
+    ) -> float:
+        """Seconds to hold the forward of `ready` sessions; expected_s: from now, when others will be ready;
+        low_priority: all that are ready have it."""
         alone_s = self._seconds(ready)
-        longest_s = (THRIFTY if thrifty else LONGEST) * alone_s
+        longest_s = (LOW_PRIORITY if low_priority else LONGEST) * alone_s
         hold_s = 0.0
         for more, wait_s in enumerate(sorted(expected_s), 1):
             idle_s = now_s + wait_s - self._idle_since_s
             if idle_s > longest_s:
                 break
-            if thrifty or idle_s < alone_s + self._seconds(more) - self._seconds(ready + more):
+            if low_priority or idle_s < alone_s + self._seconds(more) - self._seconds(ready + more):
                 hold_s = wait_s
         return hold_s
 

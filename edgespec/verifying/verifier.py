@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edgespec.core.measurements import LinearCost
 from edgespec.core.prompt_lookup import PromptLookup
+from edgespec.core.server_options import ServerOptions
 from edgespec.core.slots import Piece, SlotMap
 from edgespec.core.tree import MAX_NODE, ROOT, DraftTree
 from edgespec.drafting.speculator import COMMITTED_BIT
@@ -79,10 +80,9 @@ class Verdict:
 class Verifier:
     """One session on the server.
 
-    context_length: tokens that the target can attend to. hint_threshold: the least confidence of a hint worth sending;
-    None for no hints. prompt_lookup: a forward that fills verifies guesses from the text itself. cost: what a forward of so
-    many rows takes; None verifies every node. prefill_rows: rows of a prefill chunk; draft_rows: nodes verified in one
-    forward at most; buffered nodes are bounded by `max_nodes`, beyond which a block is refused.
+    context_length: tokens that the target can attend to. options: what the edge asked for; it may be replaced at any
+    time. cost: milliseconds of a forward by its rows; None verifies every node. prefill_rows: rows of a prefill chunk.
+    draft_rows: the most nodes verified in one forward. max_nodes: the most nodes buffered; a block beyond is refused.
     """
 
     def __init__(
@@ -92,9 +92,7 @@ class Verifier:
         max_new_tokens: int,
         end_tokens: Collection[int],
         context_length: int,
-        fill: bool,
-        prompt_lookup: bool = False,
-        hint_threshold: float | None = None,
+        options: ServerOptions,
         cost: LinearCost | None = None,
         prefill_rows: int = 256,
         draft_rows: int = 64,
@@ -103,10 +101,7 @@ class Verifier:
         self.text = list(prompt)
         self.tree = DraftTree(len(prompt))
         self.slots = SlotMap(context_length + draft_rows + 1)
-        self.fill = fill
-        self.prompt_lookup = prompt_lookup
-        self.hint_threshold = hint_threshold
-        self.max_wait_ms = 0.0
+        self.options = options
         self.finish: Finish | None = None
         self.forwards = 0
         self._cost = cost or LinearCost()
@@ -190,14 +185,16 @@ class Verifier:
     @property
     def ready(self) -> bool:
         """There are rows to run: a prompt's, a live node's, or a plain forward that is filled or asked for."""
-        return self.finish is None and (self._prompted or self.fill or self._asked or len(self.tree) > 0)
+        return self.finish is None and (
+            self._prompted or self.options.fill or self._asked or len(self.tree) > 0
+        )
 
     @property
     def patient(self) -> bool:
         """It fills, and little is at hand: a forward is worth `max_wait_ms` of waiting for what is on its way."""
         return (
-            self.max_wait_ms > 0
-            and self.fill
+            self.options.max_wait_ms > 0
+            and self.options.fill
             and not (self._prompted or self._asked)
             and sum(self.tree.reach(node) for node in self.tree) < ENOUGH_EXPECTED
         )
@@ -254,7 +251,8 @@ class Verifier:
         None when it is not sure enough, ends in a row that is no number (token -1), continues a node that the edge
         does not know, or says what an earlier exit of this forward said already.
         """
-        if self.hint_threshold is None or token < 0 or confidence < self.hint_threshold:
+        threshold = self.options.hint_threshold
+        if threshold is None or token < 0 or confidence < threshold:
             return None
         reference = self._edge_id(forward.nodes[path[-1]]) if path else COMMITTED_BIT | len(self.text)
         if reference is None or self._guessed == (reference, token):
@@ -364,7 +362,7 @@ class Verifier:
 
     def _look_up(self) -> None:
         """Put what the text itself suggests into the tree, once for each text."""
-        if not (self.prompt_lookup and self.fill) or self._looked_up_at == len(self.text):
+        if not (self.options.prompt_lookup and self.options.fill) or self._looked_up_at == len(self.text):
             return
         self._looked_up_at = len(self.text)
         self._source.read(self.text)

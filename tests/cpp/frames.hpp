@@ -74,7 +74,7 @@ inline std::vector<Frame> one_of_each() {
             frame_of(0, wire::Pong{123, 4}),
             frame_of(0, wire::Goaway{100, "draining"}),
             frame_of(0, wire::Error{wire::ErrorCode::kLimit, true, 100, "too many"}),
-            frame_of(1, wire::Tune{0.5f, 3, 100})};
+            frame_of(1, wire::Tune{{3, 0.5f, 100}})};
 }
 
 // Numbered, as a sender's link would.
