@@ -15,8 +15,8 @@ VOCABULARY, WIDTH, SEED = 4096, 320, 3
 
 
 @pytest.mark.parametrize("rows", [1, 8, 32])
-@pytest.mark.parametrize("form", ["cpu", "reference"])
-def test_exit_head(benchmark: BenchmarkFixture, form: str, rows: int) -> None:
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_exit_head(benchmark: BenchmarkFixture, backend: str, rows: int) -> None:
     random = torch.Generator().manual_seed(0)
     head, hidden = (
         torch.randn(VOCABULARY, WIDTH, generator=random),
@@ -27,15 +27,15 @@ def test_exit_head(benchmark: BenchmarkFixture, form: str, rows: int) -> None:
         "seeds": np.full(rows, SEED, np.uint64),
         "positions": np.arange(rows, dtype=np.int32),
     }
-    benchmark(exit_head, hidden, torch.ones(WIDTH), head, **columns, form=form)
+    benchmark(exit_head, hidden, torch.ones(WIDTH), head, **columns, backend=backend)
 
 
 @pytest.mark.parametrize("rows", [1, 8, 32])
-@pytest.mark.parametrize("form", ["cpu", "reference"])
-def test_verify(benchmark: BenchmarkFixture, form: str, rows: int) -> None:
+@pytest.mark.parametrize("backend", ["cpu", "reference"])
+def test_verify(benchmark: BenchmarkFixture, backend: str, rows: int) -> None:
     logits = 3 * torch.randn(rows, VOCABULARY, generator=torch.Generator().manual_seed(0))
     singles = Trees(
         np.arange(rows + 1, dtype=np.int32), np.full(rows, -1, np.int32), np.zeros(rows, np.int32)
     )
     samplings = Samplings.same(rows, seed=SEED, temperature=0.8, top_p=0.95)
-    benchmark(verify, logits, singles, np.arange(rows, dtype=np.int32), samplings, form=form)
+    benchmark(verify, logits, singles, np.arange(rows, dtype=np.int32), samplings, backend=backend)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgespec.core.errors import EdgespecError
 
-FORMS = ("auto", "reference", "cpu", "triton")
+BACKENDS = ("auto", "reference", "cpu", "triton")
 HALVES = ("bfloat16", "float16")
 
 
@@ -148,14 +148,16 @@ def on_host(array: Any) -> NDArray[Any]:
     return array.cpu().numpy() if is_tensor(array) else array  # type: ignore[no-any-return]
 
 
-def choose_form(form: str, array: Any) -> str:
-    """The form that runs: "auto" is triton for CUDA tensors, cpu for others. Raises EdgespecError where the array
-    is not where the form runs."""
-    require(form in FORMS, "form", " or ".join(FORMS), repr(form))
-    if form != "auto":
+def choose_backend(backend: str, array: Any) -> str:
+    """The backend that runs: "auto" is triton for CUDA tensors, cpu for others. Raises EdgespecError where the array
+    is not where the backend runs."""
+    require(backend in BACKENDS, "backend", " or ".join(BACKENDS), repr(backend))
+    if backend != "auto":
         on_gpu = device_of(array) == "cuda" or (
             is_tensor(array) and os.environ.get("TRITON_INTERPRET") == "1"
         )
-        require(form != "triton" or on_gpu, "form", "cpu or reference for arrays on the CPU", repr(form))
-        return form
+        require(
+            backend != "triton" or on_gpu, "backend", "cpu or reference for arrays on the CPU", repr(backend)
+        )
+        return backend
     return "triton" if device_of(array) == "cuda" else "cpu"

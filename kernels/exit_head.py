@@ -1,7 +1,7 @@
 """An exit's guess: hidden rows -> RMS norm -> the target's LM head -> coupled noise -> the few words a hint needs.
 
 No [R, V] logits are kept. This file holds the public function and the plain reference; csrc/sampling/exit_head.cpp is
-the form for CPUs, exit_head_triton.py the one for CUDA. All agree up to near-ties: docs/kernels.md states the bound.
+the backend for CPUs, exit_head_triton.py the one for CUDA. All agree up to near-ties: docs/kernels.md states the bound.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def exit_head(
     positions: Any,
     draft_tokens: Any = None,
     settings: HeadSettings = PLAIN,
-    form: str = "auto",
+    backend: str = "auto",
     threads: int | None = None,
 ) -> ExitScores:
     """The guess of an exit for each row of `hidden`, reading the LM head once.
@@ -80,16 +80,16 @@ def exit_head(
     float32, bfloat16 or float16, contiguous, on one device. As in the model, rows are normalised in float32 and rounded
     to that dtype before and after the norm's weights. temperatures: float32 [R], 0 is greedy. seeds: uint64 [R] (or
     int64 bits). positions: int32 [R], absolute position of the token that is guessed. draft_tokens: int32 [R], -1 for
-    none. form: "auto", "reference", "cpu" or "triton". threads: of the CPU form; None: torch's own, where torch is in
+    none. backend: "auto", "reference", "cpu" or "triton". threads: of the CPU backend; None: torch's own, where torch is in
     use, as far as they pay. Raises EdgespecError for an argument that does not fit.
     """
-    if form in ("auto", "cpu"):
+    if backend in ("auto", "cpu"):
         try:
             return _on_cpu(
                 hidden, norm, head, temperatures, seeds, positions, draft_tokens, settings, threads
             )
         except (AttributeError, TypeError, ValueError):
-            pass  # something is to be converted, is for another form, or does not fit: below it is found out
+            pass  # something is to be converted, is for another backend, or does not fit: below it is found out
     dtypes = ("float32", *arguments.HALVES)
     arguments.matrix("hidden", hidden, ("R", "D"), dtypes)
     rows, width = hidden.shape
@@ -106,7 +106,7 @@ def exit_head(
         arguments.vector("positions", positions, rows, np.int32, 0, MAX_POSITION),
         arguments.vector("draft_tokens", drafted, rows, np.int32, -1, head.shape[0] - 1),
     )
-    chosen = arguments.choose_form(form, hidden)
+    chosen = arguments.choose_backend(backend, hidden)
     if chosen == "triton":
         from edgespec.kernels import exit_head_triton
 
@@ -128,7 +128,7 @@ def _on_cpu(
     settings: HeadSettings,
     threads: int | None,
 ) -> ExitScores:
-    """The form in C++; it takes arrays of just the right types and refuses whatever does not fit, in few words."""
+    """The backend in C++; it takes arrays of just the right types and refuses whatever does not fit, in few words."""
     from edgespec import _native
 
     if len({arguments.dtype_name(array) for array in (hidden, norm, head)}) > 1:

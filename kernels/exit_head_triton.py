@@ -1,4 +1,4 @@
-"""The CUDA form of exit_head: two launches, and a tree's hint comes with the second.
+"""The CUDA backend of exit_head: two launches, and a tree's hint comes with the second.
 
 First, programs share out the vocabulary in tiles; each normalises the rows once, multiplies its tiles (every byte of
 the head is read once for all rows) and keeps what it needs of each row. Then a program a session joins those parts in
@@ -103,9 +103,7 @@ def exit_head_parts(
             z = tl.where(z < 0, -softcap, softcap) * (1.0 - small) / (1.0 + small)
         z = tl.div_rn(z, tl.broadcast_to(divisor[:, None], (ROWS, TILE)))
         z = tl.where(known[None, :], z, float("-inf"))
-        noise = rows_gumbel(
-            tile * TILE, position, 0, seed.to(tl.uint32), (seed >> 32).to(tl.uint32), ROWS, TILE
-        )
+        noise = rows_gumbel(tile * TILE, position, seed.to(tl.uint32), (seed >> 32).to(tl.uint32), ROWS, TILE)
         s = z + tl.where(noisy[:, None], noise, 0.0)
         # log-sum-exp of z
         new_top = tl.maximum(top, tl.max(z, 1))

@@ -58,14 +58,14 @@ def exit_hint(
     curve_of: Any,
     cells: Cells,
     settings: HeadSettings = PLAIN,
-    form: str = "auto",
+    backend: str = "auto",
 ) -> None:
     """The hint of each session into its cell. Arguments as in exit_head and exit_verdict, but that sessions, and rows,
     may be followed by some that are nobody's: offsets then stay at their end. For CUDA everything but `words` is there
     already, so that nothing is copied and no one waits. Raises EdgespecError.
     """
     cells.check(len(trees.offsets) - 1)
-    chosen = arguments.choose_form(form, hidden)
+    chosen = arguments.choose_backend(backend, hidden)
     columns = (temperatures, seeds, positions, draft_tokens)
     if chosen == "triton":
         from edgespec.kernels import exit_head_triton
@@ -86,10 +86,10 @@ def exit_hint(
         positions=positions[:rows],
         draft_tokens=draft_tokens[:rows],
         settings=settings,
-        form=chosen,
+        backend=chosen,
     )
     plain = Curves(np.asarray(curves.margins), np.asarray(curves.probabilities), curves.temperatures)
-    hints = exit_verdict(scores.tokens, scores.margins, own, plain, curve_of[:sessions], form=chosen)
+    hints = exit_verdict(scores.tokens, scores.margins, own, plain, curve_of[:sessions], backend=chosen)
     _publish(hints, cells)
 
 

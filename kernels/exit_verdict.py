@@ -1,6 +1,6 @@
 """From an exit's guesses to the hint: walk the draft tree as the verdict will, and multiply the calibrated probabilities.
 
-Public function and plain reference; csrc/sampling/exit_verdict.cpp is the form for CPUs. On CUDA the walk is part of
+Public function and plain reference; csrc/sampling/exit_verdict.cpp is the backend for CPUs. On CUDA the walk is part of
 the last launch of `exit_head` (exit_head_triton.py), so that a hint costs no launch of its own.
 """
 
@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.core.calibration import Calibration
-from edgespec.core.errors import EdgespecError
 from edgespec.kernels import arguments
 
 ROOT_ROW = -1
@@ -118,7 +117,7 @@ class Hints:
 
 
 def exit_verdict(
-    tokens: Any, margins: Any, trees: Trees, curves: Curves, curve_of: Any, *, form: str = "auto"
+    tokens: Any, margins: Any, trees: Trees, curves: Curves, curve_of: Any, *, backend: str = "auto"
 ) -> Hints:
     """The hint of each session, from exit_head's tokens int32 [R] (-1: not sound) and margins float32 [R].
 
@@ -135,7 +134,7 @@ def exit_verdict(
     chosen_curves = arguments.vector(
         "curve_of", curve_of, checked.sessions, np.int32, 0, len(curves.margins) - 1
     )
-    chosen = arguments.choose_form(form, tokens)
+    chosen = arguments.choose_backend(backend, tokens)
     if devices == {"cpu"}:
         missing = np.isnan(np.asarray(margins)) & (np.asarray(tokens) >= 0)
         arguments.require(not missing.any(), "margins", "numbers where tokens are not -1", "NaN")
@@ -215,13 +214,3 @@ def walk(
             return path, token
         row = int(children[0])
         path.append(row)
-
-
-def require_one_child(trees: Trees) -> None:
-    """Raise EdgespecError unless every row has one child at most: a chain."""
-    for session in range(trees.sessions):
-        own = trees.parents[trees.offsets[session] : trees.offsets[session + 1]]
-        if len(np.unique(own)) != len(own):
-            raise EdgespecError(
-                "rejection verifies chains only: give every row of `parents` one child at most."
-            )

@@ -1,4 +1,4 @@
-"""The CUDA form of exit_verdict: the walk down a draft tree as one program, and its launch alone.
+"""The CUDA backend of exit_verdict: the walk down a draft tree as one program, and its launch alone.
 
 exit_head_triton.py enters `walk` into its last launch. Imported only where Triton is.
 """

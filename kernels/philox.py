@@ -1,18 +1,13 @@
-"""Philox4x32-10 and the noise made of it, in numpy: the reference of every form of the kernels.
+"""Philox4x32-10 and the noise made of it, in numpy: the reference of every backend of the kernels.
 
-A word is a function of (seed, stream, position, index): key = seed, counter = (index // 4, position, stream, 0), word
-index % 4. Stream 0 is the Gumbel noise of coupled sampling, stream 1 the accept-uniforms and stream 2 the Gumbel noise
-of the residual draw in rejection sampling. Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
+A word is a function of (seed, position, index): key = seed, counter = (index // 4, position, 0, 0), word index % 4.
+Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-GUMBEL_STREAM = 0
-ACCEPT_STREAM = 1
-RESIDUAL_STREAM = 2
 
 WORD = 0xFFFFFFFF
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
@@ -35,13 +30,12 @@ def philox4x32_10(counters: NDArray[np.uint64], key: tuple[int, int]) -> NDArray
     return np.stack([c0, c1, c2, c3], axis=1)
 
 
-def words(seed: int, position: int, indices: ArrayLike, stream: int = GUMBEL_STREAM) -> NDArray[np.uint32]:
+def words(seed: int, position: int, indices: ArrayLike) -> NDArray[np.uint32]:
     """The 32-bit word of each index [N]."""
     at = np.asarray(indices, dtype=np.uint64)
     counters = np.zeros((len(at), 4), dtype=np.uint64)
     counters[:, 0] = at // np.uint64(4)
     counters[:, 1] = position & WORD
-    counters[:, 2] = stream
     four = philox4x32_10(counters, (seed & WORD, seed >> 32 & WORD))
     chosen: NDArray[np.uint32] = four[np.arange(len(at)), at % np.uint64(4)].astype(np.uint32)
     return chosen
@@ -54,14 +48,9 @@ def uniform(word: NDArray[np.uint32]) -> NDArray[np.float32]:
     return below_one
 
 
-def gumbel(seed: int, position: int, indices: ArrayLike, stream: int = GUMBEL_STREAM) -> NDArray[np.float32]:
+def gumbel(seed: int, position: int, indices: ArrayLike) -> NDArray[np.float32]:
     """g = -log(-log1p(-u)) of each token id [N]; both logarithms are rounded to float32 once."""
-    u = uniform(words(seed, position, indices, stream)).astype(np.float64)
+    u = uniform(words(seed, position, indices)).astype(np.float64)
     w = (-np.log1p(-u)).astype(np.float32).astype(np.float64)
     noise: NDArray[np.float32] = (-np.log(w)).astype(np.float32)
     return noise
-
-
-def accept_uniform(seed: int, position: int) -> float:
-    """The uniform that decides whether a drafted token at `position` is accepted."""
-    return float(uniform(words(seed, position, [0], ACCEPT_STREAM))[0])

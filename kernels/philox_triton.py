@@ -16,11 +16,11 @@ NO_FUSION: dict[str, Any] = {"enable_fp_fusion": False}
 
 
 @triton.jit
-def philox4x32_10(counter, position, stream, key_low, key_high):
-    """Ten rounds over the counter (counter, position, stream, 0); all uint32, four words back."""
+def philox4x32_10(counter, position, key_low, key_high):
+    """Ten rounds over the counter (counter, position, 0, 0); all uint32, four words back."""
     c0 = counter
     c1 = counter * 0 + position
-    c2 = counter * 0 + stream
+    c2 = counter * 0
     c3 = counter * 0
     k0 = key_low
     k1 = key_high
@@ -72,21 +72,19 @@ def gumbel(word):
 
 
 @triton.jit
-def row_gumbel(first_token, position, stream, key_low, key_high, COUNT: tl.constexpr):
+def row_gumbel(first_token, position, key_low, key_high, COUNT: tl.constexpr):
     """Noise [COUNT] of the tokens from first_token, a multiple of 4, on."""
     counter = (first_token // 4 + tl.arange(0, COUNT // 4)).to(tl.uint32)
-    c0, c1, c2, c3 = philox4x32_10(counter, position, stream, key_low, key_high)
+    c0, c1, c2, c3 = philox4x32_10(counter, position, key_low, key_high)
     words = tl.join(tl.join(c0, c2), tl.join(c1, c3))  # [COUNT / 4, 2, 2]: word 2 a + b of each counter
     return gumbel(tl.reshape(words, (COUNT,)))
 
 
 @triton.jit
-def rows_gumbel(first_token, positions, stream, keys_low, keys_high, ROWS: tl.constexpr, COUNT: tl.constexpr):
+def rows_gumbel(first_token, positions, keys_low, keys_high, ROWS: tl.constexpr, COUNT: tl.constexpr):
     """Noise [ROWS, COUNT] of the tokens from first_token, a multiple of 4, on; one position and key a row."""
     counter = (first_token // 4 + tl.arange(0, COUNT // 4)).to(tl.uint32)
     counters = counter[None, :] + (positions * 0)[:, None]
-    c0, c1, c2, c3 = philox4x32_10(
-        counters, positions[:, None], stream, keys_low[:, None], keys_high[:, None]
-    )
+    c0, c1, c2, c3 = philox4x32_10(counters, positions[:, None], keys_low[:, None], keys_high[:, None])
     words = tl.join(tl.join(c0, c2), tl.join(c1, c3))
     return gumbel(tl.reshape(words, (ROWS, COUNT)))

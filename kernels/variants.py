@@ -58,8 +58,8 @@ def _exit_verdict() -> Variant:
 
 def _verify_rows(dtype: str, lists: bool) -> Variant:
     types = (
-        f"*{dtype} *fp32 *i32 *i32 *i32 *i32 *fp64 *i32 *fp64 *fp64 *fp64 *i64 *i8 "
-        "*i32 *i32 *i32 *i32 *fp32 *i32 *i32 *fp32 *i32 *fp32 *fp32 *i32 *i32 *i32 *i32 *fp32 *fp32 i32 i32 i32"
+        f"*{dtype} *fp32 *i32 *i32 *i32 *i32 *fp64 *i32 *fp64 *fp64 *fp64 *i64 "
+        "*i32 *i32 *i32 *i32 *fp32 *i32 *fp32 *fp32 *i32 *i32 *i32 *i32 *fp32 *fp32 i32 i32 i32"
     )
     constants = {
         "SESSIONS": MOST_ROWS,

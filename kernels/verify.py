@@ -1,8 +1,7 @@
 """The verdict: final logits and a ragged batch of draft trees -> committed paths, next tokens, log-probabilities.
 
-Three verifiers, chosen a session at a time: greedy (temperature 0), coupled (the token of the best noisy score) and
-rejection (Leviathan, Kalman, Matias, arXiv 2211.17192; chains only). This file holds the public function and its
-arguments, verify_reference.py the plain form, csrc/sampling/verify.cpp the one for CPUs and verify_triton.py the one
+A session is greedy (temperature 0) or coupled (the token of the best noisy score). This file holds the public function and its
+arguments, verify_reference.py the plain backend, csrc/sampling/verify.cpp the one for CPUs and verify_triton.py the one
 for CUDA.
 """
 
@@ -13,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from edgespec.core.errors import EdgespecError
 from edgespec.kernels import arguments
 from edgespec.kernels.exit_head import MAX_POSITION, available_threads, require_sound
-from edgespec.kernels.exit_verdict import Trees, require_one_child
+from edgespec.kernels.exit_verdict import Trees
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
@@ -38,7 +36,7 @@ class Samplings:
     """How each of S sessions samples; arrays [S], float64 but for those named otherwise.
 
     temperatures: 0 is greedy. top_k int32: 0 keeps all. top_p: 1 keeps all. min_p: 0 keeps all. penalties: repetition
-    penalty, 1 is none. seeds uint64 (or int64 bits). rejection bool: verify by rejection sampling.
+    penalty, 1 is none. seeds uint64 (or int64 bits).
     """
 
     temperatures: Any
@@ -47,7 +45,6 @@ class Samplings:
     min_p: Any
     penalties: Any
     seeds: Any
-    rejection: Any
 
     @classmethod
     def same(
@@ -60,7 +57,6 @@ class Samplings:
         min_p: float = 0.0,
         repetition_penalty: float = 1.0,
         seed: int = 0,
-        rejection: bool = False,
     ) -> Samplings:
         """Every session samples alike; parameters as in edgespec.SamplingParams."""
         return cls(
@@ -70,7 +66,6 @@ class Samplings:
             np.full(sessions, min_p, np.float64),
             np.full(sessions, repetition_penalty, np.float64),
             np.full(sessions, seed, np.uint64),
-            np.full(sessions, rejection, np.bool_),
         )
 
     def checked(self, sessions: int) -> Samplings:
@@ -87,7 +82,6 @@ class Samplings:
                 "penalties", self.penalties, sessions, np.float64, tiny, np.finfo(np.float32).max
             ),
             arguments.seeds("seeds", self.seeds, sessions),
-            arguments.vector("rejection", self.rejection, sessions, np.bool_),
         )
 
 
@@ -99,7 +93,7 @@ class Verdicts:
     then -1. tokens int32 [S]: the correction or bonus token behind the path, -1 where the row that should decide it is
     not sound. logprobs float32 [S, P + 1]: of each committed token, the path's and then the next one, under the raw
     logits' softmax; then NaN. margins float32 [S, P + 1]: best minus second-best noisy score of those decisions, after
-    all filters (infinite where they left one token; NaN for rejection). sound bool [S].
+    all filters (infinite where they left one token). sound bool [S].
     """
 
     lengths: Any
@@ -122,8 +116,7 @@ def verify(
     *,
     seen: Ragged | None = None,
     biases: Ragged | None = None,
-    drafted: Ragged | None = None,
-    form: str = "auto",
+    backend: str = "auto",
     threads: int | None = None,
     torch_threads: bool = True,
 ) -> Verdicts:
@@ -133,19 +126,18 @@ def verify(
     token that cannot be; a row with NaN, with +inf or without a finite logit is not sound and never sampled from.
     trees: whose rows are whose, and their nodes. positions: int32 [R], absolute position of the token decided after
     each row (the row's own plus one). seen: per row, the different ids of its text so far, for the repetition penalty.
-    biases: per session, ids and what is added to their logits. drafted: per row of a rejection session that has a
-    child, the ids and probabilities that the child was drawn from.
+    biases: per session, ids and what is added to their logits.
 
     In transformers' order: bias, repetition penalty, temperature, top-k (ties at its edge stay), top-p (of equals at
-    its edge the highest ids stay), min-p; then noise. form and threads as in exit_head. torch_threads: with
+    its edge the highest ids stay), min-p; then noise. backend and threads as in exit_head. torch_threads: with
     `threads` None they are those that torch keeps, which are awake behind its layers; False: they are started for this,
     where other work came before. Raises EdgespecError for an argument that does not fit.
     """
-    if form in ("auto", "cpu"):
+    if backend in ("auto", "cpu"):
         try:
-            return _on_cpu(logits, trees, positions, samplings, seen, biases, drafted, threads, torch_threads)
+            return _on_cpu(logits, trees, positions, samplings, seen, biases, threads, torch_threads)
         except (AttributeError, TypeError, ValueError):
-            pass  # something is to be converted, is for another form, or does not fit: below it is found out
+            pass  # something is to be converted, is for another backend, or does not fit: below it is found out
     arguments.matrix("logits", logits, ("R", "V"), DTYPES)
     rows, vocabulary = logits.shape
     trees = trees.checked(rows, vocabulary)
@@ -156,11 +148,8 @@ def verify(
         _ragged(
             "biases", biases, trees.sessions, vocabulary, -np.finfo(np.float32).max, np.finfo(np.float32).max
         ),
-        _ragged("drafted", drafted, rows, vocabulary, 0, 1),
     )
-    if isinstance(samplings.rejection, np.ndarray):
-        _check_rejection(trees, samplings.rejection, lists[2])
-    chosen = arguments.choose_form(form, logits)
+    chosen = arguments.choose_backend(backend, logits)
     if chosen == "triton":
         from edgespec.kernels import verify_triton
 
@@ -180,11 +169,10 @@ def _on_cpu(
     samplings: Samplings,
     seen: Ragged | None,
     biases: Ragged | None,
-    drafted: Ragged | None,
     threads: int | None,
     torch_threads: bool,
 ) -> Verdicts:
-    """The form in C++; it takes arrays of just the right types and refuses whatever does not fit, in few words."""
+    """The backend in C++; it takes arrays of just the right types and refuses whatever does not fit, in few words."""
     from edgespec import _native
 
     words = arguments.raw(logits)
@@ -200,11 +188,9 @@ def _on_cpu(
                 samplings.min_p,
                 samplings.penalties,
                 samplings.seeds,
-                samplings.rejection,
             ),
             None if seen is None else (seen.offsets, seen.ids),
             None if biases is None else (biases.offsets, biases.ids, biases.values),
-            None if drafted is None else (drafted.offsets, drafted.ids, drafted.values),
             available_threads(threads),
             threads is None,
             torch_threads=threads is None and torch_threads,
@@ -232,20 +218,3 @@ def _ragged(
             different = len(np.unique(owners.astype(np.int64) * vocabulary + ids)) == len(ids)
             arguments.require(different, f"{name}.ids", "different within each list", "repeated")
     return Ragged(offsets, ids, values)
-
-
-def _check_rejection(trees: Trees, rejection: Any, drafted: Ragged) -> None:
-    """Rejection sessions are chains, and every child's token stands in the list that it was drawn from."""
-    for session in np.flatnonzero(rejection):
-        start, end = trees.offsets[session], trees.offsets[session + 1]
-        own = Trees(np.array([0, end - start]), trees.parents[start:end], trees.tokens[start:end])
-        require_one_child(own)
-        for row in range(start + 1, end):
-            parent = start + trees.parents[row]
-            listed = slice(drafted.offsets[parent], drafted.offsets[parent + 1])
-            probability = drafted.values[listed][drafted.ids[listed] == trees.tokens[row]]
-            if not len(probability) or not probability[0] > 0:
-                raise EdgespecError(
-                    f"drafted must hold, for row {parent}, the probability above 0 that token {trees.tokens[row]} was "
-                    "drawn with: send the draft's distribution along with the chain."
-                )

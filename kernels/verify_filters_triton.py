@@ -73,19 +73,6 @@ def passes(ids, score, cut, first, highest, log_min_p, SCORE: tl.constexpr):
 
 
 @triton.jit
-def kept_mass(
-    source, divisor, vocabulary, cut, first, highest, log_min_p, BLOCK: tl.constexpr, SCORE: tl.constexpr
-):
-    """(top, sum of exp(s - top)) in float64 of the tokens that stay."""
-    total = tl.full((), 0, tl.float64)
-    for start in range(0, vocabulary, BLOCK):
-        ids, s = read(source, start, divisor, vocabulary, BLOCK, SCORE)
-        stays = passes(ids, s, cut, first, highest, log_min_p, SCORE)
-        total += tl.sum(tl.where(stays, tl.exp(s - highest), 0.0).to(tl.float64))
-    return highest.to(tl.float64), total
-
-
-@triton.jit
 def _count_from(source, divisor, vocabulary, key, BLOCK: tl.constexpr, SCORE: tl.constexpr):
     """How many tokens have at least this key."""
     number = tl.full((), 0, tl.int32)

@@ -1,4 +1,4 @@
-"""The plain form of `verify`, in numpy: what the kernels are held to.
+"""The plain backend of `verify`, in numpy: what the kernels are held to.
 
 Scores are float32 (float64 for float64 logits) as in the kernels, so that their ties are the same; sums of
 probabilities are float64, so that only a token on top-p's or min-p's very edge can fall the other way in a kernel.
@@ -30,7 +30,6 @@ class _Session:
     min_p: float
     penalty: float
     seed: int
-    rejection: bool
 
 
 def verify(
@@ -40,7 +39,6 @@ def verify(
     samplings: Samplings,
     seen: Ragged,
     biases: Ragged,
-    drafted: Ragged,
 ) -> Verdicts:
     """As edgespec.kernels.verify.verify, whose checks have passed."""
     raw = arguments.widened(logits)
@@ -61,7 +59,6 @@ def verify(
             float(samplings.min_p[s]),
             float(samplings.penalties[s]),
             int(samplings.seeds[s]),
-            bool(samplings.rejection[s]),
         )
         first, end = trees.offsets[s], trees.offsets[s + 1]
         bias = tuple(
@@ -70,18 +67,12 @@ def verify(
         row, depth = first, 0
         while True:
             children = first + np.flatnonzero(trees.parents[first:end] == row - first)
-            drawn_from = tuple(
-                array[drafted.offsets[row] : drafted.offsets[row + 1]]
-                for array in (drafted.ids, drafted.values)
-            )
             token, margin, logprob = decide_row(
                 raw[row],
                 session,
                 int(positions[row]),
                 seen.ids[seen.offsets[row] : seen.offsets[row + 1]],
                 bias,
-                int(trees.tokens[children[0]]) if len(children) else -1,
-                drawn_from,
             )
             verdicts.logprobs[s, depth], verdicts.margins[s, depth] = logprob, margin
             match = children[trees.tokens[children] == token]
@@ -100,8 +91,6 @@ def decide_row(
     position: int,
     seen: NDArray[np.int32],
     bias: tuple[NDArray[Any], ...],
-    child_token: int,
-    drawn_from: tuple[NDArray[Any], ...],
 ) -> tuple[int, float, float]:
     """(token, margin, log-probability) decided after one row of raw logits [V]; token -1 where they are not sound."""
     if np.isnan(raw).any() or (raw == np.inf).any() or not np.isfinite(raw).any():
@@ -111,13 +100,8 @@ def decide_row(
         scores = filtered(
             scores / scores.dtype.type(session.temperature), session.top_k, session.top_p, session.min_p
         )
-        if session.rejection and child_token >= 0:
-            token, margin = _reject(scores, session, position, child_token, *drawn_from)
-        else:
-            token, margin = best(scores + philox.gumbel(session.seed, position, np.arange(len(scores))))
-            margin = np.nan if session.rejection else margin
-    else:
-        token, margin = best(scores)
+        scores = scores + philox.gumbel(session.seed, position, np.arange(len(scores)))
+    token, margin = best(scores)
     return token, margin, float(raw[token] - _logsumexp(raw))
 
 
@@ -146,28 +130,6 @@ def filtered(scores: NDArray[Any], top_k: int, top_p: float, min_p: float) -> ND
     if min_p > 0:
         kept[np.exp(kept.astype(np.float64) - kept.max()) < min_p] = -np.inf
     return kept
-
-
-def _reject(
-    scores: NDArray[Any],
-    session: _Session,
-    position: int,
-    child_token: int,
-    ids: NDArray[np.int32],
-    probabilities: NDArray[np.float32],
-) -> tuple[int, float]:
-    """Accept the child with probability min(1, p / q); else draw from the residual max(0, p - q)."""
-    p = _softmax(scores)
-    q = float(probabilities[ids == child_token][0])
-    if philox.accept_uniform(session.seed, position) * q < p[child_token]:
-        return child_token, np.nan
-    residual = scores.copy()
-    with np.errstate(divide="ignore"):
-        residual[ids] = np.log(np.maximum(p[ids] - probabilities, 0)) + _logsumexp(scores)
-    if not np.isfinite(residual).any():  # p and q are equal but for rounding
-        return child_token, np.nan
-    noise = philox.gumbel(session.seed, position, np.arange(len(scores)), philox.RESIDUAL_STREAM)
-    return best(residual + noise)[0], np.nan
 
 
 def _softmax(scores: NDArray[Any]) -> NDArray[np.float64]:

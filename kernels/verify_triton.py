@@ -1,4 +1,4 @@
-"""The CUDA form of verify: one launch, a program a row; the last of a session's programs to end walks its tree.
+"""The CUDA backend of verify: one launch, a program a row; the last of a session's programs to end walks its tree.
 
 A row's program scans its logits for log-sum-exp, finds the cut of top-k and top-p by bisection on the scores' bits (as
 integers in the order of the floats), and takes the best noisy score. Which program walks does not change the outcome.
@@ -16,9 +16,9 @@ import triton.language as tl
 from edgespec.kernels import arguments
 from edgespec.kernels.exit_verdict import Trees
 from edgespec.kernels.exit_verdict_triton import trees_on
-from edgespec.kernels.philox_triton import NO_FUSION, philox4x32_10, row_gumbel, uniform
+from edgespec.kernels.philox_triton import NO_FUSION, row_gumbel
 from edgespec.kernels.verify import Ragged, Samplings, Verdicts
-from edgespec.kernels.verify_filters_triton import divide, filter_cut, kept_mass, mass_of, passes, read
+from edgespec.kernels.verify_filters_triton import divide, filter_cut, mass_of, passes, read
 
 LARGEST_BLOCK = 4096
 """Tokens of a row that a program holds at once."""
@@ -29,9 +29,8 @@ LIST_BLOCK = 256
 
 @triton.jit
 def decide_row(
-    logits, scores, positions, temperatures, top_ks, top_ps, min_ps, penalties, seeds, rejection,
-    seen_offsets, seen_ids, bias_offsets, bias_ids, bias_values, drafted_offsets, drafted_ids, drafted_values,
-    row, session, child_token, vocabulary,
+    logits, scores, positions, temperatures, top_ks, top_ps, min_ps, penalties, seeds,
+    seen_offsets, seen_ids, bias_offsets, bias_ids, bias_values, row, session, vocabulary,
     BLOCK: tl.constexpr, LIST: tl.constexpr, LISTS: tl.constexpr, SCORE: tl.constexpr,
 ):  # fmt: skip
     """(token, margin, log-probability) decided after one row; token -1 where its logits are not sound."""
@@ -77,40 +76,20 @@ def decide_row(
         key_low = seed.to(tl.uint32)
         key_high = (seed >> 32).to(tl.uint32)
         position = tl.load(positions + row).to(tl.uint32)
-        stream = 0
-        accepted = False
-        rejecting = False
-        if LISTS:
-            rejecting = sampled & (tl.load(rejection + session) != 0)
-            if rejecting & (child_token >= 0):
-                shifted, mass = kept_mass(
-                    source, divisor, vocabulary, cut, first, highest, log_min_p, BLOCK, SCORE
-                )
-                accepted = _accept(
-                    work, shifted + tl.log(mass), drafted_offsets, drafted_ids, drafted_values,
-                    row, child_token, position, key_low, key_high, vocabulary, cut, first, highest, log_min_p,
-                    BLOCK, LIST, SCORE,
-                )  # fmt: skip
-                stream = 2
-                # What the filters drop has become -inf, and the residual has scores of its own.
-                cut = tl.full((), -(2**62), tl.int64)
-                log_min_p = tl.full((), float("-inf"), tl.float64)
         best = tl.full((), float("-inf"), SCORE)
         second = tl.full((), float("-inf"), SCORE)
         for start in range(0, vocabulary, BLOCK):
             ids, s = read(source, start, divisor, vocabulary, BLOCK, SCORE)
             s = tl.where(passes(ids, s, cut, first, highest, log_min_p, SCORE), s, float("-inf"))
             if sampled:
-                s = s + row_gumbel(start, position, stream, key_low, key_high, BLOCK).to(SCORE)
+                s = s + row_gumbel(start, position, key_low, key_high, BLOCK).to(SCORE)
             own_best = tl.max(s)
             own_token = tl.min(tl.where((s == own_best) & (s > float("-inf")), ids, 2147483647))
             own_second = tl.max(tl.where(ids == own_token, float("-inf"), s))
             second = tl.maximum(tl.minimum(best, own_best), tl.maximum(second, own_second))
             token = tl.where((own_best > best) & (own_token < vocabulary), own_token, token)
             best = tl.maximum(best, own_best)
-        if accepted | (token < 0):  # a residual without mass: p and q are equal but for rounding
-            token = child_token
-        margin = tl.where(rejecting, nan, (best - second).to(tl.float32))
+        margin = (best - second).to(tl.float32)
         logprob = (tl.load(raw + token).to(tl.float64) - logsumexp).to(tl.float32)
     return token, margin, logprob
 
@@ -149,35 +128,6 @@ def _penalise(
 
 
 @triton.jit
-def _accept(
-    work, logsumexp, drafted_offsets, drafted_ids, drafted_values, row, child_token, position, key_low, key_high,
-    vocabulary, cut, first, highest, log_min_p, BLOCK: tl.constexpr, LIST: tl.constexpr, SCORE: tl.constexpr,
-):  # fmt: skip
-    """Whether the child is accepted, with probability min(1, p / q). Leaves in work [V] the scores of max(0, p - q)."""
-    one = tl.full((), 1, SCORE)
-    for start in range(0, vocabulary, BLOCK):
-        ids, s = read(work, start, one, vocabulary, BLOCK, SCORE)
-        s = tl.where(passes(ids, s, cut, first, highest, log_min_p, SCORE), s, float("-inf"))
-        tl.store(work + ids, s, ids < vocabulary)
-    tl.debug_barrier()
-    p_child = tl.exp(tl.load(work + child_token).to(tl.float64) - logsumexp)
-    tl.debug_barrier()
-    q_child = tl.full((), 0, tl.float64)
-    end = tl.load(drafted_offsets + row + 1)
-    for start in range(tl.load(drafted_offsets + row), end, LIST):
-        at = start + tl.arange(0, LIST)
-        ids = tl.load(drafted_ids + at, at < end, 0)
-        q = tl.load(drafted_values + at, at < end, 0.0).to(tl.float64)
-        q_child += tl.sum(tl.where((at < end) & (ids == child_token), q, 0.0))
-        rest = tl.exp(tl.load(work + ids, at < end, 0.0).to(tl.float64) - logsumexp) - q
-        score = tl.where(rest > 0, tl.log(tl.where(rest > 0, rest, 1.0)) + logsumexp, float("-inf"))
-        tl.store(work + ids, score.to(SCORE), at < end)
-    tl.debug_barrier()
-    word, _, _, _ = philox4x32_10(position * 0, position, 1, key_low, key_high)
-    return uniform(word).to(tl.float64) * q_child < p_child
-
-
-@triton.jit
 def verify_rows(
     logits,  # [R, V]
     scores,  # [R, V] of SCORE, scratch; used with LISTS only
@@ -191,15 +141,11 @@ def verify_rows(
     min_ps,  # float64 [S]
     penalties,  # float64 [S]
     seeds,  # int64 [S]
-    rejection,  # int8 [S]
     seen_offsets,  # int32 [R + 1]
     seen_ids,  # int32
     bias_offsets,  # int32 [S + 1]
     bias_ids,  # int32
     bias_values,  # float32
-    drafted_offsets,  # int32 [R + 1]
-    drafted_ids,  # int32
-    drafted_values,  # float32
     row_tokens,  # int32 [R], out; so are the next
     row_margins,  # float32 [R]
     row_logprobs,  # float32 [R]
@@ -216,7 +162,7 @@ def verify_rows(
     ROWS: tl.constexpr,  # of the largest session
     BLOCK: tl.constexpr,
     LIST: tl.constexpr,
-    LISTS: tl.constexpr,  # a penalty, a bias or rejection is asked for
+    LISTS: tl.constexpr,  # a penalty or a bias is asked for
     SCORE: tl.constexpr,
 ):
     """Decides one row; the last of its session's programs walks the tree."""
@@ -230,12 +176,9 @@ def verify_rows(
     real = node < size
     parent = tl.load(parents + first + node, real, -2)
     drafted = tl.load(tree_tokens + first + node, real, -2)
-    own_child = tl.min(tl.where(parent == row - first, node, ROWS))
-    child_token = tl.sum(tl.where(node == own_child, drafted, 0))
     token, margin, logprob = decide_row(
-        logits, scores, positions, temperatures, top_ks, top_ps, min_ps, penalties, seeds, rejection,
-        seen_offsets, seen_ids, bias_offsets, bias_ids, bias_values, drafted_offsets, drafted_ids, drafted_values,
-        row, session, tl.where(own_child < ROWS, child_token, -1), vocabulary, BLOCK, LIST, LISTS, SCORE,
+        logits, scores, positions, temperatures, top_ks, top_ps, min_ps, penalties, seeds,
+        seen_offsets, seen_ids, bias_offsets, bias_ids, bias_values, row, session, vocabulary, BLOCK, LIST, LISTS, SCORE,
     )  # fmt: skip
     tl.store(row_tokens + row, token)
     tl.store(row_margins + row, margin)
@@ -275,14 +218,13 @@ def launch(
     samplings: Samplings,
     seen: Ragged,
     biases: Ragged,
-    drafted: Ragged,
 ) -> Verdicts:
     """As edgespec.kernels.verify.verify, whose checks have passed."""
     device = logits.device
     rows, vocabulary = logits.shape
     tree, largest = trees_on(trees, device)
     sessions = len(tree.offsets) - 1
-    lists = any(len(part.ids) for part in (seen, biases, drafted))
+    lists = any(len(part.ids) for part in (seen, biases))
     score = torch.float64 if logits.dtype == torch.float64 else torch.float32
 
     def put(values: Any, dtype: torch.dtype) -> Any:
@@ -303,10 +245,8 @@ def launch(
         logits, torch.empty((rows, vocabulary) if lists else 1, dtype=score, device=device),
         tree.offsets, tree.parents, tree.tokens, put(positions, torch.int32),
         doubles[0], put(samplings.top_k, torch.int32), *doubles[1:], put(samplings.seeds, torch.int64),
-        put(samplings.rejection, torch.int8),
         *(put(part, torch.int32) for part in (seen.offsets, seen.ids, biases.offsets, biases.ids)),
-        put(biases.values, torch.float32), put(drafted.offsets, torch.int32), put(drafted.ids, torch.int32),
-        put(drafted.values, torch.float32), integers, *floats,
+        put(biases.values, torch.float32), integers, *floats,
         torch.zeros(sessions, dtype=torch.int32, device=device), lengths, paths, tokens, *nothing,
         sessions, vocabulary, largest,
         SESSIONS=triton.next_power_of_2(sessions), ROWS=triton.next_power_of_2(largest),

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_forms import LEVELS
+from kernel_backends import LEVELS
 from numpy.typing import NDArray
 
 from edgespec import _native
@@ -60,15 +60,15 @@ def best_two(z: NDArray[Any], temperature: float, position: int) -> tuple[int, n
 def test_verify_finds_the_best_two_of_all(
     temperature: float, dtype: type, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    form = _native.verify
-    monkeypatch.setattr(_native, "verify", lambda *values, **named: form(*values, level, **named))
+    backend = _native.verify
+    monkeypatch.setattr(_native, "verify", lambda *values, **named: backend(*values, level, **named))
     for size in SIZES:
         rows = hard_logits(size)
         count = len(rows)
         trees = Trees(np.arange(count + 1), np.full(count, -1), np.full(count, -1))
         sampling = Samplings.same(count, temperature=temperature, seed=SEED)
         got = verify(
-            np.stack(list(rows.values())).astype(dtype), trees, np.arange(count), sampling, form="cpu"
+            np.stack(list(rows.values())).astype(dtype), trees, np.arange(count), sampling, backend="cpu"
         )
         for row, (name, z) in enumerate(rows.items()):
             token, margin = best_two(z.astype(dtype), temperature, row)
@@ -81,15 +81,15 @@ def test_verify_finds_the_best_two_of_all(
 def test_exit_head_finds_the_best_two_of_all(
     temperature: float, level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    form = _native.exit_head
-    monkeypatch.setattr(_native, "exit_head", lambda *values, **named: form(*values, level, **named))
+    backend = _native.exit_head
+    monkeypatch.setattr(_native, "exit_head", lambda *values, **named: backend(*values, level, **named))
     large, one = np.full((1, 1), 2.0**20, np.float32), np.ones(1, np.float32)  # normalised: just 1
     for size in SIZES:
         for name, z in hard_logits(size).items():
             if not np.isfinite(z).all() or not np.isfinite(z / np.float32(temperature)).all():
                 continue
             columns = {"temperatures": np.full(1, temperature, np.float32), "seeds": [SEED], "positions": [3]}
-            got = exit_head(large, one, z[:, None], **columns, form="cpu")
+            got = exit_head(large, one, z[:, None], **columns, backend="cpu")
             token, margin = best_two(z, temperature, 3)
             assert got.tokens[0] == token, (name, size)
             np.testing.assert_array_equal(got.margins[0], margin, err_msg=f"{name}, {size}")

@@ -183,7 +183,7 @@ def test_an_exit_guesses_what_the_kernel_guesses() -> None:
         seeds=seeds,
         positions=positions,
         settings=HeadSettings(1e-5),
-        form="reference",
+        backend="reference",
     )
     tokens, margins = native.guess(hidden, norm, 1e-5, *rows)
     np.testing.assert_array_equal(tokens, want.tokens)

@@ -1,4 +1,4 @@
-"""exit_head in every form beside its plain reference: equal ids up to near-ties, and what it refuses."""
+"""exit_head in every backend beside its plain reference: equal ids up to near-ties, and what it refuses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kernel_forms import FORMS, INTERPRETED, LEVELS
+from kernel_backends import BACKENDS, INTERPRETED, LEVELS
 from numpy.typing import NDArray
 
 from edgespec import _native
@@ -81,19 +81,21 @@ def as_numpy(scores: ExitScores) -> ExitScores:
     return ExitScores(*(np.asarray(column) for column in vars(scores).values()))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_a_form_says_what_the_reference_says(shape: tuple[int, int, int], dtype: str, form: str) -> None:
+def test_a_backend_says_what_the_reference_says(
+    shape: tuple[int, int, int], dtype: str, backend: str
+) -> None:
     given = case(shape, dtype)
-    got, want = exit_head(**given, form=form), exit_head(**given, form="reference")
+    got, want = exit_head(**given, backend=backend), exit_head(**given, backend="reference")
     assert_agree(as_numpy(got), want, logit_error(given, HeadSettings()), given["temperatures"])
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_scaled_and_capped_logits_are_the_references(form: str) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_scaled_and_capped_logits_are_the_references(backend: str) -> None:
     given, settings = case((4, 48, 300), "float32"), HeadSettings(1e-5, 0.25, 3.0)
-    got, want = (exit_head(**given, settings=settings, form=one) for one in (form, "reference"))
+    got, want = (exit_head(**given, settings=settings, backend=one) for one in (backend, "reference"))
     assert_agree(as_numpy(got), want, logit_error(given, settings), given["temperatures"])
 
 
@@ -109,13 +111,13 @@ def test_every_level_of_the_processor_agrees(dtype: str, level: str) -> None:
         agrees = (tokens == columns[3]) & (columns[3] >= 0)
         got = ExitScores(tokens, margins, probabilities, logsumexps, draft_scores, agrees, sound)
         assert_agree(
-            got, exit_head(**given, form="reference"), logit_error(given, HeadSettings()), columns[0]
+            got, exit_head(**given, backend="reference"), logit_error(given, HeadSettings()), columns[0]
         )
 
 
 def test_the_number_of_threads_changes_no_bit() -> None:
     given = case((6, 40, 3000), "float32")
-    one, three = (exit_head(**given, form="cpu", threads=threads) for threads in (1, 3))
+    one, three = (exit_head(**given, backend="cpu", threads=threads) for threads in (1, 3))
     for name, column in vars(one).items():
         np.testing.assert_array_equal(column, getattr(three, name))
 
@@ -124,12 +126,17 @@ def test_numpy_arrays_do_as_well_as_tensors() -> None:
     given = case((2, 24, 50), "float32")
     arrays = {name: np.asarray(value) for name, value in given.items()}
     mixed = {**given, "norm": arrays["norm"]}
-    assert exit_head(**mixed, form="cpu").tokens.tolist() == exit_head(**given, form="cpu").tokens.tolist()
-    assert exit_head(**arrays, form="cpu").tokens.tolist() == exit_head(**given, form="cpu").tokens.tolist()
+    assert (
+        exit_head(**mixed, backend="cpu").tokens.tolist() == exit_head(**given, backend="cpu").tokens.tolist()
+    )
+    assert (
+        exit_head(**arrays, backend="cpu").tokens.tolist()
+        == exit_head(**given, backend="cpu").tokens.tolist()
+    )
 
 
-@pytest.mark.parametrize("form", ["reference", *FORMS])
-def test_it_is_the_torch_path_of_the_target(form: str) -> None:
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+def test_it_is_the_torch_path_of_the_target(backend: str) -> None:
     rows, width, vocabulary, temperature = 6, 32, 500, 0.8
     given = case((rows, width, vocabulary), "float32")
     given.update(temperatures=np.full(rows, temperature), seeds=np.full(rows, 77))
@@ -137,25 +144,25 @@ def test_it_is_the_torch_path_of_the_target(form: str) -> None:
     x = adapt(given["hidden"], nothing, nothing.T, given["norm"], 1e-6)
     noise = coupled_noise(NoiseRows(vocabulary), given["positions"], 77)
     tokens, margins = guess(x @ given["head"].T, temperature, noise)
-    got = as_numpy(exit_head(**given, form=form))
+    got = as_numpy(exit_head(**given, backend=backend))
     np.testing.assert_array_equal(got.tokens, tokens)
     np.testing.assert_allclose(got.margins, margins, atol=1e-4)
 
 
-@pytest.mark.parametrize("form", ["reference", *FORMS])
-def test_ties_go_to_the_lowest_id(form: str) -> None:
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+def test_ties_go_to_the_lowest_id(backend: str) -> None:
     given = case((1, 8, 600), "float32")
     given.update(head=torch.ones(600, 8), temperatures=[0.0])
-    got = as_numpy(exit_head(**given, form=form))
+    got = as_numpy(exit_head(**given, backend=backend))
     assert (got.tokens.tolist(), got.margins.tolist()) == ([0], [0.0])
 
 
-@pytest.mark.parametrize("form", ["reference", *FORMS])
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_row_that_is_no_number_is_reported_and_never_sampled_from(value: float, form: str) -> None:
+def test_a_row_that_is_no_number_is_reported_and_never_sampled_from(value: float, backend: str) -> None:
     given = case((4, 16, 70), "float32")
     given["hidden"][1, 3] = value
-    got = as_numpy(exit_head(**given, form=form))
+    got = as_numpy(exit_head(**given, backend=backend))
     assert got.sound.tolist() == [True, False, True, True]
     assert got.tokens[1] == -1
     assert np.isnan(got.margins[1])
@@ -179,7 +186,7 @@ def test_the_reference_multiplies_as_torch_does() -> None:
     assert reference.__doc__
 
 
-@pytest.mark.parametrize("form", ["reference", *FORMS])
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
@@ -209,21 +216,21 @@ def test_the_reference_multiplies_as_torch_does() -> None:
         ("seeds", [1.5, 2, 3, 4], "seeds must be whole numbers"),
         ("positions", [0, 1, -2, 3], "positions must be from 0"),
         ("draft_tokens", [0, 70, 1, 2], "draft_tokens must be from -1 to 69"),
-        ("form", "fast", "form must be"),
+        ("backend", "fast", "backend must be"),
     ],
 )
-def test_what_does_not_fit_is_named(name: str, value: object, message: str, form: str) -> None:
-    given = {**case((4, 16, 70), "float32"), "form": form, name: value}
+def test_what_does_not_fit_is_named(name: str, value: object, message: str, backend: str) -> None:
+    given = {**case((4, 16, 70), "float32"), "backend": backend, name: value}
     with pytest.raises(EdgespecError, match=message):
         exit_head(**given)
 
 
 def test_a_number_of_threads_below_one_is_named() -> None:
     with pytest.raises(EdgespecError, match="threads must be"):
-        exit_head(**case((4, 16, 70), "float32"), form="cpu", threads=0)
+        exit_head(**case((4, 16, 70), "float32"), backend="cpu", threads=0)
 
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter runs where it is asked to")
 def test_triton_is_refused_for_arrays_on_the_cpu() -> None:
-    with pytest.raises(EdgespecError, match="form must be cpu or reference"):
-        exit_head(**case((4, 16, 70), "float32"), form="triton")
+    with pytest.raises(EdgespecError, match="backend must be cpu or reference"):
+        exit_head(**case((4, 16, 70), "float32"), backend="triton")

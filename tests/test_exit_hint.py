@@ -1,4 +1,4 @@
-"""exit_hint in every form: what exit_head and exit_verdict say together, in the cells of the running forward alone."""
+"""exit_hint in every backend: what exit_head and exit_verdict say together, in the cells of the running forward alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kernel_forms import FORMS
+from kernel_backends import BACKENDS
 from numpy.typing import NDArray
 from test_exit_verdict import CURVES, random_trees
 
@@ -51,16 +51,16 @@ def inputs(seed: int) -> dict[str, Any]:
     }
 
 
-def written(given: dict[str, Any], number: int, exit: int, form: str) -> NDArray[np.int32]:
+def written(given: dict[str, Any], number: int, exit: int, backend: str) -> NDArray[np.int32]:
     words = torch.zeros(2, PLACES, EXITS, CELL_WORDS, dtype=torch.int32)
     sequence = torch.tensor([number], dtype=torch.int32)
-    exit_hint(**given, cells=Cells(words, sequence, exit), form=form)
+    exit_hint(**given, cells=Cells(words, sequence, exit), backend=backend)
     return words.numpy()
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("seed", range(3))
-def test_a_cell_holds_what_the_exit_says_of_its_session(form: str, seed: int) -> None:
+def test_a_cell_holds_what_the_exit_says_of_its_session(backend: str, seed: int) -> None:
     given = inputs(seed)
     trees: Trees = given["trees"]
     rows = int(trees.offsets[-1])
@@ -70,11 +70,11 @@ def test_a_cell_holds_what_the_exit_says_of_its_session(form: str, seed: int) ->
         given["norm"].numpy(),
         given["head"].numpy(),
         **columns,
-        form="reference",
+        backend="reference",
     )
     own = Trees(trees.offsets[:4].numpy(), trees.parents[:rows].numpy(), trees.tokens[:rows].numpy())
-    hints = exit_verdict(scores.tokens, scores.margins, own, CURVES, np.array([0, 1, 1]), form="reference")
-    cells = written(given, number=7, exit=1, form=form)[1, :3, 1]
+    hints = exit_verdict(scores.tokens, scores.margins, own, CURVES, np.array([0, 1, 1]), backend="reference")
+    cells = written(given, number=7, exit=1, backend=backend)[1, :3, 1]
     assert cells[:, 0].tolist() == [7, 7, 7]
     assert cells[:, 1].tolist() == hints.lengths.tolist()
     ends = [
@@ -89,21 +89,21 @@ def test_some_paths_are_followed() -> None:
     assert any((written(inputs(seed), 7, 0, "cpu")[1, :3, 0, 1] > 0).any() for seed in range(3))
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_forward_writes_to_its_half_and_an_exit_to_its_column(form: str) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_forward_writes_to_its_half_and_an_exit_to_its_column(backend: str) -> None:
     given = inputs(1)
     for number, exit in ((2, 0), (3, 2)):
-        words = written(given, number, exit, form)
+        words = written(given, number, exit, backend)
         touched = np.argwhere(words.any(axis=-1))
         assert {(half, column) for half, _, column in touched.tolist()} == {(number % 2, exit)}
         assert set(words[..., 0].ravel().tolist()) == {0, number}
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_a_row_that_is_no_number_says_so(form: str) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_row_that_is_no_number_says_so(backend: str) -> None:
     given = inputs(0)
     given["hidden"][0] = float("nan")
-    words = written(given, 1, 0, form)[1, :, 0]
+    words = written(given, 1, 0, backend)[1, :, 0]
     assert words[0, 3] == -1 and words[0, 4:5].view(np.float32)[0] == 0 and words[1, 3] >= 0
 
 

@@ -1,4 +1,4 @@
-"""The checks of a GPU, asked of the CPU: its own forms pass, Triton's pass in the interpreter, others fail."""
+"""The checks of a GPU, asked of the CPU: its own backends pass, Triton's pass in the interpreter, others fail."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from kernel_forms import FORMS
+from kernel_backends import BACKENDS
 from test_cuda_graphs import Rerun
 
 from edgespec.bench import gpu_check, hint_delay
@@ -19,9 +19,9 @@ from edgespec.model.target import Target
 HERE = torch.device("cpu")
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_the_kernels_pass(form: str) -> None:
-    place = Place(HERE, form)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_kernels_pass(backend: str) -> None:
+    place = Place(HERE, backend)
     assert "1" in gpu_check.exit_heads_agree(place, 97, 32)
     assert "24" in gpu_check.verdicts_agree(place, 97, 6)
     assert "host" in gpu_check.cells_agree(place)
@@ -40,9 +40,9 @@ def test_captured_forwards_pass(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_kernel_that_says_something_else_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     right = gpu_check.exit_head
 
-    def wrong(*given: Any, form: str, **named: Any) -> Any:
-        scores = right(*given, **named, form="cpu")
-        if form == "wrong":
+    def wrong(*given: Any, backend: str, **named: Any) -> Any:
+        scores = right(*given, **named, backend="cpu")
+        if backend == "wrong":
             scores.tokens[0] += 1
             scores.margins[0] = 9
         return scores

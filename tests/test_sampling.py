@@ -1,34 +1,21 @@
-"""Sampling against transformers' warpers, the target's distribution, and what must never be drawn."""
+"""Sampling against the target's distribution, and what must never be drawn."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from transformers import (
-    MinPLogitsWarper,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
 
 from edgespec import _native
 from edgespec.core.errors import EdgespecError
 from edgespec.core.noise import NoiseRows
 from edgespec.core.params import SamplingParams
+from edgespec.kernels.verify_reference import filtered
 from edgespec.model.sampling import (
-    Rows,
-    adjusted,
     coupled_noise,
     decide,
-    decide_together,
     guess,
-    in_torch,
-    warp,
 )
 
 PARAMETERS = [
@@ -51,31 +38,17 @@ def random_logits(kind: str, dtype: torch.dtype) -> torch.Tensor:
     return logits.to(dtype)
 
 
-def transformers_warp(logits: torch.Tensor, sampling: SamplingParams) -> torch.Tensor:
-    no_ids = torch.empty(len(logits), 0, dtype=torch.long)
-    scores = TemperatureLogitsWarper(sampling.temperature)(no_ids, logits)
-    if sampling.top_k:
-        scores = TopKLogitsWarper(sampling.top_k)(no_ids, scores)
-    if sampling.top_p < 1:
-        scores = TopPLogitsWarper(sampling.top_p)(no_ids, scores)
-    return scores
-
-
-@pytest.mark.parametrize("sampling", PARAMETERS, ids=str)
-@pytest.mark.parametrize("kind", ["plain", "ties", "masked"])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_warping_is_that_of_transformers(sampling: SamplingParams, kind: str, dtype: torch.dtype) -> None:
-    logits = random_logits(kind, dtype)
-    assert torch.equal(warp(logits, sampling), transformers_warp(logits, sampling))
-
-
 @pytest.mark.parametrize(
     "sampling", PARAMETERS[:1] + PARAMETERS[2:3] + PARAMETERS[4:5] + PARAMETERS[6:], ids=str
 )
 def test_coupled_sampling_draws_from_the_warped_distribution(sampling: SamplingParams) -> None:
     draws, vocabulary = 20_000, 24
     logits = 1.5 * torch.randn(1, vocabulary, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    probability = warp(logits, sampling).softmax(-1)[0].numpy()
+    scores = filtered(
+        logits[0].numpy() / sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p
+    )
+    probability = np.exp(scores - scores.max())
+    probability /= probability.sum()
     counts = np.zeros(vocabulary)
     for seed in (0, 1, 2**63 + 11, 2**64 - 1):
         many = logits.expand(draws // 4, vocabulary)
@@ -150,61 +123,6 @@ def test_logits_that_are_not_numbers_are_never_sampled_from(bad: float, sampling
 def test_a_row_without_a_possible_token_is_refused() -> None:
     with pytest.raises(EdgespecError, match="NaN or infinite"):
         decide(torch.full((1, 5), -torch.inf), [0], SamplingParams(), 1)
-
-
-EVERYTHING: list[dict[str, Any]] = [
-    {"repetition_penalty": 1.3},
-    {"logit_bias": {3: 4.0, 50: -2.0}},
-    {"temperature": 0.8, "min_p": 0.05},
-    {
-        "temperature": 1.2,
-        "top_k": 30,
-        "top_p": 0.9,
-        "min_p": 0.02,
-        "repetition_penalty": 0.8,
-        "logit_bias": {7: 1.5},
-    },
-]
-
-
-def texts_so_far(rows: int) -> list[np.ndarray[Any, Any]]:
-    random = np.random.default_rng(5)
-    return [np.unique(random.integers(0, 101, 30)).astype(np.int32) for _ in range(rows)]
-
-
-@pytest.mark.parametrize("parameters", EVERYTHING, ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_kernel_and_torch_sample_the_same_tokens(parameters: dict[str, Any], dtype: torch.dtype) -> None:
-    logits, seen = random_logits("plain", dtype), texts_so_far(40)
-    half = Rows(SamplingParams(**parameters), 3, range(5, 20), seen[:15])
-    other = Rows(SamplingParams(temperature=0.7), 4, range(25), None)
-    by_kernel = decide_together(logits, [half, other])
-    tokens, logprobs, margins = in_torch(logits, [half, other])
-    np.testing.assert_array_equal(np.concatenate([part.tokens for part in by_kernel]), tokens)
-    np.testing.assert_allclose(np.concatenate([part.logprobs for part in by_kernel]), logprobs, atol=1e-5)
-    np.testing.assert_allclose(np.concatenate([part.margins for part in by_kernel]), margins, atol=1e-4)
-
-
-@pytest.mark.parametrize("parameters", EVERYTHING, ids=str)
-def test_logits_are_processed_as_transformers_does_it(parameters: dict[str, Any]) -> None:
-    logits, seen = random_logits("plain", torch.float64), texts_so_far(40)
-    sampling = SamplingParams(**parameters)
-    part = Rows(sampling, 0, range(40), seen)
-    ours = adjusted(logits, part) if sampling.greedy else warp(adjusted(logits, part), sampling)
-    bias = torch.zeros(101, dtype=torch.float64)
-    for token, value in sampling.logit_bias.items():
-        bias[token] = value
-    for row in range(40):
-        processors = [RepetitionPenaltyLogitsProcessor(sampling.repetition_penalty)]
-        if not sampling.greedy:
-            processors += [TemperatureLogitsWarper(sampling.temperature)]
-            processors += [TopKLogitsWarper(sampling.top_k)] if sampling.top_k else []
-            processors += [TopPLogitsWarper(sampling.top_p)] if sampling.top_p < 1 else []
-            processors += [MinPLogitsWarper(sampling.min_p)] if sampling.min_p else []
-        theirs = (logits[row] + bias)[None]
-        for processor in processors:
-            theirs = processor(torch.from_numpy(seen[row].astype(np.int64))[None], theirs)
-        torch.testing.assert_close(ours[row], theirs[0], rtol=1e-6, atol=1e-9)
 
 
 def test_a_repetition_penalty_without_the_texts_is_an_error() -> None:

@@ -40,9 +40,9 @@ def test_verify_decides_alike_on_them(three_threads: None, temperature: float) -
         np.arange(ROWS + 1, dtype=np.int32), np.full(ROWS, -1, np.int32), np.zeros(ROWS, np.int32)
     )
     given = singles, np.arange(ROWS, dtype=np.int32), Samplings.same(ROWS, temperature=temperature, seed=5)
-    alone = verify(logits, *given, form="cpu", threads=1)
+    alone = verify(logits, *given, backend="cpu", threads=1)
     for torch_threads in (True, False):
-        together = verify(logits, *given, form="cpu", torch_threads=torch_threads)
+        together = verify(logits, *given, backend="cpu", torch_threads=torch_threads)
         np.testing.assert_array_equal(together.tokens, alone.tokens)
         np.testing.assert_array_equal(together.logprobs, alone.logprobs)
         np.testing.assert_array_equal(together.margins, alone.margins)
@@ -61,7 +61,7 @@ def test_an_exit_guesses_alike_on_them(three_threads: None) -> None:
         "positions": np.arange(4, dtype=np.int32),
     }
     alone, together = (
-        exit_head(hidden, torch.ones(WIDTH), head, **columns, form="cpu", threads=threads)
+        exit_head(hidden, torch.ones(WIDTH), head, **columns, backend="cpu", threads=threads)
         for threads in (1, None)
     )
     np.testing.assert_array_equal(together.tokens, alone.tokens)

@@ -1,4 +1,4 @@
-"""verify in every form: beside its reference, transformers' warpers and the target's distribution."""
+"""verify in every backend: beside its reference, transformers' warpers and the target's distribution."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kernel_forms import FORMS, LEVELS
-from scipy.stats import chisquare
+from kernel_backends import BACKENDS, LEVELS
 from test_exit_verdict import random_trees
 from transformers import (
     MinPLogitsWarper,
@@ -21,7 +20,7 @@ from transformers import (
 from edgespec import _native
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
-from edgespec.kernels import arguments, philox
+from edgespec.kernels import arguments
 from edgespec.kernels.exit_verdict import Trees
 from edgespec.kernels.verify import Ragged, Samplings, Verdicts, verify
 from edgespec.kernels.verify_reference import filtered, penalised
@@ -72,18 +71,18 @@ def as_numpy(verdicts: Verdicts) -> Verdicts:
 
 
 def assert_agree(got: Verdicts, want: Verdicts) -> None:
-    """Scores are made of the same float32 operations in all forms: the ids are equal, not only nearly."""
+    """Scores are made of the same float32 operations in all backends: the ids are equal, not only nearly."""
     for name in ("lengths", "paths", "tokens", "sound"):
         np.testing.assert_array_equal(getattr(got, name), getattr(want, name), err_msg=name)
     np.testing.assert_allclose(got.margins, want.margins, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(got.logprobs, want.logprobs, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
-def test_a_form_says_what_the_reference_says(parameters: dict[str, Any], dtype: str, form: str) -> None:
-    rows, vocabulary = (4, 131) if form == "triton" else (40, 1271)
+def test_a_backend_says_what_the_reference_says(parameters: dict[str, Any], dtype: str, backend: str) -> None:
+    rows, vocabulary = (4, 131) if backend == "triton" else (40, 1271)
     logits = random_logits(rows, vocabulary, dtype)
     biases = Ragged(np.arange(rows + 1), np.arange(rows) % vocabulary, np.linspace(-2, 2, rows))
     given: dict[str, Any] = {
@@ -93,14 +92,14 @@ def test_a_form_says_what_the_reference_says(parameters: dict[str, Any], dtype: 
         "seen": lists(rows, 17, vocabulary),
         "biases": biases,
     }
-    got, want = (verify(logits, **given, form=one) for one in (form, "reference"))
+    got, want = (verify(logits, **given, backend=one) for one in (backend, "reference"))
     assert_agree(as_numpy(got), want)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_trees_are_walked_as_the_reference_does(form: str) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_trees_are_walked_as_the_reference_does(backend: str) -> None:
     random = np.random.default_rng(9)
-    for _ in range(1 if form == "triton" else 20):
+    for _ in range(1 if backend == "triton" else 20):
         trees = random_trees(6, 8, 5, random)
         rows = int(trees.offsets[-1])
         given: dict[str, Any] = {
@@ -113,11 +112,10 @@ def test_trees_are_walked_as_the_reference_does(form: str) -> None:
                 np.zeros(6),
                 np.ones(6),
                 np.arange(6),
-                np.zeros(6, bool),
             ),
         }
         logits = random_logits(rows, 5, "float32", int(random.integers(99)))
-        got, want = (verify(logits, **given, form=one) for one in (form, "reference"))
+        got, want = (verify(logits, **given, backend=one) for one in (backend, "reference"))
         assert_agree(as_numpy(got), want)
 
 
@@ -126,10 +124,10 @@ def test_trees_are_walked_as_the_reference_does(form: str) -> None:
 def test_every_level_of_the_processor_agrees(
     parameters: dict[str, Any], level: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    form = _native.verify
-    monkeypatch.setattr(_native, "verify", lambda *values, **named: form(*values, level, **named))
+    backend = _native.verify
+    monkeypatch.setattr(_native, "verify", lambda *values, **named: backend(*values, level, **named))
     for dtype in DTYPES:
-        test_a_form_says_what_the_reference_says(parameters, dtype, "cpu")
+        test_a_backend_says_what_the_reference_says(parameters, dtype, "cpu")
 
 
 def transformers_scores(logits: torch.Tensor, seen: torch.Tensor, parameters: dict[str, Any]) -> torch.Tensor:
@@ -168,15 +166,17 @@ def test_the_reference_filters_as_transformers_does(parameters: dict[str, Any], 
         np.testing.assert_array_equal(got, want[row])
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("parameters", [*PARAMETERS[2:3], *TIED], ids=str)
-def test_ties_and_masked_tokens_are_filtered_alike(parameters: dict[str, Any], form: str) -> None:
+def test_ties_and_masked_tokens_are_filtered_alike(parameters: dict[str, Any], backend: str) -> None:
     logits = random_logits(6, 70, "float32").round()
     logits[:, ::3] = -torch.inf
     logits[5] = 1.0
-    for seed in range(1 if form == "triton" else 30):
+    for seed in range(1 if backend == "triton" else 30):
         given = (singles(6), np.arange(6), Samplings.same(6, seed=seed, **parameters))
-        assert_agree(as_numpy(verify(logits, *given, form=form)), verify(logits, *given, form="reference"))
+        assert_agree(
+            as_numpy(verify(logits, *given, backend=backend)), verify(logits, *given, backend="reference")
+        )
 
 
 def test_the_cpu_form_is_the_targets_torch_path() -> None:
@@ -184,7 +184,7 @@ def test_the_cpu_form_is_the_targets_torch_path() -> None:
     for parameters in PARAMETERS[:4]:
         want = decide(logits, np.arange(30), SamplingParams(**parameters), 11)
         got = verify(
-            logits, singles(30), np.arange(30), Samplings.same(30, seed=11, **parameters), form="cpu"
+            logits, singles(30), np.arange(30), Samplings.same(30, seed=11, **parameters), backend="cpu"
         )
         np.testing.assert_array_equal(got.tokens, want.tokens)
         np.testing.assert_allclose(got.logprobs[:, 0], want.logprobs, atol=1e-5)
@@ -195,7 +195,9 @@ def test_large_vocabularies_and_flat_distributions_are_filtered_alike() -> None:
     logits = torch.cat([random_logits(3, 40_000, "float32"), 0.01 * random_logits(3, 40_000, "float32")])
     for parameters in ({"top_p": 0.95}, {"top_k": 3000}, {"top_k": 2, "top_p": 0.4}, {"min_p": 0.001}):
         given = (singles(6), np.arange(6), Samplings.same(6, temperature=0.9, seed=3, **parameters))
-        assert_agree(verify(logits, *given, form="cpu", threads=2), verify(logits, *given, form="reference"))
+        assert_agree(
+            verify(logits, *given, backend="cpu", threads=2), verify(logits, *given, backend="reference")
+        )
 
 
 def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +215,7 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -
 def test_temperatures_at_which_quotients_meet_are_sampled_alike(temperature: float, top_k: int) -> None:
     given = (singles(8), np.arange(8), Samplings.same(8, temperature=temperature, top_k=top_k, seed=4))
     for logits in (random_logits(8, 3000, "float32"), 1e-36 * random_logits(8, 3000, "float32")):
-        assert_agree(verify(logits, *given, form="cpu"), verify(logits, *given, form="reference"))
+        assert_agree(verify(logits, *given, backend="cpu"), verify(logits, *given, backend="reference"))
 
 
 def test_scores_that_are_equal_when_divided_all_stay_at_top_ks_edge() -> None:
@@ -224,98 +226,23 @@ def test_scores_that_are_equal_when_divided_all_stay_at_top_ks_edge() -> None:
     logits[0, 1::2] = float(high)
     for seed in range(20):
         given = (singles(1), [3], Samplings.same(1, temperature=1.9, top_k=3, seed=seed))
-        assert_agree(verify(logits, *given, form="cpu"), verify(logits, *given, form="reference"))
-
-
-# Rejection
-
-
-def chain(sessions: int, tokens: np.ndarray[Any, Any]) -> Trees:
-    """Sessions of a root and one drafted token each."""
-    columns = np.stack([np.full(sessions, -1), tokens], axis=1).reshape(-1)
-    return Trees(np.arange(sessions + 1) * 2, np.tile([-1, 0], sessions), columns)
-
-
-@pytest.mark.parametrize("form", ["cpu", "reference"])
-@pytest.mark.parametrize(
-    "parameters",
-    [{"temperature": 1.0}, {"temperature": 0.7, "top_k": 6}, {"temperature": 1.5, "top_p": 0.8}],
-    ids=str,
-)
-def test_rejection_draws_from_the_targets_distribution(parameters: dict[str, Any], form: str) -> None:
-    draws, vocabulary = 4000 if form == "reference" else 40_000, 12
-    random = np.random.default_rng(7)
-    raw = 1.5 * random.standard_normal(vocabulary)
-    q = random.dirichlet(np.ones(5)).astype(np.float32)
-    listed = np.array([0, 3, 4, 8, 11])
-    drafted = random.choice(listed, draws, p=q / q.sum(dtype=np.float64)) if form else None
-    logits = np.ascontiguousarray(np.broadcast_to(raw.astype(np.float32), (2 * draws, vocabulary)))
-    offsets = np.repeat(np.arange(draws + 1) * 5, 2)[1:-1]
-    verdicts = verify(
-        logits,
-        chain(draws, drafted),
-        np.repeat(np.arange(draws), 2),
-        Samplings.same(draws, seed=5, rejection=True, **parameters),
-        drafted=Ragged(np.append(offsets, 5 * draws), np.tile(listed, draws), np.tile(q, draws)),
-        form=form,
-    )
-    first = np.where(verdicts.lengths == 1, drafted, verdicts.tokens)
-    scores = filtered(
-        raw.astype(np.float32) / np.float32(parameters["temperature"]),
-        parameters.get("top_k", 0),
-        parameters.get("top_p", 1),
-        0,
-    )
-    p = np.exp(scores.astype(np.float64) - scores.max())
-    p /= p.sum()
-    counts = np.bincount(first, minlength=vocabulary)
-    assert counts[p == 0].sum() == 0
-    assert chisquare(counts[p > 0], draws * p[p > 0]).pvalue > 1e-3
-    accepted = (verdicts.lengths == 1).mean()
-    dense_q = np.zeros(vocabulary)
-    dense_q[listed] = q
-    assert accepted == pytest.approx(np.minimum(p, dense_q).sum(), abs=4 * 0.5 / draws**0.5)
-    bonus = verdicts.tokens[verdicts.lengths == 1]
-    assert chisquare(np.bincount(bonus, minlength=vocabulary)[p > 0], len(bonus) * p[p > 0]).pvalue > 1e-3
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_rejection_is_the_references_draw_by_draw(form: str) -> None:
-    sessions, vocabulary = (5, 9) if form == "triton" else (300, 40)
-    random = np.random.default_rng(3)
-    logits = random_logits(2 * sessions, vocabulary, "float32")
-    ids = np.stack([random.choice(vocabulary, 4, replace=False) for _ in range(sessions)])
-    given = (
-        chain(sessions, ids[:, 0]),
-        np.arange(2 * sessions),
-        Samplings.same(sessions, temperature=1.2, top_p=0.95, seed=8, rejection=True),
-    )
-    offsets = np.append(np.repeat(np.arange(sessions + 1) * 4, 2)[1:-1], 4 * sessions)
-    drafted = Ragged(offsets, ids.reshape(-1), random.dirichlet(np.ones(4), sessions).reshape(-1))
-    got, want = (verify(logits, *given, drafted=drafted, form=one) for one in (form, "reference"))
-    assert 0 < want.lengths.sum() < sessions
-    assert_agree(as_numpy(got), want)
-
-
-def test_the_three_streams_of_noise_differ() -> None:
-    streams = [philox.words(1, 2, np.arange(8), stream).tolist() for stream in range(3)]
-    assert streams[0] != streams[1] != streams[2] != streams[0]
+        assert_agree(verify(logits, *given, backend="cpu"), verify(logits, *given, backend="reference"))
 
 
 # Rows and arguments that cannot be
 
 
-@pytest.mark.parametrize("form", ["reference", *FORMS])
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_row_that_is_no_number_is_reported_and_never_sampled_from(
-    temperature: float, dtype: str, form: str
+    temperature: float, dtype: str, backend: str
 ) -> None:
     logits = random_logits(5, 90, dtype)
     logits[1, 7], logits[2, 8], logits[3] = np.nan, np.inf, -np.inf
     logits[4, 1:] = -np.inf
     got = as_numpy(
-        verify(logits, singles(5), np.arange(5), Samplings.same(5, temperature=temperature), form=form)
+        verify(logits, singles(5), np.arange(5), Samplings.same(5, temperature=temperature), backend=backend)
     )
     assert got.sound.tolist() == [True, False, False, False, True]
     assert got.tokens[1:].tolist() == [-1, -1, -1, 0]
@@ -324,17 +251,17 @@ def test_a_row_that_is_no_number_is_reported_and_never_sampled_from(
         got.require_sound()
 
 
-@pytest.mark.parametrize("form", ["reference", *FORMS])
-def test_what_a_session_committed_before_a_bad_row_stands(form: str) -> None:
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+def test_what_a_session_committed_before_a_bad_row_stands(backend: str) -> None:
     logits = torch.zeros(2, 6)
     logits[0, 4], logits[1, 0] = 9, np.nan
     trees = Trees([0, 2], [-1, 0], [-1, 4])
-    got = as_numpy(verify(logits, trees, [3, 4], Samplings.same(1), form=form))
+    got = as_numpy(verify(logits, trees, [3, 4], Samplings.same(1), backend=backend))
     assert (got.lengths.tolist(), got.paths.tolist(), got.tokens.tolist()) == ([1], [[1]], [-1])
     assert not got.sound[0]
 
 
-@pytest.mark.parametrize("form", ["reference", *FORMS])
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -353,7 +280,6 @@ def test_what_a_session_committed_before_a_bad_row_stands(form: str) -> None:
         ({"biases": Ragged([0, 1], [-1], [1.0])}, "biases.ids must be from 0"),
         ({"biases": Ragged([0, 1], [3], [1.0, 2.0])}, r"biases.values must be \[1\]"),
         ({"seen": Ragged([0, 1], [3])}, r"seen.offsets must be \[4\]"),
-        ({"drafted": Ragged([0, 1, 1, 1], [3], [1.5])}, "drafted.values must be"),
         ({"logits": torch.zeros(0, 9)}, "logits must be"),
         ({"logits": torch.zeros(3, 0)}, "logits must be"),
         ({"logits": torch.zeros(3, 9, dtype=torch.int32)}, "logits must be float32"),
@@ -369,23 +295,15 @@ def test_what_a_session_committed_before_a_bad_row_stands(form: str) -> None:
         ({"seen": Ragged([0, 2, 2, 2], [3, 3])}, "seen.ids must be different"),
         ({"seen": Ragged([0, 2, 1, 2], [3, 4])}, "seen.offsets must be rising"),
         ({"biases": Ragged([0, 1], [3], [np.inf])}, "biases.values must be"),
-        ({"samplings": Samplings.same(1, temperature=1.0, rejection=True)}, "drafted must hold"),
-        (
-            {
-                "samplings": Samplings.same(1, temperature=1.0, rejection=True),
-                "trees": Trees([0, 3], [-1, 0, 0], [-1, 1, 2]),
-            },
-            "chains only",
-        ),
     ],
 )
-def test_what_does_not_fit_is_named(changes: dict[str, Any], message: str, form: str) -> None:
+def test_what_does_not_fit_is_named(changes: dict[str, Any], message: str, backend: str) -> None:
     given = {
         "logits": torch.zeros(3, 9),
         "trees": Trees([0, 3], [-1, 0, 1], [-1, 2, 3]),
         "positions": [4, 5, 6],
         "samplings": Samplings.same(1),
-        "form": form,
+        "backend": backend,
         **changes,
     }
     with pytest.raises(EdgespecError, match=message):
@@ -394,7 +312,7 @@ def test_what_does_not_fit_is_named(changes: dict[str, Any], message: str, form:
 
 def test_logits_on_another_device_are_named() -> None:
     with pytest.raises(EdgespecError, match="logits must be on the CPU"):
-        verify(torch.zeros(1, 9, device="meta"), singles(1), [4], Samplings.same(1), form="cpu")
+        verify(torch.zeros(1, 9, device="meta"), singles(1), [4], Samplings.same(1), backend="cpu")
 
 
 def test_half_types_are_read_without_a_copy() -> None:

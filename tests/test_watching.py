@@ -1,6 +1,6 @@
 """Exits that leave their hints in cells: what a watcher sends is what callbacks would have been told.
 
-Graphs here run their function again; cells are written by the CPU's form of the kernels, and by Triton's in its
+Graphs here run their function again; cells are written by the CPU's backend of the kernels, and by Triton's in its
 interpreter. The watcher is the native mailbox where a server is, and a plain one that reads the cells afterwards.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kernel_forms import FORMS
+from kernel_backends import BACKENDS
 from numpy.typing import NDArray
 from stubs import serving
 from test_cuda_graphs import Rerun
@@ -97,14 +97,14 @@ def parts_of(
     return parts
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_cells_hold_what_callbacks_are_told(
-    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     eager = load(tmp_path / "eager")
     told: dict[int, OutputBuffer] = {}
     wanted = eager.forward_batch(parts_of(eager, told, None))
-    monkeypatch.setitem(backends.FORM_OF_DEVICE, "cpu", form)
+    monkeypatch.setitem(backends.BACKEND_OF_DEVICE, "cpu", backend)
     target = load(tmp_path / "graphed")
     graphs = Rerun()
     target.use_graphs(graphs)

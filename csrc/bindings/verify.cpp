@@ -35,12 +35,11 @@ sampling::Trees trees_of(const py::tuple& arrays, std::size_t rows) {
 }
 
 sampling::Samplings samplings_of(const py::tuple& arrays, std::size_t sessions) {
-    expect_length(arrays, 7);
+    expect_length(arrays, 6);
     constexpr const char* kWhat = "samplings must be [S]";
     return {words_of<double>(arrays[0], sessions, kWhat), words_of<std::int32_t>(arrays[1], sessions, kWhat),
             words_of<double>(arrays[2], sessions, kWhat), words_of<double>(arrays[3], sessions, kWhat),
-            words_of<double>(arrays[4], sessions, kWhat), words_of<std::uint64_t>(arrays[5], sessions, kWhat),
-            words_of<bool>(arrays[6], sessions, kWhat)};
+            words_of<double>(arrays[4], sessions, kWhat), words_of<std::uint64_t>(arrays[5], sessions, kWhat)};
 }
 
 // None: no list has an id.
@@ -69,8 +68,8 @@ Array<T> filled(std::size_t rows, std::size_t columns, T value) {
 }
 
 py::tuple verify(const py::array& logits, const std::string& dtype, const py::tuple& trees, const py::tuple& samplings,
-                 const py::object& seen, const py::object& biases, const py::object& drafted, std::size_t threads,
-                 bool as_they_pay, const std::string& level, bool torch_threads) {
+                 const py::object& seen, const py::object& biases, std::size_t threads, bool as_they_pay,
+                 const std::string& level, bool torch_threads) {
     const sampling::Type type = type_of(dtype);
     expect(logits.ndim() == 2 && logits.size() > 0 && threads > 0, "logits must be [R, V], with one thread or more");
     const auto rows = static_cast<std::size_t>(logits.shape(0)), vocabulary = static_cast<std::size_t>(logits.shape(1));
@@ -84,8 +83,7 @@ py::tuple verify(const py::array& logits, const std::string& dtype, const py::tu
                                       words_of<std::int32_t>(trees[3], rows, "positions must be [R]"),
                                       samplings_of(samplings, sessions),
                                       lists_of(seen, rows, false, sizes.seen),
-                                      lists_of(biases, sessions, true, sizes.biases),
-                                      lists_of(drafted, rows, true, sizes.drafted)};
+                                      lists_of(biases, sessions, true, sizes.biases)};
     if (const char* what = sampling::validate(input, sizes)) throw py::value_error(what);
     const std::size_t width = widest(own_trees), path_width = std::max<std::size_t>(1, width - 1);
     const auto count = static_cast<py::ssize_t>(sessions);
@@ -115,8 +113,8 @@ py::tuple verify(const py::array& logits, const std::string& dtype, const py::tu
 
 void register_verify(py::module_& module) {
     module.def("verify", &verify, py::arg("logits"), py::arg("dtype"), py::arg("trees"), py::arg("samplings"),
-               py::arg("seen"), py::arg("biases"), py::arg("drafted"), py::arg("threads"), py::arg("as_they_pay"),
-               py::arg("level") = "", py::arg("torch_threads") = false,
+               py::arg("seen"), py::arg("biases"), py::arg("threads"), py::arg("as_they_pay"), py::arg("level") = "",
+               py::arg("torch_threads") = false,
                "The CPU form of edgespec.kernels.verify. ValueError, TypeError: an argument is not as it wants it.");
 }
 

@@ -73,7 +73,7 @@ std::vector<char> packed_rows(const ExitHeadInput& in, const Level& level) {
 }
 
 float noise_at(const Noise& noise, std::uint32_t token) {
-    return noise.any ? gumbel(noise_word(noise.seed, noise.position, noise.stream, token)) : 0.0f;
+    return noise.any ? gumbel(noise_word(noise.seed, noise.position, token)) : 0.0f;
 }
 
 // Adds a choice among higher tokens.
@@ -96,7 +96,7 @@ Partial reduce(const ExitHeadInput& in, std::size_t row, float* z, std::size_t f
         for (std::size_t i = 0; i < count; ++i) z[i] = in.softcap * std::tanh(z[i] / in.softcap);
     }
     const float temperature = in.temperatures[row];
-    const Noise noise{temperature > 0, in.seeds[row], static_cast<std::uint32_t>(in.positions[row]), kGumbelStream};
+    const Noise noise{temperature > 0, in.seeds[row], static_cast<std::uint32_t>(in.positions[row])};
     if (noise.any && temperature != 1) level.row.divide(z, count, temperature, z);
     const float floor = std::nextafter(known.second, -kInfinity);
     Partial partial;

@@ -12,13 +12,6 @@ std::size_t Trees::child(std::size_t session, std::size_t row, std::int32_t toke
     return 0;
 }
 
-std::size_t Trees::child(std::size_t session, std::size_t row) const {
-    for (std::size_t node = row + 1; node < size(session); ++node) {
-        if (parents[first(session) + node] == static_cast<std::int32_t>(row)) return node;
-    }
-    return 0;
-}
-
 double Curve::at(float margin) const {
     const float* above = std::upper_bound(margins, margins + knots, margin);
     if (above == margins) return probabilities[0];

@@ -16,9 +16,8 @@ struct Trees {
 
     std::size_t first(std::size_t session) const { return static_cast<std::size_t>(offsets[session]); }
     std::size_t size(std::size_t session) const { return first(session + 1) - first(session); }
-    // The first child of a session's `row`, with this token or any; 0 where there is none.
+    // The first child of a session's `row` with this token; 0 where there is none.
     std::size_t child(std::size_t session, std::size_t row, std::int32_t token) const;
-    std::size_t child(std::size_t session, std::size_t row) const;
 };
 
 // Piecewise linear, level beyond its knots: margins [knots] rising, probabilities [knots].

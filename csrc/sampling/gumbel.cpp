@@ -74,7 +74,7 @@ EDGESPEC_INLINE float gumbel_of(std::uint32_t word) {
 EDGESPEC_VECTORS void fill_tokens(Key key, std::uint32_t position, std::uint32_t first_counter, float* out) {
     std::uint32_t words[kWords];
     for (std::uint32_t i = 0; i < kCounters; ++i) {
-        const Counter four = philox4x32_10({first_counter + i, position, kGumbelStream, 0}, key);
+        const Counter four = philox4x32_10({first_counter + i, position, 0, 0}, key);
         for (std::size_t word = 0; word < 4; ++word) words[4 * i + word] = four[word];
     }
     for (std::size_t i = 0; i < kWords; ++i) out[i] = gumbel_of(words[i]);
@@ -82,14 +82,12 @@ EDGESPEC_VECTORS void fill_tokens(Key key, std::uint32_t position, std::uint32_t
 
 }  // namespace
 
-std::uint32_t noise_word(std::uint64_t seed, std::uint32_t position, std::uint32_t stream, std::uint32_t token) {
+std::uint32_t noise_word(std::uint64_t seed, std::uint32_t position, std::uint32_t token) {
     const Key key = {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)};
-    return philox4x32_10({token / 4, position, stream, 0}, key)[token % 4];
+    return philox4x32_10({token / 4, position, 0, 0}, key)[token % 4];
 }
 
 float gumbel(std::uint32_t word) { return gumbel_of(word); }
-
-float uniform(std::uint32_t word) { return uniform_of(word); }
 
 void fill_gumbel(std::uint64_t seed, std::uint32_t position, std::uint32_t first_token, std::size_t count, float* out) {
     const Key key = {static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)};

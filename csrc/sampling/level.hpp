@@ -17,7 +17,7 @@ constexpr std::size_t size_of(Type type) { return type == Type::float32 ? 4 : ty
 struct Noise {
     bool any;
     std::uint64_t seed;
-    std::uint32_t position, stream;
+    std::uint32_t position;
 };
 
 // The best score so far, the lowest token among equals, and the second-best.

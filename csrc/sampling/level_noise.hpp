@@ -24,7 +24,7 @@ EDGESPEC_INLINE Longs multiply_halves(Longs x, std::uint32_t by) {
 #endif
 }
 
-// What the ten rounds of all counters (n, position, stream, 0) of one noise share: of the first two rounds half is the
+// What the ten rounds of all counters (n, position, 0, 0) of one noise share: of the first two rounds half is the
 // same for every n.
 struct Rounds {
     explicit Rounds(const Noise& noise) {
@@ -35,11 +35,7 @@ struct Rounds {
             k0 += 0x9E3779B9u;
             k1 += 0xBB67AE85u;
         }
-        const std::uint64_t right = std::uint64_t{kRight} * noise.stream;
-        const std::uint32_t word =
-            static_cast<std::uint32_t>(right >> 32) ^ noise.position ^ static_cast<std::uint32_t>(noise.seed);
-        const std::uint64_t left = std::uint64_t{kLeft} * word;
-        keys[1][0] ^= right;
+        const std::uint64_t left = std::uint64_t{kLeft} * (noise.position ^ static_cast<std::uint32_t>(noise.seed));
         keys[1][1] ^= left >> 32;
         keys[2][1] ^= left;
     }

@@ -4,8 +4,6 @@
 #include <cmath>
 #include <limits>
 
-#include "sampling/gumbel.hpp"
-
 namespace edgespec::sampling {
 
 namespace {
@@ -22,7 +20,7 @@ Way way_of(const VerifyInput& in, std::size_t session) {
     const Samplings& how = in.samplings;
     const auto temperature = static_cast<T>(how.temperatures[session]);
     if (temperature == 0) return Way::greedy;
-    if (how.rejection[session] || !Shortlist<T>::bears(temperature)) return Way::filtered;
+    if (!Shortlist<T>::bears(temperature)) return Way::filtered;
     const std::int32_t k = how.top_k[session];
     if (k > 0 && static_cast<std::size_t>(k) < in.vocabulary) return Way::listed;
     return how.top_p[session] < 1 || how.min_p[session] > 0 ? Way::filtered : Way::noisy;
@@ -32,11 +30,11 @@ template Way way_of<float>(const VerifyInput&, std::size_t);
 template Way way_of<double>(const VerifyInput&, std::size_t);
 
 template <class T>
-Decision RowDecider<T>::decide(std::size_t session, std::size_t row, std::int32_t child_token) {
+Decision RowDecider<T>::decide(std::size_t session, std::size_t row) {
     const std::size_t count = in_.vocabulary;
     temperature_ = static_cast<T>(in_.samplings.temperatures[session]);
     way_ = way_of<T>(in_, session);
-    noise_ = noise_of(session, row, kGumbelStream);
+    noise_ = {temperature_ != 0, in_.samplings.seeds[session], static_cast<std::uint32_t>(in_.positions[row])};
     if (way_ == Way::listed) shortlist_.clear(static_cast<std::size_t>(in_.samplings.top_k[session]));
     const bool copied = penalised(session, row);
     if (copied || way_ == Way::filtered) scores_.resize(count);
@@ -60,7 +58,7 @@ Decision RowDecider<T>::decide(std::size_t session, std::size_t row, std::int32_
             take(scores_.data() + first, std::min(kTile, count - first), first, best, nullptr);
         }
     }
-    best = conclude(session, row, child_token, best);
+    best = conclude(session, best);
     if (best.token < 0) return {-1, kNone, kNone};
     const T raw = *tile(row, static_cast<std::size_t>(best.token), 1);
     return {best.token, static_cast<float>(raw - logsumexp), static_cast<float>(best.best - best.second)};
@@ -111,66 +109,19 @@ void RowDecider<T>::take(const T* z, std::size_t count, std::size_t first, Choic
 }
 
 template <class T>
-Choice<T> RowDecider<T>::conclude(std::size_t session, std::size_t row, std::int32_t child_token,
-                                  const Choice<T>& best) {
+Choice<T> RowDecider<T>::conclude(std::size_t session, const Choice<T>& best) {
     const Samplings& how = in_.samplings;
     const FilterSettings settings{how.top_k[session], how.top_p[session], how.min_p[session]};
+    if (way_ == Way::greedy || way_ == Way::noisy) return best;
+    Choice<T> choice = kNothing<T>;
     if (way_ == Way::listed) {
-        Choice<T> choice = kNothing<T>;
         shortlist_.filter(temperature_, settings);
         shortlist_.choose(noise_, choice);
-        return choice;
-    }
-    if (way_ != Way::filtered) return best;
-    filters_.apply(scores_.data(), scores_.size(), settings);
-    return how.rejection[session] ? reject(session, row, child_token) : draw(session, row, kGumbelStream);
-}
-
-template <class T>
-Choice<T> RowDecider<T>::reject(std::size_t session, std::size_t row, std::int32_t child_token) {
-    Choice<T> choice = kNothing<T>;
-    if (child_token < 0) {
-        choice = draw(session, row, kGumbelStream);
-    } else if (accepts(session, row, child_token)) {
-        choice.token = child_token;
     } else {
-        choice = draw(session, row, kResidualStream);
-        if (choice.token < 0) choice.token = child_token;  // p and q are equal but for rounding
+        filters_.apply(scores_.data(), scores_.size(), settings);
+        loops_.choose(scores_.data(), scores_.size(), 0, 1, noise_, choice, nullptr);
     }
-    choice.best = choice.second = std::numeric_limits<T>::quiet_NaN();
     return choice;
-}
-
-// Whether the child's token is accepted, with probability min(1, p / q); else the scores become those of the residual
-// max(0, p - q).
-template <class T>
-bool RowDecider<T>::accepts(std::size_t session, std::size_t row, std::int32_t child_token) {
-    Mass<T> mass{std::numeric_limits<T>::lowest(), 0};
-    loops_.add_mass(scores_.data(), scores_.size(), mass);
-    const double logsumexp = mass.top + std::log(mass.sum);
-    const auto p_of = [&](std::size_t id) { return std::exp(scores_[id] - logsumexp); };
-    const double q = in_.drafted.value_of(row, child_token);
-    const auto position = static_cast<std::uint32_t>(in_.positions[row]);
-    const double u = uniform(noise_word(in_.samplings.seeds[session], position, kUniformStream, 0));
-    if (u * q < p_of(static_cast<std::size_t>(child_token))) return true;
-    for (auto i = in_.drafted.begin(row); i < in_.drafted.end(row); ++i) {
-        const auto id = static_cast<std::size_t>(in_.drafted.ids[i]);
-        const double rest = p_of(id) - in_.drafted.values[i];
-        scores_[id] = rest > 0 ? static_cast<T>(std::log(rest) + logsumexp) : -std::numeric_limits<T>::infinity();
-    }
-    return false;
-}
-
-template <class T>
-Choice<T> RowDecider<T>::draw(std::size_t session, std::size_t row, std::uint32_t stream) const {
-    Choice<T> choice = kNothing<T>;
-    loops_.choose(scores_.data(), scores_.size(), 0, 1, noise_of(session, row, stream), choice, nullptr);
-    return choice;
-}
-
-template <class T>
-Noise RowDecider<T>::noise_of(std::size_t session, std::size_t row, std::uint32_t stream) const {
-    return {temperature_ != 0, in_.samplings.seeds[session], static_cast<std::uint32_t>(in_.positions[row]), stream};
 }
 
 template class RowDecider<float>;

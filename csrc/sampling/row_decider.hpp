@@ -34,8 +34,7 @@ class RowDecider {
     RowDecider(const VerifyInput& in, const Level& level)
         : in_(in), level_(level), loops_(level.loops<T>()), filters_(level), shortlist_(level) {}
 
-    // child_token: what a rejection session drafted behind the row, -1 for nothing.
-    Decision decide(std::size_t session, std::size_t row, std::int32_t child_token);
+    Decision decide(std::size_t session, std::size_t row);
 
  private:
     static constexpr std::size_t kTile = Shortlist<T>::kTile;
@@ -44,11 +43,7 @@ class RowDecider {
     bool penalised(std::size_t session, std::size_t row) const;
     void penalise(std::size_t session, std::size_t row);
     void take(const T* z, std::size_t count, std::size_t first, Choice<T>& best, Mass<T>* mass);
-    Choice<T> conclude(std::size_t session, std::size_t row, std::int32_t child_token, const Choice<T>& best);
-    Choice<T> reject(std::size_t session, std::size_t row, std::int32_t child_token);
-    bool accepts(std::size_t session, std::size_t row, std::int32_t child_token);
-    Choice<T> draw(std::size_t session, std::size_t row, std::uint32_t stream) const;
-    Noise noise_of(std::size_t session, std::size_t row, std::uint32_t stream) const;
+    Choice<T> conclude(std::size_t session, const Choice<T>& best);
 
     const VerifyInput& in_;
     const Level& level_;

@@ -54,25 +54,6 @@ bool are_lists(const Lists& lists, std::size_t count, std::size_t ids, std::size
     return true;
 }
 
-// A rejection session is a chain, and every child's token stands, with a probability, in the list that it was drawn
-// from.
-bool can_be_rejected(const VerifyInput& in) {
-    for (std::size_t s = 0; s < in.trees.sessions; ++s) {
-        if (!in.samplings.rejection[s]) continue;
-        const std::size_t first = in.trees.first(s);
-        for (std::size_t row = 1; row < in.trees.size(s); ++row) {
-            const std::int32_t parent = in.trees.parents[first + row];
-            for (std::size_t other = 1; other < row; ++other) {
-                if (in.trees.parents[first + other] == parent) return false;
-            }
-            if (!(in.drafted.value_of(first + static_cast<std::size_t>(parent), in.trees.tokens[first + row]) > 0)) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
-
 }  // namespace
 
 const char* validate(const VerifyInput& in, const ListSizes& sizes) {
@@ -82,10 +63,8 @@ const char* validate(const VerifyInput& in, const ListSizes& sizes) {
     if (!are_samplings(in.samplings, sessions)) return "samplings";
     if (!are_lists(in.seen, rows, sizes.seen, in.vocabulary)) return "seen";
     if (!are_lists(in.biases, sessions, sizes.biases, in.vocabulary)) return "biases";
-    if (!are_lists(in.drafted, rows, sizes.drafted, in.vocabulary)) return "drafted";
     if (!inside(in.biases.values, sizes.biases, -kLargest, kLargest)) return "the biases' values";
-    if (!inside(in.drafted.values, sizes.drafted, 0, 1)) return "the values drafted";
-    return can_be_rejected(in) ? nullptr : "rejection's chains";
+    return nullptr;
 }
 
 }  // namespace edgespec::sampling

@@ -10,7 +10,7 @@ namespace edgespec::sampling {
 
 // Of arrays whose sizes fit; how many ids each of the input's lists has in all. nullptr: nothing.
 struct ListSizes {
-    std::size_t seen, biases, drafted;
+    std::size_t seen, biases;
 };
 const char* validate(const VerifyInput& input, const ListSizes& sizes);
 

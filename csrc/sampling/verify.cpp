@@ -35,9 +35,7 @@ void verify_session(RowDecider<T>& decider, const VerifyInput& in, const VerifyO
     std::size_t row = 0;
     std::int32_t length = 0;
     while (true) {
-        const std::size_t any_child = in.samplings.rejection[session] ? trees.child(session, row) : 0;
-        const Decision decision =
-            decider.decide(session, first + row, any_child == 0 ? -1 : trees.tokens[first + any_child]);
+        const Decision decision = decider.decide(session, first + row);
         out.logprobs[session * out.width + static_cast<std::size_t>(length)] = decision.logprob;
         out.margins[session * out.width + static_cast<std::size_t>(length)] = decision.margin;
         row = decision.token < 0 ? 0 : trees.child(session, row, decision.token);

@@ -1,7 +1,7 @@
 // The verdict on a CPU: only the rows that the walk down a session's tree comes to are decided at all.
 //
 // Each is widened to float32 (float64 stays), biased, penalised, divided by the temperature, filtered, given noise, and
-// its best token taken; by rejection sampling where the session asks for it. Sessions are shared out among threads.
+// its best token taken. Sessions are shared out among threads.
 #pragma once
 
 #include <cstddef>
@@ -21,13 +21,6 @@ struct Lists {
 
     std::int32_t begin(std::size_t n) const { return offsets == nullptr ? 0 : offsets[n]; }
     std::int32_t end(std::size_t n) const { return offsets == nullptr ? 0 : offsets[n + 1]; }
-    // The value of an id in list n; 0 where it does not stand there.
-    float value_of(std::size_t n, std::int32_t id) const {
-        for (auto i = begin(n); i < end(n); ++i) {
-            if (ids[i] == id) return values[i];
-        }
-        return 0;
-    }
 };
 
 struct Samplings {  // each [sessions]
@@ -35,7 +28,6 @@ struct Samplings {  // each [sessions]
     const std::int32_t* top_k;
     const double *top_p, *min_p, *penalties;
     const std::uint64_t* seeds;
-    const bool* rejection;
 };
 
 struct VerifyInput {
@@ -45,9 +37,8 @@ struct VerifyInput {
     Trees trees;
     const std::int32_t* positions;  // [rows], of the token decided after each row
     Samplings samplings;
-    Lists seen;     // per row: ids of its text, for the repetition penalty
-    Lists biases;   // per session
-    Lists drafted;  // per row: what its child was drawn from
+    Lists seen;    // per row: ids of its text, for the repetition penalty
+    Lists biases;  // per session
 };
 
 struct VerifyOutput {  // written for one session after the other; path, logprobs and margins [sessions, width]

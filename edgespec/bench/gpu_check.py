@@ -1,6 +1,6 @@
 """What a machine with a GPU is asked about the CUDA path: does it say what the CPU says, and how fast?
 
-Each check compares the Triton kernels, the captured forward or the cells of hints with the native forms on the same
+Each check compares the Triton kernels, the captured forward or the cells of hints with the native backends on the same
 numbers, and gives a sentence. Behind `edgespec kernels check` and tests/test_gpu.py. They can be asked of the CPU too,
 in Triton's interpreter, which is how they are tested.
 """
@@ -29,17 +29,17 @@ from edgespec.model.target_engine import ExitRows, ForwardRequest, HintAddress
 from edgespec.verifying.verifier import Verifier
 
 NEAR_TIE = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.3}
-"""Margins below which two forms may name different tokens."""
+"""Margins below which two backends may name different tokens."""
 
 PROMPT = [5, 80, 17, 300, 44, 80, 17, 300, 9]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where kernels run, and in which form."""
+    """Where kernels run, and in which backend."""
 
     device: torch.device
-    form: str
+    backend: str
 
     @classmethod
     def gpu(cls) -> Place:
@@ -58,9 +58,9 @@ def exit_heads_agree(place: Place, vocabulary: int = 3001, width: int = 256) -> 
         for rows in (1, 8, 64):
             hidden, norm, head = _weights(rows, vocabulary, width, dtype)
             columns = _columns(rows)
-            wanted = exit_head(hidden, norm, head, **columns, form="cpu")
+            wanted = exit_head(hidden, norm, head, **columns, backend="cpu")
             there = (part.to(place.device) for part in (hidden, norm, head))
-            got = exit_head(*there, **columns, form=place.form)
+            got = exit_head(*there, **columns, backend=place.backend)
             tokens = arguments.on_host(got.tokens)
             _require_alike(f"exit_head in {dtype}", tokens, wanted.tokens, wanted.margins, NEAR_TIE[dtype])
             compared += rows
@@ -80,8 +80,8 @@ def verdicts_agree(place: Place, vocabulary: int = 3001, rows: int = 24) -> str:
     ]
     for kind in kinds:
         samplings = Samplings.same(rows, seed=3, **kind)
-        wanted = verify(logits, singles, positions, samplings, form="cpu")
-        got = verify(logits.to(place.device), singles, positions, samplings, form=place.form)
+        wanted = verify(logits, singles, positions, samplings, backend="cpu")
+        got = verify(logits.to(place.device), singles, positions, samplings, backend=place.backend)
         tokens = arguments.on_host(got.tokens)
         _require_alike(
             f"verify with {kind}", tokens, wanted.tokens, wanted.margins[:, 0], NEAR_TIE["float32"]
@@ -99,12 +99,12 @@ def cells_agree(place: Place) -> str:
     columns |= {"seeds": torch.full((rows,), 3), "draft_tokens": torch.full((rows,), -1, dtype=torch.int32)}
     offsets = torch.arange(0, 17, 4, dtype=torch.int32)
     parents = torch.tensor([-1, 0, 0, 1] * sessions, dtype=torch.int32)
-    tokens = exit_head(hidden, norm, head, **_columns(rows), form="cpu").tokens
+    tokens = exit_head(hidden, norm, head, **_columns(rows), backend="cpu").tokens
     drafted = torch.from_numpy(np.repeat(tokens[::4], 4))  # the first node is right
     drafted[2::4] = (drafted[2::4] + 1) % 40
     curves = Curves(torch.tensor([[0.0, 2.0]]), torch.tensor([[0.1, 1.0]]), (0.0,))
 
-    def cells_of(device: torch.device, form: str) -> NDArray[np.int32]:
+    def cells_of(device: torch.device, backend: str) -> NDArray[np.int32]:
         shape = (2, sessions, 1, CELL_WORDS)
         words = torch.zeros(shape, dtype=torch.int32, pin_memory=device.type == "cuda")
         exit_hint(
@@ -114,14 +114,14 @@ def cells_agree(place: Place) -> str:
             curves=curves.on(device),
             curve_of=torch.zeros(sessions, dtype=torch.int32, device=device),
             cells=Cells(words, torch.ones(1, dtype=torch.int32, device=device), 0),
-            form=form,
+            backend=backend,
         )
         if device.type == "cuda":
             torch.cuda.synchronize()
         cells: NDArray[np.int32] = words.numpy()[1, :, 0]
         return cells
 
-    wanted, got = cells_of(torch.device("cpu"), "cpu"), cells_of(place.device, place.form)
+    wanted, got = cells_of(torch.device("cpu"), "cpu"), cells_of(place.device, place.backend)
     probability, got_probability = (cells[:, 4].copy().view(np.float32) for cells in (wanted, got))
     if (wanted[:, :4] != got[:, :4]).any() or not np.allclose(probability, got_probability, atol=1e-3):
         raise EdgespecError(f"exit_hint left {got.tolist()} in its cells, not {wanted.tolist()}.")
@@ -176,7 +176,7 @@ def texts_agree(on_cpu: Target, target: Target, tokens: int = 48) -> str:
 
 
 def all_checks(place: Place) -> Iterator[Callable[[], str]]:
-    """Every check of a GPU but the times. Each raises EdgespecError where forms differ."""
+    """Every check of a GPU but the times. Each raises EdgespecError where backends differ."""
     yield lambda: exit_heads_agree(place)
     yield lambda: verdicts_agree(place)
     yield lambda: cells_agree(place)

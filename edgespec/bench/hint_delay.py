@@ -31,12 +31,12 @@ VOCABULARY, WIDTH, LAYER = 2048, 64, 8
 REFERENCE = np.array([_native.COMMITTED_BIT | 1], dtype=np.uint32)
 
 
-def hint_delay_us(device: torch.device, form: str, runs: int = 200) -> float:
-    """Microseconds. form: of the kernels on that device. Raises EdgespecError where a hint does not come."""
+def hint_delay_us(device: torch.device, backend: str, runs: int = 200) -> float:
+    """Microseconds. backend: of the kernels on that device. Raises EdgespecError where a hint does not come."""
     on_gpu = device.type == "cuda"
     words = torch.zeros((2, 1, 1, CELL_WORDS), dtype=torch.int32, pin_memory=on_gpu)
     sequence = torch.zeros(1, dtype=torch.int32, device=device)
-    launch = _exit(device, form, Cells(words, sequence, 0))
+    launch = _exit(device, backend, Cells(words, sequence, 0))
 
     def ended() -> None:
         launch()
@@ -67,7 +67,7 @@ def hint_delay_us(device: torch.device, form: str, runs: int = 200) -> float:
     return delay_us
 
 
-def _exit(device: torch.device, form: str, cells: Cells) -> Callable[[], None]:
+def _exit(device: torch.device, backend: str, cells: Cells) -> Callable[[], None]:
     """One row's exit, everything that it needs on the device."""
     hidden, norm, head = torch.randn(1, WIDTH), torch.ones(WIDTH), torch.randn(VOCABULARY, WIDTH)
     curves = Curves(torch.tensor([[0.0, 2.0]]), torch.tensor([[0.1, 1.0]]), (0.0,)).on(device)
@@ -84,7 +84,7 @@ def _exit(device: torch.device, form: str, cells: Cells) -> Callable[[], None]:
         "curve_of": integers(0),
     }
     weights = [part.to(device) for part in (hidden, norm, head)]
-    return lambda: exit_hint(*weights, **columns, curves=curves, cells=cells, form=form)
+    return lambda: exit_hint(*weights, **columns, curves=curves, cells=cells, backend=backend)
 
 
 @contextmanager

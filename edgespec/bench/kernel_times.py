@@ -134,7 +134,7 @@ def verify_case(logits: torch.Tensor, kernel: str = "verify") -> Case:
         return best.values[:, 0] - best.values[:, 1], token, raw.log_softmax(-1).gather(1, token)
 
     return (
-        lambda: verify(logits, singles, positions, sampling, form="cpu"),
+        lambda: verify(logits, singles, positions, sampling, backend="cpu"),
         in_torch,
         (logits, _noise(rows, vocab, logits.device)),
     )

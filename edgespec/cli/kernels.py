@@ -63,7 +63,7 @@ def check(times: bool, json_file: Path | None) -> None:
         click.echo(f"edgespec: {one()}")
     if not times:
         return
-    delay_us = hint_delay.hint_delay_us(place.device, place.form)
+    delay_us = hint_delay.hint_delay_us(place.device, place.backend)
     click.echo(f"edgespec: a hint is with an edge on this machine {delay_us:.0f} us after its exit has ended")
     rows = []
     for row in gpu_times.measure([(32000, 4096), (128256, 4096)], (1, 4, 8, 32), ("bfloat16", "float32")):

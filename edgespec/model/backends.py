@@ -1,7 +1,7 @@
-"""Which form of the kernels a device runs: the one place that says so.
+"""Which backend of the kernels a device runs: the one place that says so.
 
-CPUs run the native ones, NVIDIA GPUs Triton's; on anything else, or without Triton, the target computes in torch, which
-is the reference of both.
+CPUs run the C++ kernels, NVIDIA GPUs the Triton kernels. Elsewhere there is none: the target samples on the host, and
+its exits run in torch.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from importlib.util import find_spec
 
 import torch
 
-FORM_OF_DEVICE = {"cpu": "cpu", "cuda": "triton"}
+BACKEND_OF_DEVICE = {"cpu": "cpu", "cuda": "triton"}
 
 
-def form_on(device: torch.device) -> str | None:
-    """As edgespec.kernels calls it; None: in torch."""
-    form = FORM_OF_DEVICE.get(device.type)
-    return None if form == "triton" and not _has_triton() else form
+def backend_on(device: torch.device) -> str | None:
+    """The `backend` of edgespec.kernels for this device; None: there is none."""
+    backend = BACKEND_OF_DEVICE.get(device.type)
+    return None if backend == "triton" and not _has_triton() else backend
 
 
 @lru_cache

@@ -1,7 +1,7 @@
 """An exit's guesses by the exit_head kernel: the LM head is read once, and no logits are written.
 
 Taken where it fits and is known to pay: for exit heads of the target's own dtype and an LM head without bias, in the
-form of their device, or from the panels in which the native decoder has the head. `Target` falls back to torch
+backend of their device, or from the panels in which the native decoder has the head. `Target` falls back to torch
 elsewhere. Guesses only: what the last layer decides goes another way.
 """
 
@@ -18,7 +18,7 @@ from edgespec.kernels import arguments
 from edgespec.kernels.exit_head import MAX_ROWS, HeadSettings, exit_head
 from edgespec.kernels.exit_hint import Cells, exit_hint
 from edgespec.kernels.exit_verdict import Curves, Trees
-from edgespec.model.backends import form_on
+from edgespec.model.backends import backend_on
 from edgespec.model.decoder import NativeDecoder
 from edgespec.model.exits import ExitHeads
 from edgespec.model.sampling import Rows
@@ -31,12 +31,12 @@ class KernelGuesses:
     """The guesses of `exits` through the LM head `weight` [V, D]; `wanted` says whether it can and should be."""
 
     def __init__(
-        self, exits: ExitHeads, weight: torch.Tensor, config: Any, form: str, decoder: NativeDecoder | None
+        self, exits: ExitHeads, weight: torch.Tensor, config: Any, backend: str, decoder: NativeDecoder | None
     ) -> None:
         self._exits = exits
         self._decoder = decoder
         self._weight = weight.detach()
-        self._form = form
+        self._backend = backend
         self._settings = HeadSettings(
             exits.norm_epsilon,
             (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0),
@@ -52,10 +52,10 @@ class KernelGuesses:
             return None
         weight = head.weight
         alike = all(exits.heads[layer].norm.dtype == weight.dtype for layer in exits.layers)
-        form = form_on(weight.device)
-        if form is None or weight.dtype not in DTYPES or not weight.is_contiguous() or not alike:
+        backend = backend_on(weight.device)
+        if backend is None or weight.dtype not in DTYPES or not weight.is_contiguous() or not alike:
             return None
-        return cls(exits, weight, config, form, decoder)
+        return cls(exits, weight, config, backend, decoder)
 
     def pay(self, rows: int) -> bool:
         """Whether a guess of so many rows is quicker here than in torch."""
@@ -82,7 +82,7 @@ class KernelGuesses:
             seeds=seeds,
             positions=positions,
             settings=self._settings,
-            form=self._form,
+            backend=self._backend,
         )
         return arguments.on_host(scores.tokens), arguments.on_host(scores.margins)
 
@@ -109,7 +109,7 @@ class KernelGuesses:
             curve_of=curve_of,
             cells=cells,
             settings=self._settings,
-            form=self._form,
+            backend=self._backend,
         )
 
 

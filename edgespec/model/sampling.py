@@ -1,4 +1,4 @@
-"""Sampling: from the target's logits to the tokens it commits. The reference that kernels are held to.
+"""Sampling: from the target's logits to the tokens it commits, by the `verify` kernel.
 
 Bias and repetition penalty, temperature, then top-k, top-p and min-p, in transformers' order and with its rules for
 ties; then Gumbel noise that depends on seed, position and token alone, and the best score wins (coupled sampling,
@@ -22,7 +22,7 @@ from edgespec.core.params import SamplingParams
 from edgespec.kernels import arguments
 from edgespec.kernels.exit_verdict import Trees
 from edgespec.kernels.verify import Ragged, Samplings, verify
-from edgespec.model.backends import form_on
+from edgespec.model.backends import backend_on
 from edgespec.model.target_engine import Decisions
 
 NOT_NUMBERS = (
@@ -64,8 +64,8 @@ def decide_together(
 ) -> list[Decisions]:
     """The tokens sampled for the rows of several sessions, in their order in `logits` [D, V].
 
-    By the `verify` kernel in the device's form, without one in torch; torch_threads: as there. Raises EdgespecError for
-    logits that are not finite numbers.
+    By the `verify` kernel; where the device has none, on the host. torch_threads: as there. Raises
+    EdgespecError for logits that are not finite numbers.
     """
     for part in parts:
         if part.sampling.repetition_penalty != 1 and len(part) and part.seen is None:
@@ -73,8 +73,10 @@ def decide_together(
     if not len(logits):
         empty = Decisions(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.float32))
         return [empty for _ in parts]
-    form = form_on(logits.device)
-    columns = in_torch(logits, parts) if form is None else _by_kernel(logits, parts, form, torch_threads)
+    backend = backend_on(logits.device)
+    if backend is None:
+        logits, backend = logits.cpu(), "cpu"
+    columns = _by_kernel(logits, parts, backend, torch_threads)
     ends = np.cumsum([len(part) for part in parts])[:-1]
     return [Decisions(*part) for part in zip(*(np.split(column, ends) for column in columns), strict=True)]
 
@@ -83,7 +85,7 @@ Columns = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]
 """Tokens, log-probabilities and margins of all rows."""
 
 
-def _by_kernel(logits: torch.Tensor, parts: Sequence[Rows], form: str, torch_threads: bool) -> Columns:
+def _by_kernel(logits: torch.Tensor, parts: Sequence[Rows], backend: str, torch_threads: bool) -> Columns:
     """Every row as a session of its own: the draft trees are walked elsewhere."""
     count = len(logits)
     own_rows = Trees(
@@ -105,11 +107,10 @@ def _by_kernel(logits: torch.Tensor, parts: Sequence[Rows], form: str, torch_thr
             column(lambda part: part.sampling.min_p),
             column(lambda part: part.sampling.repetition_penalty),
             column(lambda part: part.seed, np.uint64),
-            np.zeros(count, np.bool_),
         ),
         seen=_seen(parts),
         biases=_biases(rows),
-        form=form,
+        backend=backend,
         torch_threads=torch_threads,
     )
     tokens, sound = arguments.on_host(verdicts.tokens), arguments.on_host(verdicts.sound)
@@ -144,42 +145,6 @@ def _offsets(lists: Sequence[Sized]) -> NDArray[np.int32]:
     return np.cumsum([0, *(len(one) for one in lists)]).astype(np.int32)
 
 
-def in_torch(logits: torch.Tensor, parts: Sequence[Rows]) -> Columns:
-    """The same in torch, on any device: the reference that the kernels' sampling is held to."""
-    raw = _at_least_float32(logits)
-    chosen, margins = [], []
-    first = 0
-    for part in parts:
-        own = adjusted(raw[first : first + len(part)], part)
-        if not part.sampling.greedy and len(part):
-            noise = coupled_noise(NoiseRows(raw.shape[-1]), part.positions, part.seed, raw.device)
-            own = warp(own, part.sampling) + noise
-        token, margin = best(own) if len(part) else (own.new_empty(0, dtype=torch.int64), own.new_empty(0))
-        chosen.append(token)
-        margins.append(margin)
-        first += len(part)
-    tokens = torch.cat(chosen)
-    logprobs = raw.gather(-1, tokens[:, None])[:, 0] - raw.logsumexp(dim=-1)
-    return _int32(tokens), _float32(logprobs), _float32(torch.cat(margins))
-
-
-def adjusted(logits: torch.Tensor, part: Rows) -> torch.Tensor:
-    """Logits [D, V] of one session with its bias added, then its repetition penalty."""
-    bias, penalty = part.sampling.logit_bias, part.sampling.repetition_penalty
-    if not bias and penalty == 1:
-        return logits
-    scores = logits.clone()
-    if bias:
-        values = torch.tensor(list(bias.values()), dtype=torch.float32, device=logits.device)
-        scores[:, list(bias)] += values.to(scores.dtype)
-    for row, seen in enumerate(part.seen or ()) if penalty != 1 else ():
-        ids = torch.from_numpy(seen.astype(np.int64)).to(logits.device)
-        own = scores[row, ids]
-        factor = torch.tensor(penalty, dtype=scores.dtype, device=logits.device)
-        scores[row, ids] = torch.where(own < 0, own * factor, own / factor)
-    return scores
-
-
 def guess(
     logits: torch.Tensor, temperature: float | torch.Tensor, noise: torch.Tensor | None
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -190,24 +155,6 @@ def guess(
         scores = scores / temperature + noise
     tokens, margins = best(scores)
     return _int32(tokens), _float32(margins)
-
-
-def warp(logits: torch.Tensor, sampling: SamplingParams) -> torch.Tensor:
-    """Scores [D, V] after temperature, top-k, top-p and min-p; what they drop is -inf. Ties at top-k's edge all
-    stay."""
-    scores = logits / sampling.temperature
-    if 0 < sampling.top_k < scores.shape[-1]:
-        kth = scores.topk(sampling.top_k, dim=-1).values[:, -1:]
-        scores = scores.masked_fill(scores < kth, -torch.inf)
-    if sampling.top_p < 1.0:
-        rising, order = torch.sort(scores, descending=False, dim=-1)
-        dropped = rising.softmax(dim=-1).cumsum(dim=-1) <= 1 - sampling.top_p
-        dropped[:, -1] = False
-        scores = scores.masked_fill(dropped.scatter(-1, order, dropped), -torch.inf)
-    if sampling.min_p > 0:
-        best_score = scores.max(dim=-1, keepdim=True).values
-        scores = scores.masked_fill((scores.double() - best_score).exp() < sampling.min_p, -torch.inf)
-    return scores
 
 
 def best(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -30,14 +30,12 @@ std::size_t threads_of(const std::vector<Way>& ways) {
         top_k.push_back(way.top_k);
         top_p.push_back(way.top_p);
     }
-    const bool rejection[64] = {};
     VerifyInput input{};
     input.type = Type::bfloat16;
     input.vocabulary = kVocabulary;
     input.trees = {sessions, offsets.data(), nullptr, nullptr};
     const std::vector<double> min_p(sessions, 0), penalties(sessions, 1);
-    input.samplings = {temperatures.data(), top_k.data(), top_p.data(), min_p.data(),
-                       penalties.data(),    nullptr,      rejection};
+    input.samplings = {temperatures.data(), top_k.data(), top_p.data(), min_p.data(), penalties.data(), nullptr};
     return useful_threads(input, 4);
 }
 

@@ -1,4 +1,4 @@
-"""The forms that the tables of kernel tests run over; Triton's in a process of its own, where its interpreter is on."""
+"""The backends that the tables of kernel tests run over; Triton's in a process of its own, where its interpreter is on."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ triton = pytest.param(
     "triton", marks=pytest.mark.skipif(not INTERPRETED, reason="runs in the interpreter's own process")
 )
 
-FORMS = ["cpu", triton]
+BACKENDS = ["cpu", triton]
 
 LEVELS = _native.cpu_levels()

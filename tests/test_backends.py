@@ -1,4 +1,4 @@
-"""The target's sampling and exits in the form that its device runs: Triton's say what the native ones say.
+"""The target's sampling and exits in the backend that its device runs: Triton's say what the native ones say.
 
 Triton's run in its interpreter, on the CPU, chosen by the same table that chooses them on a GPU.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from kernel_forms import FORMS
+from kernel_backends import BACKENDS
 from test_target_exits import exit_heads, guesses_of
 from tiny_models import save, tiny
 
@@ -18,7 +18,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.kernels import arguments
 from edgespec.model import backends
-from edgespec.model.sampling import Rows, decide_together, in_torch
+from edgespec.model.sampling import Rows, decide_together
 from edgespec.model.target import Target
 
 PARTS = [
@@ -34,48 +34,51 @@ PARTS = [
 
 
 @pytest.fixture
-def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Whatever is on the CPU runs in this form."""
-    monkeypatch.setitem(backends.FORM_OF_DEVICE, "cpu", request.param)
-    return str(request.param)
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    """Whatever is on the CPU runs in this backend."""
+    monkeypatch.setitem(backends.BACKEND_OF_DEVICE, "cpu", request.param)
+    return request.param  # type: ignore[no-any-return]
 
 
-def test_devices_have_forms() -> None:
-    assert backends.form_on(torch.device("cpu")) == "cpu"
-    assert backends.form_on(torch.device("meta")) is None
+def test_devices_have_backends() -> None:
+    assert backends.backend_on(torch.device("cpu")) == "cpu"
+    assert backends.backend_on(torch.device("meta")) is None
 
 
-def test_without_triton_a_gpu_computes_in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_triton_a_gpu_has_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "_has_triton", lambda: False)
-    assert backends.form_on(torch.device("cuda")) is None
+    assert backends.backend_on(torch.device("cuda")) is None
     monkeypatch.setattr(backends, "_has_triton", lambda: True)
-    assert backends.form_on(torch.device("cuda")) == "triton"
+    assert backends.backend_on(torch.device("cuda")) == "triton"
 
 
-@pytest.mark.parametrize("form", FORMS, indirect=True)
+@pytest.mark.parametrize("backend", [None, *BACKENDS], indirect=True)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_sampling_says_what_torch_says(form: str, dtype: torch.dtype) -> None:
+def test_sampling_decides_what_the_reference_decides(
+    backend: str | None, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
     logits = 3 * torch.randn(6, 97, generator=torch.Generator().manual_seed(2)).to(dtype)
-    decisions = decide_together(logits, PARTS)
-    tokens, logprobs, margins = in_torch(logits, PARTS)
-    assert np.concatenate([one.tokens for one in decisions]).tolist() == tokens.tolist()
-    np.testing.assert_allclose(np.concatenate([one.logprobs for one in decisions]), logprobs, atol=1e-4)
-    np.testing.assert_allclose(np.concatenate([one.margins for one in decisions]), margins, atol=1e-4)
+    got = decide_together(logits, PARTS)
+    monkeypatch.setitem(backends.BACKEND_OF_DEVICE, "cpu", "reference")
+    for part, want in zip(got, decide_together(logits, PARTS), strict=True):
+        assert part.tokens.tolist() == want.tokens.tolist()
+        np.testing.assert_allclose(part.logprobs, want.logprobs, atol=1e-4)
+        np.testing.assert_allclose(part.margins, want.margins, atol=1e-4)
 
 
-@pytest.mark.parametrize("form", FORMS, indirect=True)
-def test_logits_that_are_no_numbers_are_refused(form: str) -> None:
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
+def test_logits_that_are_no_numbers_are_refused(backend: str) -> None:
     logits = torch.randn(6, 97)
     logits[3, 5] = float("nan")
     with pytest.raises(EdgespecError, match="NaN or infinite"):
         decide_together(logits, PARTS)
 
 
-@pytest.mark.parametrize("form", FORMS, indirect=True)
+@pytest.mark.parametrize("backend", BACKENDS, indirect=True)
 @pytest.mark.parametrize(
     "family", ["granite", "gemma2"]
 )  # no native decoder, which has the LM head to itself
-def test_exits_guess_and_hint_alike(form: str, family: str, tmp_path: Path) -> None:
+def test_exits_guess_and_hint_alike(backend: str, family: str, tmp_path: Path) -> None:
     folder = save(tiny(family), tmp_path)
     exit_heads(folder / "exits", folder)
     target = Target.load(folder, dtype="float32")
