@@ -351,7 +351,7 @@ class Server:
             summary = " ".join(f"{key}={value}" for key, value in session.summary().items())
             log.info('%s reason="%s"', summary, reason)
             session.let_go()
-            session.hand_back()
+            session.draft_elsewhere()
             if self._metrics is not None:
                 self._metrics.saw_end()
 
