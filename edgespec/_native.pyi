@@ -48,10 +48,6 @@ _Doubles: TypeAlias = NDArray[np.float64]
 def cpu_levels() -> list[str]:
     """The levels of vector instructions that this processor runs, the best first."""
 
-def torch_threads() -> int:
-    """The threads that torch keeps and the kernels may use; 0: torch has one, or none that can be used. Torch must be
-    loaded when this is called, or a kernel with `torch_threads`, for the first time."""
-
 def exit_head(
     hidden: NDArray[Any],
     norm: NDArray[Any],
@@ -66,7 +62,6 @@ def exit_head(
     softcap: float,
     threads: int,
     level: str = "",
-    torch_threads: bool = False,
 ) -> tuple[_Ints, _Floats, _Floats, _Floats, _Floats, NDArray[np.bool_]]:
     """Rows [R, D], weights [D], head [V, D]; five columns [R] of ExitScores, and whether each row was sound.
 
@@ -95,11 +90,10 @@ def verify(
     threads: int,
     as_they_pay: bool,
     level: str = "",
-    torch_threads: bool = False,
 ) -> tuple[_Ints, _Ints, _Ints, _Floats, _Floats, NDArray[np.bool_]]:
     """Logits [R, V] of S trees: lengths [S], paths, next tokens [S], log-probabilities, margins, sound [S].
 
-    as_they_pay: fewer threads where there is little to do. torch_threads: torch's own, where it keeps any.
+    as_they_pay: fewer threads where there is little to do.
     ValueError, TypeError: an argument holds what it may not, or is not of just the type that it is read as.
     """
 

@@ -149,7 +149,6 @@ def _on_cpu(
         settings.logit_scale,
         settings.softcap,
         useful_threads(threads, weights.nbytes),
-        torch_threads=threads is None,
     )
     tokens, margins, probabilities, logsumexps, draft_scores, sound = scores
     agrees = (tokens == draft_tokens) & (draft_tokens >= 0)

@@ -118,7 +118,6 @@ def verify(
     biases: Ragged | None = None,
     backend: str = "auto",
     threads: int | None = None,
-    torch_threads: bool = True,
 ) -> Verdicts:
     """The verdict on each session's draft tree.
 
@@ -129,13 +128,12 @@ def verify(
     biases: per session, ids and what is added to their logits.
 
     In transformers' order: bias, repetition penalty, temperature, top-k (ties at its edge stay), top-p (of equals at
-    its edge the highest ids stay), min-p; then noise. backend and threads as in exit_head. torch_threads: with
-    `threads` None they are those that torch keeps, which are awake behind its layers; False: they are started for this,
-    where other work came before. Raises EdgespecError for an argument that does not fit.
+    its edge the highest ids stay), min-p; then noise. backend and threads as in exit_head. Raises
+    EdgespecError for an argument that does not fit.
     """
     if backend in ("auto", "cpu"):
         try:
-            return _on_cpu(logits, trees, positions, samplings, seen, biases, threads, torch_threads)
+            return _on_cpu(logits, trees, positions, samplings, seen, biases, threads)
         except (AttributeError, TypeError, ValueError):
             pass  # something is to be converted, is for another backend, or does not fit: below it is found out
     arguments.matrix("logits", logits, ("R", "V"), DTYPES)
@@ -159,7 +157,7 @@ def verify(
         from edgespec.kernels import verify_reference
 
         return verify_reference.verify(logits, trees, positions, samplings, *lists)
-    return _on_cpu(logits, trees, positions, samplings, *lists, threads, torch_threads)
+    return _on_cpu(logits, trees, positions, samplings, *lists, threads)
 
 
 def _on_cpu(
@@ -170,7 +168,6 @@ def _on_cpu(
     seen: Ragged | None,
     biases: Ragged | None,
     threads: int | None,
-    torch_threads: bool,
 ) -> Verdicts:
     """The backend in C++; it takes arrays of just the right types and refuses whatever does not fit, in few words."""
     from edgespec import _native
@@ -193,7 +190,6 @@ def _on_cpu(
             None if biases is None else (biases.offsets, biases.ids, biases.values),
             available_threads(threads),
             threads is None,
-            torch_threads=threads is None and torch_threads,
         )
     )
 

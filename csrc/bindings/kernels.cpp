@@ -37,7 +37,7 @@ sampling::Trees trees_of(const Array<std::int32_t>& offsets, const Array<std::in
 py::tuple exit_head(const py::array& hidden, const py::array& norm, const py::array& head, const std::string& dtype,
                     const py::object& temperatures, const py::object& seeds, const py::object& positions,
                     const py::object& draft_tokens, float epsilon, float logit_scale, float softcap,
-                    std::size_t threads, const std::string& level, bool torch_threads) {
+                    std::size_t threads, const std::string& level) {
     const Type type = type_of(dtype);
     expect(type != Type::float64, "dtype must be float32, bfloat16 or float16");
     expect(hidden.ndim() == 2 && norm.ndim() == 1 && head.ndim() == 2 && hidden.size() > 0 && head.size() > 0 &&
@@ -71,8 +71,7 @@ py::tuple exit_head(const py::array& hidden, const py::array& norm, const py::ar
     std::vector<sampling::ExitHeadRow> said;
     {
         const py::gil_scoped_release release;
-        const sampling::Team* team = torch_threads && threads > 1 ? sampling::Team::of_torch() : nullptr;
-        said = sampling::exit_head(input, threads, chosen, team);
+        said = sampling::exit_head(input, threads, chosen, ThreadPool::shared());
     }
     const auto size = static_cast<py::ssize_t>(rows);
     Array<std::int32_t> tokens(size);
@@ -143,17 +142,10 @@ void register_kernels(py::module_& module) {
             return names;
         },
         "The levels of vector instructions that this processor runs, the best first.");
-    module.def(
-        "torch_threads",
-        [] {
-            const sampling::Team* team = sampling::Team::of_torch();
-            return team == nullptr ? std::size_t{0} : team->size();
-        },
-        "The threads that torch keeps and the kernels may use; 0: torch has one, or none that can be used.");
     module.def("exit_head", &exit_head, py::arg("hidden"), py::arg("norm"), py::arg("head"), py::arg("dtype"),
                py::arg("temperatures"), py::arg("seeds"), py::arg("positions"), py::arg("draft_tokens"),
                py::arg("epsilon"), py::arg("logit_scale"), py::arg("softcap"), py::arg("threads"),
-               py::arg("level") = "", py::arg("torch_threads") = false,
+               py::arg("level") = "",
                "The CPU form of edgespec.kernels.exit_head. ValueError, TypeError: an argument is not as it wants it.");
     module.def("exit_verdict", &exit_verdict, py::arg("decided").noconvert(), py::arg("margins").noconvert(),
                py::arg("offsets").noconvert(), py::arg("parents").noconvert(), py::arg("tokens").noconvert(),

@@ -69,7 +69,7 @@ Array<T> filled(std::size_t rows, std::size_t columns, T value) {
 
 py::tuple verify(const py::array& logits, const std::string& dtype, const py::tuple& trees, const py::tuple& samplings,
                  const py::object& seen, const py::object& biases, std::size_t threads, bool as_they_pay,
-                 const std::string& level, bool torch_threads) {
+                 const std::string& level) {
     const sampling::Type type = type_of(dtype);
     expect(logits.ndim() == 2 && logits.size() > 0 && threads > 0, "logits must be [R, V], with one thread or more");
     const auto rows = static_cast<std::size_t>(logits.shape(0)), vocabulary = static_cast<std::size_t>(logits.shape(1));
@@ -102,9 +102,8 @@ py::tuple verify(const py::array& logits, const std::string& dtype, const py::tu
     const sampling::Level& chosen = level_of(level);
     {
         const py::gil_scoped_release release;
-        const sampling::Team* team = torch_threads && threads > 1 ? sampling::Team::of_torch() : nullptr;
-        const std::size_t useful = as_they_pay ? sampling::useful_threads(input, threads, team) : threads;
-        sampling::verify(input, output, useful, chosen, team);
+        const std::size_t useful = as_they_pay ? sampling::useful_threads(input, threads) : threads;
+        sampling::verify(input, output, useful, chosen, ThreadPool::shared());
     }
     return py::make_tuple(lengths, paths, next, logprobs, margins, sound);
 }
@@ -114,7 +113,6 @@ py::tuple verify(const py::array& logits, const std::string& dtype, const py::tu
 void register_verify(py::module_& module) {
     module.def("verify", &verify, py::arg("logits"), py::arg("dtype"), py::arg("trees"), py::arg("samplings"),
                py::arg("seen"), py::arg("biases"), py::arg("threads"), py::arg("as_they_pay"), py::arg("level") = "",
-               py::arg("torch_threads") = false,
                "The CPU form of edgespec.kernels.verify. ValueError, TypeError: an argument is not as it wants it.");
 }
 

@@ -41,7 +41,13 @@ T* at_least(std::vector<T>& buffer, std::size_t size) {
 
 Decoder::Decoder(const Shape& shape, std::vector<Layer> layers, const Panels& head, const float* final_norm,
                  std::size_t threads, const Loops& loops)
-    : shape_(shape), layers_(std::move(layers)), head_(head), final_norm_(final_norm), loops_(loops), crew_(threads) {}
+    : shape_(shape),
+      layers_(std::move(layers)),
+      head_(head),
+      final_norm_(final_norm),
+      loops_(loops),
+      threads_(threads),
+      scratch_(threads) {}
 
 void Decoder::run(std::size_t first, std::size_t last, float* hidden, const Forward& forward,
                   const std::vector<Memory>& memory) {
@@ -84,7 +90,7 @@ std::vector<sampling::ExitHeadRow> Decoder::guess(const sampling::ExitHeadInput&
                         (count + Panels::kOutputs - 1) / Panels::kOutputs, rows.data(), input.rows, logits, stride);
     };
     const bool large = head_.outputs() * head_.inputs() >= kWorthThreads;
-    return sampling::exit_head(input, product, large ? crew_.threads() : 1, *sampling::find_level(loops_.name));
+    return sampling::exit_head(input, product, large ? threads_ : 1, *sampling::find_level(loops_.name), pool_);
 }
 
 void Decoder::normalize(const float* x, std::size_t rows, const float* weight) {
@@ -112,8 +118,8 @@ void Decoder::add_output(float* hidden, std::size_t rows, const Panels& matrix) 
 void Decoder::multiply(const Panels& matrix, const float* x, std::size_t rows, std::vector<float>& out) {
     const std::size_t stride = width_of(matrix);
     float* to = at_least(out, rows * stride);
-    crew_.each((matrix.count() + kPanelsAtOnce - 1) / kPanelsAtOnce, [&](std::size_t task) {
-        const std::size_t panel = task * kPanelsAtOnce;
+    pool_.run(threads_, (matrix.count() + kPanelsAtOnce - 1) / kPanelsAtOnce, [&](std::size_t chunk, std::size_t) {
+        const std::size_t panel = chunk * kPanelsAtOnce;
         loops_.multiply(matrix.narrow(), matrix.panel(panel), matrix.inputs(),
                         std::min(kPanelsAtOnce, matrix.count() - panel), x, rows, to + panel * Panels::kOutputs,
                         stride);
@@ -174,26 +180,31 @@ void Decoder::plan(const Forward& forward) {
 
 void Decoder::attend(const Forward& forward, const Memory& memory) {
     at_least(mixed_, forward.rows * shape_.heads * shape_.head_width);
-    crew_.each(blocks_.size() * shape_.kv_heads, [&](std::size_t task) {
-        attend_block(blocks_[task / shape_.kv_heads], task % shape_.kv_heads, forward, memory);
+    std::size_t slots = 0;
+    for (const Block& block : blocks_) slots = std::max(slots, block.width);
+    for (Scratch& scratch : scratch_) {  // here, so that no worker allocates
+        at_least(scratch.queries, shape_.head_width * kQueries);
+        at_least(scratch.scores, slots * kQueries);
+        at_least(scratch.mixed, shape_.head_width * kQueries);
+    }
+    pool_.run(threads_, blocks_.size() * shape_.kv_heads, [&](std::size_t chunk, std::size_t slot) {
+        attend_block(blocks_[chunk / shape_.kv_heads], chunk % shape_.kv_heads, forward, memory, scratch_[slot]);
     });
 }
 
-void Decoder::attend_block(const Block& block, std::size_t kv_head, const Forward& forward, const Memory& memory) {
+void Decoder::attend_block(const Block& block, std::size_t kv_head, const Forward& forward, const Memory& memory,
+                           Scratch& scratch) {
     const Part& part = *block.part;
     const std::size_t width = shape_.head_width, share = shape_.heads / shape_.kv_heads;
     const std::size_t heads = block.last_head - block.first_head, count = (block.last - block.first) * heads;
     const std::size_t stride = width_of(layers_.front().attention_input);
     const auto head_of = [&](std::size_t q) { return kv_head * share + block.first_head + q % heads; };
-    thread_local std::vector<float> queries, scores, mixed;
-
-    at_least(queries, width * kQueries);
+    std::vector<float>&queries = scratch.queries, &scores = scratch.scores, &mixed = scratch.mixed;
     const float scale = 1.0f / std::sqrt(static_cast<float>(width));
     for (std::size_t q = 0; q < kQueries; ++q) {
         const float* from = attention_.data() + (block.first + q / heads) * stride + head_of(q) * width;
         for (std::size_t d = 0; d < width; ++d) queries[d * kQueries + q] = q < count ? from[d] * scale : 0.0f;
     }
-    at_least(scores, block.width * kQueries);
     const float* keys = memory.keys + kv_head * forward.pool_slots * width;
     const auto each_stretch = [&](auto&& visit) {
         for (const Stretch& stretch : part.stretches) {
@@ -206,7 +217,7 @@ void Decoder::attend_block(const Block& block, std::size_t kv_head, const Forwar
     });
     float sums[kQueries];
     loops_.weigh(biases_.data() + block.bias, block.width, scores.data(), sums);
-    mixed.assign(kQueries * width, 0.0f);
+    std::fill_n(mixed.begin(), kQueries * width, 0.0f);
     const float* values = memory.values + kv_head * forward.pool_slots * width;
     each_stretch([&](const Stretch& stretch, std::size_t slots) {
         loops_.mix(scores.data() + stretch.slot * kQueries, values + stretch.pool_slot * width, width, slots, count,

@@ -9,10 +9,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "decoder/crew.hpp"
 #include "decoder/loops.hpp"
 #include "decoder/panels.hpp"
 #include "sampling/exit_head.hpp"
+#include "threads/thread_pool.hpp"
 
 namespace edgespec::decoder {
 
@@ -90,9 +90,15 @@ class Decoder {
         std::size_t first, last, first_head, last_head, bias, width;
     };
 
+    // What a thread needs for one block: queries and mixed values [width, kQueries], scores [slots, kQueries].
+    struct Scratch {
+        std::vector<float> queries, scores, mixed;
+    };
+
     void plan(const Forward& forward);
     void attend(const Forward& forward, const Memory& memory);
-    void attend_block(const Block& block, std::size_t kv_head, const Forward& forward, const Memory& memory);
+    void attend_block(const Block& block, std::size_t kv_head, const Forward& forward, const Memory& memory,
+                      Scratch& scratch);
     void remember(const Layer& layer, const Forward& forward, const Memory& memory);
     void gate(std::size_t rows, std::size_t stride);
     void add_output(float* hidden, std::size_t rows, const Panels& matrix);
@@ -105,10 +111,12 @@ class Decoder {
     const Panels head_;
     const float* const final_norm_;
     const Loops& loops_;
-    Crew crew_;
+    const std::size_t threads_;
+    ThreadPool pool_;
     // Rows between the steps of a layer, as wide as their names say.
     std::vector<float> normed_, attention_, mixed_, mlp_, gated_, output_, biases_;
     std::vector<Block> blocks_;
+    std::vector<Scratch> scratch_;  // one a thread
 };
 
 }  // namespace edgespec::decoder

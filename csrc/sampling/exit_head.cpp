@@ -1,13 +1,11 @@
 #include "sampling/exit_head.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
 #include "sampling/gumbel.hpp"
-#include "sampling/parallel.hpp"
 
 namespace edgespec::sampling {
 
@@ -135,30 +133,31 @@ ExitHeadRow conclude(const Partial& all) {
 
 }  // namespace
 
-std::vector<ExitHeadRow> exit_head(const ExitHeadInput& in, std::size_t threads, const Level& level, const Team* team) {
+std::vector<ExitHeadRow> exit_head(const ExitHeadInput& in, std::size_t threads, const Level& level, ThreadPool& pool) {
     const std::vector<char> packed = packed_rows(in, level);
     const auto product = [&](std::size_t first, std::size_t count, float* logits, std::size_t stride) {
         level.multiply(in.type, row_of(in.head, in.type, first, in.dim), in.dim, count, packed.data(), in.rows, logits,
                        stride);
     };
-    return exit_head(in, product, threads, level, team);
+    return exit_head(in, product, threads, level, pool);
 }
 
 std::vector<ExitHeadRow> exit_head(const ExitHeadInput& in, const HeadProduct& product, std::size_t threads,
-                                   const Level& level, const Team* team) {
+                                   const Level& level, ThreadPool& pool) {
     const std::size_t pieces = (in.vocabulary + kPiece - 1) / kPiece;
     std::vector<Partial> partials(pieces * in.rows);
-    parallel_for(pieces, threads, team, [&] {
-        return [&, logits = std::vector<float>(in.rows * kPiece),
-                known = std::vector<Choice<float>>(in.rows, kNothing)](std::size_t piece) mutable {
-            const std::size_t first = piece * kPiece, count = std::min(kPiece, in.vocabulary - first);
-            product(first, count, logits.data(), kPiece);
-            for (std::size_t row = 0; row < in.rows; ++row) {
-                Partial& partial = partials[piece * in.rows + row];
-                partial = reduce(in, row, logits.data() + row * kPiece, first, count, known[row], level);
-                if (partial.choice.token >= 0) join(known[row], partial.choice);
-            }
-        };
+    std::vector<float> logits(threads * in.rows * kPiece);          // of each thread: [rows, kPiece]
+    std::vector<Choice<float>> known(threads * in.rows, kNothing);  // of each thread: [rows]
+    pool.run(threads, pieces, [&](std::size_t piece, std::size_t slot) {
+        const std::size_t first = piece * kPiece, count = std::min(kPiece, in.vocabulary - first);
+        float* const own_logits = logits.data() + slot * in.rows * kPiece;
+        product(first, count, own_logits, kPiece);
+        for (std::size_t row = 0; row < in.rows; ++row) {
+            Partial& partial = partials[piece * in.rows + row];
+            Choice<float>& own_known = known[slot * in.rows + row];
+            partial = reduce(in, row, own_logits + row * kPiece, first, count, own_known, level);
+            if (partial.choice.token >= 0) join(own_known, partial.choice);
+        }
     });
     std::vector<ExitHeadRow> rows;
     for (std::size_t row = 0; row < in.rows; ++row) {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "sampling/level.hpp"
-#include "sampling/team.hpp"
+#include "threads/thread_pool.hpp"
 
 namespace edgespec::sampling {
 
@@ -34,9 +34,9 @@ struct ExitHeadRow {
     bool sound;
 };
 
-// team: whose threads work; none: some are started.
+// On `threads` of the pool's threads, the caller's included.
 std::vector<ExitHeadRow> exit_head(const ExitHeadInput& input, std::size_t threads, const Level& level,
-                                   const Team* team = nullptr);
+                                   ThreadPool& pool);
 
 // Writes logits [rows, stride] of `count` tokens from `first` on, which are at most kPiece and begin at a multiple of
 // it; it may write on up to `stride`.
@@ -45,6 +45,6 @@ using HeadProduct = std::function<void(std::size_t first, std::size_t count, flo
 
 // The same where something else holds the head: hidden, norm and head of the input are not looked at.
 std::vector<ExitHeadRow> exit_head(const ExitHeadInput& input, const HeadProduct& product, std::size_t threads,
-                                   const Level& level, const Team* team = nullptr);
+                                   const Level& level, ThreadPool& pool);
 
 }  // namespace edgespec::sampling

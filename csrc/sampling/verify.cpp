@@ -2,16 +2,14 @@
 
 #include <algorithm>
 
-#include "sampling/parallel.hpp"
 #include "sampling/row_decider.hpp"
 
 namespace edgespec::sampling {
 
 namespace {
 
-// What a thread must have to do: to start it and to wait for it takes 20 to 40 us, and to call one that is awake 1
-// to 3.
-constexpr std::uint64_t kWorthAThreadPs = 60'000'000, kWorthACallPs = 6'000'000;
+// What a thread must have to do: to wake one that sleeps takes 5 to 50 us, and one that spins about 1.
+constexpr std::uint64_t kWorthAThreadPs = 20'000'000;
 
 // A token's cost in picoseconds where the vectors are AVX-512's; where they are shorter threads pay sooner than this.
 std::uint64_t cost_ps(Way way) {
@@ -51,18 +49,18 @@ void verify_session(RowDecider<T>& decider, const VerifyInput& in, const VerifyO
 
 template <class T>
 void verify_all(const VerifyInput& in, const VerifyOutput& out, std::size_t threads, const Level& level,
-                const Team* team) {
-    parallel_for(in.trees.sessions, threads, team, [&] {
-        return [&, decider = RowDecider<T>(in, level)](std::size_t session) mutable {
-            verify_session(decider, in, out, session);
-        };
-    });
+                ThreadPool& pool) {
+    std::vector<RowDecider<T>> deciders;
+    deciders.reserve(threads);
+    while (deciders.size() < threads) deciders.emplace_back(in, level);
+    pool.run(threads, in.trees.sessions,
+             [&](std::size_t session, std::size_t slot) { verify_session(deciders[slot], in, out, session); });
 }
 
 }  // namespace
 
-std::size_t useful_threads(const VerifyInput& input, std::size_t threads, const Team* team) {
-    std::uint64_t all_ps = 0, largest_ps = team == nullptr ? kWorthAThreadPs : kWorthACallPs;
+std::size_t useful_threads(const VerifyInput& input, std::size_t threads) {
+    std::uint64_t all_ps = 0, largest_ps = kWorthAThreadPs;
     for (std::size_t session = 0; session < input.trees.sessions; ++session) {
         const Way way = input.type == Type::float64 ? way_of<double>(input, session) : way_of<float>(input, session);
         const std::uint64_t own_ps = input.vocabulary * cost_ps(way);  // of the one row that is decided for sure
@@ -73,11 +71,11 @@ std::size_t useful_threads(const VerifyInput& input, std::size_t threads, const 
 }
 
 void verify(const VerifyInput& input, const VerifyOutput& output, std::size_t threads, const Level& level,
-            const Team* team) {
+            ThreadPool& pool) {
     if (input.type == Type::float64) {
-        verify_all<double>(input, output, threads, level, team);
+        verify_all<double>(input, output, threads, level, pool);
     } else {
-        verify_all<float>(input, output, threads, level, team);
+        verify_all<float>(input, output, threads, level, pool);
     }
 }
 

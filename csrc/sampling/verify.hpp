@@ -10,7 +10,7 @@
 
 #include "sampling/exit_verdict.hpp"
 #include "sampling/level.hpp"
-#include "sampling/team.hpp"
+#include "threads/thread_pool.hpp"
 
 namespace edgespec::sampling {
 
@@ -48,11 +48,11 @@ struct VerifyOutput {  // written for one session after the other; path, logprob
     bool* sound;
 };
 
-// At most `threads`, as far as each finds enough to do to pay for its start, or for being called where they are a
-// team's.
-std::size_t useful_threads(const VerifyInput& input, std::size_t threads, const Team* team = nullptr);
+// At most `threads`, as far as each has enough to do to pay for being woken.
+std::size_t useful_threads(const VerifyInput& input, std::size_t threads);
 
+// On `threads` of the pool's threads, the caller's included.
 void verify(const VerifyInput& input, const VerifyOutput& output, std::size_t threads, const Level& level,
-            const Team* team = nullptr);
+            ThreadPool& pool);
 
 }  // namespace edgespec::sampling

@@ -59,13 +59,10 @@ def decide(
     return decide_together(logits, [Rows(sampling, seed, positions, seen)])[0]
 
 
-def decide_together(
-    logits: torch.Tensor, parts: Sequence[Rows], torch_threads: bool = True
-) -> list[Decisions]:
+def decide_together(logits: torch.Tensor, parts: Sequence[Rows]) -> list[Decisions]:
     """The tokens sampled for the rows of several sessions, in their order in `logits` [D, V].
 
-    By the `verify` kernel; where the device has none, on the host. torch_threads: as there. Raises
-    EdgespecError for logits that are not finite numbers.
+    By the `verify` kernel; where the device has none, on the host. Raises EdgespecError for logits that are not finite numbers.
     """
     for part in parts:
         if part.sampling.repetition_penalty != 1 and len(part) and part.seen is None:
@@ -76,7 +73,7 @@ def decide_together(
     backend = backend_on(logits.device)
     if backend is None:
         logits, backend = logits.cpu(), "cpu"
-    columns = _by_kernel(logits, parts, backend, torch_threads)
+    columns = _by_kernel(logits, parts, backend)
     ends = np.cumsum([len(part) for part in parts])[:-1]
     return [Decisions(*part) for part in zip(*(np.split(column, ends) for column in columns), strict=True)]
 
@@ -85,7 +82,7 @@ Columns = tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]
 """Tokens, log-probabilities and margins of all rows."""
 
 
-def _by_kernel(logits: torch.Tensor, parts: Sequence[Rows], backend: str, torch_threads: bool) -> Columns:
+def _by_kernel(logits: torch.Tensor, parts: Sequence[Rows], backend: str) -> Columns:
     """Every row as a session of its own: the draft trees are walked elsewhere."""
     count = len(logits)
     own_rows = Trees(
@@ -111,7 +108,6 @@ def _by_kernel(logits: torch.Tensor, parts: Sequence[Rows], backend: str, torch_
         seen=_seen(parts),
         biases=_biases(rows),
         backend=backend,
-        torch_threads=torch_threads,
     )
     tokens, sound = arguments.on_host(verdicts.tokens), arguments.on_host(verdicts.sound)
     if not sound.all():

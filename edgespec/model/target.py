@@ -249,7 +249,7 @@ class Target:
             logits = self.logits_batch(pieces)
         finally:
             self._tap = None
-        return decide_together(logits, rows, torch_threads=self._decoder is None)
+        return decide_together(logits, rows)
 
     def logits(self, cache: TargetCache, piece: Piece, decide: NDArray[np.integer[Any]]) -> torch.Tensor:
         """`logits_batch` of one part."""

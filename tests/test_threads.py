@@ -1,0 +1,69 @@
+"""The CPU kernels on several threads: the same bits as on one, also where threads outnumber cores, call at once, or
+are gone after a fork."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from edgespec.kernels.exit_head import ExitScores, exit_head
+from edgespec.kernels.exit_verdict import Trees
+from edgespec.kernels.verify import Samplings, Verdicts, verify
+
+ROWS, VOCABULARY, WIDTH = 12, 32000, 64
+
+
+def verdicts(threads: int | None, temperature: float = 0.8, top_p: float = 1.0) -> Verdicts:
+    logits = np.random.default_rng(0).standard_normal((ROWS, VOCABULARY), dtype=np.float32)
+    trees = Trees(np.arange(ROWS + 1, dtype=np.int32), np.full(ROWS, -1, np.int32), np.zeros(ROWS, np.int32))
+    samplings = Samplings.same(ROWS, temperature=temperature, top_p=top_p, seed=5)
+    return verify(logits, trees, np.arange(ROWS, dtype=np.int32), samplings, backend="cpu", threads=threads)
+
+
+def scores(threads: int | None) -> ExitScores:
+    random = np.random.default_rng(1)
+    hidden, head = (random.standard_normal((rows, WIDTH), dtype=np.float32) for rows in (4, VOCABULARY))
+    columns = {
+        "temperatures": np.full(4, 0.8, np.float32),
+        "seeds": np.full(4, 3, np.uint64),
+        "positions": np.arange(4, dtype=np.int32),
+    }
+    return exit_head(hidden, np.ones(WIDTH, np.float32), head, **columns, backend="cpu", threads=threads)
+
+
+def assert_same(left: Verdicts, right: Verdicts) -> None:
+    np.testing.assert_array_equal(left.tokens, right.tokens)
+    np.testing.assert_array_equal(left.logprobs, right.logprobs)
+    np.testing.assert_array_equal(left.margins, right.margins)
+
+
+@pytest.mark.parametrize("threads", [2, 16, None])
+@pytest.mark.parametrize(("temperature", "top_p"), [(0.0, 1.0), (0.8, 1.0), (0.8, 0.9)])
+def test_verify_decides_alike_on_several_threads(
+    threads: int | None, temperature: float, top_p: float
+) -> None:
+    assert_same(verdicts(threads, temperature, top_p), verdicts(1, temperature, top_p))
+
+
+@pytest.mark.parametrize("threads", [2, 16, None])
+def test_an_exit_guesses_alike_on_several_threads(threads: int | None) -> None:
+    alone, together = scores(1), scores(threads)
+    np.testing.assert_array_equal(together.tokens, alone.tokens)
+    np.testing.assert_array_equal(together.margins, alone.margins)
+    np.testing.assert_array_equal(together.logsumexps, alone.logsumexps)
+
+
+def test_callers_at_once_decide_alike() -> None:
+    alone = verdicts(1)
+    with ThreadPoolExecutor(4) as callers:
+        for together in callers.map(verdicts, [4] * 8):
+            assert_same(together, alone)
+
+
+def test_a_child_after_a_fork_has_threads_of_its_own() -> None:
+    alone = verdicts(4)  # the parent's pool is there
+    with multiprocessing.get_context("fork").Pool(1) as child:
+        assert_same(child.apply(verdicts, [4]), alone)
