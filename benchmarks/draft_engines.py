@@ -29,7 +29,8 @@ from benchmarks.peers.drafts import llama_cpp_draft
 from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import SlotMap
 from edgespec.core.tree import ROOT, DraftTree
-from edgespec.engines.draft_engine import PAIR_DRAFT, DraftEngine, load_draft
+from edgespec.engines.bundled import PAIR_DRAFT
+from edgespec.engines.draft_engine import DraftEngine, load_draft
 from edgespec.engines.manifest import GRAPH_FILE
 
 TEXT_LENGTH, TOKENS = 96, 8

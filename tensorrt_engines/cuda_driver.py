@@ -1,7 +1,7 @@
-"""The few calls of the CUDA driver that no Python library of an edge offers: which GPUs are here, and CUDA graphs.
+"""The CUDA driver by ctypes: which GPU is here, and CUDA graphs.
 
-libcuda comes with the driver, on a Jetson with JetPack, so this needs no package. Device memory and streams are
-device_memory.py's; a graph is captured from any stream, by its handle.
+libcuda comes with the driver, on a Jetson with JetPack, so this needs no package. A graph is captured from any
+stream, by its handle.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR = 75, 76
 """CUdevice_attribute."""
 
 CAPTURE_THREAD_LOCAL = 1
-"""CUstreamCaptureMode: what other threads of the process do meanwhile does not spoil the capture."""
+"""CUstreamCaptureMode: other threads of the process do not disturb the capture."""
 
 
 class CudaError(Exception):
-    """A call of the driver failed; the message names the call and the driver's number for the error."""
+    """A call of the driver failed; the message names the call and the driver's error number."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Gpu:
 
 
 class CapturedGraph:
-    """The work that `enqueue` put on a stream, as one thing to launch."""
+    """The work that `enqueue` puts on a stream, captured so that one call launches it again."""
 
     def __init__(self, stream: int, enqueue: Callable[[], None]) -> None:
-        """Raises CudaError where something in `enqueue` cannot be captured, and what `enqueue` raises."""
+        """Raises CudaError where `enqueue` cannot be captured, and what `enqueue` raises."""
         graph = ctypes.c_void_p()
         self._executable = ctypes.c_void_p()
         self._stream = ctypes.c_void_p(stream)
@@ -49,7 +49,6 @@ class CapturedGraph:
         _call("cuGraphDestroy", graph)
 
     def launch(self) -> None:
-        """Put the work on the stream once more."""
         _call("cuGraphLaunch", self._executable, self._stream)
 
     def __del__(self) -> None:

@@ -1,7 +1,7 @@
-"""Memory and a stream on the GPU, by pycuda, or by torch where it is loaded already: what the TensorRT runtime needs.
+"""Memory and a stream on the GPU for the TensorRT runtime: by pycuda, or by torch where it is loaded already.
 
-Everything here is in the order of one stream; only `synchronize` waits. Addresses are aligned to 256 bytes, as
-TensorRT wants them.
+All work is in the order of one stream; only `synchronize` waits. Addresses are aligned to 256 bytes, as TensorRT
+requires.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HostBytes = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Buffer:
-    """Bytes on the device, zero at first. owner: what frees them."""
+    """Bytes on the device, at first zero. owner: the object that frees them."""
 
     address: int
     size: int
@@ -33,7 +33,7 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Lines:
-    """A place for lines of bytes that lie `pitch` apart, the first one at `offset`."""
+    """Lines of bytes that lie `pitch` bytes apart, the first one at `offset`."""
 
     buffer: Buffer
     offset: int
@@ -41,32 +41,36 @@ class Lines:
 
 
 class DeviceMemory(Protocol):
-    """One stream of one GPU, and memory that its work uses."""
+    """One stream of one GPU, and the memory that its work uses."""
 
     @property
     def stream(self) -> int:
         """The stream's handle."""
 
     def active(self) -> AbstractContextManager[None]:
-        """The calling thread may use the GPU inside; every other method is called inside."""
+        """Give the calling thread the GPU; every other method is called inside."""
 
     def allocate(self, size: int) -> Buffer:
-        """Raises EdgespecError where the GPU has not so much left."""
+        """Raises EdgespecError where the GPU has less left."""
 
     def pinned(self, size: int) -> HostBytes:
-        """Memory of this machine that the GPU reads and writes itself."""
+        """Host memory that the GPU reads and writes itself."""
 
     def upload(self, target: Buffer, source: HostBytes) -> None: ...
 
     def download(self, target: HostBytes, source: Buffer) -> None: ...
 
     def copy_lines(self, target: Lines, source: Lines, width: int, count: int) -> None:
-        """`count` lines of `width` bytes, from one place to another."""
+        """Copy `count` lines of `width` bytes."""
 
     def clear(self, buffer: Buffer) -> None: ...
 
     def synchronize(self) -> None:
-        """Wait for all that was put on the stream."""
+        """Wait for all work on the stream."""
+
+
+def aligned(size: int) -> int:
+    return -(-size // ALIGNMENT) * ALIGNMENT
 
 
 def open_device_memory() -> DeviceMemory:
@@ -143,7 +147,7 @@ class PycudaMemory:
 
 
 class TorchMemory:
-    """On a stream of torch's, so that a process which holds torch has one user of the GPU and no more."""
+    """On a stream of torch, so that a process that holds torch has a single user of the GPU."""
 
     def __init__(self, torch: Any) -> None:
         self._torch = torch
@@ -189,5 +193,5 @@ class TorchMemory:
 
 def _out_of_memory(size: int) -> EdgespecError:
     return EdgespecError(
-        f"the GPU has not {size / 2**20:.0f} MiB left: end other programs on it, or compile with a smaller max_len."
+        f"the GPU has less than {size / 2**20:.0f} MiB left: end other programs on it, or compile with a smaller max_len."
     )

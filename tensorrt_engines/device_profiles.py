@@ -1,7 +1,6 @@
-"""What is known of a device before it is seen: the settings that `edgespec compile --target-device NAME` starts from.
+"""The settings that `edgespec compile --target-device NAME` starts from: one file per device in profiles/.
 
-A file a device in profiles/. The figures are where to start, from the devices' data sheets; what an engine really
-costs is measured where it runs.
+The figures come from the devices' data sheets. What an engine really costs is measured where it runs.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ PROFILES = Path(__file__).parent / "profiles"
 
 @dataclass(frozen=True)
 class DeviceProfile:
-    """name: the file's. compute_capability: "8.7", or "" for a CPU. memory_gb: the least that such a device has."""
+    """compute_capability: "8.7", or "" for a CPU. memory_gb: the least that such a device has."""
 
     name: str
     description: str
@@ -32,12 +31,11 @@ class DeviceProfile:
 
 
 def profile_names() -> list[str]:
-    """Every device that has a profile."""
     return sorted(file.stem for file in PROFILES.glob("*.toml"))
 
 
 def load_profile(name: str) -> DeviceProfile:
-    """Raises EdgespecError for a device that has none."""
+    """Raises EdgespecError for a device that has no profile."""
     if name not in profile_names():
         raise EdgespecError(
             f"there is no device profile {name!r}: choose one of {', '.join(profile_names())}, or leave it out."

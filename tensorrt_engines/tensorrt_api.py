@@ -1,7 +1,7 @@
-"""TensorRT and TensorRT-RTX: one API in two modules, and every difference between them and between versions.
+"""TensorRT and TensorRT-RTX: one API in two modules, and the differences between them and between versions.
 
 `tensorrt` (8.6 to 11) comes with JetPack on a Jetson, or with NVIDIA's own packages; `tensorrt_rtx` comes from PyPI.
-Both have Builder, OnnxParser, Runtime and the named-tensor calls that plan.py and tensorrt_runtime.py use.
+Both have Builder, OnnxParser, Runtime and the named-tensor calls that plan.py and tensorrt_runner.py use.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from edgespec.core.errors import EdgespecError
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-"""Runtime -> the module that it is."""
+"""Runtime -> its module."""
 
 INSTALLATION = {
     "tensorrt": "on a Jetson it comes with JetPack 6 (apt install nvidia-jetpack; a virtual environment needs "
@@ -22,11 +22,11 @@ INSTALLATION = {
 }
 
 OLDEST = (8, 6)
-"""Of `tensorrt`: the first with named tensors throughout."""
+"""Of `tensorrt`: the first version with named tensors throughout."""
 
 
 def installed(runtime: str) -> bool:
-    """Whether the module of a runtime is there; it is not imported."""
+    """Whether the runtime's module is there; it is not imported."""
     return importlib.util.find_spec(MODULES[runtime]) is not None
 
 
@@ -72,12 +72,12 @@ def capability_of(api: Any, compute_capability: str) -> Any:
     return getattr(api.ComputeCapability, "SM" + compute_capability.replace(".", ""))
 
 
-class Complaints:
-    """What TensorRT's logger said, errors and warnings; the first error is part of a refusal's sentence."""
+class ErrorLog:
+    """A logger for TensorRT that keeps its errors; the first one goes into our own error message."""
 
     def __init__(self, api: Any) -> None:
         self.errors: list[str] = []
-        complaints, severities = self, api.ILogger.Severity
+        errors, severities = self.errors, api.ILogger.Severity
 
         class Logger(api.ILogger):  # type: ignore[misc]
             def __init__(self) -> None:
@@ -85,7 +85,7 @@ class Complaints:
 
             def log(self, severity: Any, message: str) -> None:
                 if severity in (severities.ERROR, severities.INTERNAL_ERROR):
-                    complaints.errors.append(" ".join(message.split()))
+                    errors.append(" ".join(message.split()))
 
         self.logger = Logger()
 

@@ -18,10 +18,10 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import SlotMap
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.tree import DraftTree
+from edgespec.engines import export
 from edgespec.engines.draft_engine import load_draft
-from edgespec.engines.files import NEUTRAL_CALIBRATION
+from edgespec.engines.engine_folder import NEUTRAL_CALIBRATION
 from edgespec.engines.manifest import EngineManifest
-from edgespec.tensorrt_engines import export
 
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
 

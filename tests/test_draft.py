@@ -25,7 +25,7 @@ from edgespec.core.tree import ROOT, DraftTree
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import DraftEngine, load_draft
 from edgespec.engines.manifest import BuildSettings, EngineManifest, hash_inputs
-from edgespec.tensorrt_engines.buckets import buckets
+from edgespec.tensorrt_engines.draft_shape import DraftShape
 
 SCORE_BOUND = 1e-5
 """Of the largest score: what float32 may differ by between ONNX Runtime and transformers."""
@@ -179,7 +179,7 @@ def test_slots_of_dead_branches_serve_again(engine: DraftEngine) -> None:
 
 
 def test_a_wide_mask_leaves_nothing_behind_for_a_narrower_one_of_its_bucket(engine: DraftEngine) -> None:
-    assert 384 in buckets(engine.capacity) and 320 not in buckets(engine.capacity)
+    assert 384 in engine.manifest.shape.buckets and 320 not in engine.manifest.shape.buckets
     token, position, slot = (np.array([value], dtype=np.int32) for value in (3, 9, 0))
     nothing, itself = np.zeros((1, 320), dtype=np.bool_), np.ones((1, 1), dtype=np.bool_)
     piece = Piece(token, position, slot, nothing, itself, np.zeros(320, dtype=np.int32))
@@ -191,7 +191,7 @@ def test_a_wide_mask_leaves_nothing_behind_for_a_narrower_one_of_its_bucket(engi
 
 @pytest.mark.parametrize("capacity", [1, 63, 64, 65, 400, 2048, 2050])
 def test_buckets_rise_to_the_capacity(capacity: int) -> None:
-    widths = buckets(capacity)
+    widths = DraftShape(1, 1, 1, 1, capacity, 1).buckets
     assert widths == sorted(set(widths)) and widths[-1] == capacity
     assert all(width % 64 == 0 for width in widths[:-1])
     assert all(wide <= 2 * narrow for narrow, wide in itertools.pairwise(widths))

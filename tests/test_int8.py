@@ -19,7 +19,8 @@ from edgespec.core.noise import NoiseRows
 from edgespec.core.slots import SlotMap
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.tree import DraftTree
-from edgespec.engines.draft_engine import PAIR_DRAFT, PAIR_FOLDER, DraftEngine, load_draft
+from edgespec.engines.bundled import PAIR_DRAFT, PAIR_FOLDER
+from edgespec.engines.draft_engine import DraftEngine, load_draft
 from edgespec.train.corpus import collect
 
 TEXTS, TEXT_LENGTH = 12, 256

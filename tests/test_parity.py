@@ -17,8 +17,8 @@ import edgespec
 from edgespec.core.slots import SlotMap
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.tree import ROOT, DraftTree
-from edgespec.engines.bundled import bundled_engine
-from edgespec.engines.draft_engine import PAIR_DRAFT, DraftEngine, load_draft
+from edgespec.engines.bundled import PAIR_DRAFT, bundled_engine
+from edgespec.engines.draft_engine import DraftEngine, load_draft
 from edgespec.train.corpus import collect
 
 PROMPTS, PROMPT_LENGTH = 240, 48

@@ -18,12 +18,15 @@ from tiny_drafts import save_draft
 
 import edgespec
 from edgespec.core.errors import EdgespecError
-from edgespec.engines import plan_stage
-from edgespec.engines.draft_engine import PAIR_DRAFT, load_draft
+from edgespec.engines import plan_stage, runtimes
+from edgespec.engines.bundled import PAIR_DRAFT
+from edgespec.engines.draft_engine import load_draft
 from edgespec.engines.manifest import EngineManifest, record_files
+from edgespec.engines.runtimes import RUNTIMES, choose_runtime
+from edgespec.tensorrt_engines import plan
 from edgespec.tensorrt_engines.cuda_driver import Gpu, first_gpu
 from edgespec.tensorrt_engines.device_profiles import load_profile, profile_names
-from edgespec.tensorrt_engines.runtimes import RUNTIMES, choose_runtime
+from edgespec.tensorrt_engines.plan import PlanTarget
 from edgespec.tensorrt_engines.tensorrt_api import MODULES
 
 needs_rtx = pytest.mark.skipif(
@@ -78,7 +81,7 @@ def test_tensorrt_rtx_builds_the_plan_without_a_gpu(
     import tensorrt_rtx  # type: ignore[import-untyped]
 
     engine, least_bytes = draft
-    target = plan_stage.PlanTarget("tensorrt-rtx", capability, None)
+    target = PlanTarget("tensorrt-rtx", capability, None)
     folder = plan_stage.add_plan(engine, tmp_path / "planned", target, False, lambda stage: None)
     manifest = EngineManifest.load(folder)
     (plan,) = manifest.plans
@@ -135,7 +138,7 @@ def test_a_failed_build_leaves_the_folder_as_it_was(engine: Path) -> None:
 
 @needs_rtx
 def test_a_capability_that_tensorrt_rtx_does_not_know(engine: Path) -> None:
-    target = plan_stage.PlanTarget("tensorrt-rtx", "8.7", None)
+    target = PlanTarget("tensorrt-rtx", "8.7", None)
     with pytest.raises(
         EdgespecError, match=r"builds for compute capability 7.5, .*, not for 8.7: use TensorRT on"
     ):
@@ -151,13 +154,13 @@ def test_without_tensorrt_the_sentence_says_where_it_comes_from(engine: Path) ->
 def test_without_a_gpu_a_plan_needs_a_device_to_be_named(
     engine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan_stage, "first_gpu", lambda: None)
+    monkeypatch.setattr(plan, "first_gpu", lambda: None)
     with pytest.raises(EdgespecError, match="run this on the device, or name one with --target-device"):
         edgespec.compile(engine, runtime="tensorrt-rtx", progress=False)
 
 
 def test_a_draft_too_large_for_its_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgespec.tensorrt_engines.draft_graph import DraftGraph
+    from edgespec.engines.draft_graph import DraftGraph
 
     monkeypatch.setattr(DraftGraph, "device_bytes", lambda graph, slots: 3 << 30)
     model = save_draft(tmp_path / "model")
@@ -200,8 +203,6 @@ def test_every_profile_is_sound(name: str) -> None:
 def test_auto_takes_what_the_machine_has(
     monkeypatch: pytest.MonkeyPatch, gpu: Gpu | None, there: set[str], chosen: str
 ) -> None:
-    from edgespec.tensorrt_engines import runtimes
-
     monkeypatch.setattr(runtimes, "first_gpu", lambda: gpu)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: name if name in there else None)
     assert choose_runtime("auto") == chosen

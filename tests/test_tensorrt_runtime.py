@@ -22,13 +22,14 @@ import edgespec
 from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import Piece, SlotMap
 from edgespec.core.tree import ROOT, DraftTree
+from edgespec.engines import check, runtimes
 from edgespec.engines.draft_engine import DraftEngine, load_draft
 from edgespec.engines.manifest import EngineManifest, PlanRecord
-from edgespec.tensorrt_engines import check, device_memory, runtimes, tensorrt_contexts
+from edgespec.tensorrt_engines import contexts
+from edgespec.tensorrt_engines.contexts import CAPTURE_AFTER, CAPTURED_SHAPES
 from edgespec.tensorrt_engines.cuda_driver import CudaError, Gpu
 from edgespec.tensorrt_engines.device_memory import Lines
 from edgespec.tensorrt_engines.plan import DECIDING_ROWS, DECODE_ROWS, PREFILL_ROWS
-from edgespec.tensorrt_engines.tensorrt_contexts import CAPTURE_AFTER, CAPTURED_SHAPES
 
 ORIN = Gpu("Orin", "8.7", 8 << 30)
 TEXT: list[int] = np.random.default_rng(0).integers(0, VOCABULARY, 400).tolist()
@@ -68,8 +69,8 @@ class Device:
         self.memory = HostMemory()
         monkeypatch.setattr(runtimes, "first_gpu", lambda: ORIN)
         monkeypatch.setattr(runtimes, "load_api", lambda runtime: self.api)
-        monkeypatch.setattr(device_memory, "open_device_memory", lambda: self.memory)
-        monkeypatch.setattr(tensorrt_contexts, "CapturedGraph", Captured)
+        monkeypatch.setattr(runtimes, "open_device_memory", lambda: self.memory)
+        monkeypatch.setattr(contexts, "CapturedGraph", Captured)
         monkeypatch.setattr(Captured, "launches", 0)
 
     def engine(self, folder: Path, **record: str) -> DraftEngine:
@@ -202,7 +203,7 @@ def test_no_more_shapes_than_a_few_are_kept_captured(exported: Path, device: Dev
         for _ in range(CAPTURE_AFTER + 1):
             piece = SlotMap(512).plan(TEXT, rows, DraftTree(400), [])
             assert_same(engine.run(piece, None, None, 1.0), reference.run(piece, None, None, 1.0))
-    assert len(engine._contexts._own) == CAPTURED_SHAPES  # type: ignore[attr-defined]
+    assert len(engine.runner._contexts._own) == CAPTURED_SHAPES  # type: ignore[attr-defined]
 
 
 def test_what_cannot_be_captured_is_enqueued_each_time(
@@ -211,7 +212,7 @@ def test_what_cannot_be_captured_is_enqueued_each_time(
     def refuse(stream: int, enqueue: Any) -> None:
         raise CudaError("cuStreamEndCapture failed with CUDA error 901")
 
-    monkeypatch.setattr(tensorrt_contexts, "CapturedGraph", refuse)
+    monkeypatch.setattr(contexts, "CapturedGraph", refuse)
     decode(device.engine(exported), 10)
     assert [context.runs for context in device.contexts] == [CAPTURE_AFTER - 1, 0, 10 - CAPTURE_AFTER + 1]
 

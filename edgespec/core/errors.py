@@ -3,3 +3,9 @@
 
 class EdgespecError(Exception):
     """An error whose message is one sentence for a person: what is wrong and what to do about it."""
+
+
+def first_line(error: Exception) -> str:
+    """Another library's error, as part of a sentence."""
+    lines = str(error).strip().splitlines()
+    return lines[0].strip().rstrip(".:") if lines else type(error).__name__

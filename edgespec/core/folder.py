@@ -1,4 +1,4 @@
-"""Where an engine folder comes to be: beside its place under another name, and moved there when it is whole.
+"""A folder that is written whole or not at all: under another name beside its place, and moved there at the end.
 
 A build that fails or is interrupted leaves what was there before, and nothing else.
 """
@@ -9,39 +9,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from edgespec.core.errors import EdgespecError
-from edgespec.engines.manifest import MANIFEST_FILE, EngineManifest
-
-
-def cache_folder() -> Path:
-    """Where engines go that were given no place."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root).absolute() / "edgespec" / "engines"
-
-
-def holds(folder: Path, input_hash: str) -> bool:
-    """Whether `folder` is a whole engine made of these inputs."""
-    try:
-        return EngineManifest.load(folder).input_hash == input_hash
-    except EdgespecError:
-        return False
-
-
-def check_place(folder: Path, input_hash: str, replaceable: bool) -> None:
-    """Raises EdgespecError where a build into `folder` would destroy something that is not this engine."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    if not (folder / MANIFEST_FILE).is_file():
-        raise EdgespecError(f"{folder} exists and is no engine: give another place, or remove it first.")
-    with suppress(EdgespecError):
-        replaceable = replaceable or EngineManifest.read(folder).input_hash == input_hash
-    if not replaceable:
-        raise EdgespecError(
-            f"{folder} holds another engine: give another place, or force the build to replace it."
-        )
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The engine folder of the bundled draft: shipped, or compiled again when that draft was trained again."""
+"""The bundled pair's folders, and the engine of its draft. `python -m edgespec.engines.bundled` builds that engine again."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from pathlib import Path
 
 from edgespec.core.errors import EdgespecError
 from edgespec.engines.compiling import compile
-from edgespec.engines.draft_engine import PAIR_DRAFT, PAIR_ENGINE, PAIR_FOLDER
 from edgespec.engines.manifest import MANIFEST_FILE, BuildSettings, EngineManifest, hash_inputs
+
+PAIR_FOLDER = Path(__file__).parent.parent / "pair"
+PAIR_DRAFT, PAIR_ENGINE = PAIR_FOLDER / "draft", PAIR_FOLDER / "engine"
 
 
 def bundled_engine() -> Path:
-    """The engine folder of the bundled draft: the one that came with edgespec, or one in the cache.
+    """The engine folder of the bundled draft: the shipped one, or one in the cache.
 
-    The latter where the one that came was not made of the draft beside it (it was trained again); it needs
-    torch.
+    Where the shipped one was not made of the draft beside it (the draft was trained again), compiles it; needs torch.
     """
     shipped = (PAIR_ENGINE / MANIFEST_FILE).is_file()
     if not (PAIR_DRAFT / "config.json").is_file():
@@ -26,3 +27,7 @@ def bundled_engine() -> Path:
     if shipped and EngineManifest.read(PAIR_ENGINE).input_hash == hash_inputs(PAIR_DRAFT, BuildSettings()):
         return PAIR_ENGINE
     return compile(PAIR_DRAFT, runtime="onnxruntime")
+
+
+if __name__ == "__main__":
+    print(compile(PAIR_DRAFT, PAIR_ENGINE, runtime="onnxruntime", force=True))

@@ -1,29 +1,18 @@
-"""The draft on the edge: what a draft engine is, and how to open one.
-
-`edgespec.compile` writes an engine folder; `load_draft` checks it and hands it to the runtime that runs it
-(tensorrt_engines/runtimes.py). Nothing here imports torch.
-"""
+"""The draft on the edge: what a draft engine is, and how to open an engine folder. No torch."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from edgespec.core.calibration import Calibration
 from edgespec.core.errors import EdgespecError
-from edgespec.core.slots import Piece
-from edgespec.engines.manifest import CALIBRATION_FILE, EngineManifest
-from edgespec.tensorrt_engines.runtimes import open_runtime
-
-PAIR_FOLDER = Path(__file__).parent.parent / "pair"
-PAIR_DRAFT, PAIR_ENGINE = PAIR_FOLDER / "draft", PAIR_FOLDER / "engine"
+from edgespec.engines.engine_folder import read_calibration
+from edgespec.engines.manifest import TOKENIZER_FILE, EngineManifest
+from edgespec.engines.runtimes import Runner, open_runner
 
 
-class DraftEngine(Protocol):
+class DraftEngine(Runner, Protocol):
     """A draft that runs pieces of text and tree, with its own cache of `capacity` slots. Not thread-safe."""
 
     @property
@@ -47,44 +36,39 @@ class DraftEngine(Protocol):
     @property
     def vocabulary_hash(self) -> bytes: ...
 
-    def reset(self) -> None:
-        """Forget the cache."""
 
-    def run(
-        self,
-        piece: Piece,
-        noise: NDArray[np.float32] | None,
-        noise_rows: NDArray[np.int32] | None,
-        inverse_temperature: float,
-        decide: NDArray[np.int32] | None = None,
-    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Run the piece's R rows, put their keys and values into its slots, choose behind the rows `decide`.
+class OpenEngine:
+    """An engine folder that a runtime has opened: a `DraftEngine`."""
 
-        noise: float32 [P, V], and noise_rows: int32 [R], the row of `noise` that each of the R rows uses;
-        None: no noise. decide: int32 [D], rows of the piece, any number of them; None: all of them, in order.
-        Returns int32 [D, K] and float32 [D, K]: the best tokens by logit * inverse_temperature + noise and
-        these scores, best first, ties to the lower id.
-        """
+    def __init__(
+        self, folder: Path, manifest: EngineManifest, calibration: Calibration, runner: Runner
+    ) -> None:
+        self.manifest = manifest
+        self.calibration = calibration
+        self.capacity = manifest.capacity
+        self.choices = manifest.choices
+        self.vocabulary_size = manifest.vocabulary_size
+        self.vocabulary_hash = bytes.fromhex(manifest.vocabulary_hash)
+        self.tokenizer_path = folder / TOKENIZER_FILE
+        self.runner = runner
+        self.reset, self.run = runner.reset, runner.run
 
 
 def load_draft(path: str | Path, runtime: str = "auto", threads: int = 1) -> DraftEngine:
     """Open the engine folder that `edgespec.compile` wrote, with a fresh cache.
 
     runtime: "auto" (the one it was compiled for) or a runtime's name. threads: cores that one run may use.
-    Raises EdgespecError when the folder is no engine, is damaged, or its runtime is not to be had here.
+    Raises EdgespecError when the folder is no engine, is damaged, or its runtime is not available here.
     """
     if threads < 1:
         raise EdgespecError(f"a draft engine cannot run on {threads} threads: give 1 or more.")
     folder = Path(path)
     manifest = EngineManifest.load(folder)
-    return open_runtime(runtime, folder, manifest, _calibration(folder, manifest), threads)
-
-
-def _calibration(folder: Path, manifest: EngineManifest) -> Calibration:
     try:
-        return Calibration.from_json(json.loads((folder / CALIBRATION_FILE).read_text(encoding="utf-8")))
+        calibration = read_calibration(folder)
     except (ValueError, EdgespecError) as error:
         raise EdgespecError(
             f"the calibration in {folder} cannot be read ({error}): "
             f"build the engine again with `{manifest.rebuild_command(folder)}`."
         ) from None
+    return OpenEngine(folder, manifest, calibration, open_runner(runtime, folder, manifest, threads))

@@ -1,8 +1,7 @@
-"""The manifest of an engine folder: what the engine was made of, what it can do, and a hash of every file.
+"""The manifest of an engine folder: what the engine was made of, its sizes, and a hash of every file.
 
-`edgespec.compile` writes it last; `load_draft` believes a folder only after its files match. What does not
-match ends in one sentence that names the command which builds the engine again. No torch here: the edge reads
-it.
+`edgespec.compile` writes it last, and `load_draft` opens a folder only when its files match. Every error names the
+command that builds the engine again.
 """
 
 from __future__ import annotations
@@ -15,9 +14,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from edgespec.core.errors import EdgespecError
+from edgespec.tensorrt_engines.draft_shape import DraftShape
 
 FORMAT_VERSION = 2
-"""Of the folder and of the graph in it; an engine of another one is built again."""
+"""Of the folder and of the graph in it; an engine of another format is built again."""
 
 MANIFEST_FILE = "manifest.json"
 GRAPH_FILE = "draft.onnx"
@@ -30,7 +30,7 @@ MODEL_SUFFIXES = {".json", ".jinja", ".safetensors", ".bin", ".model", ".txt"}
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """How an engine is built: for which runtime, with which weights, for texts of at most how many tokens."""
+    """How an engine is built. precision: of the matrices. max_len: tokens of a text at most."""
 
     runtime: str = "onnxruntime"
     precision: str = "fp32"
@@ -39,7 +39,7 @@ class BuildSettings:
 
 @dataclass(frozen=True)
 class FileRecord:
-    """One file of the folder, as it was written."""
+    """One file of the folder as it was written. sha256: hex."""
 
     bytes: int
     sha256: str
@@ -47,7 +47,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """A TensorRT plan of the folder: its file, and the only runtime, version and compute capability it serves."""
+    """A TensorRT plan of the folder, and the only runtime, version and compute capability that it serves."""
 
     file: str
     runtime: str
@@ -59,9 +59,9 @@ class PlanRecord:
 class EngineManifest:
     """What an engine folder holds.
 
-    model: the path or id given to compile. capacity: slots, and positions, of the cache. choices: best tokens
-    a row returns. vocabulary_hash: hex, the tokenizer's. input_hash: hex, over the model's files and the
-    settings. plans: what was built of the graph, on or for which device.
+    built: UTC, ISO 8601. model: the path or id given to compile. capacity: slots, and positions, of the cache.
+    choices: best tokens that a row returns. vocabulary_hash: hex, the tokenizer's. input_hash: hex, over the model's
+    files and the settings.
     """
 
     format_version: int
@@ -84,8 +84,14 @@ class EngineManifest:
     files: Mapping[str, FileRecord]
     plans: tuple[PlanRecord, ...] = ()
 
+    @property
+    def shape(self) -> DraftShape:
+        """What the runtimes need of it."""
+        return DraftShape(
+            self.layers, self.kv_heads, self.head_dim, self.vocabulary_size, self.capacity, self.choices
+        )
+
     def save(self, folder: Path) -> None:
-        """Write it into `folder`."""
         text = json.dumps(asdict(self), indent=2, sort_keys=True)
         (folder / MANIFEST_FILE).write_text(text + "\n", encoding="utf-8")
 
@@ -136,17 +142,16 @@ class EngineManifest:
             )
 
     def plan_command(self, folder: Path, runtime: str) -> str:
-        """The command that builds the plan for the device it is run on."""
+        """The command that builds the plan of the device that it runs on."""
         return f"edgespec compile {_quoted(folder)} --runtime {runtime}"
 
     def rebuild_command(self, folder: Path) -> str:
-        """The command that makes this engine anew."""
         runtime = "" if self.runtime == BuildSettings.runtime else f" --runtime {self.runtime}"
         return f"edgespec compile {shlex.quote(self.model)} --out {_quoted(folder)}{runtime} --force"
 
 
 def record_files(folder: Path) -> dict[str, FileRecord]:
-    """A record of every file in `folder`, the manifest left out."""
+    """A record of every file in `folder` except the manifest."""
     return {
         file.name: FileRecord(file.stat().st_size, file_sha256(file))
         for file in sorted(folder.iterdir())
@@ -155,7 +160,7 @@ def record_files(folder: Path) -> dict[str, FileRecord]:
 
 
 def hash_inputs(model_folder: Path, settings: BuildSettings) -> str:
-    """What an engine is made of, as hex: the model's files, the settings and the format of engines."""
+    """A hash of what an engine is made of, as hex: the model's files, the settings and the format of engines."""
     model_files = {
         file.name: file_sha256(file)
         for file in sorted(model_folder.iterdir())
@@ -166,7 +171,6 @@ def hash_inputs(model_folder: Path, settings: BuildSettings) -> str:
 
 
 def file_sha256(file: Path) -> str:
-    """Of a file's bytes, as hex."""
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while chunk := stream.read(1 << 20):

@@ -1,4 +1,4 @@
-"""Where a draft model comes from: a local folder in Hugging Face format, or one downloaded by its id."""
+"""Where a draft model comes from: a local folder in Hugging Face format, or a download by its id."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import importlib.util
 import re
 from pathlib import Path
 
-from edgespec.core.errors import EdgespecError
+from edgespec.core.errors import EdgespecError, first_line
+from edgespec.core.tokenizer import Tokenizer
 from edgespec.engines.manifest import GRAPH_FILE, MANIFEST_FILE
 
 LIBRARIES = ("torch", "transformers", "onnx", "onnxscript")
 """What a build needs beyond what an edge has."""
-
-NO_MEMORY = ("allocate memory", "failed to map segment", "bad_alloc")
-"""How torch, the operating system and C++ say it; torch's exporter wraps them in errors of its own."""
 
 
 def model_folder(model: str) -> Path:
@@ -36,6 +34,26 @@ def model_folder(model: str) -> Path:
     return folder
 
 
+def check_libraries() -> None:
+    """Raises EdgespecError, naming the extra to install, where a library of the build is missing."""
+    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EdgespecError(f"compiling a draft needs {', '.join(missing)}: pip install 'edgespec[compile]'.")
+
+
+def check_vocabulary(draft: Path, target_tokenizer: str | Path | None) -> None:
+    """Raises EdgespecError where the target's tokenizer is given and has another vocabulary than the draft's."""
+    if target_tokenizer is None:
+        return
+    ours, theirs = Tokenizer.load(draft), Tokenizer.load(target_tokenizer)
+    if ours.vocabulary_hash != theirs.vocabulary_hash:
+        raise EdgespecError(
+            f"the draft's tokenizer ({ours.vocabulary_size} tokens) is not the target's "
+            f"({theirs.vocabulary_size} tokens in {target_tokenizer}): use a draft that was trained with the target's "
+            "tokenizer, or train one (`edgespec train draft`)."
+        )
+
+
 def _downloaded(model: str) -> Path:
     check_libraries()
     from huggingface_hub import snapshot_download
@@ -52,25 +70,3 @@ def _downloaded(model: str) -> Path:
             "check the name and the network, or give a local folder."
         ) from None
     return folder
-
-
-def first_line(error: Exception) -> str:
-    """Another library's error as part of a sentence."""
-    lines = str(error).strip().splitlines()
-    return lines[0].strip().rstrip(".:") if lines else type(error).__name__
-
-
-def out_of_memory(error: BaseException | None) -> bool:
-    """Whether the error, or one that it was made of, is a library's way of saying that there is too little memory."""
-    while error is not None:
-        if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def check_libraries() -> None:
-    """Raises EdgespecError, naming the extra to install, where a library of the build is missing."""
-    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise EdgespecError(f"compiling a draft needs {', '.join(missing)}: pip install 'edgespec[compile]'.")

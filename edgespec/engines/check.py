@@ -1,7 +1,7 @@
-"""Does an engine's plan compute, on this device, what its graph does? `python -m edgespec.tensorrt_engines.check DIR`
+"""Does an engine's plan compute, on this device, what its graph does? `python -m edgespec.engines.check DIR`
 
-The same texts and trees go through the plan and through ONNX Runtime on the CPU, which reads the same ONNX file. It
-prints how many tokens agree, how far scores are apart, and the times; exit status 1 where the plan is wrong.
+The same texts and trees go through the plan and through ONNX Runtime on the CPU, which reads the same ONNX file.
+Prints how many tokens agree, how far scores are apart, and the times; exit status 1 where the plan is wrong.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ TEXT_LENGTH = 200
 TEMPERATURE = 0.8
 
 SCORE_BOUND = {"fp32": 2e-3, "fp16": 3e-2}
-"""By precision: what scores may differ by, as a share of their spread. A GPU sums in another order."""
+"""By precision: how far scores may differ, as a share of their spread, because a GPU sums in another order."""
 
 AGREEMENT = 0.98
-"""Of the best tokens, at least; the rest must be near-ties, which the bound on scores sees to."""
+"""The least share of equal best tokens; the rest must be near-ties, which the bound on scores ensures."""
 
 TIMED_RUNS = 200
 
 
 @dataclass(frozen=True)
 class Report:
-    """agreement: share of rows whose best token is the same. difference: of the scores, as a share of their spread."""
+    """agreement: share of rows with the same best token. difference: of the scores, as a share of their spread."""
 
     rows: int
     agreement: float
@@ -45,7 +45,7 @@ class Report:
 
 
 def compare(engine: DraftEngine, reference: DraftEngine, precision: str) -> Report:
-    """Run the same pieces through both: prefill, decoding, trees with noise, reused slots."""
+    """Run the same pieces through both: prefill, decoding, trees with noise, slots that are used again."""
     same, rows, furthest, spread = 0, 0, 0.0, 0.0
     rng = np.random.default_rng(0)
     for _ in range(TEXTS):
@@ -68,7 +68,7 @@ def compare(engine: DraftEngine, reference: DraftEngine, precision: str) -> Repo
 
 
 def run_ms(engine: DraftEngine, rows: int) -> float:
-    """Milliseconds of a run on so many rows behind a text, the median."""
+    """The median milliseconds of a run on `rows` rows behind a text."""
     engine.reset()
     text = list(range(64))
     slots = SlotMap(engine.capacity)
@@ -88,7 +88,7 @@ def run_ms(engine: DraftEngine, rows: int) -> float:
 
 
 def _pieces(text: list[int], capacity: int) -> Iterator[Piece]:
-    """A prefill, single tokens, then trees of which one branch is committed and the others' slots come again."""
+    """A prefill, then trees of which one branch is committed and the slots of the others are used again."""
     slots = SlotMap(capacity)
     length = len(text) // 2
     yield slots.plan(text, length, DraftTree(length), [])
@@ -129,7 +129,7 @@ def main(folder: Path) -> int:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m edgespec.tensorrt_engines.check ENGINE_DIR")
+        sys.exit("usage: python -m edgespec.engines.check ENGINE_DIR")
     try:
         sys.exit(main(Path(sys.argv[1])))
     except EdgespecError as error:

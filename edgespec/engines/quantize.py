@@ -1,7 +1,7 @@
-"""int8 weights for ONNX Runtime: matrices in blocks of 8-bit integers with a scale each; sums and the rest in float32.
+"""int8 weights for ONNX Runtime: matrices in blocks of 8-bit integers with a scale each; all else in float32.
 
-By onnxruntime's own weight-only quantizer. A run rounds a product's input to 8 bits too, so an int8 engine is close
-to its model and not equal to it: what that costs in acceptance is measured on the bundled pair (docs/engines.md).
+By onnxruntime's weight-only quantizer. A run rounds a product's input to 8 bits too, so an int8 engine is close to its
+model but not equal; docs/engines.md has what that costs in acceptance.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from onnxruntime.quantization.matmul_nbits_quantizer import (  # type: ignore[im
 )
 from onnxruntime.quantization.onnx_model import ONNXModel  # type: ignore[import-untyped]
 
-from edgespec.tensorrt_engines.export import EXTERNAL_DATA_BYTES, quiet
+from edgespec.engines.export import EXTERNAL_DATA_BYTES, quiet
 
 BITS = 8
 
 BLOCK_SIZE = 128
-"""Weights that share a scale. Blocks of 32 were no nearer to the model, and slower."""
+"""Weights that share a scale. Blocks of 32 were slower and no closer to the model."""
 
 MULTIPLY_AS_INT8 = 4
-"""onnxruntime's accuracy level for products of integers."""
+"""onnxruntime's accuracy level for integer products."""
 
 
 def quantize(graph_file: Path) -> None:

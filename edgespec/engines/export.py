@@ -1,6 +1,6 @@
-"""A transformers model -> the draft's graph -> ONNX. Needs torch and transformers; a workstation runs it.
+"""A transformers model -> the draft's graph -> ONNX. Needs torch and transformers: a workstation runs it.
 
-The number of rows, slots, deciding rows and noise rows is open in the file; everything else is fixed.
+The numbers of rows, slots, deciding rows and noise rows are open in the file; all other sizes are fixed.
 """
 
 from __future__ import annotations
@@ -15,26 +15,25 @@ from typing import Any
 import torch
 from torch.export import Dim
 
-from edgespec.core.errors import EdgespecError
-from edgespec.engines.model_source import first_line
-from edgespec.tensorrt_engines.draft_graph import DraftGraph, UnlikeLlama
-from edgespec.tensorrt_engines.parity import graph_difference
+from edgespec.core.errors import EdgespecError, first_line
+from edgespec.engines.draft_graph import DraftGraph, UnlikeLlama
+from edgespec.engines.parity import graph_difference
 
 OPSET = 18
 """The newest that TensorRT 8.6 reads in full."""
 
 STORAGE = {"fp32": torch.float32, "fp16": torch.float16, "int8": torch.float32}
-"""By precision: how the matrices are kept in the graph. On a GPU they multiply in that type too; a CPU, which
-multiplies halves slowly, makes float32 of them. int8 is made of float32 matrices by quantize.py."""
+"""By precision: the type in which the graph keeps matrices. On a GPU they multiply in that type too; on a CPU, which
+multiplies halves slowly, as float32. quantize.py makes int8 of float32 matrices."""
 
 EXTERNAL_DATA_BYTES = 1 << 30
-"""Larger weights lie in a file of their own: ONNX files end at 2 GiB."""
+"""Larger weights go into a separate file, because an ONNX file is limited to 2 GiB."""
 
 SUPPORTED = "Llama, Mistral, Qwen2 and Qwen3"
 
 
 def load_model(folder: Path) -> Any:
-    """The causal LM in `folder`, in float32, all its weights present. Raises EdgespecError."""
+    """The causal LM in `folder`, in float32. Raises EdgespecError where it cannot be loaded or lacks weights."""
     from transformers import AutoModelForCausalLM
 
     try:
@@ -61,7 +60,7 @@ def load_model(folder: Path) -> Any:
 
 
 def usable_length(config: Any, max_len: int) -> int:
-    """Positions the engine serves: at most max_len, the model's context, its window, its rotary range."""
+    """Positions that an engine serves: at most max_len, the model's context, its window, its rotary range."""
     rope = getattr(config, "rope_parameters", None) or {}
     limits = [max_len, config.max_position_embeddings]
     if rope.get("rope_type") in ("dynamic", "longrope"):
@@ -73,10 +72,9 @@ def usable_length(config: Any, max_len: int) -> int:
 
 
 def make_graph(model: Any, capacity: int, precision: str, for_gpu: bool = False) -> DraftGraph:
-    """The draft's graph of `model`, proven to compute the same. Rounds the model's weights to what is stored.
+    """The draft's graph of `model`, checked to compute the same. Rounds the model's own weights to the stored type.
 
-    for_gpu: matrices multiply in the type in which they are kept. Raises EdgespecError for a model whose layers are
-    not Llama's.
+    for_gpu: matrices multiply in the type in which they are kept. Raises EdgespecError for layers that are not Llama's.
     """
     storage = STORAGE[precision]
     name = type(model).__name__
@@ -99,49 +97,36 @@ def make_graph(model: Any, capacity: int, precision: str, for_gpu: bool = False)
             ) from None
     if difference is not None:
         raise EdgespecError(
-            f"{name} cannot be compiled, for its layers do not compute as Llama's do ({difference}): "
+            f"{name} cannot be compiled, because its layers do not compute as Llama's do ({difference}): "
             f"use a draft of the Llama family ({SUPPORTED})."
         )
     return graph
 
 
 def export_graph(graph: DraftGraph, file: Path) -> None:
-    """Write the graph as ONNX. Large weights lie beside it in `draft.onnx.data`."""
+    """Write the graph as ONNX; large weights go beside it into `draft.onnx.data`. Raises EdgespecError."""
     rows, slots, deciding, noises = 5, 192, 4, 3
-    cache = graph.empty_cache(slots)
-    arguments = (
-        torch.zeros(rows, dtype=torch.int32),
-        torch.arange(rows, dtype=torch.int32),
-        torch.zeros(rows, slots, dtype=torch.bool),
-        torch.ones(rows, rows, dtype=torch.bool).tril(),
-        torch.arange(deciding, dtype=torch.int32),
-        torch.zeros(noises, graph.head.weight.shape[0]),
-        torch.zeros(deciding, dtype=torch.int32),
-        torch.tensor(1.0),
-        cache,
-    )
     r, w, d, p = Dim("rows"), Dim("slots"), Dim("deciding"), Dim("noises")
-    shapes = (
-        {0: r},
-        {0: r},
-        {0: r, 1: w},
-        {0: r, 1: r},
-        {0: d},
-        {0: p},
-        {0: d},
-        None,
-        [{0: w} for _ in cache],
-    )
-    names = ["tokens", "positions", "cached", "among", "decide", "noise", "noise_rows", "inverse_temperature"]
+    inputs: dict[str, tuple[torch.Tensor, dict[int, Any] | None]] = {
+        "tokens": (torch.zeros(rows, dtype=torch.int32), {0: r}),
+        "positions": (torch.arange(rows, dtype=torch.int32), {0: r}),
+        "cached": (torch.zeros(rows, slots, dtype=torch.bool), {0: r, 1: w}),
+        "among": (torch.ones(rows, rows, dtype=torch.bool).tril(), {0: r, 1: r}),
+        "decide": (torch.arange(deciding, dtype=torch.int32), {0: d}),
+        "noise": (torch.zeros(noises, graph.head.weight.shape[0]), {0: p}),
+        "noise_rows": (torch.zeros(deciding, dtype=torch.int32), {0: d}),
+        "inverse_temperature": (torch.tensor(1.0), None),
+    }
+    cache = graph.empty_cache(slots)
     weights = sum(parameter.numel() * parameter.element_size() for parameter in graph.parameters())
     try:
         with quiet():
             program = torch.onnx.export(
                 graph,
-                arguments,
+                (*(example for example, _ in inputs.values()), cache),
                 dynamo=True,
-                dynamic_shapes=shapes,
-                input_names=names + [f"cache_{index}" for index in range(len(cache))],
+                dynamic_shapes=(*(dims for _, dims in inputs.values()), [{0: w} for _ in cache]),
+                input_names=[*inputs, *(f"cache_{index}" for index in range(len(cache)))],
                 output_names=["best", "scores", "rows"],
                 opset_version=OPSET,
                 verbose=False,
@@ -157,7 +142,7 @@ def export_graph(graph: DraftGraph, file: Path) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """The exporter's and transformers' warnings and bars are for their authors; failures still raise."""
+    """Hide the warnings and progress bars of torch's exporter and transformers; failures still raise."""
     import transformers
 
     bars: Any = transformers.utils.logging

@@ -1,14 +1,16 @@
-"""What an engine folder takes over from its model's folder, so that an edge needs nothing of the latter."""
+"""The engine folder around the graph: what it copies from the model's folder, and where a build may write it."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from edgespec.core.calibration import Calibration
 from edgespec.core.errors import EdgespecError
-from edgespec.engines.manifest import CALIBRATION_FILE, TOKENIZER_FILE
+from edgespec.engines.manifest import CALIBRATION_FILE, MANIFEST_FILE, TOKENIZER_FILE, EngineManifest
 
 COPIED_FILES = (
     TOKENIZER_FILE,
@@ -38,7 +40,7 @@ NEUTRAL_CALIBRATION = {
         }
     ],
 }
-"""For a draft that nobody has calibrated: how often a 2-layer draft was right, by its margin."""
+"""For a draft without a calibration: how often a 2-layer draft was right, by its margin."""
 
 
 def copy_files(source: Path, folder: Path) -> None:
@@ -54,8 +56,41 @@ def copy_files(source: Path, folder: Path) -> None:
     if not (folder / CALIBRATION_FILE).is_file():
         (folder / CALIBRATION_FILE).write_text(json.dumps(NEUTRAL_CALIBRATION) + "\n", encoding="utf-8")
     try:
-        Calibration.from_json(json.loads((folder / CALIBRATION_FILE).read_text(encoding="utf-8")))
+        read_calibration(folder)
     except (ValueError, EdgespecError) as error:
         raise EdgespecError(
             f"{source / CALIBRATION_FILE} cannot be read ({error}): make it again or remove it."
         ) from None
+
+
+def read_calibration(folder: Path) -> Calibration:
+    """Raises ValueError or EdgespecError where the file is damaged."""
+    return Calibration.from_json(json.loads((folder / CALIBRATION_FILE).read_text(encoding="utf-8")))
+
+
+def cache_folder() -> Path:
+    """Where engines are written by default."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root).absolute() / "edgespec" / "engines"
+
+
+def holds(folder: Path, input_hash: str) -> bool:
+    """Whether `folder` is a whole engine made of these inputs."""
+    try:
+        return EngineManifest.load(folder).input_hash == input_hash
+    except EdgespecError:
+        return False
+
+
+def check_place(folder: Path, input_hash: str, replaceable: bool) -> None:
+    """Raises EdgespecError where a build into `folder` would destroy something that is not this engine."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / MANIFEST_FILE).is_file():
+        raise EdgespecError(f"{folder} exists and is no engine: give another place, or remove it first.")
+    with suppress(EdgespecError):
+        replaceable = replaceable or EngineManifest.read(folder).input_hash == input_hash
+    if not replaceable:
+        raise EdgespecError(
+            f"{folder} holds another engine: give another place, or force the build to replace it."
+        )

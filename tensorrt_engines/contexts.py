@@ -1,20 +1,20 @@
-"""Execution contexts of a TensorRT plan: one a profile for what comes once, one a shape for what comes often.
+"""Execution contexts of a TensorRT plan: one per profile for rare shapes, one per shape for frequent shapes.
 
-A CUDA graph holds the state of its context, so a context from which one was captured is never changed again.
-TensorRT-RTX captures by itself, and wants a context that keeps its shape for it.
+A CUDA graph holds the state of its context, so a context from which a graph was captured is never changed again.
+TensorRT-RTX captures by itself, and needs a context that keeps its shape for it.
 """
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Hashable
-from typing import Any, Protocol
+from typing import Any
 
 from edgespec.core.errors import EdgespecError
 from edgespec.tensorrt_engines.cuda_driver import CapturedGraph, CudaError
+from edgespec.tensorrt_engines.device_cache import Bindings
 from edgespec.tensorrt_engines.device_memory import DeviceMemory
+from edgespec.tensorrt_engines.draft_shape import RunShape
 from edgespec.tensorrt_engines.plan import DECODE_ROWS
-from edgespec.tensorrt_engines.tensorrt_cache import Bindings
 
 DECODE_PROFILE, PREFILL_PROFILE = 0, 1
 
@@ -22,18 +22,11 @@ CAPTURED_SHAPES = 8
 """Shapes that have a context and a graph of their own; each context holds a run's scratch memory."""
 
 CAPTURE_AFTER = 3
-"""Runs of a shape before it gets them."""
-
-
-class Shape(Hashable, Protocol):
-    """What sets a run's dimensions; its rows choose the profile."""
-
-    @property
-    def rows(self) -> int: ...
+"""The run of a shape at which it gets them."""
 
 
 class Contexts:
-    """Execution contexts: one a profile for what comes once, one a shape for what comes often."""
+    """engine: the opened plan, an `ICudaEngine`."""
 
     def __init__(self, api: Any, engine: Any, memory: DeviceMemory) -> None:
         self._api = api
@@ -41,11 +34,11 @@ class Contexts:
         self._memory = memory
         self._captures_itself = hasattr(api, "CudaGraphStrategy")
         self._common = [self._context(profile) for profile in (DECODE_PROFILE, PREFILL_PROFILE)]
-        self._runs: Counter[Shape] = Counter()
-        self._own: OrderedDict[Shape, tuple[Any, CapturedGraph | None]] = OrderedDict()
+        self._runs: Counter[RunShape] = Counter()
+        self._own: OrderedDict[RunShape, tuple[Any, CapturedGraph | None]] = OrderedDict()
 
-    def launch(self, shape: Shape, bindings: Bindings) -> None:
-        """Put one run on the stream. bindings: by tensor, the shape of an input (None: an output) and its address."""
+    def launch(self, shape: RunShape, bindings: Bindings) -> None:
+        """Put one run on the stream."""
         self._runs[shape] += 1
         if shape in self._own:
             self._own.move_to_end(shape)
@@ -56,22 +49,22 @@ class Contexts:
                 self._enqueue(context)
             return
         profile = DECODE_PROFILE if shape.rows <= DECODE_ROWS else PREFILL_PROFILE
-        often = profile == DECODE_PROFILE and self._runs[shape] >= CAPTURE_AFTER
-        context = self._context(profile) if often else self._common[profile]
+        frequent = profile == DECODE_PROFILE and self._runs[shape] >= CAPTURE_AFTER
+        context = self._context(profile) if frequent else self._common[profile]
         for name, (dimensions, address) in bindings.items():
             if dimensions is not None and not context.set_input_shape(name, dimensions):
                 raise EdgespecError(f"the plan does not take {name} of shape {dimensions}: build it again.")
             context.set_tensor_address(name, address)
         # The first run after a change of shape may do work that a capture does not allow.
         self._enqueue(context)
-        if often:
+        if frequent:
             self._own[shape] = context, None if self._captures_itself else self._captured(context)
             if len(self._own) > CAPTURED_SHAPES:
                 self._memory.synchronize()
                 self._own.popitem(last=False)
 
     def _captured(self, context: Any) -> CapturedGraph | None:
-        """The context's run as a graph; None where it cannot be one, and then it is enqueued each time."""
+        """The context's run as a graph; None where it cannot be captured, and then each run is enqueued."""
         self._memory.synchronize()
         try:
             return CapturedGraph(self._memory.stream, lambda: self._enqueue(context))

@@ -1,10 +1,9 @@
 """The draft's graph as a torch module: rows x slots attention over a slot-and-mask cache, and the choice.
 
-`export.py` turns it into ONNX; nothing imports it at run time. Every row attends to the cached slots that
-`cached` allows and to the rows of the same run that `among` allows; the cache is read where it lies and never
-copied, the new rows' keys and values are returned, and the runtime places them. Weights come from a
-transformers model whose layers are Llama's (Llama, Mistral, Qwen2, Qwen3, ...); `export.py` proves it by
-comparing the two.
+export.py turns it into ONNX; nothing imports it at run time. Every row attends to the cached slots that `cached`
+allows and to the rows of the same run that `among` allows. The cache is read in place and never copied: the graph
+returns the new rows' keys and values, and the runtime puts them into their slots. The weights are those of a
+transformers model whose layers are Llama's (Llama, Mistral, Qwen2, Qwen3, ...).
 """
 
 from __future__ import annotations
@@ -19,15 +18,15 @@ CHOICES = 4
 
 
 class UnlikeLlama(Exception):
-    """The model's layers are not made as Llama's are; the message says what is missing or unknown."""
+    """The model's layers are not Llama's; the message says what is missing."""
 
 
 class DraftGraph(nn.Module):
     """One run of the draft over R rows, W cached slots, D deciding rows and P rows of noise.
 
-    model: a transformers causal LM in float32. capacity: positions (and slots) the engine serves. storage: the type
-    in which matrices are kept; embedding: that of the table of embeddings, if another. compute: the type in which
-    matrices multiply, and of the cache; norms, softmax, sums over layers and scores are float32 in any case.
+    model: a transformers causal LM in float32. capacity: positions, and slots, that the engine serves. storage: the
+    type in which matrices are kept; embedding: that of the embeddings, if another. compute: the type in which
+    matrices multiply, and of the cache. Norms, softmax, residual sums and scores are always float32.
     Raises UnlikeLlama.
     """
 
@@ -44,6 +43,8 @@ class DraftGraph(nn.Module):
     ) -> None:
         super().__init__()
         self.compute = compute
+        self.capacity = capacity
+        self.choices = CHOICES
         body = _part(model, "model")
         table, head = _part(body, "embed_tokens").weight, _part(model, "lm_head")
         self.embedding = nn.Parameter(table.detach().to(embedding or storage), requires_grad=False)
@@ -59,12 +60,12 @@ class DraftGraph(nn.Module):
         self.register_buffer("sines", sines)
 
     def empty_cache(self, slots: int) -> list[Tensor]:
-        """What `forward` takes as `cache`, for a cache of so many slots."""
+        """What `forward` takes as `cache`, for `slots` slots."""
         shape = (slots, self.kv_heads, self.head_dim)
         return [torch.zeros(shape, dtype=self.compute) for _ in self.layers for _ in range(2)]
 
     def device_bytes(self, slots: int) -> int:
-        """What weights and a cache of so many slots take, without what a run needs besides."""
+        """Bytes of the weights and a cache of `slots` slots, without a run's scratch memory."""
         weights = sum(
             tensor.numel() * tensor.element_size() for tensor in (*self.parameters(), *self.buffers())
         )
@@ -108,7 +109,7 @@ class DraftGraph(nn.Module):
 
 
 class DraftLayer(nn.Module):
-    """One decoder layer. The three projections of attention, and the two of the MLP, are one product each."""
+    """One decoder layer. Attention's three projections are one product, and so are the MLP's two."""
 
     def __init__(self, layer: nn.Module, storage: torch.dtype, compute: torch.dtype) -> None:
         super().__init__()
@@ -138,7 +139,7 @@ class DraftLayer(nn.Module):
         old_keys: Tensor,
         old_values: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """hidden [R, width] -> the same behind this layer, and its new keys and values [R, kv_heads, dim]."""
+        """hidden [R, width] -> the layer's output [R, width], and its new keys and values [R, kv_heads, head_dim]."""
         projected: Tensor = self.projections(self.attention_norm(hidden))
         projected = projected.view(-1, self.heads + 2 * self.kv_heads, self.head_dim)
         rotated, values = torch.split(projected, [self.heads + self.kv_heads, self.kv_heads], dim=1)
@@ -171,7 +172,7 @@ class DraftLayer(nn.Module):
 
 
 class Product(nn.Module):
-    """Linear layers of one float32 input as one product: their outputs side by side, in float32."""
+    """Linear layers of one float32 input as one product; their outputs side by side, in float32."""
 
     def __init__(self, parts: list[nn.Linear], storage: torch.dtype, compute: torch.dtype) -> None:
         super().__init__()
@@ -205,12 +206,12 @@ class RootMeanSquareNorm(nn.Module):
 
 
 def _rows(table: Tensor, indices: Tensor) -> Tensor:
-    """table[indices], as the one operator (Gather) that takes int32 indices."""
+    """table[indices], by the operator (Gather) that takes int32 indices."""
     return nn.functional.embedding(indices, table)
 
 
 def _rotate(heads: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    """Rotary positions, halves paired as in transformers. heads [R, n, dim]; cosines, sines [R, 1, dim]."""
+    """Rotary positions, halves paired as in transformers. heads: [R, n, dim]. cosines, sines: [R, 1, dim]."""
     first, second = heads.chunk(2, dim=-1)
     return heads * cosines + torch.cat([second, first], dim=-1) * sines
 
@@ -224,7 +225,7 @@ def _rotations(rotary: nn.Module, capacity: int) -> tuple[Tensor, Tensor]:
 
 
 def _head_norm(attention: nn.Module, heads: int, kv_heads: int) -> nn.Module:
-    """The norm that Qwen3 puts on each head of queries and keys, as one over both; else nothing."""
+    """Qwen3's norm of each query and key head, as one norm over both; identity for other models."""
     if not hasattr(attention, "q_norm"):
         return nn.Identity()
     query, key = _part(attention, "q_norm"), _part(attention, "k_norm")

@@ -1,8 +1,7 @@
-"""Parity: do the graph and the engine compute what the transformers model computes? Run at every build.
+"""Parity: do the graph and the engine compute what the transformers model computes? Checked at every build.
 
-Only the best few scores leave the graph, so these are what is compared: each must be the model's own score of
-that token, and the first must be the model's best, both up to a bound that is small against the spread of the
-scores.
+Only the best few scores leave the graph, so these are compared: each must be the model's own score of that token, and
+the first must be the model's best, both up to a bound that is small against the spread of the scores.
 """
 
 from __future__ import annotations
@@ -16,19 +15,19 @@ from numpy.typing import NDArray
 from edgespec.core.slots import SlotMap
 from edgespec.core.tree import DraftTree
 from edgespec.engines.draft_engine import DraftEngine
-from edgespec.tensorrt_engines.draft_graph import DraftGraph
+from edgespec.engines.draft_graph import DraftGraph
 
 TEXT_LENGTH = 32
 LAST_ROWS = 6
-"""Of the text, run one by one behind the others."""
+"""Rows of the text that run one by one behind the others."""
 
 BOUNDS = {"float32": 1e-3, "float16": 0.03, "int8": 0.35}
-"""By the type in which matrices multiply: what scores may differ by, as a share of the standard deviation of the
-model's scores. Floats stay ten times and more below it; int8, whose blocks round, three times."""
+"""By the type in which matrices multiply: how far scores may differ, as a share of the standard deviation of the
+model's scores. Floats stay below a tenth of it, int8 below a third."""
 
 
 def graph_difference(model: Any, graph: DraftGraph, capacity: int) -> str | None:
-    """How the torch graph differs from the model, at both ends of its positions; None where it does not."""
+    """How the torch graph differs from the model, at both ends of its positions; None: not at all."""
     rows = min(TEXT_LENGTH, capacity)
     tokens = _text(model, rows)
     for start in {0, capacity - rows}:

@@ -1,0 +1,134 @@
+"""The ONNX Runtime runtime: runs a draft engine on the CPU, one call a piece.
+
+Inputs and outputs are numpy buffers, bound once per shape, so that a run of a known shape allocates next to nothing.
+The cache is one numpy array that the graph reads in place; the new rows are put into their slots after the run.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from edgespec.core.errors import EdgespecError, first_line
+from edgespec.core.slots import Piece
+from edgespec.engines.manifest import GRAPH_FILE, EngineManifest
+from edgespec.tensorrt_engines.draft_shape import RunShape, fill_inputs
+
+LOG_ERRORS = 3
+
+KEPT_SHAPES = 128
+"""Shapes whose buffers are kept; the least recently used is dropped first."""
+
+
+class OnnxRunner:
+    """A `Runner`. threads: cores that one run may use. Raises EdgespecError."""
+
+    def __init__(self, folder: Path, manifest: EngineManifest, threads: int = 1) -> None:
+        self._session = _open(folder, manifest, threads)
+        self._draft = draft = manifest.shape
+        shape = (2 * draft.layers, draft.capacity, draft.kv_heads, draft.head_dim)
+        self._cache: NDArray[Any] = np.zeros(shape, dtype=_cache_type(self._session))
+        self._no_noise = np.zeros((1, draft.vocabulary_size), dtype=np.float32)
+        self._touched = 0
+        self._bindings: OrderedDict[RunShape, Binding] = OrderedDict()
+
+    def reset(self) -> None:
+        self._cache[:, : self._touched] = 0.0
+        self._touched = 0
+
+    def run(
+        self,
+        piece: Piece,
+        noise: NDArray[np.float32] | None,
+        noise_rows: NDArray[np.int32] | None,
+        inverse_temperature: float,
+        decide: NDArray[np.int32] | None = None,
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        rows, width = piece.cached.shape
+        if decide is None:
+            decide = np.arange(rows, dtype=np.int32)
+        noises = 0 if noise is None else len(noise)
+        binding = self._binding(RunShape(rows, len(decide), noises, self._draft.bucket(width)))
+        fill_inputs(binding.inputs, piece, decide, inverse_temperature)
+        if noise is not None and noise_rows is not None:
+            noise = np.ascontiguousarray(noise, dtype=np.float32)
+            binding.inputs["noise_rows"][:] = noise_rows[decide]
+            binding.input("noise", noise)
+        self._session.run_with_iobinding(binding.bound)
+        self._cache[:, piece.slots] = binding.rows
+        self._touched = max(self._touched, width)
+        return binding.best.copy(), binding.scores.copy()
+
+    def _binding(self, shape: RunShape) -> Binding:
+        binding = self._bindings.get(shape)
+        if binding is not None:
+            self._bindings.move_to_end(shape)
+            return binding
+        bound = self._session.io_binding()
+        binding = Binding(bound, shape, self._cache, self._no_noise, self._draft.choices)
+        self._bindings[shape] = binding
+        if len(self._bindings) > KEPT_SHAPES:
+            self._bindings.popitem(last=False)
+        return binding
+
+
+class Binding:
+    """The buffers of one shape, bound to the graph's inputs and outputs (shapes: draft_graph.py)."""
+
+    def __init__(
+        self,
+        bound: Any,
+        shape: RunShape,
+        cache: NDArray[Any],
+        no_noise: NDArray[np.float32],
+        choices: int,
+    ) -> None:
+        self.bound = bound
+        self.inputs = {name: np.zeros(size, dtype=kind) for name, (size, kind) in shape.inputs.items()}
+        for name, array in self.inputs.items():
+            self.input(name, array)
+        self.input("noise", no_noise)
+        for index, part in enumerate(cache):
+            self.input(f"cache_{index}", part[: shape.bucket])
+        self.best = self._output("best", np.zeros((shape.deciding, choices), dtype=np.int32))
+        self.scores = self._output("scores", np.zeros((shape.deciding, choices), dtype=np.float32))
+        self.rows = self._output(
+            "rows", np.zeros((len(cache), shape.rows, *cache.shape[2:]), dtype=cache.dtype)
+        )
+
+    def input(self, name: str, array: NDArray[Any]) -> None:
+        """array: contiguous; it is read in place, and must live until the run is over."""
+        self.bound.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def _output(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        self.bound.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        return array
+
+
+def _cache_type(session: onnxruntime.InferenceSession) -> type[np.float32] | type[np.float16]:
+    """A graph for a GPU may keep halves; ONNX Runtime runs it too."""
+    types = {value.name: value.type for value in session.get_inputs()}
+    return np.float16 if types["cache_0"] == "tensor(float16)" else np.float32
+
+
+def _open(folder: Path, manifest: EngineManifest, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = LOG_ERRORS
+    # The draft shares its cores with the session's own loop and the link's thread.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        return onnxruntime.InferenceSession(
+            str(folder / GRAPH_FILE), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise EdgespecError(
+            f"ONNX Runtime {onnxruntime.__version__} cannot open the engine in {folder} "
+            f"({first_line(error)}): build it again with `{manifest.rebuild_command(folder)}`."
+        ) from None

@@ -1,0 +1,110 @@
+"""The runtimes that can run a draft engine: which of them this machine has, and how each opens an engine.
+
+A runtime's own library is imported when an engine is opened with it, so that an edge loads nothing of the others.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespec.core.errors import EdgespecError
+from edgespec.core.slots import Piece
+from edgespec.engines.manifest import EngineManifest
+from edgespec.tensorrt_engines.cuda_driver import first_gpu
+from edgespec.tensorrt_engines.device_memory import open_device_memory
+from edgespec.tensorrt_engines.tensorrt_api import MODULES, build_capabilities, installed, load_api
+from edgespec.tensorrt_engines.tensorrt_runner import TensorRTRunner
+
+RUNTIMES = ("onnxruntime", *MODULES)
+"""Every runtime that an engine may name; "auto" chooses among them."""
+
+
+class Runner(Protocol):
+    """A draft's graph with a cache of its own. Not thread-safe."""
+
+    def reset(self) -> None:
+        """Forget the cache."""
+
+    def run(
+        self,
+        piece: Piece,
+        noise: NDArray[np.float32] | None,
+        noise_rows: NDArray[np.int32] | None,
+        inverse_temperature: float,
+        decide: NDArray[np.int32] | None = None,
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Run the piece's R rows, put their keys and values into its slots, choose behind the rows `decide`.
+
+        noise: float32 [P, V]. noise_rows: int32 [R], the row of `noise` that each of the R rows uses. None: no noise.
+        decide: int32 [D], rows of the piece, any number of them. None: all rows, in order.
+        Returns int32 [D, K] and float32 [D, K]: the best tokens by logit * inverse_temperature + noise, and these
+        scores, best first. ONNX Runtime gives ties to the lower id; TensorRT does not promise that.
+        """
+
+
+def choose_runtime(runtime: str) -> str:
+    """The runtime to compile for: `runtime`, or for "auto" the fastest that this machine has. Raises EdgespecError."""
+    if runtime == "auto":
+        return _fastest()
+    if runtime not in RUNTIMES:
+        raise EdgespecError(
+            f"there is no runtime {runtime!r}: choose 'auto' or one of {', '.join(RUNTIMES)}."
+        )
+    return runtime
+
+
+def open_runner(runtime: str, folder: Path, manifest: EngineManifest, threads: int) -> Runner:
+    """Open an engine folder; runtime "auto" is the one it was compiled for. Raises EdgespecError."""
+    chosen = manifest.runtime if runtime == "auto" else choose_runtime(runtime)
+    if chosen == "onnxruntime":
+        from edgespec.engines.onnx_runner import OnnxRunner
+
+        return OnnxRunner(folder, manifest, threads)
+    return _open_plan(chosen, folder, manifest)
+
+
+def _open_plan(runtime: str, folder: Path, manifest: EngineManifest) -> TensorRTRunner:
+    """The plan of this runtime, version and GPU. Raises EdgespecError where there is none."""
+    command = manifest.plan_command(folder, runtime)
+    gpu = first_gpu()
+    if gpu is None:
+        raise EdgespecError(
+            f"the engine in {folder} runs with {runtime}, and this machine has no NVIDIA GPU that its driver shows: "
+            "use --runtime onnxruntime, or run it on its device."
+        )
+    plans = [plan for plan in manifest.plans if plan.runtime == runtime]
+    if not plans:
+        raise EdgespecError(
+            f"the engine in {folder} has no {runtime} plan yet: run `{command}` on this device."
+        )
+    fitting = [plan for plan in plans if plan.compute_capability == gpu.compute_capability]
+    if not fitting:
+        others = ", ".join(plan.compute_capability for plan in plans)
+        raise EdgespecError(
+            f"the {runtime} plan in {folder} is for compute capability {others}, and this GPU ({gpu.name}) is "
+            f"{gpu.compute_capability}: run `{command}` on this device."
+        )
+    api, plan = load_api(runtime), fitting[0]
+    if plan.version != api.__version__:
+        raise EdgespecError(
+            f"the plan in {folder} is of {runtime} {plan.version}, and this device has {api.__version__}: "
+            f"run `{command}` on this device."
+        )
+    memory = open_device_memory()
+    return TensorRTRunner((folder / plan.file).read_bytes(), manifest.shape, api, memory, command)
+
+
+def _fastest() -> str:
+    gpu = first_gpu()
+    if gpu is None or not any(importlib.util.find_spec(name) for name in ("pycuda", "torch")):
+        return "onnxruntime"
+    if installed("tensorrt"):
+        return "tensorrt"
+    if installed("tensorrt-rtx") and gpu.compute_capability in build_capabilities(load_api("tensorrt-rtx")):
+        return "tensorrt-rtx"
+    return "onnxruntime"
