@@ -16,7 +16,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.prompts import held_out_prompts
-from edgespec.core.child import child
+from edgespec.cli.child import child
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.drafting.modes import POLICIES

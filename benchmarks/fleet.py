@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.recorded import Key, OutputBuffer, RecordedDraft, RecordingDraft
 from benchmarks.replay import ReplayDraft
-from edgespec.core.child import child
+from edgespec.cli.child import child
 from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import DraftPace
 from edgespec.core.params import SamplingParams

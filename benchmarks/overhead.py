@@ -23,7 +23,7 @@ from rich.console import Console
 
 from benchmarks.prompts import held_out_prompts
 from benchmarks.results import FOLDER, results, save
-from edgespec.core.child import child
+from edgespec.cli.child import child
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.edge.session import Session

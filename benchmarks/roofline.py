@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.results import results, save
-from edgespec.core.child import COMMAND
+from edgespec.cli.child import COMMAND
 
 BUSY_LOAD = 0.5
 """Processes that want to run, beside the measurement's own threads, from which on the machine counts as shared."""

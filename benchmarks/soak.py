@@ -28,7 +28,7 @@ from rich.console import Console
 from benchmarks.devices import Neighbourhood, Told, live
 from benchmarks.fleet import Fleet, Job, random_prompt, serving
 from benchmarks.results import FOLDER, results, save
-from edgespec.core.child import child
+from edgespec.cli.child import child
 from edgespec.core.params import SamplingParams
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from edgespec.core.child import child, end
+from edgespec.cli.child import child, end
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer

@@ -21,7 +21,7 @@ from edgespec.cli.serve import serve
 from edgespec.cli.top import fetch, table
 from edgespec.core.errors import EdgespecError
 from edgespec.model.target import Target
-from edgespec.server.config import read_config
+from edgespec.cli.config import read_config
 from edgespec.server.monitored import watched
 from edgespec.server.server import Server
 

@@ -12,7 +12,7 @@ import pytest
 from sharded import decided
 from tiny_models import save, tiny
 
-from edgespec.core.child import COMMAND
+from edgespec.cli.child import COMMAND
 from edgespec.core.errors import EdgespecError
 from edgespec.model.target import Target
 from edgespec.model.tensor_parallel import join

@@ -23,7 +23,7 @@ from edgespec import _native
 from edgespec.cli.link import link as link_command
 from edgespec.cli.serve import serve
 from edgespec.core.access import credential
-from edgespec.core.child import COMMAND
+from edgespec.cli.child import COMMAND
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.edge.link_options import LinkOptions

@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.peers import environments
 from benchmarks.peers.clients import MODEL, Address
 from benchmarks.peers.cores import cores, pinned
-from edgespec.core.child import child
+from edgespec.cli.child import child
 from edgespec.core.errors import EdgespecError
 from edgespec.engines.bundled import bundled_engine
 

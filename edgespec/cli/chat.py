@@ -1,77 +1,70 @@
-"""`edgespec chat`: a conversation on the terminal. A next turn appends to the session; nothing is prefilled twice."""
+"""`edgespec chat`: a conversation in the terminal. Each turn is appended to one session, so nothing is read twice."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgespec.cli.options import connection, link_options, safety, sampling, sampling_params
+from edgespec.cli.options import Connection, Speculation, connection, sampling, speculation
+from edgespec.cli.streaming import SessionMaker, reachable_server, show, show_statistics, stream
+from edgespec.core.params import SamplingParams
+from edgespec.edge.conversation import Conversation
+from edgespec.edge.device_session import DeviceSession
+from edgespec.edge.session import Session
 
-if TYPE_CHECKING:
-    from edgespec.cli.streaming import SessionMaker
-    from edgespec.edge.device_session import DeviceSession
-    from edgespec.edge.session import Session
-
-HELP = "/reset begins a new conversation, /exit ends; Ctrl-C stops an answer."
+HELP = "/reset starts a new conversation, /exit ends; Ctrl-C stops an answer."
 
 
 @click.command()
-@connection
-@safety
+@click.option("--system", metavar="TEXT", help="System message, for models whose chat template has one.")
+@speculation
 @sampling
-@click.option(
-    "--system", metavar="TEXT", help="What the conversation begins with, for templates that take it."
-)
-def chat(system: str | None, **flags: Any) -> None:
-    """Talk with a target, turn by turn, through its own chat template.
+@connection
+def chat(
+    system: str | None, speculation: Speculation, params: SamplingParams, connection: Connection
+) -> None:
+    """Talk with the target, turn by turn, with its own chat template.
 
-    A model without a template continues what you type. /reset begins a new conversation, /exit ends.
+    A model without a template continues what you type. /reset starts a new conversation, /exit ends.
     """
-    from edgespec.cli.streaming import SessionMaker, reachable_server
-
-    params = sampling_params(flags)
-    server = flags.pop("server")
-    maker = SessionMaker(params, link=link_options(flags, server), **flags)
-    with reachable_server(server, flags["mode"]) as servers:
+    maker = SessionMaker(speculation, params, connection)
+    with reachable_server(connection.server, speculation.mode) as servers:
         if maker.tokenizer.chat_template is None:
-            print("This model has no chat template: it continues what you type.", file=sys.stderr)
-        print(HELP, file=sys.stderr)
+            click.echo("This model has no chat template: it continues what you type.", err=True)
+        click.echo(HELP, err=True)
         while _converse(maker, servers, system):
-            print("A new conversation.", file=sys.stderr)
+            click.echo("A new conversation.", err=True)
 
 
 def _converse(maker: SessionMaker, servers: Sequence[tuple[str, int]], system: str | None) -> bool:
-    """One conversation, up to /reset (True) or to the end of input (False)."""
-    from edgespec.cli.streaming import show, show_statistics, stream
-    from edgespec.edge.conversation import Conversation
-
+    """One conversation: True if /reset ended it, False at the end of input."""
     conversation = Conversation(maker.tokenizer, system)
     session: Session | DeviceSession | None = None
     try:
-        while (line := _ask()) is not None:
+        while (line := _read_line()) is not None:
             if line == "/reset":
                 return True
-            if line:
-                turn = conversation.next_turn(line, session.tokens if session else [])
-                if session is None:
-                    session = maker.open(servers)
-                    session.prompt(turn)
-                else:
-                    session.append(turn)
-                stream(session, show)
-                show("\n")
-                show_statistics(session)
+            if not line:
+                continue
+            turn = conversation.next_turn(line, session.tokens if session else [])
+            if session is None:
+                session = maker.open(servers)
+                session.prompt(turn)
+            else:
+                session.append(turn)
+            stream(session, show)
+            show("\n")
+            show_statistics(session)
         return False
     finally:
         if session is not None:
             session.close()
 
 
-def _ask() -> str | None:
-    """The next line; None at the end of input or /exit. A prompt shows on a terminal only."""
+def _read_line() -> str | None:
+    """None at the end of input or on /exit."""
     try:
         line = input("> " if sys.stdin.isatty() else "").strip()
     except (EOFError, KeyboardInterrupt):

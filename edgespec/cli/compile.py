@@ -1,43 +1,54 @@
-"""`edgespec compile`: a draft model -> an engine folder that an edge runs without torch."""
+"""`edgespec compile`: turn a draft model into an engine folder, which a device runs without torch."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import click
+
+from edgespec.cli.flags import group, option
+from edgespec.engines.compiling import compile
+
+
+@dataclass(frozen=True)
+class Build:
+    """How to build; the names are those of `edgespec.compile`."""
+
+    out: Path | None = option(
+        "The engine folder to write.", show_default="one in the user's cache", metavar="DIR"
+    )
+    runtime: str = option("What will run the engine: onnxruntime, tensorrt or tensorrt-rtx.", "auto")
+    precision: str = option(
+        "Precision of the weights: fp32, fp16 or int8. auto: fp16 on a GPU, otherwise fp32.", "auto"
+    )
+    target_device: str | None = option(
+        "Use the settings of a device's profile, such as orin-nano-8gb.", metavar="NAME"
+    )
+    block: int | None = option(
+        "How many levels of the draft tree a session drafts during one target forward.",
+        type=click.IntRange(1),
+    )
+    branches: int | None = option("Rows per level of the draft tree.", type=click.IntRange(1))
+    max_len: int | None = option(
+        "Longest text in tokens, prompt included.",
+        show_default="the device profile's, or 2048",
+        type=click.IntRange(1),
+    )
+    target_tokenizer: Path | None = option(
+        "The target's folder or tokenizer.json. Refuses a draft with a different vocabulary now, rather than when a "
+        "session opens.",
+        metavar="DIR|FILE",
+    )
+    force: bool = option("Build even if the folder already holds an engine.", False)
 
 
 @click.command()
 @click.argument("model", metavar="DIR|org/name|ENGINE_DIR")
-@click.option(
-    "--out", type=click.Path(path_type=Path), metavar="DIR", help="The engine folder; else one in the cache."
-)
-@click.option(
-    "--runtime",
-    default="auto",
-    show_default=True,
-    help="What will run it: onnxruntime, tensorrt or tensorrt-rtx.",
-)
-@click.option("--precision", default="auto", show_default=True, help="Of the weights: fp32, fp16 or int8.")
-@click.option(
-    "--target-device", metavar="NAME", help="Take the settings of a device's profile, such as orin-nano-8gb."
-)
-@click.option(
-    "--max-len", type=click.IntRange(1), help="Tokens of a text at most; else 2048 or the profile's."
-)
-@click.option(
-    "--target-tokenizer",
-    type=click.Path(path_type=Path),
-    metavar="DIR|FILE",
-    help="The target's folder or tokenizer.json: refuse a draft of another vocabulary now, not when a session opens.",
-)
-@click.option("--force", is_flag=True, help="Build although the folder holds an engine.")
-def compile_draft(model: str, out: Path | None, **options: Any) -> None:
-    """Make a draft engine of a draft model: a local folder in Hugging Face format, or a model id.
+@group("build", Build)
+def compile_draft(model: str, build: Build) -> None:
+    """Build a draft engine from a draft model: a local folder or a Hugging Face id.
 
-    Given an engine folder, build its TensorRT plan for this device; that needs no torch.
+    For an engine folder, build its TensorRT plan for this device; that needs no torch.
     """
-    from edgespec.engines.compiling import compile
-
-    click.echo(compile(model, out, **options))
+    click.echo(compile(model, **asdict(build)))

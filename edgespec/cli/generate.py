@@ -4,82 +4,89 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from edgespec.cli.options import connection, link_options, safety, sampling, sampling_params
+from edgespec.cli.flags import group, option
+from edgespec.cli.options import Connection, Speculation, connection, sampling, speculation
+from edgespec.cli.streaming import SessionMaker, reachable_server, show, show_statistics, stream
 from edgespec.core.errors import EdgespecError
+from edgespec.core.json_file import save_json
+from edgespec.core.params import SamplingParams
+from edgespec.edge.device_session import DeviceSession
+from edgespec.edge.session import Session
+from edgespec.edge.trace_file import trace_object
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The text to continue."""
+
+    prompt: str | None = option("The text to continue.", metavar="TEXT")
+    prompt_file: str | None = option("A file with the text to continue; - is standard input.", metavar="FILE")
+
+    def text(self) -> str:
+        if (self.prompt is None) == (self.prompt_file is None):
+            raise EdgespecError("give the prompt once: with --prompt TEXT or with --prompt-file FILE.")
+        if self.prompt_file is None:
+            return str(self.prompt)
+        try:
+            if self.prompt_file == "-":
+                return sys.stdin.buffer.read().decode("utf-8")
+            with open(self.prompt_file, encoding="utf-8", newline="") as file:
+                return file.read()
+        except UnicodeDecodeError:
+            raise EdgespecError(
+                f"{self.prompt_file} is not UTF-8 text: give a text file as prompt."
+            ) from None
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is printed and written."""
+
+    trace: Path | None = option(
+        "Write a timeline of the session to this file, for ui.perfetto.dev.", metavar="FILE"
+    )
+    explain: bool = option("Print the reasons for the choices of mode `auto` to standard error.", False)
+    json: bool = option("Print one JSON object: the text, its tokens and the statistics.", False)
 
 
 @click.command()
-@click.option("--prompt", metavar="TEXT", help="The text to continue.")
-@click.option("--prompt-file", metavar="FILE", help="A file that holds it; - is standard input.")
-@connection
-@safety
+@group("prompt", Prompt)
+@speculation
 @sampling
-@click.option(
-    "--trace", type=click.Path(path_type=Path), metavar="FILE", help="Write the timeline (Perfetto JSON)."
-)
-@click.option("--explain", is_flag=True, help="Say on standard error why `auto` chose what it chose.")
-@click.option(
-    "--json", "as_json", is_flag=True, help="Print one object: prompt_tokens, tokens, text, statistics, ..."
-)
+@connection
+@group("output", Output)
 def generate(
-    prompt: str | None,
-    prompt_file: str | None,
-    trace: Path | None,
-    explain: bool,
-    as_json: bool,
-    **flags: Any,
+    prompt: Prompt, speculation: Speculation, params: SamplingParams, connection: Connection, output: Output
 ) -> int:
     """Continue one prompt.
 
-    With no --server, a server on the bundled pair is started for it and ended with it.
+    Without --server, this command starts a local server with the bundled models, and ends it afterwards.
     """
-    from edgespec.cli.streaming import SessionMaker, reachable_server, show, show_statistics, stream
-    from edgespec.core.json_file import save_json
-    from edgespec.edge.trace_file import trace_object
-
-    params = sampling_params(flags)
-    text = _prompt_text(prompt, prompt_file)
-    server = flags.pop("server")
-    link = link_options(flags, server)
-    maker = SessionMaker(params, link=link, traced=trace is not None, **flags)
-    with reachable_server(server, flags["mode"]) as servers, maker.open(servers) as session:
+    text = prompt.text()
+    maker = SessionMaker(speculation, params, connection, traced=output.trace is not None)
+    with reachable_server(connection.server, speculation.mode) as servers, maker.open(servers) as session:
         session.prompt(text)
-        interrupted = stream(session, (lambda _: None) if as_json else show)
-        if as_json:
-            click.echo(json.dumps(_report(session, flags), ensure_ascii=False))
+        interrupted = stream(session, (lambda _: None) if output.json else show)
+        if output.json:
+            click.echo(json.dumps(_report(session, speculation), ensure_ascii=False))
         else:
             show("\n")
             show_statistics(session)
-        if explain:
+        if output.explain:
             for choice, reason in getattr(session.policy, "reasons", {}).items():
                 click.echo(f"{choice}: {reason}", err=True)
-        if trace is not None:
-            save_json(trace_object(session.trace or [], session.statistics.to_json()), trace)
+        if output.trace is not None:
+            save_json(trace_object(session.trace or [], session.statistics.to_json()), output.trace)
     return 130 if interrupted else 0
 
 
-def _prompt_text(prompt: str | None, prompt_file: str | None) -> str:
-    if (prompt is None) == (prompt_file is None):
-        raise EdgespecError("give the prompt once: with --prompt TEXT or with --prompt-file FILE.")
-    if prompt is not None:
-        return prompt
-    assert prompt_file is not None
-    try:
-        if prompt_file == "-":
-            return sys.stdin.buffer.read().decode("utf-8")
-        with open(prompt_file, encoding="utf-8", newline="") as file:
-            return file.read()
-    except UnicodeDecodeError:
-        raise EdgespecError(f"{prompt_file} is not UTF-8 text: give a text file as prompt.") from None
-
-
-def _report(session: Any, flags: dict[str, Any]) -> dict[str, Any]:
-    """What `--json` prints; names that others script against."""
+def _report(session: Session | DeviceSession, speculation: Speculation) -> dict[str, Any]:
     return {
         "prompt_tokens": session.prompt_tokens,
         "tokens": session.tokens,
@@ -87,6 +94,6 @@ def _report(session: Any, flags: dict[str, Any]) -> dict[str, Any]:
         "finish_reason": session.finish_reason,
         "mode": session.policy.name,
         "seed": session.params.seed,
-        "draft_pace_ms": flags["draft_pace_ms"],
+        "draft_pace_ms": speculation.draft_pace_ms,
         "statistics": session.statistics.to_json(),
     }

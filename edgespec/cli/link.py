@@ -1,11 +1,20 @@
-"""`edgespec link`: an emulated link, to stand between an edge and a server."""
+"""`edgespec link`: an emulated slow link between a device and a server."""
 
 from __future__ import annotations
 
+import asyncio
+import signal
+
 import click
 
-from edgespec.cli.options import HostPort, Number, end_with_stdin
+from edgespec.cli.child import when_stdin_ends
+from edgespec.cli.flags import HostPort, end_with_stdin, group
+from edgespec.cli.options import link_shape_options
+from edgespec.core.access import is_loopback
 from edgespec.core.errors import EdgespecError
+from edgespec.sim.emulated_link import Link, LinkShape
+
+required_rtt = {**link_shape_options["rtt_ms"], "required": True}
 
 
 @click.command()
@@ -14,37 +23,46 @@ from edgespec.core.errors import EdgespecError
     type=HostPort(free_port=True),
     default="127.0.0.1:0",
     show_default=True,
-    help="Where the edge connects; port 0: a free one.",
+    help="Address that the device connects to; port 0 takes a free one.",
 )
-@click.option("--to", type=HostPort(), required=True, help="The server.")
-@click.option("--rtt-ms", type=Number(), required=True, help="Round trip, half of it each way.")
-@click.option("--jitter-ms", type=Number(), default=0.0, help="The round trip varies by up to this much.")
-@click.option("--mbps", type=Number(above=True), help="Megabits a second each way; unlimited if not given.")
-@click.option("--jitter-seed", type=int, default=0, help="The jitter is drawn from this.")
+@click.option("--to", type=HostPort(), required=True, help="Address of the server.")
+@group(
+    "shape",
+    LinkShape,
+    **{**link_shape_options, "rtt_ms": required_rtt},
+    seed={"help": "Seed of the random jitter.", "flag": "--jitter-seed"},
+)
 @click.option(
-    "--insecure", is_flag=True, help="Listen for other machines too; the server takes them for this one."
+    "--insecure",
+    is_flag=True,
+    help="Listen for other machines too. To the server they look like this machine.",
 )
 @end_with_stdin
 def link(
-    listen: tuple[str, int],
-    to: tuple[str, int],
-    rtt_ms: float,
-    jitter_ms: float,
-    mbps: float | None,
-    jitter_seed: int,
-    insecure: bool,
-    end_with_stdin: bool,
+    listen: tuple[str, int], to: tuple[str, int], shape: LinkShape, insecure: bool, end_with_stdin: bool
 ) -> None:
-    """Pass bytes on in order, as late as a slow link would, until interrupted.
+    """Forward bytes in order and with the delay of a slow link, until interrupted.
 
-    Prints `edgespec: link listening on HOST:PORT` when it is ready.
+    Prints one line, `edgespec: link listening on HOST:PORT`, when it is ready.
     """
-    from edgespec.core.access import is_loopback
-    from edgespec.sim.emulated_link import LinkShape, run_link
-
     if not insecure and not is_loopback(listen[0]):
         raise EdgespecError(
-            f"{listen[0]} can be reached from other machines, and who comes through the link looks local to the "
-            "server: listen on 127.0.0.1, or give --insecure."
+            f"other machines can reach {listen[0]}, and the server would take them for local ones: "
+            "listen on 127.0.0.1, or give --insecure."
         )
-    run_link(listen, to, LinkShape(rtt_ms, jitter_ms, mbps, jitter_seed), end_with_stdin=end_with_stdin)
+    asyncio.run(_run(Link(listen, to, shape), listen[0], end_with_stdin))
+
+
+async def _run(link: Link, host: str, end_with_stdin: bool) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    if end_with_stdin:
+        when_stdin_ends(lambda: loop.call_soon_threadsafe(stop.set))
+    await link.start()
+    try:
+        click.echo(f"edgespec: link listening on {host}:{link.port}")
+        await stop.wait()
+    finally:
+        await link.close()

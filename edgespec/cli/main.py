@@ -1,7 +1,6 @@
-"""The command line's front: finds the command, and turns what goes wrong into one sentence and exit status 2.
+"""The command line: finds the command, and turns errors into one sentence and exit status 2.
 
-The commands live in edgespec/commands, a file each, and are imported when they are called: `edgespec --help` is quick,
-and only `serve`, `compile` and `train` ever import torch.
+The commands are imported when they are called, so that `edgespec --help` is quick.
 """
 
 from __future__ import annotations
@@ -18,29 +17,26 @@ from edgespec._version import __version__
 from edgespec.core.errors import EdgespecError
 
 COMMANDS = {
-    "demo": (
-        "edgespec.cli.demo.command:demo",
-        "Server, link and edge on this machine: the same text, faster.",
-    ),
-    "serve": ("edgespec.cli.serve:serve", "Serve a target model to edges."),
-    "generate": ("edgespec.cli.generate:generate", "Continue one prompt."),
-    "chat": ("edgespec.cli.chat:chat", "Talk with a target, turn by turn."),
-    "compile": ("edgespec.cli.compile:compile_draft", "Make a draft engine of a draft model."),
-    "top": ("edgespec.cli.top:top", "Watch a server's sessions."),
-    "link": ("edgespec.cli.link:link", "Emulate a slow link: a delaying proxy."),
-    "doctor": ("edgespec.cli.doctor:doctor", "Say whether speculation pays on this link, and why."),
-    "plan": ("edgespec.cli.plan:plan", "Predict every mode on a link and engines that you type in."),
-    "train": ("edgespec.cli.train:train", "Train a target, a draft, or a target's exit heads."),
-    "kernels": ("edgespec.cli.kernels:kernels", "Build the CUDA kernels ahead of time."),
-    "bench": ("edgespec.cli.bench:bench", "Measure the kernels on this machine beside torch."),
-    "token": ("edgespec.cli.token:token", "Tokens by which a server knows its devices."),
-    "tls": ("edgespec.cli.tls:tls", "An authority and certificates for encrypted links."),
+    "demo": ("demo.command:demo", "Compare the modes on this machine: the same text, at different speeds."),
+    "serve": ("serve:serve", "Serve a target model to devices."),
+    "generate": ("generate:generate", "Continue one prompt."),
+    "chat": ("chat:chat", "Talk with the target, turn by turn."),
+    "compile": ("compile:compile_draft", "Build a draft engine from a draft model."),
+    "top": ("top:top", "Show a server's sessions."),
+    "link": ("link:link", "Emulate a slow link between device and server."),
+    "doctor": ("doctor:doctor", "Say whether speculation makes this setup faster, and why."),
+    "plan": ("plan:plan", "Predict the speed of every mode for a given link and pair of models."),
+    "train": ("train:train", "Train a target, a draft, or a target's exit heads."),
+    "kernels": ("kernels:kernels", "Build the CUDA kernels ahead of time."),
+    "bench": ("bench:bench", "Measure the kernels on this machine beside torch."),
+    "token": ("token:token", "Create, list and revoke the tokens of devices."),
+    "tls": ("tls:tls", "Create certificates for encrypted connections."),
 }
-"""Name -> where the command is, and its line in the overview."""
+"""Name -> where the command is in edgespec.cli, and its line in the overview."""
 
 
 class LazyGroup(click.Group):
-    """A group whose commands are imported on use."""
+    """A group that imports a command on use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -49,7 +45,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(module), attribute)
+        command = getattr(importlib.import_module(f"edgespec.cli.{module}"), attribute)
         assert isinstance(command, click.Command)
         return command
 
@@ -61,11 +57,12 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edgespec", message="%(prog)s %(version)s")
 def edgespec() -> None:
-    """Exact, fast large-model text on devices that cannot hold the large model."""
+    """Fast text from a large model, for devices that cannot hold it: a small model drafts on the device, the large one
+    verifies on a server. The text is exactly the large model's own."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line and exit. A mistake of the caller's: one sentence on stderr, status 2."""
+    """Run the command line and exit. A user's mistake gives one sentence on standard error and status 2."""
     try:
         status = edgespec.main(arguments, prog_name="edgespec", standalone_mode=False)
         sys.stdout.flush()
@@ -77,9 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except EdgespecError as error:
         _fail(str(error))
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # nobody reads: say nothing at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # no error from the flush at exit
         sys.exit(1)
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))

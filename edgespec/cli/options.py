@@ -1,242 +1,135 @@
-"""Flags that several commands take, checked the same way everywhere."""
+"""Groups of options that several commands share."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgespec.cli.flags import FILE, POSITIVE, Number, Servers, about, group, option
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
+from edgespec.drafting.modes import DEVICE, POLICIES
+from edgespec.edge.link_options import LinkOptions
 
-if TYPE_CHECKING:
-    from edgespec.edge.link_options import LinkOptions
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-class HostPort(click.ParamType[tuple[str, int]]):
-    """HOST:PORT or [IPv6]:PORT; port 0 only where a free one may be taken."""
-
-    name = "HOST:PORT"
-
-    def __init__(self, free_port: bool = False) -> None:
-        self.lowest = 0 if free_port else 1
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, int]:
-        if isinstance(value, tuple):
-            return value
-        host, _, port = str(value).rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        if not host or not (port.isascii() and port.isdecimal()) or not self.lowest <= int(port) < 65536:
-            self.fail(f"{value!r} is not an address: give HOST:PORT, such as 127.0.0.1:7433.", param, ctx)
-        return host, int(port)
-
-
-class Servers(click.ParamType[tuple[tuple[str, int], ...]]):
-    """One HOST:PORT, or several with commas between."""
-
-    name = "HOST:PORT[,HOST:PORT...]"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[tuple[str, int], ...]:
-        if isinstance(value, tuple):
-            return value
-        return tuple(HostPort().convert(one.strip(), param, ctx) for one in str(value).split(","))
-
-
-class Number(click.ParamType[float]):
-    """A finite number from `low` (left out where `above`) up to a million."""
-
-    name = "X"
-
-    def __init__(self, low: float = 0.0, above: bool = False) -> None:
-        self.low = low
-        self.above = above
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        fits = self.low < number <= 1e6 if self.above else self.low <= number <= 1e6
-        if not fits:
-            bound = f"above {self.low:g}" if self.above else f"from {self.low:g}"
-            self.fail(f"{value!r} is not a number {bound} to 1000000.", param, ctx)
-        return number
-
-
-PACE = Number(above=True)
-FOLDER = click.Path(path_type=Path)
-
-
-def apply(*options: Callable[[Function], Function]) -> Callable[[Function], Function]:
-    """One decorator of several, in the order in which `--help` shall list them."""
-
-    def decorate(function: Function) -> Function:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
-sampling = apply(
-    click.option(
-        "--max-new-tokens", type=int, default=256, show_default=True, help="Tokens to commit at most."
+sampling = group(
+    "params",
+    SamplingParams,
+    max_new_tokens=about("Maximum number of tokens to generate."),
+    temperature=about("Sampling temperature; 0 always takes the most probable token."),
+    top_k=about("Sample from the K most probable tokens only; 0 turns this off."),
+    top_p=about(
+        "Sample from the most probable tokens that together reach this probability; 1 turns this off."
     ),
-    click.option("--temperature", type=float, default=0.0, show_default=True, help="0 is greedy."),
-    click.option("--top-k", type=int, default=0, help="Keep the k likeliest tokens; 0: all."),
-    click.option(
-        "--top-p", type=float, default=1.0, help="Keep tokens up to this probability in all; 1: all."
-    ),
-    click.option(
-        "--min-p", type=float, default=0.0, help="Drop tokens less likely than this share of the likeliest."
-    ),
-    click.option(
-        "--repetition-penalty", type=float, default=1.0, help="Of tokens already in the text; 1: none."
-    ),
-    click.option("--seed", type=int, help="Of the sampling noise; drawn at random if not given."),
-    click.option(
-        "--stop", multiple=True, metavar="TEXT", help="End before this text; may be given several times."
-    ),
-    click.option("--ignore-eos", is_flag=True, help="Go on after the target's end-of-sequence token."),
+    min_p=about("Drop tokens less probable than this fraction of the most probable one; 0 turns this off."),
+    repetition_penalty=about("Make tokens that are already in the text less probable; 1 turns this off."),
+    seed=about("Seed of the random sampling.", show_default="a random one"),
+    stop=about("End the text before this string. May be given several times.", multiple=True, metavar="TEXT"),
+    ignore_eos=about("Continue after the target's end-of-sequence token."),
 )
-"""The flags of `SamplingParams`; `sampling_params(**flags)` takes them."""
 
 
-def sampling_params(flags: dict[str, Any]) -> SamplingParams:
-    """Take the sampling flags out of `flags`. Raises EdgespecError on values that mean nothing."""
-    names = (
-        "max_new_tokens",
-        "temperature",
-        "top_k",
-        "top_p",
-        "min_p",
-        "repetition_penalty",
-        "seed",
-        "stop",
-        "ignore_eos",
+@dataclass(frozen=True)
+class Speculation:
+    """What drafts, and how."""
+
+    draft: Path | None = option(
+        "Folder written by `edgespec compile`.", show_default="the bundled draft", metavar="ENGINE_DIR"
     )
-    return SamplingParams(**{name: flags.pop(name) for name in names})
-
-
-connection = apply(
-    click.option(
-        "--server",
-        type=Servers(),
-        help="A running `edgespec serve`, or several to fail over to; without it, one on the bundled pair.",
-    ),
-    click.option(
-        "--draft",
-        type=FOLDER,
-        metavar="ENGINE_DIR",
-        help="What `edgespec compile` wrote; else the bundled one.",
-    ),
-    click.option(
-        "--mode",
-        default="auto",
-        show_default=True,
-        help="auto, stream, cloud, sync, preempt, accept-all or predicted: the same text; device: the draft's own.",
-    ),
-    click.option(
-        "--draft-tokens", type=int, help="Length of a block, or depth of a tree; else the mode's own."
-    ),
-    click.option(
-        "--objective",
+    mode: str = option(
+        f"How to speculate: {', '.join(POLICIES)}. All of them generate the same text. "
+        f"`{DEVICE}` generates with the draft alone, without a server.",
+        "auto",
+    )
+    draft_tokens: int | None = option(
+        "Length of a drafted block, or depth of the draft tree.", show_default="the mode's own"
+    )
+    objective: str = option(
+        "What mode `auto` minimises: time (latency), target forwards (cost), or drafting on the device (energy).",
+        "latency",
         type=click.Choice(["latency", "cost", "energy"]),
-        default="latency",
-        show_default=True,
-        help="What auto is after: time, target forwards, or drafting on the device.",
-    ),
-    click.option("--budget", type=float, help="With cost: so many target forwards a token are allowed."),
-    click.option(
-        "--latency-ms", type=PACE, help="A token shall take no longer: the server promises that, or refuses."
-    ),
-    click.option("--draft-pace-ms", type=PACE, help="Hold every run of the draft to at least this long."),
-    click.option("--timeout-s", type=PACE, default=10.0, show_default=True, help="For a server to answer."),
-    click.option(
-        "--give-up-s",
-        type=PACE,
-        default=30.0,
-        show_default=True,
-        help="End with an error when the link has been lost for so long.",
-    ),
-    click.option(
-        "--offline-after-s",
-        type=PACE,
-        help="When it has been lost for so long, let the draft write on alone, unverified; else never.",
-    ),
-)
-"""The flags that say with whom and how to speculate."""
+    )
+    budget: float | None = option(
+        "With --objective cost: the target forwards allowed per token, above 0 and at most 1."
+    )
+    latency_ms: float | None = option(
+        "Latency per token that the server must keep. It refuses the session if it cannot.", type=POSITIVE
+    )
+    draft_pace_ms: float | None = option(
+        "For experiments: make each run of the draft take at least this long.", type=POSITIVE
+    )
 
 
-FILE = click.Path(path_type=Path, dir_okay=False)
+@dataclass(frozen=True)
+class Connection:
+    """The server, how long to wait for it, and how both sides prove who they are.
 
-safety = apply(
-    click.option(
-        "--tls-ca", type=FILE, help="The authority that signed the server's certificate: encrypts the link."
-    ),
-    click.option("--tls-cert", type=FILE, help="This device's certificate, where the server asks for one."),
-    click.option("--tls-key", type=FILE, help="Its key."),
-    click.option(
-        "--token-file",
+    A token is not an option, because other users of the machine could read it in the process list.
+    """
+
+    server: tuple[tuple[str, int], ...] | None = option(
+        "Address of a running `edgespec serve`, or several to try in turn.",
+        show_default="start a server with the bundled models",
+        type=Servers(),
+    )
+    timeout_s: float = option("Maximum time to connect to a server.", 10.0, type=POSITIVE)
+    give_up_s: float = option(
+        "Stop with an error when no server has been reachable for this long.", 30.0, type=POSITIVE
+    )
+    offline_after_s: float | None = option(
+        "When no server has been reachable for this long, continue with the draft alone. This text is unverified "
+        "until a server is back.",
+        show_default="never",
+        type=POSITIVE,
+    )
+    tls_ca: Path | None = option(
+        "Encrypt the connection. The file is the certificate of the authority that signed the server's certificate.",
         type=FILE,
-        help="What `edgespec token new` printed; else the environment's EDGESPEC_TOKEN.",
-    ),
-    click.option("--insecure", is_flag=True, help="Show the token to a server elsewhere without TLS."),
-)
-"""The flags by which edge and server know each other. A token is no flag: others could read it in the process list."""
+    )
+    tls_cert: Path | None = option("This device's certificate, for servers that ask for one.", type=FILE)
+    tls_key: Path | None = option("The private key of --tls-cert.", type=FILE)
+    token_file: Path | None = option(
+        "File with this device's token, from `edgespec token new`.",
+        show_default="the variable EDGESPEC_TOKEN",
+        type=FILE,
+    )
+    insecure: bool = option("Send the token to another machine without TLS.", False)
 
-
-def link_options(flags: dict[str, Any], servers: tuple[tuple[str, int], ...] | None) -> LinkOptions:
-    """Take the flags of `safety`, and the times of `connection`, out of `flags`. Raises EdgespecError."""
-    from edgespec.edge.link_options import LinkOptions
-
-    token_file = flags.pop("token_file")
-    safe = {name: flags.pop(name) for name in ("tls_ca", "tls_cert", "tls_key", "insecure")}
-    times = {name: flags.pop(name) for name in ("timeout_s", "give_up_s", "offline_after_s") if name in flags}
-    if servers is None:
-        if any(safe.values()) or token_file is not None:
+    def link_options(self) -> LinkOptions:
+        """What the session needs of this. Raises EdgespecError."""
+        secured = (self.tls_ca, self.tls_cert, self.tls_key, self.token_file, self.insecure)
+        if self.server is None and any(secured):
             raise EdgespecError(
-                "a server is started for this call, on this machine: give --server, or no TLS and token."
+                "TLS, tokens and --insecure need --server: without it, this command starts its own local server."
             )
-        return LinkOptions(**times)
-    try:
-        token = (
-            os.environ.get("EDGESPEC_TOKEN") if token_file is None else token_file.read_text(encoding="utf-8")
+        return LinkOptions(
+            timeout_s=self.timeout_s,
+            give_up_s=self.give_up_s,
+            offline_after_s=self.offline_after_s,
+            tls_ca=self.tls_ca,
+            tls_cert=self.tls_cert,
+            tls_key=self.tls_key,
+            insecure=self.insecure,
+            token=None if self.server is None else self._token(),
         )
-    except (OSError, UnicodeDecodeError) as error:
-        raise EdgespecError(f"cannot read the token in {token_file} ({error}).") from None
-    return LinkOptions(token=token, **safe, **times)
+
+    def _token(self) -> str | None:
+        if self.token_file is None:
+            return os.environ.get("EDGESPEC_TOKEN")
+        try:
+            return self.token_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise EdgespecError(f"cannot read the token in {self.token_file} ({error}).") from None
 
 
-entry = apply(
-    click.option("--tls-cert", type=FILE, help="The server's certificate (`edgespec tls init` makes one)."),
-    click.option("--tls-key", type=FILE, help="Its key."),
-    click.option(
-        "--tls-client-ca", type=FILE, help="Edges must show a certificate that this authority signed."
-    ),
-    click.option(
-        "--tokens", type=FILE, help="Edges must show a token of this file (`edgespec token new` fills it)."
-    ),
-    click.option("--insecure", is_flag=True, help="Serve other machines without TLS or tokens."),
-)
-"""The flags of `edgespec.server.gate.ServerSecurity`."""
+speculation = group("speculation", Speculation)
+connection = group("connection", Connection)
 
-
-def existing_folder(path: Path, what: str) -> Path:
-    if not path.is_dir():
-        raise EdgespecError(f"there is no folder {path}: give {what}.")
-    return path
-
-
-end_with_stdin = click.option("--end-with-stdin", is_flag=True, hidden=True)
-"""For a process started by another one: end when that one does, however it ends."""
+link_shape_options = {
+    "rtt_ms": about("Round-trip time.", type=Number()),
+    "jitter_ms": about("The round-trip time varies by up to this much.", type=Number()),
+    "mbps": about("Bandwidth in Mbit/s in each direction.", show_default="unlimited", type=POSITIVE),
+}
+"""Options of a `LinkShape`, an emulated link."""

@@ -1,219 +1,248 @@
-"""`edgespec serve`: a target model, served to edges. The one command of a server's life that loads torch."""
+"""`edgespec serve`: serve a target model. Apart from `train`, the only command that needs torch to run."""
 
 from __future__ import annotations
 
 import logging
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgespec.cli.options import PACE, end_with_stdin, entry
-from edgespec.server.config import config_option
+from edgespec.cli.child import when_stdin_ends
+from edgespec.cli.config import config_option
+from edgespec.cli.flags import FILE, POSITIVE, about, end_with_stdin, group, option
+from edgespec.core.errors import EdgespecError
+from edgespec.core.pacing import Pace
+from edgespec.server.gate import ServerSecurity
 
 if TYPE_CHECKING:
+    from edgespec.model.target import Target
     from edgespec.model.tensor_parallel import Leader
     from edgespec.server.server_drafter import ServerDrafters
 
+PORT = click.IntRange(0, 65535)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The target and how it computes."""
+
+    target: str | None = option(
+        "The target: a folder or a Hugging Face id of a causal language model.",
+        show_default="the bundled one",
+        metavar="DIR|org/name",
+    )
+    exits: str = option(
+        "Folder of the target's exit heads; auto: the `exits` beside it, if any; none: no early exits.",
+        "auto",
+        metavar="DIR",
+    )
+    dtype: str = option(
+        "Type of the weights. auto: float32 on a CPU, bfloat16 on a GPU.",
+        "auto",
+        type=click.Choice(["auto", "float64", "float32", "bfloat16", "float16"]),
+    )
+    device: str = option("Where torch computes, such as cpu or cuda:0.", "auto")
+    threads: int | None = option(
+        "Number of CPU threads.", show_default="torch decides", type=click.IntRange(1, 1024)
+    )
+    kv_memory: str | None = option(
+        "Memory for the keys and values of all sessions, such as 2GiB or 40%.",
+        show_default="20% of the free memory",
+        metavar="BYTES|SHARE",
+    )
+    deterministic: bool = option(
+        "Make results bitwise independent of what else the server runs. This is slower, mostly for small batches.",
+        False,
+    )
+    tensor_parallel: bool = option(
+        "Split the target over the processes that `torchrun` started, one GPU each.", False
+    )
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Addresses of the server."""
+
+    host: str = option("Address to listen on.", "127.0.0.1")
+    port: int = option("Port to listen on; 0 takes a free one.", 7433, type=PORT)
+    metrics_port: int | None = option(
+        "Serve /metrics, /health and /sessions over HTTP on this port.", type=PORT
+    )
+    metrics_host: str = option("Address for --metrics-port. It has no access control.", "127.0.0.1")
+    busy_spin: bool = option(
+        "Poll the sockets without sleeping. Saves wake-up time, costs one CPU core.", False
+    )
+
+    @property
+    def metrics(self) -> tuple[str, int] | None:
+        return None if self.metrics_port is None else (self.metrics_host, self.metrics_port)
+
+
+@dataclass(frozen=True)
+class Scheduling:
+    """How many sessions are served, how fast, and what happens when they or the server end."""
+
+    max_sessions: int = option("Maximum number of open sessions.", 1024, type=click.IntRange(1))
+    latency_ms: float | None = option(
+        "Latency target per token. New sessions are refused while it cannot be kept.", type=POSITIVE
+    )
+    least_latency_ms: float | None = option(
+        "The lowest latency target that a session may ask for.", show_default="--latency-ms", type=POSITIVE
+    )
+    drain_s: float = option(
+        "After SIGTERM, wait up to this long for running texts to finish.", 30.0, type=POSITIVE
+    )
+    resume_for_s: float = option(
+        "Keep a session whose connection was lost for this long.", 60.0, type=click.FloatRange(0)
+    )
+
+
+@dataclass(frozen=True)
+class HostedDraft:
+    """A draft on the server."""
+
+    colocated_draft: str = option(
+        "A draft that the server runs for sessions in mode `colocated`, and for distant devices while it is idle. "
+        "auto: the bundled draft with the bundled target, otherwise none.",
+        "auto",
+        metavar="ENGINE_DIR|none",
+    )
+    colocated_draft_tokens: int = option("Block length of this draft.", 4, type=click.IntRange(1, 64))
+    colocated_draft_pace_ms: float | None = option(
+        "For experiments: make each run of this draft take at least this long.", type=POSITIVE
+    )
+
+    def load(self, target: str | None, vocabulary_hash: bytes) -> ServerDrafters | None:
+        """None: this server runs no draft. target: what --target named."""
+        from edgespec.engines.bundled import bundled_engine
+        from edgespec.server.server_drafter import ServerDrafters
+
+        name = self.colocated_draft
+        if name == "none" or (name == "auto" and target is not None):
+            return None
+        folder = bundled_engine() if name == "auto" else Path(name)
+        return ServerDrafters(
+            folder, vocabulary_hash, self.colocated_draft_tokens, self.colocated_draft_pace_ms
+        )
+
+
+@dataclass(frozen=True)
+class TargetPace:
+    """A slower target, for experiments."""
+
+    verify_pace_ms: float | None = option(
+        "For experiments: make each forward of the target take at least this long.", type=POSITIVE
+    )
+    pace_rows: int = option(
+        "Rows that a paced forward computes in this time; more rows take proportionally longer.",
+        32,
+        type=click.IntRange(1),
+    )
+
+    def pace(self) -> Pace | None:
+        return None if self.verify_pace_ms is None else Pace(self.verify_pace_ms, self.pace_rows)
+
 
 @click.command()
-@click.option(
-    "--target", metavar="DIR|org/name", help="A transformers causal LM; the bundled one if not given."
+@group("model", Model)
+@group("listening", Listening)
+@group("scheduling", Scheduling)
+@group(
+    "security",
+    ServerSecurity,
+    tls_cert=about(
+        "The server's certificate; `edgespec tls init` makes one. Encrypts connections.", type=FILE
+    ),
+    tls_key=about("The private key of --tls-cert.", type=FILE),
+    tls_client_ca=about("Accept only devices with a certificate signed by this authority.", type=FILE),
+    tokens=about("Accept only devices with a token in this file; `edgespec token new` adds them.", type=FILE),
+    insecure=about("Serve other machines without TLS or tokens."),
 )
-@click.option(
-    "--exits",
-    default="auto",
-    metavar="DIR",
-    help="Its exit heads; by default those in its folder; none: off.",
-)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=7433, show_default=True, help="0: a free one.")
-@click.option(
-    "--dtype", type=click.Choice(["auto", "float64", "float32", "bfloat16", "float16"]), default="auto"
-)
-@click.option(
-    "--device", default="auto", show_default=True, help="Where torch computes, such as cpu or cuda:0."
-)
-@click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads; torch decides if not given.")
-@click.option("--verify-pace-ms", type=PACE, help="Hold every forward to at least this long, layer by layer.")
-@click.option(
-    "--pace-rows",
-    type=click.IntRange(1),
-    default=32,
-    show_default=True,
-    help="Rows that one paced forward holds.",
-)
-@click.option(
-    "--kv-memory",
-    metavar="BYTES|SHARE",
-    help="Keys and values of all sessions, such as 2GiB or 40%; a fifth of what is free if not given.",
-)
-@click.option(
-    "--deterministic", is_flag=True, help="The same bits whatever else runs; slower, mostly for few rows."
-)
-@click.option(
-    "--tensor-parallel", is_flag=True, help="A shard of the target in each process that torchrun started."
-)
-@click.option("--max-sessions", type=click.IntRange(1), default=1024, show_default=True, help="Open at once.")
-@click.option("--latency-ms", type=PACE, help="Target for a token: beyond it new sessions are refused.")
-@click.option(
-    "--least-latency-ms",
-    type=PACE,
-    help="The least that a session may ask for itself; --latency-ms if not given.",
-)
-@click.option("--metrics-port", type=click.IntRange(0, 65535), help="HTTP /metrics, /health and /sessions.")
-@click.option(
-    "--metrics-host",
-    default="127.0.0.1",
-    show_default=True,
-    help="Address for these; they ask nobody who it is.",
-)
-@click.option(
-    "--drain-s", type=PACE, default=30.0, show_default=True, help="After SIGTERM, for texts to be finished."
-)
-@click.option(
-    "--resume-for-s",
-    type=click.FloatRange(0),
-    default=60.0,
-    show_default=True,
-    help="How long a session waits for an edge whose link is gone.",
-)
-@click.option(
-    "--busy-spin", is_flag=True, help="Never sleep while waiting for the sockets: for a core to spare."
-)
-@click.option(
-    "--pin-buffers",
-    is_flag=True,
-    help="Pin what the link receives into, for copies to a GPU. Not run on one yet.",
-)
-@click.option(
-    "--colocated-draft",
-    default="auto",
-    metavar="ENGINE_DIR|none",
-    help="A draft that this server runs itself, for edges in mode colocated; auto: the bundled target's.",
-)
-@click.option("--colocated-draft-tokens", type=click.IntRange(1, 64), default=4, show_default=True)
-@click.option("--colocated-draft-pace-ms", type=PACE, help="Hold every run of it to at least this long.")
-@entry
+@group("hosted_draft", HostedDraft)
+@group("target_pace", TargetPace)
 @config_option
 @end_with_stdin
 def serve(
-    target: str | None,
-    exits: str,
-    host: str,
-    port: int,
-    dtype: str,
-    device: str,
-    threads: int | None,
-    verify_pace_ms: float | None,
-    pace_rows: int,
-    kv_memory: str | None,
-    deterministic: bool,
-    tensor_parallel: bool,
-    max_sessions: int,
-    latency_ms: float | None,
-    least_latency_ms: float | None,
-    metrics_port: int | None,
-    metrics_host: str,
-    drain_s: float,
-    resume_for_s: float,
-    colocated_draft: str,
-    colocated_draft_tokens: int,
-    colocated_draft_pace_ms: float | None,
-    busy_spin: bool,
-    pin_buffers: bool,
+    model: Model,
+    listening: Listening,
+    scheduling: Scheduling,
+    security: ServerSecurity,
+    hosted_draft: HostedDraft,
+    target_pace: TargetPace,
     end_with_stdin: bool,
-    **entry_flags: Any,
 ) -> None:
-    """Serve a target model to edges, until interrupted.
+    """Serve a target model to devices until interrupted.
 
-    Prints one line, `edgespec: listening on HOST:PORT`, when it is ready. Other machines are served with TLS and
-    tokens only. SIGTERM drains; SIGHUP reads certificates and tokens again.
+    Prints one line, `edgespec: listening on HOST:PORT`, when it is ready. To listen on an address that other machines
+    can reach, it needs TLS and tokens. SIGTERM finishes the running texts first; SIGHUP reloads certificates and
+    tokens.
     """
-    from edgespec.core.child import when_stdin_ends
-    from edgespec.core.errors import EdgespecError
-    from edgespec.core.pacing import Pace
-    from edgespec.server.gate import ServerSecurity
-    from edgespec.server.pinned import pinning
-
-    who = ServerSecurity(**entry_flags)
-    who.check(host)  # before a model is loaded for nothing
+    security.check(listening.host)  # before a model is loaded for nothing
     try:
-        from edgespec.model.target import Target
         from edgespec.server.monitored import watched
     except ModuleNotFoundError as error:
         raise EdgespecError(f"a server needs {error.name}: pip install 'edgespec[server]'.") from None
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    pace = None if verify_pace_ms is None else Pace(verify_pace_ms, pace_rows)
-    leader = _leader(target, dtype, device, threads) if tensor_parallel else None
-    if tensor_parallel and leader is None:
+    leader = _join_processes(model) if model.tensor_parallel else None
+    if model.tensor_parallel and leader is None:
         return
-    model = Target.load(
-        target,
-        exits=None if exits == "none" else exits,
-        dtype=dtype,
-        device=device,
-        threads=threads,
-        pace=pace,
-        kv_memory=kv_memory,
-        deterministic=deterministic,
-        leader=leader,
-    )
-    options = {
-        "max_sessions": max_sessions,
-        "latency_ms": latency_ms,
-        "least_latency_ms": least_latency_ms,
-        "resume_for_s": resume_for_s,
-        "security": who,
-        "busy_spin": busy_spin,
-        "pinning": pinning() if pin_buffers else None,
-        "server_drafters": _server_drafters(
-            colocated_draft, target, model.vocabulary_hash, colocated_draft_tokens, colocated_draft_pace_ms
-        ),
+    target = _load(model, target_pace.pace(), leader)
+    options: dict[str, Any] = {
+        "max_sessions": scheduling.max_sessions,
+        "latency_ms": scheduling.latency_ms,
+        "least_latency_ms": scheduling.least_latency_ms,
+        "resume_for_s": scheduling.resume_for_s,
+        "security": security,
+        "busy_spin": listening.busy_spin,
+        "server_drafters": hosted_draft.load(model.target, target.vocabulary_hash),
     }
-    watch = None if metrics_port is None else (metrics_host, metrics_port)
-    with watched(model, host, port, watch, options) as server:
+    with watched(target, listening.host, listening.port, listening.metrics, options) as server:
         signal.signal(signal.SIGINT, lambda *_: server.stop())
         signal.signal(signal.SIGHUP, lambda *_: server.reload())
-        signal.signal(signal.SIGTERM, lambda *_: server.drain(drain_s))
+        signal.signal(signal.SIGTERM, lambda *_: server.drain(scheduling.drain_s))
         if end_with_stdin:
             when_stdin_ends(server.stop)
-        click.echo(f"edgespec: listening on {host}:{server.port}")
+        click.echo(f"edgespec: listening on {listening.host}:{server.port}")
         server.run()
     if leader is not None:
         leader.end()
 
 
-def _leader(target: str | None, dtype: str, device: str, threads: int | None) -> Leader | None:
-    """Of the processes that torchrun started, the one that serves; the others follow it here until it ends."""
+def _load(model: Model, pace: Pace | None, leader: Leader | None) -> Target:
+    from edgespec.model.target import Target
+
+    return Target.load(
+        model.target,
+        exits=None if model.exits == "none" else model.exits,
+        dtype=model.dtype,
+        device=model.device,
+        threads=model.threads,
+        pace=pace,
+        kv_memory=model.kv_memory,
+        deterministic=model.deterministic,
+        leader=leader,
+    )
+
+
+def _join_processes(model: Model) -> Leader | None:
+    """In the process that serves: the leader of the others. In each of the others: follow it to its end, then None."""
     import torch
 
     from edgespec.model import loading
     from edgespec.model.tensor_parallel import Leader, follow, join
 
-    chosen = loading.choose_device(device)
-    if join(chosen) == 0:
+    device = loading.choose_device(model.device)
+    if join(device) == 0:
         return Leader()
-    for number in (signal.SIGINT, signal.SIGTERM):  # a follower ends when the one that serves does
+    for number in (signal.SIGINT, signal.SIGTERM):  # a follower ends when the leader does
         signal.signal(number, signal.SIG_IGN)
-    if threads is not None:
-        torch.set_num_threads(threads)
-    folder = loading.find_folder(target)
-    name = loading.name_of(target, folder)
-    follow(loading.load_model(folder, name, loading.choose_dtype(dtype, chosen), chosen, sharded=True))
+    if model.threads is not None:
+        torch.set_num_threads(model.threads)
+    folder = loading.find_folder(model.target)
+    name = loading.name_of(model.target, folder)
+    follow(loading.load_model(folder, name, loading.choose_dtype(model.dtype, device), device, sharded=True))
     return None
-
-
-def _server_drafters(
-    folder: str, target: str | None, vocabulary_hash: bytes, draft_tokens: int, pace_ms: float | None
-) -> ServerDrafters | None:
-    """What makes server drafters of the draft that was named; None where the server is to host none."""
-    from edgespec.engines.bundled import bundled_engine
-    from edgespec.server.server_drafter import ServerDrafters
-
-    if folder == "none" or (folder == "auto" and target is not None):
-        return None
-    path = bundled_engine() if folder == "auto" else Path(folder)
-    return ServerDrafters(path, vocabulary_hash, draft_tokens, pace_ms)

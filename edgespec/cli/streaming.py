@@ -1,4 +1,4 @@
-"""What `generate` and `chat` share: a session from flags, streamed to the terminal, that Ctrl-C cancels."""
+"""What `generate`, `chat` and `doctor` share: opening sessions as the options say, and printing text as it comes."""
 
 from __future__ import annotations
 
@@ -7,96 +7,79 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
 
-from edgespec.core.child import child, spinner
+from edgespec.cli.child import child, spinner
+from edgespec.cli.options import Connection, Speculation
 from edgespec.core.errors import EdgespecError
+from edgespec.core.pacing import DraftPace
 from edgespec.core.params import SamplingParams
-from edgespec.drafting.modes import DEVICE
-
-if TYPE_CHECKING:
-    from edgespec.edge.device_session import DeviceSession
-    from edgespec.edge.link_options import LinkOptions
-    from edgespec.edge.session import Session
+from edgespec.core.tokenizer import Tokenizer
+from edgespec.drafting.modes import DEVICE, policy
+from edgespec.edge.device_session import DeviceSession
+from edgespec.edge.session import Session
+from edgespec.engines.bundled import bundled_engine
+from edgespec.engines.draft_engine import load_draft
 
 HostPort = tuple[str, int]
 
-LOOK_UP_S = 0.1
-"""How often a waiting session looks up whether it was interrupted."""
+INTERRUPT_CHECK_S = 0.1
+"""How often a waiting session checks for Ctrl-C."""
 
 
 @contextlib.contextmanager
 def reachable_server(servers: Sequence[HostPort] | None, mode: str = "auto") -> Iterator[Sequence[HostPort]]:
-    """The given servers; or one that serves the bundled pair for as long as this lasts, if the mode needs one."""
+    """The given servers; if None, a local one with the bundled models, started here (mode `device` needs none)."""
     if servers is not None or mode == DEVICE:
         yield servers or ()
         return
-    threads = max(1, (os.cpu_count() or 2) - 1)  # one is the edge's
+    threads = max(1, (os.cpu_count() or 2) - 1)  # the edge needs one
     with child(
-        ["serve", "--port", "0", "--threads", str(threads)], "starting a server on the bundled pair ..."
+        ["serve", "--port", "0", "--threads", str(threads)], "starting a server with the bundled models ..."
     ) as address:
         yield [address]
 
 
 class SessionMaker:
-    """Opens sessions of one kind; the draft engine is loaded once."""
+    """Opens sessions with the same options. The draft engine is loaded once."""
 
     def __init__(
-        self,
-        params: SamplingParams,
-        *,
-        draft: Path | None,
-        mode: str,
-        draft_tokens: int | None,
-        objective: str = "latency",
-        budget: float | None = None,
-        latency_ms: float | None = None,
-        draft_pace_ms: float | None,
-        link: LinkOptions,
-        traced: bool = False,
+        self, speculation: Speculation, params: SamplingParams, connection: Connection, traced: bool = False
     ) -> None:
-        from edgespec.core.tokenizer import Tokenizer
-        from edgespec.drafting.modes import policy
-        from edgespec.engines.bundled import bundled_engine
-        from edgespec.engines.draft_engine import load_draft
-
+        self._speculation = speculation
         self._params = params
-        self._policy: dict[str, Any] = {
-            "mode": mode,
-            "draft_tokens": draft_tokens,
-            "objective": objective,
-            "budget": budget,
-            "latency_ms": latency_ms,
-        }
-        self._draft_pace_ms = draft_pace_ms
-        self._link = link
+        self._link = connection.link_options()
         self._traced = traced
-        drafts = mode == DEVICE or policy(mode, draft_tokens, objective, budget).drafts
+        mode = speculation.mode
+        drafts = (
+            mode == DEVICE
+            or policy(mode, speculation.draft_tokens, speculation.objective, speculation.budget).drafts
+        )
+        if mode == DEVICE and speculation.latency_ms is not None:
+            raise EdgespecError(
+                "--latency-ms is a promise of the server, and mode `device` has none: leave it out."
+            )
         with spinner("loading the draft ..."):
-            folder = draft or bundled_engine()
+            folder = speculation.draft or bundled_engine()
             self._engine = load_draft(folder) if drafts else None
             self.tokenizer = Tokenizer.load(self._engine.tokenizer_path if self._engine else folder)
 
     def open(self, servers: Sequence[HostPort]) -> Session | DeviceSession:
-        """A new session with the first server that answers. Raises EdgespecError where there is none for this draft."""
-        from edgespec.core.pacing import DraftPace
-        from edgespec.edge.session import Session
-
-        pace = None if self._draft_pace_ms is None else DraftPace(self._draft_pace_ms)
-        if self._policy["mode"] == DEVICE:
-            from edgespec.edge.device_session import DeviceSession
-
+        """A new session with the first server that answers. Raises EdgespecError if none does."""
+        speculation = self._speculation
+        pace = None if speculation.draft_pace_ms is None else DraftPace(speculation.draft_pace_ms)
+        if speculation.mode == DEVICE:
             assert self._engine is not None
-            if self._policy["latency_ms"] is not None:
-                raise EdgespecError("mode 'device' asks no server for anything: leave --latency-ms off.")
             return DeviceSession(self._engine, self._params, tokenizer=self.tokenizer, draft_pace=pace)
         return Session(
             servers,
             self._engine,
             self._params,
-            **self._policy,
+            mode=speculation.mode,
+            draft_tokens=speculation.draft_tokens,
+            objective=speculation.objective,
+            budget=speculation.budget,
+            latency_ms=speculation.latency_ms,
             tokenizer=self.tokenizer,
             link=self._link,
             trace=[] if self._traced else None,
@@ -105,10 +88,9 @@ class SessionMaker:
 
 
 def stream(session: Session | DeviceSession, write: Callable[[str], object]) -> bool:
-    """Run the session to its text's end and write the text as it comes; True if Ctrl-C cancelled it.
+    """Run the session to the end of its text. Ctrl-C cancels it; True if that happened.
 
-    What happens to the link meanwhile is said on standard error, and what the draft writes alone: `write` gets nothing
-    that the target has not said.
+    `write` gets the verified text as it comes. Standard error gets events of the link and unverified text.
     """
     interrupted = False
 
@@ -121,27 +103,31 @@ def stream(session: Session | DeviceSession, write: Callable[[str], object]) -> 
         while not session.finished:
             if interrupted:
                 session.cancel()
-            step = session.step(LOOK_UP_S)
+            step = session.step(INTERRUPT_CHECK_S)
             write(step.text)
             for event in step.events:
-                print(f"edgespec: {event}", file=sys.stderr, flush=True)
+                note(event)
             if step.provisional:
-                print(f"edgespec: unverified: {step.provisional!r}", file=sys.stderr, flush=True)
+                note(f"unverified: {step.provisional!r}")
             if step.revised:
-                print(f"edgespec: {step.revised} unverified tokens are replaced", file=sys.stderr, flush=True)
+                note(f"{step.revised} unverified tokens were replaced")
     finally:
         signal.signal(signal.SIGINT, before)
     return interrupted
 
 
 def show(text: str) -> None:
-    """Write to standard output, at once."""
+    """Write to standard output at once."""
     sys.stdout.write(text)
     sys.stdout.flush()
 
 
+def note(text: str) -> None:
+    print(f"edgespec: {text}", file=sys.stderr, flush=True)
+
+
 def show_statistics(session: Session | DeviceSession) -> None:
-    """A line on standard error, if that is a terminal: how fast it was, and why."""
+    """One line of statistics on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
         return
     statistics = session.statistics
@@ -151,5 +137,5 @@ def show_statistics(session: Session | DeviceSession) -> None:
     if statistics.acceptance is not None:
         parts.append(f"acceptance {statistics.acceptance:.2f}")
     if statistics.hints_sent:
-        parts.append(f"hints {statistics.hints_hit}/{statistics.hints_sent}")
+        parts.append(f"correct hints {statistics.hints_hit}/{statistics.hints_sent}")
     print(f"\n[{', '.join(parts)}]", file=sys.stderr)

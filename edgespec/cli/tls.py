@@ -1,4 +1,4 @@
-"""`edgespec tls`: a private authority for a fleet, and the certificates of its servers and devices."""
+"""`edgespec tls`: a private certificate authority, and certificates for servers and devices."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ from pathlib import Path
 
 import click
 
+from edgespec.server.private_authority import issue_for_device, issue_for_server, make_authority
+
 folder = click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 days = click.option(
-    "--days", type=click.IntRange(1, 3650), default=398, show_default=True, help="How long it is valid."
+    "--days",
+    type=click.IntRange(1, 3650),
+    default=398,
+    show_default=True,
+    help="How long the certificate is valid.",
 )
 hosts = click.option(
     "--host",
@@ -16,13 +22,13 @@ hosts = click.option(
     multiple=True,
     required=True,
     metavar="NAME|ADDRESS",
-    help="What edges call the server by; may be given several times.",
+    help="A name or address by which devices reach the server. May be given several times.",
 )
 
 
 @click.group()
 def tls() -> None:
-    """Certificates for TLS: an authority of your own, servers, devices. Uses the openssl command."""
+    """Create certificates for TLS: an authority of your own, servers, devices. Uses the openssl command."""
 
 
 @tls.command()
@@ -30,13 +36,11 @@ def tls() -> None:
 @hosts
 @days
 def init(folder: Path, hosts: tuple[str, ...], days: int) -> None:
-    """Make an authority in FOLDER, and a certificate for a first server.
+    """Create an authority in FOLDER, and a certificate for a first server.
 
-    Edges get FOLDER/ca.pem (--tls-ca); the server gets server.pem and server.key (--tls-cert, --tls-key). Whoever
-    has ca.key can pose as any server: keep it elsewhere.
+    Devices get ca.pem (--tls-ca); the server gets server.pem and server.key (--tls-cert, --tls-key). Keep ca.key
+    elsewhere: whoever has it can impersonate any server.
     """
-    from edgespec.server.private_authority import issue_for_server, make_authority
-
     make_authority(folder)
     issue_for_server(folder, hosts, days)
     click.echo(f"edgespec serve --tls-cert {folder / 'server.pem'} --tls-key {folder / 'server.key'} ...")
@@ -48,9 +52,10 @@ def init(folder: Path, hosts: tuple[str, ...], days: int) -> None:
 @hosts
 @days
 def server(folder: Path, hosts: tuple[str, ...], days: int) -> None:
-    """Make a new server.pem and server.key, signed by the authority in FOLDER; SIGHUP makes a server read them."""
-    from edgespec.server.private_authority import issue_for_server
+    """Create a new server.pem and server.key, signed by the authority in FOLDER.
 
+    SIGHUP makes a running server reload them.
+    """
     issue_for_server(folder, hosts, days)
 
 
@@ -59,7 +64,5 @@ def server(folder: Path, hosts: tuple[str, ...], days: int) -> None:
 @click.argument("device")
 @days
 def device(folder: Path, device: str, days: int) -> None:
-    """Make DEVICE.pem and DEVICE.key, by which a server with --tls-client-ca knows the device."""
-    from edgespec.server.private_authority import issue_for_device
-
+    """Create DEVICE.pem and DEVICE.key, for servers with --tls-client-ca."""
     issue_for_device(folder, device, days)

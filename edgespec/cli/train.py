@@ -1,109 +1,119 @@
-"""`edgespec train`: the recipe's stages as commands, and `pair` for all of them in order."""
+"""`edgespec train`: the stages of training as commands, and `pair` for all of them in order."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
-_FOLDER = click.Path(path_type=Path)
+from edgespec.cli.flags import PATH, Function, group, option
+
+if TYPE_CHECKING:
+    from edgespec.train.recipe import Run
+
+out = click.option("--out", type=PATH, required=True, help="The folder to write.")
+target_folder = click.option("--target", type=PATH, required=True, help="The target's folder.")
+
+
+def minutes(default: float) -> Callable[[Function], Function]:
+    return click.option(
+        "--minutes",
+        type=click.FloatRange(min=0, min_open=True),
+        default=default,
+        show_default=True,
+        help="How long to train.",
+    )
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Options of every stage."""
+
+    corpus: Path | None = option(
+        "A folder of Python files to train on.", show_default="Python's standard library"
+    )
+    seed: int = option("Seed of all randomness.", 0)
+    threads: int | None = option(
+        "Number of CPU threads.", show_default="torch decides", type=click.IntRange(1)
+    )
+    max_steps: int | None = option("End each stage after this many steps at most.", type=click.IntRange(1))
+    quiet: bool = option("Show no progress.", False)
+
+    def run(self) -> Run:
+        import torch
+        from transformers.utils import logging
+
+        from edgespec.train.measure import Sample
+        from edgespec.train.recipe import Run
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        return Run(self.corpus, self.seed, self.max_steps, self.quiet, Sample(seed=self.seed))
+
+
+shared = group("shared", Shared)
 
 
 @click.group()
 def train() -> None:
-    """Train a target, a draft and exit heads; every stage takes a budget in minutes."""
-
-
-def _shared(command: Any) -> Any:
-    """The options of every stage."""
-    options = [
-        click.option(
-            "--corpus", type=_FOLDER, help="A folder of Python files (default: the standard library)."
-        ),
-        click.option("--seed", type=int, default=0, show_default=True),
-        click.option(
-            "--threads", type=click.IntRange(min=1), help="CPU threads (default: torch's own choice)."
-        ),
-        click.option(
-            "--max-steps", type=click.IntRange(min=1), help="End a stage after this many steps at most."
-        ),
-        click.option("--quiet", is_flag=True, help="Show no progress."),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _run(corpus: Path | None, seed: int, threads: int | None, max_steps: int | None, quiet: bool) -> Any:
-    import torch
-    from transformers.utils import logging
-
-    from edgespec.train.measure import Sample
-    from edgespec.train.recipe import Run
-
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-    if threads is not None:
-        torch.set_num_threads(threads)
-    return Run(corpus, seed, max_steps, quiet, Sample(seed=seed))
+    """Train a target, a draft and exit heads, each within a given time."""
 
 
 @train.command()
-@click.option("--out", type=_FOLDER, required=True, help="The folder to write.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=42.0, show_default=True)
-@_shared
-def target(out: Path, minutes: float, **shared: Any) -> None:
+@out
+@minutes(42.0)
+@shared
+def target(out: Path, minutes: float, shared: Shared) -> None:
     """Train the tokenizer and the target."""
     from edgespec.train.recipe import make_target
 
-    make_target(out, minutes, _run(**shared))
+    make_target(out, minutes, shared.run())
 
 
 @train.command()
-@click.option("--target", type=_FOLDER, required=True, help="The target's folder.")
-@click.option("--out", type=_FOLDER, required=True, help="The folder to write.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=12.0, show_default=True)
-@_shared
-def draft(target: Path, out: Path, minutes: float, **shared: Any) -> None:
+@target_folder
+@out
+@minutes(12.0)
+@shared
+def draft(target: Path, out: Path, minutes: float, shared: Shared) -> None:
     """Distil a draft from a target, and calibrate it."""
     from edgespec.train.recipe import make_draft
 
-    make_draft(out, target, minutes, _run(**shared))
+    make_draft(out, target, minutes, shared.run())
 
 
 @train.command()
-@click.option("--target", type=_FOLDER, required=True, help="The target's folder.")
-@click.option("--out", type=_FOLDER, required=True, help="The folder to write.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=6.0, show_default=True)
-@_shared
-def exits(target: Path, out: Path, minutes: float, **shared: Any) -> None:
+@target_folder
+@out
+@minutes(6.0)
+@shared
+def exits(target: Path, out: Path, minutes: float, shared: Shared) -> None:
     """Train a target's exit heads, and calibrate them."""
     from edgespec.train.recipe import make_exits
 
-    make_exits(out, target, minutes, _run(**shared))
+    make_exits(out, target, minutes, shared.run())
 
 
 @train.command()
-@click.option("--out", type=_FOLDER, required=True, help="The folder to write.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True)
-@_shared
-def pair(out: Path, minutes: float, **shared: Any) -> None:
-    """Train a whole pair: 70 % of the minutes for the target, 20 % for the draft, 10 % for the exits."""
+@out
+@minutes(60.0)
+@shared
+def pair(out: Path, minutes: float, shared: Shared) -> None:
+    """Train a target, its draft and its exit heads: 70 %, 20 % and 10 % of the time."""
     from edgespec.train.recipe import make_pair
 
-    make_pair(out, minutes, _run(**shared))
+    make_pair(out, minutes, shared.run())
 
 
 @train.command()
-@click.argument("folder", type=_FOLDER)
-@_shared
-def card(folder: Path, **shared: Any) -> None:
+@click.argument("folder", type=PATH)
+@shared
+def card(folder: Path, shared: Shared) -> None:
     """Measure the pair in FOLDER and write its figures.json and README.md."""
     from edgespec.train.card import write_card
 
-    write_card(folder, _run(**shared))
-
-
-if __name__ == "__main__":
-    train()
+    write_card(folder, shared.run())

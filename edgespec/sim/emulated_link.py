@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
 import sys
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from edgespec.core.child import when_stdin_ends
 from edgespec.core.errors import EdgespecError
 
 READ_BYTES = 4096
@@ -230,29 +227,3 @@ async def _empty(pipe: Pipe, writer: asyncio.StreamWriter) -> None:
         writer.write(data)
         await writer.drain()
     writer.write_eof()
-
-
-async def _run(link: Link, ready: Callable[[int], None], end_with_stdin: bool) -> None:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signal_number, stop.set)
-    if end_with_stdin:
-        when_stdin_ends(lambda: loop.call_soon_threadsafe(stop.set))
-    await link.start()
-    try:
-        ready(link.port)
-        await stop.wait()
-    finally:
-        await link.close()
-
-
-def run_link(
-    listen: tuple[str, int], to: tuple[str, int], shape: LinkShape, *, end_with_stdin: bool = False
-) -> None:
-    """Run a link until SIGINT or SIGTERM. Prints `edgespec: link listening on HOST:PORT` once it listens."""
-
-    def ready(port: int) -> None:
-        print(f"edgespec: link listening on {listen[0]}:{port}", flush=True)
-
-    asyncio.run(_run(Link(listen, to, shape), ready, end_with_stdin))

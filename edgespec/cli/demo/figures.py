@@ -1,8 +1,8 @@
-"""The demo's figures: what one run counted, and what a mode's runs come to."""
+"""The demo's figures: the counts of one run, and their summary for a mode."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -12,10 +12,13 @@ from edgespec.drafting.modes import DEVICE
 from edgespec.edge.statistics import Statistics
 from edgespec.edge.trace import Event
 
+OVERRUN = 1.03
+"""A paced forward that took longer than its pace by this factor did not keep it."""
+
 
 @dataclass(frozen=True)
 class Run:
-    """One prompt in one mode. arrivals: when tokens came (seconds, any clock) and how many."""
+    """One prompt in one mode. arrivals: when tokens came (seconds) and how many."""
 
     mode: str
     prompt: int
@@ -30,14 +33,14 @@ class Run:
 
 @dataclass(frozen=True)
 class Pacing:
-    """The paces of the demo's engines, in milliseconds; None: unpaced. `rows`: what one paced forward holds."""
+    """Minimum times of a draft run and a target forward; None: unpaced. rows: what one paced forward computes."""
 
     draft_ms: float | None
     verify_ms: float | None
     rows: int = 32
 
     def overruns(self, statistics: Statistics, trace: Sequence[Event]) -> tuple[int, int]:
-        """Paced steps and those that took longer than their pace; the forwards that read the prompt are left out."""
+        """The number of paced steps, and of those that took longer. The forward that reads the prompt is left out."""
         steps = statistics.draft_runs if self.draft_ms else 0
         overruns = statistics.draft_overruns if self.draft_ms else 0
         if self.verify_ms:
@@ -45,19 +48,19 @@ class Pacing:
                 rows = int(str(event.detail["rows"])) + 1
                 pace_s = self.verify_ms / 1e3 * max(1.0, rows / self.rows)
                 steps += 1
-                overruns += event.end_s - event.start_s > pace_s * 1.03
+                overruns += event.end_s - event.start_s > pace_s * OVERRUN
         return steps, overruns
 
 
 def mode_figures(runs: Sequence[Run], cloud: Sequence[Run]) -> dict[str, Any]:
-    """What a mode's runs come to; speed_vs_cloud: the same prompts' tokens a second, in all, against `cloud`."""
-    tokens = sum(run.statistics.committed for run in runs)
-    seconds = sum(run.statistics.seconds for run in runs)
-    forwards = sum(run.statistics.target_forwards for run in runs)
-    rounds = sum(run.statistics.rounds for run in runs)
-    sent = sum(run.statistics.sent for run in runs)
-    accepted = sum(run.statistics.accepted for run in runs)
-    hints = sum(run.statistics.hints_sent for run in runs)
+    """A mode's figures over its runs. cloud: the runs of `cloud` on the same prompts, for speed_vs_cloud."""
+
+    def total(value: Callable[[Statistics], float]) -> Any:
+        return sum(value(run.statistics) for run in runs)
+
+    tokens, seconds = total(lambda one: one.committed), total(lambda one: one.seconds)
+    rounds, sent = total(lambda one: one.rounds), total(lambda one: one.sent)
+    accepted = total(lambda one: one.accepted)
     steps, overruns = sum(run.steps for run in runs), sum(run.overruns for run in runs)
     return {
         "tokens": tokens,
@@ -68,10 +71,10 @@ def mode_figures(runs: Sequence[Run], cloud: Sequence[Run]) -> dict[str, Any]:
         "speed_vs_cloud": _speed(runs) / _speed(cloud) if cloud else None,
         "tokens_per_round": (accepted + rounds) / rounds if rounds else 1.0,
         "acceptance": accepted / sent if sent else None,
-        "hints_sent": hints,
-        "hints_hit": sum(run.statistics.hints_hit for run in runs),
-        "forwards_per_token": forwards / tokens,
-        "bytes_per_token": sum(run.statistics.bytes_up + run.statistics.bytes_down for run in runs) / tokens,
+        "hints_sent": total(lambda one: one.hints_sent),
+        "hints_hit": total(lambda one: one.hints_hit),
+        "forwards_per_token": total(lambda one: one.target_forwards) / tokens,
+        "bytes_per_token": total(lambda one: one.bytes_up + one.bytes_down) / tokens,
         "paced_steps": steps,
         "overruns": overruns,
         "void": overruns > VOID_SHARE * steps,
@@ -79,7 +82,7 @@ def mode_figures(runs: Sequence[Run], cloud: Sequence[Run]) -> dict[str, Any]:
 
 
 def identical(runs: Sequence[Run]) -> bool:
-    """Every mode gave the same tokens for the same prompt; `device`, whose text is the draft's own, is left out."""
+    """Whether all modes generated the same tokens from the same prompt. `device` generates the draft's own text."""
     texts: dict[int, tuple[int, ...]] = {}
     return all(texts.setdefault(run.prompt, run.tokens) == run.tokens for run in runs if run.mode != DEVICE)
 

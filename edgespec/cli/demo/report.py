@@ -1,10 +1,11 @@
-"""What the demo leaves: one JSON object, with the hardware, the link and the paces that it was measured with."""
+"""The demo's result as one JSON object, with the machine and the settings it was measured with."""
 
 from __future__ import annotations
 
 import os
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,28 +17,20 @@ FORMAT_VERSION = 1
 
 
 def report(figures: Mapping[str, Any], same: bool, setting: Setting, prompts: int) -> dict[str, Any]:
-    """The demo's result as a JSON object."""
+    """figures: of each mode, as `mode_figures` makes them. same: all modes generated the same texts."""
+    link, pacing, params = setting.link, setting.pacing, setting.params
     return {
         "format_version": FORMAT_VERSION,
         "modes": dict(figures),
         "identical": same,
-        "link": {
-            "emulated": True,
-            "rtt_ms": setting.link.rtt_ms,
-            "jitter_ms": setting.link.jitter_ms,
-            "mbps": setting.link.mbps,
-        },
+        "link": {"emulated": True, "rtt_ms": link.rtt_ms, "jitter_ms": link.jitter_ms, "mbps": link.mbps},
         "pacing": {
-            "paced": bool(setting.pacing.draft_ms or setting.pacing.verify_ms),
-            "draft_pace_ms": setting.pacing.draft_ms,
-            "verify_pace_ms": setting.pacing.verify_ms,
-            "pace_rows": setting.pacing.rows,
+            "paced": bool(pacing.draft_ms or pacing.verify_ms),
+            "draft_pace_ms": pacing.draft_ms,
+            "verify_pace_ms": pacing.verify_ms,
+            "pace_rows": pacing.rows,
         },
-        "sampling": {
-            "temperature": setting.params.temperature,
-            "seed": setting.params.seed,
-            "max_new_tokens": setting.params.max_new_tokens,
-        },
+        "sampling": {name: asdict(params)[name] for name in ("temperature", "seed", "max_new_tokens")},
         "draft_tokens": setting.draft_tokens,
         "prompts": prompts,
         "hardware": hardware(),
@@ -46,12 +39,12 @@ def report(figures: Mapping[str, Any], same: bool, setting: Setting, prompts: in
 
 
 def hardware() -> dict[str, Any]:
-    """What this ran on."""
+    """This machine."""
     return {"machine": platform.machine(), "processor": _processor(), "cores": os.cpu_count()}
 
 
 def versions() -> dict[str, str]:
-    """What this ran with; packages that are not installed are left out."""
+    """Versions of edgespec, Python and the installed packages that matter."""
     found = {"edgespec": __version__, "python": platform.python_version()}
     for package in ("torch", "transformers", "onnxruntime", "numpy"):
         try:

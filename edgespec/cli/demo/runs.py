@@ -1,4 +1,4 @@
-"""The demo's runs: the same prompts in every mode, prompt by prompt, over one link to one server."""
+"""The demo's runs: every prompt in every mode, over one emulated link to one server."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgespec.cli.child import child
 from edgespec.cli.demo.figures import Pacing, Run
-from edgespec.core.child import child
 from edgespec.core.measurements import Measurements
 from edgespec.core.pacing import DraftPace
 from edgespec.core.params import SamplingParams
@@ -30,10 +30,7 @@ WARM_UP_TOKENS = 8
 
 @dataclass(frozen=True)
 class Setting:
-    """What the demo plays: the link, the paces, the sampling, the length of a block in the modes that wait.
-
-    blocks: lengths for single modes, before `draft_tokens`.
-    """
+    """What is played. draft_tokens: block length in the modes that wait; blocks: by mode, where it differs."""
 
     link: LinkShape
     pacing: Pacing
@@ -44,41 +41,88 @@ class Setting:
 
     @property
     def server_threads(self) -> int:
-        """A paced target needs but one; one at full speed half of the cores: the edge and the link want theirs."""
+        """One for a paced target; otherwise half of the cores, because edge and link need some too."""
         return 1 if self.pacing.verify_ms else max(1, (os.cpu_count() or 2) // 2)
 
 
 def bundled_prompts(count: int) -> list[str]:
-    """The first `count` of the demo's prompts, again from the first when there are not so many."""
+    """The first `count` of the demo's prompts, repeated if there are fewer."""
     prompts: list[str] = json.loads(PROMPTS.read_text(encoding="utf-8"))
     return [prompts[i % len(prompts)] for i in range(count)]
 
 
 @contextlib.contextmanager
 def serving(setting: Setting) -> Iterator[tuple[str, int]]:
-    """A server on the bundled pair and the link before it, each a process; yields the link's address.
+    """A server with the bundled models and a link to it, each in a process; yields the link's address.
 
-    It lends no draft unless `server_options` say so: what is shown is what drafting on the device gains.
+    The server hosts no draft unless `server_options` say so: the demo shows what drafting on the device gains.
     """
-    serve = ["serve", "--port", "0", "--threads", str(setting.server_threads), "--colocated-draft", "none"]
-    serve += setting.server_options
-    if setting.pacing.verify_ms:
-        serve += ["--verify-pace-ms", str(setting.pacing.verify_ms), "--pace-rows", str(setting.pacing.rows)]
-    shape = setting.link
-    with child(serve, "starting the server ...") as (host, port):
-        arguments = [
-            "link",
-            "--listen",
-            "127.0.0.1:0",
-            "--to",
-            f"{host}:{port}",
-            "--rtt-ms",
-            str(shape.rtt_ms),
-        ]
-        arguments += ["--jitter-ms", str(shape.jitter_ms), "--jitter-seed", str(shape.seed)]
-        arguments += [] if shape.mbps is None else ["--mbps", str(shape.mbps)]
-        with child(arguments, "starting the link ...") as address:
+    pacing, link = setting.pacing, setting.link
+    server = ["serve", "--port", "0", "--threads", str(setting.server_threads), "--colocated-draft", "none"]
+    server += setting.server_options
+    if pacing.verify_ms:
+        server += ["--verify-pace-ms", str(pacing.verify_ms), "--pace-rows", str(pacing.rows)]
+    with child(server, "starting the server ...") as (host, port):
+        proxy = ["link", "--to", f"{host}:{port}", "--rtt-ms", str(link.rtt_ms)]
+        proxy += ["--jitter-ms", str(link.jitter_ms), "--jitter-seed", str(link.seed)]
+        proxy += [] if link.mbps is None else ["--mbps", str(link.mbps)]
+        with child(proxy, "starting the link ...") as address:
             yield address
+
+
+@dataclass(frozen=True)
+class _Edge:
+    """The device of the demo: one draft engine that plays one text after another."""
+
+    address: tuple[str, int]
+    engine: DraftEngine
+    tokenizer: Tokenizer
+    setting: Setting
+
+    def run(
+        self, mode: str, number: int, prompt: str | list[int], tokens: int, known: Measurements
+    ) -> tuple[Run, Measurements]:
+        """known: what this mode's sessions have measured so far; returned with what this one adds."""
+        trace: list[Event] = []
+        with self._open(mode, number, tokens, known, trace) as session:
+            session.prompt(prompt)
+            arrivals = [(time.perf_counter(), len(step.tokens)) for step in session]
+            steps, overruns = self.setting.pacing.overruns(session.statistics, trace)
+            run = Run(
+                mode,
+                number,
+                tuple(session.tokens),
+                session.text,
+                session.statistics,
+                steps,
+                overruns,
+                trace,
+                arrivals,
+            )
+            return run, session.measurements if isinstance(session, Session) else known
+
+    def _open(
+        self, mode: str, number: int, tokens: int, known: Measurements, trace: list[Event]
+    ) -> Session | DeviceSession:
+        setting = self.setting
+        seed = (setting.params.seed or 0) + number + 1
+        params = SamplingParams(
+            temperature=setting.params.temperature, seed=seed, max_new_tokens=tokens, ignore_eos=True
+        )
+        pace = DraftPace(setting.pacing.draft_ms) if setting.pacing.draft_ms else None
+        if mode == DEVICE:
+            return DeviceSession(self.engine, params, tokenizer=self.tokenizer, draft_pace=pace, trace=trace)
+        return Session(
+            self.address,
+            self.engine,
+            params,
+            mode=mode,
+            draft_tokens=setting.blocks.get(mode, setting.draft_tokens if mode in WAITING_MODES else None),
+            tokenizer=self.tokenizer,
+            trace=trace,
+            draft_pace=pace,
+            measurements=known,
+        )
 
 
 def play(
@@ -89,68 +133,14 @@ def play(
     prompts: Sequence[str | list[int]],
     modes: Sequence[str],
 ) -> Iterator[Run]:
-    """Warm up, then every prompt in every mode in turn (A B C A B C), so that a busy machine is busy for all.
+    """Warm up, then play each prompt in all modes in turn, so that a busy machine slows all of them down.
 
-    A mode's session starts from what the one before it measured, as on a device that is on for long.
+    A session starts from what its mode's earlier sessions measured, as on a device that has been running for long.
     """
-    learnt = {mode: Measurements() for mode in modes}
-    for mode in modes:
-        _run(address, engine, tokenizer, setting, mode, -1, prompts[0], WARM_UP_TOKENS, learnt)
+    edge = _Edge(address, engine, tokenizer, setting)
+    known = {mode: edge.run(mode, -1, prompts[0], WARM_UP_TOKENS, Measurements())[1] for mode in modes}
     for number, prompt in enumerate(prompts):
         for mode in modes:
             tokens = setting.params.max_new_tokens
-            yield _run(address, engine, tokenizer, setting, mode, number, prompt, tokens, learnt)
-
-
-def _run(
-    address: tuple[str, int],
-    engine: DraftEngine,
-    tokenizer: Tokenizer,
-    setting: Setting,
-    mode: str,
-    number: int,
-    prompt: str | list[int],
-    max_new_tokens: int,
-    learnt: dict[str, Measurements],
-) -> Run:
-    trace: list[Event] = []
-    params = SamplingParams(
-        temperature=setting.params.temperature,
-        seed=(setting.params.seed or 0) + number + 1,
-        max_new_tokens=max_new_tokens,
-        ignore_eos=True,
-    )
-    pace = DraftPace(setting.pacing.draft_ms) if setting.pacing.draft_ms else None
-    block = setting.blocks.get(mode, setting.draft_tokens if mode in WAITING_MODES else None)
-    session = (
-        DeviceSession(engine, params, tokenizer=tokenizer, draft_pace=pace, trace=trace)
-        if mode == DEVICE
-        else Session(
-            address,
-            engine,
-            params,
-            mode=mode,
-            draft_tokens=block,
-            tokenizer=tokenizer,
-            trace=trace,
-            draft_pace=pace,
-            measurements=learnt[mode],
-        )
-    )
-    with session:
-        session.prompt(prompt)
-        arrivals = [(time.perf_counter(), len(step.tokens)) for step in session]
-        if isinstance(session, Session):
-            learnt[mode] = session.measurements
-        steps, overruns = setting.pacing.overruns(session.statistics, trace)
-        return Run(
-            mode,
-            number,
-            tuple(session.tokens),
-            session.text,
-            session.statistics,
-            steps,
-            overruns,
-            trace,
-            arrivals,
-        )
+            run, known[mode] = edge.run(mode, number, prompt, tokens, known[mode])
+            yield run

@@ -1,7 +1,7 @@
-"""Processes that the command line starts beside itself: a server on the bundled pair, an emulated link.
+"""Commands that another command starts as processes beside it: a local server, an emulated link.
 
-A child is this Python running the command line in a session of its own (Ctrl-C is for its parent). It says where it
-listens, and it ends with its parent however that one ends: its standard input closes.
+Such a process runs in a session of its own, because Ctrl-C is meant for its parent. It ends with its parent, however
+the parent ends: its standard input closes then.
 """
 
 from __future__ import annotations
@@ -21,28 +21,26 @@ COMMAND = (
     "-c",
     "import sys; sys.path[:1] = [path for path in sys.path[:1] if path]; from edgespec.cli.main import main; main()",
 )
-"""`edgespec`, whatever the current directory holds: `python -m edgespec` would run the sources in a source tree."""
+"""The command line. `python -m edgespec` would prefer an `edgespec` folder in the current directory."""
 
-ENDING_S = 10.0
-"""A child that has not ended this long after it was told to is killed."""
+END_TIMEOUT_S = 10.0
+"""A process that has not ended this long after it was asked to is killed."""
 
 
 @contextlib.contextmanager
 def child(arguments: Sequence[str], waiting: str) -> Iterator[tuple[str, int]]:
-    """Start `edgespec ARGUMENTS`; yields the address that its `listening on HOST:PORT` line names, and ends it.
+    """Run `edgespec ARGUMENTS` as a process for as long as this lasts; yields the address that it listens on.
 
-    waiting: what a terminal's spinner says meanwhile. Raises EdgespecError with the child's own words if it fails.
+    waiting: what a terminal shows until it is ready. Raises EdgespecError with the process's own message if it fails.
     """
-    command = [*COMMAND, *arguments, "--end-with-stdin"]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            command,
+            [*COMMAND, *arguments, "--end-with-stdin"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env=environment,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
             start_new_session=True,
         )
         try:
@@ -51,20 +49,20 @@ def child(arguments: Sequence[str], waiting: str) -> Iterator[tuple[str, int]]:
             if address is None:
                 process.wait()
                 errors.seek(0)
-                raise EdgespecError(_last_words(errors.read(), process.returncode))
+                raise EdgespecError(_error_message(errors.read(), process.returncode))
             yield address
         finally:
             end(process)
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """Tell a child to end, and make sure that it does."""
+    """Ask a process to end, wait for it, and kill it if it does not."""
     with contextlib.suppress(OSError):
         if process.stdin is not None:
             process.stdin.close()
         process.terminate()
     try:
-        process.wait(ENDING_S)
+        process.wait(END_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -84,7 +82,7 @@ def when_stdin_ends(then: Callable[[], object]) -> None:
 
 
 def spinner(text: str) -> contextlib.AbstractContextManager[object]:
-    """Something that moves on standard error while there is a wait, if that is a terminal."""
+    """Show `text` with a spinner on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
         return contextlib.nullcontext()
     from rich.console import Console
@@ -93,7 +91,7 @@ def spinner(text: str) -> contextlib.AbstractContextManager[object]:
 
 
 def _listening_address(process: subprocess.Popen[str]) -> tuple[str, int] | None:
-    """The address in the first line that has one; None when the child's output ends first."""
+    """The address in the first line that names one; None if the output ends without."""
     assert process.stdout is not None
     for line in process.stdout:
         _, found, address = line.rstrip().partition("listening on ")
@@ -103,9 +101,8 @@ def _listening_address(process: subprocess.Popen[str]) -> tuple[str, int] | None
     return None
 
 
-def _last_words(errors: str, status: int) -> str:
-    """The sentence that a child left on its standard error."""
+def _error_message(errors: str, status: int) -> str:
     lines = [line for line in errors.splitlines() if line.strip()]
     if not lines:
-        return f"the server could not be started (exit status {status}): run `edgespec serve` to see why."
+        return f"the process ended with status {status} before it listened: run `edgespec serve` to see why."
     return lines[-1].removeprefix("edgespec: error: ")

@@ -1,10 +1,8 @@
-"""`serve --config FILE`: the flags' own names in TOML, so that a fleet's servers are one file each.
+"""`edgespec serve --config FILE`: a TOML file whose keys are the option names. The command line overrides it.
 
-    target = "org/name"
-    port = 7433
-    kv-memory = "40%"
-
-A flag on the command line wins over the file.
+target = "org/name"
+port = 7433
+kv-memory = "40%"
 """
 
 from __future__ import annotations
@@ -22,11 +20,11 @@ tomllib: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) 
 
 
 def read_config(path: Path, command: click.Command) -> dict[str, Any]:
-    """Defaults for the parameters of `command`, by parameter name. Raises EdgespecError in one sentence."""
+    """The file's values by parameter name of `command`. Raises EdgespecError."""
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise EdgespecError(f"cannot read the configuration {path} ({error.strerror}).") from None
+        raise EdgespecError(f"cannot read the configuration file {path} ({error.strerror}).") from None
     except ValueError as error:
         raise EdgespecError(f"{path} is not TOML ({error}).") from None
     by_flag = {
@@ -40,10 +38,10 @@ def read_config(path: Path, command: click.Command) -> dict[str, Any]:
         name = by_flag.get(key.replace("_", "-"))
         if name is None:
             known = ", ".join(sorted(by_flag))
-            raise EdgespecError(f"{path} has the unknown key {key!r}: it may have {known}.")
+            raise EdgespecError(f"{path} has the unknown key {key!r}: the known keys are {known}.")
         if isinstance(value, dict):
             raise EdgespecError(
-                f"{path} has the table [{key}]: give {key} = a value, as the flag --{key} takes it."
+                f"{path} has the table [{key}]: write `{key} = VALUE`, with a value that --{key} takes."
             )
         defaults[name] = value if isinstance(value, bool) else str(value)
     return defaults
@@ -60,5 +58,5 @@ config_option = click.option(
     is_eager=True,
     expose_value=False,
     callback=_apply,
-    help="A TOML file with these flags' names.",
+    help="Read options from this TOML file. Its keys are the option names without dashes in front.",
 )

@@ -1,0 +1,140 @@
+"""How commands declare options: a frozen dataclass is a group of options, and a command takes it as one argument.
+
+@dataclass(frozen=True)
+class Output:
+    json: Path | None = option("Write the results to this file.", type=PATH)
+
+@click.command()
+@group("output", Output)
+def plan(output: Output) -> None: ...
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import typing
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+class HostPort(click.ParamType[tuple[str, int]]):
+    """HOST:PORT or [IPv6]:PORT. free_port: port 0 is allowed and means any free port."""
+
+    name = "HOST:PORT"
+
+    def __init__(self, free_port: bool = False) -> None:
+        self.lowest = 0 if free_port else 1
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        if isinstance(value, tuple):
+            return value
+        host, _, port = str(value).rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not host or not (port.isascii() and port.isdecimal()) or not self.lowest <= int(port) < 65536:
+            self.fail(f"{value!r} is not an address: give HOST:PORT, such as 127.0.0.1:7433.", param, ctx)
+        return host, int(port)
+
+
+class Servers(click.ParamType[tuple[tuple[str, int], ...]]):
+    """One HOST:PORT, or several separated by commas."""
+
+    name = "HOST:PORT[,HOST:PORT...]"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[tuple[str, int], ...]:
+        if isinstance(value, tuple):
+            return value
+        return tuple(HostPort().convert(one.strip(), param, ctx) for one in str(value).split(","))
+
+
+class Number(click.ParamType[float]):
+    """A finite number from 0 (above 0 if `positive`) to a million."""
+
+    name = "NUMBER"
+
+    def __init__(self, positive: bool = False) -> None:
+        self.positive = positive
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not (0 < number <= 1e6 if self.positive else 0 <= number <= 1e6):
+            bound = "above 0" if self.positive else "from 0"
+            self.fail(f"{value!r} is not a number {bound} to 1000000.", param, ctx)
+        return number
+
+
+POSITIVE = Number(positive=True)
+
+
+def about(help: str, **settings: Any) -> dict[str, Any]:
+    """An option's help text and further settings of click's for it, such as `type`."""
+    return {"help": help, **settings}
+
+
+def option(help: str, default: Any = None, **settings: Any) -> Any:
+    """A dataclass field that is an option: field `rtt_ms` is `--rtt-ms`. settings: click's, such as `type`.
+
+    Without a `type`, the option takes what the field's annotation names first.
+    """
+    return dataclasses.field(default=default, metadata=about(help, **settings))
+
+
+def group(
+    name: str, kind: type, only: Collection[str] = (), **options: dict[str, Any]
+) -> Callable[[Function], Function]:
+    """Give a command the options of the dataclass `kind`; it gets them as one argument `name` of that type.
+
+    options: for a dataclass from elsewhere, `about(...)` each field that is to be an option; otherwise the fields made
+    by `option` are. only: the fields to offer; all if empty.
+    """
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    declared = options or {
+        name: dict(field.metadata) for name, field in fields.items() if "help" in field.metadata
+    }
+
+    def decorate(function: Function) -> Function:
+        @functools.wraps(function)
+        def grouped(**flags: Any) -> Any:
+            values = {field: flags.pop(field) for field in fields if field in flags}
+            return function(**flags, **{name: kind(**values)})
+
+        command: Any = grouped
+        for field, settings in reversed(declared.items()):
+            if field in only or not only:
+                command = _click_option(kind, fields[field], dict(settings))(command)
+        return command  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def _click_option(
+    kind: type, field: dataclasses.Field[Any], settings: dict[str, Any]
+) -> Callable[[Any], Any]:
+    if "type" not in settings:
+        hint = typing.get_type_hints(kind)[field.name]  # int | None -> int; tuple[str, ...] -> str
+        plain = (typing.get_args(hint) or (hint,))[0]
+        settings["type"] = PATH if plain is Path else plain
+    default = None if settings.get("required") else settings.pop("default", field.default)
+    settings.setdefault("show_default", default is not None and default is not False and default != ())
+    flag = settings.pop("flag", f"--{field.name.replace('_', '-')}")
+    return click.option(flag, field.name, default=default, is_flag=default is False, **settings)
+
+
+end_with_stdin = click.option("--end-with-stdin", is_flag=True, hidden=True)
+"""For a process started by another one: end when that one does, however it ends."""

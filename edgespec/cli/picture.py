@@ -1,0 +1,35 @@
+"""Drawing a PNG with matplotlib, which is imported when the first picture is drawn."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edgespec.core.errors import EdgespecError
+
+
+@contextlib.contextmanager
+def picture(file: Path, rows: int = 1, columns: int = 1, **settings: Any) -> Iterator[tuple[Any, Any]]:
+    """Yields a matplotlib figure and its array [rows, columns] of axes; saves the figure at the end.
+
+    settings: of `pyplot.subplots`. Raises EdgespecError without matplotlib, or if the file cannot be written.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        raise EdgespecError("the picture needs matplotlib: pip install 'edgespec[demo]'.") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(rows, columns, squeeze=False, **settings)
+    for one in axes.flat:
+        one.spines[["top", "right"]].set_visible(False)
+    try:
+        yield figure, axes
+        figure.savefig(file, dpi=110)
+    except (OSError, ValueError) as error:
+        raise EdgespecError(f"the picture cannot be written to {file}: {error}.") from None
+    finally:
+        pyplot.close(figure)
