@@ -1,56 +1,59 @@
-"""edgespec: exact, fast large-model text on devices that cannot hold the large model.
+"""edgespec: fast text from a large model, for devices that cannot hold it.
 
-A draft model runs here, on the edge; the target verifies on a server; early exits send hints meanwhile. The text is
-exactly the target's own. Start with `Session` (the edge), `serve` (the server) and `compile` (a draft engine).
+A small draft model runs on the device (the edge), the large target model on a server. The edge drafts tokens, the target
+verifies them, and early exits inside the target send hints meanwhile. The text is exactly the target's own.
+
+Start with `Session` on the device, `serve` on the server, and `compile` to build a draft engine.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from edgespec._version import __version__
 
 if TYPE_CHECKING:
-    from edgespec.core.errors import EdgespecError
-    from edgespec.core.params import SamplingParams
-    from edgespec.edge.async_session import AsyncSession
-    from edgespec.edge.link_options import LinkOptions
-    from edgespec.edge.session import Session
-    from edgespec.edge.step import Step
-    from edgespec.engines.compiling import compile
-    from edgespec.server.gate import ServerSecurity
-    from edgespec.server.server import serve
+    from edgespec.core.errors import EdgespecError as EdgespecError
+    from edgespec.core.params import SamplingParams as SamplingParams
+    from edgespec.edge.async_session import AsyncSession as AsyncSession
+    from edgespec.edge.conversation import Conversation as Conversation
+    from edgespec.edge.link_options import LinkOptions as LinkOptions
+    from edgespec.edge.session import Session as Session
+    from edgespec.edge.statistics import Statistics as Statistics
+    from edgespec.edge.step import Step as Step
+    from edgespec.edge.trace import Event as Event
+    from edgespec.edge.trace_file import trace_object as trace_object
+    from edgespec.engines.bundled import bundled_engine as bundled_engine
+    from edgespec.engines.compiling import compile as compile
+    from edgespec.engines.draft_engine import load_draft as load_draft
+    from edgespec.server.gate import ServerSecurity as ServerSecurity
+    from edgespec.server.server import serve as serve
 
-_HOMES = {
-    "AsyncSession": "edgespec.edge.async_session",
-    "EdgespecError": "edgespec.core.errors",
-    "ServerSecurity": "edgespec.server.gate",
-    "LinkOptions": "edgespec.edge.link_options",
-    "SamplingParams": "edgespec.core.params",
-    "Session": "edgespec.edge.session",
-    "Step": "edgespec.edge.step",
-    "compile": "edgespec.engines.compiling",
-    "serve": "edgespec.server.server",
+_MODULES = {
+    "core.errors": ("EdgespecError",),
+    "core.params": ("SamplingParams",),
+    "edge.async_session": ("AsyncSession",),
+    "edge.conversation": ("Conversation",),
+    "edge.link_options": ("LinkOptions",),
+    "edge.session": ("Session",),
+    "edge.statistics": ("Statistics",),
+    "edge.step": ("Step",),
+    "edge.trace": ("Event",),
+    "edge.trace_file": ("trace_object",),
+    "engines.bundled": ("bundled_engine",),
+    "engines.compiling": ("compile",),
+    "engines.draft_engine": ("load_draft",),
+    "server.gate": ("ServerSecurity",),
+    "server.server": ("serve",),
 }
+_MODULE_OF = {name: f"edgespec.{module}" for module, names in _MODULES.items() for name in names}
 
-__all__ = [
-    "AsyncSession",
-    "EdgespecError",
-    "LinkOptions",
-    "SamplingParams",
-    "ServerSecurity",
-    "Session",
-    "Step",
-    "__version__",
-    "compile",
-    "serve",
-]
+__all__ = ["__version__", *_MODULE_OF]
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: `import edgespec` is cheap, and an edge never pays for the server."""
-    if name not in _HOMES:
+    """Import on first use, so that `import edgespec` is quick and a device never loads the server's code."""
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'edgespec' has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)

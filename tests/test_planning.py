@@ -23,16 +23,8 @@ def planned(*arguments: str) -> Result:
 def test_two_sweeps_give_every_pair_and_a_heat_map(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     picture, results = tmp_path / "map.png", tmp_path / "map.json"
-    planned(
-        "--sweep",
-        "rtt_ms=0,80",
-        "--sweep",
-        "acceptance=0.2,0.9",
-        "--picture",
-        str(picture),
-        "--json",
-        str(results),
-    )
+    sweeps = ("--sweep", "rtt_ms=0,80", "--sweep", "acceptance=0.2,0.9")
+    planned(*sweeps, "--picture", str(picture), "--json", str(results))
     assert picture.read_bytes().startswith(b"\x89PNG")
     predictions = json.loads(results.read_text())["predictions"]
     assert list(predictions) == ["0,0.2", "0,0.9", "80,0.2", "80,0.9"]
@@ -48,7 +40,14 @@ def test_a_named_setting_and_a_flag_that_overrides_it(tmp_path: Path) -> None:
 
 def test_the_best_mode_is_named() -> None:
     assert "best: auto, " in planned("--acceptance", "0.9").output
-    assert "best at rtt_ms 0: auto, " in planned("--acceptance", "0.9", "--sweep", "rtt_ms=0").output
+
+
+def test_a_sweep_of_one_number_is_a_picture_of_lines(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "lines.png"
+    done = planned("--acceptance", "0.9", "--sweep", "rtt_ms=0", "--picture", str(picture))
+    assert "best at rtt_ms 0: auto, " in done.output
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
