@@ -94,9 +94,8 @@ def _listening_address(process: subprocess.Popen[str]) -> tuple[str, int] | None
     """The address in the first line that names one; None if the output ends without."""
     assert process.stdout is not None
     for line in process.stdout:
-        _, found, address = line.rstrip().partition("listening on ")
-        host, _, port = address.rpartition(":")
-        if found and port.isdecimal():
+        if "listening on " in line:
+            host, _, port = line.split()[-1].rpartition(":")
             return host, int(port)
     return None
 

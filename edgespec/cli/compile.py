@@ -15,30 +15,24 @@ from edgespec.engines.compiling import compile
 class Build:
     """How to build; the names are those of `edgespec.compile`."""
 
-    out: Path | None = option(
-        "The engine folder to write.", show_default="one in the user's cache", metavar="DIR"
-    )
+    out: Path | None = option("The engine folder to write.", show_default="one in the user's cache")
     runtime: str = option("What will run the engine: onnxruntime, tensorrt or tensorrt-rtx.", "auto")
     precision: str = option(
-        "Precision of the weights: fp32, fp16 or int8. auto: fp16 on a GPU, otherwise fp32.", "auto"
+        "Precision of the weights: fp32, fp16 or int8. auto: fp16 on a GPU, else fp32.", "auto"
     )
-    target_device: str | None = option(
-        "Use the settings of a device's profile, such as orin-nano-8gb.", metavar="NAME"
-    )
+    target_device: str | None = option("Use the settings of a device's profile, such as orin-nano-8gb.")
     block: int | None = option(
-        "How many levels of the draft tree a session drafts during one target forward.",
-        type=click.IntRange(1),
+        "Levels of the draft tree that a session drafts during one target forward.", type=click.IntRange(1)
     )
     branches: int | None = option("Rows per level of the draft tree.", type=click.IntRange(1))
     max_len: int | None = option(
         "Longest text in tokens, prompt included.",
-        show_default="the device profile's, or 2048",
+        show_default="the profile's, or 2048",
         type=click.IntRange(1),
     )
     target_tokenizer: Path | None = option(
-        "The target's folder or tokenizer.json. Refuses a draft with a different vocabulary now, rather than when a "
-        "session opens.",
-        metavar="DIR|FILE",
+        "The target's folder or tokenizer.json. Refuse a draft with a different vocabulary now, rather than when a "
+        "session opens."
     )
     force: bool = option("Build even if the folder already holds an engine.", False)
 

@@ -24,40 +24,6 @@ import click
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
-FILE = click.Path(path_type=Path, dir_okay=False)
-
-
-class HostPort(click.ParamType[tuple[str, int]]):
-    """HOST:PORT or [IPv6]:PORT. free_port: port 0 is allowed and means any free port."""
-
-    name = "HOST:PORT"
-
-    def __init__(self, free_port: bool = False) -> None:
-        self.lowest = 0 if free_port else 1
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, int]:
-        if isinstance(value, tuple):
-            return value
-        host, _, port = str(value).rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        if not host or not (port.isascii() and port.isdecimal()) or not self.lowest <= int(port) < 65536:
-            self.fail(f"{value!r} is not an address: give HOST:PORT, such as 127.0.0.1:7433.", param, ctx)
-        return host, int(port)
-
-
-class Servers(click.ParamType[tuple[tuple[str, int], ...]]):
-    """One HOST:PORT, or several separated by commas."""
-
-    name = "HOST:PORT[,HOST:PORT...]"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[tuple[str, int], ...]:
-        if isinstance(value, tuple):
-            return value
-        return tuple(HostPort().convert(one.strip(), param, ctx) for one in str(value).split(","))
 
 
 class Number(click.ParamType[float]):
@@ -79,7 +45,26 @@ class Number(click.ParamType[float]):
         return number
 
 
-POSITIVE = Number(positive=True)
+NUMBER, POSITIVE = Number(), Number(positive=True)
+
+
+def address(text: str, lowest_port: int = 1) -> tuple[str, int]:
+    """HOST:PORT or [IPv6]:PORT."""
+    host, _, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not (port.isascii() and port.isdecimal()) or not lowest_port <= int(port) < 65536:
+        raise click.BadParameter(f"{text!r} is not an address: give HOST:PORT, such as 127.0.0.1:7433.")
+    return host, int(port)
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """HOST:PORT, where port 0 means any free port."""
+    return address(text, lowest_port=0)
+
+
+def addresses(text: str) -> tuple[tuple[str, int], ...]:
+    """One HOST:PORT, or several separated by commas."""
+    return tuple(address(one.strip()) for one in text.split(","))
 
 
 def about(help: str, **settings: Any) -> dict[str, Any]:

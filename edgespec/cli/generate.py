@@ -48,9 +48,7 @@ class Prompt:
 class Output:
     """What is printed and written."""
 
-    trace: Path | None = option(
-        "Write a timeline of the session to this file, for ui.perfetto.dev.", metavar="FILE"
-    )
+    trace: Path | None = option("Write the session's timeline to this file, for ui.perfetto.dev.")
     explain: bool = option("Print the reasons for the choices of mode `auto` to standard error.", False)
     json: bool = option("Print one JSON object: the text, its tokens and the statistics.", False)
 
@@ -74,7 +72,7 @@ def generate(
         session.prompt(text)
         interrupted = stream(session, (lambda _: None) if output.json else show)
         if output.json:
-            click.echo(json.dumps(_report(session, speculation), ensure_ascii=False))
+            click.echo(json.dumps(_report(session, speculation.draft_pace_ms), ensure_ascii=False))
         else:
             show("\n")
             show_statistics(session)
@@ -86,7 +84,7 @@ def generate(
     return 130 if interrupted else 0
 
 
-def _report(session: Session | DeviceSession, speculation: Speculation) -> dict[str, Any]:
+def _report(session: Session | DeviceSession, draft_pace_ms: float | None) -> dict[str, Any]:
     return {
         "prompt_tokens": session.prompt_tokens,
         "tokens": session.tokens,
@@ -94,6 +92,6 @@ def _report(session: Session | DeviceSession, speculation: Speculation) -> dict[
         "finish_reason": session.finish_reason,
         "mode": session.policy.name,
         "seed": session.params.seed,
-        "draft_pace_ms": speculation.draft_pace_ms,
+        "draft_pace_ms": draft_pace_ms,
         "statistics": session.statistics.to_json(),
     }

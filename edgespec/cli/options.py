@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from edgespec.cli.flags import FILE, POSITIVE, Number, Servers, about, group, option
+from edgespec.cli.flags import NUMBER, POSITIVE, about, addresses, group, option
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.drafting.modes import DEVICE, POLICIES
@@ -21,7 +21,7 @@ sampling = group(
     temperature=about("Sampling temperature; 0 always takes the most probable token."),
     top_k=about("Sample from the K most probable tokens only; 0 turns this off."),
     top_p=about(
-        "Sample from the most probable tokens that together reach this probability; 1 turns this off."
+        "Sample from the most probable tokens that together have this probability; 1 turns this off."
     ),
     min_p=about("Drop tokens less probable than this fraction of the most probable one; 0 turns this off."),
     repetition_penalty=about("Make tokens that are already in the text less probable; 1 turns this off."),
@@ -35,9 +35,7 @@ sampling = group(
 class Speculation:
     """What drafts, and how."""
 
-    draft: Path | None = option(
-        "Folder written by `edgespec compile`.", show_default="the bundled draft", metavar="ENGINE_DIR"
-    )
+    draft: Path | None = option("Folder from `edgespec compile`.", show_default="the bundled draft")
     mode: str = option(
         f"How to speculate: {', '.join(POLICIES)}. All of them generate the same text. "
         f"`{DEVICE}` generates with the draft alone, without a server.",
@@ -51,9 +49,7 @@ class Speculation:
         "latency",
         type=click.Choice(["latency", "cost", "energy"]),
     )
-    budget: float | None = option(
-        "With --objective cost: the target forwards allowed per token, above 0 and at most 1."
-    )
+    budget: float | None = option("With --objective cost: target forwards allowed per token, at most 1.")
     latency_ms: float | None = option(
         "Latency per token that the server must keep. It refuses the session if it cannot.", type=POSITIVE
     )
@@ -72,48 +68,38 @@ class Connection:
     server: tuple[tuple[str, int], ...] | None = option(
         "Address of a running `edgespec serve`, or several to try in turn.",
         show_default="start a server with the bundled models",
-        type=Servers(),
+        type=addresses,
+        metavar="HOST:PORT[,...]",
     )
     timeout_s: float = option("Maximum time to connect to a server.", 10.0, type=POSITIVE)
-    give_up_s: float = option(
-        "Stop with an error when no server has been reachable for this long.", 30.0, type=POSITIVE
-    )
+    give_up_s: float = option("End with an error after this long without a server.", 30.0, type=POSITIVE)
     offline_after_s: float | None = option(
-        "When no server has been reachable for this long, continue with the draft alone. This text is unverified "
-        "until a server is back.",
+        "After this long without a server, continue with the draft alone. Its text is unverified until one is back.",
         show_default="never",
         type=POSITIVE,
     )
     tls_ca: Path | None = option(
-        "Encrypt the connection. The file is the certificate of the authority that signed the server's certificate.",
-        type=FILE,
+        "Certificate of the authority that signed the server's certificate. Encrypts the connection."
     )
-    tls_cert: Path | None = option("This device's certificate, for servers that ask for one.", type=FILE)
-    tls_key: Path | None = option("The private key of --tls-cert.", type=FILE)
+    tls_cert: Path | None = option("This device's certificate, for servers that ask for one.")
+    tls_key: Path | None = option("The private key of --tls-cert.")
     token_file: Path | None = option(
         "File with this device's token, from `edgespec token new`.",
         show_default="the variable EDGESPEC_TOKEN",
-        type=FILE,
     )
     insecure: bool = option("Send the token to another machine without TLS.", False)
 
     def link_options(self) -> LinkOptions:
         """What the session needs of this. Raises EdgespecError."""
-        secured = (self.tls_ca, self.tls_cert, self.tls_key, self.token_file, self.insecure)
-        if self.server is None and any(secured):
+        names = ("timeout_s", "give_up_s", "offline_after_s", "tls_ca", "tls_cert", "tls_key", "insecure")
+        values = {name: getattr(self, name) for name in names}
+        if self.server is not None:
+            return LinkOptions(token=self._token(), **values)
+        if self.token_file or any(values[name] for name in names[3:]):
             raise EdgespecError(
                 "TLS, tokens and --insecure need --server: without it, this command starts its own local server."
             )
-        return LinkOptions(
-            timeout_s=self.timeout_s,
-            give_up_s=self.give_up_s,
-            offline_after_s=self.offline_after_s,
-            tls_ca=self.tls_ca,
-            tls_cert=self.tls_cert,
-            tls_key=self.tls_key,
-            insecure=self.insecure,
-            token=None if self.server is None else self._token(),
-        )
+        return LinkOptions(**values)
 
     def _token(self) -> str | None:
         if self.token_file is None:
@@ -128,8 +114,8 @@ speculation = group("speculation", Speculation)
 connection = group("connection", Connection)
 
 link_shape_options = {
-    "rtt_ms": about("Round-trip time.", type=Number()),
-    "jitter_ms": about("The round-trip time varies by up to this much.", type=Number()),
+    "rtt_ms": about("Round-trip time.", type=NUMBER),
+    "jitter_ms": about("The round-trip time varies by up to this much.", type=NUMBER),
     "mbps": about("Bandwidth in Mbit/s in each direction.", show_default="unlimited", type=POSITIVE),
 }
 """Options of a `LinkShape`, an emulated link."""

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import click
 
-from edgespec.cli.flags import POSITIVE, Number, about, group, option
+from edgespec.cli.flags import NUMBER, POSITIVE, about, group, option
 from edgespec.cli.options import link_shape_options
+from edgespec.cli.plan_picture import Found, draw
 from edgespec.cli.table import table
 from edgespec.core.errors import EdgespecError
 from edgespec.core.json_file import save_json
@@ -24,23 +25,20 @@ from edgespec.sim.plan import Prediction, Situation, compare, sweep
 from edgespec.sim.settings import NAMED
 from edgespec.sim.trace import Trace
 
-Found = Mapping[tuple[float, ...], Sequence[Prediction]]
-"""The predictions for each combination of the swept numbers' values."""
-
 situation_options = group(
     "situation",
     Situation,
     **link_shape_options,
     forward_ms=about("Time of a target forward.", type=POSITIVE),
     draft_ms=about("Time of a draft run.", type=POSITIVE),
-    acceptance=about("How often the draft's first choice is right, from 0 to 1.", type=Number()),
-    forward_row_share=about("Cost of each extra row in a forward, relative to the first row.", type=Number()),
-    draft_row_share=about("Cost of each extra row in a draft run, relative to the first row.", type=Number()),
-    exit_cost=about("Cost of the early exits, relative to a forward.", type=Number()),
-    forward_overhead_ms=about("Extra time around each forward.", type=Number(), default=0.3),
-    draft_overhead_ms=about("Extra time around each draft run.", type=Number(), default=0.2),
+    acceptance=about("How often the draft's first choice is right, from 0 to 1.", type=NUMBER),
+    forward_row_share=about("Cost of each extra row in a forward, relative to the first row.", type=NUMBER),
+    draft_row_share=about("Cost of each extra row in a draft run, relative to the first row.", type=NUMBER),
+    exit_cost=about("Cost of the early exits, relative to a forward.", type=NUMBER),
+    forward_overhead_ms=about("Extra time around each forward.", type=NUMBER, default=0.3),
+    draft_overhead_ms=about("Extra time around each draft run.", type=NUMBER, default=0.2),
     wake_up_ms=about(
-        "Extra time per round trip until both sides notice a message.", type=Number(), default=0.2
+        "Extra time per round trip until both sides notice a message.", type=NUMBER, default=0.2
     ),
 )
 
@@ -49,9 +47,7 @@ situation_options = group(
 class Comparison:
     """What is simulated."""
 
-    modes: str = option(
-        "Modes to compare, separated by commas.", "cloud,sync,preempt,accept-all,predicted,auto"
-    )
+    modes: str = option("Modes, separated by commas.", "cloud,sync,preempt,accept-all,predicted,auto")
     tokens: int = option("Tokens to simulate.", 400, type=click.IntRange(10, 100_000))
     sweep: tuple[str, ...] = option(
         "Vary one number, such as rtt_ms=0,20,40,80. Give it twice to vary two numbers.",
@@ -59,9 +55,7 @@ class Comparison:
         multiple=True,
         metavar="NAME=V,V,...",
     )
-    trace: Path | None = option(
-        "Replay a recorded trace of a pair of models in place of --acceptance.", metavar="FILE"
-    )
+    trace: Path | None = option("Replay the recorded trace of a pair of models instead of --acceptance.")
 
     @property
     def axes(self) -> dict[str, list[float]]:
@@ -84,21 +78,19 @@ class Comparison:
 class Recording:
     """A trace to record."""
 
-    record: Path | None = option(
-        "Record a trace of a pair of models to this file, and end. Needs torch.", metavar="FILE"
-    )
-    target: str | None = option("Target to record.", show_default="the bundled one", metavar="DIR|org/name")
-    draft: str | None = option("Draft to record.", show_default="the bundled one", metavar="ENGINE_DIR")
+    record: Path | None = option("Record a trace of a pair of models to this file, and end. Needs torch.")
+    target: str | None = option("Target to record.", show_default="the bundled one")
+    draft: Path | None = option("Engine folder of the draft to record.", show_default="the bundled one")
     prompts: int = option("Number of prompts to record.", 16, type=click.IntRange(1, 1000))
-    temperature: float = option("Sampling temperature to record at.", 0.0, type=Number())
+    temperature: float = option("Sampling temperature to record at.", 0.0, type=NUMBER)
 
 
 @dataclass(frozen=True)
 class Output:
     """Files to write."""
 
-    json: Path | None = option("Write the predictions to this file.", metavar="FILE")
-    picture: Path | None = option("Draw the sweep to this file.", metavar="PNG")
+    json: Path | None = option("Write the predictions to this file.")
+    picture: Path | None = option("Draw the sweep to this PNG file.")
 
 
 def _use_setting(context: click.Context, parameter: click.Parameter, name: str | None) -> None:
@@ -136,7 +128,7 @@ def plan(situation: Situation, comparison: Comparison, recording: Recording, out
     found = _predicted(situation, axes, comparison, trace)
     _print(situation, list(axes), found)
     if output.picture is not None:
-        _draw(list(axes), found, output.picture)
+        draw(list(axes), found, output.picture)
     if output.json is not None:
         rows = {
             ",".join(f"{value:g}" for value in values): [asdict(one) for one in predictions]
@@ -171,8 +163,11 @@ def _print(situation: Situation, axes: Sequence[str], found: Found) -> None:
     from rich.console import Console
 
     columns = (*axes, "mode", "block", "tokens/s", "× cloud", "forwards/token", "bytes/token")
+    rows: list[list[str]] = []
+    for values, predictions in found.items():
+        rows += [[*(f"{value:g}" for value in values), *cells] for cells in _cells(predictions)]
+        rows.append([])
     console = Console()
-    rows = [row for values, predictions in found.items() for row in [*_rows(values, predictions), []]]
     console.print(table(columns, rows, title="simulated", caption=json.dumps(asdict(situation))))
     for values, predictions in found.items():
         one = max(predictions, key=lambda prediction: prediction.tokens_per_s)
@@ -182,11 +177,10 @@ def _print(situation: Situation, axes: Sequence[str], found: Found) -> None:
         console.print(best, highlight=False)
 
 
-def _rows(values: Sequence[float], predictions: Sequence[Prediction]) -> list[list[str]]:
+def _cells(predictions: Sequence[Prediction]) -> list[list[str]]:
     cloud = next((one.tokens_per_s for one in predictions if one.mode == "cloud"), None)
     return [
         [
-            *(f"{value:g}" for value in values),
             one.mode,
             str(one.draft_tokens or "–"),
             f"{one.tokens_per_s:.2f}",
@@ -196,15 +190,6 @@ def _rows(values: Sequence[float], predictions: Sequence[Prediction]) -> list[li
         ]
         for one in predictions
     ]
-
-
-def _draw(axes: Sequence[str], found: Found, file: Path) -> None:
-    from edgespec.cli.plan_picture import draw_heat_maps, draw_lines
-
-    if len(axes) == 1:
-        draw_lines(axes[0], {values[0]: row for values, row in found.items()}, file)
-    else:
-        draw_heat_maps(axes, {(values[0], values[1]): row for values, row in found.items()}, file)
 
 
 def _record(recording: Recording, file: Path) -> None:

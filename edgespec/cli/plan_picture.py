@@ -9,22 +9,33 @@ from edgespec.cli.picture import picture
 from edgespec.core.errors import EdgespecError
 from edgespec.sim.plan import Prediction
 
+Found = Mapping[tuple[float, ...], Sequence[Prediction]]
+"""The predictions at each combination of the swept numbers' values."""
 
-def draw_lines(axis: str, found: Mapping[float, Sequence[Prediction]], file: Path) -> None:
+
+def draw(axes: Sequence[str], found: Found, file: Path) -> None:
+    """axes: the names of the one or two swept numbers."""
+    if len(axes) == 1:
+        _draw_lines(axes[0], found, file)
+    else:
+        _draw_heat_maps(axes, found, file)
+
+
+def _draw_lines(axis: str, found: Found, file: Path) -> None:
     """Tokens per second of every mode over one number."""
     with picture(file, figsize=(7, 4.2)) as (_, panels):
         axes = panels[0, 0]
         for predictions in zip(*found.values(), strict=True):
             speeds = [one.tokens_per_s for one in predictions]
-            axes.plot(list(found), speeds, marker="o", markersize=3, label=predictions[0].mode)
+            axes.plot(
+                [value for (value,) in found], speeds, marker="o", markersize=3, label=predictions[0].mode
+            )
         axes.set_xlabel(axis)
         axes.set_ylabel("tokens/s (simulated)")
         axes.legend(frameon=False, fontsize=9)
 
 
-def draw_heat_maps(
-    names: Sequence[str], found: Mapping[tuple[float, float], Sequence[Prediction]], file: Path
-) -> None:
+def _draw_heat_maps(names: Sequence[str], found: Found, file: Path) -> None:
     """For each mode but `cloud`, a map of its speed relative to `cloud` over two numbers.
 
     Raises EdgespecError unless `cloud` and another mode were played.

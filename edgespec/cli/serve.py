@@ -12,7 +12,7 @@ import click
 
 from edgespec.cli.child import when_stdin_ends
 from edgespec.cli.config import config_option
-from edgespec.cli.flags import FILE, POSITIVE, about, end_with_stdin, group, option
+from edgespec.cli.flags import NUMBER, POSITIVE, about, end_with_stdin, group, option
 from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import Pace
 from edgespec.server.gate import ServerSecurity
@@ -30,14 +30,10 @@ class Model:
     """The target and how it computes."""
 
     target: str | None = option(
-        "The target: a folder or a Hugging Face id of a causal language model.",
-        show_default="the bundled one",
-        metavar="DIR|org/name",
+        "Folder or Hugging Face id of the target, a causal language model.", show_default="the bundled target"
     )
     exits: str = option(
-        "Folder of the target's exit heads; auto: the `exits` beside it, if any; none: no early exits.",
-        "auto",
-        metavar="DIR",
+        "Folder of the target's exit heads; auto: `exits` in its folder; none: no exits.", "auto"
     )
     dtype: str = option(
         "Type of the weights. auto: float32 on a CPU, bfloat16 on a GPU.",
@@ -45,21 +41,16 @@ class Model:
         type=click.Choice(["auto", "float64", "float32", "bfloat16", "float16"]),
     )
     device: str = option("Where torch computes, such as cpu or cuda:0.", "auto")
-    threads: int | None = option(
-        "Number of CPU threads.", show_default="torch decides", type=click.IntRange(1, 1024)
-    )
+    threads: int | None = option("CPU threads.", show_default="torch decides", type=click.IntRange(1, 1024))
     kv_memory: str | None = option(
         "Memory for the keys and values of all sessions, such as 2GiB or 40%.",
-        show_default="20% of the free memory",
-        metavar="BYTES|SHARE",
+        show_default="20% of what is free",
     )
     deterministic: bool = option(
-        "Make results bitwise independent of what else the server runs. This is slower, mostly for small batches.",
+        "Make results independent of what else the server runs, bit for bit. Slower, mostly for small batches.",
         False,
     )
-    tensor_parallel: bool = option(
-        "Split the target over the processes that `torchrun` started, one GPU each.", False
-    )
+    tensor_parallel: bool = option("Split the target over the processes that `torchrun` started.", False)
 
 
 @dataclass(frozen=True)
@@ -69,12 +60,10 @@ class Listening:
     host: str = option("Address to listen on.", "127.0.0.1")
     port: int = option("Port to listen on; 0 takes a free one.", 7433, type=PORT)
     metrics_port: int | None = option(
-        "Serve /metrics, /health and /sessions over HTTP on this port.", type=PORT
+        "Serve /metrics, /health and /sessions by HTTP on this port.", type=PORT
     )
     metrics_host: str = option("Address for --metrics-port. It has no access control.", "127.0.0.1")
-    busy_spin: bool = option(
-        "Poll the sockets without sleeping. Saves wake-up time, costs one CPU core.", False
-    )
+    busy_spin: bool = option("Poll the sockets without sleeping: lower latency, one busy CPU core.", False)
 
     @property
     def metrics(self) -> tuple[str, int] | None:
@@ -83,7 +72,7 @@ class Listening:
 
 @dataclass(frozen=True)
 class Scheduling:
-    """How many sessions are served, how fast, and what happens when they or the server end."""
+    """How many sessions are served, how fast, and how long the server waits for them."""
 
     max_sessions: int = option("Maximum number of open sessions.", 1024, type=click.IntRange(1))
     latency_ms: float | None = option(
@@ -92,11 +81,9 @@ class Scheduling:
     least_latency_ms: float | None = option(
         "The lowest latency target that a session may ask for.", show_default="--latency-ms", type=POSITIVE
     )
-    drain_s: float = option(
-        "After SIGTERM, wait up to this long for running texts to finish.", 30.0, type=POSITIVE
-    )
+    drain_s: float = option("After SIGTERM, wait this long for texts to be finished.", 30.0, type=POSITIVE)
     resume_for_s: float = option(
-        "Keep a session whose connection was lost for this long.", 60.0, type=click.FloatRange(0)
+        "Keep a session for this long after its connection is lost.", 60.0, type=NUMBER
     )
 
 
@@ -105,10 +92,9 @@ class HostedDraft:
     """A draft on the server."""
 
     colocated_draft: str = option(
-        "A draft that the server runs for sessions in mode `colocated`, and for distant devices while it is idle. "
-        "auto: the bundled draft with the bundled target, otherwise none.",
+        "Folder of a draft that the server runs for mode `colocated`, and for distant devices while it is idle. "
+        "auto: the bundled draft, if the target is the bundled one; none: no draft.",
         "auto",
-        metavar="ENGINE_DIR|none",
     )
     colocated_draft_tokens: int = option("Block length of this draft.", 4, type=click.IntRange(1, 64))
     colocated_draft_pace_ms: float | None = option(
@@ -136,11 +122,7 @@ class TargetPace:
     verify_pace_ms: float | None = option(
         "For experiments: make each forward of the target take at least this long.", type=POSITIVE
     )
-    pace_rows: int = option(
-        "Rows that a paced forward computes in this time; more rows take proportionally longer.",
-        32,
-        type=click.IntRange(1),
-    )
+    pace_rows: int = option("Rows that a forward computes in that time.", 32, type=click.IntRange(1))
 
     def pace(self) -> Pace | None:
         return None if self.verify_pace_ms is None else Pace(self.verify_pace_ms, self.pace_rows)
@@ -153,12 +135,10 @@ class TargetPace:
 @group(
     "security",
     ServerSecurity,
-    tls_cert=about(
-        "The server's certificate; `edgespec tls init` makes one. Encrypts connections.", type=FILE
-    ),
-    tls_key=about("The private key of --tls-cert.", type=FILE),
-    tls_client_ca=about("Accept only devices with a certificate signed by this authority.", type=FILE),
-    tokens=about("Accept only devices with a token in this file; `edgespec token new` adds them.", type=FILE),
+    tls_cert=about("The server's certificate, such as from `edgespec tls init`. Encrypts connections."),
+    tls_key=about("The private key of --tls-cert."),
+    tls_client_ca=about("Accept only devices with a certificate signed by this authority."),
+    tokens=about("Accept only devices with a token in this file; `edgespec token new` adds them."),
     insecure=about("Serve other machines without TLS or tokens."),
 )
 @group("hosted_draft", HostedDraft)

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
+import click
+
 from edgespec.cli.child import child, spinner
 from edgespec.cli.options import Connection, Speculation
 from edgespec.core.errors import EdgespecError
@@ -34,9 +36,8 @@ def reachable_server(servers: Sequence[HostPort] | None, mode: str = "auto") -> 
         yield servers or ()
         return
     threads = max(1, (os.cpu_count() or 2) - 1)  # the edge needs one
-    with child(
-        ["serve", "--port", "0", "--threads", str(threads)], "starting a server with the bundled models ..."
-    ) as address:
+    command = ["serve", "--port", "0", "--threads", str(threads)]
+    with child(command, "starting a server with the bundled models ...") as address:
         yield [address]
 
 
@@ -46,19 +47,12 @@ class SessionMaker:
     def __init__(
         self, speculation: Speculation, params: SamplingParams, connection: Connection, traced: bool = False
     ) -> None:
-        self._speculation = speculation
-        self._params = params
+        self._speculation, self._params, self._traced = speculation, params, traced
         self._link = connection.link_options()
-        self._traced = traced
-        mode = speculation.mode
-        drafts = (
-            mode == DEVICE
-            or policy(mode, speculation.draft_tokens, speculation.objective, speculation.budget).drafts
-        )
+        mode, objective, budget = speculation.mode, speculation.objective, speculation.budget
         if mode == DEVICE and speculation.latency_ms is not None:
-            raise EdgespecError(
-                "--latency-ms is a promise of the server, and mode `device` has none: leave it out."
-            )
+            raise EdgespecError("mode `device` has no server that could keep --latency-ms: leave it out.")
+        drafts = mode == DEVICE or policy(mode, speculation.draft_tokens, objective, budget).drafts
         with spinner("loading the draft ..."):
             folder = speculation.draft or bundled_engine()
             self._engine = load_draft(folder) if drafts else None
@@ -105,25 +99,20 @@ def stream(session: Session | DeviceSession, write: Callable[[str], object]) -> 
                 session.cancel()
             step = session.step(INTERRUPT_CHECK_S)
             write(step.text)
-            for event in step.events:
-                note(event)
+            notes = list(step.events)
             if step.provisional:
-                note(f"unverified: {step.provisional!r}")
+                notes.append(f"unverified: {step.provisional!r}")
             if step.revised:
-                note(f"{step.revised} unverified tokens were replaced")
+                notes.append(f"{step.revised} unverified tokens were replaced")
+            for note in notes:
+                click.echo(f"edgespec: {note}", err=True)
     finally:
         signal.signal(signal.SIGINT, before)
     return interrupted
 
 
 def show(text: str) -> None:
-    """Write to standard output at once."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def note(text: str) -> None:
-    print(f"edgespec: {text}", file=sys.stderr, flush=True)
+    click.echo(text, nl=False)
 
 
 def show_statistics(session: Session | DeviceSession) -> None:
@@ -138,4 +127,4 @@ def show_statistics(session: Session | DeviceSession) -> None:
         parts.append(f"acceptance {statistics.acceptance:.2f}")
     if statistics.hints_sent:
         parts.append(f"correct hints {statistics.hints_hit}/{statistics.hints_sent}")
-    print(f"\n[{', '.join(parts)}]", file=sys.stderr)
+    click.echo(f"\n[{', '.join(parts)}]", err=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgespec.cli.flags import FILE
+from edgespec.cli.flags import PATH
 from edgespec.core.errors import EdgespecError
 from edgespec.server import tokens
 
@@ -15,7 +15,7 @@ RELOAD = "send SIGHUP to a running server to apply this"
 tokens_file = click.option(
     "--tokens",
     "path",
-    type=FILE,
+    type=PATH,
     default=Path("edgespec-tokens"),
     show_default=True,
     help="The server's token file. It holds digests only, not the tokens.",

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from edgespec.cli.flags import HostPort
+from edgespec.cli.flags import address
 from edgespec.cli.table import table as table_of
 from edgespec.core.errors import EdgespecError
 
@@ -24,7 +24,8 @@ NUMBERS = ("age", "tokens", "tok/s", "first", "RTT", "accept", "fill", "hints", 
 @click.command()
 @click.option(
     "--server",
-    type=HostPort(),
+    type=address,
+    metavar="HOST:PORT",
     default="127.0.0.1:9433",
     show_default=True,
     help="Address of the server's --metrics-port.",

@@ -19,12 +19,9 @@ target_folder = click.option("--target", type=PATH, required=True, help="The tar
 
 
 def minutes(default: float) -> Callable[[Function], Function]:
+    positive = click.FloatRange(min=0, min_open=True)
     return click.option(
-        "--minutes",
-        type=click.FloatRange(min=0, min_open=True),
-        default=default,
-        show_default=True,
-        help="How long to train.",
+        "--minutes", type=positive, default=default, show_default=True, help="How long to train."
     )
 
 
@@ -36,9 +33,7 @@ class Shared:
         "A folder of Python files to train on.", show_default="Python's standard library"
     )
     seed: int = option("Seed of all randomness.", 0)
-    threads: int | None = option(
-        "Number of CPU threads.", show_default="torch decides", type=click.IntRange(1)
-    )
+    threads: int | None = option("CPU threads.", show_default="torch decides", type=click.IntRange(1))
     max_steps: int | None = option("End each stage after this many steps at most.", type=click.IntRange(1))
     quiet: bool = option("Show no progress.", False)
 

@@ -13,7 +13,7 @@ from edgespec.cli.child import spinner
 from edgespec.cli.demo.figures import Pacing, Run, identical, mode_figures
 from edgespec.cli.demo.report import hardware, report
 from edgespec.cli.demo.runs import Setting, bundled_prompts, play, serving
-from edgespec.cli.flags import POSITIVE, Number, about, group, option
+from edgespec.cli.flags import NUMBER, POSITIVE, about, group, option
 from edgespec.cli.options import link_shape_options
 from edgespec.cli.table import table
 from edgespec.core.json_file import save_json
@@ -80,7 +80,7 @@ class Output:
     "params",
     SamplingParams,
     max_new_tokens=about("Tokens to generate per prompt.", default=48, type=click.IntRange(2, 1024)),
-    temperature=about("Sampling temperature; 0 is greedy.", default=0.8, type=Number()),
+    temperature=about("Sampling temperature; 0 is greedy.", default=0.8, type=NUMBER),
     seed=about("Seed of the random sampling.", default=0, type=click.IntRange(0, 2**63)),
 )
 @group("comparison", Comparison)
@@ -121,11 +121,10 @@ def _play(setting: Setting, modes: list[str], prompt_count: int) -> tuple[list[R
     with serving(setting) as address, Live(_table(figures, caption), console=Console(width=110)) as live:
         for run in play(address, engine, tokenizer, setting, bundled_prompts(prompt_count), modes):
             runs.append(run)
-            for mode in modes:
-                if own := [one for one in runs if one.mode == mode]:
-                    played = {one.prompt for one in own}
-                    cloud = [one for one in runs if one.mode == "cloud" and one.prompt in played]
-                    figures[mode] = mode_figures(own, cloud)
+            own = [one for one in runs if one.mode == run.mode]
+            prompts = {one.prompt for one in own}
+            cloud = [one for one in runs if one.mode == "cloud" and one.prompt in prompts]
+            figures[run.mode] = mode_figures(own, cloud)
             live.update(_table(figures, f"{caption}; {len(runs)} of {prompt_count * len(modes)} runs"))
     return runs, figures
 
