@@ -21,10 +21,6 @@ class Build:
         "Precision of the weights: fp32, fp16 or int8. auto: fp16 on a GPU, else fp32.", "auto"
     )
     target_device: str | None = option("Use the settings of a device's profile, such as orin-nano-8gb.")
-    block: int | None = option(
-        "Levels of the draft tree that a session drafts during one target forward.", type=click.IntRange(1)
-    )
-    branches: int | None = option("Rows per level of the draft tree.", type=click.IntRange(1))
     max_len: int | None = option(
         "Longest text in tokens, prompt included.",
         show_default="the profile's, or 2048",
