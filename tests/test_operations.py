@@ -17,11 +17,11 @@ from test_wire import OPEN_FIELDS
 from tiny_models import tiny
 
 from edgespec import _native
+from edgespec.cli.config import read_config
 from edgespec.cli.serve import serve
 from edgespec.cli.top import fetch, table
 from edgespec.core.errors import EdgespecError
 from edgespec.model.target import Target
-from edgespec.cli.config import read_config
 from edgespec.server.monitored import watched
 from edgespec.server.server import Server
 

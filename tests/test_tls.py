@@ -20,10 +20,10 @@ from stubs import VOCABULARY_HASH, StubTarget, StubTokenizer, serving
 from test_wire import OPEN_FIELDS
 
 from edgespec import _native
+from edgespec.cli.child import COMMAND
 from edgespec.cli.link import link as link_command
 from edgespec.cli.serve import serve
 from edgespec.core.access import credential
-from edgespec.cli.child import COMMAND
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.edge.link_options import LinkOptions
