@@ -41,6 +41,7 @@ from edgespec.core.access import credential
 from edgespec.model.target_engine import ForwardRequest
 from edgespec.server.gate import ServerSecurity
 from edgespec.server.server import Server
+from edgespec.server.settings import ServerSettings
 from edgespec.server.tokens import add_token
 
 HOSTILE_SHARE = 0.1
@@ -143,7 +144,8 @@ class EchoTarget(StubTarget):
 
 def serve(pipe: Connection, tokens: Path) -> None:
     target: Any = EchoTarget()
-    server = Server(target, port=0, security=ServerSecurity(tokens=tokens), max_sessions=4096)
+    settings = ServerSettings(security=ServerSecurity(tokens=tokens), max_sessions=4096)
+    server = Server(target, port=0, settings=settings)
     threading.Thread(target=_trim, args=(target,), daemon=True).start()
     pipe.send(server.port)
     server.run()

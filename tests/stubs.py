@@ -26,6 +26,7 @@ from edgespec.model.target_engine import ExitRows, ForwardRequest
 from edgespec.server.server import Server
 from edgespec.server.server_drafter import ServerDrafter
 from edgespec.server.server_session import ServerDrafters
+from edgespec.server.settings import ServerSettings
 
 MARGIN_IS_PROBABILITY = Curves(np.array([[0, 1]], np.float32), np.array([[0, 1]], np.float32), (0.0,))
 VOCABULARY_HASH = hashlib.sha256(b"stub").digest()
@@ -189,7 +190,7 @@ class StubTokenizer:
 @contextmanager
 def serving(target: Any, port: int = 0, **options: Any) -> Iterator[Server]:
     """A server in a thread of this process, on a free port of the loopback or on the one given."""
-    server = Server(target, port=port, **options)
+    server = Server(target, port=port, settings=ServerSettings(**options))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -8,9 +8,10 @@ import pytest
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
+from edgespec.core.tree import COMMITTED_BIT
 from edgespec.drafting.auto import OBJECTIVES, REST_FORWARDS, SPARE_MS, Auto
 from edgespec.drafting.modes import policy
-from edgespec.drafting.speculator import COMMITTED_BIT, Speculator
+from edgespec.drafting.speculator import Speculator
 from edgespec.sim.scripted_model import CalibratedModel
 from edgespec.sim.simulation import Outcome, Timing, simulate
 

@@ -13,7 +13,7 @@ def share_with_exits(added_ms: float, sessions: int, forwards: int = 320) -> flo
     for number in range(forwards):
         rows = 8 + number % 4
         exits = worth(sessions, rows)
-        worth.saw_forward(exits, rows, 28.0 + 0.1 * rows + (added_ms if exits else 0.0))
+        worth.observe(exits, rows, 28.0 + 0.1 * rows + (added_ms if exits else 0.0))
         chosen += exits
     return chosen / forwards
 
@@ -32,5 +32,5 @@ def test_what_has_changed_is_found_out() -> None:
     worth = ExitWorth()
     for number in range(40 * EXPLORE):
         exits = worth(8, 8)
-        worth.saw_forward(exits, 8, 28.0 + (20.0 if exits and number < 100 else 0.0))
+        worth.observe(exits, 8, 28.0 + (20.0 if exits and number < 100 else 0.0))
     assert sum(worth(8, 8) for _ in range(EXPLORE)) == EXPLORE - 1

@@ -13,12 +13,12 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.slots import Piece
-from edgespec.core.tree import ROOT
-from edgespec.drafting.speculator import COMMITTED_BIT
+from edgespec.core.tree import COMMITTED_BIT, ROOT
 from edgespec.kernels.exit_verdict import Curves
 from edgespec.model.hints import HintTrees, parents_of
 from edgespec.model.target_engine import ForwardRequest
-from edgespec.verifying.verifier import Forward, Verifier
+from edgespec.verifying.forward_hints import ForwardHints
+from edgespec.verifying.verifier import PlannedRows, Verifier, VerifierLimits
 
 PROMPT = [1, 2, 3]
 VOCABULARY = 4
@@ -31,22 +31,16 @@ CALIBRATION = Calibration(
 CURVES = Curves.of(CALIBRATION)
 
 
-def random_session(random: np.random.Generator, nodes: int) -> tuple[Verifier, Forward]:
+def random_session(random: np.random.Generator, nodes: int) -> tuple[Verifier, PlannedRows]:
     """A session with a random tree of so many nodes at most, and its forward."""
-    verifier = Verifier(
-        PROMPT,
-        max_new_tokens=50,
-        end_tokens=(),
-        context_length=200,
-        options=ServerOptions(hint_threshold=0.05),
-    )
+    verifier = Verifier(PROMPT, 50, ServerOptions(hint_threshold=0.05), VerifierLimits(200))
     root = COMMITTED_BIT | len(PROMPT)
     parents = [root, *(int(random.integers(0, node)) or root for node in range(2, nodes + 1))]
     verifier.receive(1, random.integers(0, VOCABULARY, nodes).tolist(), parents, [0.5] * nodes)
     return verifier, verifier.plan()
 
 
-def part_of(forward: Forward, temperature: float = 0.0) -> ForwardRequest:
+def part_of(forward: PlannedRows, temperature: float = 0.0) -> ForwardRequest:
     return ForwardRequest(
         cast(Any, None), forward.piece, forward.decide, SamplingParams(temperature=temperature), 0
     )
@@ -68,10 +62,10 @@ def test_hints_are_those_that_the_verifier_reads_itself() -> None:
             sessions, temperatures, hints, np.split(tokens, splits), np.split(margins, splits), strict=True
         )
         for (verifier, forward), temperature, hint, own_tokens, own_margins in each:
-            got = verifier.hint(forward, hint.path, hint.token, hint.confidence)
-            verifier._guessed = None
+            got = ForwardHints(verifier, forward)(hint.path, hint.token, hint.confidence)
             probabilities = CALIBRATION.probability(own_margins, temperature)
-            want = verifier.guess(forward, own_tokens.tolist(), probabilities.tolist())
+            reference = ForwardHints(verifier, forward)
+            want = reference.of_decisions(own_tokens.tolist(), probabilities.tolist())
             if want is None:
                 assert got is None
                 continue
@@ -100,7 +94,7 @@ def test_a_row_that_is_no_number_gives_no_hint() -> None:
     tokens, margins = np.full(rows, -1, np.int32), np.full(rows, np.nan, np.float32)
     hint = HintTrees([part_of(forward)]).hints(tokens, margins, CURVES)[0]
     assert (hint.path, hint.token, hint.confidence) == ([], -1, 0)
-    assert verifier.hint(forward, hint.path, hint.token, hint.confidence) is None
+    assert ForwardHints(verifier, forward)(hint.path, hint.token, hint.confidence) is None
 
 
 def test_rows_that_are_no_tree_are_refused() -> None:

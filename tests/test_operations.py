@@ -22,65 +22,75 @@ from edgespec.cli.serve import serve
 from edgespec.cli.top import fetch, table
 from edgespec.core.errors import EdgespecError
 from edgespec.model.target import Target
-from edgespec.server.monitored import watched
+from edgespec.server.metrics import Metrics
+from edgespec.server.monitoring import monitoring
 from edgespec.server.server import Server
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """A watched server on a tiny real target, in a thread."""
-    target = Target(tiny(), name="tiny", vocabulary_hash=VOCABULARY_HASH, kv_memory="16MiB")
-    with watched(target, "127.0.0.1", 0, ("127.0.0.1", 0), {}) as running:
-        thread = threading.Thread(target=running.run)
-        thread.start()
+def target() -> Target:
+    return Target(tiny(), name="tiny", vocabulary_hash=VOCABULARY_HASH, kv_memory="16MiB")
+
+
+@pytest.fixture(scope="module")
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture(scope="module")
+def server(target: Target, metrics: Metrics) -> Iterator[Server]:
+    with serving(target, metrics=metrics) as running:
         yield running
-        running.stop()
-        thread.join()
 
 
-def page(server: Server, path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.metrics_port}{path}", timeout=10) as answer:
+@pytest.fixture(scope="module")
+def metrics_port(server: Server, target: Target, metrics: Metrics) -> Iterator[int]:
+    with monitoring(server, metrics, target.pages, ("127.0.0.1", 0)) as port:
+        yield port
+
+
+def page(port: int, path: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
         return str(answer.read().decode())
 
 
-def metric(server: Server, name: str) -> float:
-    lines = dict(line.rsplit(" ", 1) for line in page(server, "/metrics").splitlines() if line[:1] != "#")
+def metric(port: int, name: str) -> float:
+    lines = dict(line.rsplit(" ", 1) for line in page(port, "/metrics").splitlines() if line[:1] != "#")
     return float(lines[f"edgespec:{name}"])
 
 
-def test_metrics_count_what_was_drafted_accepted_and_committed(server: Server) -> None:
-    before = {name: metric(server, name) for name in ("generation_tokens_total", "prompt_tokens_total")}
+def test_metrics_count_what_was_drafted_accepted_and_committed(server: Server, metrics_port: int) -> None:
+    before = {name: metric(metrics_port, name) for name in ("generation_tokens_total", "prompt_tokens_total")}
     with session(server, "sync", max_new_tokens=20) as one:
         one.prompt([5, 6, 7])
         statistics = list(one)[-1].statistics
-        assert metric(server, "sessions_open") == 1
-        assert metric(server, "kv_cache_usage_perc") > 0
-    assert metric(server, "generation_tokens_total") - before["generation_tokens_total"] == 20
-    assert metric(server, "prompt_tokens_total") - before["prompt_tokens_total"] == 3
-    drafted = metric(server, "spec_decode_num_draft_tokens_total")
-    accepted = metric(server, "spec_decode_num_accepted_tokens_total")
+        assert metric(metrics_port, "sessions_open") == 1
+        assert metric(metrics_port, "kv_cache_usage_perc") > 0
+    assert metric(metrics_port, "generation_tokens_total") - before["generation_tokens_total"] == 20
+    assert metric(metrics_port, "prompt_tokens_total") - before["prompt_tokens_total"] == 3
+    drafted = metric(metrics_port, "spec_decode_num_draft_tokens_total")
+    accepted = metric(metrics_port, "spec_decode_num_accepted_tokens_total")
     assert accepted == statistics.accepted
     assert 0 < drafted <= statistics.sent
-    assert drafted == accepted + metric(server, "wasted_rows_total")
-    assert metric(server, "time_to_first_token_seconds_count") >= 1
+    assert drafted == accepted + metric(metrics_port, "wasted_rows_total")
+    assert metric(metrics_port, "time_to_first_token_seconds_count") >= 1
     verdicts = ("time_to_first_token_seconds_count", "inter_token_latency_seconds_count")
-    assert metric(server, "rtt_seconds_count") == sum(metric(server, name) for name in verdicts)
-    assert metric(server, "rtt_seconds_sum") > 0
-    assert metric(server, 'request_success_total{finished_reason="length"}') >= 1
+    assert metric(metrics_port, "rtt_seconds_count") == sum(metric(metrics_port, name) for name in verdicts)
+    assert metric(metrics_port, "rtt_seconds_sum") > 0
+    assert metric(metrics_port, 'request_success_total{finished_reason="length"}') >= 1
 
 
-def test_top_shows_every_session(server: Server) -> None:
+def test_top_shows_every_session(server: Server, metrics_port: int, target: Target) -> None:
     with session(server, max_new_tokens=7) as one:
         one.prompt([5, 6])
         list(one)
-        rows = fetch(("127.0.0.1", server.metrics_port or 0))
+        rows = fetch(("127.0.0.1", metrics_port))
         console = Console(width=140, record=True)
         console.print(table(rows, {}))
     row = rows[-1]
     assert (row["tokens"], row["filled"], row["state"]) == (7, 7, "length")
     assert row["rtt_ms"] > 0
-    pool = server._target.pool
-    assert row["kv_bytes"] == pool.page_bytes * 2  # its 9 tokens and 65 slots behind them
+    assert row["kv_bytes"] == target.pool.page_bytes * 2  # its 9 tokens and 65 slots behind them
     shown = console.export_text()
     assert "length" in shown and "RTT" in shown
     assert f"{row['kv_bytes'] / 2**20:.1f} MiB" in shown
@@ -92,18 +102,18 @@ def test_top_without_a_server_says_what_to_do() -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_metrics_port_that_is_taken_is_named(server: Server) -> None:
-    again = watched(server._target, "127.0.0.1", 0, ("127.0.0.1", server.metrics_port or 0), {})
+def test_a_metrics_port_that_is_taken_is_named(server: Server, metrics_port: int, target: Target) -> None:
+    again = monitoring(server, Metrics(), target.pages, ("127.0.0.1", metrics_port))
     with pytest.raises(EdgespecError, match="choose another --metrics-port"), again:
         pass
 
 
-def test_an_unknown_page_names_those_there_are(server: Server) -> None:
+def test_an_unknown_page_names_those_there_are(metrics_port: int) -> None:
     with pytest.raises(urllib.error.HTTPError) as caught:
-        page(server, "/nothing")
+        page(metrics_port, "/nothing")
     assert caught.value.code == 404
     assert "/health" in caught.value.read().decode()
-    assert page(server, "/health") == "ok\n"
+    assert page(metrics_port, "/health") == "ok\n"
 
 
 # Draining

@@ -23,7 +23,7 @@ offers = st.lists(
         since_s=st.floats(0, 10),
         probabilities=probabilities,
         latency_ms=st.one_of(st.none(), st.floats(1, 5000)),
-        spare=st.booleans(),
+        low_priority=st.booleans(),
     ),
     max_size=60,
     unique_by=lambda offer: offer.session,
@@ -138,7 +138,7 @@ def test_a_prompt_takes_no_more_than_keeps_the_targets_of_those_who_wait() -> No
 def test_fill_runs_only_in_the_room_that_others_leave_until_it_has_waited_too_long() -> None:
     scheduler: Scheduler[int] = Scheduler(Limits(rows=4, max_wait_s=1.0))
     asked = [Offer(i, i, 1, 0.5) for i in range(4)]
-    fill = Offer(99, 99, 1, 0.0, spare=True)
+    fill = Offer(99, 99, 1, 0.0, low_priority=True)
     assert 99 not in grants(scheduler, [fill, *asked], 0.5)
     assert 99 in grants(scheduler, [fill, *asked[:3]], 0.5)
     assert 99 in grants(scheduler, [fill, *asked], 1.0)
@@ -146,7 +146,7 @@ def test_fill_runs_only_in_the_room_that_others_leave_until_it_has_waited_too_lo
 
 def test_fill_leaves_no_room_to_unlikely_nodes() -> None:
     scheduler: Scheduler[int] = Scheduler(Limits(rows=3))
-    granted = grants(scheduler, [Offer(1, 1, 1, 0.0, [0.5, 0.2]), Offer(2, 2, 1, 0.0, spare=True)])
+    granted = grants(scheduler, [Offer(1, 1, 1, 0.0, [0.5, 0.2]), Offer(2, 2, 1, 0.0, low_priority=True)])
     assert granted[2].rows == 1
     assert granted[1].nodes == 1
 

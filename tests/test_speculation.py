@@ -133,8 +133,6 @@ def test_a_policy_without_any_sense_gives_the_targets_text(
         up_ms=lambda: next(ways),
         down_ms=lambda: next(ways),
         server_draft_ms=None if seed % 3 == 0 else lambda rows: next(ways) / 50,
-        levels=1 + seed % 4,
-        levels_ms=delays[0] / 3,
     )
     outcome = simulate(scripted, Whimsical(seed, fill=True), PROMPT, max_new_tokens=40, timing=timing)
     assert outcome.text == scripted.continuation(PROMPT, 40)

@@ -1,39 +1,50 @@
 """The server's half of a session: late blocks, early ends, refused blocks, hints worth sending."""
 
-from dataclasses import replace
+from __future__ import annotations
+
+from typing import Any
 
 import pytest
 
 from edgespec.core.server_options import ServerOptions
-from edgespec.core.tree import ROOT
-from edgespec.drafting.speculator import COMMITTED_BIT
-from edgespec.verifying.verifier import BadBlock, Verdict, Verifier
+from edgespec.core.tree import COMMITTED_BIT, ROOT
+from edgespec.verifying.forward_hints import ForwardHints
+from edgespec.verifying.received_tree import BadBlock
+from edgespec.verifying.verifier import PlannedRows, Verdict, Verifier, VerifierLimits
 
 PROMPT = [1, 2, 3]
+REPEATED = [1, 2, 3, 4, 5, 6, 7, 1, 2, 3]
 
 
 def root(length: int) -> int:
     return COMMITTED_BIT | length
 
 
-def verifier(**options: object) -> Verifier:
-    settings = {
-        "max_new_tokens": 50,
-        "end_tokens": (),
-        "context_length": 100,
-        "options": ServerOptions(),
-        **options,
-    }
-    return Verifier(PROMPT, **settings)  # type: ignore[arg-type]
+def verifier(
+    prompt: list[int] = PROMPT,
+    max_new_tokens: int = 50,
+    options: ServerOptions | None = None,
+    **limits: Any,
+) -> Verifier:
+    return Verifier(prompt, max_new_tokens, options or ServerOptions(), VerifierLimits(100, **limits))
+
+
+def looking_up(hint_threshold: float | None = None, **limits: Any) -> Verifier:
+    """A session whose text suggests that 4, 5, 6, ... come next."""
+    options = ServerOptions(fill=True, prompt_lookup=True, hint_threshold=hint_threshold)
+    return verifier(REPEATED, options=options, **limits)
+
+
+def conclude(session: Verifier, rows: PlannedRows, *decided: int) -> Verdict:
+    assert len(rows.nodes) == len(decided)
+    verdict = session.conclude(rows, decided)
+    assert verdict is not None
+    return verdict
 
 
 def run(session: Verifier, *decided: int) -> Verdict:
     """One forward whose decided rows give these tokens."""
-    forward = session.plan()
-    assert len(forward.nodes) == len(decided)
-    verdict = session.conclude(forward, decided)
-    assert verdict is not None
-    return verdict
+    return conclude(session, session.plan(), *decided)
 
 
 def test_the_prompt_gives_the_first_token_without_any_draft() -> None:
@@ -47,7 +58,7 @@ def test_accepted_nodes_and_the_correction_are_committed_together() -> None:
     session = verifier()
     session.receive(1, [10, 11, 12], [root(3), 1, 2], [1, 1, 1])
     verdict = run(session, 10, 11, 99, 50)
-    assert verdict.tokens == [10, 11, 99] and verdict.base_length == 3 and verdict.picks == [0, 1, 2]
+    assert (verdict.tokens, verdict.base_length, verdict.picks) == ([10, 11, 99], 3, [0, 1, 2])
     assert len(session.tree) == 0 and session.slots.cached_length == 5
 
 
@@ -67,7 +78,7 @@ def test_a_child_of_a_node_that_was_committed_meanwhile_finds_its_place() -> Non
     assert {node: session.tree.token(node) for node in session.tree} == {3: 12}
 
 
-def test_a_late_block_that_no_longer_continues_the_text_falls_away() -> None:
+def test_a_late_block_that_no_longer_continues_the_text_is_dropped() -> None:
     session = verifier()
     run(session, 10)
     session.receive(1, [77, 78], [root(3), 1], [1, 1])
@@ -76,7 +87,14 @@ def test_a_late_block_that_no_longer_continues_the_text_falls_away() -> None:
 
 @pytest.mark.parametrize(
     ("first", "parents"),
-    [(1, [2, 1]), (1, [root(4), 1]), (1, [1, 1]), (0, [root(3), 1]), (2**31 - 1, [root(3), 1])],
+    [
+        (1, [2, 1]),
+        (1, [root(4), 1]),
+        (1, [1, 1]),
+        (0, [root(3), 1]),
+        (2**31 - 1, [root(3), 1]),
+        (2**30 - 1, [root(3), root(3)]),  # the second id would be one of the server's own
+    ],
 )
 def test_a_block_that_breaks_the_protocol_is_refused_whole(first: int, parents: list[int]) -> None:
     session = verifier()
@@ -93,9 +111,16 @@ def test_node_ids_are_never_used_twice() -> None:
 
 
 def test_the_tree_is_bounded() -> None:
-    session = verifier(max_nodes=3)
     with pytest.raises(BadBlock):
-        session.receive(1, [10, 11, 12, 13], [root(3)] * 4, [1] * 4)
+        verifier(max_waiting_nodes=3).receive(1, [10, 11, 12, 13], [root(3)] * 4, [1] * 4)
+
+
+def test_nodes_that_repeat_what_was_looked_up_count_against_the_bound() -> None:
+    session = looking_up(max_waiting_nodes=20)
+    session.probabilities()
+    with pytest.raises(BadBlock, match="more than 20 nodes"):
+        for node in range(1, 40):
+            session.receive(node, [4], [root(10)], [1])
 
 
 def test_the_likeliest_connected_nodes_are_verified_first() -> None:
@@ -104,19 +129,22 @@ def test_the_likeliest_connected_nodes_are_verified_first() -> None:
     assert session.plan().nodes == [ROOT, 1, 3, 2]
 
 
-def test_the_text_ends_at_an_end_token_inside_an_accepted_block() -> None:
-    session = verifier(end_tokens=(11,))
+@pytest.mark.parametrize(
+    ("options", "decided", "accepted", "finish"),
+    [
+        ({"end_tokens": (11,)}, [10, 11, 12, 13], 2, "stop"),
+        ({"max_new_tokens": 2}, [10, 11], 1, "length"),
+        ({"max_new_tokens": 3, "end_tokens": (11,)}, [10, 11, 12], 2, "stop"),
+    ],
+)
+def test_a_text_that_ends_among_its_drafts_accepts_no_more_than_it_takes(
+    options: dict[str, Any], decided: list[int], accepted: int, finish: str
+) -> None:
+    session = verifier(**options)
     session.receive(1, [10, 11, 12], [root(3), 1, 2], [1, 1, 1])
-    verdict = run(session, 10, 11, 12, 13)
-    assert verdict.tokens == [10, 11] and verdict.finish == "stop"
+    verdict = run(session, *decided)
+    assert (verdict.tokens, verdict.finish, verdict.accepted) == ([10, 11], finish, accepted)
     assert not session.ready
-
-
-def test_the_text_ends_at_its_limit_inside_an_accepted_block() -> None:
-    session = verifier(max_new_tokens=2)
-    session.receive(1, [10, 11, 12], [root(3), 1, 2], [1, 1, 1])
-    verdict = run(session, 10, 11)
-    assert verdict.tokens == [10, 11] and verdict.finish == "length"
 
 
 def test_a_block_without_nodes_asks_for_a_plain_forward() -> None:
@@ -129,8 +157,8 @@ def test_a_block_without_nodes_asks_for_a_plain_forward() -> None:
 
 def test_a_long_prompt_goes_in_chunks_and_only_the_last_decides() -> None:
     session = verifier(prefill_rows=2)
-    forward = session.plan()
-    assert len(forward.piece) == 2 and session.conclude(forward, []) is None
+    rows = session.plan()
+    assert len(rows.piece) == 2 and session.conclude(rows, []) is None
     assert run(session, 10).tokens == [10]
 
 
@@ -138,12 +166,11 @@ def test_a_next_turn_reads_only_what_is_new() -> None:
     session = verifier(max_new_tokens=1)
     assert run(session, 10).finish == "length"
     session.append(4, [20, 21], 5)
-    forward = session.plan()
-    assert forward.piece.tokens.tolist() == [10, 20, 21]
+    assert session.plan().piece.tokens.tolist() == [10, 20, 21]
 
 
 def test_a_halted_text_waits_for_its_next_turn() -> None:
-    session = verifier(fill=True)
+    session = verifier(options=ServerOptions(fill=True))
     run(session, 10)
     run(session, 11)
     session.append(4, [], 0)
@@ -155,91 +182,48 @@ def test_a_halted_text_waits_for_its_next_turn() -> None:
 def test_a_hint_is_sent_once_and_only_when_it_is_sure_enough() -> None:
     session = verifier(options=ServerOptions(hint_threshold=0.4))
     session.receive(1, [10], [root(3)], [1])
-    forward = session.plan()
-    assert session.guess(forward, [10, 11], [0.5, 0.5]) is None
-    guess = session.guess(forward, [10, 11], [0.9, 0.9])
-    assert guess is not None and (guess.reference, guess.token) == (1, 11)
-    assert guess.confidence == pytest.approx(0.81)
-    assert session.guess(forward, [10, 11], [0.99, 0.99]) is None
-    changed = session.guess(forward, [12, 0], [0.9, 0.9])
+    hints = ForwardHints(session, session.plan())
+    assert hints.of_decisions([10, 11], [0.5, 0.5]) is None
+    hint = hints.of_decisions([10, 11], [0.9, 0.9])
+    assert hint is not None and (hint.reference, hint.token) == (1, 11)
+    assert hint.confidence == pytest.approx(0.81)
+    assert hints.of_decisions([10, 11], [0.99, 0.99]) is None
+    changed = hints.of_decisions([12, 0], [0.9, 0.9])
     assert changed is not None and (changed.reference, changed.token) == (root(3), 12)
-
-
-REPEATED = [1, 2, 3, 4, 5, 6, 7, 1, 2, 3]
-
-
-LOOKING_UP = ServerOptions(fill=True, prompt_lookup=True)
-
-
-def looking_up(hint_threshold: float | None = None, **options: object) -> Verifier:
-    """A session whose text says that 4, 5, 6, ... come next."""
-    return Verifier(
-        REPEATED,
-        max_new_tokens=50,
-        end_tokens=(),
-        context_length=100,
-        options=replace(LOOKING_UP, hint_threshold=hint_threshold),
-        **options,
-    )  # type: ignore[arg-type]
 
 
 def test_what_the_text_suggests_is_verified_and_never_committed_unverified() -> None:
     session = looking_up()
-    forward = session.plan()
-    assert [session.tree.token(node) for node in forward.nodes[1:]][:2] == [4, 5]
-    verdict = session.conclude(forward, [4, 9] + [0] * (len(forward.nodes) - 2))
-    assert verdict is not None
+    rows = session.plan()
+    assert [session.tree.token(node) for node in rows.nodes[1:]][:2] == [4, 5]
+    verdict = conclude(session, rows, 4, 9, *[0] * (len(rows.nodes) - 2))
     assert (verdict.tokens, verdict.accepted) == ([4, 9], 0)
 
 
-def test_a_text_that_ends_among_its_drafts_accepts_no_more_than_it_takes() -> None:
-    session = Verifier([1, 2], max_new_tokens=3, end_tokens=(8,), context_length=100, options=ServerOptions())
-    session.receive(1, [7, 8, 9], [root(2), 1, 2], [1, 1, 1])
-    verdict = session.conclude(session.plan(), [7, 8, 9, 10])
-    assert verdict is not None
-    assert (verdict.tokens, verdict.finish, verdict.accepted) == ([7, 8], "stop", 2)
-
-
-def test_without_fill_or_lookup_nothing_is_looked_up() -> None:
-    for changes in ({"fill": False}, {"prompt_lookup": False}):
-        session = looking_up()
-        session.options = replace(LOOKING_UP, **changes)
-        assert session.plan().nodes == [ROOT]
+@pytest.mark.parametrize("options", [ServerOptions(prompt_lookup=True), ServerOptions(fill=True)])
+def test_without_fill_or_lookup_nothing_is_looked_up(options: ServerOptions) -> None:
+    assert verifier(REPEATED, options=options).plan().nodes == [ROOT]
 
 
 def test_a_drafted_node_that_was_looked_up_too_carries_its_children_and_names_hints() -> None:
     session = looking_up(hint_threshold=0.1)
-    session.offer()
+    session.probabilities()
     session.receive(1, [4, 8], [root(10), 1], [1, 1])
-    forward = session.plan()
-    tokens = {node: session.tree.token(node) for node in forward.nodes if node != ROOT}
+    rows = session.plan()
+    tokens = {node: session.tree.token(node) for node in rows.nodes if node != ROOT}
     assert 8 in tokens.values()
-    decided = [{ROOT: 4}.get(node, 8 if tokens.get(node) == 4 else 30) for node in forward.nodes]
-    hint = session.guess(forward, decided, [1.0] * len(decided))
+    decided = [{ROOT: 4}.get(node, 8 if tokens.get(node) == 4 else 30) for node in rows.nodes]
+    hint = ForwardHints(session, rows).of_decisions(decided, [1.0] * len(decided))
     assert hint is not None and (hint.reference, hint.token) == (2, 30)
-    verdict = session.conclude(forward, decided)
-    assert verdict is not None
+    verdict = conclude(session, rows, *decided)
     assert (verdict.tokens, verdict.accepted) == ([4, 8, 30], 2)
-    assert len(forward.nodes) - 1 - forward.looked_up == 2, "the edge drafted as many as were accepted"
+    assert rows.drafted == 2, "the edge drafted as many as were accepted"
     session.receive(3, [30, 31], [2, 3], [1, 1])
     assert [session.tree.token(node) for node in session.tree if session.tree.parent(node) == ROOT] == [31]
 
 
 def test_a_hint_behind_a_node_that_the_edge_does_not_know_is_not_sent() -> None:
     session = looking_up(hint_threshold=0.1)
-    forward = session.plan()
-    assert session.guess(forward, [4] + [30] * (len(forward.nodes) - 1), [1.0] * len(forward.nodes)) is None
-
-
-def test_nodes_that_say_what_was_looked_up_count_against_the_bound() -> None:
-    session = looking_up(max_nodes=20)
-    session.offer()
-    with pytest.raises(BadBlock, match="more than 20 nodes"):
-        for node in range(1, 40):
-            session.receive(node, [4], [root(10)], [1])
-
-
-def test_an_edge_cannot_take_the_servers_own_ids() -> None:
-    session = looking_up()
-    with pytest.raises(BadBlock):
-        session.receive(2**30 + 5, [4], [root(10)], [1])
+    rows = session.plan()
+    others = len(rows.nodes) - 1
+    assert ForwardHints(session, rows).of_decisions([4] + [30] * others, [1.0] * (others + 1)) is None

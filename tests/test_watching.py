@@ -217,7 +217,7 @@ def test_a_server_sends_hints_through_its_mailbox(
                 session.prompt("def read_lines(path):\n    ")
                 for _ in session:
                     pass
-                (summary,) = server.call(server.summaries).result(20)
+                (summary,) = server.call(server.sessions.summaries).result(20)
                 return session.tokens, summary["hints"]
 
     text, hints = run(Target.load(dtype="float32", threads=1))

@@ -26,7 +26,7 @@ from edgespec.kernels.exit_verdict import Curves, Trees
 from edgespec.kernels.verify import Samplings, verify
 from edgespec.model.target import Target
 from edgespec.model.target_engine import ExitRows, ForwardRequest, HintAddress
-from edgespec.verifying.verifier import Verifier
+from edgespec.verifying.verifier import Verifier, VerifierLimits
 
 NEAR_TIE = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.3}
 """Margins below which two backends may name different tokens."""
@@ -189,10 +189,9 @@ def _text(target: Target, sampling: SamplingParams, tokens: int) -> tuple[list[i
     """What the target says behind PROMPT, filling by itself and looking up in the text; and the margins."""
     verifier = Verifier(
         PROMPT,
-        max_new_tokens=tokens,
-        end_tokens=(),
-        context_length=target.context_length,
-        options=ServerOptions(fill=True, prompt_lookup=True),
+        tokens,
+        ServerOptions(fill=True, prompt_lookup=True),
+        VerifierLimits(target.context_length),
     )
     cache = target.open_cache(verifier.slots.capacity)
     margins: list[float] = []

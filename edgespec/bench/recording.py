@@ -17,7 +17,7 @@ from edgespec.engines.draft_engine import DraftEngine
 from edgespec.model.target import Target
 from edgespec.model.target_engine import ExitRows
 from edgespec.sim.trace import RecordedText, Trace
-from edgespec.verifying.verifier import Verifier
+from edgespec.verifying.verifier import Verifier, VerifierLimits
 
 
 def record(
@@ -47,11 +47,7 @@ def _recorded(
 ) -> RecordedText:
     assert params.seed is not None
     verifier = Verifier(
-        prompt,
-        max_new_tokens=params.max_new_tokens,
-        end_tokens=(),
-        context_length=target.context_length,
-        options=ServerOptions(fill=True),
+        prompt, params.max_new_tokens, ServerOptions(fill=True), VerifierLimits(target.context_length)
     )
     cache = target.open_cache(len(prompt) + params.max_new_tokens + 1)
     drafter = Drafter(engine, params.temperature, params.seed)

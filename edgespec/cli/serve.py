@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import signal
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -162,7 +163,10 @@ def serve(
     """
     security.check(listening.host)  # before a model is loaded for nothing
     try:
-        from edgespec.server.monitored import watched
+        from edgespec.server.metrics import Metrics
+        from edgespec.server.monitoring import monitoring
+        from edgespec.server.server import Server
+        from edgespec.server.settings import ServerSettings
     except ModuleNotFoundError as error:
         raise EdgespecError(f"a server needs {error.name}: pip install 'edgespec[server]'.") from None
 
@@ -171,16 +175,21 @@ def serve(
     if model.tensor_parallel and leader is None:
         return
     target = _load(model, target_pace.pace(), leader)
-    options: dict[str, Any] = {
-        "max_sessions": scheduling.max_sessions,
-        "latency_ms": scheduling.latency_ms,
-        "least_latency_ms": scheduling.least_latency_ms,
-        "resume_for_s": scheduling.resume_for_s,
-        "security": security,
-        "busy_spin": listening.busy_spin,
-        "server_drafters": hosted_draft.load(model.target, target.vocabulary_hash),
-    }
-    with watched(target, listening.host, listening.port, listening.metrics, options) as server:
+    metrics = None if listening.metrics is None else Metrics()
+    settings = ServerSettings(
+        max_sessions=scheduling.max_sessions,
+        latency_ms=scheduling.latency_ms,
+        least_latency_ms=scheduling.least_latency_ms,
+        resume_for_s=scheduling.resume_for_s,
+        busy_spin=listening.busy_spin,
+        security=security,
+        metrics=metrics,
+        server_drafters=hosted_draft.load(model.target, target.vocabulary_hash),
+    )
+    server = Server(target, listening.host, listening.port, settings)
+    with ExitStack() as stack:
+        if metrics is not None and listening.metrics is not None:
+            stack.enter_context(monitoring(server, metrics, target.pages, listening.metrics))
         signal.signal(signal.SIGINT, lambda *_: server.stop())
         signal.signal(signal.SIGHUP, lambda *_: server.reload())
         signal.signal(signal.SIGTERM, lambda *_: server.drain(scheduling.drain_s))

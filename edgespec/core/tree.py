@@ -14,6 +14,9 @@ ROOT = 0
 
 MAX_NODE = 2**31 - 1
 
+COMMITTED_BIT = 0x8000_0000
+"""On the wire a reference with this bit set is the committed text whose length the other bits give."""
+
 
 class TreeError(ValueError):
     """A node does not fit the tree: its id is taken or its parent is not there."""

@@ -12,25 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgespec.core.measurements import CalibrationRatios, Measurements
-from edgespec.core.tree import ROOT, DraftTree
+from edgespec.core.messages import Block
+from edgespec.core.tree import COMMITTED_BIT, ROOT, DraftTree
 from edgespec.drafting.policy import Policy
-
-COMMITTED_BIT = 0x8000_0000
-"""On the wire a parent with this bit set is the committed text whose length the other bits give."""
 
 
 class OutOfStep(Exception):
     """A verdict does not continue the committed text: the server and the edge hold different texts."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """New nodes that are sent up together: ids are first_node, first_node + 1, ...; parents as on the wire."""
-
-    first_node: int
-    tokens: list[int]
-    parents: list[int]
-    probabilities: list[float]
 
 
 @dataclass

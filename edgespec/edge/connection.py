@@ -15,9 +15,9 @@ import numpy as np
 
 from edgespec import _native
 from edgespec.core.errors import EdgespecError
+from edgespec.core.messages import Block
 from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
-from edgespec.drafting.speculator import Block
 from edgespec.edge.handshake import Address, connect, explain
 from edgespec.edge.link_options import LinkOptions
 

@@ -7,10 +7,9 @@ from typing import NamedTuple
 
 from edgespec import _native
 from edgespec._version import __version__
+from edgespec.core.address import DEFAULT_PORT
 from edgespec.core.errors import EdgespecError
 from edgespec.edge.link_options import LinkOptions
-
-DEFAULT_PORT = 7433
 
 
 class Address(NamedTuple):

@@ -1,7 +1,6 @@
-"""The server's numbers for Prometheus: vLLM's names behind `edgespec:` where the notion is the same, and own
-ones.
+"""The server's metrics for Prometheus: vLLM's names behind `edgespec:` where they mean the same, and some of our own.
 
-Counted where it happens, read by `metrics_endpoint`. Needs prometheus-client (the server extra).
+The server counts, `metrics_endpoint` reads. Needs prometheus-client (the server extra).
 """
 
 from __future__ import annotations
@@ -16,6 +15,8 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+
+from edgespec.verifying.verifier import Verdict
 
 SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 RTT_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2)
@@ -60,33 +61,33 @@ class Metrics:
         )
         self._ended = self._counter("sessions_ended", "Sessions that ended.")
 
-    def watch(self, name: str, help_text: str, value: Callable[[], float]) -> None:
-        """A gauge that is read when somebody asks."""
+    def add_gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
+        """A gauge that is read whenever it is asked for."""
         Gauge(f"edgespec:{name}", help_text, registry=self._registry).set_function(value)
 
-    def saw_open(self, prompt_tokens: int, adopted: int) -> None:
+    def record_open(self, prompt_tokens: int, adopted: int) -> None:
         self._prompted.inc(prompt_tokens)
         self._prefix_hits.inc(adopted)
 
-    def saw_drafting(self, seconds: float) -> None:
+    def record_drafting(self, seconds: float) -> None:
         self._drafting.inc(seconds)
 
-    def saw_forward(self, sessions: int, rows: int, seconds: float) -> None:
+    def record_forward(self, sessions: int, rows: int, seconds: float) -> None:
         self._forwards.inc()
         self._forward_seconds.observe(seconds)
         self._forward_rows.observe(rows)
         self._forward_sessions.observe(sessions)
 
-    def saw_verdict(self, drafted: int, accepted: int, committed: int, seconds: float, first: bool) -> None:
-        """A verdict of a forward that verified `drafted` nodes; `seconds` since the last one, or since
-        OPEN."""
+    def record_verdict(self, verdict: Verdict, drafted: int, seconds: float, first: bool) -> None:
+        """drafted: nodes that its forward verified; seconds: since the last verdict, or since OPEN."""
+        committed = len(verdict.tokens)
         self._generated.inc(committed)
         if drafted:
             self._drafts.inc()
             self._drafted.inc(drafted)
-            self._accepted.inc(accepted)
-            self._wasted.inc(drafted - accepted)
-            for depth in range(accepted):
+            self._accepted.inc(verdict.accepted)
+            self._wasted.inc(drafted - verdict.accepted)
+            for depth in range(verdict.accepted):
                 self._accepted_at.labels(str(depth)).inc()
         else:
             self._fills.inc(committed)
@@ -94,24 +95,23 @@ class Metrics:
             self._first_token.observe(seconds)
         else:
             self._inter_token.observe(seconds / committed)
+        if verdict.finish is not None:
+            self._success.labels(verdict.finish).inc()
 
-    def saw_rtt(self, seconds: float) -> None:
+    def record_rtt(self, seconds: float) -> None:
         self._rtt_seconds.observe(seconds)
 
-    def saw_hint(self) -> None:
-        self._hints.inc()
+    def record_hints(self, count: int) -> None:
+        self._hints.inc(count)
 
-    def saw_finish(self, reason: str) -> None:
-        self._success.labels(reason).inc()
-
-    def saw_refusal(self, code: str) -> None:
+    def record_refusal(self, code: str) -> None:
         self._refused.labels(code.lower()).inc()
 
-    def saw_end(self) -> None:
+    def record_end(self) -> None:
         self._ended.inc()
 
     def text(self) -> bytes:
-        """All of it, in Prometheus' text format."""
+        """In Prometheus' text format."""
         return generate_latest(self._registry)
 
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:

@@ -1,4 +1,4 @@
-"""What a server does not do for a peer: the ERROR that says so."""
+"""A refusal: the ERROR that a peer is answered with."""
 
 from __future__ import annotations
 
@@ -6,23 +6,25 @@ from edgespec import _native
 
 
 class Refused(Exception):
-    """What a peer asked for is answered with an ERROR; the session or the connection that asked ends."""
+    """A request is answered with an ERROR, and its session or connection ends. retry_after_ms: when the edge may ask
+    again; None: it need not try."""
 
-    def __init__(
-        self,
-        code: _native.ErrorCode,
-        message: str,
-        *,
-        retryable: bool = False,
-        retry_after_ms: int = 0,
-    ) -> None:
+    def __init__(self, code: _native.ErrorCode, message: str, retry_after_ms: int | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
-        self.retryable = retryable
         self.retry_after_ms = retry_after_ms
+
+    @classmethod
+    def internal(cls, what: str, error: Exception) -> Refused:
+        """Something failed here: the edge may open the session again, here or elsewhere."""
+        return cls(_native.ErrorCode.INTERNAL, f"the {what} failed: {error}", retry_after_ms=0)
 
     def frame(self, channel: int) -> bytes:
         return _native.encode_error(
-            channel, self.code, self.retryable, self.message, retry_after_ms=self.retry_after_ms
+            channel,
+            self.code,
+            self.retry_after_ms is not None,
+            self.message,
+            retry_after_ms=self.retry_after_ms or 0,
         )

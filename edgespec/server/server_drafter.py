@@ -17,7 +17,7 @@ from edgespec.drafting.drafter import CacheFull, Drafter
 from edgespec.drafting.policies import Sync
 from edgespec.drafting.speculator import Speculator
 from edgespec.engines.draft_engine import DraftEngine, load_draft
-from edgespec.verifying.verifier import Verdict, Verifier
+from edgespec.verifying.verifier import Verdict
 
 IDLE_ENGINES = 4
 """Engines that are kept open for the next session that wants one."""
@@ -46,8 +46,8 @@ class ServerDrafter:
         self._pace = pace
         self._give_back = give_back
 
-    def draft(self, verifier: Verifier) -> None:
-        """Give the verifier its next chain, if it waits for one."""
+    def draft(self) -> list[tuple[int, float]]:
+        """The next chain, if the verifier waits for one: tokens, each with its probability."""
         speculator, drafter = self._speculator, self._drafter
         try:
             while nodes := speculator.expand():
@@ -62,8 +62,7 @@ class ServerDrafter:
         except CacheFull:
             speculator.draft_full = True
         chain = speculator.outgoing()
-        if chain is not None:
-            verifier.suggest(zip(chain.tokens, chain.probabilities, strict=True))
+        return [] if chain is None else list(zip(chain.tokens, chain.probabilities, strict=True))
 
     def verdict(self, verdict: Verdict, rows: int) -> None:
         """What the target committed."""

@@ -1,18 +1,18 @@
 """Whether exits are worth their time in a forward that several sessions share. Pure.
 
-A hint spares its own device some waiting; the time that it takes delays everybody. While one session runs alone that
-is its policy's business; in company exits run where they cost next to nothing beside the forward, as measured.
+A hint saves its own device some waiting; the time that it takes delays every session of the forward. A session that
+runs alone leaves that to its policy. In a shared forward exits run where they are measured to add little.
 """
 
 from __future__ import annotations
 
 from edgespec.core.measurements import LinearCost
 
-MOST = 0.08
-"""What exits may add to a forward that others share."""
+LARGEST_SHARE = 0.08
+"""What exits may add to a shared forward, as a share of it."""
 
 EXPLORE = 32
-"""Every so many forwards the other choice is tried, so that what is known stays true."""
+"""Once in this many forwards the other choice is tried, so that the measurements stay current."""
 
 
 class ExitWorth:
@@ -21,17 +21,17 @@ class ExitWorth:
     def __init__(self) -> None:
         self._with = LinearCost()
         self._without = LinearCost()
-        self._turn = 0
+        self._forwards = 0
 
     def __call__(self, sessions: int, rows: int) -> bool:
-        """Whether the next forward, of so many sessions and rows, shall run its exits."""
+        """Whether the next forward, of this many sessions and rows, should run its exits."""
         if sessions == 1:
             return True
         if not (self._with.known and self._without.known):
             return not self._with.known
-        self._turn += 1
-        worth = self._with(rows) <= (1 + MOST) * self._without(rows)
-        return worth != (self._turn % EXPLORE == 0)
+        self._forwards += 1
+        worth = self._with(rows) <= (1 + LARGEST_SHARE) * self._without(rows)
+        return worth != (self._forwards % EXPLORE == 0)
 
-    def saw_forward(self, exits: bool, rows: int, milliseconds: float) -> None:
+    def observe(self, exits: bool, rows: int, milliseconds: float) -> None:
         (self._with if exits else self._without).observe(rows, milliseconds)

@@ -1,10 +1,10 @@
-"""The scheduler: what goes into the next forward, and for whom. Pure: no clock, no models, no sockets.
+"""The scheduler: which rows of which sessions the next forward runs. Pure.
 
-Each ready session offers rows: the rest of its prompt, or its last committed token and the drafted nodes
-behind it. One forward takes the most urgent sessions first, then by turns of the devices, so that a device
-with many sessions gets no more than one with few; then fill and thrifty sessions, if there is room; then the
-likeliest nodes of all sessions, as long as they raise the tokens expected of the forward by more than its cost.
-Whoever has waited for `max_wait_s` is urgent, so nobody starves.
+Each ready session offers rows: the rest of its prompt, or its last committed token and the drafted nodes behind it.
+A forward takes the most urgent sessions first, then the devices in turns, so that a device with many sessions gets no
+more than one with few. Fill and low-priority sessions come next, if there is room. Then it takes the likeliest nodes
+of all sessions, as long as they raise the tokens expected of the forward by more than its cost. A session that has
+waited for `max_wait_s` is urgent, so none starves.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ LIKELY = 0.5
 """The probability of a node that a draft is about to bring."""
 
 LOOSE = 2.0
-"""A target so many times the tightest that waits is kept with a row in every other forward."""
+"""Sessions whose latency target is at least this many times the tightest one waiting run every second forward."""
 
-IN_TIME = 0.8
-"""Of a session's target for a token, that a forward may take: the rest is the loop's and the link's."""
+FORWARD_SHARE = 0.8
+"""How much of a session's latency target a forward may take; the rest is for the loop and the link."""
 
 
 @dataclass(frozen=True)
 class Offer(Generic[SessionType]):
-    """What a session brings. rows: tokens of its text that must run before anything is decided, 1 or more
-    (many: a prompt, which may be taken in chunks); probabilities: of its drafted nodes to be committed, parents
-    first, falling; since_s: when it became ready; latency_ms: its target for a token, None for none; spare:
-    it runs in the room that others leave, as what nobody asked for does, and what shall be cheap rather than soon."""
+    """What a session could run. rows: tokens of its text that must run before anything is decided, 1 or more (many: a
+    prompt, which may be taken in chunks). since_s: when it became ready. probabilities: of its drafted nodes to be
+    committed, parents first, falling. latency_ms: its target for a token, None for none. low_priority: it runs in the
+    room that others leave, as fill does."""
 
     session: SessionType
     device: Hashable
@@ -41,12 +41,12 @@ class Offer(Generic[SessionType]):
     since_s: float
     probabilities: Sequence[float] = ()
     latency_ms: float | None = None
-    spare: bool = False
+    low_priority: bool = False
 
 
 @dataclass
 class Grant(Generic[SessionType]):
-    """What a session may run in the next forward: so many rows of its text, and so many of its nodes."""
+    """How many rows of its text, and how many of its nodes, a session may run in the next forward."""
 
     session: SessionType
     rows: int
@@ -55,9 +55,8 @@ class Grant(Generic[SessionType]):
 
 @dataclass(frozen=True)
 class Limits:
-    """rows: of a forward in which somebody waits for a verdict; prefill_rows: of one that only reads prompts;
-    prefill_share: of `rows`, what prompts may take while others wait; max_wait_s: when anybody becomes
-    urgent."""
+    """rows: of a forward in which a session waits for a verdict; prefill_rows: of one that only reads prompts;
+    prefill_share: how much of `rows` prompts may take meanwhile; max_wait_s: after which a session becomes urgent."""
 
     rows: int = 64
     prefill_rows: int = 256
@@ -67,39 +66,39 @@ class Limits:
 
 @dataclass
 class Scheduler(Generic[SessionType]):
-    """Forms forwards. cost: milliseconds of a forward of so many rows, 0 while nothing is known."""
+    """Forms forwards. cost: milliseconds of a forward by its rows, 0 while nothing is known."""
 
     limits: Limits = field(default_factory=Limits)
     cost: Callable[[int], float] = lambda rows: 0.0
     roomy: bool = True
-    """Whether one likely node more would have been worth its row in the last forward. Where not, what hints bring about
-    would not be verified either."""
+    """Whether one more likely node would have been worth its row in the last forward. Where not, the nodes that hints
+    bring about would not be verified either."""
     _served: dict[Hashable, float] = field(default_factory=dict)
 
     def form(self, offers: Iterable[Offer[SessionType]], now_s: float) -> list[Grant[SessionType]]:
         """The next forward; empty only where nothing is offered."""
         offers = list(offers)
-        self._meet({offer.device for offer in offers})
-        asked = self._in_order([offer for offer in offers if not self._spare(offer, now_s)], now_s)
-        spare = self._in_order([offer for offer in offers if self._spare(offer, now_s)], now_s)
-        rows = self._rows_in_time([*asked, *spare])
-        granted = self._take([*asked, *spare], rows)
+        self._update_devices({offer.device for offer in offers})
+        later = [offer for offer in offers if self._can_wait(offer, now_s)]
+        now = [offer for offer in offers if not self._can_wait(offer, now_s)]
+        ordered = [*self._in_order(now, now_s), *self._in_order(later, now_s)]
+        rows = self._rows_in_time(ordered)
+        granted = self._take(ordered, rows)
         self._add_nodes(granted, rows)
         for offer, grant in granted:
             self._served[offer.device] += grant.rows + grant.nodes
         return [grant for _, grant in granted]
 
-    def _spare(self, offer: Offer[SessionType], now_s: float) -> bool:
-        """It runs only where there is room to spare, until it has waited too long."""
-        return offer.spare and now_s - offer.since_s < self.limits.max_wait_s
+    def _can_wait(self, offer: Offer[SessionType], now_s: float) -> bool:
+        return offer.low_priority and now_s - offer.since_s < self.limits.max_wait_s
 
-    def _meet(self, devices: set[Hashable]) -> None:
-        """Forget devices that offer nothing; one that is new has had as much as the one that had least."""
+    def _update_devices(self, devices: set[Hashable]) -> None:
+        """Forget devices that offer nothing; a new one starts level with the one that was served least."""
         least = min((rows for device, rows in self._served.items() if device in devices), default=0.0)
         self._served = {device: max(self._served.get(device, least), least) for device in devices}
 
     def _in_order(self, offers: Sequence[Offer[SessionType]], now_s: float) -> list[Offer[SessionType]]:
-        """Deadlines first, the earliest first; then by turns of the devices, the least served first."""
+        """The earliest deadline first; then the devices in turns, the least served first."""
 
         def deadline_s(offer: Offer[SessionType]) -> float:
             if offer.latency_ms is not None:
@@ -117,22 +116,21 @@ class Scheduler(Generic[SessionType]):
         return [by_age[i] for i in order]
 
     def _rows_in_time(self, offers: Sequence[Offer[SessionType]]) -> int:
-        """Rows of a forward that keeps the tightest target of those who wait for a verdict in it; at least one for each
-        whose target allows no other forward before its own."""
+        """Rows of a forward that keeps the tightest target of those that wait for a verdict; at least one for each
+        session whose target allows no other forward before its own."""
         targets = [o.latency_ms for o in offers if o.rows == 1 and o.latency_ms is not None]
         latency_ms = min(targets, default=math.inf)
         tight = sum(target < LOOSE * latency_ms for target in targets)
         least, most = min(tight + 1, self.limits.rows), self.limits.rows
-        if self.cost(most) <= IN_TIME * latency_ms:
+        if self.cost(most) <= FORWARD_SHARE * latency_ms:
             return most
         beyond = range(least, most)
-        return least + bisect_right(beyond, IN_TIME * latency_ms, key=lambda rows: self.cost(rows + 1))
+        return least + bisect_right(beyond, FORWARD_SHARE * latency_ms, key=lambda rows: self.cost(rows + 1))
 
     def _take(
         self, ordered: Sequence[Offer[SessionType]], most: int
     ) -> list[tuple[Offer[SessionType], Grant[SessionType]]]:
-        """The text's rows of as many sessions as fit; prompts in chunks that leave room for those who
-        wait."""
+        """The text's rows of all sessions that fit; prompts in chunks that leave room for those that wait."""
         limits = self.limits
         verdicts = sum(offer.rows == 1 for offer in ordered)
         room = most if verdicts else limits.prefill_rows
@@ -148,7 +146,7 @@ class Scheduler(Generic[SessionType]):
         return granted
 
     def _add_nodes(self, granted: Sequence[tuple[Offer[SessionType], Grant[SessionType]]], most: int) -> None:
-        """The likeliest nodes of all, while they are worth their rows, up to so many rows in all."""
+        """The likeliest nodes of all sessions, while they are worth their rows, up to `most` rows in all."""
         rows = sum(grant.rows for _, grant in granted)
         deciding = [(offer, grant) for offer, grant in granted if grant.rows == offer.rows]
         expected = float(len(deciding))
@@ -170,7 +168,7 @@ class Scheduler(Generic[SessionType]):
         self.roomy = rows < most and self._worth(LIKELY, rows, expected)
 
     def _worth(self, probability: float, rows: int, expected: float) -> bool:
-        """A node adds relatively more to the tokens expected of a forward of so many rows than to its time."""
+        """Whether a node adds relatively more to the tokens expected of a forward of `rows` rows than to its time."""
         after_ms = self.cost(rows + 1)
         more_ms = after_ms - self.cost(rows)
         return more_ms <= 0 or probability * after_ms >= more_ms * expected

@@ -20,12 +20,12 @@ def forwards_in(
     while now_s < seconds:
         ready = [number for number, at_s in enumerate(ready_at_s) if at_s <= now_s]
         absent_s = [at_s - now_s for at_s in ready_at_s if at_s > now_s]
-        hold_s = batching_delay.hold_s(len(ready), absent_s, now_s) if batching_delay and ready else 0.0
+        delay_s = batching_delay.wait_s(len(ready), absent_s, now_s) if batching_delay and ready else 0.0
         if not ready:
             now_s = min(ready_at_s)
             continue
-        if hold_s:
-            now_s += hold_s
+        if delay_s:
+            now_s += delay_s
             continue
         now_s += cost_ms(len(ready) * rows) / 1e3
         verdicts += len(ready)
@@ -33,7 +33,7 @@ def forwards_in(
         for number in ready:
             ready_at_s[number] = now_s + turnaround_s
         if batching_delay:
-            batching_delay.saw_forward(len(ready), len(ready) * rows, now_s)
+            batching_delay.observe(len(ready), len(ready) * rows, now_s)
     return verdicts, forwards
 
 
@@ -50,28 +50,28 @@ def test_devices_that_take_long_are_not_waited_for() -> None:
 
 
 def test_a_session_alone_waits_for_nobody() -> None:
-    assert BatchingDelay(cost_ms).hold_s(1, [], 5.0) == 0.0
+    assert BatchingDelay(cost_ms).wait_s(1, [], 5.0) == 0.0
 
 
 def test_the_server_never_idles_longer_than_its_share_of_the_forward_that_could_run() -> None:
     batching_delay = BatchingDelay(cost_ms)
-    batching_delay.saw_forward(4, 16, 1.0)
-    assert 0 < batching_delay.hold_s(4, [0.002] * 4, 1.0) <= 0.002
-    assert batching_delay.hold_s(4, [0.002] * 4, 1.1) == 0.0
-    assert batching_delay.hold_s(4, [math.inf] * 4, 1.0) == 0.0
+    batching_delay.observe(4, 16, 1.0)
+    assert 0 < batching_delay.wait_s(4, [0.002] * 4, 1.0) <= 0.002
+    assert batching_delay.wait_s(4, [0.002] * 4, 1.1) == 0.0
+    assert batching_delay.wait_s(4, [math.inf] * 4, 1.0) == 0.0
 
 
 def test_nothing_is_waited_for_while_nothing_is_known_of_the_cost() -> None:
     batching_delay = BatchingDelay(lambda rows: 0.0)
-    batching_delay.saw_forward(4, 16, 1.0)
-    assert batching_delay.hold_s(4, [0.001] * 4, 1.0) == 0.0
+    batching_delay.observe(4, 16, 1.0)
+    assert batching_delay.wait_s(4, [0.001] * 4, 1.0) == 0.0
 
 
-def test_a_session_that_would_rather_be_cheap_waits_for_company_but_not_for_ever() -> None:
+def test_low_priority_sessions_wait_longer_for_others_but_not_for_ever() -> None:
     batching_delay = BatchingDelay(cost_ms)
-    batching_delay.saw_forward(1, 1, 0.0)
-    assert batching_delay.hold_s(1, [0.02], 0.0) == 0.0
-    assert batching_delay.hold_s(1, [0.02], 0.0, low_priority=True) == 0.02
-    assert batching_delay.hold_s(1, [0.02], 0.02, low_priority=True) == 0.0
-    assert batching_delay.hold_s(1, [0.2], 0.0, low_priority=True) == 0.0
-    assert batching_delay.hold_s(1, [], 0.0, low_priority=True) == 0.0
+    batching_delay.observe(1, 1, 0.0)
+    assert batching_delay.wait_s(1, [0.02], 0.0) == 0.0
+    assert batching_delay.wait_s(1, [0.02], 0.0, low_priority=True) == 0.02
+    assert batching_delay.wait_s(1, [0.02], 0.02, low_priority=True) == 0.0
+    assert batching_delay.wait_s(1, [0.2], 0.0, low_priority=True) == 0.0
+    assert batching_delay.wait_s(1, [], 0.0, low_priority=True) == 0.0

@@ -1,0 +1,80 @@
+"""The frames that a server sends: from the verifying loop's messages to bytes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespec import _native
+from edgespec.core.messages import Hint
+from edgespec.model.target_engine import TargetEngine
+from edgespec.verifying.received_tree import MAX_WAITING_NODES
+from edgespec.verifying.verifier import Verdict
+
+if TYPE_CHECKING:
+    from edgespec.server.server_session import ServerSession
+
+MAX_FRAME_BYTES = 1 << 16
+
+CHANNEL = 1
+"""Any: the listener fills in the channel that a session has on its connection."""
+
+FINISH = {
+    None: _native.FinishReason.NONE,
+    "stop": _native.FinishReason.STOP,
+    "length": _native.FinishReason.LENGTH,
+}
+
+
+def welcome_frame(target: TargetEngine, hosts_draft: bool) -> bytes:
+    return _native.encode_welcome(
+        version=_native.PROTOCOL_VERSION,
+        features=_native.HOSTS_DRAFT if hosts_draft else 0,
+        vocabulary_hash=target.vocabulary_hash,
+        context_length=target.context_length,
+        vocabulary_size=target.vocabulary_size,
+        layers=target.layers,
+        exit_layers=list(target.exit_layers),
+        end_tokens=list(target.end_tokens),
+        target_id=target.target_id,
+        max_frame_bytes=MAX_FRAME_BYTES,
+        max_block_nodes=MAX_WAITING_NODES,
+    )
+
+
+def hint_frame(hint: Hint, layer: int, turn: int) -> bytes:
+    return _native.encode_hint(
+        CHANNEL,
+        base_length=hint.base_length,
+        node=hint.reference,
+        token=hint.token,
+        confidence=hint.confidence,
+        layer=layer,
+        clock_us=_clock_us(),
+        turn=turn,
+    )
+
+
+def verdict_frame(
+    session: ServerSession, verdict: Verdict, rows: int, forward_ms: float, logprobs: NDArray[np.float32]
+) -> bytes:
+    """rows: nodes that the forward verified; logprobs: of its decided rows."""
+    return _native.encode_verdict(
+        CHANNEL,
+        base_length=verdict.base_length,
+        tokens=np.array(verdict.tokens, dtype=np.int32),
+        logprobs=logprobs[verdict.picks] if session.params.logprobs else None,
+        finish=FINISH[verdict.finish],
+        forwards=session.verifier.forwards,
+        rows=rows,
+        forward_us=round(forward_ms * 1e3),
+        clock_us=_clock_us(),
+        turn=session.turn,
+    )
+
+
+def _clock_us() -> int:
+    return time.monotonic_ns() // 1000 % 2**32

@@ -1,0 +1,140 @@
+"""The server in simulation: the verifying loop on a simulated clock, with a scripted target and exits. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+from edgespec.core.messages import Block, Hint
+from edgespec.core.server_options import ServerOptions
+from edgespec.sim.clock import Clock
+from edgespec.sim.timing import ScriptedModel, Timing
+from edgespec.verifying.loop import Forward, Share, VerifyingLoop
+from edgespec.verifying.session import VerifyingSession
+from edgespec.verifying.verifier import Verdict, Verifier, VerifierLimits
+
+SERVER_DRAFT_TOKENS = 4
+"""Tokens that the server's own draft proposes for one forward."""
+
+SESSION = 1
+
+
+class Concluded(NamedTuple):
+    """A verdict, the nodes that its forward verified, the milliseconds it took, and when it ended."""
+
+    verdict: Verdict
+    nodes: int
+    forward_ms: float
+    ended_ms: float
+
+
+Texts = Sequence[list[int]]
+"""The text behind which each decided row decides."""
+
+
+class SimulatedServer:
+    """One session's server. send: to the edge, a hint or a verdict."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        model: ScriptedModel,
+        timing: Timing,
+        send: Callable[[Hint | Concluded], None],
+    ) -> None:
+        self._clock = clock
+        self._model = model
+        self._timing = timing
+        self._send = send
+        self._loop = VerifyingLoop()
+        self._running = False
+
+    @property
+    def _now_s(self) -> float:
+        return self._clock.now_ms / 1e3
+
+    @property
+    def forwards(self) -> int:
+        return self._verifier.forwards
+
+    @property
+    def text(self) -> list[int]:
+        return self._verifier.text
+
+    @property
+    def _verifier(self) -> Verifier:
+        return self._loop.sessions[SESSION].verifier
+
+    # What arrives
+
+    def open(
+        self, prompt: Sequence[int], max_new_tokens: int, options: ServerOptions, limits: VerifierLimits
+    ) -> None:
+        verifier = Verifier(prompt, max_new_tokens, options, limits)
+        self._loop.open(VerifyingSession(SESSION, "device", verifier, self._now_s))
+        self._start_forward()
+
+    def receive(self, block: Block) -> None:
+        self._loop.receive(SESSION, block, self._now_s)
+        self._start_forward()
+
+    def set_options(self, options: ServerOptions) -> None:
+        self._loop.set_options(SESSION, options)
+
+    # A forward
+
+    def _start_forward(self) -> None:
+        """Start the next forward, if none is running; or try again when it may start."""
+        wait_s = None if self._running else self._loop.wait_s(self._now_s)
+        if wait_s is None:
+            return
+        if wait_s > 0:
+            self._clock.after(wait_s * 1e3, self._start_forward)
+            return
+        ready = self._loop.ready(self._now_s)
+        drafting_ms = self._draft() if self._drafts(ready[0]) else 0.0
+        forward = self._loop.next_forward(ready, self._now_s)
+        (share,) = forward.shares
+        self._running = True
+        verifier = self._verifier
+        texts = [verifier.text + [verifier.tree.token(node) for node in verifier.tree.path(end)]
+                 for end in share.rows.nodes]  # fmt: skip
+        forward_ms = drafting_ms + self._timing.forward_ms(len(share.rows.piece))
+        if forward.exits:
+            forward_ms *= 1 + self._timing.exit_cost
+            for layer, part in self._timing.exits:
+                self._clock.after(forward_ms * part, partial(self._reach_exit, share, texts, layer))
+        self._clock.after(forward_ms, partial(self._conclude, forward, texts, forward_ms))
+
+    def _drafts(self, session: VerifyingSession) -> bool:
+        lends = self._timing.server_draft_ms is not None
+        return session.wants_draft(alone=lends)
+
+    def _draft(self) -> float:
+        """The server's own draft proposes a chain; how long that takes."""
+        text, chain, drafting_ms = list(self._verifier.text), [], 0.0
+        draft_ms = self._timing.server_draft_ms or self._timing.draft_ms
+        for _ in range(min(SERVER_DRAFT_TOKENS, self._verifier.remaining)):
+            tokens, probabilities = self._model.draft(text)
+            chain.append((tokens[0], probabilities[0]))
+            text.append(tokens[0])
+            drafting_ms += draft_ms(1)
+        self._verifier.received.suggest(chain)
+        return drafting_ms
+
+    def _reach_exit(self, share: Share, texts: Texts, layer: int) -> None:
+        rows = [self._model.exit(text, layer) for text in texts]
+        hint = share.hints.of_decisions([token for token, _ in rows], [sure for _, sure in rows])
+        if hint is not None:
+            self._send(hint)
+
+    def _conclude(self, forward: Forward, texts: Texts, forward_ms: float) -> None:
+        (share,) = forward.shares
+        self._running = False
+        self._loop.observe(forward, forward_ms, self._now_s)
+        verdict = self._loop.conclude(share, [self._model.target(text) for text in texts], self._now_s)
+        if verdict is not None:
+            nodes = len(share.rows.nodes) - 1
+            self._send(Concluded(verdict, nodes, forward_ms, self._clock.now_ms))
+        self._start_forward()

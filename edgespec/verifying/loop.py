@@ -1,0 +1,165 @@
+"""The verifying loop: the server's half of all sessions. Pure: no I/O, no clock, no model; time is passed in.
+
+Messages of the edges go in. `wait_s` says when the next forward may start, `next_forward` what it runs. While it runs,
+each share's `hints` turn what exits decided into hints; when it has ended, `conclude` turns what the last layer decided
+into verdicts. The server turns this loop with sockets and a target, the simulator with a simulated clock.
+
+    while running:
+        wait for messages, at most loop.wait_s(now_s), and hand them in
+        forward = loop.next_forward(loop.ready(now_s), now_s)
+        run forward.shares on the target, sending share.hints(...) on the way
+        loop.observe(forward, milliseconds, now_s)
+        send loop.conclude(share, tokens, now_s) of each share
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from edgespec.core.measurements import LinearCost
+from edgespec.core.messages import Block
+from edgespec.core.server_options import ServerOptions
+from edgespec.verifying.batching_delay import BatchingDelay
+from edgespec.verifying.exit_worth import ExitWorth
+from edgespec.verifying.forward_hints import ForwardHints
+from edgespec.verifying.scheduler import Grant, Limits, Scheduler
+from edgespec.verifying.session import VerifyingSession
+from edgespec.verifying.verifier import PlannedRows, Verdict
+
+EXIT_ROWS = 96
+"""Decided rows beyond which exits are left out: the LM head's time at each exit then delays all verdicts by more than
+hints can gain."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """One session's share of a forward."""
+
+    session: VerifyingSession
+    rows: PlannedRows
+    hints: ForwardHints
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A forward to run. exits: whether exit layers report to the shares that want hints. failed: sessions that could
+    not be planned, and why; they must be closed."""
+
+    shares: Sequence[Share]
+    exits: bool
+    failed: Sequence[tuple[int, Exception]] = ()
+
+    @property
+    def rows(self) -> int:
+        return sum(len(share.rows.piece) for share in self.shares)
+
+    @property
+    def decided(self) -> int:
+        return sum(len(share.rows.decide) for share in self.shares)
+
+
+class VerifyingLoop:
+    """cost: milliseconds of a forward by its rows; None: it is measured."""
+
+    def __init__(self, cost: Callable[[int], float] | None = None, limits: Limits | None = None) -> None:
+        self.sessions: dict[int, VerifyingSession] = {}
+        self.limits = limits or Limits()
+        self.measured = LinearCost()
+        self.cost: Callable[[int], float] = cost or self.measured
+        self._scheduler: Scheduler[int] = Scheduler(self.limits, self.cost)
+        self._batching_delay = BatchingDelay(self.cost)
+        self._exit_worth = ExitWorth()
+
+    # Messages
+
+    def open(self, session: VerifyingSession) -> None:
+        self.sessions[session.number] = session
+
+    def append(self, number: int, keep_length: int, tokens: Sequence[int], max_new_tokens: int) -> None:
+        self.sessions[number].verifier.append(keep_length, tokens, max_new_tokens)
+
+    def receive(self, number: int, block: Block, now_s: float) -> None:
+        """Raises BadBlock where the block breaks the protocol."""
+        self.sessions[number].receive(block, now_s)
+
+    def set_options(self, number: int, options: ServerOptions) -> None:
+        self.sessions[number].verifier.options = options
+
+    def set_away(self, number: int, away: bool) -> None:
+        """The session's edge has lost its connections, or has returned."""
+        self.sessions[number].away = away
+
+    def close(self, number: int) -> None:
+        self.sessions.pop(number, None)
+
+    # The next forward
+
+    def wait_s(self, now_s: float) -> float | None:
+        """Seconds until the next forward may start; None: no session has anything to run."""
+        waits_s = {session: session.wait_s(now_s) for session in self.sessions.values()}
+        ready = [session for session, wait_s in waits_s.items() if wait_s == 0.0]
+        if not ready:
+            return min((wait_s for wait_s in waits_s.values() if wait_s is not None), default=None)
+        if len(ready) == len(waits_s):
+            return 0.0
+        expected_s = (session.expected_s(now_s) for session in waits_s)
+        return self._batching_delay.wait_s(
+            len(ready),
+            (wait_s for wait_s in expected_s if wait_s is not None),
+            now_s,
+            low_priority=all(session.low_priority for session in ready),
+        )
+
+    def ready(self, now_s: float) -> list[VerifyingSession]:
+        """The sessions that the next forward may run."""
+        return [session for session in self.sessions.values() if session.wait_s(now_s) == 0.0]
+
+    def next_forward(self, ready: Iterable[VerifyingSession], now_s: float) -> Forward:
+        """What the next forward runs, of these sessions; a session that fails takes no other with it."""
+        offers, shares, failed = [], [], []
+        for session in ready:
+            try:
+                offers.append(session.offer())
+            except Exception as error:
+                failed.append((session.number, error))
+        for grant in self._scheduler.form(offers, now_s):
+            try:
+                shares.append(self._share(grant))
+            except Exception as error:
+                failed.append((grant.session, error))
+        return self._forward(shares, failed)
+
+    def apart(self, forward: Forward) -> list[Forward]:
+        """The same rows in a forward for each session, where the joint forward failed."""
+        return [self._forward([share]) for share in forward.shares]
+
+    def _share(self, grant: Grant[int]) -> Share:
+        session = self.sessions[grant.session]
+        rows = session.verifier.plan(grant.rows, grant.nodes)
+        return Share(session, rows, ForwardHints(session.verifier, rows))
+
+    def _forward(self, shares: Sequence[Share], failed: Sequence[tuple[int, Exception]] = ()) -> Forward:
+        """With exits, where they are wanted and worth their time."""
+        forward = Forward(shares, False, failed)
+        alone = len(shares) == 1
+        exits = (
+            any(share.hints.wanted for share in shares)
+            and forward.decided <= EXIT_ROWS
+            and (alone or self._scheduler.roomy)
+            and self._exit_worth(len(shares), forward.rows)
+        )
+        return Forward(shares, exits, failed)
+
+    # What the forward brought
+
+    def observe(self, forward: Forward, milliseconds: float, now_s: float) -> None:
+        """A forward has ended, after this long."""
+        self._batching_delay.observe(len(forward.shares), forward.rows, now_s)
+        if forward.decided:
+            self.measured.observe(forward.rows, milliseconds)
+            self._exit_worth.observe(forward.exits, forward.rows, milliseconds)
+
+    def conclude(self, share: Share, tokens: Sequence[int], now_s: float) -> Verdict | None:
+        """Commit what the last layer decided, one token a decided row; None after a prefill chunk."""
+        return share.session.conclude(share.rows, tokens, now_s)

@@ -1,0 +1,132 @@
+"""The draft tree as far as the edge has sent it, and the ids that its nodes have on the wire. Pure.
+
+Blocks come late: a parent may have been committed or dropped meanwhile, and a token may be in the tree already under
+an id of the server's own. Here each new node finds its place below a live node or on the committed text, or is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from edgespec.core.tree import COMMITTED_BIT, MAX_NODE, ROOT, DraftTree
+
+REMEMBERED_NODES = 4096
+"""How many of the newest committed nodes keep their ids, for blocks that come late."""
+
+MAX_WAITING_NODES = 4096
+"""Nodes of one session that may wait for verification, unless a server says otherwise; WELCOME tells the edge."""
+
+LARGEST_EDGE_NODE = MAX_NODE // 2
+"""Ids above it are the server's own, for nodes that it looked up or drafted itself."""
+
+
+class BadBlock(Exception):
+    """A block breaks the protocol: ids out of order, a parent after its child, a length not yet committed."""
+
+
+class ReceivedTree:
+    """text: the session's committed text, which the verifier extends; max_nodes: how many may wait."""
+
+    def __init__(self, text: list[int], max_nodes: int = MAX_WAITING_NODES) -> None:
+        self.tree = DraftTree(len(text))
+        self._text = text
+        self._max_nodes = max_nodes
+        self._last_id = 0
+        self._next_own_id = LARGEST_EDGE_NODE + 1
+        self._positions: dict[int, int] = {}
+        """Of committed nodes, by id."""
+        self._aliases: dict[int, int] = {}
+        """The edge's id of a token that was in the tree already -> its id there."""
+
+    def receive(
+        self, first_node: int, tokens: Sequence[int], parents: Sequence[int], probabilities: Sequence[float]
+    ) -> None:
+        """The nodes of a block. Raises BadBlock, with nothing changed, when it breaks the protocol."""
+        self._check(first_node, len(tokens), parents)
+        if tokens:
+            self._last_id = first_node + len(tokens) - 1
+        for node, (token, parent, probability) in enumerate(
+            zip(tokens, parents, probabilities, strict=True), first_node
+        ):
+            self._place(node, token, parent, probability)
+
+    def suggest(self, chain: Iterable[tuple[int, float]]) -> list[int]:
+        """Add the server's own guess of the next tokens, each with its probability; returns the nodes that are new."""
+        node, new = ROOT, []
+        for token, probability in chain:
+            child = self.tree.child(node, token)
+            if child is None:
+                child = self._next_own_id
+                self._next_own_id += 1
+                self.tree.add(child, node, token, probability)
+                new.append(child)
+            node = child
+        return new
+
+    def commit(self, tokens: Sequence[int]) -> None:
+        """Re-root the tree behind these tokens; the text is longer by them already."""
+        base_length = self.tree.committed_length
+        for position, node in enumerate(self.tree.commit(tokens), base_length):
+            self._positions[node] = position
+        for alias, node in self._aliases.items():
+            if node in self._positions:
+                self._positions[alias] = self._positions[node]
+        self._aliases = {alias: node for alias, node in self._aliases.items() if node in self.tree}
+        self._forget_oldest()
+
+    def clear(self) -> None:
+        """Another turn begins: drop every node, and forget where those before it were committed."""
+        self.tree.clear(len(self._text))
+        self._positions.clear()
+        self._aliases.clear()
+
+    def edge_id(self, node: int) -> int | None:
+        """The id under which the edge knows a node; None: it does not know it."""
+        if node <= LARGEST_EDGE_NODE:
+            return node
+        return next((alias for alias, known in self._aliases.items() if known == node), None)
+
+    def _check(self, first_node: int, count: int, parents: Sequence[int]) -> None:
+        last = first_node + count - 1
+        if count and not self._last_id < first_node <= last <= LARGEST_EDGE_NODE:
+            raise BadBlock(
+                f"node ids {first_node} to {last} must rise above {self._last_id} and end at {LARGEST_EDGE_NODE}"
+            )
+        if len(self.tree) + len(self._aliases) + count > self._max_nodes:
+            raise BadBlock(f"more than {self._max_nodes} nodes would wait for verification")
+        for node, parent in enumerate(parents, first_node):
+            if parent & COMMITTED_BIT:
+                if parent & ~COMMITTED_BIT > len(self._text):
+                    raise BadBlock(f"node {node} continues a text longer than the one committed")
+            elif not 0 < parent < node:
+                raise BadBlock(f"node {node} comes before its parent {parent}")
+
+    def _place(self, node: int, token: int, parent: int, probability: float) -> None:
+        """Find where a new node belongs: below a live node, on the text since committed, or nowhere."""
+        if parent & COMMITTED_BIT:
+            return self._place_on_text(node, token, parent & ~COMMITTED_BIT, probability)
+        parent = self._aliases.get(parent, parent)
+        if parent in self._positions:
+            self._place_on_text(node, token, self._positions[parent] + 1, probability)
+        elif parent in self.tree:
+            self._grow(node, parent, token, probability)
+
+    def _place_on_text(self, node: int, token: int, length: int, probability: float) -> None:
+        """The node continues the first `length` tokens of the text."""
+        if length == len(self._text):
+            self._grow(node, ROOT, token, probability)
+        elif self._text[length] == token:
+            self._positions[node] = length
+            self._forget_oldest()
+
+    def _grow(self, node: int, parent: int, token: int, probability: float) -> None:
+        known = self.tree.child(parent, token)
+        if known is None:
+            self.tree.add(node, parent, token, probability)
+        else:
+            self._aliases[node] = known
+            self.tree.reweigh(known, max(probability, self.tree.probability(known)))
+
+    def _forget_oldest(self) -> None:
+        while len(self._positions) > REMEMBERED_NODES:
+            del self._positions[next(iter(self._positions))]

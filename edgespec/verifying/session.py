@@ -1,0 +1,105 @@
+"""A session as the verifying loop sees it: its verifier, and when it has something to run. Pure: time is passed in."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from edgespec.core.messages import Block
+from edgespec.verifying.scheduler import Offer
+from edgespec.verifying.verifier import PlannedRows, Verdict, Verifier
+
+OVERDUE_SHARE = 0.25
+"""A session that is later than usual is expected after this share of the usual time."""
+
+FORWARDS_AWAY = 64
+"""Forwards that a session may have while its edge is away; their verdicts are kept for it."""
+
+RESOLUTION_S = 1e-9
+"""A shorter wait is none: sums of times are not exact."""
+
+
+class VerifyingSession:
+    """number: its own in the loop; device: who opened it; latency_ms: its target for a token, None for none."""
+
+    def __init__(
+        self, number: int, device: Hashable, verifier: Verifier, now_s: float, latency_ms: float | None = None
+    ) -> None:
+        self.number = number
+        self.device = device
+        self.verifier = verifier
+        self.latency_ms = latency_ms
+        self.concluded_s = now_s
+        """When its last forward ended; at first, when it was opened."""
+        self._pauses_at: int | None = None
+        """While its edge is away: the number of forwards after which it pauses."""
+        self._turnaround_s: float | None = None
+        """From a verdict to the block that follows it, lately."""
+
+    @property
+    def low_priority(self) -> bool:
+        return self.verifier.options.low_priority and self.latency_ms is None
+
+    @property
+    def away(self) -> bool:
+        return self._pauses_at is not None
+
+    @away.setter
+    def away(self, away: bool) -> None:
+        self._pauses_at = self.verifier.forwards + FORWARDS_AWAY if away else None
+
+    def wants_draft(self, alone: bool) -> bool:
+        """Whether a draft that the server hosts works for its next forward. alone: no other session is ready."""
+        wanted = self.verifier.options.server_draft
+        return wanted == "required" or (wanted == "lent" and alone)
+
+    def wait_s(self, now_s: float) -> float | None:
+        """Seconds until its next forward may start; None: there is nothing to run."""
+        verifier = self.verifier
+        if not verifier.ready or (self._pauses_at is not None and verifier.forwards >= self._pauses_at):
+            return None
+        if not verifier.can_wait:
+            return 0.0
+        left_s = self.concluded_s + verifier.options.max_wait_ms / 1e3 - now_s
+        return left_s if left_s > RESOLUTION_S else 0.0
+
+    def expected_s(self, now_s: float) -> float | None:
+        """Seconds until it will probably have something to run; None: that is not known, or it has it now."""
+        wait_s = self.wait_s(now_s)
+        if wait_s is not None:
+            return wait_s or None
+        turnaround_s, passed_s = self._turnaround_s, now_s - self.concluded_s
+        if (
+            turnaround_s is None
+            or self.away
+            or self.verifier.finish is not None
+            or passed_s >= 2 * turnaround_s
+        ):
+            return None
+        return max(turnaround_s - passed_s, OVERDUE_SHARE * turnaround_s)
+
+    def offer(self) -> Offer[int]:
+        """What it could run in the next forward."""
+        asked = self.verifier.asked
+        return Offer(
+            self.number,
+            self.device,
+            self.verifier.pending,
+            self.concluded_s,
+            self.verifier.probabilities(),
+            self.latency_ms,
+            low_priority=self.low_priority or not (asked or self.latency_ms),
+        )
+
+    def receive(self, block: Block, now_s: float) -> None:
+        """Raises BadBlock, with nothing changed."""
+        was_ready = self.verifier.ready
+        self.verifier.receive(block.first_node, block.tokens, block.parents, block.probabilities)
+        if not was_ready and self.verifier.ready:
+            took_s = now_s - self.concluded_s
+            last_s = self._turnaround_s
+            self._turnaround_s = took_s if last_s is None else 0.7 * last_s + 0.3 * took_s
+
+    def conclude(self, rows: PlannedRows, tokens: Sequence[int], now_s: float) -> Verdict | None:
+        """A forward of its rows has ended; what that commits, None after a prefill chunk."""
+        self.concluded_s = now_s
+        return self.verifier.conclude(rows, tokens)
