@@ -84,7 +84,7 @@ def _compare_with_generate(prompts: list[list[int]], max_new_tokens: int) -> int
     import torch
     from transformers import AutoModelForCausalLM
 
-    from edgespec.model.loading import find_folder
+    from edgespec.model.model_folder import find_folder
 
     model = AutoModelForCausalLM.from_pretrained(find_folder(None), dtype=torch.float64)
     engine = load_draft(bundled_engine())

@@ -14,7 +14,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from edgespec.core.slots import SLOT_BUCKET, Piece
 from edgespec.model import loading
+from edgespec.model.loaded_model import LoadedModel
+from edgespec.model.model_folder import find_folder
 from edgespec.model.target import Target
+from edgespec.model.target_engine import SessionRows
 
 PAST = 128
 
@@ -23,9 +26,9 @@ PAST = 128
 def target(request: pytest.FixtureRequest) -> Iterator[Target]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    folder = loading.find_folder(None)
+    folder = find_folder(None)
     model = loading.load_model(folder, "bundled", torch.float32, torch.device("cpu"))
-    yield Target(model, name="bundled", vocabulary_hash=b"", native=request.param == "native")
+    yield Target(LoadedModel(model, "bundled", b""), native=request.param == "native")
     torch.set_num_threads(threads)
 
 
@@ -34,9 +37,9 @@ def test_forward(benchmark: BenchmarkFixture, target: Target, rows: int) -> None
     benchmark.group = f"a forward of {rows} rows"
     cache = target.open_cache(2 * PAST)
     with torch.inference_mode():
-        target.logits(cache, chain(0, PAST), np.array([PAST - 1]))
+        target.runner.logits([SessionRows(cache, chain(0, PAST), np.array([PAST - 1]))])
         piece = chain(PAST, rows)
-        benchmark(target.logits, cache, piece, np.arange(rows))
+        benchmark(target.runner.logits, [SessionRows(cache, piece, np.arange(rows))])
 
 
 def chain(past: int, rows: int) -> Piece:

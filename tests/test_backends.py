@@ -82,9 +82,9 @@ def test_exits_guess_and_hint_alike(backend: str, family: str, tmp_path: Path) -
     folder = save(tiny(family), tmp_path)
     exit_heads(folder / "exits", folder)
     target = Target.load(folder, dtype="float32")
-    assert target._guesses is not None and target._guesses.pay(12) and target._decoder is None
+    assert target.exits.guesses is not None and target.exits.guesses.pay(12) and target.runner.decoder is None
     by_kernel = guesses_of(target, 6)
-    target._guesses = None
+    target.exits.guesses = None
     for got, want in zip(by_kernel, guesses_of(target, 6), strict=True):
         sure = want.margins > 1e-3
         assert got.layer == want.layer and (got.tokens[sure] == want.tokens[sure]).all()

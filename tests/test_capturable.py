@@ -13,6 +13,7 @@ from tiny_models import FAMILIES, tiny
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.target import Target
 
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "unique", "equal", "lift_fresh"}
@@ -42,7 +43,7 @@ class CaptureRules(TorchDispatchMode):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_captured_forward_reads_nothing_back(family: str) -> None:
     model = tiny(family, torch.float32)
-    target = Target(model, name="tiny", vocabulary_hash=bytes(32), kv_memory="16MiB", native=False)
+    target = Target(LoadedModel(model, "tiny", bytes(32)), kv_memory="16MiB", native=False)
     rules = CaptureRules()
 
     def capture(function: Callable[[], torch.Tensor]) -> tuple[Callable[[], None], torch.Tensor]:

@@ -18,8 +18,8 @@ from test_target_batch import Text, assert_same
 from tiny_models import FAMILIES, save, tiny
 
 from edgespec.core.slots import SLOT_BUCKET
-from edgespec.model.cuda_graphs import ROWS, WARM_UPS, WIDTHS, CudaCapture, bucket_of
-from edgespec.model.static_inputs import UNWRITTEN, Bucket, StaticFields
+from edgespec.model.cuda_graphs import WARM_UPS, CudaCapture
+from edgespec.model.static_inputs import ROWS, UNWRITTEN, WIDTHS, Bucket, StaticFields
 from edgespec.model.target import Target
 from edgespec.model.target_engine import ForwardRequest
 
@@ -94,7 +94,7 @@ def test_rows_that_fill_up_write_to_the_scratch_page_alone_and_are_seen_by_nobod
         changed = torch.nonzero((layer.keys.view(torch.int64) != old).any(dim=(0, 1, 3)))[:, 0]
         assert set(changed.tolist()) <= {
             *range(SLOT_BUCKET - 1),
-            *part.cache.located(torch.from_numpy(part.piece.slots)).tolist(),
+            *part.cache.pool_slots(part.piece.slots).tolist(),
         }
         assert not layer.keys[:, :, UNWRITTEN].any()
     fresh = load(tmp_path)
@@ -149,7 +149,7 @@ def test_a_forward_that_decides_nothing_is_eager(tmp_path: Path) -> None:
 def test_the_smallest_bucket_that_holds_a_batch(
     rows: int, width: int, bucket: tuple[int, int] | None
 ) -> None:
-    assert bucket_of(rows, width) == (bucket and Bucket(*bucket))
+    assert Bucket.of(rows, width) == (bucket and Bucket(*bucket))
 
 
 def test_rows_that_fill_up_have_room_on_the_scratch_page() -> None:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from numpy.typing import NDArray
 from tiny_models import FAMILIES, SIZE, VOCABULARY, random_tree, tiny
 
 from edgespec import _native
@@ -18,7 +17,9 @@ from edgespec.kernels.exit_head import HeadSettings, exit_head
 from edgespec.model import decoder
 from edgespec.model.decoder import NativeDecoder
 from edgespec.model.kv_cache import KvPool, TargetCache
+from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.target import Target
+from edgespec.model.target_engine import SessionRows
 
 KNOWN = ["llama", "llama without groups", "mistral without window", "qwen2", "qwen3"]
 LEVELS = [level for level in _native.cpu_levels() if level != "avx512_bf16"]
@@ -39,7 +40,7 @@ def model_of(family: str, **changes: Any) -> Any:
 
 
 def target_of(model: Any, native: bool = True) -> Target:
-    return Target(model, name="tiny", vocabulary_hash=b"", native=native, kv_memory="4MiB")
+    return Target(LoadedModel(model, "tiny", b""), native=native, kv_memory="4MiB")
 
 
 class Text:
@@ -56,8 +57,8 @@ class Text:
             slots.plan(tokens, length, tree, range(1, nodes + 1)),
         ]
 
-    def forward(self, index: int) -> tuple[TargetCache, Piece, NDArray[np.int64]]:
-        return self.cache, self.pieces[index], np.arange(len(self.pieces[index]))
+    def forward(self, index: int) -> SessionRows:
+        return SessionRows(self.cache, self.pieces[index], np.arange(len(self.pieces[index])))
 
 
 def logits_of(target: Target, shapes: Sequence[tuple[int, int, int]], alone: bool = False) -> list[Any]:
@@ -67,10 +68,10 @@ def logits_of(target: Target, shapes: Sequence[tuple[int, int, int]], alone: boo
     with torch.inference_mode():
         if alone:
             return [
-                np.concatenate([target.logits(*text.forward(index)).numpy() for text in texts])
+                np.concatenate([target.runner.logits([text.forward(index)]).numpy() for text in texts])
                 for index in (0, 1)
             ]
-        return [target.logits_batch([text.forward(i) for text in texts]).numpy() for i in (0, 1)]
+        return [target.runner.logits([text.forward(i) for text in texts]).numpy() for i in (0, 1)]
 
 
 SHAPES = [(20, 6, 1), (70, 0, 2), (150, 23, 3), (9, 40, 4)]
@@ -80,7 +81,7 @@ SHAPES = [(20, 6, 1), (70, 0, 2), (150, 23, 3), (9, 40, 4)]
 def test_logits_are_those_of_the_model(family: str) -> None:
     model = model_of(family)
     native, plain = target_of(model), target_of(model, native=False)
-    assert native._decoder is not None and plain._decoder is None
+    assert native.runner.decoder is not None and plain.runner.decoder is None
     for got, want in zip(logits_of(native, SHAPES), logits_of(plain, SHAPES), strict=True):
         np.testing.assert_allclose(got, want, atol=2e-4 * np.abs(want).max())
 
@@ -200,7 +201,7 @@ def test_a_model_that_it_gets_wrong_runs_on_its_own_modules(
         decoder._native, "Decoder", lambda **arguments: made(**{**arguments, "epsilon": 10.0})
     )
     target = target_of(model_of("llama"))
-    assert target._decoder is None and "transformers' modules" in caplog.text
+    assert target.runner.decoder is None and "transformers' modules" in caplog.text
     monkeypatch.undo()
     got, want = logits_of(target, SHAPES), logits_of(target_of(model_of("llama"), native=False), SHAPES)
     np.testing.assert_array_equal(got[1], want[1])

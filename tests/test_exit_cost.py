@@ -50,8 +50,8 @@ def test_every_other_forward_runs_the_exits(target: Target, monkeypatch: pytest.
 
 def test_captured_forwards_are_timed_alike_and_leave_their_hints(target: Target) -> None:
     target.use_graphs(Rerun())
-    assert target.hint_cells is not None and target.graphs is not None
+    assert target.hint_cells is not None and target.runner.graphs is not None
     target.hint_cells.mailbox = exit_cost.Unread()
     exit_cost.forward_ms(target, runs=2)
-    assert not target.graphs.failed
+    assert not target.runner.graphs.failed
     assert np.count_nonzero(target.hint_cells.cells[:, 0, :, 0]) == 4  # both halves, two exits each

@@ -58,7 +58,7 @@ def test_another_text_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     target.use_graphs(Rerun())
     with torch.inference_mode():
         other.model.get_output_embeddings().weight.mul_(-1)
-    other._decoder = None
+    other.runner.decoder = None
     with pytest.raises(EdgespecError, match="another token than the CPU at 0 of 4"):
         gpu_check.texts_agree(other, target, 4)
 

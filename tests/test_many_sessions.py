@@ -19,6 +19,7 @@ from edgespec.core.slots import SLOT_BUCKET
 from edgespec.drafting.modes import POLICIES
 from edgespec.edge.session import Session
 from edgespec.model.attention import SLOT_ATTENTION
+from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.target import Target
 from edgespec.model.target_engine import ForwardRequest
 from edgespec.server.metrics import Metrics
@@ -234,11 +235,9 @@ class TestMemory:
     @pytest.fixture
     def target(self) -> Target:
         model = tiny()
-        page_bytes = Target(
-            model, name="tiny", vocabulary_hash=VOCABULARY_HASH, kv_memory="1MiB"
-        ).pool.page_bytes
+        page_bytes = Target(LoadedModel(model, "tiny", VOCABULARY_HASH), kv_memory="1MiB").pool.page_bytes
         memory = (2 * self.NEED + 1) * page_bytes
-        return Target(model, name="tiny", vocabulary_hash=VOCABULARY_HASH, kv_memory=memory)
+        return Target(LoadedModel(model, "tiny", VOCABULARY_HASH), kv_memory=memory)
 
     def test_what_does_not_fit_is_refused_and_what_runs_goes_on(self, target: Target) -> None:
         with serving(target) as server, session(server) as one, session(server) as two:
@@ -288,7 +287,7 @@ class TestMemory:
 
 
 def test_a_prompt_that_another_session_had_is_not_computed_again() -> None:
-    target = Target(tiny(), name="tiny", vocabulary_hash=VOCABULARY_HASH, kv_memory="64MiB")
+    target = Target(LoadedModel(tiny(), "tiny", VOCABULARY_HASH), kv_memory="64MiB")
     rows: list[int] = []
     forward_batch = target.forward_batch
 
@@ -332,7 +331,7 @@ class Replay(HashModel):
 def deterministic() -> Target:
     model = tiny(dtype=torch.float32)
     model.set_attn_implementation(SLOT_ATTENTION)
-    return Target(model, name="tiny", vocabulary_hash=VOCABULARY_HASH, kv_memory="64MiB", deterministic=True)
+    return Target(LoadedModel(model, "tiny", VOCABULARY_HASH), kv_memory="64MiB", deterministic=True)
 
 
 @pytest.fixture(scope="module")

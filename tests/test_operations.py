@@ -21,6 +21,7 @@ from edgespec.cli.config import read_config
 from edgespec.cli.serve import serve
 from edgespec.cli.top import fetch, table
 from edgespec.core.errors import EdgespecError
+from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.target import Target
 from edgespec.server.metrics import Metrics
 from edgespec.server.monitoring import monitoring
@@ -29,7 +30,7 @@ from edgespec.server.server import Server
 
 @pytest.fixture(scope="module")
 def target() -> Target:
-    return Target(tiny(), name="tiny", vocabulary_hash=VOCABULARY_HASH, kv_memory="16MiB")
+    return Target(LoadedModel(tiny(), "tiny", VOCABULARY_HASH), kv_memory="16MiB")
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +186,7 @@ def test_a_configuration_that_is_none_is_refused_in_a_sentence(
 def test_a_session_that_wants_tokens_faster_than_forwards_are_is_refused_from_the_first_on(
     server: Server,
 ) -> None:
-    target = Target(tiny(), name="tiny", vocabulary_hash=VOCABULARY_HASH, kv_memory="16MiB")
+    target = Target(LoadedModel(tiny(), "tiny", VOCABULARY_HASH), kv_memory="16MiB")
     with serving(target) as fresh, session(fresh, latency_ms=0.001) as one:
         one.prompt([5, 6])
         with pytest.raises(EdgespecError, match="even for one session"):

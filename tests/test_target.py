@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tiny_models import FAMILIES, VOCABULARY, random_tree, save, tiny
+from tiny_models import FAMILIES, VOCABULARY, forward_one, random_tree, save, tiny
 
 from edgespec.core.params import SamplingParams
 from edgespec.core.slots import Piece, SlotMap
 from edgespec.core.tree import DraftTree
 from edgespec.model.sampling import decide
 from edgespec.model.target import Target
+from edgespec.model.target_engine import SessionRows
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
@@ -36,13 +37,13 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Target:
 def plain_logits(target: Target, text: list[int]) -> torch.Tensor:
     """The model's own logits [V] behind a text, without any cache."""
     with torch.inference_mode():
-        logits: torch.Tensor = target.model(torch.tensor([text]), use_cache=False).logits[0, -1]
+        logits: torch.Tensor = target.model.module(torch.tensor([text]), use_cache=False).logits[0, -1]
     return logits
 
 
 def tree_logits(target: Target, cache: Any, piece: Piece, rows: Any) -> torch.Tensor:
     with torch.inference_mode():
-        return target.logits(cache, piece, np.asarray(rows))
+        return target.runner.logits([SessionRows(cache, piece, np.asarray(rows, dtype=np.int64))])
 
 
 def shuffled(slots: SlotMap, random: np.random.Generator) -> SlotMap:
@@ -104,10 +105,10 @@ def test_prefill_in_chunks_is_one_prefill(target: Target) -> None:
 def test_greedy_decoding_is_that_of_generate_token_for_token(
     target: Target, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(target.model.generation_config, "eos_token_id", None)
+    monkeypatch.setattr(target.model.module.generation_config, "eos_token_id", None)
     prompt = np.random.default_rng(3).integers(3, VOCABULARY, 5).tolist()
     settings = transformers.GenerationConfig(max_new_tokens=40, do_sample=False, pad_token_id=0)
-    expected = target.model.generate(torch.tensor([prompt]), generation_config=settings)[0].tolist()
+    expected = target.model.module.generate(torch.tensor([prompt]), generation_config=settings)[0].tolist()
     assert decode(target, prompt, 40, SamplingParams()) == expected
 
 
@@ -119,7 +120,7 @@ def decode(
     cache = target.open_cache(slots.capacity)
     for _ in range(count):
         piece = slots.plan(text, len(text), tree, [])
-        decisions = target.forward(cache, piece, np.array([len(piece) - 1]), sampling, seed)
+        decisions = forward_one(target, cache, piece, np.array([len(piece) - 1]), sampling, seed)
         text.append(int(decisions.tokens[0]))
     return text
 
@@ -137,7 +138,7 @@ def test_the_cache_grows_with_the_text_and_writes_only_the_rows(llama: Target) -
     before = [(layer.keys, layer.keys.clone()) for layer in llama.pool.pool_layers]
     piece = slots.plan(text, 400, tree, [])
     assert_same(tree_logits(llama, cache, piece, [0])[0], plain_logits(llama, text))
-    written = cache.located(torch.from_numpy(piece.slots.astype(np.int64)))
+    written = cache.pool_slots(piece.slots)
     others = np.setdiff1d(np.arange(before[0][1].shape[2]), written)
     for layer, (memory, old) in zip(llama.pool.pool_layers, before, strict=True):
         assert layer.keys is memory
@@ -172,7 +173,7 @@ def test_decided_rows_are_sampled_at_their_position_plus_one(llama: Target) -> N
     tree = random_tree(random, 12, 6)
     sampling = SamplingParams(temperature=0.8, top_k=30, top_p=0.95)
     piece = SlotMap(64).plan(text, 12, tree, range(1, 7))
-    decisions = llama.forward(llama.open_cache(64), piece, np.arange(11, 18), sampling, 77)
+    decisions = forward_one(llama, llama.open_cache(64), piece, np.arange(11, 18), sampling, 77)
     for node in range(7):
         chain = node_text(text, tree, node) if node else text
         alone = decide(plain_logits(llama, chain)[None], [len(chain)], sampling, 77)
@@ -183,7 +184,7 @@ def test_decided_rows_are_sampled_at_their_position_plus_one(llama: Target) -> N
 
 def test_a_float32_target_decides_as_a_float64_one(llama: Target, tmp_path: Path) -> None:
     single = Target.load(save(tiny(dtype=torch.float32), tmp_path), dtype="float32")
-    assert single.dtype == torch.float32
+    assert single.model.dtype == torch.float32
     double = Target.load(tmp_path, dtype="float64")
     sampling = SamplingParams(temperature=0.7)
     assert decode(single, [5, 6, 7], 30, sampling, 3) == decode(double, [5, 6, 7], 30, sampling, 3)

@@ -16,7 +16,8 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.core.slots import SLOT_BUCKET, SlotMap
 from edgespec.model.kv_cache import KvPool
-from edgespec.model.loading import parse_memory
+from edgespec.model.loaded_model import LoadedModel
+from edgespec.model.memory import parse_memory
 from edgespec.model.target import Target
 from edgespec.model.target_engine import Decisions, ExitRows, ForwardRequest, KvFull
 
@@ -71,7 +72,7 @@ def test_sessions_together_get_what_each_gets_alone(family: str, tmp_path: Path)
 
 
 def test_each_session_hears_its_own_rows_from_each_exit() -> None:
-    target = Target(tiny(), name="tiny", vocabulary_hash=bytes(32), exits=PlainExits(1, 3), kv_memory="64MiB")
+    target = Target(LoadedModel(tiny(), "tiny", bytes(32)), exits=PlainExits(1, 3), kv_memory="64MiB")
 
     def run(together: bool) -> dict[int, list[ExitRows]]:
         heard: dict[int, list[ExitRows]] = {0: [], 1: [], 2: []}
@@ -100,7 +101,7 @@ def test_each_session_hears_its_own_rows_from_each_exit() -> None:
 def logits(target: Target, text: Text, length: int) -> torch.Tensor:
     part = text.part(length)
     with torch.inference_mode():
-        return target.logits(part.cache, part.piece, part.decide)[0]
+        return target.runner.logits([part])[0]
 
 
 def test_scattered_pages_read_as_pages_side_by_side_do(llama: Target) -> None:
@@ -171,7 +172,7 @@ def test_pages_come_back_with_nothing_of_their_last_reader_in_them(llama: Target
     logits(llama, spoilt, 64)
     pages = list(spoilt.cache.pages)
     for layer in llama.pool.pool_layers:
-        layer.values[:, :, spoilt.cache.located(torch.arange(64))] = torch.nan
+        layer.values[:, :, spoilt.cache.pool_slots(np.arange(64))] = torch.nan
     spoilt.cache.release()
     fresh = Text(llama, 10, 9)
     fresh.cache.reserve(64)

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_models import SIZE, VOCABULARY, one_piece, refusal, save, tiny
+from tiny_models import SIZE, VOCABULARY, forward_one, one_piece, refusal, save, tiny
 
 from edgespec.core.calibration import Calibration
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.model.exits import ExitHead, ExitHeads, weights_sha256
+from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.target import Target
 from edgespec.model.target_engine import ExitRows, ForwardRequest
 
@@ -37,17 +38,18 @@ class PlainExits:
 
 
 def with_exits(model: Any, *layers: int) -> Target:
-    return Target(model, name="tiny", vocabulary_hash=bytes(32), exits=PlainExits(*layers))
+    return Target(LoadedModel(model, "tiny", bytes(32)), exits=PlainExits(*layers))
 
 
 def test_exits_report_in_order_before_deeper_layers_run() -> None:
     target = with_exits(tiny(), 3, 1)
     assert target.exit_layers == (1, 3)
     events: list[str] = []
-    for index, layer in enumerate(target._decoder_layers):
+    for index, layer in enumerate(target.model.decoder_layers):
         layer.register_forward_pre_hook(lambda *_, number=index + 1: events.append(f"layer {number}"))
     sampling = SamplingParams(temperature=0.8)
-    target.forward(
+    forward_one(
+        target,
         target.open_cache(64),
         one_piece(),
         np.arange(4, 8),
@@ -64,16 +66,16 @@ def test_an_exit_decides_as_the_model_cut_off_there_would(family: str) -> None:
     norm = model.get_decoder().norm
     exits = PlainExits(2)
     exits.rows = lambda layer, hidden: norm(hidden)  # type: ignore[method-assign]
-    target = Target(model, name="tiny", vocabulary_hash=bytes(32), exits=exits)
+    target = Target(LoadedModel(model, "tiny", bytes(32)), exits=exits)
     seen: list[ExitRows] = []
     sampling = SamplingParams(temperature=0.8, top_k=2)
-    target.forward(target.open_cache(64), one_piece(), np.arange(4, 8), sampling, 9, seen.append)
+    forward_one(target, target.open_cache(64), one_piece(), np.arange(4, 8), sampling, 9, seen.append)
 
     del model.get_decoder().layers[2:]
     model.config.num_hidden_layers = 2
-    cut = Target(model, name="cut", vocabulary_hash=bytes(32))
-    expected = cut.forward(
-        cut.open_cache(64), one_piece(), np.arange(4, 8), SamplingParams(temperature=0.8), 9
+    cut = Target(LoadedModel(model, "cut", bytes(32)))
+    expected = forward_one(
+        cut, cut.open_cache(64), one_piece(), np.arange(4, 8), SamplingParams(temperature=0.8), 9
     )
     assert seen[0].tokens.tolist() == expected.tokens.tolist()
     np.testing.assert_allclose(seen[0].margins, expected.margins, atol=1e-5)
@@ -83,14 +85,14 @@ def test_exits_are_silent_unless_asked() -> None:
     target = with_exits(tiny(), 1, 2)
     seen: list[int] = []
     piece, rows, sampling = one_piece(), np.arange(4, 8), SamplingParams()
-    with_taps = target.forward(
-        target.open_cache(64), piece, rows, sampling, 0, lambda e: seen.append(e.layer), [2]
+    with_taps = forward_one(
+        target, target.open_cache(64), piece, rows, sampling, 0, lambda e: seen.append(e.layer), [2]
     )
     assert seen == [2]
-    without = target.forward(target.open_cache(64), piece, rows, sampling, 0)
+    without = forward_one(target, target.open_cache(64), piece, rows, sampling, 0)
     assert seen == [2]
     assert with_taps.tokens.tolist() == without.tokens.tolist()
-    target.forward(target.open_cache(64), piece, rows[:0], sampling, 0, lambda e: seen.append(e.layer))
+    forward_one(target, target.open_cache(64), piece, rows[:0], sampling, 0, lambda e: seen.append(e.layer))
     assert seen == [2]
 
 
@@ -101,8 +103,8 @@ def test_an_error_in_a_callback_ends_the_forward_and_nothing_else() -> None:
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):
-        target.forward(target.open_cache(64), one_piece(), np.arange(4, 8), SamplingParams(), 0, fail)
-    target.forward(target.open_cache(64), one_piece(), np.arange(4, 8), SamplingParams(), 0)
+        forward_one(target, target.open_cache(64), one_piece(), np.arange(4, 8), SamplingParams(), 0, fail)
+    forward_one(target, target.open_cache(64), one_piece(), np.arange(4, 8), SamplingParams(), 0)
 
 
 def test_exits_for_another_target_are_refused() -> None:
@@ -125,13 +127,12 @@ def test_a_paced_target_holds_its_exits_and_its_end() -> None:
 
     model = tiny()
     target = Target(
-        model,
-        name="tiny",
-        vocabulary_hash=bytes(32),
+        LoadedModel(model, "tiny", bytes(32)),
         exits=PlainExits(1, 3),
         pace=RecordingPace(),  # type: ignore[arg-type]
     )
-    target.forward(
+    forward_one(
+        target,
         target.open_cache(64),
         one_piece(),
         np.arange(4, 8),
@@ -164,7 +165,7 @@ def test_exit_heads_beside_the_model_are_found_and_hint_with_calibrated_probabil
     assert target.exit_layers == (1, 3)
     seen: list[ExitRows] = []
     sampling = SamplingParams(temperature=0.8)
-    target.forward(target.open_cache(64), one_piece(), np.arange(4, 8), sampling, 1, seen.append)
+    forward_one(target, target.open_cache(64), one_piece(), np.arange(4, 8), sampling, 1, seen.append)
     calibration = ExitHeads.load(folder / "exits").calibration(3)
     assert [rows.layer for rows in seen] == [1, 3]
     piece = one_piece()
@@ -209,9 +210,9 @@ def test_exits_guess_by_the_kernel_what_they_guess_in_torch(
     folder = save(tiny(family), tmp_path)
     exit_heads(folder / "exits", folder)
     target = Target.load(folder, dtype=dtype)
-    assert target._guesses is not None and target._guesses.pay(2 * rows)
+    assert target.exits.guesses is not None and target.exits.guesses.pay(2 * rows)
     by_kernel = guesses_of(target, rows)
-    target._guesses = None
+    target.exits.guesses = None
     in_torch = guesses_of(target, rows)
     assert [one.layer for one in by_kernel] == [1, 1, 3, 3] == [one.layer for one in in_torch]
     bound = 1e-4 if dtype == "float32" else 0.1
@@ -227,7 +228,7 @@ def test_exits_that_the_kernel_does_not_fit_guess_in_torch(dtype: str, taken: bo
     folder = save(tiny(), tmp_path)
     exit_heads(folder / "exits", folder)
     target = Target.load(folder, dtype=dtype)
-    assert (target._guesses is not None) == taken
+    assert (target.exits.guesses is not None) == taken
     assert len(guesses_of(target, 2)) == 4
 
 
@@ -235,7 +236,7 @@ def test_an_exit_that_overflows_ends_no_text(tmp_path: Path) -> None:
     folder = save(tiny(), tmp_path)
     exit_heads(folder / "exits", folder)
     target = Target.load(folder, dtype="float32")
-    target._exits.heads[1].up.fill_(float("nan"))  # type: ignore[union-attr]
+    target.exits.exits.heads[1].up.fill_(float("nan"))  # type: ignore[union-attr]
     said = guesses_of(target, 2)
     assert said[0].tokens.tolist() == [-1, -1] and said[0].hint.token == -1
     assert np.isfinite(said[2].margins).all() and said[2].hint.token >= 0

@@ -14,7 +14,8 @@ from tiny_models import SIZE, VOCABULARY, refusal, save, tiny
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.tokenizer import vocabulary_hash
-from edgespec.model import loading
+from edgespec.model import loading, memory
+from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.support import UnsupportedModel
 from edgespec.model.target import Target
 
@@ -27,7 +28,7 @@ def test_what_a_target_says_about_itself(tmp_path: Path) -> None:
     assert (target.layers, target.vocabulary_size, target.context_length) == (4, VOCABULARY, 512)
     assert target.end_tokens == (2,)
     assert target.target_id == "small"
-    assert target.dtype == (torch.float32 if target.device.type == "cpu" else torch.bfloat16)
+    assert target.model.dtype == (torch.float32 if target.model.device.type == "cpu" else torch.bfloat16)
     assert target.exit_layers == ()
     core = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     assert target.vocabulary_hash == vocabulary_hash(core)
@@ -83,7 +84,7 @@ def test_the_self_check_refuses_a_model_that_looks_past_its_mask(tmp_path: Path)
     attention = model.model.layers[2].self_attn
     attention.forward = lambda forward=attention.forward, **k: forward(**{**k, "attention_mask": None})
     with pytest.raises(UnsupportedModel, match="otherwise than its chains"):
-        Target(model, name="peeking", vocabulary_hash=bytes(32))
+        Target(LoadedModel(model, "peeking", bytes(32)))
 
 
 @pytest.mark.parametrize("wrong", ["positions", "window"])
@@ -99,12 +100,12 @@ def test_the_self_check_refuses_wrong_positions_and_windows(
     else:
         monkeypatch.setattr("edgespec.model.masks._within", lambda piece, window: True)
     with pytest.raises(UnsupportedModel, match="otherwise than its chains"):
-        Target(model, name="wrong", vocabulary_hash=bytes(32))
+        Target(LoadedModel(model, "wrong", bytes(32)))
 
 
 def test_half_precision_passes_the_self_check(tmp_path: Path) -> None:
     save(tiny(), tmp_path)
-    assert Target.load(tmp_path, dtype="bfloat16").dtype == torch.bfloat16
+    assert Target.load(tmp_path, dtype="bfloat16").model.dtype == torch.bfloat16
 
 
 # Bad input
@@ -181,7 +182,7 @@ def test_a_model_that_does_not_fit_says_how_much_is_missing(
 ) -> None:
     folder = save(tiny(dtype=torch.float32), tmp_path)
     weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    monkeypatch.setattr(loading, "available_bytes", lambda device: 1.5 * weights)
+    monkeypatch.setattr(memory, "available_bytes", lambda device: 1.5 * weights)
     loading.load_model(folder, "tiny", torch.float32, torch.device("cpu"))
     with pytest.raises(
         EdgespecError, match=r"tiny does not fit: .* in float64, .* GiB are missing"

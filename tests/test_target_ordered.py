@@ -15,8 +15,9 @@ from tiny_models import VOCABULARY, random_tree, tiny
 from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import SlotMap
 from edgespec.core.tree import DraftTree
+from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.target import Target
-from edgespec.model.target_engine import ExitRows
+from edgespec.model.target_engine import ExitRows, SessionRows
 
 
 @pytest.fixture(scope="module", params=["llama", "mistral", "gemma3"])
@@ -25,16 +26,16 @@ def ordered(request: pytest.FixtureRequest) -> Target:
     from edgespec.model.attention import SLOT_ATTENTION
 
     model.set_attn_implementation(SLOT_ATTENTION)
-    return Target(model, name="tiny", vocabulary_hash=bytes(32), kv_memory="64MiB", deterministic=True)
+    return Target(LoadedModel(model, "tiny", bytes(32)), kv_memory="64MiB", deterministic=True)
 
 
 def plain_of(ordered: Target) -> Target:
-    return Target(ordered.model, name="tiny", vocabulary_hash=bytes(32), kv_memory="64MiB")
+    return Target(LoadedModel(ordered.model.module, "tiny", bytes(32)), kv_memory="64MiB")
 
 
 def bits(target: Target, parts: list[Any]) -> list[torch.Tensor]:
     with torch.inference_mode():
-        logits = target.logits_batch([(part.cache, part.piece, part.decide) for part in parts])
+        logits = target.runner.logits(parts)
     return list(torch.split(logits, [len(part.decide) for part in parts]))
 
 
@@ -63,7 +64,7 @@ def test_a_token_has_the_same_bits_as_a_draft_as_committed_text_and_in_any_slot(
         with torch.inference_mode():
             for cut in cuts:
                 piece = slots.plan(text, cut, DraftTree(cut), [])
-                logits = ordered.logits(cache, piece, np.array([len(piece) - 1]))
+                logits = ordered.runner.logits([SessionRows(cache, piece, np.array([len(piece) - 1]))])
         return logits[0]
 
     expected = last_bits([90], 0)
@@ -76,7 +77,9 @@ def test_a_token_has_the_same_bits_as_a_draft_as_committed_text_and_in_any_slot(
     slots = SlotMap(ordered.context_length)
     with torch.inference_mode():
         piece = slots.plan(text, 80, tree, range(1, 11))
-        logits = ordered.logits(ordered.open_cache(slots.capacity), piece, np.array([len(piece) - 1]))
+        logits = ordered.runner.logits(
+            [SessionRows(ordered.open_cache(slots.capacity), piece, np.array([len(piece) - 1]))]
+        )
     assert torch.equal(logits[0], expected)
 
 
@@ -90,7 +93,7 @@ def test_it_computes_what_the_plain_forward_does(ordered: Target) -> None:
     for target in (ordered, plain):
         piece = SlotMap(512).plan(text, 70, tree, range(1, 10))
         with torch.inference_mode():
-            results.append(target.logits(target.open_cache(512), piece, rows))
+            results.append(target.runner.logits([SessionRows(target.open_cache(512), piece, rows)]))
     assert float((results[0] - results[1]).abs().max()) < 1e-4 * float(results[1].std())
 
 
@@ -100,8 +103,8 @@ def test_hints_come_from_parts_that_one_chunk_holds() -> None:
     model = tiny(dtype=torch.float32)
     model.set_attn_implementation(SLOT_ATTENTION)
     exits = PlainExits(1, 3)
-    ordered = Target(model, name="tiny", vocabulary_hash=bytes(32), exits=exits, deterministic=True)
-    plain = Target(model, name="tiny", vocabulary_hash=bytes(32), exits=exits)
+    ordered = Target(LoadedModel(model, "tiny", bytes(32)), exits=exits, deterministic=True)
+    plain = Target(LoadedModel(model, "tiny", bytes(32)), exits=exits)
     heard: list[list[ExitRows]] = []
     for target in (ordered, plain):
         rows: list[ExitRows] = []
@@ -115,4 +118,4 @@ def test_hints_come_from_parts_that_one_chunk_holds() -> None:
 
 def test_a_model_with_attention_of_its_own_is_refused() -> None:
     with pytest.raises(EdgespecError, match="--deterministic cannot order it"):
-        Target(tiny("gemma2"), name="gemma2", vocabulary_hash=bytes(32), deterministic=True)
+        Target(LoadedModel(tiny("gemma2"), "gemma2", bytes(32)), deterministic=True)

@@ -27,10 +27,10 @@ from edgespec.edge.session import Session
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
 from edgespec.model import backends
+from edgespec.model.mailbox_exits import LAST_NUMBER, MAX_SESSIONS
 from edgespec.model.static_inputs import StaticInputs
 from edgespec.model.target import Target
 from edgespec.model.target_engine import ExitRows, ForwardRequest, HintAddress
-from edgespec.model.watching import LAST_NUMBER, PLACES
 
 OutputBuffer = list[tuple[int, int, int, float]]
 """(layer, end, token, confidence) of what was said to a session, in order."""
@@ -186,7 +186,7 @@ def test_places_are_enough_for_a_bucket_full_of_sessions(tmp_path: Path) -> None
     target = load(tmp_path)
     target.use_graphs(Rerun())
     reader = Reader(target)
-    texts = [Text(target, 4, seed) for seed in range(PLACES)]
+    texts = [Text(target, 4, seed) for seed in range(MAX_SESSIONS)]
     parts = [
         text.part(
             1,
@@ -199,7 +199,7 @@ def test_places_are_enough_for_a_bucket_full_of_sessions(tmp_path: Path) -> None
     for number, part in enumerate(parts):
         object.__setattr__(part.hint_address, "sent", lambda count, n=number: sent.update({n: count}))
     target.forward_batch(parts)
-    assert len(reader.said) == PLACES == len(sent)
+    assert len(reader.said) == MAX_SESSIONS == len(sent)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ import pytest
 import tokenizers
 import torch
 import transformers
+from numpy.typing import NDArray
 
 from edgespec.core.errors import EdgespecError
+from edgespec.core.params import SamplingParams
 from edgespec.core.slots import Piece, SlotMap
 from edgespec.core.tree import ROOT, DraftTree
 from edgespec.model.target import Target
+from edgespec.model.target_engine import Decisions, ForwardRequest, OnExit
 
 VOCABULARY = 97
 SIZE: dict[str, Any] = dict(
@@ -89,6 +93,21 @@ def one_piece(length: int = 5, nodes: int = 3) -> Piece:
     text = list(range(10, 10 + length))
     tree = random_tree(np.random.default_rng(6), length, nodes)
     return SlotMap(64).plan(text, length, tree, range(1, nodes + 1))
+
+
+def forward_one(
+    target: Target,
+    cache: Any,
+    piece: Piece,
+    decide: NDArray[np.integer[Any]],
+    sampling: SamplingParams,
+    seed: int,
+    on_exit: OnExit | None = None,
+    exit_layers: Sequence[int] | None = None,
+) -> Decisions:
+    """`forward_batch` of one session."""
+    request = ForwardRequest(cache, piece, decide, sampling, seed, on_exit)
+    return target.forward_batch([request], exit_layers)[0]
 
 
 def refusal(*arguments: Any, **keywords: Any) -> str:

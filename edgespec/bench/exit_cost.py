@@ -20,6 +20,7 @@ from edgespec.core.params import SamplingParams
 from edgespec.core.slots import SlotMap
 from edgespec.core.tree import ROOT, DraftTree
 from edgespec.model.exits import ExitHead, ExitHeads
+from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.target import Target
 from edgespec.model.target_engine import ExitRows, ForwardRequest, HintAddress
 
@@ -81,7 +82,7 @@ def random_target(
         for layer in exit_layers
     }
     exits = ExitHeads(heads, 1e-5, shape["vocab_size"], "random")
-    target = Target(model, name="random", vocabulary_hash=bytes(32), exits=exits, kv_memory="512MiB")
+    target = Target(LoadedModel(model, "random", bytes(32)), exits=exits, kv_memory="512MiB")
     if target.hint_cells is not None:
         target.hint_cells.mailbox = Unread()
     return target

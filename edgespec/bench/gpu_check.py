@@ -158,7 +158,7 @@ class Collector:
 
 def texts_agree(on_cpu: Target, target: Target, tokens: int = 48) -> str:
     """Text by captured forwards, with hints left in cells, beside the CPU's; both of float32."""
-    assert target.hint_cells is not None and target.graphs is not None
+    assert target.hint_cells is not None and target.runner.graphs is not None
     collector = Collector(target)
     target.hint_cells.mailbox = collector
     for sampling in (SamplingParams(), SamplingParams(temperature=0.8, top_k=50, seed=7)):
@@ -170,7 +170,7 @@ def texts_agree(on_cpu: Target, target: Target, tokens: int = 48) -> str:
                 f"captured forwards say another token than the CPU at {length} of {tokens}, where the margin is "
                 f"{margins[length]:.4f}."
             )
-    if target.graphs.failed:
+    if target.runner.graphs.failed:
         raise EdgespecError("the target's forward could not be captured; the log says why.")
     return f"captured forwards say the CPU's text; {collector.early} hints were there before their verdict"
 

@@ -15,7 +15,7 @@ from edgespec.core.tree import ROOT, DraftTree
 from edgespec.drafting.drafter import Drafter
 from edgespec.engines.draft_engine import DraftEngine
 from edgespec.model.target import Target
-from edgespec.model.target_engine import ExitRows
+from edgespec.model.target_engine import ExitRows, ForwardRequest
 from edgespec.sim.trace import RecordedText, Trace
 from edgespec.verifying.verifier import Verifier, VerifierLimits
 
@@ -55,9 +55,9 @@ def _recorded(
     while verifier.finish is None:
         forward = verifier.plan()
         exits: list[ExitRows] = []
-        decisions = target.forward(
-            cache, forward.piece, forward.decide, params, params.seed, exits.append if forward.nodes else None
-        )
+        listen = exits.append if forward.nodes else None
+        request = ForwardRequest(cache, forward.piece, forward.decide, params, params.seed, listen)
+        (decisions,) = target.forward_batch([request])
         if forward.nodes:
             tree = DraftTree(len(verifier.text))
             while drafter.prefill(verifier.text, tree):

@@ -222,6 +222,7 @@ def _join_processes(model: Model) -> Leader | None:
     import torch
 
     from edgespec.model import loading
+    from edgespec.model.model_folder import find_folder, name_of
     from edgespec.model.tensor_parallel import Leader, follow, join
 
     device = loading.choose_device(model.device)
@@ -231,7 +232,7 @@ def _join_processes(model: Model) -> Leader | None:
         signal.signal(number, signal.SIG_IGN)
     if model.threads is not None:
         torch.set_num_threads(model.threads)
-    folder = loading.find_folder(model.target)
-    name = loading.name_of(model.target, folder)
+    folder = find_folder(model.target)
+    name = name_of(model.target, folder)
     follow(loading.load_model(folder, name, loading.choose_dtype(model.dtype, device), device, sharded=True))
     return None

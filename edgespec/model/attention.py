@@ -1,27 +1,39 @@
-"""Attention over slots: SDPA that reads the key-value pool where it lies, for each session of a batch by
-itself.
+"""Attention over slots: SDPA that reads the key-value pool in place, for each session of a batch by itself.
 
-transformers' own repeats keys and values for grouped queries, which copies the cache at every layer of every
+transformers' own SDPA repeats keys and values for grouped queries, which copies the cache at every layer of every
 forward. Here the queries that share a key head are packed as further rows instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from edgespec.model.batch import Layout, Place
-from edgespec.model.ordered import ordered_attention
-
 SLOT_ATTENTION = "edgespec_slots"
 """The name under which transformers knows it."""
+
+
+class Layout(Protocol):
+    """Where the rows of the running forward lie, and the slots that they see."""
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor,
+        scaling: float | None,
+    ) -> torch.Tensor:
+        """query [1, H, R, d], key and value [1, G, S, d] of the whole pool -> [1, R, H, d of value]."""
+
 
 _layout: ContextVar[Layout | None] = ContextVar("layout", default=None)
 
@@ -36,8 +48,8 @@ def attending(layout: Layout) -> Iterator[None]:
         _layout.reset(token)
 
 
-def layout_now() -> Layout | None:
-    """What attention would read now; None outside `attending`."""
+def current_layout() -> Layout | None:
+    """None outside `attending`."""
     return _layout.get()
 
 
@@ -50,45 +62,65 @@ def slot_attention(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """query [1, H, R, d], key and value [1, G, S, d] of the whole pool, mask [1, 1, R, W] over each row's own
-    slots -> [1, R, H, d of value]. Outside `attending` it is transformers' own SDPA."""
+    """`Layout.attend`; outside `attending`, transformers' own SDPA."""
     layout = _layout.get()
     if layout is None or attention_mask is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    if layout.groups:
-        window = int(attention_mask[0, 0, 0, 0])
-        return ordered_attention(layout.groups, query, key, value, window, scaling), None
-    heads, rows = query.shape[1:3]
-    share = heads // key.shape[1]
-    if (
-        id(attention_mask) not in layout.ready
-    ):  # kept with the mask itself, so that the identity stays its own
-        layout.ready[id(attention_mask)] = (
-            attention_mask,
-            [
-                attention_mask[:, :, place.first : place.last, : place.width].repeat(1, 1, share, 1)
-                for place in layout.places
-            ],
-        )
-    _, masks = layout.ready[id(attention_mask)]
-    output = query.new_empty(1, rows, heads, value.shape[-1])
-    for place, mask in zip(layout.places, masks, strict=True):
-        part = torch.nn.functional.scaled_dot_product_attention(
-            query[:, :, place.first : place.last].reshape(1, key.shape[1], -1, query.shape[-1]),
-            _seen(key, place),
-            _seen(value, place),
-            attn_mask=mask,
-            scale=scaling,
-        )
-        output[:, place.first : place.last] = part.reshape(1, heads, -1, value.shape[-1]).transpose(1, 2)
-    return output, None
+    return layout.attend(query, key, value, attention_mask, scaling), None
 
 
-def _seen(pool: torch.Tensor, place: Place) -> torch.Tensor:
-    """The slots [1, G, W, d] that a part sees: where they lie, or gathered if they are scattered."""
-    if place.start is not None:
-        return pool[:, :, place.start : place.start + place.width]
-    return pool.index_select(2, place.seen)
+@dataclass(frozen=True)
+class SessionSpan:
+    """One session in a batch: its rows [first, last), and the pool's slots that they see, int64 [width]. start: the
+    first of these slots where they are contiguous, else None."""
+
+    first: int
+    last: int
+    width: int
+    start: int | None
+    seen: torch.Tensor
+
+    def read(self, pool: torch.Tensor) -> torch.Tensor:
+        """The slots [1, G, W, d] that it sees: a view where they are contiguous, else a copy."""
+        if self.start is not None:
+            return pool[:, :, self.start : self.start + self.width]
+        return pool.index_select(2, self.seen)
+
+
+@dataclass
+class SessionLayout:
+    """Each session's rows attend to its own slots. Masks are [1, 1, R, W] over each row's own slots."""
+
+    spans: Sequence[SessionSpan]
+    _masks: dict[int, tuple[torch.Tensor, list[torch.Tensor]]] = field(default_factory=dict)
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        mask: torch.Tensor,
+        scaling: float | None,
+    ) -> torch.Tensor:
+        heads, rows = query.shape[1:3]
+        output = query.new_empty(1, rows, heads, value.shape[-1])
+        for span, own in zip(self.spans, self._packed(mask, heads // key.shape[1]), strict=True):
+            part = torch.nn.functional.scaled_dot_product_attention(
+                query[:, :, span.first : span.last].reshape(1, key.shape[1], -1, query.shape[-1]),
+                span.read(key),
+                span.read(value),
+                attn_mask=own,
+                scale=scaling,
+            )
+            output[:, span.first : span.last] = part.reshape(1, heads, -1, value.shape[-1]).transpose(1, 2)
+        return output
+
+    def _packed(self, mask: torch.Tensor, share: int) -> list[torch.Tensor]:
+        """Each session's mask, repeated for the query heads that share a key head; made once for all layers."""
+        if id(mask) not in self._masks:  # the mask is kept too, so that its id stays its own
+            own = [mask[:, :, one.first : one.last, : one.width].repeat(1, 1, share, 1) for one in self.spans]
+            self._masks[id(mask)] = (mask, own)
+        return self._masks[id(mask)][1]
 
 
 AttentionInterface.register(SLOT_ATTENTION, slot_attention)

@@ -1,9 +1,8 @@
 """The target's layers run by the native decoder: on the CPU, for the model families that it knows.
 
-A verification of a few rows waits for memory, and transformers adds a few dozen calls a layer. The native decoder
-keeps the weights as narrow as they are exact (a bfloat16 checkpoint loaded as float32 is read as bfloat16), computes
-in float32 and runs a stretch of layers in one call, without the GIL. `Target` compares it with the model's own
-forward when it loads, and uses the model itself where there is none.
+Verifying a few rows is bound by memory, and transformers adds a few dozen calls a layer. The native decoder keeps the
+weights as narrow as they are exact (a bfloat16 checkpoint loaded as float32 is read as bfloat16), computes in float32
+and runs several layers in one call, without the GIL. `Target` compares it with the model's own forward at load time.
 """
 
 from __future__ import annotations
@@ -18,15 +17,17 @@ from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM,
 
 from edgespec import _native
 from edgespec.core.slots import SLOT_BUCKET
-from edgespec.model.batch import Pieces, Rows
+from edgespec.model.batch import FlatRows
 from edgespec.model.kv_cache import KvPool
+from edgespec.model.kv_pages import runs
 from edgespec.model.masks import Windows, visible
+from edgespec.model.target_engine import SessionRows
 
 FAMILIES = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
 
 
 class NativeDecoder:
-    """The decoder layers and the LM head of `model`; `wanted` says whether it can be had."""
+    """The decoder layers and the LM head of `model`, for which `wanted` makes it."""
 
     def __init__(self, model: Any, threads: int) -> None:
         config = model.config
@@ -49,7 +50,7 @@ class NativeDecoder:
 
     @classmethod
     def wanted(cls, model: Any) -> NativeDecoder | None:
-        """None where the model is of another family, type or device, or differs from its family's layers."""
+        """None where the model's family, dtype, device or layers are not supported."""
         if type(model) not in FAMILIES or model.dtype != torch.float32 or model.device.type != "cpu":
             return None
         config = model.config
@@ -63,24 +64,20 @@ class NativeDecoder:
         return cls(model, torch.get_num_threads())
 
     def hidden(
-        self,
-        pieces: Pieces,
-        batch: Rows,
-        pool: KvPool,
-        stops: Sequence[int],
+        self, batch: Sequence[SessionRows], flat: FlatRows, pool: KvPool, stops: Sequence[int]
     ) -> Iterator[tuple[int, torch.Tensor]]:
-        """Run the rows of `pieces`, laid end to end in `batch`: yields, after each of the layers `stops` and after the
-        last, the number of layers run and the rows float32 [R, D], which the next layers overwrite."""
+        """Run a batch's rows: yields, after each of the layers `stops` and after the last, the number of layers run and
+        the rows float32 [R, D], which the next layers overwrite. flat: the batch's FlatRows."""
         self._use(pool)
         base = self._model.model
-        rows = base.embed_tokens(torch.from_numpy(batch.tokens)[None])
-        positions = torch.from_numpy(batch.positions)[None]
+        rows = base.embed_tokens(torch.from_numpy(flat.tokens)[None])
+        positions = torch.from_numpy(flat.positions)[None]
         cos, sin = (angles[0].contiguous().numpy() for angles in base.rotary_emb(rows, positions))
         rows = rows[0].contiguous()
-        parts = _parts_of(pieces)
+        sessions = _sessions_of(batch)
         done = 0
         for stop in [*stops, self.layers]:
-            self._decoder.run(done, stop, rows.numpy(), cos, sin, batch.slots, parts)
+            self._decoder.run(done, stop, rows.numpy(), cos, sin, flat.slots, sessions)
             done = stop
             yield stop, rows
 
@@ -117,32 +114,15 @@ class NativeDecoder:
         self._pool = pool
 
 
-def _parts_of(
-    pieces: Pieces,
-) -> list[tuple[int, int, NDArray[np.uint8], NDArray[np.int64]]]:
-    """Each session's rows, which of its slots they see, and where in the pool those are."""
-    parts = []
-    first = 0
-    for cache, piece, _ in pieces:
-        pages = piece.cached.shape[1] // SLOT_BUCKET
-        runs = _runs(cache.pages[:pages])
-        parts.append((first, first + len(piece), visible(piece).view(np.uint8), runs))
-        first += len(piece)
-    return parts
-
-
-def _runs(pages: Sequence[int]) -> NDArray[np.int64]:
-    """Pages as stretches [n, 3]: a session's first slot, the pool's, and how many lie side by side."""
-    if (
-        len(pages)
-        and pages[-1] - pages[0] == len(pages) - 1
-        and list(pages) == [*range(pages[0], pages[-1] + 1)]
-    ):
-        return np.array([[0, pages[0], len(pages)]], dtype=np.int64) * SLOT_BUCKET
-    numbers = np.asarray(pages, dtype=np.int64)
-    starts = np.flatnonzero(np.diff(numbers, prepend=-2) != 1)
-    lengths = np.diff(starts, append=len(numbers))
-    return np.stack([starts, numbers[starts], lengths], axis=1) * SLOT_BUCKET
+def _sessions_of(batch: Sequence[SessionRows]) -> list[tuple[int, int, NDArray[np.uint8], NDArray[np.int64]]]:
+    """Each session's rows [first, last), which of its slots they see, and where in the pool those are."""
+    sessions, first = [], 0
+    for one in batch:
+        pages = one.piece.cached.shape[1] // SLOT_BUCKET
+        last = first + len(one.piece)
+        sessions.append((first, last, visible(one.piece).view(np.uint8), runs(one.cache.pages[:pages])))
+        first = last
+    return sessions
 
 
 def _arrays_of(layer: Any) -> tuple[Any, ...]:
@@ -164,7 +144,7 @@ def _arrays_of(layer: Any) -> tuple[Any, ...]:
 
 
 def _unusual(layer: Any) -> bool:
-    """Whether a layer has what the native decoder lacks: other kinds of linear layers, biases elsewhere, hooks."""
+    """Whether a layer has what the native decoder lacks: other linear layers, other biases, hooks."""
     attention, mlp = layer.self_attn, layer.mlp
     inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
     plain = (attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)

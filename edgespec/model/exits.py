@@ -11,13 +11,13 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
 
 from edgespec.core.calibration import Calibration
 from edgespec.core.errors import EdgespecError
-
-if TYPE_CHECKING:
-    import torch
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "exits.safetensors"
@@ -73,8 +73,6 @@ class ExitHeads:
 
     def save(self, folder: Path) -> None:
         """Write exits.safetensors and exits.json into `folder`."""
-        from safetensors.torch import save_file
-
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {
             f"{layer}.{part}": getattr(head, part).contiguous()
@@ -106,8 +104,6 @@ class ExitHeads:
             raise _damaged(
                 folder, f"{WEIGHTS_FILE} is missing or is not the file that {MANIFEST_FILE} describes"
             )
-        from safetensors.torch import load_file
-
         tensors = load_file(str(weights), device=device)
         try:
             heads = {
@@ -143,8 +139,6 @@ def adapt(
     hidden: torch.Tensor, down: torch.Tensor, up: torch.Tensor, norm: torch.Tensor, epsilon: float
 ) -> torch.Tensor:
     """The exit's function of hidden rows [..., D]; the norm is at least float32 inside, as Llama's is."""
-    import torch
-
     raw = adapted(hidden, down, up)
     wide = raw.to(torch.promote_types(raw.dtype, torch.float32))
     scaled = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + epsilon)
@@ -153,8 +147,6 @@ def adapt(
 
 def adapted(hidden: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> torch.Tensor:
     """Hidden rows [..., D] behind the exit's adapter, before its norm."""
-    import torch
-
     functional = torch.nn.functional
     return hidden + functional.linear(functional.silu(functional.linear(hidden, down)), up)
 

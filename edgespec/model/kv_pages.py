@@ -1,9 +1,8 @@
-"""Pages of key-value memory: which of a target's pages are whose, and which hold a prefix that many share.
-Pure.
+"""Pages of key-value memory: who reads which page, and which pages hold a prefix that sessions share. Pure.
 
-A page is SLOT_BUCKET slots. A session's slots are its own numbers; its page table says where they lie. A page
-that holds the first tokens of a prompt stays known by those tokens, so that the next prompt that begins with
-them need not compute them again; such a page is kept once, however many sessions read it.
+A page is SLOT_BUCKET slots. A session numbers its slots by itself; its page table says where they lie. A page that holds
+the first tokens of a prompt stays known by those tokens, so that the next prompt that begins with them need not compute
+them again; it is kept once, however many sessions read it.
 """
 
 from __future__ import annotations
@@ -30,40 +29,33 @@ class Pages:
 
     @property
     def free(self) -> int:
-        """Pages that nobody holds, not even a prefix."""
+        """Pages that neither a session nor a prefix holds."""
         return int((self._holders == 0).sum())
 
     @property
     def used(self) -> int:
-        """Pages that sessions hold, those kept as prefixes alone not counted."""
+        """Pages that sessions hold."""
         return self.count - self.free - self.reclaimable
 
     @property
     def reclaimable(self) -> int:
-        """Pages that only a remembered prefix holds: they are given up when others need them."""
+        """Pages that only a remembered prefix holds."""
         return int(sum(self._holders[page] == 1 for page in self._page_of.values()))
 
     def take(self, count: int, after: int | None = None) -> list[int]:
-        """`count` pages, side by side if there is room: behind page `after`, else in the first stretch that
-        fits.
-
-        Remembered prefixes that nobody reads make room, the least recently used first. Raises KvFull, with
-        nothing changed.
-        """
+        """`count` pages, contiguous if possible: behind page `after`, else in the first gap that fits. Remembered
+        prefixes that nobody reads make room, the least recently used first. Raises KvFull, with nothing changed."""
         missing = count - self.free
         if missing > self.reclaimable:
             raise KvFull(missing - self.reclaimable)
-        for key in [key for key, page in self._page_of.items() if self._holders[page] == 1][
-            : max(0, missing)
-        ]:
-            self._forget(key)
-        pages = self._stretch(count, after)
+        unread = [key for key, page in self._page_of.items() if self._holders[page] == 1]
+        for key in unread[: max(0, missing)]:
+            page = self._page_of.pop(key)
+            del self._key_of[page]
+            self.drop([page])
+        pages = self._contiguous(count, after)
         self._holders[pages] = 1
         return pages
-
-    def hold(self, page: int) -> None:
-        """One more reader."""
-        self._holders[page] += 1
 
     def drop(self, pages: Sequence[int]) -> None:
         """One holder fewer of each page."""
@@ -71,40 +63,31 @@ class Pages:
             self._holders[page] -= 1
 
     def shared(self, page: int) -> bool:
-        """Somebody else reads this page too, or it is remembered as a prefix: it must not be written."""
+        """It has another reader or is remembered as a prefix: it must not be written."""
         return bool(self._holders[page] > 1)
 
-    # Prefixes
-
     def find(self, tokens: Sequence[int]) -> list[int]:
-        """Pages that hold the first tokens of `tokens`, as far as whole pages are known; all are held once
-        more."""
+        """The known pages that hold the first tokens of `tokens`; each has one more reader."""
         found = []
         for key in prefix_keys(tokens):
             page = self._page_of.get(key)
             if page is None:
                 break
             self._page_of.move_to_end(key)
-            self.hold(page)
+            self._holders[page] += 1
             found.append(page)
         return found
 
     def remember(self, tokens: Sequence[int], pages: Sequence[int]) -> None:
-        """`pages` hold the first tokens of `tokens`, a page each SLOT_BUCKET of them; they stay until
-        reclaimed."""
+        """`pages` hold the first tokens of `tokens`, SLOT_BUCKET a page; they stay until reclaimed."""
         for key, page in zip(prefix_keys(tokens), pages, strict=False):
             if key not in self._page_of and page not in self._key_of:
                 self._page_of[key] = page
                 self._key_of[page] = key
-                self.hold(page)
+                self._holders[page] += 1
 
-    def _forget(self, key: bytes) -> None:
-        page = self._page_of.pop(key)
-        del self._key_of[page]
-        self.drop([page])
-
-    def _stretch(self, count: int, after: int | None) -> list[int]:
-        """`count` free pages, side by side where possible."""
+    def _contiguous(self, count: int, after: int | None) -> list[int]:
+        """`count` free pages, contiguous where possible."""
         free = self._holders == 0
         if after is not None and free[after + 1 : after + 1 + count].sum() == count:
             return list(range(after + 1, after + 1 + count))
@@ -116,11 +99,8 @@ class Pages:
 
 
 def prefix_keys(tokens: Sequence[int]) -> list[bytes]:
-    """A key for each whole page of tokens, that of the last page not among them: some token must be left to
-    run.
-
-    Each key is a SHA-256 over all the tokens up to its page's end, so equal keys mean equal prefixes.
-    """
+    """A key for each whole page of tokens but the last token's, which must be left to run: the SHA-256 of all tokens up
+    to the page's end, so that equal keys mean equal prefixes."""
     whole = (len(tokens) - 1) // SLOT_BUCKET
     array = np.asarray(tokens[: whole * SLOT_BUCKET], dtype=np.int32)
     digest = hashlib.sha256()
@@ -129,3 +109,11 @@ def prefix_keys(tokens: Sequence[int]) -> list[bytes]:
         digest.update(page.tobytes())
         keys.append(digest.copy().digest())
     return keys
+
+
+def runs(pages: Sequence[int]) -> NDArray[np.int64]:
+    """A page table as contiguous runs, in slots, int64 [n, 3]: the session's first slot, the pool's, and the length."""
+    numbers = np.asarray(pages, dtype=np.int64)
+    starts = np.flatnonzero(np.diff(numbers, prepend=-2) != 1)
+    lengths = np.diff(starts, append=len(numbers))
+    return np.stack([starts, numbers[starts], lengths], axis=1) * SLOT_BUCKET

@@ -1,12 +1,11 @@
-"""Attention masks for slots: who sees whom is said by the draft tree and, in sliding windows, by positions.
+"""Attention masks over slots: a row sees its ancestors in the draft tree and, in a sliding window, the nearest of them.
 
 transformers takes a 4-D additive mask as it is; a model whose layers differ takes one for each layer type.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,15 +18,13 @@ from edgespec.core.slots import Piece
 
 @dataclass(frozen=True)
 class Windows:
-    """How far back each type of layer sees, in tokens, itself included; None sees all. One type: one mask for
-    all."""
+    """How far back each type of layer sees, in tokens, itself included; None: all. One type: one mask for all."""
 
     by_layer_type: Mapping[str, int | None]
 
     @classmethod
     def of(cls, config: Any) -> Windows:
-        """As transformers reads the (text) config: by `layer_types`, else one `sliding_window` for all
-        layers."""
+        """As transformers reads the (text) config: by `layer_types`, else one `sliding_window` for all layers."""
         window = getattr(config, "sliding_window", None)
         layer_types = getattr(config, "layer_types", None) or [
             "full_attention" if window is None else "sliding_attention"
@@ -37,11 +34,10 @@ class Windows:
     def masks(
         self, pieces: Sequence[Piece], dtype: torch.dtype, device: torch.device, apart: bool
     ) -> torch.Tensor | dict[str, torch.Tensor]:
-        """Additive masks [1, 1, R, W] for the rows of all pieces: 0 where a row sees a slot, the dtype's
-        least number where not.
+        """Additive masks [1, 1, R, W] for the rows of all pieces: 0 where a row sees a slot, the dtype's minimum where not.
 
-        apart: W is the widest piece's, and each row's columns are the slots of its own session; else the
-        columns are those of all pieces, end to end.
+        apart: W is the widest piece's, and each row's columns are the slots of its own session; else the columns are the
+        slots of all pieces, end to end.
         """
         masks: dict[int | None, torch.Tensor] = {}
         for window in self.by_layer_type.values():
@@ -57,20 +53,6 @@ def visible(piece: Piece) -> NDArray[np.bool_]:
     seen: NDArray[np.bool_] = piece.cached.copy()
     seen[:, piece.slots] = piece.among
     return seen
-
-
-@contextmanager
-def small_window(config: Any, window: int) -> Iterator[None]:
-    """Narrow a config's sliding window, if it has a wider one, so that a short text shows what it does."""
-    wide = getattr(config, "sliding_window", None)
-    if wide is None or wide <= window:
-        yield
-        return
-    config.sliding_window = window
-    try:
-        yield
-    finally:
-        config.sliding_window = wide
 
 
 def _seen(pieces: Sequence[Piece], window: int | None, apart: bool) -> NDArray[np.bool_]:

@@ -1,11 +1,12 @@
-"""A forward's inputs where a CUDA graph looks for them: at one place, of one shape.
+"""A forward's inputs where a CUDA graph reads them: at fixed addresses, in one of a few fixed shapes.
 
 Every field is a view of one buffer on the device, with a twin in host memory (pinned where there is a GPU), so that one
-copy moves all of them. What a forward does not fill is filled up with rows that nobody reads.
+copy moves all of them. What a forward leaves free is padded with rows that nobody reads.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgespec.core.slots import SLOT_BUCKET
-from edgespec.model.batch import Batch
+from edgespec.model.batch import ModuleInputs
 from edgespec.model.kv_cache import SCRATCH
 from edgespec.model.masks import Windows
 
@@ -24,17 +25,31 @@ ALIGNMENT = 256
 """Bytes: of each field in the buffer, as CUDA allocates."""
 
 UNWRITTEN = SCRATCH * SLOT_BUCKET + SLOT_BUCKET - 1
-"""A slot that no row is ever written to: what fills up the slots that are read."""
+"""A slot that no row is ever written to: it pads the slots that are read."""
 
 Field = tuple[tuple[int, ...], torch.dtype]
 
 
+ROWS = (1, 2, 4, 8, 16, 32, 64)
+MAX_ROWS = ROWS[-1]
+
+WIDTHS = (256, 512, 1024, 2048, 4096, 8192)
+"""Slots that attention reads, of all sessions together: gathered, so that a session's pages may lie anywhere."""
+
+
 @dataclass(frozen=True)
 class Bucket:
-    """The shape of a captured forward: so many rows, that see so many slots."""
+    """The shape of a captured forward: its rows, and the slots that they see."""
 
     rows: int
     width: int
+
+    @classmethod
+    def of(cls, rows: int, width: int) -> Bucket | None:
+        """The smallest bucket that holds this many rows and slots; None: there is none."""
+        if not 0 < rows <= MAX_ROWS or width > WIDTHS[-1]:
+            return None
+        return cls(ROWS[bisect_left(ROWS, rows)], WIDTHS[bisect_left(WIDTHS, width)])
 
 
 class StaticFields:
@@ -65,7 +80,7 @@ class StaticFields:
 
 @dataclass(frozen=True)
 class ExitColumns:
-    """What exits must know of D decided rows of S sessions. temperatures float32 [D], seeds int64 [D] (the bits),
+    """What exits read of D decided rows of S sessions: temperatures float32 [D], seeds int64 [D] (bits of uint64),
     positions int32 [D] of the tokens that are guessed; offsets [S + 1], parents, tokens [D] of the draft trees;
     curve_of int32 [exits, S], the calibration curve of each session at each exit; sequence: the forward's number."""
 
@@ -92,21 +107,24 @@ class StaticInputs:
     ) -> None:
         self.bucket = bucket
         self._kinds = {kind: f"mask {window}" for kind, window in windows.by_layer_type.items()}
-        rows = (bucket.rows,)
+        rows, width = bucket.rows, bucket.width
         fields: dict[str, Field] = {
-            "tokens": ((1, *rows), torch.int64),
-            "positions": ((1, *rows), torch.int64),
-            "slots": (rows, torch.int64),
-            "seen": ((bucket.width,), torch.int64),
-            "selected": (rows, torch.int64),
+            "tokens": ((1, rows), torch.int64),
+            "positions": ((1, rows), torch.int64),
+            "slots": ((rows,), torch.int64),
+            "seen": ((width,), torch.int64),
+            "selected": ((rows,), torch.int64),
+            **{name: ((1, 1, rows, width), dtype) for name in self._kinds.values()},
+            "temperatures": ((rows,), torch.float32),
+            "seeds": ((rows,), torch.int64),
+            "next_positions": ((rows,), torch.int32),
+            "draft_tokens": ((rows,), torch.int32),
+            "parents": ((rows,), torch.int32),
+            "tree_tokens": ((rows,), torch.int32),
+            "offsets": ((rows + 1,), torch.int32),
+            "curve_of": ((exits, rows), torch.int32),
+            "sequence": ((1,), torch.int32),
         }
-        fields |= {name: ((1, 1, *rows, bucket.width), dtype) for name in self._kinds.values()}
-        fields |= {"temperatures": (rows, torch.float32), "seeds": (rows, torch.int64)}
-        fields |= {
-            name: (rows, torch.int32) for name in ("next_positions", "draft_tokens", "parents", "tree_tokens")
-        }
-        fields |= {"offsets": ((bucket.rows + 1,), torch.int32), "curve_of": ((exits, *rows), torch.int32)}
-        fields |= {"sequence": ((1,), torch.int32)}
         self._fields = StaticFields(fields, device)
         self._fields.host["draft_tokens"].fill_(-1)
 
@@ -120,12 +138,12 @@ class StaticInputs:
         masks = {kind: self._fields.device[name] for kind, name in self._kinds.items()}
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
-    def fill(self, batch: Batch, exits: ExitColumns | None = None) -> None:
-        """Put a batch here whose attention is not taken apart, filled up: rows that write to the scratch page and see
-        one slot, slots that hold zeros and are seen by nobody, sessions without rows."""
-        assert batch.seen is not None
+    def fill(self, batch: ModuleInputs, exits: ExitColumns | None = None) -> None:
+        """Put a batch here whose attention does not take sessions apart. Padding: rows that write to the scratch page and
+        see one slot, slots that hold zeros and are seen by nobody, sessions without rows."""
+        assert batch.seen is not None and isinstance(batch.keep, torch.Tensor)
         host = self._fields.host
-        count, width, decided = len(batch.slots), len(batch.seen), len(batch.decided)
+        count, width, decided = len(batch.slots), len(batch.seen), len(batch.keep)
         spare = self.bucket.rows - count
         for name, value in (("tokens", batch.tokens), ("positions", batch.positions)):
             host[name][:, :count] = value
@@ -134,7 +152,7 @@ class StaticInputs:
         host["slots"][count:] = torch.arange(spare) + SCRATCH * SLOT_BUCKET
         host["seen"][:width] = batch.seen
         host["seen"][width:] = UNWRITTEN
-        host["selected"][:decided] = batch.decided
+        host["selected"][:decided] = batch.keep
         host["selected"][decided:] = 0
         for kind, name in self._kinds.items():
             mask = host[name]

@@ -17,8 +17,7 @@ import torch
 import torch.distributed as dist
 
 from edgespec.core.errors import EdgespecError
-from edgespec.model.attention import attending, layout_now
-from edgespec.model.batch import Layout
+from edgespec.model.attention import Layout, attending, current_layout
 from edgespec.model.kv_cache import KvPool
 
 QUIET = timedelta(days=365)
@@ -66,12 +65,11 @@ class Leader:
         if self._inside:
             return
         self._inside = name == "model"
-        pool, layout = inputs.get("past_key_values"), layout_now()
+        pool = inputs.get("past_key_values")
         placed = None if pool is None else pool.placed
         plain = {key: value for key, value in inputs.items() if key != "past_key_values"}
-        told = None if layout is None else (layout.places, layout.groups)
         window = getattr(self._config, "sliding_window", None)  # the self-check narrows it
-        _tell(("forward", name, plain, placed, told, window))
+        _tell(("forward", name, plain, placed, current_layout(), window))
 
     def _ends(self) -> None:
         self._inside = False
@@ -100,7 +98,7 @@ def _forward(
     name: str,
     inputs: dict[str, Any],
     placed: Any,
-    told: Any,
+    layout: Layout | None,
     window: int | None,
 ) -> None:
     if window is not None:
@@ -109,7 +107,7 @@ def _forward(
         assert pool is not None
         pool.place(*placed)
         inputs["past_key_values"] = pool
-    with torch.inference_mode(), nullcontext() if told is None else attending(Layout(*told)):
+    with torch.inference_mode(), nullcontext() if layout is None else attending(layout):
         (model if name == "model" else model.base_model)(**inputs)
 
 

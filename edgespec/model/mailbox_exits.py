@@ -1,8 +1,8 @@
 """Exits whose hints leave without Python and without waiting for the GPU, while deeper layers still run.
 
-Each exit's last kernel writes what it says of every session into a cell of memory that host and GPU share; a watcher
-(`_native.HintMailbox`) that was told before the launch whose hints are wanted sends those that are sure enough. Here is
-what a graph reads for it (`ExitColumns`), what is told to the watcher (`Watch`), and the kernels' call between.
+Each exit's last kernel writes what it foretells of every session into a cell of memory that host and GPU share. A
+mailbox (`_native.HintMailbox`), armed before the launch with the sessions that want hints, sends those that are sure
+enough. Here is what a graph reads for it (`ExitColumns`), the arming, and the kernel's call.
 """
 
 from __future__ import annotations
@@ -18,46 +18,44 @@ from edgespec.kernels.exit_hint import CELL_WORDS, Cells
 from edgespec.kernels.exit_verdict import Curves
 from edgespec.model.guesses import KernelGuesses
 from edgespec.model.hints import parents_of
-from edgespec.model.static_inputs import ExitColumns, StaticInputs
+from edgespec.model.static_inputs import MAX_ROWS, ExitColumns, StaticInputs
 from edgespec.model.target_engine import ForwardRequest, Mailbox
 
-PLACES = 64
-"""Sessions of a forward: as many as rows of the largest bucket."""
+MAX_SESSIONS = MAX_ROWS
+"""Of a forward, each with at least a row."""
 
 LAST_NUMBER = 2**31 - 2
-"""Of a forward, after which they begin anew: even, so that they go on odd and even in turns."""
+"""The last forward's number before they start at 1 again; even, so that odd and even keep alternating."""
 
 
-class WatchedExits:
-    """The exits of one target, by `guesses`, and their cells on `device`. curves: of each exit's calibration, by its
-    layer."""
+class MailboxExits:
+    """The exits of one target, and their cells: a `target_engine.HintCells`. curves: each exit's calibration, by layer."""
 
     def __init__(self, guesses: KernelGuesses, curves: Mapping[int, Curves], device: torch.device) -> None:
         self._guesses = guesses
         self._order = sorted(curves)
         self._curves = curves
         self._on_device = {layer: one.on(device) for layer, one in curves.items()}
-        shape = (2, PLACES, len(curves), CELL_WORDS)
+        shape = (2, MAX_SESSIONS, len(curves), CELL_WORDS)
         self._words = torch.zeros(shape, dtype=torch.int32, pin_memory=device.type == "cuda")
         self._number = 0
-        self.max_sessions = PLACES
+        self.max_sessions = MAX_SESSIONS
         self.mailbox: Mailbox | None = None
 
     @property
     def cells(self) -> NDArray[np.int32]:
-        """The cells, int32 [2, PLACES, exits, 8], without a copy."""
         words: NDArray[np.int32] = self._words.numpy()
         return words
 
     def wants(self, parts: Sequence[ForwardRequest]) -> bool:
-        """Whether a watcher can tell all of those who listen."""
+        """Whether the mailbox can send the hints of all requests that listen."""
         listening = [part for part in parts if part.on_exit is not None]
         return self.mailbox is not None and bool(listening) and all(part.hint_address for part in listening)
 
     @contextmanager
     def armed(self, parts: Sequence[ForwardRequest]) -> Iterator[ExitColumns]:
-        """Within, the watcher sends hints of the forward of these parts, whose columns this gives; then each part is
-        told how many it was sent."""
+        """Within, the mailbox sends hints of these requests' forward, which reads the columns; then each request is told
+        how many were sent."""
         assert self.mailbox is not None
         self._number = self._number % LAST_NUMBER + 1
         deciding = [part for part in parts if len(part.decide)]

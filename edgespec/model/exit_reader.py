@@ -1,0 +1,130 @@
+"""Reads a model's exits while a forward runs: guesses the rows that sessions listen to, and tells them at once.
+
+Forwards on a CPU and eager ones call each session's `on_exit`; forwards by CUDA graphs leave hints in memory that a
+mailbox watches (mailbox_exits.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+
+from edgespec.core.errors import EdgespecError
+from edgespec.core.noise import NoiseRows
+from edgespec.kernels.exit_verdict import Curves
+from edgespec.model.decoder import NativeDecoder
+from edgespec.model.guesses import KernelGuesses, scaled
+from edgespec.model.loaded_model import LoadedModel
+from edgespec.model.mailbox_exits import MailboxExits
+from edgespec.model.sampling import guess
+from edgespec.model.static_inputs import StaticInputs
+from edgespec.model.taps import Exits, Tap, noise_of, rows_of
+from edgespec.model.target_engine import ExitRows, ForwardRequest
+
+NOISE_BYTES = 32 << 20
+"""Noise that is kept at hand, at least 64 rows of it."""
+
+
+class ExitReader:
+    """Exit heads, hooked onto their layers. decoder: the native decoder, if the model runs on it. reached: called before
+    an exit tells, with the share of the layers that have run."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        exits: Exits,
+        decoder: NativeDecoder | None = None,
+        reached: Callable[[float], None] | None = None,
+    ) -> None:
+        """Raises EdgespecError where the exits are another model's."""
+        count = len(model.decoder_layers)
+        if not exits.layers or not all(0 < layer < count for layer in exits.layers):
+            raise EdgespecError(
+                f"the exit heads sit after layers {list(exits.layers)}, but {model.name} has {count} layers: they were "
+                "trained for another target."
+            )
+        self.layers = tuple(sorted(exits.layers))
+        self.exits = exits
+        self.guesses = KernelGuesses.wanted(exits, model.head, model.config, decoder)
+        self.mailbox_exits: MailboxExits | None = None
+        self._curves = {layer: Curves.of(exits.calibration(layer)) for layer in self.layers}
+        self._model = model
+        self._reached = reached
+        self._noise = NoiseRows(model.vocabulary_size, max(64, NOISE_BYTES // (4 * model.vocabulary_size)))
+        self._forward_tap: Tap | None = None
+        self._tap: Tap | None = None
+        self._publish: Callable[[int, torch.Tensor], None] | None = None
+        for layer in self.layers:
+            model.decoder_layers[layer - 1].register_forward_hook(partial(self._hook, layer))
+
+    def use_mailbox(self) -> None:
+        """Graphs leave hints in cells from now on, where the exits' kernel can write them."""
+        if self.guesses is not None:
+            self.mailbox_exits = MailboxExits(self.guesses, self._curves, self._model.device)
+
+    @contextmanager
+    def listening(self, requests: Sequence[ForwardRequest], layers: frozenset[int]) -> Iterator[None]:
+        """Within, the exits after `layers` are read for the requests with an `on_exit`."""
+        self._forward_tap = self._tap = Tap.of(requests, layers, self._model.device, self._noise_for)
+        try:
+            yield
+        finally:
+            self._forward_tap = self._tap = None
+
+    @contextmanager
+    def publishing(self, inputs: StaticInputs, layers: frozenset[int]) -> Iterator[None]:
+        """Within, the exits after `layers` write cells."""
+        if self.mailbox_exits is not None:
+            self._publish = partial(self.mailbox_exits.publish, inputs, layers)
+        try:
+            yield
+        finally:
+            self._publish = None
+
+    @property
+    def listens(self) -> bool:
+        return self._tap is not None
+
+    @property
+    def stops(self) -> list[int]:
+        """The layers whose exits are read now, rising."""
+        return [] if self._tap is None else sorted(self._tap.layers)
+
+    def narrow(self, first: int, last: int) -> None:
+        """Only rows [first, last) of the batch run next; a session whose rows are cut hears nothing."""
+        if self._forward_tap is not None:
+            self._tap = self._forward_tap.within(first, last)
+
+    def reach(self, layer: int, rows: torch.Tensor) -> None:
+        """Guess the rows [R, D] after `layer` that are listened to and tell, before the next layer starts."""
+        if self._publish is not None:
+            self._publish(layer, rows)
+        tap = self._tap
+        if tap is None or layer not in tap.layers:
+            return
+        hidden = rows.index_select(0, tap.selected)
+        if self.guesses is not None and tap.noise is None and self.guesses.pay(len(hidden)):
+            tokens, margins = self.guesses(layer, hidden, [rows_of(part) for part, _ in tap.parts])
+        else:
+            logits = scaled(self._model.head(self.exits.rows(layer, hidden)), self._model.config)
+            tokens, margins = guess(logits, tap.temperatures, tap.noise)
+        hints = tap.trees.hints(tokens, margins, self._curves[layer])
+        if self._reached is not None:
+            self._reached(layer / len(self._model.decoder_layers))
+        for (request, own), hint in zip(tap.parts, hints, strict=True):
+            assert request.on_exit is not None
+            request.on_exit(ExitRows(layer, tokens[own], margins[own], hint))
+
+    def _hook(self, layer: int, module: torch.nn.Module, args: object, output: Any) -> None:
+        self.reach(layer, (output[0] if isinstance(output, tuple) else output)[0])
+
+    def _noise_for(self, requests: Sequence[ForwardRequest]) -> torch.Tensor | None:
+        """None where the exits' kernel draws it."""
+        rows = sum(len(request.decide) for request in requests)
+        if self.guesses is not None and self.guesses.pay(rows):
+            return None
+        return noise_of(requests, self._noise, self._model.device)

@@ -1,0 +1,83 @@
+"""A loaded causal LM: its weights, and what edgespec reads from its config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from edgespec.core.errors import EdgespecError
+from edgespec.model.attention import SLOT_ATTENTION
+from edgespec.model.masks import Windows
+from edgespec.model.support import context_length
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """module: the transformers model. name: what messages and clients call it. vocabulary_hash: of the tokenizer beside
+    it (edgespec.core.tokenizer)."""
+
+    module: Any
+    name: str
+    vocabulary_hash: bytes
+
+    @cached_property
+    def config(self) -> Any:
+        """The config of its text part."""
+        return self.module.config.get_text_config()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        dtype: torch.dtype = self.module.dtype
+        return dtype
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.module.device
+        return device
+
+    @cached_property
+    def head(self) -> torch.nn.Module:
+        """The LM head."""
+        head: torch.nn.Module = self.module.get_output_embeddings()
+        return head
+
+    @cached_property
+    def vocabulary_size(self) -> int:
+        return int(self.module.get_output_embeddings().weight.shape[0])
+
+    @cached_property
+    def context_length(self) -> int:
+        return context_length(self.config, self.name)
+
+    @cached_property
+    def decoder_layers(self) -> torch.nn.ModuleList:
+        """The decoder's layers, wherever the model keeps them. Raises EdgespecError."""
+        count = self.config.num_hidden_layers
+        for module in self.module.get_decoder().modules():
+            if isinstance(module, torch.nn.ModuleList) and len(module) == count:
+                return module
+        raise EdgespecError(
+            f"{type(self.module).__name__} keeps its {count} decoder layers where edgespec cannot find them."
+        )
+
+    @cached_property
+    def end_tokens(self) -> tuple[int, ...]:
+        """The tokens that end a text, from the generation config, else from the model's."""
+        for config in (getattr(self.module, "generation_config", None), self.config):
+            ids = getattr(config, "eos_token_id", None)
+            if ids is not None:
+                return tuple(ids) if isinstance(ids, (list, tuple)) else (int(ids),)
+        return ()
+
+    @property
+    def windows(self) -> Windows:
+        """How far back its layers see now: the self-check narrows them for a moment."""
+        return Windows.of(self.config)
+
+    @property
+    def reads_slots(self) -> bool:
+        """Whether its attention is edgespec's own (attention.py)."""
+        return bool(self.config._attn_implementation == SLOT_ATTENTION)

@@ -1,0 +1,72 @@
+"""Memory of a device: how much is free, what weights need, and how much of it keys and values may take."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import torch
+
+from edgespec.core.errors import EdgespecError
+from edgespec.core.slots import SLOT_BUCKET
+
+KV_SHARE = 0.2
+"""The default share of the device's available memory for keys and values."""
+
+
+def available_bytes(device: torch.device) -> float:
+    """Memory of the device that this process may still take."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) / 2
+
+
+def check_fits(needed: float, dtype: torch.dtype, device: torch.device, name: str) -> None:
+    """Raises EdgespecError where weights of `needed` bytes are more than the device has left."""
+    available = available_bytes(device)
+    if needed > available:
+        raise EdgespecError(
+            f"{name} does not fit: its weights take {needed / 2**30:.2f} GiB in {str(dtype).removeprefix('torch.')}, "
+            f"and the device has {available / 2**30:.2f} GiB: {(needed - available) / 2**30:.2f} GiB are missing; take "
+            "a smaller --dtype, a larger device or --tensor-parallel."
+        )
+
+
+def kv_pages(kv_memory: int | str | None, page_bytes: int, device: torch.device, name: str) -> int:
+    """Pages of key-value memory. kv_memory: bytes, "512MiB", "4GB" or a share of the device's available memory such as
+    "40%"; None: KV_SHARE of it. Raises EdgespecError where that is more than there is, or too little."""
+    available = available_bytes(device)
+    wanted = KV_SHARE * available if kv_memory is None else parse_memory(kv_memory, available)
+    if wanted > available:
+        raise EdgespecError(
+            f"--kv-memory {kv_memory} is {wanted / 2**30:.2f} GiB, and the device has "
+            f"{available / 2**30:.2f} GiB: {(wanted - available) / 2**30:.2f} GiB are missing; ask for less."
+        )
+    pages = int(wanted // page_bytes)
+    if pages < 2:
+        raise EdgespecError(
+            f"a key-value memory of {wanted / 2**20:.1f} MiB is too small: {name} needs "
+            f"{page_bytes / 2**20:.1f} MiB for {SLOT_BUCKET} tokens of one session, and as much beside it; "
+            "raise --kv-memory."
+        )
+    return pages
+
+
+def parse_memory(text: int | str, whole: float) -> float:
+    """Bytes, from a number, a number with a unit (kB, MB, GB, KiB, MiB, GiB) or a share of `whole` (40%). Raises
+    EdgespecError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|[kKMGT]i?B|B)?\s*", str(text))
+    if match is None or float(match[1]) == 0 or (match[2] == "%" and float(match[1]) > 100):
+        raise EdgespecError(
+            f"--kv-memory must be bytes, such as 2GiB or 512MB, or a share, such as 40%, not {text!r}."
+        )
+    number, unit = float(match[1]), match[2] or "B"
+    if unit == "%":
+        return number / 100 * whole
+    base = 1024 if "i" in unit else 1000
+    return number * float(base ** "BKMGT".index(unit[0].upper()))

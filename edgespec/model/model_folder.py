@@ -1,0 +1,87 @@
+"""Where a model's files are: a local folder, the bundled pair, the Hugging Face hub's cache, or the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgespec.core.errors import EdgespecError
+from edgespec.model.support import first_line
+
+PAIR = Path(__file__).parent.parent / "pair"
+"""The bundled pair: target, draft and exits."""
+
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+BESIDE_WEIGHTS = ("*.json", "*.jinja", "tokenizer.model")
+HUB_TIMEOUT_S = 10.0
+
+
+def find_folder(model: str | Path | None) -> Path:
+    """The local folder of a model: as given, bundled (None), or a model id's in the hub's cache. Raises
+    EdgespecError."""
+    if model is None:
+        return _checked(PAIR / "target")
+    path = Path(model).expanduser()
+    if path.exists():
+        return _checked(path)
+    name = str(model)
+    if isinstance(model, Path) or name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise EdgespecError(
+            f"there is no model folder {name}: give a folder, or a model id such as org/name."
+        )
+    return _from_hub(name)
+
+
+def name_of(model: str | Path | None, folder: Path) -> str:
+    """What messages and clients call the target: its model id, or its folder's name."""
+    if model is None:
+        return "bundled"
+    return folder.resolve().name if Path(model).expanduser().exists() else str(model)
+
+
+def find_exits(exits: str | Path | None, folder: Path) -> Path | None:
+    """The folder of a target's exit heads. "auto": bundled with it, or `exits` in its folder, or None."""
+    if exits is None:
+        return None
+    if exits == "auto":
+        place = PAIR / "exits" if folder == PAIR / "target" else folder / "exits"
+        return place if place.is_dir() else None
+    place = Path(exits).expanduser()
+    if not place.is_dir():
+        raise EdgespecError(
+            f"there is no folder of exit heads {place}: train them with `edgespec train exits`."
+        )
+    return place
+
+
+def weight_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for pattern in WEIGHTS for file in folder.glob(pattern))
+
+
+def _checked(folder: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        raise EdgespecError(f"{folder} holds no config.json: give the folder of a Hugging Face model.")
+    if not any(next(folder.glob(pattern), None) for pattern in WEIGHTS):
+        raise EdgespecError(f"{folder} holds no weights (*.safetensors): copy or download the model again.")
+    return folder
+
+
+def _from_hub(name: str) -> Path:
+    """Find a model id's files in the cache, or download them; HF_HUB_OFFLINE is respected."""
+    import huggingface_hub
+
+    try:
+        return _checked(Path(huggingface_hub.snapshot_download(name, local_files_only=True)))
+    except Exception:
+        pass
+    try:
+        files = huggingface_hub.HfApi().model_info(name, timeout=HUB_TIMEOUT_S).siblings or []
+        weights = WEIGHTS[0] if any(file.rfilename.endswith(".safetensors") for file in files) else WEIGHTS[1]
+        folder = huggingface_hub.snapshot_download(
+            name, allow_patterns=[weights, *BESIDE_WEIGHTS], etag_timeout=HUB_TIMEOUT_S
+        )
+    except Exception as error:
+        raise EdgespecError(
+            f"there is no folder {name}, and the model id cannot be fetched from the hub ({first_line(error)}): check "
+            "the name and the network, or download the model and give its folder."
+        ) from None
+    return _checked(Path(folder))

@@ -1,0 +1,139 @@
+"""Runs a batch of sessions' rows through a model, and returns the logits of those that are decided.
+
+There are four ways, all with the same result up to floating point: the native decoder on a CPU, CUDA graphs, the
+model's own torch modules, and deterministic forwards of one shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from edgespec.model.attention import SessionLayout, SessionSpan, attending
+from edgespec.model.batch import FlatRows, ModuleInputs, module_inputs
+from edgespec.model.cuda_graphs import Capture, GraphedForwards
+from edgespec.model.decoder import NativeDecoder
+from edgespec.model.deterministic import chunks
+from edgespec.model.exit_reader import ExitReader
+from edgespec.model.kv_cache import KvPool, TargetCache
+from edgespec.model.loaded_model import LoadedModel
+from edgespec.model.static_inputs import ExitColumns, StaticInputs
+from edgespec.model.target_engine import SessionRows
+from edgespec.model.tensor_parallel import Leader
+
+CHECK_PAGES = 4
+"""Pages of the pool until `resize_pool`: enough for the self-check, whose first forward shows a page's size."""
+
+
+class ModelRunner:
+    """A model and its key-value pool. native: run the layers by the native decoder where that supports the model.
+    leader: the model is one shard, and the leader tells the other processes what runs."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        *,
+        native: bool = True,
+        deterministic: bool = False,
+        leader: Leader | None = None,
+    ) -> None:
+        self.model = model
+        self.deterministic = deterministic
+        self._pool_changed = None if leader is None else leader.pool_changed
+        self.pool = KvPool(len(model.decoder_layers), CHECK_PAGES, changed=self._pool_changed)
+        if leader is not None:
+            leader.lead(model.module)
+        plain = not deterministic and leader is None
+        self.decoder = NativeDecoder.wanted(model.module) if native and plain else None
+        self.graphs: GraphedForwards | None = None
+        self.exits: ExitReader | None = None
+
+    def resize_pool(self, pages: int) -> None:
+        """Replace the pool, which no session may use yet."""
+        self.pool = KvPool(len(self.model.decoder_layers), pages, self.pool, self._pool_changed)
+
+    def open_cache(self, capacity: int) -> TargetCache:
+        return TargetCache(self.pool, capacity)
+
+    def use_graphs(self, capture: Capture) -> None:
+        """From now on, run batches that fit a bucket as graphs that `capture` makes."""
+        exits = 0 if self.exits is None else len(self.exits.layers)
+        self.graphs = GraphedForwards(self._run_static, self.model, capture, exits)
+
+    def logits(self, batch: Sequence[SessionRows]) -> torch.Tensor:
+        """Logits [D, V] of the decided rows, session by session. Exits read the rows that the reader listens to. In
+        torch.inference_mode. Raises KvFull."""
+        if self.deterministic:
+            return self._deterministic_logits(batch)
+        listening = self.exits is not None and self.exits.listens
+        if self.graphs is not None and not listening and (logits := self.graphs(batch)) is not None:
+            return logits
+        if self.decoder is not None:
+            return self._native_logits(self.decoder, batch)
+        model = self.model
+        return self._run(module_inputs(batch, model.windows, model.dtype, model.device, model.reads_slots))
+
+    def graphed_logits(
+        self, batch: Sequence[SessionRows], layers: frozenset[int], columns: ExitColumns
+    ) -> torch.Tensor:
+        """`logits` by a graph, which `graphs` must fit; the exits after `layers` leave their hints in cells."""
+        assert self.graphs is not None
+        logits = self.graphs(batch, layers, columns)
+        assert logits is not None
+        return logits
+
+    def _native_logits(self, decoder: NativeDecoder, batch: Sequence[SessionRows]) -> torch.Tensor:
+        flat = FlatRows.of(batch)
+        stops = self.exits.stops if self.exits is not None else ()
+        for layer, rows in decoder.hidden(batch, flat, self.pool, stops):
+            if self.exits is not None and layer in stops:
+                self.exits.reach(layer, rows)
+        return decoder.logits(rows.numpy()[flat.decided])
+
+    def _deterministic_logits(self, batch: Sequence[SessionRows]) -> torch.Tensor:
+        model = self.model
+        decided = sum(len(one.decide) for one in batch)
+        logits = torch.empty(decided, model.vocabulary_size, dtype=model.dtype, device=model.device)
+        for chunk in chunks(batch, model.windows, model.dtype, model.device):
+            if self.exits is not None:
+                self.exits.narrow(chunk.first, chunk.last)
+            logits[chunk.places] = self._run(chunk.inputs)[chunk.decided]
+        return logits
+
+    def _run_static(self, inputs: StaticInputs, layers: frozenset[int]) -> torch.Tensor:
+        """The forward that a graph captures."""
+        bucket = inputs.bucket
+        whole = SessionSpan(0, bucket.rows, bucket.width, 0, inputs.seen)
+        modules = ModuleInputs(
+            inputs.tokens,
+            inputs.positions,
+            inputs.slots,
+            inputs.seen,
+            inputs.masks,
+            inputs.selected,
+            SessionLayout([whole]),
+        )
+        if self.exits is None or not layers:
+            return self._run(modules)
+        with self.exits.publishing(inputs, layers):
+            return self._run(modules)
+
+    def _run(self, inputs: ModuleInputs) -> torch.Tensor:
+        """The model's own forward: logits of the rows to keep."""
+        self.pool.place(inputs.slots, inputs.seen)
+        arguments = {
+            "input_ids": inputs.tokens,
+            "position_ids": inputs.positions,
+            "attention_mask": inputs.masks,
+            "past_key_values": self.pool,
+            "use_cache": True,
+        }
+        with attending(inputs.layout):
+            if isinstance(inputs.keep, torch.Tensor) and not len(inputs.keep):
+                self.model.module.base_model(**arguments)
+                return torch.empty(
+                    0, self.model.vocabulary_size, dtype=self.model.dtype, device=self.model.device
+                )
+            logits: torch.Tensor = self.model.module(**arguments, logits_to_keep=inputs.keep).logits[0]
+        return logits

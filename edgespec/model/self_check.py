@@ -1,0 +1,124 @@
+"""The self-check at load time: a model must compute a draft tree on permuted slots as it computes plain chains.
+
+It decides whether a model that nobody tried before can be a target, and whether the native decoder knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgespec.core.errors import EdgespecError
+from edgespec.core.slots import SLOT_BUCKET, Piece
+from edgespec.model.model_runner import ModelRunner
+from edgespec.model.support import ADVICE, UnsupportedModel, first_line
+from edgespec.model.target_engine import SessionRows
+
+TOLERANCE = {torch.float64: 1e-5, torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
+"""Largest difference of logits, as a share of their spread, by dtype. (transformers computes norms and rotations in
+float32 whatever the model's dtype.)"""
+
+PREFIX, NODES, WINDOW = 6, 8, 4
+
+
+def check_tree(runner: ModelRunner) -> None:
+    """A small random tree on permuted slots must have the logits of its chains; sliding windows are narrowed meanwhile,
+    so that the short text shows them. Raises UnsupportedModel."""
+    model = runner.model
+    kind = f"{model.name} ({type(model.module).__name__})"
+    try:
+        with _narrow_window(model.config), torch.inference_mode():
+            difference = float(np.max(list(_differences(runner))))
+    except EdgespecError:
+        raise
+    except Exception as error:
+        raise UnsupportedModel(
+            f"{kind} does not run on a slot cache ({type(error).__name__}: {first_line(error)}): {ADVICE}."
+        ) from error
+    if not difference <= TOLERANCE[model.dtype]:
+        raise UnsupportedModel(
+            f"{kind} computes a draft tree otherwise than its chains (they differ by {difference:.2g} of the logits' "
+            f"spread, and may by {TOLERANCE[model.dtype]:.2g}): {ADVICE}."
+        )
+
+
+def check_independence(runner: ModelRunner) -> None:
+    """A deterministic runner's logits must be the same bits whatever runs beside them. Raises UnsupportedModel."""
+    random = np.random.default_rng(1)
+
+    def batch() -> list[SessionRows]:
+        return [SessionRows(runner.open_cache(SLOT_BUCKET), piece, np.arange(len(piece))) for piece in pieces]
+
+    pieces = []
+    for length in (PREFIX + NODES, 3, NODES):
+        tokens, slots = random.integers(0, runner.model.vocabulary_size, length), _slots(random, length)
+        paths = [list(range(row + 1)) for row in range(length)]
+        pieces.append(_piece(tokens, paths, slots, range(length)))
+    with torch.inference_mode():
+        alone = torch.cat([runner.logits([one]) for one in batch()][::-1])
+        together = runner.logits(batch()[::-1])
+    if not torch.equal(alone, together):
+        raise UnsupportedModel(
+            f"{runner.model.name} in {str(runner.model.dtype).removeprefix('torch.')} does not compute the same bits in "
+            "every batch on this machine: leave --deterministic off, or try another --dtype."
+        )
+
+
+@contextmanager
+def _narrow_window(config: Any) -> Iterator[None]:
+    """Narrow the sliding window, if there is a wider one."""
+    wide = getattr(config, "sliding_window", None)
+    if wide is not None and wide > WINDOW:
+        config.sliding_window = WINDOW
+    try:
+        yield
+    finally:
+        if wide is not None:
+            config.sliding_window = wide
+
+
+def _differences(runner: ModelRunner) -> Iterator[float]:
+    """For each node of a random tree: how far its logits are from those of its chain in a plain forward."""
+    random = np.random.default_rng(0)
+    count = PREFIX + NODES
+    tokens = random.integers(0, runner.model.vocabulary_size, count)
+    paths = [list(range(row + 1)) for row in range(PREFIX)]
+    for row in range(PREFIX, count):
+        paths.append([*paths[random.integers(PREFIX - 1, row)], row])
+    slots = _slots(random, count)
+    cache = runner.open_cache(SLOT_BUCKET)
+    prefix = _piece(tokens, paths, slots, range(PREFIX))
+    runner.logits([SessionRows(cache, prefix, np.arange(PREFIX))])
+    tree = SessionRows(cache, _piece(tokens, paths, slots, range(PREFIX, count)), np.arange(NODES))
+    for node, row in enumerate(runner.logits([tree]).double(), PREFIX):
+        chain = torch.from_numpy(tokens[paths[node]]).to(runner.model.device)
+        expected = runner.model.module(input_ids=chain[None], use_cache=False).logits[0, -1].double()
+        yield float((row - expected).abs().max() / (expected.std() + 1e-9))
+
+
+def _slots(random: np.random.Generator, count: int) -> NDArray[np.int32]:
+    return random.permutation(SLOT_BUCKET)[:count].astype(np.int32)
+
+
+def _piece(
+    tokens: NDArray[np.integer[Any]], paths: Sequence[list[int]], slots: NDArray[np.int32], rows: range
+) -> Piece:
+    """The rows of a text whose row i has the ancestors paths[i], itself the last."""
+    positions = np.array([len(path) - 1 for path in paths], dtype=np.int32)
+    cached = np.zeros((len(rows), SLOT_BUCKET), dtype=np.bool_)
+    among = np.zeros((len(rows), len(rows)), dtype=np.bool_)
+    for i, row in enumerate(rows):
+        for ancestor in paths[row]:
+            if ancestor in rows:
+                among[i, ancestor - rows.start] = True
+            else:
+                cached[i, slots[ancestor]] = True
+    slot_positions = np.zeros(SLOT_BUCKET, dtype=np.int32)
+    slot_positions[slots] = positions
+    own = slice(rows.start, rows.stop)
+    return Piece(tokens[own].astype(np.int32), positions[own], slots[own], cached, among, slot_positions)
