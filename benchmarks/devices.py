@@ -1,114 +1,202 @@
-"""Devices that live for long: text after text with time to think between, in a process that may be killed any moment.
+"""Synthetic devices: sessions whose draft replays a known text, right as often as it is told to be.
 
-What each text came to is told over a pipe as soon as it ends. Used by benchmarks/soak.py.
+They cost next to nothing, so that one process plays many and the server is what is measured. A process of devices plays
+text after text with time to think between, may be killed at any moment, and sends what each text came to over a pipe.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 import time
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
-from benchmarks.fleet import Job
-from benchmarks.replay import device
+import numpy as np
+from numpy.typing import NDArray
+
 from edgespec.core.errors import EdgespecError
+from edgespec.core.pacing import DraftPace
+from edgespec.core.params import SamplingParams
+from edgespec.core.slots import Piece
 from edgespec.core.tokenizer import Tokenizer
+from edgespec.edge.session import Session
+from edgespec.sim.emulated_link import Link, LinkShape
 
-MODES = ("sync", "cloud", "preempt", "auto", "colocated")
-DRAFT_MS = (2.0, 6.0, 30.0)
-BROKEN_OFF = 0.1
-"""The rng that a text is broken off in the middle."""
-
+Address = tuple[str, int]
 STUCK_S = 120.0
-"""A text that brings no token for so long is stuck."""
+"""A text that brings no token for this long is stuck."""
+
+SESSIONS_OF_ADDRESS = 250
+"""A server takes 512 connections from one address, and a session has two."""
+
+
+class ReplayDraft:
+    """A draft engine that says what `text` has behind each position, right at the share `acceptance` of them."""
+
+    capacity = 4096
+    choices = 2
+    tokenizer_path = Path("unused")
+
+    def __init__(self, text: Sequence[int], acceptance: float, vocabulary_size: int) -> None:
+        self.vocabulary_size = vocabulary_size
+        self._text = np.array([*text, 0], dtype=np.int64)
+        shares = [zlib.crc32(repr(one).encode()) / 2**32 for one in enumerate(self._text.tolist())]
+        wrong = np.array(shares) >= acceptance
+        self._choices = np.where(wrong, (self._text + 1) % vocabulary_size, self._text)
+        by_rank = (acceptance, (1 - acceptance) / 2)
+        self.calibration: Any = SimpleNamespace(
+            probability=lambda margin, temperature, rank: np.full(np.shape(margin), by_rank[rank])
+        )
+
+    def reset(self) -> None:
+        """It remembers nothing."""
+
+    def run(
+        self, piece: Piece, noise: Any, noise_rows: Any, inverse_temperature: float, decide: Any = None
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        rows = np.arange(len(piece)) if decide is None else decide
+        best = self._choices[np.minimum(piece.positions[rows] + 1, len(self._text) - 1)]
+        tokens = np.stack([best, (best + 2) % self.vocabulary_size], axis=1).astype(np.int32)
+        return tokens, np.tile(np.array([1.0, 0.0], dtype=np.float32), (len(rows), 1))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A prompt and the text that it has when nothing else runs."""
+
+    prompt: list[int]
+    params: SamplingParams
+    text: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How devices behave. think_s: between texts, on the average. break_off: the share of texts that are left early."""
+
+    modes: Sequence[str]
+    think_s: float
+    draft_ms: float
+    acceptance: float
+    break_off: float
 
 
 @dataclass
-class Told:
-    """One text. ended: finished, broken off, refused, lost or stuck; different: it is not what it is alone."""
+class Outcome:
+    """What one text came to. ended: finished, broken off, refused, lost (any other error) or stuck; different: not its job's text."""
 
     device: int
-    mode: str
-    ended: str
+    ended: str = "finished"
+    tokens: list[int] = field(default_factory=list)
     first_ms: float | None = None
     token_ms: list[float] = field(default_factory=list)
     different: bool = False
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Neighbourhood:
-    """Devices of one process, behind one link. think_s: recorded times between texts, replayed from a place of each
-    device's own."""
-
-    address: tuple[str, int]
-    tokenizer: Path
-    devices: Sequence[int]
-    jobs: Sequence[Job]
-    think_s: Sequence[float]
-    until_s: float
-
-
-def live(pipe: Any, place: Neighbourhood) -> None:
-    """A process: all its devices until the time is up; then None over the pipe."""
-    telling = threading.Lock()
-    tokenizer = Tokenizer.load(place.tokenizer)
-
-    def tell(told: Told | None) -> None:
-        with telling:
-            pipe.send(told)
-
-    def run(number: int) -> None:
-        rng = random.Random(number)
-        for text in range(1_000_000):
-            time.sleep(max(0.0, min(place.think_s[(7 * number + text) % len(place.think_s)], _left_s(place))))
-            if _left_s(place) <= 0:
-                return
-            tell(_play(place, tokenizer, number, rng))
-
-    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in place.devices]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    tell(None)
-
-
-def _left_s(place: Neighbourhood) -> float:
-    return place.until_s - time.monotonic()
-
-
-def _play(place: Neighbourhood, tokenizer: Tokenizer, number: int, rng: random.Random) -> Told:
-    """One text, compared with what it is alone as far as it came."""
-    job, mode = rng.choice(place.jobs), rng.choice(MODES)
-    told = Told(number, mode, "finished")
-    stop_at = rng.randrange(1, len(job.text)) if rng.random() < BROKEN_OFF else None
-    drafts = [*job.prompt, *job.text] if mode not in ("cloud", "colocated") else ()
+def play(
+    address: Address,
+    tokenizer: Tokenizer,
+    job: Job,
+    mode: str,
+    habits: Habits,
+    stop_at: int | None = None,
+    device: int = 0,
+) -> Outcome:
+    """One text to its end, or to `stop_at` tokens, compared with the job's as far as it came."""
+    outcome = Outcome(device)
+    draft: Any = None
+    if mode not in ("cloud", "colocated"):
+        draft = ReplayDraft([*job.prompt, *job.text], habits.acceptance, tokenizer.vocabulary_size)
     try:
-        with device(
-            place.address, tokenizer, replace(job.params), mode, drafts, draft_ms=rng.choice(DRAFT_MS)
+        with Session(
+            address, draft, job.params, mode=mode, tokenizer=tokenizer, draft_pace=DraftPace(habits.draft_ms)
         ) as session:
             session.prompt(job.prompt)
             began_s = last_s = time.monotonic()
             while not session.finished and (stop_at is None or len(session.tokens) < stop_at):
-                step = session.step(timeout_s=1.0)
+                tokens = len(session.step(timeout_s=1.0).tokens)
                 now_s = time.monotonic()
-                if not step.tokens and now_s - last_s > STUCK_S:
-                    told.ended = "stuck"
+                if tokens and outcome.first_ms is None:
+                    outcome.first_ms = (now_s - began_s) * 1e3
+                elif tokens:
+                    outcome.token_ms += [(now_s - last_s) * 1e3 / tokens] * tokens
+                elif now_s - last_s > STUCK_S:
+                    outcome.ended = "stuck"
                     break
-                if step.tokens and told.first_ms is None:
-                    told.first_ms = (now_s - began_s) * 1e3
-                elif step.tokens:
-                    told.token_ms += [(now_s - last_s) * 1e3 / len(step.tokens)] * len(step.tokens)
-                last_s = now_s if step.tokens else last_s
-            told.different = session.tokens != job.text[: len(session.tokens)]
-            if told.ended == "finished" and not session.finished:
-                told.ended = "broken off"
-    except EdgespecError as error:
-        told.note = str(error)
-        told.ended = "refused" if "refused" in told.note else "lost"
-    return told
+                last_s = now_s if tokens else last_s
+            outcome.tokens = session.tokens
+            outcome.different = bool(job.text) and session.tokens != job.text[: len(session.tokens)]
+            if outcome.ended == "finished" and not session.finished:
+                outcome.ended = "broken off"
+    except Exception as error:
+        outcome.note = str(error) if isinstance(error, EdgespecError) else repr(error)
+        outcome.ended = "refused" if "refused" in outcome.note else "lost"
+    return outcome
+
+
+def live(
+    pipe: Connection,
+    address: Address,
+    tokenizer_path: Path,
+    devices: Sequence[int],
+    jobs: Sequence[Job],
+    habits: Habits,
+) -> None:
+    """A process: says that it is ready, is sent until when, and its devices play text after text; at the end it sends
+    None."""
+    tokenizer, sending = Tokenizer.load(tokenizer_path), threading.Lock()
+    pipe.send("ready")
+    until_s = pipe.recv()
+
+    def run(device: int) -> None:
+        rng = random.Random(device)
+        while True:
+            think_s = rng.expovariate(1 / habits.think_s) if habits.think_s else 0.0
+            left_s = until_s - time.monotonic()
+            time.sleep(max(0.0, min(think_s, left_s)))
+            if left_s <= think_s:
+                return
+            job, mode = rng.choice(jobs), rng.choice(habits.modes)
+            stop_at = rng.randrange(1, len(job.text)) if rng.random() < habits.break_off else None
+            outcome = play(address, tokenizer, job, mode, habits, stop_at, device)
+            with sending:
+                pipe.send(outcome)
+
+    threads = [threading.Thread(target=run, args=(device,), daemon=True) for device in devices]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    pipe.send(None)
+
+
+def wait_idle(pipe: Connection, address: Address, tokenizer_path: Path) -> None:
+    """A process that opens as many idle sessions as it is sent, each after a text of one token, and keeps them."""
+    tokenizer, params = Tokenizer.load(tokenizer_path), SamplingParams(max_new_tokens=1, ignore_eos=True)
+    relays: list[Address] = []
+    sessions: list[Session] = []
+    while True:
+        for _ in range(pipe.recv()):
+            if len(sessions) % SESSIONS_OF_ADDRESS == 0:
+                relays.append(_relay(address, f"127.0.1.{len(relays) + 1}"))
+            sessions.append(Session(relays[-1], None, params, mode="cloud", tokenizer=tokenizer))
+            sessions[-1].prompt([10 + len(sessions) % 4000] * 8)
+            for _ in sessions[-1]:
+                pass
+        pipe.send(len(sessions))
+
+
+def _relay(server: Address, source: str) -> Address:
+    """Connections to the address that is returned reach the server from `source`."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    link = Link(("127.0.0.1", 0), server, LinkShape(), source=source)
+    asyncio.run_coroutine_threadsafe(link.start(), loop).result()
+    return "127.0.0.1", link.port

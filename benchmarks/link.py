@@ -1,30 +1,28 @@
 """What a bad link costs a token: round trips of a block and its verdict, with and without hedging, and outages.
 
-sudo python -m benchmarks.link                # loss and round trips, then outages; about 6 minutes
-sudo python -m benchmarks.link --quick --json link.json
+    sudo python -m benchmarks.link               # loss and round trips, then outages; about 6 minutes
 
-Blocks and verdicts go through the real resilient connection and listener, over real TCP in two network namespaces between which
-lossy_link.py carries or loses each packet. Models are left out: the server answers at once. `plain` is one TCP
-connection with the kernel's own settings, for comparison.
+Blocks and verdicts go through the real resilient connection and listener, over real TCP in two network namespaces
+between which lossy_link.py carries or loses each packet. Models are left out: the server answers at once. `plain` is
+one TCP connection with the kernel's own settings, for comparison.
 """
 
 from __future__ import annotations
 
-import argparse
 import secrets
 import socket
+import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from benchmarks.lossy_link import HOSTS, LossyLink, Weather, echo
-from benchmarks.results import results, save
+from benchmarks.lossy_link import HOSTS, LossyLink, Weather
+from benchmarks.results import Results, Row, numbers, parser
 from edgespec import _native
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
@@ -35,66 +33,38 @@ from edgespec.edge.link_options import LinkOptions
 
 HASH = bytes(32)
 CONNECTIONS = 8
-PATIENT_S = 120.0
+MAX_WAIT_S = 120.0
+NOTES = "Real TCP between two namespaces; a user-space process delays and loses each packet. No models."
 
 
-def main() -> None:
-    arguments = _arguments()
-    console = Console()
-    cells = []
-    table = Table(
-        "round trip ms", "loss", "link", "p50 ms", "p99 ms", "p99 / RTT", "sent again", "bytes a token"
-    )
-    with LossyLink(Weather(), serve, measure) as ours, LossyLink(Weather(), echo, measure_plain) as plain:
-        ports = [link.pipes[0].recv() for link in (ours, plain)]
+def main() -> int:
+    made = parser("link", __doc__)
+    made.add_argument("--rtt-ms", type=numbers, default="20,40,80")
+    made.add_argument("--loss", type=numbers, default="0,1,2", help="percent of packets, each way")
+    made.add_argument("--burst", type=int, default=1, help="packets lost in a row")
+    made.add_argument("--outage-s", type=numbers, default="1,5,10")
+    made.add_argument("--samples", type=int, default=2000, help="round trips a row")
+    arguments = made.parse_args()
+    if arguments.quick:
+        arguments.rtt_ms, arguments.samples, arguments.outage_s = [20.0], 160, [1.0]
+    results = Results("link", NOTES, arguments.json)
+    with LossyLink(serve, measure) as ours, LossyLink(serve_plain, measure_plain) as plain:
+        ports = {id(link): link.pipes[0].recv() for link in (ours, plain)}
+        ways = (("plain", plain, False), ("one connection", ours, False), ("hedged", ours, True))
         for rtt_ms in arguments.rtt_ms:
             for loss in arguments.loss:
-                weather = Weather(rtt_ms, loss / 100, arguments.burst)
-                for name, link, port, hedge in (
-                    ("plain", plain, ports[1], False),
-                    ("one connection", ours, ports[0], False),
-                    ("hedged", ours, ports[0], True),
-                ):
-                    link.change(weather)
-                    cell = {"rtt_ms": rtt_ms, "loss_percent": loss, "burst": arguments.burst, "link": name}
-                    cells.append({**cell, **_round_trips(link, port, hedge, arguments.samples)})
-                    table.add_row(*_row(cells[-1]))
-        console.print(table)
-        ours.change(Weather(40.0))
-        outages = Table("outage s", "hedged", "first token after it, ms")
+                for name, link, hedge in ways:
+                    link.weather = Weather(rtt_ms, loss / 100, arguments.burst)
+                    row = {"rtt_ms": rtt_ms, "loss_percent": loss, "burst": arguments.burst, "link": name}
+                    results.add({**row, **_round_trips(link, ports[id(link)], hedge, arguments.samples)})
         for seconds in arguments.outage_s:
             for hedge in (False, True):
-                after_ms = _after_outage(ours, ports[0], hedge, seconds)
-                cells.append({"outage_s": seconds, "hedged": hedge, "first_after_ms": after_ms})
-                outages.add_row(f"{seconds:g}", str(hedge), f"{after_ms:.0f}")
-        console.print(outages)
-    if arguments.json:
-        notes = (
-            "Real TCP between two namespaces; a user-space process delays and loses each packet. No models."
-        )
-        save(results("link", cells, notes), arguments.json)
+                after_ms = _after_outage_ms(ours, ports[id(ours)], hedge, seconds)
+                results.add({"outage_s": seconds, "hedged": hedge, "first_after_ms": after_ms})
+    return 0
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rtt-ms", type=float, nargs="+", default=[20, 40, 80])
-    parser.add_argument(
-        "--loss", type=float, nargs="+", default=[0, 1, 2], help="percent of packets, each way"
-    )
-    parser.add_argument("--burst", type=int, default=1, help="packets lost in a row")
-    parser.add_argument("--outage-s", type=float, nargs="*", default=[1, 5, 10])
-    parser.add_argument("--samples", type=int, default=2000, help="round trips a row")
-    parser.add_argument("--quick", action="store_true", help="few samples, one round trip, one outage")
-    parser.add_argument("--json", type=Path)
-    arguments = parser.parse_args()
-    if arguments.quick:
-        arguments.rtt_ms, arguments.samples, arguments.outage_s = [40], 400, [1]
-    return arguments
-
-
-def _round_trips(link: LossyLink, port: int, hedge: bool, samples: int) -> dict[str, Any]:
+def _round_trips(link: LossyLink, port: int, hedge: bool, samples: int) -> Row:
     """Several connections at once, or a run would take an hour; each has one block out at a time, as a thin stream."""
     link.pipes[1].send((port, hedge, samples))
     times, sent, again, size = link.pipes[1].recv()
@@ -109,30 +79,17 @@ def _round_trips(link: LossyLink, port: int, hedge: bool, samples: int) -> dict[
     }
 
 
-def _row(cell: dict[str, Any]) -> list[str]:
-    return [
-        f"{cell['rtt_ms']:g}",
-        f"{cell['loss_percent']:g} %",
-        cell["link"],
-        f"{cell['p50_ms']:.1f}",
-        f"{cell['p99_ms']:.1f}",
-        f"{cell['p99_ms'] / cell['rtt_ms']:.1f}",
-        f"{cell['sent_again']:.1%}",
-        f"{cell['bytes_a_token']:.0f}",
-    ]
-
-
-def _after_outage(link: LossyLink, port: int, hedge: bool, seconds: float) -> float:
-    """Milliseconds from the link's return to the first verdict after it; blocks follow each other all the while."""
-    samples = round((seconds + 3) * 20)
-    link.pipes[1].send((port, hedge, -samples))
+def _after_outage_ms(link: LossyLink, port: int, hedge: bool, seconds: float) -> float:
+    """From the link's return to the first verdict after it; blocks follow each other all the while."""
+    link.weather = Weather(40.0)
+    link.pipes[1].send((port, hedge, -round((seconds + 3) * 20)))
     time.sleep(1.0)
-    link.outage(True)
+    link.weather = Weather(40.0, outage=True)
     time.sleep(seconds)
-    link.outage(False)
+    link.weather = Weather(40.0)
     back_s = time.monotonic()
     times, *_ = link.pipes[1].recv()
-    return min((end_s for _, end_s in times if end_s > back_s)) * 1e3 - back_s * 1e3
+    return float(min(end_s for _, end_s in times if end_s > back_s) - back_s) * 1e3
 
 
 # In the namespaces
@@ -165,15 +122,37 @@ def _verdict(base_length: int) -> bytes:
     )  # fmt: skip
 
 
+def serve_plain(pipe: Connection) -> None:
+    """A plain TCP server: what comes goes back."""
+    listening = socket.create_server(("0.0.0.0", 0))
+    pipe.send(listening.getsockname()[1])
+
+    def echo(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            while data := connection.recv(4096):
+                connection.sendall(data)
+
+    while True:
+        threading.Thread(target=echo, args=(listening.accept()[0],), daemon=True).start()
+
+
 def measure(pipe: Connection) -> None:
-    """Runs what it is asked for: so many round trips over several resilient connections; or over one, a moment apart."""
+    _measure(pipe, _play)
+
+
+def measure_plain(pipe: Connection) -> None:
+    _measure(pipe, _play_plain)
+
+
+def _measure(pipe: Connection, play: Callable[..., Any]) -> None:
+    """Runs what it is asked for: round trips over several connections, or (samples < 0) a moment apart over one."""
     while True:
         port, hedge, samples = pipe.recv()
         found: list[Any] = []
-        many = samples > 0
-        count = CONNECTIONS if many else 1
-        work = (port, hedge, abs(samples) // count, 0.0 if many else 0.02, found)
-        threads = [threading.Thread(target=_play, args=work) for _ in range(count)]
+        count, pause_s = (CONNECTIONS, 0.0) if samples > 0 else (1, 0.02)
+        given = (port, hedge, abs(samples) // count, pause_s, found)
+        threads = [threading.Thread(target=play, args=given) for _ in range(count)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -183,65 +162,37 @@ def measure(pipe: Connection) -> None:
 
 
 def _play(port: int, hedge: bool, samples: int, pause_s: float, found: list[Any]) -> None:
-    options = LinkOptions(timeout_s=PATIENT_S, hedge=hedge, give_up_s=PATIENT_S)
-    while True:
-        try:
-            resilient_connection, _ = connect([Address(HOSTS[0], port)], HASH, options)
-            break
-        except EdgespecError:  # the SYN, or what follows, was lost too often
-            continue
-    resilient_connection.open(encoded_open(SamplingParams(), 0, ServerOptions(), [1], 2**20))
+    options = LinkOptions(timeout_s=MAX_WAIT_S, hedge=hedge, give_up_s=MAX_WAIT_S)
+    link: _native.ResilientConnection | None = None
+    while link is None:
+        with suppress(EdgespecError):  # the SYN, or what follows, was lost too often
+            link, _ = connect([Address(HOSTS[0], port)], HASH, options)
+    link.open(encoded_open(SamplingParams(), 0, ServerOptions(), [1], 2**20))
     for node in range(1, 20):
-        _round_trip(resilient_connection, node)  # both connections are up, and the round trip is known
-    before = (
-        resilient_connection.frames_sent,
-        resilient_connection.bytes_sent + resilient_connection.bytes_received,
-        resilient_connection.frames_hedged,
-    )
+        _round_trip(link, node)  # both connections are up, and the round trip is known
+    sent, again, size = link.frames_sent, link.frames_hedged, link.bytes_sent + link.bytes_received
     times = []
     for node in range(20, 20 + samples):
-        times.append(_round_trip(resilient_connection, node))
+        times.append(_round_trip(link, node))
         time.sleep(pause_s)
-    frames, size = (
-        resilient_connection.frames_sent - before[0],
-        resilient_connection.bytes_sent + resilient_connection.bytes_received - before[1],
-    )
-    found.append((times, frames, resilient_connection.frames_hedged - before[2], size))
-    resilient_connection.close()
+    size = link.bytes_sent + link.bytes_received - size
+    found.append((times, link.frames_sent - sent, link.frames_hedged - again, size))
+    link.close()
 
 
-def _round_trip(resilient_connection: _native.ResilientConnection, node: int) -> tuple[float, float]:
+def _round_trip(link: _native.ResilientConnection, node: int) -> tuple[float, float]:
     """When the block left, and when its verdict was there."""
     start_s = time.monotonic()
-    resilient_connection.send(
-        _native.encode_block(
-            1,
-            first_node=node,
-            tokens=np.array([7], dtype=np.int32),
-            parents=np.array([0x8000_0000 | node], dtype=np.uint32),
-            probabilities=np.array([255], dtype=np.uint8),
-        )
-    )
-    while not isinstance(resilient_connection.receive(None), _native.Verdict):
+    parents = np.array([_native.COMMITTED_BIT | node], dtype=np.uint32)
+    probabilities = np.array([255], dtype=np.uint8)
+    link.send(_native.encode_block(1, node, np.array([7], dtype=np.int32), parents, probabilities))
+    while not isinstance(link.receive(None), _native.Verdict):
         pass
     return start_s, time.monotonic()
 
 
-def measure_plain(pipe: Connection) -> None:
-    """As `measure`, over plain TCP connections."""
-    while True:
-        port, _, samples = pipe.recv()
-        times: list[tuple[float, float]] = []
-        work = (port, samples // CONNECTIONS, times)
-        threads = [threading.Thread(target=_play_plain, args=work) for _ in range(CONNECTIONS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        pipe.send((times, len(times), 0, 96 * len(times)))
-
-
-def _play_plain(port: int, samples: int, times: list[tuple[float, float]]) -> None:
+def _play_plain(port: int, hedge: bool, samples: int, pause_s: float, found: list[Any]) -> None:
+    times: list[tuple[float, float]] = []
     with socket.create_connection((HOSTS[0], port)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for _ in range(samples):
@@ -251,7 +202,8 @@ def _play_plain(port: int, samples: int, times: list[tuple[float, float]]) -> No
             while rest:
                 rest -= len(connection.recv(rest))
             times.append((start_s, time.monotonic()))
+    found.append((times, len(times), 0, 96 * len(times)))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

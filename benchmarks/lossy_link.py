@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from types import TracebackType
 from typing import Any
 
 from edgespec.core.errors import EdgespecError
@@ -33,37 +32,35 @@ HOSTS = ("10.77.0.1", "10.77.0.2")
 DEVICE = "lossy0"
 MOST_BYTES = 2048
 
-Role = Callable[[Connection], None]
-
 
 @dataclass
 class Weather:
-    """What the link is like. loss: of packets, each way by itself; burst: so many are lost in a row."""
+    """What the link is like. loss: of packets, each way by itself; burst: how many are lost in a row."""
 
     rtt_ms: float = 40.0
     loss: float = 0.0
     burst: int = 1
-    seed: int = 0
+    outage: bool = False
 
 
 class LossyLink:
-    """Runs two functions, each in a process with a network of its own, and carries what they send each other.
+    """Runs two functions, each in a process with a network of its own, and carries the packets between them.
 
-    Both can be reached under HOSTS; each is given a pipe to this process. `outage(True)` loses every packet from then
-    on. A context manager; leaving it ends both processes.
+    Both are reached under HOSTS, and each gets a pipe to this process. `weather` holds from the next packet on. A
+    context manager; leaving it ends both processes.
     """
 
-    def __init__(self, weather: Weather, near: Role, far: Role) -> None:
-        self.weather = weather
-        self._random = random.Random(weather.seed)
+    def __init__(self, near: Callable[[Connection], None], far: Callable[[Connection], None]) -> None:
+        self.weather = Weather()
+        self.pipes: list[Connection] = []
+        self._random = random.Random(0)
         self._to_lose = [0, 0]
-        self._silent = False
         self._under_way: list[tuple[float, int, int, bytes]] = []
         self._ending = threading.Event()
-        context = multiprocessing.get_context("fork")
-        self.pipes: list[Connection] = []
         self._devices: list[int] = []
         self._processes = []
+        self._carrier = threading.Thread(target=self._carry, daemon=True)
+        context = multiprocessing.get_context("fork")
         for host, role in zip(HOSTS, (near, far), strict=True):
             ours, theirs = context.Pipe()
             mine, its = socket.socketpair(socket.AF_UNIX)
@@ -73,20 +70,17 @@ class LossyLink:
             _, descriptors, _, _ = socket.recv_fds(mine, 1, 1)
             if not descriptors:
                 raise EdgespecError(
-                    "the two networks could not be made: run this as root, on Linux with /dev/net/tun."
+                    "the two networks cannot be made: run this as root, on Linux with /dev/net/tun."
                 )
             self.pipes.append(ours)
             self._devices += descriptors
             self._processes.append(process)
-        self._carrier = threading.Thread(target=self._carry, daemon=True)
 
     def __enter__(self) -> LossyLink:
         self._carrier.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._ending.set()
         self._carrier.join()
         for process in self._processes:
@@ -94,13 +88,6 @@ class LossyLink:
             process.join()
         for device in self._devices:
             os.close(device)
-
-    def outage(self, silent: bool) -> None:
-        self._silent = silent
-
-    def change(self, weather: Weather) -> None:
-        """From the next packet on."""
-        self.weather = weather
 
     def _carry(self) -> None:
         count = 0
@@ -120,17 +107,14 @@ class LossyLink:
                     os.write(self._devices[end], packet)
 
     def _lost(self, end: int) -> bool:
-        if self._silent:
-            return True
-        if self._to_lose[end] == 0 and self._random.random() < self.weather.loss / self.weather.burst:
-            self._to_lose[end] = self.weather.burst
-        if self._to_lose[end] == 0:
-            return False
-        self._to_lose[end] -= 1
-        return True
+        weather = self.weather
+        if self._to_lose[end] == 0 and self._random.random() < weather.loss / weather.burst:
+            self._to_lose[end] = weather.burst
+        self._to_lose[end] = max(0, (lost := self._to_lose[end]) - 1)
+        return weather.outage or lost > 0
 
 
-def _end(host: str, to_parent: socket.socket, pipe: Connection, role: Role) -> None:
+def _end(host: str, to_parent: socket.socket, pipe: Connection, role: Callable[[Connection], Any]) -> None:
     """One end: a network with one device, and the function that lives there."""
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), "no network namespace: this needs root")
@@ -141,19 +125,3 @@ def _end(host: str, to_parent: socket.socket, pipe: Connection, role: Role) -> N
     socket.send_fds(to_parent, [b"x"], [device])
     os.close(device)
     role(pipe)
-
-
-def echo(pipe: Connection) -> None:
-    """A plain TCP server for comparison: what comes goes back. Says its port."""
-    listening = socket.create_server(("0.0.0.0", 0))
-    pipe.send(listening.getsockname()[1])
-    while True:
-        accepted, _ = listening.accept()
-        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        threading.Thread(target=_echo, args=(accepted,), daemon=True).start()
-
-
-def _echo(connection: Any) -> None:
-    with connection, contextlib.suppress(OSError):
-        while data := connection.recv(4096):
-            connection.sendall(data)

@@ -4,36 +4,71 @@
 
 A forward's overhead is the time between two verdicts of `cloud` less the forward's own: server loop, wire, session. A
 draft run's is the session's work between engine runs, in `auto`. Idle: sessions are open, their texts finished; all
-edges share one process, so that one of them is taken to cost its share.
+edges share one process, so one of them costs its share.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil  # type: ignore[import-untyped]
-from rich.console import Console
 
-from benchmarks.prompts import held_out_prompts
-from benchmarks.results import FOLDER, results, save
+from benchmarks.results import Results, parser
 from edgespec.cli.child import child
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.edge.session import Session
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import DraftEngine, load_draft
+from edgespec.train.prompts import held_out_prompts
 
 Address = tuple[str, int]
-TARGET_MS, TARGET_SHARE = 0.5, 0.01
+LIMIT_MS, LIMIT_PERCENT = 0.5, 1.0
 SERVE = ["serve", "--port", "0", "--threads", "1", "--colocated-draft", "none"]
-NOTES = "Loopback, no emulated link; engines at full speed, the server computing on one thread."
+
+
+def main() -> int:
+    made = parser("overhead", __doc__)
+    made.add_argument("--prompts", type=int, default=4)
+    made.add_argument("--sessions", type=int, default=100, help="that are open and idle")
+    made.add_argument("--idle-s", type=float, default=15.0)
+    arguments = made.parse_args()
+    if arguments.quick:
+        arguments.prompts, arguments.sessions, arguments.idle_s = 1, 4, 1.0
+    notes = "Loopback, no emulated link; engines at full speed, the server computing on one thread."
+    results = Results("overhead", notes, arguments.json)
+
+    def add(of: str, unit: str, measured: float, limit: float) -> None:
+        verdict = "met" if measured <= limit else "missed"
+        results.add({"of": of, "unit": unit, "measured": measured, "at most": limit, "target": verdict})
+
+    engine = load_draft(bundled_engine())
+    prompts = held_out_prompts(Tokenizer.load(engine.tokenizer_path), arguments.prompts)
+    with child(SERVE, "starting the server ...") as address:
+        _forward_overheads_ms(address, engine, prompts[0])  # warms up
+        of_forwards = [gap for prompt in prompts for gap in _forward_overheads_ms(address, engine, prompt)]
+        add("a forward, beside the target's", "ms", float(np.median(of_forwards)), LIMIT_MS)
+        of_drafts = [_draft_overhead_ms(address, engine, prompt) for prompt in prompts]
+        add("a draft run, beside the engine's", "ms", float(np.median(of_drafts)), LIMIT_MS)
+        edges, server = _idle_percent(address, engine, prompts[0], arguments.sessions, arguments.idle_s)
+        add(f"server, {arguments.sessions} idle sessions", "% of a core", server, LIMIT_PERCENT)
+        add("edge, one idle session", "% of a core", edges / arguments.sessions, LIMIT_PERCENT)
+    return 0
+
+
+def _forward_overheads_ms(address: Address, engine: DraftEngine, prompt: list[int]) -> list[float]:
+    """Between each verdict and the next in `cloud`, less the forward; the prompt's own is left out."""
+    params = SamplingParams(max_new_tokens=48, ignore_eos=True)
+    with Session(address, engine, params, mode="cloud") as session:
+        session.prompt(prompt)
+        arrivals = [(time.perf_counter(), step.statistics.forward_ms) for step in session if step.tokens]
+    pairs = itertools.pairwise(arrivals)
+    return [(now_s - before_s) * 1e3 - (spent - earlier) for (before_s, earlier), (now_s, spent) in pairs]
 
 
 class TimedEngine:
@@ -53,49 +88,7 @@ class TimedEngine:
         return result
 
 
-def main() -> int:
-    arguments = _arguments()
-    engine = load_draft(bundled_engine())
-    prompts = held_out_prompts(Tokenizer.load(engine.tokenizer_path), arguments.prompts)
-    with child(SERVE, "starting the server ...") as address:
-        server = _process_at(address[1])
-        _gaps_ms(address, engine, prompts[0])
-        gaps_ms = [gap for prompt in prompts for gap in _gaps_ms(address, engine, prompt)]
-        drafting_ms = [_drafting_ms(address, engine, prompt) for prompt in prompts]
-        edge, idle = _idle_shares(address, server, engine, prompts[0], arguments.sessions, arguments.idle_s)
-    cells = [
-        _cell("a forward, beside the target's", "ms", float(np.median(gaps_ms)), TARGET_MS),
-        _cell("a draft run, beside the engine's", "ms", float(np.median(drafting_ms)), TARGET_MS),
-        _cell(f"server, {arguments.sessions} idle sessions", "% of a core", 100 * idle, 100 * TARGET_SHARE),
-        _cell("edge, one idle session", "% of a core", 100 * edge / arguments.sessions, 100 * TARGET_SHARE),
-    ]
-    save(results("overhead", cells, NOTES), arguments.json)
-    for cell in cells:
-        Console().print(
-            f"{cell['of']}: {cell['measured']:.3f} {cell['unit']} (at most {cell['at most']:g}) {cell['target']}"
-        )
-    return 0
-
-
-def _cell(of: str, unit: str, measured: float, limit: float) -> dict[str, Any]:
-    verdict = "met" if measured <= limit else "missed"
-    return {"of": of, "unit": unit, "measured": measured, "at most": limit, "target": verdict}
-
-
-def _gaps_ms(address: Address, engine: DraftEngine, prompt: list[int]) -> list[float]:
-    """Between each verdict and the next in `cloud`, less the forward; the prompt's own is left out."""
-    params = SamplingParams(max_new_tokens=48, ignore_eos=True)
-    arrivals_s = []
-    with Session(address, engine, params, mode="cloud") as session:
-        session.prompt(prompt)
-        for step in session:
-            if step.tokens:
-                arrivals_s.append((time.perf_counter(), step.statistics.forward_ms))
-    pairs = itertools.pairwise(arrivals_s)
-    return [(now - before) * 1e3 - (spent - earlier) for (before, earlier), (now, spent) in pairs]
-
-
-def _drafting_ms(address: Address, engine: DraftEngine, prompt: list[int]) -> float:
+def _draft_overhead_ms(address: Address, engine: DraftEngine, prompt: list[int]) -> float:
     timed: Any = TimedEngine(engine)
     params = SamplingParams(temperature=0.8, seed=1, max_new_tokens=48, ignore_eos=True)
     with Session(address, timed, params) as session:
@@ -105,58 +98,36 @@ def _drafting_ms(address: Address, engine: DraftEngine, prompt: list[int]) -> fl
         return (session.statistics.draft_ms - timed.seconds * 1e3) / session.statistics.draft_runs
 
 
-def _idle_shares(
-    address: Address,
-    server: psutil.Process,
-    engine: DraftEngine,
-    prompt: list[int],
-    sessions: int,
-    idle_s: float,
+def _idle_percent(
+    address: Address, engine: DraftEngine, prompt: list[int], sessions: int, idle_s: float
 ) -> tuple[float, float]:
-    """Processor seconds a second of this process and of the server's, while so many sessions are open and idle."""
+    """Percent of a core that this process and the server take while these sessions are open and idle."""
     params = SamplingParams(max_new_tokens=1, ignore_eos=True)
+    processes = psutil.Process(), process_at(address[1])
     with contextlib.ExitStack() as stack:
         for _ in range(sessions):
             session = stack.enter_context(Session(address, engine, params, mode="cloud"))
             session.prompt(prompt)
             for _ in session:
                 pass
-        before = _spent_s(psutil.Process()), _spent_s(server)
+        before_s = [spent_s(process) for process in processes]
         time.sleep(idle_s)
-        after = _spent_s(psutil.Process()), _spent_s(server)
-    return (after[0] - before[0]) / idle_s, (after[1] - before[1]) / idle_s
+        edges_s, server_s = (spent_s(one) - spent for one, spent in zip(processes, before_s, strict=True))
+    return 100 * edges_s / idle_s, 100 * server_s / idle_s
 
 
-def _spent_s(process: psutil.Process) -> float:
+def spent_s(process: psutil.Process) -> float:
     times = process.cpu_times()
     return float(times.user + times.system)
 
 
-def _process_at(port: int) -> psutil.Process:
+def process_at(port: int) -> psutil.Process:
+    """The child of this process that listens on the port."""
     for process in psutil.Process().children(recursive=True):
-        if any(
-            one.laddr.port == port and one.status == psutil.CONN_LISTEN
-            for one in process.net_connections("tcp")
-        ):
-            return process
+        for one in process.net_connections("tcp"):
+            if one.laddr.port == port and one.status == psutil.CONN_LISTEN:
+                return process
     raise SystemExit("the server's process cannot be found.")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.overhead",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--prompts", type=int, default=4)
-    parser.add_argument("--sessions", type=int, default=100, help="that are open and idle")
-    parser.add_argument("--idle-s", type=float, default=15.0)
-    parser.add_argument("--quick", action="store_true", help="one prompt, ten sessions, three seconds")
-    parser.add_argument("--json", type=Path, default=FOLDER / "overhead.json")
-    arguments = parser.parse_args()
-    if arguments.quick:
-        arguments.prompts, arguments.sessions, arguments.idle_s = 1, 10, 3.0
-    return arguments
 
 
 if __name__ == "__main__":

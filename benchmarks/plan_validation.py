@@ -1,12 +1,11 @@
-"""What `edgespec plan` foretells beside what the real stack does: the same prompts, links and paces, in one run.
+"""What `edgespec plan` predicts beside what the real stack does: the same prompts, links and paces, in one run.
 
     python -m benchmarks.plan_validation
 
 A trace of the bundled pair on the prompts is recorded first; plan plays it on its simulated clock. The real stack is
 server, link and edge with paced engines, as in `benchmarks.latency`. What lies around engines and link (overhead a
-forward and a draft run, wake-ups) is measured once, on other prompts and another link, and holds for every setting.
-A deviation above 5 % is printed as missed, a cell whose engines overran their pace as void, one whose text is not the
-trace's as wrong.
+forward and a draft run, wake-ups) is measured once, on other prompts and another link, and holds for every setting. A
+row is void if its engines overran their pace.
 """
 
 from __future__ import annotations
@@ -16,14 +15,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from statistics import fmean
-from typing import Any
 
-from benchmarks.prompts import held_out_prompts
-from benchmarks.results import FOLDER, results, save
+from benchmarks.results import Results, Row, parser
 from benchmarks.settings import ORIN, SETTINGS, LatencySetting
-from edgespec.bench.recording import record
 from edgespec.cli.demo.figures import Pacing, Run, mode_figures
 from edgespec.cli.demo.runs import Setting, play, serving
 from edgespec.core.params import SamplingParams
@@ -32,16 +27,17 @@ from edgespec.drafting.modes import WAITING_MODES
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import DraftEngine, load_draft
 from edgespec.model.target import Target
-from edgespec.sim.plan import Prediction, Situation, predict_block
+from edgespec.sim.plan import Situation, predict_block
 from edgespec.sim.trace import Trace
+from edgespec.train.prompts import held_out_prompts
+from edgespec.train.recording import record
 
 LINKS = (*(replace(ORIN, rtt_ms=rtt_ms) for rtt_ms in (0.0, 20.0, 40.0, 80.0)), SETTINGS["paper-jetson"][0])
-MODES = ("cloud", "sync", "preempt", "auto")
 CALIBRATION = replace(ORIN, name="calibration", rtt_ms=10.0)
 CALIBRATION_PROMPTS = 3
 BLOCK = 4
 ROWS = 32
-WANTED = 0.05
+LIMIT = 0.05
 NOTES = (
     "Links are emulated by a delaying proxy and engines paced; server, link and edge share one machine. Times of "
     "paper-jetson are played at a fifth. Predicted from a trace of the same prompts."
@@ -51,34 +47,23 @@ NOTES = (
 def main() -> int:
     arguments = _arguments()
     engine = load_draft(bundled_engine())
-    tokenizer = Tokenizer.load(engine.tokenizer_path)
-    drawn = held_out_prompts(tokenizer, arguments.prompts + CALIBRATION_PROMPTS)
+    drawn = held_out_prompts(Tokenizer.load(engine.tokenizer_path), arguments.prompts + CALIBRATION_PROMPTS)
     prompts, others = drawn[: arguments.prompts], drawn[arguments.prompts :]
     target = Target.load(threads=1)
+    options = {"temperature": arguments.temperature, "max_new_tokens": arguments.max_new_tokens, "seed": 1}
     trace, other_trace = (
-        record(
-            target,
-            engine,
-            some,
-            temperature=arguments.temperature,
-            max_new_tokens=arguments.max_new_tokens,
-            seed=1,  # as `play` numbers its runs
-        )
-        for some in (prompts, others)
-    )
+        record(target, engine, some, **options) for some in (prompts, others)
+    )  # `play`'s first seed
     constants = _constants(engine, others, other_trace)
     words = ", ".join(f"{name} {value:.2f}" for name, value in constants.items())
-    print(f"measured around engines and link: {words}", flush=True)
-    cells: list[dict[str, Any]] = []
+    results = Results("plan_validation", f"{NOTES} Around engines and link: {words}.", arguments.json)
     for link in LINKS[: arguments.links]:
-        for cell in _cells(link, engine, prompts, trace, arguments.modes, constants):
-            cells.append(cell)
-            _print(cell)
-        save(results("plan_validation", cells, f"{NOTES} Around engines and link: {words}."), arguments.json)
-    valid = [cell for cell in cells if not cell["void"]]
-    met = sum(abs(cell["deviation"]) <= WANTED for cell in valid)
-    print(f"within {WANTED:.0%}: {met} of {len(valid)} valid cells; void: {len(cells) - len(valid)}")
-    return 1 if any(cell["text_differs"] for cell in cells) else 0
+        for row in _rows(link, engine, prompts, trace, arguments.modes, constants):
+            results.add(row)
+    valid = [row for row in results.rows if not row["void"]]
+    met = sum(abs(row["deviation"]) <= LIMIT for row in valid)
+    print(f"within {LIMIT:.0%}: {met} of {len(valid)} valid rows; void: {len(results.rows) - len(valid)}")
+    return 1 if any(row["text_differs"] for row in results.rows) else 0
 
 
 def _constants(engine: DraftEngine, prompts: Sequence[list[int]], trace: Trace) -> dict[str, float]:
@@ -94,7 +79,7 @@ def _constants(engine: DraftEngine, prompts: Sequence[list[int]], trace: Trace) 
     in_block_ms = [step_ms for step_ms in steps_ms if step_ms < CALIBRATION.draft_ms + CALIBRATION.rtt_ms]
     constants = {
         "forward_overhead_ms": max(0.0, seconds / forwards * 1e3 - CALIBRATION.forward_ms),
-        "draft_overhead_ms": max(0.0, fmean(in_block_ms) - CALIBRATION.draft_ms),
+        "draft_overhead_ms": max(0.0, fmean(in_block_ms) - CALIBRATION.draft_ms) if in_block_ms else 0.0,
     }
     predicted = predict_block(_situation(CALIBRATION, trace, constants), "sync", BLOCK, trace=trace)
     figures = mode_figures(waiting, ())
@@ -102,18 +87,32 @@ def _constants(engine: DraftEngine, prompts: Sequence[list[int]], trace: Trace) 
     return {**constants, "wake_up_ms": max(0.0, late_ms / figures["forwards_per_token"])}
 
 
-def _cells(
+def _rows(
     link: LatencySetting,
     engine: DraftEngine,
     prompts: Sequence[list[int]],
     trace: Trace,
     modes: Sequence[str],
     constants: dict[str, float],
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Row]:
     situation = _situation(link, trace, constants)
     for mode, runs in _played(link, engine, prompts, trace, modes).items():
-        block = BLOCK if mode in WAITING_MODES else None
-        yield _cell(link, mode, runs, predict_block(situation, mode, block, trace=trace), trace)
+        predicted = predict_block(situation, mode, BLOCK if mode in WAITING_MODES else None, trace=trace)
+        figures = mode_figures(runs, ())
+        yield {
+            "setting": link.name,
+            "RTT ms": link.rtt_ms,
+            "mode": mode,
+            "T": trace.temperature,
+            "predicted tokens/s": predicted.tokens_per_s * link.scale,
+            "measured tokens/s": figures["tokens_per_s"] * link.scale,
+            "deviation": predicted.tokens_per_s / figures["tokens_per_s"] - 1,
+            "predicted forwards a token": predicted.forwards_per_token,
+            "measured forwards a token": figures["forwards_per_token"],
+            "overruns": figures["overruns"] / max(1, figures["paced_steps"]),
+            "void": figures["void"],
+            "text_differs": any(list(run.tokens) != trace.texts[run.prompt].tokens for run in runs),
+        }
 
 
 def _played(
@@ -141,54 +140,17 @@ def _situation(link: LatencySetting, trace: Trace, constants: dict[str, float]) 
     return Situation(link.link.rtt_ms, forward_ms, draft_ms, trace.acceptance, free_rows=ROWS, **constants)
 
 
-def _cell(
-    link: LatencySetting,
-    mode: str,
-    runs: Sequence[Run],
-    predicted: Prediction,
-    trace: Trace,
-) -> dict[str, Any]:
-    figures = mode_figures(runs, ())
-    measured = figures["tokens_per_s"]
-    return {
-        "setting": link.name,
-        "RTT ms": link.rtt_ms,
-        "mode": mode,
-        "T": trace.temperature,
-        "predicted tokens/s": predicted.tokens_per_s * link.scale,
-        "measured tokens/s": measured * link.scale,
-        "deviation": predicted.tokens_per_s / measured - 1,
-        "predicted forwards a token": predicted.forwards_per_token,
-        "measured forwards a token": figures["forwards_per_token"],
-        "overruns": figures["overruns"] / max(1, figures["paced_steps"]),
-        "void": figures["void"],
-        "text_differs": any(list(run.tokens) != trace.texts[run.prompt].tokens for run in runs),
-    }
-
-
-def _print(cell: dict[str, Any]) -> None:
-    verdict = "WRONG" if cell["text_differs"] else "void" if cell["void"] else ""
-    verdict = verdict or ("met" if abs(cell["deviation"]) <= WANTED else "missed")
-    print(
-        f"{cell['setting']:13s} RTT {cell['RTT ms']:3g}  {cell['mode']:8s} "
-        f"predicted {cell['predicted tokens/s']:6.2f}  measured {cell['measured tokens/s']:6.2f} tokens/s  "
-        f"{cell['deviation']:+6.1%}  forwards a token {cell['predicted forwards a token']:.3f} / "
-        f"{cell['measured forwards a token']:.3f}  overruns {cell['overruns']:.1%}  {verdict}",
-        flush=True,
-    )
-
-
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--prompts", type=int, default=4)
-    parser.add_argument("--max-new-tokens", type=int, default=64)
-    parser.add_argument("--temperature", type=float, default=0.0)
-    parser.add_argument("--links", type=int, default=len(LINKS), help="The first so many of them.")
-    parser.add_argument("--modes", type=lambda text: text.split(","), default=list(MODES))
-    parser.add_argument("--json", type=Path, default=FOLDER / "plan_validation.json")
-    return parser.parse_args()
+    made = parser("plan_validation", __doc__)
+    made.add_argument("--prompts", type=int, default=4)
+    made.add_argument("--max-new-tokens", type=int, default=64)
+    made.add_argument("--temperature", type=float, default=0.0)
+    made.add_argument("--links", type=int, default=len(LINKS), help="the first of them, this many")
+    made.add_argument("--modes", type=lambda text: text.split(","), default="cloud,sync,preempt,auto")
+    arguments = made.parse_args()
+    if arguments.quick:
+        arguments.prompts, arguments.max_new_tokens, arguments.links = 1, 12, 1
+    return arguments
 
 
 if __name__ == "__main__":

@@ -1,11 +1,7 @@
-"""Results files -> tables and pictures, put between the markers of a page: `python -m benchmarks.report`.
+"""Results files -> tables and pictures between the markers of the documents: `python -m benchmarks.report`.
 
-    <!-- results -->          everything that has been measured
-    <!-- latency -->          modes against `cloud`, at one temperature
-    <!-- peers -->            the picture and the greedy table of the peers alone
-    <!-- kernels -->          the kernels' tables alone
-
-A file of another version, or one that cannot be read, is left out with a sentence in its place.
+`<!-- results -->` ... `<!-- /results -->` holds everything in docs/results; a marker with the name of one kind, such as
+`<!-- latency -->`, that kind's tables alone. A file that cannot be read is left out, with a sentence in its place.
 """
 
 from __future__ import annotations
@@ -14,174 +10,180 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.kernels_tables import kernels_sections
-from benchmarks.latency_tables import latency_sections, latency_summary
-from benchmarks.plots import latency_plot, peers_plot
-from benchmarks.results import FOLDER, load
-from benchmarks.tables import (
-    measured_on,
-    other_sections,
-    peers_sections,
-    peers_table,
-    targets_rows,
-)
+from benchmarks import tables
+from benchmarks.results import FOLDER, ROOT, Content, Row, load
 from edgespec.core.errors import EdgespecError
 
-ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "docs" / "benchmarks.md", ROOT / "docs" / "kernels.md", ROOT / "README.md")
 
-TITLES = {
-    "peers": "Beside other ways to run the same pair",
-    "latency": "Modes and links",
-    "plan_validation": "What `edgespec plan` foretells, beside the real stack",
-    "overhead": "What edgespec itself costs",
-    "capacity": "Sessions a server sustains",
-    "idle": "Idle sessions",
-    "wire": "The wire",
-    "link": "A link that loses packets",
-    "attack": "An attack",
-    "kernels": "Kernels",
-    "engines": "Draft engines",
-    "soak": "Soak",
+def plot(
+    content: Content, file: Path, panel: Callable[[Row], str], line: str, figure: str, label: str, heavy: str
+) -> bool:
+    """A picture: `figure` over the round trip, a panel for each text of `panel`, a line for each value of `line`.
+
+    Rows whose speed does not count are left out, and panels of fewer than two round trips. False if nothing is left.
+    """
+    from matplotlib import pyplot
+
+    panels: dict[str, list[Row]] = {}
+    for row in filter(tables.counts, content["rows"]):
+        panels.setdefault(panel(row), []).append(row)
+    drawn = {title: rows for title, rows in panels.items() if len({row["rtt_ms"] for row in rows}) > 1}
+    if not drawn:
+        return False
+    picture, axes = pyplot.subplots(1, len(drawn), figsize=(6.5 * len(drawn), 5), squeeze=False)
+    for (title, rows), axis in zip(drawn.items(), axes[0], strict=True):
+        for name in dict.fromkeys(row[line] for row in rows):
+            points = [(row["rtt_ms"], row[figure]) for row in rows if row[line] == name]
+            style = "-" if not name.startswith(("transformers", "vllm", "llama")) else "--"
+            width = 2.8 if name == heavy else 1.3
+            axis.plot(
+                *zip(*points, strict=True), style, marker="o", markersize=4, linewidth=width, label=name
+            )
+        axis.set(title=title, xlabel="round trip, ms", ylabel=label)
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+    axes[0][-1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    picture.suptitle(
+        f"{content['hardware']['cores']} cores of {content['hardware']['processor']}", fontsize=10
+    )
+    picture.tight_layout()
+    picture.savefig(file, dpi=110)
+    pyplot.close(picture)
+    return True
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a kind of results is shown: in full, in short (None: in full as well), and as a picture."""
+
+    title: str
+    full: Callable[[Content], list[str]] = tables.plain_sections
+    summary: Callable[[Content], list[str]] | None = None
+    picture: Callable[[Content, Path], bool] | None = None
+
+
+def _swept(row: Row) -> str:
+    return f"{row['setting']}, T = {row['temperature']:g}"
+
+
+KINDS = {
+    "peers": Kind(
+        "Beside other ways to run the same pair",
+        tables.peers_sections,
+        tables.peers_summary,
+        partial(
+            plot,
+            panel=lambda row: f"T = {row['temperature']:g}",
+            line="peer",
+            figure="tokens_per_s",
+            label="tokens a second",
+            heavy=tables.AUTO,
+        ),  # fmt: skip
+    ),
+    "latency": Kind(
+        "Modes and links",
+        tables.latency_sections,
+        tables.latency_summary,
+        partial(
+            plot,
+            panel=_swept,
+            line="mode",
+            figure="speed_vs_cloud",
+            label="times as fast as streamed cloud decoding",
+            heavy="auto",
+        ),  # fmt: skip
+    ),
+    "plan_validation": Kind("What `edgespec plan` predicts, beside the real stack"),
+    "overhead": Kind("What edgespec itself costs"),
+    "capacity": Kind("Sessions a server sustains"),
+    "idle": Kind("Idle sessions"),
+    "wire": Kind("The wire"),
+    "link": Kind("A link that loses packets"),
+    "attack": Kind("An attack"),
+    "load": Kind("Load"),
+    "kernels": Kind("Kernels", tables.kernels_sections),
+    "hints": Kind("What hints cost"),
+    "soak": Kind("Soak"),
 }
-"""What may have been measured, in the order of the page; the kind is the file's name and its `kind`."""
-
-Sections = Callable[[dict[str, Any]], list[str]]
-TABLES: dict[str, Sections] = {
-    "peers": peers_sections,
-    "latency": latency_sections,
-    "kernels": kernels_sections,
-}
-PLOTS: dict[str, Callable[[dict[str, Any], Path], None]] = {"peers": peers_plot, "latency": latency_plot}
+"""The kinds of results in the order of the page; a kind is also the name of its file and of its marker."""
 
 
-def main() -> int:
-    arguments = _arguments()
-    refused = 0
-    for page in arguments.pages:
-        if not page.exists():
-            page.parent.mkdir(parents=True, exist_ok=True)
-            page.write_text("# Benchmarks\n\n<!-- results -->\n<!-- /results -->\n", encoding="utf-8")
-        refused = write_page(page, arguments.results)
-    return 1 if refused else 0
+def write_page(page: Path, folder: Path, draw: bool = True) -> list[str]:
+    """Fill the page's markers from the results in `folder`; returns what was wrong with files that are left out."""
+    problems: list[str] = []
 
-
-def write_page(page: Path, folder: Path) -> int:
-    """Fill the page's markers from the results in `folder`; returns how many files had to be left out."""
-    text = page.read_text(encoding="utf-8")
-    refusals: list[str] = []
-    if _has(text, "results"):
-        text = _filled(text, "results", _everything(folder, page, refusals))
-    for name, alone in (("peers", _peers_alone), ("latency", _latency_alone), ("kernels", _kernels_alone)):
-        if _has(text, name):
-            text = _filled(text, name, alone(folder, page, refusals))
-    for refusal in refusals:
-        print(refusal, file=sys.stderr)
-    page.write_text(text, encoding="utf-8")
-    return len(refusals)
-
-
-def _everything(folder: Path, page: Path, refusals: list[str]) -> str:
-    parts: list[str] = []
-    for kind, title in TITLES.items():
-        file = folder / f"{kind}.json"
-        if not file.exists():
-            continue
+    def section(name: str, in_full: bool) -> list[str]:
         try:
-            parts += [f"## {title}", *_sections(kind, file, page)]
+            return _section(name, folder / f"{name}.json", page, in_full, draw)
         except EdgespecError as error:
-            refusals.append(str(error))
-            parts += [f"## {title}", f"Left out: {_relative(error, file, page)}"]
-    return "\n\n".join(parts or ["Nothing has been measured yet: `python -m benchmarks`."])
+            problems.append(str(error))
+            file = folder / f"{name}.json"
+            return [f"Left out: {str(error).replace(str(file), _link(file, page))}"]
+
+    def filled(marker: re.Match[str]) -> str:
+        name = marker[1]
+        if name == "results":
+            there = [kind for kind in KINDS if (folder / f"{kind}.json").exists()]
+            parts = [part for kind in there for part in (f"## {KINDS[kind].title}", *section(kind, True))]
+        elif name in KINDS:
+            parts = section(name, False)
+        else:
+            return marker[0]
+        return "\n\n".join([f"<!-- {name} -->\n" + (parts or [""])[0], *parts[1:]]) + f"\n<!-- /{name} -->"
+
+    text = page.read_text(encoding="utf-8")
+    written = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", filled, text, flags=re.DOTALL)
+    if written != text:
+        page.write_text(written, encoding="utf-8")
+    return problems
 
 
-def _sections(kind: str, file: Path, page: Path) -> list[str]:
-    content = load(file, kind)
+def _section(name: str, file: Path, page: Path, in_full: bool, draw: bool) -> list[str]:
+    content, kind = load(file), KINDS[name]
     try:
-        sections = TABLES.get(kind, other_sections)(content)
-        picture = _picture(kind, content, file, page)
-        return [*picture, *sections, f"{measured_on(content)} From [{file.name}]({_link(file, page)})."]
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        parts = (kind.full if in_full or kind.summary is None else kind.summary)(content)
+        picture = file.with_suffix(".png")
+        if kind.picture and draw and kind.picture(content, picture):
+            parts.insert(0, f"![{kind.title}]({_link(picture, page)})")
+    except (KeyError, TypeError, ValueError, IndexError) as error:
         problem = f"{type(error).__name__}: {error}"
         raise EdgespecError(f"{file} is damaged ({problem}): run the benchmark again.") from None
+    return [*parts, f"{measured_on(content, in_full)} From [{file.name}]({_link(file, page)})."]
 
 
-def _picture(kind: str, content: dict[str, Any], file: Path, page: Path) -> list[str]:
-    if kind not in PLOTS:
-        return []
-    try:
-        import matplotlib  # noqa: F401
-    except ModuleNotFoundError:
-        print("no pictures without matplotlib: pip install 'edgespec[demo]'.", file=sys.stderr)
-        return []
-    picture = file.with_suffix(".png")
-    PLOTS[kind](content, picture)
-    return [f"![{TITLES[kind]}]({_link(picture, page)})"] if picture.exists() else []
-
-
-def _peers_alone(folder: Path, page: Path, refusals: list[str]) -> str:
-    file = folder / "peers.json"
-    try:
-        content = load(file, "peers")
-        greedy = [cell for cell in content["cells"] if cell["temperature"] == 0]
-        picture = _picture("peers", content, file, page)
-        met = ", ".join(f"{row[0]}: {row[3]}" for row in targets_rows(greedy))
-        return "\n\n".join([*picture, peers_table(greedy), f"T = 0. {met}.", measured_on(content)])
-    except EdgespecError as error:
-        refusals.append(str(error))
-        return f"Left out: {_relative(error, file, page)}"
-
-
-def _latency_alone(folder: Path, page: Path, refusals: list[str]) -> str:
-    file = folder / "latency.json"
-    try:
-        content = load(file, "latency")
-        return "\n\n".join([*_picture("latency", content, file, page), latency_summary(content)])
-    except EdgespecError as error:
-        refusals.append(str(error))
-        return f"Left out: {_relative(error, file, page)}"
-
-
-def _kernels_alone(folder: Path, page: Path, refusals: list[str]) -> str:
-    file = folder / "kernels.json"
-    try:
-        return "\n\n".join(_sections("kernels", file, page))
-    except EdgespecError as error:
-        refusals.append(str(error))
-        return f"Left out: {_relative(error, file, page)}"
-
-
-def _relative(error: EdgespecError, file: Path, page: Path) -> str:
-    """A page names files as seen from itself."""
-    return str(error).replace(str(file), _link(file, page))
+def measured_on(content: Content, in_full: bool = True) -> str:
+    """Command, date and hardware; in full also versions, and what was emulated."""
+    hardware = content["hardware"]
+    text = f"`{content['command']}`, {content['date']}, {hardware['cores']} cores of {hardware['processor']}"
+    versions = ", ".join(f"{package} {version}" for package, version in content["versions"].items())
+    return f"{text}; {versions}. {content['notes']}" if in_full else f"{text}."
 
 
 def _link(file: Path, page: Path) -> str:
     return Path(os.path.relpath(file, page.parent)).as_posix()
 
 
-def _has(text: str, name: str) -> bool:
-    return f"<!-- {name} -->" in text and f"<!-- /{name} -->" in text
-
-
-def _filled(text: str, name: str, content: str) -> str:
-    pattern = re.compile(rf"(<!-- {name} -->).*?(<!-- /{name} -->)", re.DOTALL)
-    return pattern.sub(lambda found: f"{found[1]}\n{content}\n{found[2]}", text)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+def main(arguments: Sequence[str] | None = None) -> int:
+    made: Any = argparse.ArgumentParser(
         prog="python -m benchmarks.report",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--results", type=Path, default=FOLDER)
-    parser.add_argument("pages", nargs="*", type=Path, default=list(PAGES))
-    return parser.parse_args()
+    made.add_argument("--results", type=Path, default=FOLDER, help="the folder that they are read from")
+    made.add_argument(
+        "pages", nargs="*", type=Path, help="all Markdown files of docs/ and README.md unless named"
+    )
+    given = made.parse_args(arguments)
+    pages = given.pages or [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    problems = dict.fromkeys(problem for page in pages for problem in write_page(page, given.results))
+    print("\n".join(problems), file=sys.stderr, end="\n" if problems else "")
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

@@ -1,48 +1,96 @@
-"""One JSON schema for every benchmark's results: what was measured, on what, with what; and where results lie.
+"""One schema for what every benchmark measures, a JSON file: what ran, on what, when, and rows of figures.
 
-A results file: {"format_version", "kind", "hardware", "versions", "notes", "cells": [...]}. Each cell names its setting
-and holds its figures; what a cell holds is its benchmark's business. Files of another version are refused.
+{"format_version", "kind", "command", "date", "hardware", "versions", "notes", "rows"}. A row is a flat object: what was
+set, then what was measured, with units in the names. The file is written again after every row, so that an interrupted
+benchmark keeps what it has.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import shlex
+import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from edgespec.cli.demo.report import hardware, versions
 from edgespec.core.errors import EdgespecError
-from edgespec.core.json_file import save_json
 
-FORMAT_VERSION = 1
-FOLDER = Path(__file__).parent.parent / "docs" / "results"
+FORMAT_VERSION = 2
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "docs" / "results"
 
-
-def results(kind: str, cells: list[dict[str, Any]], notes: str) -> dict[str, Any]:
-    """A results object. notes: what of it was emulated or paced, in a sentence."""
-    return {
-        "format_version": FORMAT_VERSION,
-        "kind": kind,
-        "hardware": hardware(),
-        "versions": versions(),
-        "notes": notes,
-        "cells": cells,
-    }
+Row = dict[str, Any]
+Content = dict[str, Any]
 
 
-def save(content: dict[str, Any], file: Path) -> None:
+class Results:
+    """The rows of one run; `file` None: they are only printed. notes: what was emulated or paced, in a sentence."""
+
+    def __init__(self, kind: str, notes: str, file: Path | None = None) -> None:
+        command = f"python -m benchmarks.{kind} {shlex.join(sys.argv[1:])}".strip()
+        date = datetime.now(timezone.utc).date().isoformat()
+        self.content: Content = {
+            "format_version": FORMAT_VERSION, "kind": kind, "command": command, "date": date, "hardware": hardware(),
+            "versions": versions(), "notes": notes, "rows": [],
+        }  # fmt: skip
+        self._file = file
+
+    @property
+    def rows(self) -> list[Row]:
+        rows: list[Row] = self.content["rows"]
+        return rows
+
+    def add(self, row: Row) -> None:
+        """Keep a row, print it and save all."""
+        self.rows.append(row)
+        print(
+            "  ".join(f"{key} {short(value)}" for key, value in row.items() if value is not None), flush=True
+        )
+        if self._file is not None:
+            save(self.content, self._file)
+
+
+def parser(kind: str, description: str | None) -> argparse.ArgumentParser:
+    """What every benchmark takes: where its results go, and to be quick."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{kind}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--json", type=Path, metavar="FILE", help="write a results file, as in docs/results")
+    made.add_argument("--quick", action="store_true", help="as little as shows that it runs")
+    return made
+
+
+def numbers(text: str) -> list[float]:
+    """Numbers separated by commas, as an option has them."""
+    return [float(one) for one in text.split(",")]
+
+
+def save(content: Content, file: Path) -> None:
+    """Write a results file, a row a line; whole or not at all."""
+    head = json.dumps({**content, "rows": None}, indent=2, ensure_ascii=False).removesuffix("null\n}")
+    rows = ",\n".join(f"    {json.dumps(row, ensure_ascii=False)}" for row in content["rows"])
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_json(content, file)
+    unfinished = file.with_suffix(".unfinished")
+    unfinished.write_text(f"{head}[\n{rows}\n  ]\n}}\n", encoding="utf-8")
+    unfinished.replace(file)
 
 
-def load(file: Path, kind: str) -> dict[str, Any]:
-    """A results file. Raises EdgespecError if it is none, or of another version or kind."""
+def load(file: Path) -> Content:
+    """A results file. Raises EdgespecError if it is none, or of another version of the schema."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EdgespecError(f"{file} cannot be read as results ({error}): run the benchmark again.") from None
     if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
-        raise EdgespecError(f"{file} is of another version of the results: run the benchmark again.")
-    if content.get("kind") != kind:
-        raise EdgespecError(f"{file} holds results of {content.get('kind')!r}, not of {kind!r}.")
+        raise EdgespecError(f"{file} has another version of the results' schema: run the benchmark again.")
     return content
+
+
+def short(value: object) -> str:
+    """A value as tables and terminals show it."""
+    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,135 +1,266 @@
-"""Results as Markdown tables. Void and wrong cells say so instead of a figure; who could not take part is named."""
+"""Results as Markdown: one function makes every table; each kind of results says which columns it has.
+
+A text that differs from the target's and a run whose engines overran their pace are named instead of a speed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
-Cell = dict[str, Any]
-Content = dict[str, Any]
+from benchmarks.results import Content, Row, short
 
-AUTO, CLOUD = "edgespec auto", "edgespec cloud"
-PLAIN, ASSISTED = "transformers plain", "transformers assistant_model"
-
-TARGETS = (
-    (0.0, AUTO, ASSISTED, 1.5),
-    (0.0, AUTO, PLAIN, 2.0),
-    (40.0, AUTO, CLOUD, 1.0),
-)
-"""Round trip (ms), who, against whom, and how many times as fast it has to be."""
+Text = Callable[[Row], str]
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; columns after the first are figures."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def table(
+    rows: Sequence[Row], columns: Mapping[str, Text], spread: Text | None = None, value: Text = str
+) -> str:
+    """A Markdown table. columns: head -> a row's text there. spread: the head of the further column in which a row's
+    `value` stands; rows whose columns are alike then share a line."""
+    heads = list(dict.fromkeys(spread(row) for row in rows)) if spread else []
+    lines: dict[object, tuple[list[str], dict[str, str]]] = {}
+    for index, row in enumerate(rows):
+        texts = [text(row) for text in columns.values()]
+        _, own = lines.setdefault(tuple(texts) if spread else index, (texts, {}))
+        if spread:
+            own[spread(row)] = value(row)
+    written = [[*columns, *heads], ["---", *["---:"] * (len(columns) + len(heads) - 1)]]
+    written += [[*texts, *[own.get(head, "–") for head in heads]] for texts, own in lines.values()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in written)
 
 
-def measured_on(content: Content) -> str:
-    """Hardware, versions and what was emulated, in two sentences."""
-    hardware = content["hardware"]
-    versions = ", ".join(f"{package} {version}" for package, version in content["versions"].items())
-    return f"{hardware['cores']} cores of {hardware['processor']}; {versions}. {content['notes']}"
+def name(key: str) -> Text:
+    return lambda row: str(row[key])
+
+
+def number(key: str, form: str = "g") -> Text:
+    """The text of a figure; times that were played faster, by the row's `scale`, are as they would have been."""
+    return lambda row: format(row[key] / (row.get("scale", 1.0) if "_ms_" in key else 1.0), form)
+
+
+WHERE = {"RTT ms": number("rtt_ms"), "T": number("temperature")}
+TIMES = {
+    "first token ms": number("ttft_ms_median", ".1f"),
+    "token ms, median": number("token_ms_median", ".1f"),
+    "p90": number("token_ms_p90", ".1f"),
+    "p99": number("token_ms_p99", ".1f"),
+}
+
+
+def details(title: str, text: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
+
+
+def plain_sections(content: Content) -> list[str]:
+    """Any results as one table of all plain values."""
+    rows = [
+        {key: value for key, value in row.items() if not isinstance(value, (dict, list))}
+        for row in content["rows"]
+    ]
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return [table(rows, {key: lambda row, key=key: short(row.get(key)) for key in keys})] if rows else []
+
+
+def counts(row: Row) -> bool:
+    """Whether the row's speed may be compared."""
+    return not (row.get("unavailable") or row.get("text_differs") or row.get("void"))
+
+
+def ratios(
+    rows: Sequence[Row], key: str, figure: str, pairs: Sequence[tuple[str, float]], ours: str
+) -> list[str]:
+    """How many times as fast `ours` is as each of `pairs`: who, and the least that is wanted."""
+    found = []
+    for row in rows:
+        for other, least in pairs if row[key] == ours else ():
+            same = [one for one in rows if one[key] == other and cell_of(one) == cell_of(row)]
+            if same and counts(row) and counts(same[0]):
+                ratio = row[figure] / same[0][figure]
+                what, met = f"{ours} / {other}", "met" if ratio >= least else "missed"
+                found.append(
+                    {**row, "what": what, "least": f"≥ {least:g}", "ratio": f"{ratio:.2f}", "met": met}
+                )
+    columns = {"": name("what"), "wanted": name("least"), "measured": name("ratio"), " ": name("met")}
+    return (
+        [table(found, {**({"setting": _setting} if key == "mode" else {}), **WHERE, **columns})]
+        if found
+        else []
+    )
+
+
+def cell_of(row: Row) -> tuple[object, ...]:
+    """Rows of one cell differ only in their mode or peer."""
+    return tuple(row.get(key) for key in ("setting", "rtt_ms", "temperature", "wrong_draft"))
 
 
 # Peers
 
+AUTO = "edgespec auto"
+PEER_TARGETS = (("transformers assistant_model", 1.5), ("transformers plain", 2.0), ("edgespec cloud", 1.0))
+"""Who `auto` is compared with, and how many times as fast it should be."""
+
 
 def peers_sections(content: Content) -> list[str]:
-    cells = content["cells"]
-    parts = []
-    for temperature in sorted({cell["temperature"] for cell in cells}):
-        own = [cell for cell in cells if cell["temperature"] == temperature]
-        first = own[0]
-        parts.append(
-            f"**T = {temperature:g}**: tokens/s by round trip, median of {first['passes']} passes over "
-            f"{first['prompts']} prompts (least to most)."
-        )
-        parts.append(peers_table(own))
-    parts += _absent(cells)
-    if checks := targets_rows(cells):
-        parts += ["Targets:", table(["ratio", "T", "target", "measured", ""], checks)]
-    parts.append("<details><summary>Times of each peer</summary>\n\n" + _times(cells) + "\n\n</details>")
+    rows, parts = content["rows"], []
+    for temperature in sorted({row["temperature"] for row in rows}):
+        own = [row for row in rows if row["temperature"] == temperature]
+        runs = f"median of {own[0]['passes']} passes over {own[0]['prompts']} prompts (least to most)"
+        parts += [f"**T = {temperature:g}**: tokens/s by round trip, {runs}.", peers_table(own)]
+    reasons = {row["peer"]: row["unavailable"] for row in rows if row.get("unavailable")}
+    parts += [f"- {peer} is unavailable: {reason}" for peer, reason in reasons.items()]
+    parts += ratios(rows, "peer", "tokens_per_s", PEER_TARGETS, AUTO)
+    times = table([row for row in rows if counts(row)], {"peer": name("peer"), **WHERE, **TIMES})
+    return [*parts, details("Times of each peer", times)]
+
+
+def peers_summary(content: Content) -> list[str]:
+    return ["T = 0:", peers_table([row for row in content["rows"] if row["temperature"] == 0])]
+
+
+def peers_table(rows: Sequence[Row]) -> str:
+    return table(rows, {"tokens/s": name("peer")}, lambda row: f"RTT {row['rtt_ms']:g} ms", _peer_speed)
+
+
+def _peer_speed(row: Row) -> str:
+    if row.get("unavailable"):
+        return "unavailable"
+    if row["text_differs"]:
+        return f"**wrong** in {row['differing_texts']} texts"
+    return f"{row['tokens_per_s']:.0f} ({row['tokens_per_s_low']:.0f}–{row['tokens_per_s_high']:.0f})"
+
+
+# Modes and links
+
+MODE_TARGETS = (("cloud", 1.0), ("sync", 1.0), ("preempt", 1.0), ("accept-all", 1.0), ("predicted", 1.0))
+"""Streamed cloud decoding, and the published schemes as modes of the same machine."""
+
+SUMMARY_MODES = ("sync", "preempt", "accept-all", "predicted", "colocated", "auto")
+SETTING_NAMES = {
+    "paper-jetson": "the paper's Jetson",
+    "paper-rtx": "the paper's RTX",
+    "go2": "the paper's Go2",
+    "wrong-draft": "a draft that is never right",
+    "wrong-exits": "exits that are never right",
+    "hosted-draft": "the server hosts a draft too",
+}
+
+
+def latency_sections(content: Content) -> list[str]:
+    rows = content["rows"]
+    clouds = {cell_of(row): row for row in rows if row["mode"] == "cloud"}
+
+    def cloud_speed(row: Row) -> str:
+        cloud = clouds[cell_of(row)]
+        return "void" if cloud["void"] else f"{cloud['tokens_per_s'] * cloud['scale']:.1f}"
+
+    where = {"setting": _setting, **WHERE}
+    columns = {**where, "draft / forward ms": _pace, "cloud, tokens/s": cloud_speed}
+    others = [row for row in rows if row["mode"] != "cloud"]
+    times = {**where, "mode": name("mode"), **TIMES, "bytes a token": number("bytes_per_token", ".0f")}
+    return [
+        "How many times as fast as `cloud` (streamed cloud decoding):",
+        table(others, columns, lambda row: f"{row['mode']} ×", _ratio),
+        "`device` is the draft alone: its text is another, and no server is asked.",
+        details(
+            "`auto` beside each scheme",
+            "\n".join(ratios(rows, "mode", "speed_vs_cloud", MODE_TARGETS, "auto")),
+        ),
+        details("Times of each mode", table(rows, times)),
+    ]
+
+
+def latency_summary(content: Content, temperature: float = 0.8) -> list[str]:
+    """How many times as fast as `cloud` each mode is, at one temperature: what the README shows."""
+    rows = [
+        row for row in content["rows"] if row["temperature"] == temperature and row["mode"] in SUMMARY_MODES
+    ]
+    cells = list(dict.fromkeys(cell_of(row) for row in rows))
+    heads = [mode for mode in SUMMARY_MODES if any(row["mode"] == mode for row in rows)]
+    found = {(cell_of(row), row["mode"]): row for row in rows}
+    ordered = [
+        found.get((cell, mode))
+        or {**next(row for row in rows if cell_of(row) == cell), "mode": mode, "none": True}
+        for cell in cells
+        for mode in heads
+    ]
+    return [table(ordered, {"target, draft, round trip": _named}, lambda row: f"`{row['mode']}`", _emphatic)]
+
+
+def _setting(row: Row) -> str:
+    return row["setting"] + _shape(row)
+
+
+def _shape(row: Row) -> str:
+    text = (
+        f", {row['wrong_draft']:.0%} of the draft's choices spoiled" if row["setting"] == "acceptance" else ""
+    )
+    text += f", jitter ± {row['jitter_ms']:g} ms" if row["jitter_ms"] else ""
+    return text + (f", {row['mbps']:g} Mbit/s" if row["mbps"] else "")
+
+
+def _pace(row: Row) -> str:
+    return "full speed" if row["forward_ms"] is None else f"{row['draft_ms']:.4g} / {row['forward_ms']:.4g}"
+
+
+def _named(row: Row) -> str:
+    pace = "full speed" if row["forward_ms"] is None else f"{row['forward_ms']:.3g}, {row['draft_ms']:.2g}"
+    text, named = f"{pace}, {row['rtt_ms']:g} ms{_shape(row)}", SETTING_NAMES.get(row["setting"], "")
+    return f"{named}: {text}" if named.startswith("the paper") else f"{text}, {named}" if named else text
+
+
+def _ratio(row: Row) -> str:
+    if row["text_differs"]:
+        return "**wrong**"
+    return f"{row['speed_vs_cloud']:.2f}" + (" (void)" if row["void"] else "")
+
+
+def _emphatic(row: Row) -> str:
+    if row.get("none"):
+        return "–"
+    return f"**{_ratio(row)}**" if row["mode"] == "auto" else _ratio(row)
+
+
+# Kernels
+
+KERNELS_LEGEND = (
+    "How many times as fast as eager torch on as many threads, which is given its noise; and `exit_head`'s share of "
+    "the speed of reading memory. `verify` at temperature 0.8 with top-k 50 and top-p 0.95, greedy at 0, open at 0.8 "
+    "with nothing filtered; every row decided."
+)
+KERNEL_FIGURES = (
+    ("exit_head", "eager_ms", "`exit_head`, times eager"),
+    ("exit_head", "floor_ms", "`exit_head`, of memory's speed"),
+    ("verify", "eager_ms", "`verify`, times eager"),
+    ("verify_greedy", "eager_ms", "greedy"),
+    ("verify_open", "eager_ms", "open"),
+)
+"""Kernel, what its time is compared with, and the line's name."""
+
+
+def kernels_sections(content: Content) -> list[str]:
+    parts, rows = [KERNELS_LEGEND], content["rows"]
+    for threads, vocab in dict.fromkeys((row["threads"], row["vocab"]) for row in rows):
+        own = [row for row in rows if (row["threads"], row["vocab"]) == (threads, vocab)]
+        named = "One thread" if threads == 1 else f"{threads} threads"
+        parts += [f"**{named}**, V = {vocab}, D = {max(row['dim'] for row in own)}:", kernels_table(own)]
     return parts
 
 
-def peers_table(cells: Sequence[Cell]) -> str:
-    """Peers by round trips, of cells at one temperature."""
-    head = ["tokens/s", *[f"RTT {cell['rtt_ms']:g} ms" for cell in cells]]
-    names = list(dict.fromkeys(name for cell in cells for name in cell["peers"]))
-    rows = [[name, *[_speed(cell["peers"].get(name)) for cell in cells]] for name in names]
-    return table(head, rows)
-
-
-def targets_rows(cells: Sequence[Cell]) -> list[list[str]]:
-    """One row for each target and temperature that was measured."""
-    rows = []
-    for rtt_ms, who, whom, least in TARGETS:
-        for cell in cells:
-            own, other = (cell["peers"].get(name) for name in (who, whom))
-            if cell["rtt_ms"] != rtt_ms or not _counts(own) or not _counts(other):
-                continue
-            ratio = own["tokens_per_s"] / other["tokens_per_s"]
-            name = f"{who} / {whom}, RTT {rtt_ms:g} ms"
-            verdict = "met" if ratio >= least else "missed"
-            rows.append([name, f"{cell['temperature']:g}", f"≥ {least:g}", f"{ratio:.2f}", verdict])
-    return rows
-
-
-def _counts(figures: Cell | None) -> bool:
-    return figures is not None and "unavailable" not in figures and not figures["text_differs"]
-
-
-def _speed(figures: Cell | None) -> str:
-    if figures is None:
-        return "–"
-    if "unavailable" in figures:
-        return "unavailable"
-    if figures["text_differs"]:
-        return f"**wrong** in {figures['differing_texts']} texts"
-    return f"{figures['tokens_per_s']:.0f} ({figures['tokens_per_s_low']:.0f}–{figures['tokens_per_s_high']:.0f})"
-
-
-def _absent(cells: Sequence[Cell]) -> list[str]:
-    reasons = {
-        name: figures["unavailable"]
-        for cell in cells
-        for name, figures in cell["peers"].items()
-        if "unavailable" in figures
-    }
-    return [f"- {name} is unavailable: {reason}" for name, reason in reasons.items()]
-
-
-def _times(cells: Sequence[Cell]) -> str:
-    head = ["peer", "RTT ms", "T", "first token ms", "token ms, median", "p90", "p99"]
-    keys = ("ttft_ms_median", "token_ms_median", "token_ms_p90", "token_ms_p99")
-    rows = [
-        [name, f"{cell['rtt_ms']:g}", f"{cell['temperature']:g}", *[f"{figures[key]:.1f}" for key in keys]]
-        for cell in cells
-        for name, figures in cell["peers"].items()
-        if _counts(figures)
+def kernels_table(rows: Sequence[Row]) -> str:
+    figures = [
+        {**row, "figure": figure, "against": against}
+        for kernel, against, figure in KERNEL_FIGURES
+        for dtype in dict.fromkeys(row["dtype"] for row in rows)
+        for row in rows
+        if row["kernel"] == kernel and row["dtype"] == dtype
     ]
-    return table(head, rows)
+    return table(
+        figures, {"": name("figure"), "dtype": name("dtype")}, lambda row: f"R = {row['rows']}", _times
+    )
 
 
-# Anything else
-
-
-def other_sections(content: Content) -> list[str]:
-    """Cells of plain values as one table; what a benchmark printed as it stands."""
-    cells = content["cells"]
-    printed = [f"```\n{cell['output'].rstrip()}\n```" for cell in cells if "output" in cell]
-    flat = [
-        {key: value for key, value in cell.items() if not isinstance(value, (dict, list))}
-        for cell in cells
-        if "output" not in cell
-    ]
-    keys = list(dict.fromkeys(key for cell in flat for key in cell))
-    rows = [[_plain(cell.get(key)) for key in keys] for cell in flat]
-    return [*([table(keys, rows)] if rows else []), *printed]
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _times(row: Row) -> str:
+    times = row[row["against"]] / row["ms"]
+    if row["against"] == "floor_ms":
+        return f"{100 * times:.0f} %"
+    return f"{times:.2f}" if times < 10 else f"{times:.0f}" if times < 100 else "> 100"

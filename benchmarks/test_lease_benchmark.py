@@ -1,7 +1,7 @@
-"""What it costs to hand received tokens to Python: a view of the receive buffer against a copy, by size; a batch.
+"""What it costs to hand received tokens to Python: a view of the receive buffer against a copy, by size; batches.
 
-`pytest benchmarks/test_lease_benchmark.py --benchmark-columns=min,median`. A view costs the same at every size, a copy
-grows: where they cross, zero-copy begins to pay. docs/link.md has the figure.
+`pytest benchmarks/test_lease_benchmark.py --benchmark-only`. A view costs the same at every size, a copy grows: where
+they cross, zero-copy begins to pay. docs/link.md has the figure.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from test_net import COMMITTED_BIT, MAX_WAIT_S, connect, opening
 from edgespec import _native
 from edgespec._native import Connection, Listener
 
-SIZES = (128, 1 << 12, 1 << 14, 1 << 16, 1 << 18, (1 << 20) - 88)
-BLOCKS = 256
-NODES = 8
+BLOCKS, NODES = 256, 8
 
 
 @pytest.fixture
@@ -30,29 +28,17 @@ def link() -> Iterator[tuple[Connection, Listener]]:
         yield connection, listener
 
 
-def received(link: tuple[Connection, Listener], size: int) -> Any:
-    """An OPEN whose tokens take so many bytes, in its receive buffer."""
+@pytest.mark.parametrize("size", [128, 1 << 14, 1 << 18, (1 << 20) - 88])
+@pytest.mark.parametrize("way", ["view", "copy"])
+@pytest.mark.benchmark(group="tokens to Python")
+def test_tokens(benchmark: BenchmarkFixture, link: tuple[Connection, Listener], way: str, size: int) -> None:
+    """The copy goes into memory that is there already: the least that a copy can cost."""
     connection, listener = link
     connection.send(opening(np.arange(size // 4, dtype=np.int32)))
     [(_, opened)] = listener.poll(MAX_WAIT_S)
-    assert opened.tokens.nbytes == size // 4 * 4
-    return opened
-
-
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.benchmark(group="tokens to Python")
-def test_view(benchmark: BenchmarkFixture, link: tuple[Connection, Listener], size: int) -> None:
-    opened = received(link, size)
-    benchmark(lambda: opened.tokens)
-
-
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.benchmark(group="tokens to Python")
-def test_copy(benchmark: BenchmarkFixture, link: tuple[Connection, Listener], size: int) -> None:
-    """Into memory that is there already: the least that a copy can cost."""
-    tokens = received(link, size).tokens
-    out = np.empty_like(tokens)
-    benchmark(lambda: np.copyto(out, tokens))
+    tokens: Any = opened
+    out = np.empty(size // 4, dtype=np.int32)
+    benchmark((lambda: tokens.tokens) if way == "view" else (lambda: np.copyto(out, tokens.tokens)))
 
 
 def one_by_one(listener: Listener) -> int:
@@ -70,10 +56,9 @@ def in_batches(listener: Listener) -> int:
     while taken < BLOCKS:
         batch = listener.poll_batch(MAX_WAIT_S)
         taken += len(batch.numbers)
-        tokens, parents = batch.nodes["token"].tolist(), batch.nodes["parent"].tolist()
-        probabilities, offsets = (batch.nodes["probability"] / 255.0).tolist(), batch.offsets.tolist()
-        for start, end in itertools.pairwise(offsets):
-            _ = tokens[start:end], parents[start:end], probabilities[start:end]
+        columns = [batch.nodes[name].tolist() for name in ("token", "parent", "probability")]
+        for start, end in itertools.pairwise(batch.offsets.tolist()):
+            _ = [column[start:end] for column in columns]
     return taken
 
 
@@ -81,13 +66,8 @@ def in_batches(listener: Listener) -> int:
 @pytest.mark.benchmark(group=f"{BLOCKS} blocks of {NODES} nodes to Python")
 def test_blocks(benchmark: BenchmarkFixture, link: tuple[Connection, Listener], take: Any) -> None:
     connection, listener = link
-    block = _native.encode_block(
-        1,
-        1,
-        np.arange(NODES, dtype=np.int32),
-        np.full(NODES, COMMITTED_BIT, dtype=np.uint32),
-        np.full(NODES, 200, dtype=np.uint8),
-    )
+    parents, probabilities = np.full(NODES, COMMITTED_BIT, np.uint32), np.full(NODES, 200, np.uint8)
+    block = _native.encode_block(1, 1, np.arange(NODES, dtype=np.int32), parents, probabilities)
 
     def send() -> tuple[tuple[Listener], dict[str, Any]]:
         before = connection.bytes_sent

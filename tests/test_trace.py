@@ -116,8 +116,8 @@ def test_a_trace_has_its_own_acceptance(trace: Trace) -> None:
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 def test_the_bundled_pair_says_what_it_is_recorded_to_say(temperature: float, tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from edgespec.bench.recording import record
     from edgespec.model.target import Target
+    from edgespec.train.recording import record
 
     prompt = [5, 9, 300, 17, 44]
     recorded = record(

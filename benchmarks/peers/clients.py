@@ -1,4 +1,4 @@
-"""The edge's side of every peer: one prompt goes up, tokens come down, and each arrival is timed.
+"""Who takes part, and the edge's side of every peer: one prompt goes up, tokens come down, each arrival is timed.
 
 The clock starts when the prompt is sent, on a connection that is open already, and it is the same for all: edgespec's
 sessions, the streamers' lines of JSON, and vLLM's server-sent events.
@@ -10,9 +10,10 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from edgespec.core.errors import EdgespecError
@@ -47,11 +48,45 @@ class Played:
         return self.arrivals[-1][0]
 
 
-class EdgespecMode:
-    """Plays texts in one mode of edgespec, on one device: a session starts from what the last one measured there.
+@dataclass(frozen=True)
+class Peer:
+    """own_noise: when it samples, its random numbers are its own, so that its texts are others than edgespec's.
+    rounds: it computes in less than float32, so that even its greedy texts may be others."""
 
-    What was measured on one link, and at one temperature, is of no use on another.
-    """
+    name: str
+    server: str
+    play: Callable[[Address, Task], Played]
+    own_noise: bool = True
+    rounds: bool = False
+
+
+def roster(engine: DraftEngine) -> list[Peer]:
+    """Everyone, in the order of the tables; the first is what greedy texts are compared with."""
+    methods = (
+        "plain",
+        "assistant_model",
+        "assistant_model, blocks of 4",
+        "assistant_early_exit",
+        "prompt look-up",
+    )
+    peers = [Peer(f"transformers {one}", "transformers", partial(play_lines, method=one)) for one in methods]
+    peers += [
+        Peer("vllm plain", "vllm", play_completion),
+        Peer("vllm draft model", "vllm-draft", play_completion),
+    ]
+    peers += [
+        Peer(f"llama.cpp {one}", "llama-cpp", partial(play_lines, method=one))
+        for one in ("plain", "prompt look-up")
+    ]
+    rounded = partial(play_lines, method="plain")
+    peers.append(Peer("llama.cpp plain, bfloat16", "llama-cpp-bf16", rounded, rounds=True))
+    for mode in ("cloud", "colocated", "sync", "preempt", "auto"):
+        peers.append(Peer(f"edgespec {mode}", "edgespec", EdgespecMode(engine, mode), own_noise=False))
+    return peers
+
+
+class EdgespecMode:
+    """Plays texts in one mode, on one device: a session starts from what the last one measured in the same setting."""
 
     def __init__(self, engine: DraftEngine, mode: str) -> None:
         self._engine = engine
@@ -60,22 +95,16 @@ class EdgespecMode:
 
     def __call__(self, address: Address, task: Task) -> Played:
         setting = (address, task.temperature)
-        played, self._measurements[setting] = _play_session(
-            address, task, self._engine, self._mode, self._measurements.get(setting)
+        params = SamplingParams(
+            temperature=task.temperature, seed=task.seed, max_new_tokens=task.max_new_tokens, ignore_eos=True
         )
-        return played
-
-
-def _play_session(
-    address: Address, task: Task, engine: DraftEngine, mode: str, measurements: Measurements | None
-) -> tuple[Played, Measurements]:
-    params = SamplingParams(
-        temperature=task.temperature, seed=task.seed, max_new_tokens=task.max_new_tokens, ignore_eos=True
-    )
-    with Session(address, engine, params, mode=mode, measurements=measurements) as session:
-        start_s = time.perf_counter()
-        session.prompt(task.prompt)
-        return _timed((step.tokens for step in session), start_s), session.measurements
+        known = self._measurements.get(setting)
+        with Session(address, self._engine, params, mode=self._mode, measurements=known) as session:
+            start_s = time.perf_counter()
+            session.prompt(task.prompt)
+            played = _timed((step.tokens for step in session), start_s)
+            self._measurements[setting] = session.measurements
+            return played
 
 
 def play_lines(address: Address, task: Task, method: str) -> Played:
@@ -113,15 +142,11 @@ def play_completion(address: Address, task: Task) -> Played:
 
 
 def _timed(blocks: Iterator[list[int]], start_s: float) -> Played:
-    tokens: list[int] = []
-    arrivals = []
-    for block in blocks:
-        if block:
-            arrivals.append((time.perf_counter() - start_s, len(block)))
-            tokens += block
-    if not arrivals:
+    arrived = [(time.perf_counter() - start_s, block) for block in blocks if block]
+    if not arrived:
         raise EdgespecError("the server ended the stream without a token.")
-    return Played(tuple(tokens), tuple(arrivals))
+    tokens = tuple(token for _, block in arrived for token in block)
+    return Played(tokens, tuple((at_s, len(block)) for at_s, block in arrived))
 
 
 def _lines(file: Any) -> Iterator[list[int]]:
@@ -135,9 +160,8 @@ def _lines(file: Any) -> Iterator[list[int]]:
 
 def _events(response: http.client.HTTPResponse) -> Iterator[list[int]]:
     if response.status != 200:
-        raise EdgespecError(
-            f"the server refused ({response.status}): {response.read(300).decode(errors='replace')}"
-        )
+        reason = response.read(300).decode(errors="replace")
+        raise EdgespecError(f"the server refused ({response.status}): {reason}")
     for line in response:
         if line.startswith(b"data: {"):
             event = json.loads(line[6:])

@@ -1,8 +1,7 @@
 """A Llama folder of safetensors -> a GGUF file for llama.cpp: `python gguf_pair.py DIR FILE.gguf TYPE`.
 
-TYPE: f32, bf16, in which llama.cpp also rounds what it multiplies the weights by, or q8_0, its 8-bit integers.
-
-It runs in llama.cpp's own environment (the `gguf` package); tokens go by their ids, so the tokenizer only has to load.
+TYPE: f32, or bf16, in which llama.cpp also rounds what it multiplies the weights by. It runs in llama.cpp's own
+environment (the `gguf` package); tokens go by their ids, so the tokenizer only has to load.
 """
 
 from __future__ import annotations
@@ -26,49 +25,16 @@ NAMES = {
     "mlp.gate_proj": "ffn_gate",
     "mlp.up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
 }
-"""A layer's tensors: what transformers calls them, and what llama.cpp does."""
-
-OUTSIDE = {
-    "model.embed_tokens.weight": "token_embd.weight",
-    "model.norm.weight": "output_norm.weight",
-    "lm_head.weight": "output.weight",
-}
-"""The tensors of no layer."""
-
-STORED = {"bf16": gguf.GGMLQuantizationType.BF16, "q8_0": gguf.GGMLQuantizationType.Q8_0}
-FILE_TYPES = {
-    "f32": gguf.LlamaFileType.ALL_F32,
-    "bf16": gguf.LlamaFileType.MOSTLY_BF16,
-    "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
-}
+"""A layer's tensors, then those of no layer: what transformers calls them, and what llama.cpp does."""
 
 
 def convert(folder: Path, file: Path, kind: str) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     writer = gguf.GGUFWriter(file, "llama")
-    _describe(writer, config)
-    writer.add_file_type(FILE_TYPES[kind])
-    _add_tokenizer(writer, json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")), config)
-    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
-    for name, tensor in _tensors(folder / "model.safetensors").items():
-        module = name.rsplit(".", 2)[-2]
-        if module in heads:
-            tensor = _interleaved(tensor, heads[module])
-        if kind in STORED and tensor.ndim > 1:
-            stored = STORED[kind]
-            writer.add_tensor(
-                _name(name), gguf.quantize(np.ascontiguousarray(tensor), stored), raw_dtype=stored
-            )
-        else:
-            writer.add_tensor(_name(name), np.ascontiguousarray(tensor))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def _describe(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(config["num_hidden_layers"])
@@ -79,23 +45,36 @@ def _describe(writer: gguf.GGUFWriter, config: dict[str, Any]) -> None:
     writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
+    file_types = {"f32": gguf.LlamaFileType.ALL_F32, "bf16": gguf.LlamaFileType.MOSTLY_BF16}
+    writer.add_file_type(file_types[kind])
+    _add_tokenizer(writer, json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")), config)
+    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
+    stored = gguf.GGMLQuantizationType.BF16
+    for name, tensor in _tensors(folder / "model.safetensors").items():
+        module = name.rsplit(".", 2)[-2]
+        tensor = np.ascontiguousarray(_interleaved(tensor, heads[module]) if module in heads else tensor)
+        if kind == "bf16" and tensor.ndim > 1:
+            writer.add_tensor(_name(name), gguf.quantize(tensor, stored), raw_dtype=stored)
+        else:
+            writer.add_tensor(_name(name), tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter, tokenizer: dict[str, Any], config: dict[str, Any]) -> None:
-    model = tokenizer["model"]
-    if "merges" not in model:  # a stand-in tokenizer of whole words: only ids go in and out
-        writer.add_tokenizer_model("none")
-        return
-    ids = dict(model["vocab"]) | {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
-    special = {token["id"] for token in tokenizer["added_tokens"] if token["special"]}
+    model, added = tokenizer["model"], tokenizer["added_tokens"]
+    ids = dict(model["vocab"]) | {token["content"]: token["id"] for token in added}
+    special = {token["id"] for token in added if token["special"]}
     tokens = sorted(ids, key=lambda token: ids[token])
-    kinds = [gguf.TokenType.CONTROL if ids[token] in special else gguf.TokenType.NORMAL for token in tokens]
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
-    writer.add_token_types(kinds)
-    writer.add_token_merges(merges)
+    writer.add_token_types(
+        [gguf.TokenType.CONTROL if ids[one] in special else gguf.TokenType.NORMAL for one in tokens]
+    )
+    writer.add_token_merges([one if isinstance(one, str) else " ".join(one) for one in model["merges"]])
     writer.add_bos_token_id(config["bos_token_id"])
     writer.add_eos_token_id(config["eos_token_id"])
     writer.add_add_bos_token(False)
@@ -107,17 +86,13 @@ def _tensors(file: Path) -> dict[str, NDArray[np.float32]]:
     start = 8 + int.from_bytes(content[:8], "little")
     found = {}
     for name, entry in json.loads(content[8:start]).items():
-        if name == "__metadata__":
-            continue
-        begin, end = entry["data_offsets"]
-        stored = content[start + begin : start + end]
-        if entry["dtype"] == "F32":
-            found[name] = np.frombuffer(stored, dtype="<f4").reshape(entry["shape"])
-        elif entry["dtype"] == "BF16":
-            halves = np.frombuffer(stored, dtype="<u2")
-            found[name] = (halves.astype("<u4") << 16).view("<f4").reshape(entry["shape"])
-        else:
-            raise SystemExit(f"{name} in {file} is {entry['dtype']}: only F32 and BF16 are converted here.")
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            bits = np.frombuffer(
+                content[start + begin : start + end], dtype="<u4" if entry["dtype"] == "F32" else "<u2"
+            )
+            widened = bits if entry["dtype"] == "F32" else bits.astype("<u4") << 16  # else it is BF16
+            found[name] = widened.view("<f4").reshape(entry["shape"])
     return found
 
 
@@ -128,9 +103,10 @@ def _interleaved(weight: NDArray[np.float32], heads: int) -> NDArray[np.float32]
 
 
 def _name(name: str) -> str:
-    if not name.startswith("model.layers."):
-        return OUTSIDE[name]
-    _, _, layer, module = name.removesuffix(".weight").split(".", 3)
+    module = name.removesuffix(".weight")
+    if not module.startswith("model.layers."):
+        return f"{NAMES[module]}.weight"
+    _, _, layer, module = module.split(".", 3)
     return f"blk.{layer}.{NAMES[module]}.weight"
 
 

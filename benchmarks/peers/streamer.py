@@ -1,7 +1,7 @@
 """A peer's server: continues prompts with transformers or llama.cpp and streams tokens as lines of JSON over TCP.
 
-    python benchmarks/peers/streamer.py transformers --target DIR --draft DIR
-    python benchmarks/peers/streamer.py llama-cpp --target FILE.gguf
+    python benchmarks/peers/streamer.py transformers TARGET_DIR DRAFT_DIR
+    python benchmarks/peers/streamer.py llama-cpp TARGET.gguf
 
 It runs under the peer's own Python and imports nothing of edgespec. A request is one line, {"prompt", "max_new_tokens",
 "temperature", "seed", "method"}; answers are lines of {"tokens": [...]} as soon as they are known, then {"end": true}.
@@ -10,10 +10,10 @@ It serves one connection at a time, prints `listening on HOST:PORT`, and ends wh
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import socketserver
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -22,16 +22,15 @@ Send = Callable[[list[int]], None]
 Request = dict[str, Any]
 
 EARLY_EXIT_LAYER = 3
-
 METHODS: dict[str, dict[str, Any]] = {
     "plain": {},
     "assistant_model": {"num_assistant_tokens": 20, "assistant_confidence_threshold": 0.4},
-    "assistant_model of 4": {"num_assistant_tokens": 4, "assistant_confidence_threshold": 0.0},
+    "assistant_model, blocks of 4": {"num_assistant_tokens": 4, "assistant_confidence_threshold": 0.0},
     "assistant_early_exit": {"assistant_early_exit": EARLY_EXIT_LAYER},
     "prompt look-up": {"prompt_lookup_num_tokens": 10},
 }
 """How transformers speculates. The first assistant has the library's own settings (20 tokens, or fewer where it is not
-sure); blocks of four are what suits this pair better."""
+sure); blocks of four suit this pair better."""
 
 
 class Transformers:
@@ -46,31 +45,25 @@ class Transformers:
         load: Any = transformers.AutoModelForCausalLM.from_pretrained
         self._torch = torch
         self._set_seed = transformers.set_seed
-        self._target = load(target, dtype=torch.float32).eval()
-        self._draft = load(draft, dtype=torch.float32).eval()
+        self._target, self._draft = (load(model, dtype=torch.float32).eval() for model in (target, draft))
         for model in (self._target, self._draft):
             model.generation_config.eos_token_id = None
 
     def stream(self, request: Request, send: Send) -> None:
-        """Continue a prompt; blocks of tokens are sent when they are certain."""
         options = dict(METHODS[request["method"]])
         if request["method"].startswith("assistant_model"):
             for name in ("num_assistant_tokens", "assistant_confidence_threshold"):
                 setattr(self._draft.generation_config, name, options.pop(name))
             options["assistant_model"] = self._draft
-        temperature = request["temperature"]
-        sampling = (
-            {"do_sample": True, "temperature": temperature, "top_k": 0}
-            if temperature
-            else {"do_sample": False}
-        )
+        if request["temperature"]:
+            options |= {"temperature": request["temperature"], "top_k": 0}
         self._set_seed(request["seed"])
         with self._torch.inference_mode():
             self._target.generate(
                 self._torch.tensor([request["prompt"]]),
                 max_new_tokens=request["max_new_tokens"],
+                do_sample=bool(request["temperature"]),
                 streamer=_Sender(send),
-                **sampling,
                 **options,
             )
 
@@ -92,9 +85,9 @@ class _Sender:
 
 
 class LlamaCpp:
-    """llama.cpp through its Python binding, in float32: a token at a time, or with prompt look-up."""
+    """llama.cpp through its Python binding: a token at a time, or with prompt look-up."""
 
-    def __init__(self, target: str, _: str) -> None:
+    def __init__(self, target: str) -> None:
         import llama_cpp
         from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
 
@@ -106,26 +99,17 @@ class LlamaCpp:
         }
 
     def stream(self, request: Request, send: Send) -> None:
-        """Continue a prompt; every token is sent when the binding yields it."""
         model = self._models[request["method"]]
         model.reset()
         model.set_seed(request["seed"])
         tokens = model.generate(request["prompt"], top_k=0, top_p=1.0, min_p=0.0, temp=request["temperature"])
-        for count, token in enumerate(tokens, start=1):
+        for _, token in zip(range(request["max_new_tokens"]), tokens):  # noqa: B905 - it generates for ever
             send([token])
-            if count == request["max_new_tokens"]:
-                return
-
-
-ENGINES: dict[str, type[Transformers] | type[LlamaCpp]] = {
-    "transformers": Transformers,
-    "llama-cpp": LlamaCpp,
-}
 
 
 def main() -> None:
-    arguments = _arguments()
-    engine = ENGINES[arguments.engine](arguments.target, arguments.draft)
+    name, *models = sys.argv[1:]
+    engine = Transformers(*models) if name == "transformers" else LlamaCpp(*models)
 
     class Connection(socketserver.StreamRequestHandler):
         disable_nagle_algorithm = True
@@ -149,16 +133,6 @@ def _end_with_stdin() -> None:
     while os.read(0, 1024):
         pass
     os._exit(0)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("engine", choices=ENGINES)
-    parser.add_argument("--target", required=True)
-    parser.add_argument("--draft", default="")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

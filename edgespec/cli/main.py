@@ -28,7 +28,6 @@ COMMANDS = {
     "plan": ("plan:plan", "Predict the speed of every mode for a given link and pair of models."),
     "train": ("train:train", "Train a target, a draft, or a target's exit heads."),
     "kernels": ("kernels:kernels", "Build the CUDA kernels ahead of time."),
-    "bench": ("bench:bench", "Measure the kernels on this machine beside torch."),
     "token": ("token:token", "Create, list and revoke the tokens of devices."),
     "tls": ("tls:tls", "Create certificates for encrypted connections."),
 }

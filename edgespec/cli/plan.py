@@ -193,9 +193,9 @@ def _cells(predictions: Sequence[Prediction]) -> list[list[str]]:
 
 
 def _record(recording: Recording, file: Path) -> None:
-    from edgespec.bench.prompts import held_out_prompts
-    from edgespec.bench.recording import record
     from edgespec.model.target import Target
+    from edgespec.train.prompts import held_out_prompts
+    from edgespec.train.recording import record
 
     if not file.parent.is_dir():
         raise EdgespecError(f"there is no folder {file.parent} to write the trace to: make it first.")

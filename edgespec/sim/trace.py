@@ -1,7 +1,7 @@
 """Traces of a pair: what draft and exits said along the target's own texts, kept in a small file and played again.
 
 A trace holds, for each recorded prompt, the target's text and at every position of it the draft's ranked alternatives
-and the exits' guesses, with their calibrated probabilities. `edgespec.bench.recording` makes one from a real pair;
+and the exits' guesses, with their calibrated probabilities. `edgespec.train.recording` makes one from a real pair;
 `TraceModel` answers from it. numpy only.
 """
 

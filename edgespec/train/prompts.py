@@ -1,4 +1,4 @@
-"""Prompts cut from the standard library's held-out sources: files that neither tokenizer nor models have seen."""
+"""Prompts from the standard library's held-out sources: files on which neither tokenizer nor models were trained."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import random
 from collections.abc import Iterator
 
 from edgespec.core.tokenizer import Tokenizer
+from edgespec.train.corpus import collect
 
 
 def held_out_prompts(tokenizer: Tokenizer, count: int) -> list[list[int]]:
-    """`count` stretches of 16 to 96 tokens, the same ones each time."""
+    """`count` pieces of 16 to 96 tokens each; the same in every call."""
     return list(itertools.islice(_stretches(tokenizer), count))
 
 
 def _stretches(tokenizer: Tokenizer) -> Iterator[list[int]]:
-    from edgespec.train.corpus import collect
-
     held_out = collect().held_out
     rng = random.Random(0)
     while True:

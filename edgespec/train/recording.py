@@ -1,6 +1,7 @@
-"""Records a trace of a pair: the target decodes prompts on by itself, draft and exits say what they would have said.
+"""Records a trace of a pair, for `edgespec plan --trace`: the target continues prompts alone, and at every position
+the guesses of draft and exits are kept.
 
-The same noise as in a session with that seed, so that a session's text is the trace's. Server side; torch.
+The noise is that of a session with the same seed, so a session writes the text of the trace.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ def record(
     max_new_tokens: int = 64,
     seed: int = 0,
 ) -> Trace:
-    """Record texts of max_new_tokens tokens each; the first prompt's noise is of `seed`, the next one's of the next.
+    """Record a text of max_new_tokens tokens for each prompt; prompt n is sampled with the seed `seed + n`.
 
-    Raises EdgespecError where a prompt does not fit the target.
+    Raises EdgespecError if a prompt does not fit the target's context.
     """
     texts = [
         _recorded(target, engine, prompt, SamplingParams(temperature=temperature, seed=seed + number,

@@ -1,0 +1,205 @@
+"""What the kernels `exit_head` and `verify` cost beside torch, eager and compiled, and beside the memory's speed.
+
+    python -m benchmarks.kernels --shapes 128256x4096 --rows 1,8 --threads 1
+    python -m benchmarks.kernels --device cuda
+
+The floor is the bytes that must be read over the measured bandwidth of reading memory. On a CPU all take turns and the
+medians count; on a GPU each is timed as a CUDA graph. torch is given its noise for nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.results import Results, Row, numbers, parser
+from edgespec.kernels.exit_head import HeadSettings, exit_head
+from edgespec.kernels.exit_verdict import Trees
+from edgespec.kernels.verify import Samplings, verify
+
+SEED, TEMPERATURE, EPSILON = 3, 0.8, 1e-6
+SAMPLINGS = {"verify": (0.8, 50, 0.95), "verify_greedy": (0.0, 0, 1.0), "verify_open": (0.8, 0, 1.0)}
+"""Temperature, top-k and top-p of each case of `verify`; `open` filters nothing."""
+
+BANDWIDTH_BYTES = {"cpu": 256 << 20, "cuda": 2 << 30}
+"""Read to measure the bandwidth: more than the caches hold."""
+
+BUSY_LOAD = 0.5
+Case = tuple[Callable[[], Any], Callable[..., Any], tuple[torch.Tensor, ...]]
+"""The kernel, torch doing the same, and what torch is given."""
+
+
+def main() -> int:
+    arguments = _arguments()
+    results = Results("kernels", "", arguments.json)
+    before = os.getloadavg()[0]
+    for threads in arguments.threads:
+        torch.set_num_threads(threads)
+        for row in measure(
+            arguments.shapes, arguments.rows, arguments.dtypes, arguments.device, arguments.repeats, arguments.compiled
+        ):  # fmt: skip
+            results.content["notes"] = _notes(before, os.getloadavg()[0], threads)
+            results.add({**row, "threads": 0 if arguments.device == "cuda" else threads})
+    return 0
+
+
+def measure(
+    shapes: Sequence[tuple[int, int]],
+    rows: Sequence[int],
+    dtypes: Sequence[str],
+    device: str = "cpu",
+    repeats: int = 7,
+    compiled: bool = False,
+) -> Iterator[Row]:
+    """A row for every case of shapes (V, D), rows and dtypes, as each is done; medians in milliseconds."""
+    memory = torch.ones(BANDWIDTH_BYTES[device] // 4, device=device)
+    for vocab, dim in shapes:
+        for dtype in dtypes:
+            head = torch.randn(vocab, dim, device=device).to(getattr(torch, dtype))
+            for count in rows:
+                read_bytes = head.nbytes + count * dim * head.element_size()
+                times = _times_ms(exit_case(head, count), memory, read_bytes, compiled, repeats)
+                yield {"kernel": "exit_head", "device": device, "dtype": dtype, "rows": count, "dim": dim,
+                       "vocab": vocab, **times}  # fmt: skip
+            for count in rows:
+                logits = (3 * torch.randn(count, vocab, device=device)).to(getattr(torch, dtype))
+                for kernel in SAMPLINGS:
+                    times = _times_ms(verify_case(logits, kernel), memory, logits.nbytes, compiled, repeats)
+                    yield {"kernel": kernel, "device": device, "dtype": dtype, "rows": count, "dim": 0,
+                           "vocab": vocab, **times}  # fmt: skip
+
+
+def exit_case(head: torch.Tensor, rows: int) -> Case:
+    """exit_head of random rows and this LM head [V, D], on its device."""
+    vocab, dim = head.shape
+    hidden = torch.randn(rows, dim, device=head.device).to(head.dtype)
+    norm = torch.ones(dim, dtype=head.dtype, device=head.device)
+    columns = {
+        "temperatures": on(np.full(rows, TEMPERATURE, np.float32), head.device),
+        "seeds": on(np.full(rows, SEED, np.uint64), head.device),
+        "positions": on(np.arange(rows, dtype=np.int32), head.device),
+        "draft_tokens": on(np.full(rows, -1, np.int32), head.device),
+    }
+
+    def in_torch(hidden: torch.Tensor, norm: torch.Tensor, head: torch.Tensor, noise: torch.Tensor) -> Any:
+        x = torch.nn.functional.rms_norm(hidden, (dim,), norm, EPSILON)
+        z = torch.nn.functional.linear(x, head).float() / TEMPERATURE
+        best = (z + noise).topk(2)
+        return best.values[:, 0] - best.values[:, 1], best.indices[:, 0], z.logsumexp(-1)
+
+    noise = _noise(rows, vocab, head.device)
+    kernel = lambda: exit_head(hidden, norm, head, **columns, settings=HeadSettings(EPSILON))  # noqa: E731
+    return kernel, in_torch, (hidden, norm, head, noise)
+
+
+def verify_case(logits: torch.Tensor, kernel: str) -> Case:
+    """verify of each row of logits [R, V], a session of its own, on its device; kernel: a name in SAMPLINGS."""
+    temperature, top_k, top_p = SAMPLINGS[kernel]
+    rows, vocab = logits.shape
+    singles = Trees(
+        np.arange(rows + 1, dtype=np.int32), np.full(rows, -1, np.int32), np.zeros(rows, np.int32), 1
+    )
+    sampling = Samplings.same(rows, temperature=temperature, top_k=top_k, top_p=top_p, seed=SEED)
+    given = [on(one, logits.device) for one in (singles, np.arange(rows, dtype=np.int32), sampling)]
+
+    def in_torch(logits: torch.Tensor, noise: torch.Tensor) -> Any:
+        z = raw = logits.float()
+        if temperature:
+            z = z / temperature
+        if top_k:
+            z = z.masked_fill(z < z.topk(min(top_k, vocab)).values[:, -1:], float("-inf"))
+        if top_p < 1:
+            rising, order = z.sort(-1)
+            drop = rising.softmax(-1).cumsum(-1) <= 1 - top_p
+            z = z.masked_fill(drop.scatter(1, order, drop), float("-inf"))
+        best = (z + noise if temperature else z).topk(2)
+        token = best.indices[:, :1]
+        return best.values[:, 0] - best.values[:, 1], token, raw.log_softmax(-1).gather(1, token)
+
+    return lambda: verify(logits, *given), in_torch, (logits, _noise(rows, vocab, logits.device))
+
+
+def on(value: Any, device: torch.device) -> Any:
+    """numpy arrays, alone or in a dataclass, as tensors of a GPU; as they are for the CPU."""
+    if device.type == "cpu" or value is None or isinstance(value, int):
+        return value
+    if dataclasses.is_dataclass(value):
+        fields = {field.name: on(getattr(value, field.name), device) for field in dataclasses.fields(value)}
+        return type(value)(**fields)
+    return torch.from_numpy(value.view(np.int64) if value.dtype == np.uint64 else value).to(device)
+
+
+def _noise(rows: int, vocab: int, device: torch.device) -> torch.Tensor:
+    return -torch.log(-torch.log(torch.rand(rows, vocab, device=device).clamp(1e-7, 1 - 1e-7)))
+
+
+def _times_ms(
+    case: Case, memory: torch.Tensor, read_bytes: int, compiled: bool, repeats: int
+) -> dict[str, float | None]:
+    kernel, in_torch, given = case
+    functions: list[Callable[[], Any]] = [memory.sum, kernel, lambda: in_torch(*given)]
+    if compiled:
+        torch.compiler.reset()
+        own: Any = torch.compile(in_torch, dynamic=False)
+        functions.append(lambda: own(*given))
+    with torch.inference_mode():
+        if memory.is_cuda:
+            from triton.testing import do_bench_cudagraph
+
+            medians = [float(do_bench_cudagraph(function, return_mode="median")) for function in functions]
+        else:
+            turns = [[_warm_ms(function) for function in functions] for _ in range(repeats)]
+            medians = [statistics.median(column) for column in zip(*turns, strict=True)]
+    all_ms, kernel_ms, eager_ms, *rest = medians
+    return {"ms": kernel_ms, "eager_ms": eager_ms, "compiled_ms": rest[0] if rest else None,
+            "floor_ms": all_ms * read_bytes / memory.nbytes}  # fmt: skip
+
+
+def _warm_ms(function: Callable[[], Any]) -> float:
+    """The second of two runs: the function before has left its own data in the caches."""
+    function()
+    start_s = time.perf_counter()
+    function()
+    return (time.perf_counter() - start_s) * 1e3
+
+
+def _notes(before: float, now: float, threads: int) -> str:
+    alone = max(before, now - threads) < BUSY_LOAD
+    shared = f"Other work shared the cores (load average {before:.1f} before, {now:.1f} after)."
+    return f"{'Nothing else ran.' if alone else shared} Medians; kernel, torch and the reading of memory took turns."
+
+
+def _arguments() -> Any:
+    made = parser("kernels", __doc__)
+    made.add_argument("--device", choices=BANDWIDTH_BYTES, default="cpu")
+    made.add_argument("--shapes", type=_shapes, default="32000x4096,128256x4096", help="vocabulary x width")
+    made.add_argument("--rows", type=_counts, default="1,4,8,32", help="64 at most")
+    made.add_argument("--dtypes", type=lambda text: text.split(","), default="float32,bfloat16,float16")
+    made.add_argument("--threads", type=_counts, default=sorted({1, len(os.sched_getaffinity(0))}))
+    made.add_argument("--repeats", type=int, default=7)
+    made.add_argument("--compiled", action="store_true", help="torch.compile too")
+    arguments = made.parse_args()
+    if arguments.quick:
+        arguments.shapes, arguments.rows, arguments.threads, arguments.repeats = [(512, 64)], [1, 3], [1], 1
+    return arguments
+
+
+def _shapes(text: str) -> list[tuple[int, int]]:
+    pairs = [one.split("x") for one in text.split(",")]
+    return [(int(vocab), int(dim)) for vocab, dim in pairs]
+
+
+def _counts(text: str) -> list[int]:
+    return [int(one) for one in numbers(text)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,1 +1,0 @@
-"""What `edgespec bench` measures on the machine that it runs on."""
