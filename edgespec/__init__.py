@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgespec.edge.conversation import Conversation as Conversation
     from edgespec.edge.link_options import LinkOptions as LinkOptions
     from edgespec.edge.session import Session as Session
-    from edgespec.edge.statistics import Statistics as Statistics
+    from edgespec.edge.step import Statistics as Statistics
     from edgespec.edge.step import Step as Step
     from edgespec.edge.trace import Event as Event
     from edgespec.edge.trace_file import trace_object as trace_object

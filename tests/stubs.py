@@ -20,6 +20,7 @@ from scripted_models import VOCABULARY, HashModel
 
 from edgespec.core.params import SamplingParams
 from edgespec.core.slots import Piece
+from edgespec.drafting.drafter import Drafter
 from edgespec.kernels.exit_verdict import Curves
 from edgespec.model.hints import HintTrees
 from edgespec.model.target_engine import ExitRows, ForwardRequest
@@ -162,13 +163,8 @@ def hosted(scripted: HashModel, draft: type[StubDraft] = StubDraft) -> ServerDra
     def server_drafter(
         text: Sequence[int], params: SamplingParams, seed: int, max_new_tokens: int
     ) -> ServerDrafter:
-        return ServerDrafter(
-            draft(scripted),  # type: ignore[arg-type]
-            text,
-            temperature=params.temperature,
-            seed=seed,
-            max_new_tokens=max_new_tokens,
-        )
+        drafter = Drafter(draft(scripted), params.temperature, seed)  # type: ignore[arg-type]
+        return ServerDrafter(drafter, text, max_new_tokens)
 
     return server_drafter
 

@@ -8,6 +8,7 @@ import pytest
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
+from edgespec.core.messages import Hint
 from edgespec.core.tree import COMMITTED_BIT
 from edgespec.drafting.auto import OBJECTIVES, REST_FORWARDS, SPARE_MS, Auto
 from edgespec.drafting.modes import policy
@@ -38,7 +39,7 @@ def test_cost_takes_fewer_forwards_than_latency(outcomes: dict[str, Outcome]) ->
 
 
 def test_energy_drafts_less_than_latency(outcomes: dict[str, Outcome]) -> None:
-    assert outcomes["energy"].tally.drafted < 0.4 * outcomes["latency"].tally.drafted
+    assert outcomes["energy"].counts.drafted < 0.4 * outcomes["latency"].counts.drafted
 
 
 def test_latency_is_the_fastest(outcomes: dict[str, Outcome]) -> None:
@@ -54,7 +55,7 @@ def test_a_budget_buys_back_time(outcomes: dict[str, Outcome]) -> None:
 def test_a_draft_that_is_never_right_is_put_to_rest(outcomes: dict[str, Outcome]) -> None:
     auto = Auto()
     outcome = played(auto, acceptance=0.0)
-    assert outcome.tally.drafted < 0.35 * outcomes["latency"].tally.drafted
+    assert outcome.counts.drafted < 0.35 * outcomes["latency"].counts.drafted
     assert "drafts" in auto.reasons["depth"]
 
 
@@ -130,11 +131,11 @@ def holding(slack_ms: float, probability: float, sent: bool = True, draft_full: 
     auto._run_ms = 6.0
     view = Speculator(auto)
     view.extend([1, 2, 3], 0, 100)
-    view.grew(0, [5, 6], [0.9, 0.05])
+    view.add_children(0, [5, 6], [0.9, 0.05])
     if sent:
         assert view.outgoing() is not None
     view.draft_full = draft_full
-    view.hint(3, COMMITTED_BIT | 3, 7, probability)
+    view.hint(Hint(3, COMMITTED_BIT | 3, 7, probability))
     assert view.hinted is not None
     view.slack_ms = slack_ms
     return auto.hold_ms(view, [view.hinted])
@@ -167,12 +168,12 @@ def test_without_hints_none_are_asked_for_and_the_text_is_the_same() -> None:
         for mode in ("auto", "auto-no-hints")
     )
     assert played_without.text == played_with.text
-    assert played_with.tally.hints > 0 == played_without.tally.hints
+    assert played_with.counts.hints > 0 == played_without.counts.hints
 
 
 def test_hints_that_would_come_too_late_are_not_even_tried(outcomes: dict[str, Outcome]) -> None:
     auto = Auto()
-    assert played(auto).tally.hints == 0
+    assert played(auto).counts.hints == 0
     assert auto.reasons["hints"] == "off: too late after 1.4 forwards of a round trip"
 
 

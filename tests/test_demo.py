@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from edgespec.cli.demo.command import demo
 from edgespec.cli.demo.figures import Pacing, Run, identical, mode_figures
-from edgespec.edge.statistics import Statistics
+from edgespec.edge.step import Statistics
 from edgespec.edge.trace import Event
 
 

@@ -6,13 +6,14 @@ from scripted_models import HashModel
 from stubs import StubDraft
 
 from edgespec.core.tree import ROOT, DraftTree
-from edgespec.drafting.drafter import Drafter, Growth
+from edgespec.drafting.drafter import Drafter
+from edgespec.drafting.loop import Found
 
 SCRIPTED = HashModel()
 
 
-def one(drafter: Drafter, text: list[int], tree: DraftTree, node: int) -> Growth:
-    return drafter.grow(text, tree, [node])[0]
+def one(drafter: Drafter, text: list[int], tree: DraftTree, node: int) -> Found:
+    return drafter.expand(text, tree, [node])[0]
 
 
 def test_a_node_that_ran_as_an_ancestor_may_still_be_asked_for() -> None:

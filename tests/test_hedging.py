@@ -14,8 +14,8 @@ from faults import FaultProxy
 from scripted_models import HashModel
 from stubs import StubDraft, StubTarget, StubTokenizer, serving
 
+from edgespec._native import ResilientConnection
 from edgespec.core.params import SamplingParams
-from edgespec.edge.connection import Uplink
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
 from edgespec.server.server import Server
@@ -38,8 +38,8 @@ def session(port: int, mode: str = "sync", link: LinkOptions = PATIENT, tokens: 
     )
 
 
-def uplink(one: Session) -> Uplink:
-    return one._uplink
+def link_of(one: Session) -> ResilientConnection:
+    return one._connection.link
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -70,9 +70,9 @@ def two_paths(mode: str = "sync", **proxy_options: Any) -> Iterator[TwoPaths]:
     )
     with serving(target, dead_after_s=30.0) as server, FaultProxy(server.port, **proxy_options) as proxy:
         with session(proxy.port, mode) as one:
-            until(lambda: uplink(one).warm == 2)
+            until(lambda: link_of(one).welcomed == 2)
             one.prompt(PROMPT)
-            until(lambda: uplink(one).paths == 2)
+            until(lambda: link_of(one).paths == 2)
             try:
                 yield TwoPaths(one, server, proxy, free.set)
             finally:
@@ -96,9 +96,9 @@ def test_a_block_that_is_late_goes_up_again_on_the_other() -> None:
         link.one.step()
         link.proxy.stall(0, ["up"])
         link.proxy.stall(1, ["up"])
-        before = uplink(link.one).hedged
+        before = link_of(link.one).frames_hedged
         link.one.step(timeout_s=0.2)
-        until(lambda: uplink(link.one).hedged > before)
+        until(lambda: link_of(link.one).frames_hedged > before)
         link.proxy.flow()
         list(link.one)
         assert link.one.tokens == RIGHT
@@ -118,7 +118,7 @@ def test_copies_that_come_later_are_dropped() -> None:
     with two_paths() as link:
         link.proxy.stall(0)
         link.one.step(timeout_s=0.01)  # a block goes up on the connection that is stalled
-        until(lambda: uplink(link.one).hedged > 0)
+        until(lambda: link_of(link.one).frames_hedged > 0)
         link.free()
         list(link.one)
         assert link.server.listener.repeats_received == 0
@@ -135,8 +135,8 @@ def test_a_link_that_turns_slow_is_not_flooded_with_copies() -> None:
         link.proxy.delay_s = 0.03
         link.free()
         list(link.one)
-        resilient_connection, listener = uplink(link.one), link.server.listener
-        assert resilient_connection.hedged <= 8 + 0.1 * resilient_connection.frames + 1
+        resilient_connection, listener = link_of(link.one), link.server.listener
+        assert resilient_connection.frames_hedged <= 8 + 0.1 * resilient_connection.frames_sent + 1
         assert listener.frames_hedged <= 8 + 0.1 * listener.frames_sent + 1
         assert link.one.tokens == RIGHT
 
@@ -147,7 +147,7 @@ def test_a_connection_that_breaks_is_made_again_beside_the_other() -> None:
         list(link.one)
         for made in (3, 4):
             link.proxy.cut(0)
-            until(lambda made=made: link.proxy.connections == made and uplink(link.one).paths == 2)  # type: ignore[misc]
+            until(lambda made=made: link.proxy.connections == made and link_of(link.one).paths == 2)  # type: ignore[misc]
         link.one.append([7, 8], max_new_tokens=10)
         steps = list(link.one)
         assert link.one.tokens == SCRIPTED.continuation([*PROMPT, *RIGHT, 7, 8], 10)
@@ -159,5 +159,5 @@ def test_without_hedging_there_is_one_connection() -> None:
         with session(proxy.port, link=LinkOptions(hedge=False)) as one:
             one.prompt(PROMPT)
             list(one)
-            assert proxy.connections == 1 and uplink(one).paths == 1 and uplink(one).hedged == 0
+            assert proxy.connections == 1 and link_of(one).paths == 1 and link_of(one).frames_hedged == 0
     assert one.tokens == RIGHT

@@ -210,7 +210,9 @@ def test_a_target_that_a_server_does_not_promise_is_refused_with_the_one_it_does
                 one.prompt([1, 2])
                 one.step()
                 promised.append(
-                    server.call(lambda: [s.state.latency_ms for s in server.sessions.table.values()][-1]).result(10)
+                    server.call(
+                        lambda: [s.state.latency_ms for s in server.sessions.table.values()][-1]
+                    ).result(10)
                 )
     assert promised == [60.0, 50.0, None]
 

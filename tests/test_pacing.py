@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgespec.core.errors import EdgespecError
-from edgespec.core.pacing import DraftPace, Pace
+from edgespec.core.pacing import DraftPacing, ForwardPacing
 
 
 class Clock:
@@ -34,8 +34,8 @@ def clock() -> Clock:
     return Clock()
 
 
-def paced(clock: Clock, forward_ms: float = 20.0, rows: int = 32) -> Pace:
-    return Pace(forward_ms, rows, clock=clock, sleep=clock.sleep)
+def paced(clock: Clock, forward_ms: float = 20.0, rows: int = 32) -> ForwardPacing:
+    return ForwardPacing(forward_ms, rows, clock=clock, sleep=clock.sleep)
 
 
 def elapsed_ms(clock: Clock, since_s: float = 100.0) -> float:
@@ -101,7 +101,7 @@ def test_more_than_two_overruns_in_a_hundred_steps_are_void(clock: Clock) -> Non
 
 @pytest.mark.parametrize(("rows", "runs"), [(0, 1.0), (1, 1.0), (2, 1.1), (5, 1.4)])
 def test_a_draft_run_costs_a_tenth_more_for_each_further_row(clock: Clock, rows: int, runs: float) -> None:
-    pace = DraftPace(15.0, clock=clock, sleep=clock.sleep)
+    pace = DraftPacing(15.0, clock=clock, sleep=clock.sleep)
     pace.begin()
     clock.work(2)
     pace.hold(rows)
@@ -112,7 +112,7 @@ def test_a_draft_run_costs_a_tenth_more_for_each_further_row(clock: Clock, rows:
 def test_the_real_clock_is_never_early() -> None:
     import time
 
-    pace = Pace(2.0)
+    pace = ForwardPacing(2.0)
     start_s = time.monotonic()
     pace.begin(1)
     pace.end()
@@ -122,6 +122,6 @@ def test_the_real_clock_is_never_early() -> None:
 @pytest.mark.parametrize("pace_ms", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_pace_must_be_a_number_above_zero(pace_ms: float) -> None:
     with pytest.raises(EdgespecError, match="above 0"):
-        Pace(pace_ms)
+        ForwardPacing(pace_ms)
     with pytest.raises(EdgespecError, match="above 0"):
-        DraftPace(pace_ms)
+        DraftPacing(pace_ms)

@@ -144,12 +144,12 @@ def test_engines_that_were_given_back_are_used_again() -> None:
     server_drafters = ServerDrafters(bundled_engine(), vocabulary_hash)
     first = server_drafters(PROMPT, SamplingParams(), 1, 10)
     other = server_drafters(PROMPT, SamplingParams(), 1, 10)
-    assert other._engine is not first._engine
-    engine = first._engine
+    assert other._drafter._engine is not first._drafter._engine
+    engine = first._drafter._engine
     first.close()
     first.close()
-    assert server_drafters(PROMPT, SamplingParams(), 1, 10)._engine is engine
-    assert server_drafters(PROMPT, SamplingParams(), 1, 10)._engine is not engine
+    assert server_drafters(PROMPT, SamplingParams(), 1, 10)._drafter._engine is engine
+    assert server_drafters(PROMPT, SamplingParams(), 1, 10)._drafter._engine is not engine
 
 
 def test_the_servers_draft_and_target_share_its_time_in_simulation() -> None:

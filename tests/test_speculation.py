@@ -91,7 +91,7 @@ class Whimsical(Policy):
         self.random = random.Random(seed)
 
     def expand(self, view: View) -> Sequence[int]:
-        able = [node for node in (ROOT, *view.tree) if len(view.tree) < 40 and view.can_grow(node)]
+        able = [node for node in (ROOT, *view.tree) if len(view.tree) < 40 and view.can_expand(node)]
         return self.random.sample(able, min(len(able), self.random.randint(0, 3)))
 
     def width(self, view: View, node: int, probabilities: Sequence[float]) -> int:
@@ -149,7 +149,7 @@ def test_with_the_papers_timings_sync_beats_cloud_and_preempt_beats_sync() -> No
 
 def test_cloud_drafts_and_sends_nothing() -> None:
     outcome = simulate(HashModel(), policy("cloud", 4), PROMPT, max_new_tokens=30)
-    assert outcome.tally.drafted == outcome.tally.sent == 0
+    assert outcome.counts.drafted == outcome.counts.sent == 0
     assert outcome.forwards == 30
 
 
@@ -162,14 +162,14 @@ def test_sync_never_sends_while_it_waits() -> None:
 
 def test_hints_that_are_always_right_are_all_hits() -> None:
     outcome = simulate(HashModel(exit_right=1.0), policy("preempt", 4), PROMPT, max_new_tokens=60)
-    assert outcome.tally.hints_hit == outcome.tally.hints > 0
+    assert outcome.counts.hints_hit == outcome.counts.hints > 0
 
 
 def test_hints_that_are_always_wrong_cost_no_token() -> None:
     scripted = HashModel(exit_right=0.0, confidence=lambda text: 1.0)
     outcome = simulate(scripted, policy("preempt", 4), PROMPT, max_new_tokens=60)
     assert outcome.text == scripted.continuation(PROMPT, 60)
-    assert outcome.tally.hints_hit == 0 < outcome.tally.hints
+    assert outcome.counts.hints_hit == 0 < outcome.counts.hints
 
 
 def test_a_draft_whose_cache_is_full_falls_back_to_plain_forwards() -> None:

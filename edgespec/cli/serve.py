@@ -15,7 +15,7 @@ from edgespec.cli.child import when_stdin_ends
 from edgespec.cli.config import config_option
 from edgespec.cli.flags import NUMBER, POSITIVE, about, end_with_stdin, group, option
 from edgespec.core.errors import EdgespecError
-from edgespec.core.pacing import Pace
+from edgespec.core.pacing import ForwardPacing
 from edgespec.server.gate import ServerSecurity
 
 if TYPE_CHECKING:
@@ -125,8 +125,8 @@ class TargetPace:
     )
     pace_rows: int = option("Rows that a forward computes in that time.", 32, type=click.IntRange(1))
 
-    def pace(self) -> Pace | None:
-        return None if self.verify_pace_ms is None else Pace(self.verify_pace_ms, self.pace_rows)
+    def pace(self) -> ForwardPacing | None:
+        return None if self.verify_pace_ms is None else ForwardPacing(self.verify_pace_ms, self.pace_rows)
 
 
 @click.command()
@@ -201,7 +201,7 @@ def serve(
         leader.end()
 
 
-def _load(model: Model, pace: Pace | None, leader: Leader | None) -> Target:
+def _load(model: Model, pace: ForwardPacing | None, leader: Leader | None) -> Target:
     from edgespec.model.target import Target
 
     return Target.load(

@@ -14,7 +14,7 @@ import click
 from edgespec.cli.child import child, spinner
 from edgespec.cli.options import Connection, Speculation
 from edgespec.core.errors import EdgespecError
-from edgespec.core.pacing import DraftPace
+from edgespec.core.pacing import DraftPacing
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.drafting.modes import DEVICE, policy
@@ -61,7 +61,7 @@ class SessionMaker:
     def open(self, servers: Sequence[HostPort]) -> Session | DeviceSession:
         """A new session with the first server that answers. Raises EdgespecError if none does."""
         speculation = self._speculation
-        pace = None if speculation.draft_pace_ms is None else DraftPace(speculation.draft_pace_ms)
+        pace = None if speculation.draft_pace_ms is None else DraftPacing(speculation.draft_pace_ms)
         if speculation.mode == DEVICE:
             assert self._engine is not None
             return DeviceSession(self._engine, self._params, tokenizer=self.tokenizer, draft_pace=pace)

@@ -193,6 +193,10 @@ class Measurements:
         copy.calibration_ratios.hints.forgive()
         return copy
 
+    def saw_link(self, rtt_ms: float | None, jitter_ms: float, server_drafts: bool) -> None:
+        """The link's figures of now, and whether the server hosts a draft."""
+        self.rtt_ms, self.jitter_ms, self.server_drafts = rtt_ms, jitter_ms, server_drafts
+
     def saw_forward(self, rows: int, milliseconds: float, hints: bool | None, tokens: int) -> None:
         """A verdict came: its forward verified so many drafted nodes and committed so many tokens.
 

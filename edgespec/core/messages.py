@@ -21,9 +21,30 @@ class Block:
 @dataclass(frozen=True)
 class Hint:
     """What an exit guesses of the verdict: behind the committed text of `base_length` tokens comes the path that ends at
-    `reference` (as on the wire), then `token`; and the calibrated probability of all of it."""
+    `reference` (as on the wire), then `token`; and the calibrated probability of all of it. layer: the exit's."""
 
     base_length: int
     reference: int
     token: int
     confidence: float
+    layer: int = 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the target's last layer decided: `tokens` are committed at `base_length`, the last of them the correction or
+    bonus.
+
+    finish: why the text ends here, None while it goes on. logprobs: of the tokens, if they were asked for. forwards: of
+    the target for this session so far. rows: drafted nodes verified in this forward, which took `forward_ms` and ended
+    at `ended_ms` of the server's clock (which wraps, see `measurements.CLOCK_MS`).
+    """
+
+    base_length: int
+    tokens: list[int]
+    finish: str | None = None
+    logprobs: list[float] | None = None
+    forwards: int = 0
+    rows: int = 0
+    forward_ms: float = 0.0
+    ended_ms: float = 0.0

@@ -1,7 +1,7 @@
 """Paces: an engine's step held to at least so many milliseconds, so that any hardware's proportions play on
 one machine.
 
-`Pace` holds a target's forward, layer by layer; `DraftPace` holds one run of a draft. A step that
+`ForwardPacing` holds a target's forward, layer by layer; `DraftPacing` holds one run of a draft. A step that
 needed longer than its pace is counted as an overrun: figures from a run with too many of them say nothing. No
 torch here.
 """
@@ -51,7 +51,7 @@ class _Paced:
         self._hold(self._start_s + length_s)
 
 
-class Pace(_Paced):
+class ForwardPacing(_Paced):
     """The pace of a target's forwards: `begin`, `reach` at each exit, `end`.
 
     forward_ms: of a forward of up to `rows` rows; more rows cost in proportion.
@@ -89,7 +89,7 @@ class Pace(_Paced):
         self._finish(self._length_s)
 
 
-class DraftPace(_Paced):
+class DraftPacing(_Paced):
     """The pace of a draft's runs: `begin`, then `hold`.
 
     run_ms: a run on one row; each further row adds the share `extra_row` of it.

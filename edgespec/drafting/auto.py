@@ -106,7 +106,9 @@ class Auto(Stream):
         return self.options.server_draft == "lent"
 
     def _ask(self, **changes: Any) -> None:
-        self.options = replace(self.options, **changes)
+        options = replace(self.options, **changes)
+        if options != self.options:
+            self.options = options
 
     def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
         """Fewer frames: nodes wait for the next run's, or for the verdict that may end them, while all of that reaches

@@ -1,44 +1,66 @@
-"""The drafter: runs the draft engine on nodes of the tree. It joins slots, noise and calibration to a `DraftEngine`.
+"""The drafter: runs a draft engine for a drafting loop. It joins slots, noise and calibration to a `DraftEngine`.
 
-The engine sees rows and slots; the speculator sees nodes and probabilities; this is what lies between them.
+The engine sees rows and slots, the loop sees nodes and probabilities; this is what lies between them.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.core.noise import NoiseRows
+from edgespec.core.pacing import DraftPacing
 from edgespec.core.slots import CacheFull, Piece, SlotMap
 from edgespec.core.tree import ROOT, DraftTree
+from edgespec.drafting.loop import DraftingLoop, Found
 from edgespec.engines.draft_engine import DraftEngine
 
 PREFILL_ROWS = 128
-"""Rows of the draft's own prefill that go into one run."""
-
-
-@dataclass(frozen=True)
-class Growth:
-    """What the draft found behind one node: its best next tokens and their probabilities, best first."""
-
-    node: int
-    tokens: list[int]
-    probabilities: list[float]
+"""Tokens of the text that the draft reads in one run."""
 
 
 class Drafter:
-    """One session's use of a draft engine: the same coupled noise as the target's, at the same positions."""
+    """One session's use of a draft engine: the same coupled noise as the target's, at the same positions.
 
-    def __init__(self, engine: DraftEngine, temperature: float, seed: int) -> None:
+    pacing: holds every run to a given time, for experiments.
+    """
+
+    def __init__(
+        self, engine: DraftEngine, temperature: float, seed: int, pacing: DraftPacing | None = None
+    ) -> None:
         self._engine = engine
         self._temperature = temperature
         self._seed = seed
+        self._pacing = pacing
         self._slots = SlotMap(engine.capacity)
         self._noise = NoiseRows(engine.vocabulary_size)
         engine.reset()
+
+    def run(self, loop: DraftingLoop) -> int | None:
+        """Run the engine once, on what the loop wants drafted or on text that the draft has not read yet.
+
+        Returns the number of nodes that it ran on; 0 where the loop learnt nothing new; None: there was nothing to do.
+        """
+        start_s = time.monotonic()
+        try:
+            if self.prefill(loop.text, loop.tree):
+                return 0
+            nodes = loop.next_draft()
+            if not nodes:
+                return None
+            if self._pacing is not None:
+                self._pacing.begin()
+            found = self.expand(loop.text, loop.tree, nodes)
+            if self._pacing is not None:
+                self._pacing.hold(len(nodes))
+        except CacheFull:
+            loop.draft_full = True
+            return 0
+        loop.on_draft(found, (time.monotonic() - start_s) * 1e3)
+        return len(nodes)
 
     def prefill(self, text: Sequence[int], tree: DraftTree) -> bool:
         """Run one chunk of a long stretch of committed text that the draft has not seen; False when none is left.
@@ -51,19 +73,21 @@ class Drafter:
         self._run(self._slots.plan(text, start + PREFILL_ROWS, tree, []), np.zeros(0, dtype=np.int32))
         return True
 
-    def grow(self, text: Sequence[int], tree: DraftTree, nodes: Sequence[int]) -> list[Growth]:
-        """Run the draft on `nodes` (ROOT: on the last committed token), with what they rest on that it has not seen.
+    def expand(self, text: Sequence[int], tree: DraftTree, nodes: Sequence[int]) -> list[Found]:
+        """Run the draft on `nodes` (ROOT: on the last committed token), and on their ancestors that it has not seen.
 
         Raises CacheFull when they do not fit.
         """
-        rows = self._rows(text, tree, nodes)
+        for node in nodes:  # one that ran as an ancestor only runs again: nothing was decided behind it
+            self._slots.forget(node, len(text))
+        rows = self._unseen(tree, nodes)
         pending = len(text) - self._slots.cached_length
         piece = self._slots.plan(text, len(text), tree, rows)
         row_of = {ROOT: pending - 1, **{node: pending + i for i, node in enumerate(rows)}}
         decide = np.array([row_of[node] for node in nodes], dtype=np.int32)
         tokens, scores = self._run(piece, decide)
-        probabilities = self._probabilities(scores)
-        return [Growth(node, tokens[i].tolist(), probabilities[i].tolist()) for i, node in enumerate(nodes)]
+        probabilities = self._probabilities(scores).tolist()
+        return [Found(node, *best) for node, *best in zip(nodes, tokens.tolist(), probabilities, strict=True)]
 
     def commit(self, path: Sequence[int], tree: DraftTree) -> None:
         """These nodes became text; the tree is what is still alive."""
@@ -73,20 +97,10 @@ class Drafter:
         """Forget the draft tree and the committed tokens from `length` on."""
         self._slots.truncate(min(length, self._slots.cached_length))
 
-    def _rows(self, text: Sequence[int], tree: DraftTree, nodes: Sequence[int]) -> list[int]:
-        """`_unseen`, and those of `nodes` that ran only as somebody's ancestor: nothing was decided behind them."""
-        for node in nodes:
-            self._slots.forget(node, len(text))
-        return self._unseen(tree, nodes)
-
     def _unseen(self, tree: DraftTree, nodes: Sequence[int]) -> list[int]:
         """The nodes and those of their ancestors that are not in the cache, parents first."""
-        rows: dict[int, None] = {}
-        for node in nodes:
-            for ancestor in tree.path(node):
-                if ancestor not in self._slots.nodes:
-                    rows[ancestor] = None
-        return list(rows)
+        rows = {ancestor: None for node in nodes for ancestor in tree.path(node)}
+        return [node for node in rows if node not in self._slots.nodes]
 
     def _run(self, piece: Piece, decide: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         if not self._temperature or not len(decide):
@@ -97,13 +111,10 @@ class Drafter:
         return self._engine.run(piece, noise, noise_rows, 1.0 / self._temperature, decide)
 
     def _probabilities(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Calibrated probabilities [R, K] from noisy scores [R, K]: a rank's probability given the margin of the best."""
+        """Calibrated probabilities [R, K] of noisy scores [R, K]: each rank's, given the margin of the best."""
         margins = scores[:, 0] - scores[:, 1]
         calibration = self._engine.calibration
         ranks = range(scores.shape[1])
         return np.stack(
             [np.asarray(calibration.probability(margins, self._temperature, rank)) for rank in ranks], axis=1
         )
-
-
-__all__ = ["CacheFull", "Drafter", "Growth"]

@@ -6,7 +6,16 @@ from collections.abc import Callable
 
 from edgespec.core.errors import EdgespecError
 from edgespec.drafting.auto import Auto, AutoWithoutHints
-from edgespec.drafting.policies import AcceptAll, Cloud, Colocated, Predicted, Preempt, Stream, Sync
+from edgespec.drafting.policies import (
+    AcceptAll,
+    Cloud,
+    Colocated,
+    DeviceOnly,
+    Predicted,
+    Preempt,
+    Stream,
+    Sync,
+)
 from edgespec.drafting.policy import Policy
 
 POLICIES: dict[str, Callable[[int], Policy]] = {
@@ -14,8 +23,8 @@ POLICIES: dict[str, Callable[[int], Policy]] = {
     for policy in (Cloud, Colocated, Sync, Preempt, AcceptAll, Predicted, Stream, Auto, AutoWithoutHints)
 }
 
-DEVICE = "device"
-"""The mode that needs no server: the draft alone (edgespec/edge/device_session.py). No policy stands for it."""
+DEVICE = DeviceOnly.name
+"""The mode that needs no server: the draft alone (edgespec/edge/device_session.py)."""
 
 WAITING_MODES = ("sync", "preempt", "accept-all", "predicted")
 """Modes that draft in blocks, whose best length depends on link and engines."""

@@ -51,7 +51,17 @@ class Sync(Policy):
         chain = _chain(view.tree, start)
         tip = chain[-1] if chain else start
         useful = view.remaining - (0 if start == ROOT else view.tree.depth(start))
-        return (tip,) if len(chain) < min(length, useful) and view.can_grow(tip) else ()
+        return (tip,) if len(chain) < min(length, useful) and view.can_expand(tip) else ()
+
+
+class DeviceOnly(Policy):
+    """Only the likeliest next token: the draft decodes by itself (see local_decoder.py)."""
+
+    name = "device"
+    drafts = True
+
+    def expand(self, view: View) -> Sequence[int]:
+        return (ROOT,) if view.can_expand(ROOT) else ()
 
 
 class Preempt(Sync):
@@ -97,7 +107,7 @@ class Predicted(Sync):
         if not view.in_flight:
             return self._lengthen(view, ROOT, self.draft_tokens)
         chain = _chain(view.tree, ROOT)
-        if chain and view.can_grow(chain[-1]):
+        if chain and view.can_expand(chain[-1]):
             return (chain[-1],)
         for outcome in sorted(self._outcomes(view), key=view.tree.reach, reverse=True)[:3]:
             if tip := self._lengthen(view, outcome, self.draft_tokens):
@@ -146,11 +156,11 @@ class Stream(Policy):
     def expand(self, view: View) -> Sequence[int]:
         if self.depth == 0:
             return ()
-        if view.can_grow(ROOT):
+        if view.can_expand(ROOT):
             return (ROOT,)
         tree = view.tree
         deepest = min(self.depth, view.remaining)
-        able = (node for node in tree if view.can_grow(node) and tree.depth(node) < deepest)
+        able = (node for node in tree if view.can_expand(node) and tree.depth(node) < deepest)
         return heapq.nlargest(
             self.rows, (node for node in able if tree.reach(node) >= self.floor), key=tree.reach
         )

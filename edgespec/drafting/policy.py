@@ -6,7 +6,8 @@ a few questions; it holds no state of the text. The policies themselves are in p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 from edgespec.core.measurements import Measurements
@@ -15,7 +16,7 @@ from edgespec.core.tree import DraftTree
 
 
 class View(Protocol):
-    """What a policy may look at: the edge's speculator."""
+    """What a policy may look at: the session's speculation."""
 
     @property
     def tree(self) -> DraftTree: ...
@@ -32,7 +33,7 @@ class View(Protocol):
 
     @property
     def preempted(self) -> bool:
-        """The last verdict was one that a hint had foretold."""
+        """A hint had foretold the last verdict in full."""
         ...
 
     @property
@@ -46,10 +47,10 @@ class View(Protocol):
         ...
 
     def sent(self, node: int) -> bool:
-        """The node was sent; so, in a way, was ROOT."""
+        """The node was sent; ROOT, the committed text, counts as sent."""
         ...
 
-    def can_grow(self, node: int) -> bool:
+    def can_expand(self, node: int) -> bool:
         """The draft has not been run on this node (ROOT: on the last committed token) yet, and has room for it."""
         ...
 
@@ -57,12 +58,14 @@ class View(Protocol):
 class Policy:
     """How an edge speculates. A mode overrides what it does differently; this one drafts nothing.
 
-    drafts: it needs a draft engine. options: what it asks of the server; a policy that adapts replaces them.
+    drafts: it needs a draft engine. options: what it asks of the server; a policy that adapts replaces them. reasons:
+    why it adapted as it did, in words, by what was chosen.
     """
 
     name = ""
     drafts = False
     options = ServerOptions()
+    reasons: Mapping[str, str] = MappingProxyType({})
 
     def expand(self, view: View) -> Sequence[int]:
         """The nodes (or ROOT) to run the draft on now; empty: nothing to draft."""

@@ -1,8 +1,8 @@
-"""The session's link to its servers: frames go up, messages come down, and what happens to the link is mended here.
+"""A session's connection to its servers: frames go up, messages come down, and what happens to the link is mended here.
 
-The resilient connection (csrc/net/resilient connection.hpp) keeps connections alive, hedges and resumes, all in C++. What needs the session's own
-record is done here: when a server has forgotten the session it is opened anew, with the text so far as its prompt.
-The noise depends on absolute positions, so the text goes on as if nothing had happened. `notes` says what did.
+The native `ResilientConnection` keeps connections alive, hedges and resumes. What needs the session's own record is
+done here: when a server has forgotten the session it is opened anew, with the text so far as its prompt. The noise
+depends on absolute positions, so the text goes on as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -15,23 +15,30 @@ import numpy as np
 
 from edgespec import _native
 from edgespec.core.errors import EdgespecError
-from edgespec.core.messages import Block
+from edgespec.core.messages import Block, Hint, Verdict
 from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
 from edgespec.edge.handshake import Address, connect, explain
 from edgespec.edge.link_options import LinkOptions
 
 CHANNEL = 1
-"""Any: the resilient connection fills in the channel that the session has on each of its connections."""
+"""Any: the native connection fills in the channel that the session has on each of its connections."""
+
+FINISH_REASONS: dict[_native.FinishReason, str] = {
+    _native.FinishReason.STOP: "stop",
+    _native.FinishReason.LENGTH: "length",
+}
 
 
-class Uplink:
-    """One session's link. `opening` gives an OPEN whenever a server has to be told everything (see `encoded_open`).
+class ServerConnection:
+    """One session's link to whichever of its servers is there.
 
-    target: the WELCOME of the first server; hosts_draft: the newest server has one to lend.
-    notes: what happened since they were last taken, in words.
-    offline: there has been no server for `offline_after_s`; writing: the draft goes on meanwhile, and nobody is told
-    that there is none.
+    encode_open: makes an OPEN whenever a server has to be told everything (see `encoded_open`). on_message: takes the
+    verdicts and hints of the present turn.
+
+    link: the native connection, with what it counts. target: the WELCOME of the first server; hosts_draft: whether the
+    newest server hosts one. notes: what happened, in words; whoever reads them clears them. offline: there has been no
+    server for `offline_after_s`; writing: the draft goes on meanwhile, so that giving up raises nothing.
     """
 
     def __init__(
@@ -39,197 +46,156 @@ class Uplink:
         servers: Sequence[Address],
         vocabulary_hash: bytes,
         options: LinkOptions,
-        opening: Callable[[], bytes],
+        encode_open: Callable[[], bytes],
+        on_message: Callable[[Verdict | Hint], None],
     ) -> None:
         self._servers = servers
         self._options = options
-        self._opening = opening
-        self._resilient_connection, self.target = connect(servers, vocabulary_hash, options)
+        self._encode_open = encode_open
+        self._on_message = on_message
+        self.link, self.target = connect(servers, vocabulary_hash, options)
         self.hosts_draft = self.target.hosts_draft
         self.notes: list[str] = []
         self.offline = self.writing = False
         self.losses = 0
+        self._turn = 0
         self._refusals = 0
         self._leaving: Address | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
-            _native.Welcome: self._welcomed,
-            _native.Lost: self._lost,
-            _native.Offline: self._gone_offline,
-            _native.Reconnected: self._reconnected,
-            _native.Forgotten: self._forgotten,
-            _native.GivenUp: self._given_up,
-            _native.Goaway: self._sent_away,
-            _native.Error: self._refused,
-            _native.Verdict: self._served,
+            _native.Verdict: self._on_verdict,
+            _native.Hint: self._on_hint,
+            _native.Welcome: self._on_welcome,
+            _native.Lost: self._on_lost,
+            _native.Offline: self._on_offline,
+            _native.Reconnected: self._on_reconnected,
+            _native.Forgotten: self._on_forgotten,
+            _native.GivenUp: self._on_given_up,
+            _native.Goaway: self._on_goaway,
+            _native.Error: self._on_error,
         }
-
-    # What goes up
-
-    def open(self) -> None:
-        """The session begins, or begins anew."""
-        self._resilient_connection.await_verdicts(True)
-        try:
-            self._resilient_connection.open(self._opening())
-        except ConnectionError as error:
-            raise EdgespecError(f"the link is closed ({error}): start a new session.") from None
-
-    def append(self, keep_length: int, tokens: Sequence[int], max_new_tokens: int, turn: int) -> None:
-        """The next turn; or, with no tokens and none to come, the end of this one at `keep_length`."""
-        self._resilient_connection.await_verdicts(max_new_tokens > 0)
-        self._send(
-            _native.encode_append(
-                CHANNEL, keep_length, max_new_tokens, np.array(tokens, dtype=np.int32), turn
-            )
-        )
-
-    def block(self, block: Block) -> None:
-        self._send(
-            _native.encode_block(
-                CHANNEL,
-                first_node=block.first_node,
-                tokens=np.array(block.tokens, dtype=np.int32),
-                parents=np.array(block.parents, dtype=np.uint32),
-                probabilities=np.round(np.array(block.probabilities) * 255).astype(np.uint8),
-            )
-        )
-
-    def tune(self, options: ServerOptions) -> None:
-        self._send(_native.encode_tune(CHANNEL, options.to_wire()))
-
-    def close(self) -> None:
-        """The session ends; what is queued may leave."""
-        if not self._resilient_connection.dead:
-            self._resilient_connection.send(_native.encode_close(CHANNEL, _native.FinishReason.CANCELLED))
-            self._resilient_connection.close()
-
-    # What comes down
-
-    def receive(self, timeout_s: float | None) -> Any:
-        """The next message or event, which has been dealt with as far as the link is concerned; None: the time passed.
-
-        Raises EdgespecError when the link cannot be mended.
-        """
-        try:
-            arrival = self._resilient_connection.receive(timeout_s)
-        except ConnectionError as error:
-            raise EdgespecError(f"the link is closed ({error}): start a new session.") from None
-        handler = self._handlers.get(type(arrival))
-        if handler is not None:
-            handler(arrival)
-        return arrival
-
-    def take_notes(self) -> list[str]:
-        notes, self.notes = self.notes, []
-        return notes
-
-    def fileno(self) -> int:
-        """A descriptor that is readable while there is something to receive."""
-        return self._resilient_connection.fileno()
 
     @property
     def address(self) -> Address:
         """The server that has the session, or had it last."""
-        return Address(*self._resilient_connection.address)
+        return Address(*self.link.address)
 
-    @property
-    def rtt_ms(self) -> float | None:
-        return self._resilient_connection.rtt_ms
+    # What goes up
 
-    @property
-    def jitter_ms(self) -> float:
-        """How far a round trip is off `rtt_ms`, on average."""
-        return self._resilient_connection.jitter_ms
+    def open(self) -> None:
+        """The session begins, here or anew at another server."""
+        self._turn = 0
+        self.link.await_verdicts(True)
+        self._guarded(self.link.open, self._encode_open())
 
-    @property
-    def bytes_up(self) -> int:
-        return self._resilient_connection.bytes_sent
+    def append(self, keep_length: int, tokens: Sequence[int], max_new_tokens: int) -> None:
+        """The next turn; or, with no tokens and none to come, the end of this one. Messages of earlier turns, which may
+        still be on their way, are dropped."""
+        self._turn += 1
+        self.link.await_verdicts(max_new_tokens > 0)
+        array = np.array(tokens, dtype=np.int32)
+        self._send(_native.encode_append(CHANNEL, keep_length, max_new_tokens, array, self._turn))
 
-    @property
-    def bytes_down(self) -> int:
-        return self._resilient_connection.bytes_received
+    def send(self, message: Block | ServerOptions) -> None:
+        if isinstance(message, ServerOptions):
+            self._send(_native.encode_tune(CHANNEL, message.to_wire()))
+            return
+        self._send(
+            _native.encode_block(
+                CHANNEL,
+                first_node=message.first_node,
+                tokens=np.array(message.tokens, dtype=np.int32),
+                parents=np.array(message.parents, dtype=np.uint32),
+                probabilities=np.round(np.array(message.probabilities) * 255).astype(np.uint8),
+            )
+        )
 
-    @property
-    def paths(self) -> int:
-        """Connections that carry the session now."""
-        return self._resilient_connection.paths
+    def close(self) -> None:
+        """The session ends; what is queued may leave."""
+        if not self.link.dead:
+            self.link.send(_native.encode_close(CHANNEL, _native.FinishReason.CANCELLED))
+            self.link.close()
 
-    @property
-    def warm(self) -> int:
-        """Connections that a server has welcomed: that carry the session, or may."""
-        return self._resilient_connection.welcomed
+    # What comes down
 
-    @property
-    def hedged(self) -> int:
-        """Frames that were sent again because no acknowledgement came in time."""
-        return self._resilient_connection.frames_hedged
+    def receive(self, timeout_s: float | None) -> bool:
+        """Handle the next arrival; False when the time has passed without one.
 
-    @property
-    def frames(self) -> int:
-        """Frames that were sent, each counted once."""
-        return self._resilient_connection.frames_sent
+        Raises EdgespecError when the link cannot be mended.
+        """
+        arrival = self._guarded(self.link.receive, timeout_s)
+        if arrival is None:
+            return False
+        handler = self._handlers.get(type(arrival))
+        if handler is not None:
+            handler(arrival)
+        return True
 
-    @property
-    def repeats(self) -> int:
-        """Frames that came twice; the second was dropped."""
-        return self._resilient_connection.repeats_received
+    def _on_verdict(self, verdict: _native.Verdict) -> None:
+        self._refusals = 0
+        if verdict.finish != _native.FinishReason.NONE:
+            self.link.await_verdicts(False)
+        if verdict.turn == self._turn:
+            self._on_message(
+                Verdict(
+                    verdict.base_length,
+                    verdict.tokens.tolist(),
+                    FINISH_REASONS.get(verdict.finish),
+                    None if verdict.logprobs is None else verdict.logprobs.tolist(),
+                    verdict.forwards,
+                    verdict.rows,
+                    verdict.forward_us / 1e3,
+                    verdict.clock_us / 1e3,
+                )
+            )
 
-    # What happened to it
+    def _on_hint(self, hint: _native.Hint) -> None:
+        if hint.turn == self._turn:
+            self._on_message(Hint(hint.base_length, hint.node, hint.token, hint.confidence, hint.layer))
 
-    def _lost(self, lost: _native.Lost) -> None:
+    # What happens to the link
+
+    def _on_lost(self, lost: _native.Lost) -> None:
         self.losses += 1
         self.notes.append(f"lost the link to {self.address}: {lost.reason}")
 
-    def _gone_offline(self, _: _native.Offline) -> None:
-        if self._resilient_connection.lost:
+    def _on_offline(self, _: _native.Offline) -> None:
+        if self.link.lost:
             self.offline = True
             self.notes.append(f"offline: no server for {self._options.offline_after_s:g} s")
 
-    def _reconnected(self, reconnected: _native.Reconnected) -> None:
+    def _on_reconnected(self, reconnected: _native.Reconnected) -> None:
         self.offline, self._leaving = False, None
         self.notes.append(f"reconnected to {Address(*reconnected.address)} after {reconnected.seconds:.1f} s")
 
-    def _forgotten(self, forgotten: _native.Forgotten) -> None:
+    def _on_forgotten(self, forgotten: _native.Forgotten) -> None:
         self.offline, self._leaving = False, None
         after = f" after {forgotten.seconds:.1f} s" if forgotten.seconds else ""
         self.notes.append(f"re-opened at {Address(*forgotten.address)}{after}")
         self.open()
 
-    def _welcomed(self, welcome: _native.Welcome) -> None:
+    def _on_welcome(self, welcome: _native.Welcome) -> None:
         """Another server, or the same again: it must serve the same target, or the text would not be the same."""
         self.hosts_draft = welcome.hosts_draft
         if welcome.target_id != self.target.target_id:
             serves = f"the server at {self.address} serves {welcome.target_id}, not {self.target.target_id}"
-            self._elsewhere(serves, EdgespecError(f"{serves}: start a new session for that."))
+            self._try_next(serves, EdgespecError(f"{serves}: start a new session for that."))
 
-    def _sent_away(self, goaway: _native.Goaway) -> None:
-        """Said on each connection, and obeyed once; with no other server the text goes on here as long as it may."""
+    def _on_goaway(self, goaway: _native.Goaway) -> None:
+        """Comes on each connection and is obeyed once. With no other server the text goes on here as long as it may."""
         if self._leaving == self.address:
             return
         self._leaving = self.address
         self.notes.append(f"the server at {self.address} is going away: {goaway.message}")
-        self._resilient_connection.move()
+        self.link.move()
 
-    def _refused(self, error: _native.Error) -> None:
+    def _on_error(self, error: _native.Error) -> None:
         refusal = EdgespecError(explain(error, self.address))
         if not error.retryable:
             raise refusal
-        self._elsewhere(str(refusal), refusal)
+        self._try_next(str(refusal), refusal)
 
-    def _elsewhere(self, why: str, error: EdgespecError) -> None:
-        """Try the next server, unless every one has been tried: then raise."""
-        self._refusals += 1
-        if self._refusals >= len(self._servers):
-            raise error
-        self.notes.append(why)
-        self._resilient_connection.move()
-
-    def _served(self, verdict: _native.Verdict) -> None:
-        self._refusals = 0
-        if verdict.finish != _native.FinishReason.NONE:
-            self._resilient_connection.await_verdicts(False)
-
-    def _given_up(self, given_up: _native.GivenUp) -> None:
-        if not self._resilient_connection.lost or (self.offline and self.writing):
+    def _on_given_up(self, given_up: _native.GivenUp) -> None:
+        if not self.link.lost or (self.offline and self.writing):
             return
         tried = " or ".join(str(server) for server in self._servers)
         raise EdgespecError(
@@ -237,9 +203,20 @@ class Uplink:
             f"({given_up.reason}): see that it runs; another step goes on waiting."
         )
 
+    def _try_next(self, why: str, error: EdgespecError) -> None:
+        """Try the next server, unless every one has been tried: then raise."""
+        self._refusals += 1
+        if self._refusals >= len(self._servers):
+            raise error
+        self.notes.append(why)
+        self.link.move()
+
     def _send(self, frame: bytes) -> None:
+        self._guarded(self.link.send, frame)
+
+    def _guarded(self, call: Callable[..., Any], argument: Any) -> Any:
         try:
-            self._resilient_connection.send(frame)
+            return call(argument)
         except ConnectionError as error:
             raise EdgespecError(f"the link is closed ({error}): start a new session.") from None
 

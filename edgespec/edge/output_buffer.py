@@ -1,4 +1,4 @@
-"""What a turn has said: committed tokens as text, and what of it the caller has not been given yet."""
+"""One turn's output: committed tokens as text, and what of it the caller has not been given yet."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class OutputBuffer:
         """Whether there are tokens that the caller has not been given."""
         return bool(self._tokens)
 
-    def say(self, tokens: list[int], logprobs: list[float]) -> TextPiece:
-        """Tokens were committed, with log-probabilities for all or none of them; how far the text goes on."""
+    def add(self, tokens: list[int], logprobs: list[float]) -> TextPiece:
+        """Tokens were committed, with log-probabilities for all or none of them; the text that became certain."""
         piece = self.stream.push(tokens)
         self._tokens += tokens[: piece.tokens_used]
         self._logprobs += logprobs[: piece.tokens_used]
-        self._add(piece.text)
+        self._append(piece.text)
         return piece
 
     def flush(self) -> None:
         """The text ends here: nothing is held back any longer."""
-        self._add(self.stream.flush())
+        self._append(self.stream.flush())
 
     def take(self) -> tuple[list[int], str, list[float]]:
         """Tokens, text and log-probabilities since the last time."""
@@ -45,6 +45,6 @@ class OutputBuffer:
         self._tokens, self._logprobs, self._new = [], [], len(self._pieces)
         return taken
 
-    def _add(self, text: str) -> None:
+    def _append(self, text: str) -> None:
         if text:
             self._pieces.append(text)

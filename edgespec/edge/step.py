@@ -1,10 +1,52 @@
-"""What one step of a session brings its caller."""
+"""What one step of a session brings its caller, and what the session has counted so far."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
-from edgespec.edge.statistics import Statistics
+
+@dataclass
+class Statistics:
+    """Counts since the session's first prompt; times in milliseconds but `seconds`.
+
+    rounds: verdicts whose forward verified drafted nodes. drafted: nodes the draft made; sent: those that went up;
+    accepted: drafted tokens that the target committed. hints_sent: hints that came; hints_hit: those that were right
+    in full. draft_ms and forward_ms: time in the draft and in this session's target forwards. draft_runs and
+    draft_overruns: runs of the draft, and those that took longer than their pacing. hedged: frames sent again because
+    no acknowledgement came in time; link_losses: times that no connection was left.
+    """
+
+    seconds: float = 0.0
+    ttft_ms: float | None = None
+    committed: int = 0
+    rounds: int = 0
+    drafted: int = 0
+    sent: int = 0
+    accepted: int = 0
+    hints_sent: int = 0
+    hints_hit: int = 0
+    target_forwards: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    draft_ms: float = 0.0
+    forward_ms: float = 0.0
+    rtt_ms: float | None = None
+    draft_runs: int = 0
+    draft_overruns: int = 0
+    hedged: int = 0
+    link_losses: int = 0
+
+    @property
+    def acceptance(self) -> float | None:
+        """Share of the sent nodes that were committed."""
+        return self.accepted / self.sent if self.sent else None
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        return self.committed / self.seconds if self.seconds else None
+
+    def to_json(self) -> dict[str, float | int | None]:
+        return {**asdict(self), "acceptance": self.acceptance, "tokens_per_s": self.tokens_per_s}
 
 
 @dataclass(frozen=True)
@@ -13,9 +55,9 @@ class Step:
 
     tokens: newly committed token ids; text: what they add to the text (a stop string or half a character is held
     back). logprobs: of these tokens, if asked for. finish_reason: "stop" (end of sequence or stop string), "length"
-    (max_new_tokens), "context" (the target's context is full), "cancelled", or None while the text goes on.
+    (max_new_tokens), "context" (the context is full), "cancelled", or None while the text goes on.
     provisional: text that the draft wrote alone, with no server there; revised: how many tokens of such text the
-    target has now replaced, or will. Both are empty online; `Session.provisional` is what of it still stands.
+    target has replaced, or will. Both are empty online; `Session.provisional` is what of it still stands.
     events: what happened to the link since the last step, in words.
     """
 

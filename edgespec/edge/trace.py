@@ -1,9 +1,11 @@
-"""A session's timeline: what edge, link and cloud did when. Append-only; pictures are made from it elsewhere."""
+"""A session's timeline: what edge, link and cloud did when. Pictures are made from it elsewhere."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
+
+from edgespec.core.messages import Hint, Verdict
 
 Lane = Literal["edge", "up", "down", "cloud"]
 Kind = Literal["draft", "block", "hint", "verdict", "forward", "wait"]
@@ -21,3 +23,31 @@ class Event:
     start_s: float
     end_s: float
     detail: dict[str, object] = field(default_factory=dict)
+
+
+class Timeline:
+    """events: takes what happens; None: nothing is recorded."""
+
+    def __init__(self, events: list[Event] | None) -> None:
+        self._events = events
+        self._one_way_s = 0.0
+
+    def drafted(self, start_s: float, end_s: float, nodes: int) -> None:
+        self._record("edge", "draft", start_s, end_s, nodes=nodes)
+
+    def sent(self, now_s: float, nodes: int) -> None:
+        self._record("up", "block", now_s, now_s + self._one_way_s, nodes=nodes)
+
+    def received(self, now_s: float, message: Hint | Verdict, rtt_ms: float | None) -> None:
+        self._one_way_s = (rtt_ms or 0.0) / 2e3
+        sent_s = now_s - self._one_way_s
+        if isinstance(message, Hint):
+            self._record("down", "hint", sent_s, now_s, layer=message.layer, confidence=message.confidence)
+            return
+        tokens, start_s = len(message.tokens), sent_s - message.forward_ms / 1e3
+        self._record("cloud", "forward", start_s, sent_s, rows=message.rows, tokens=tokens)
+        self._record("down", "verdict", sent_s, now_s, tokens=tokens)
+
+    def _record(self, lane: Lane, kind: Kind, start_s: float, end_s: float, **detail: object) -> None:
+        if self._events is not None:
+            self._events.append(Event(lane, kind, start_s, end_s, detail))

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from edgespec.core.errors import EdgespecError
-from edgespec.core.pacing import Pace
+from edgespec.core.pacing import ForwardPacing
 from edgespec.model import loading
 from edgespec.model.cuda_graphs import Capture, CudaCapture
 from edgespec.model.exit_reader import ExitReader
@@ -42,7 +42,7 @@ class Target:
         model: LoadedModel,
         exits: Exits | None = None,
         *,
-        pace: Pace | None = None,
+        pace: ForwardPacing | None = None,
         kv_memory: int | str | None = None,
         deterministic: bool = False,
         native: bool = True,
@@ -79,7 +79,7 @@ class Target:
         dtype: str = "auto",
         device: str = "auto",
         threads: int | None = None,
-        pace: Pace | None = None,
+        pace: ForwardPacing | None = None,
         kv_memory: int | str | None = None,
         deterministic: bool = False,
         leader: Leader | None = None,

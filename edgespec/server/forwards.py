@@ -181,7 +181,7 @@ class ForwardRunner:
         frame = verdict_frame(session, verdict, nodes, forward_ms, decisions.logprobs)
         self._listener.send(session.number, frame)
         if session.drafter is not None:
-            session.drafter.verdict(verdict, nodes)
+            session.drafter.verdict(verdict.base_length, verdict.tokens, nodes)
         session.memory.publish()
         self._record(session, verdict, share.rows.drafted, now_s, before_s)
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from edgespec import _native
 from edgespec.core.address import DEFAULT_PORT
-from edgespec.core.pacing import Pace
+from edgespec.core.pacing import ForwardPacing
 from edgespec.model.target_engine import TargetEngine
 from edgespec.server.admission import Admission
 from edgespec.server.forwards import ForwardRunner, learn_cost
@@ -179,7 +179,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = DEFAULT_PORT,
     dtype: str = "auto",
-    pace: Pace | None = None,
+    pace: ForwardPacing | None = None,
     security: ServerSecurity | None = None,
 ) -> None:
     """Load a target (a folder or model id; None: the bundled one) and serve it until interrupted.

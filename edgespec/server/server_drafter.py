@@ -1,83 +1,71 @@
-"""A server drafter: an edge's half of a session, on the server: for devices that can compute nothing (mode `colocated`), and
-lent to others where the link is long and the server idle.
+"""A draft that the server itself hosts, for one session: for devices that cannot draft (mode `colocated`), and lent to
+others while the server is idle.
 
-It is the edge's own machine: speculator, drafter and a block of fixed length; its blocks go straight to the session's
-verifier. Draft and target share the server's time, which is what drafting on the edge saves.
+It turns the drafting loop of an edge, with a chain of fixed length. Draft and target share the server's time, which is
+what drafting on the edge saves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from edgespec.core.errors import EdgespecError
-from edgespec.core.pacing import DraftPace
+from edgespec.core.messages import Block, Verdict
+from edgespec.core.pacing import DraftPacing
 from edgespec.core.params import SamplingParams
-from edgespec.drafting.drafter import CacheFull, Drafter
+from edgespec.drafting.drafter import Drafter
+from edgespec.drafting.loop import DraftingLoop
 from edgespec.drafting.policies import Sync
-from edgespec.drafting.speculator import Speculator
 from edgespec.engines.draft_engine import DraftEngine, load_draft
-from edgespec.verifying.verifier import Verdict
 
 IDLE_ENGINES = 4
 """Engines that are kept open for the next session that wants one."""
 
 
 class ServerDrafter:
-    """Drafts for one session, from its text as it stands. engine: its own; pace: holds every run of it to a given time,
-    for experiments; give_back: takes the engine when the server drafter is no longer needed."""
+    """Drafts chains of `draft_tokens` behind `text`. drafter: over an engine of its own, which `give_back` takes when the
+    session no longer needs it."""
 
     def __init__(
         self,
-        engine: DraftEngine,
+        drafter: Drafter,
         text: Sequence[int],
-        *,
-        temperature: float,
-        seed: int,
         max_new_tokens: int,
         draft_tokens: int = 4,
-        pace: DraftPace | None = None,
-        give_back: Callable[[DraftEngine], None] | None = None,
+        give_back: Callable[[], None] = lambda: None,
     ) -> None:
-        self._engine = engine
-        self._speculator = Speculator(Sync(draft_tokens))
-        self._speculator.extend(text, 0, max_new_tokens)
-        self._drafter = Drafter(engine, temperature, seed)
-        self._pace = pace
-        self._give_back = give_back
+        self._drafter = drafter
+        self._loop = DraftingLoop(Sync(draft_tokens))
+        self._loop.begin(text, 0, max_new_tokens)
+        self._give_back: Callable[[], None] | None = give_back
 
     def draft(self) -> list[tuple[int, float]]:
         """The next chain, if the verifier waits for one: tokens, each with its probability."""
-        speculator, drafter = self._speculator, self._drafter
-        try:
-            while nodes := speculator.expand():
-                if self._pace is not None:
-                    self._pace.begin()
-                while drafter.prefill(speculator.text, speculator.tree):
-                    pass
-                for growth in drafter.grow(speculator.text, speculator.tree, nodes):
-                    speculator.grew(growth.node, growth.tokens, growth.probabilities)
-                if self._pace is not None:
-                    self._pace.hold(len(nodes))
-        except CacheFull:
-            speculator.draft_full = True
-        chain = speculator.outgoing()
-        return [] if chain is None else list(zip(chain.tokens, chain.probabilities, strict=True))
+        while self._drafter.run(self._loop) is not None:
+            pass
+        return [
+            pair
+            for block in self._loop.outgoing(0.0)
+            if isinstance(block, Block)
+            for pair in zip(block.tokens, block.probabilities, strict=True)
+        ]
 
-    def verdict(self, verdict: Verdict, rows: int) -> None:
-        """What the target committed."""
-        path = self._speculator.verdict(verdict.base_length, verdict.tokens, rows)
-        self._drafter.commit(path, self._speculator.tree)
+    def verdict(self, base_length: int, tokens: list[int], rows: int) -> None:
+        """The target committed `tokens`, having verified `rows` drafted nodes."""
+        path = self._loop.on_message(Verdict(base_length, tokens, rows=rows), 0.0)
+        self._drafter.commit(path, self._loop.tree)
 
     def append(self, keep_length: int, tokens: Sequence[int], max_new_tokens: int) -> None:
-        """The next turn, or a halt."""
-        self._speculator.extend(tokens, keep_length, max_new_tokens)
+        """The next turn, or the end of this one."""
+        self._loop.begin(tokens, keep_length, max_new_tokens)
         self._drafter.truncate(keep_length)
 
     def close(self) -> None:
         """The session drafts elsewhere from now on, or has ended."""
         if self._give_back is not None:
-            self._give_back(self._engine)
+            self._give_back()
             self._give_back = None
 
 
@@ -102,16 +90,11 @@ class ServerDrafters:
     def __call__(
         self, text: Sequence[int], params: SamplingParams, seed: int, max_new_tokens: int
     ) -> ServerDrafter:
-        return ServerDrafter(
-            self._idle.pop() if self._idle else load_draft(self._folder),
-            text,
-            temperature=params.temperature,
-            seed=seed,
-            max_new_tokens=max_new_tokens,
-            draft_tokens=self._draft_tokens,
-            pace=None if self._pace_ms is None else DraftPace(self._pace_ms),
-            give_back=self._take_back,
-        )
+        engine = self._idle.pop() if self._idle else load_draft(self._folder)
+        pacing = None if self._pace_ms is None else DraftPacing(self._pace_ms)
+        drafter = Drafter(engine, params.temperature, seed, pacing)
+        give_back = partial(self._take_back, engine)
+        return ServerDrafter(drafter, text, max_new_tokens, self._draft_tokens, give_back)
 
     def _take_back(self, engine: DraftEngine) -> None:
         if len(self._idle) < IDLE_ENGINES:

@@ -4,29 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
 
-from edgespec.core.messages import Block, Hint
+from edgespec.core.messages import Block, Hint, Verdict
 from edgespec.core.server_options import ServerOptions
 from edgespec.sim.clock import Clock
 from edgespec.sim.timing import ScriptedModel, Timing
 from edgespec.verifying.loop import Forward, Share, VerifyingLoop
 from edgespec.verifying.session import VerifyingSession
-from edgespec.verifying.verifier import Verdict, Verifier, VerifierLimits
+from edgespec.verifying.verifier import Verifier, VerifierLimits
 
 SERVER_DRAFT_TOKENS = 4
 """Tokens that the server's own draft proposes for one forward."""
 
 SESSION = 1
-
-
-class Concluded(NamedTuple):
-    """A verdict, the nodes that its forward verified, the milliseconds it took, and when it ended."""
-
-    verdict: Verdict
-    nodes: int
-    forward_ms: float
-    ended_ms: float
 
 
 Texts = Sequence[list[int]]
@@ -41,7 +31,7 @@ class SimulatedServer:
         clock: Clock,
         model: ScriptedModel,
         timing: Timing,
-        send: Callable[[Hint | Concluded], None],
+        send: Callable[[Hint | Verdict], None],
     ) -> None:
         self._clock = clock
         self._model = model
@@ -135,6 +125,14 @@ class SimulatedServer:
         self._loop.observe(forward, forward_ms, self._now_s)
         verdict = self._loop.conclude(share, [self._model.target(text) for text in texts], self._now_s)
         if verdict is not None:
-            nodes = len(share.rows.nodes) - 1
-            self._send(Concluded(verdict, nodes, forward_ms, self._clock.now_ms))
+            self._send(
+                Verdict(
+                    verdict.base_length,
+                    verdict.tokens,
+                    verdict.finish,
+                    rows=len(share.rows.nodes) - 1,
+                    forward_ms=forward_ms,
+                    ended_ms=self._clock.now_ms,
+                )
+            )
         self._start_forward()

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from edgespec.core.messages import Block, Hint
+from edgespec.core.messages import Block, Hint, Verdict
 from edgespec.core.server_options import ServerOptions
 from edgespec.drafting.policy import Policy
-from edgespec.drafting.speculator import Tally
+from edgespec.drafting.speculator import DraftCounts
 from edgespec.sim.clock import Clock, SimulatedLink
 from edgespec.sim.simulated_edge import SimulatedEdge
-from edgespec.sim.simulated_server import Concluded, SimulatedServer
+from edgespec.sim.simulated_server import SimulatedServer
 from edgespec.sim.timing import ScriptedModel, Timing
 from edgespec.verifying.verifier import VerifierLimits
 
@@ -30,7 +30,7 @@ class Outcome:
     text: list[int]
     finish: str | None
     milliseconds: float
-    tally: Tally
+    counts: DraftCounts
     forwards: int
     history: list[tuple[float, str]]
 
@@ -62,21 +62,20 @@ def simulate(
         else:
             up.send(partial(server.set_options, message))
 
-    def send_down(message: Hint | Concluded) -> None:
-        hint = isinstance(message, Hint)
-        event = "hint" if hint else f"verdict of {len(message.verdict.tokens)}"
+    def send_down(message: Hint | Verdict) -> None:
+        event = "hint" if isinstance(message, Hint) else f"verdict of {len(message.tokens)}"
         history.append((clock.now_ms, event))
         down.send(partial(edge.receive, message))
 
     server = SimulatedServer(clock, scripted, timing, send_down)
     edge = SimulatedEdge(clock, scripted, policy, timing, send_up, draft_capacity)
-    edge.start(prompt, max_new_tokens)
+    options = edge.start(prompt, max_new_tokens)
     limits = VerifierLimits(context_length, end_tokens)
-    up.send(partial(server.open, prompt, max_new_tokens, policy.options, limits))
+    up.send(partial(server.open, prompt, max_new_tokens, options, limits))
     edge.act()
     while edge.finish is None and clock.run_next():
         pass
-    text = edge.speculator.text[len(prompt) :]
+    text = edge.loop.text[len(prompt) :]
     if edge.finish is None:
         raise Stuck(f"after {clock.now_ms:.1f} ms with {len(text)} tokens committed")
-    return Outcome(text, edge.finish, clock.now_ms, edge.speculator.tally, server.forwards, history)
+    return Outcome(text, edge.finish, clock.now_ms, edge.loop.counts, server.forwards, history)

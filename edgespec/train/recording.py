@@ -63,7 +63,7 @@ def _recorded(
             tree = DraftTree(len(verifier.text))
             while drafter.prefill(verifier.text, tree):
                 pass
-            drafts.append(drafter.grow(verifier.text, tree, [ROOT])[0])
+            drafts.append(drafter.expand(verifier.text, tree, [ROOT])[0])
             guesses.append([(one.hint.token, one.hint.confidence) for one in exits])
         verifier.conclude(forward, decisions.tokens.tolist())
     return RecordedText(

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgespec.core.pacing import VOID_SHARE
 from edgespec.drafting.modes import DEVICE
-from edgespec.edge.statistics import Statistics
+from edgespec.edge.step import Statistics
 from edgespec.edge.trace import Event
 
 OVERRUN = 1.03

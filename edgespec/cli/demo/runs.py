@@ -13,7 +13,7 @@ from pathlib import Path
 from edgespec.cli.child import child
 from edgespec.cli.demo.figures import Pacing, Run
 from edgespec.core.measurements import Measurements
-from edgespec.core.pacing import DraftPace
+from edgespec.core.pacing import DraftPacing
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.drafting.modes import DEVICE, WAITING_MODES
@@ -109,7 +109,7 @@ class _Edge:
         params = SamplingParams(
             temperature=setting.params.temperature, seed=seed, max_new_tokens=tokens, ignore_eos=True
         )
-        pace = DraftPace(setting.pacing.draft_ms) if setting.pacing.draft_ms else None
+        pace = DraftPacing(setting.pacing.draft_ms) if setting.pacing.draft_ms else None
         if mode == DEVICE:
             return DeviceSession(self.engine, params, tokenizer=self.tokenizer, draft_pace=pace, trace=trace)
         return Session(

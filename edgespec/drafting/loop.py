@@ -1,0 +1,186 @@
+"""The drafting loop: what to draft next and what to send. Pure: no I/O, no clock, no model; time is passed in.
+
+Verdicts and hints go in, and what the draft found; blocks and changed server options come out. `Session` turns this
+loop with a link and an engine, the server turns it for a draft of its own, `LocalDecoder` with no server at all, and
+the simulator on a simulated clock.
+
+    loop.begin(prompt, 0, max_new_tokens)
+    while not finished:
+        for each message that came: loop.on_message(message, now_ms)
+        send loop.outgoing(now_ms)
+        nodes = loop.next_draft()
+        if nodes: run the draft on them, loop.on_draft(found, draft_ms)
+        else: wait for a message, until loop.wake_ms at the latest
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgespec.core.measurements import CLOCK_MS, Measurements
+from edgespec.core.messages import Block, Hint, Verdict
+from edgespec.core.server_options import ServerOptions
+from edgespec.core.tree import DraftTree
+from edgespec.drafting.policy import Policy
+from edgespec.drafting.speculator import DraftCounts, Speculator
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the draft found behind one node: its best next tokens and their probabilities, best first."""
+
+    node: int
+    tokens: list[int]
+    probabilities: list[float]
+
+
+class DraftingLoop:
+    """One session's text and its speculation.
+
+    measurements: those of an earlier session on the same link and engines, or new ones. Whoever turns the loop keeps
+    their link's figures up to date. notes: what the user should be told of, in words; whoever reads them clears them.
+    wake_ms: when `outgoing` must be asked again at the latest, on the clock of `now_ms`; None: nothing is held back.
+    """
+
+    def __init__(self, policy: Policy, measurements: Measurements | None = None) -> None:
+        self.policy = policy
+        self.measurements = measurements or Measurements()
+        self.speculator = Speculator(policy, self.measurements.calibration_ratios)
+        self.notes: list[str] = []
+        self.turn_start = 0
+        self.wake_ms: float | None = None
+        self._told = policy.options
+        self._trouble: str | None = None
+        self._first_forward = True
+        self._ended_ms = 0.0
+        self._settled_from_ms = 0.0
+        self._changing = False
+
+    # The text
+
+    @property
+    def text(self) -> list[int]:
+        """The committed tokens, prompt included."""
+        return self.speculator.text
+
+    @property
+    def tree(self) -> DraftTree:
+        return self.speculator.tree
+
+    @property
+    def counts(self) -> DraftCounts:
+        return self.speculator.counts
+
+    @property
+    def remaining(self) -> int:
+        """Tokens that may still be committed."""
+        return self.speculator.remaining
+
+    def begin(self, tokens: Sequence[int], keep_length: int, max_new_tokens: int) -> None:
+        """A prompt or a next turn: keep `keep_length` tokens of the text, then `tokens`; at most `max_new_tokens` may
+        follow. With no tokens and none to follow the text ends there."""
+        self.speculator.extend(tokens, keep_length, max_new_tokens)
+        self._first_forward = True
+        if tokens:
+            self.turn_start = len(self.text)
+
+    def clear_tree(self) -> None:
+        """Drop every drafted node; the text stays."""
+        self.speculator.extend([], len(self.text), self.remaining)
+
+    def open(self) -> ServerOptions:
+        """The session begins, here or at another server, which knows nothing of it; what to ask of that server."""
+        self._first_forward = True
+        self.speculator.forget_sent()
+        if self.measurements.forwards:
+            self._adapt()
+        self._told = self.policy.options
+        return self._told
+
+    # What arrives
+
+    def on_message(self, message: Verdict | Hint, now_ms: float) -> list[int]:
+        """Take in what the server says. Returns the drafted nodes that became text, in order.
+
+        Raises OutOfStep for a verdict that does not continue the text.
+        """
+        if isinstance(message, Hint):
+            self.speculator.hint(message)
+            return []
+        path = self.speculator.commit(message)
+        self._measure(message, now_ms)
+        before = self.policy.options
+        self._adapt()
+        now = self.policy.options
+        if (before.hint_threshold is None, before.server_draft) != (
+            now.hint_threshold is None,
+            now.server_draft,
+        ):
+            # Forwards from before the server knows are on their way, and the first one after it pays for the change.
+            self._changing = True
+            self._settled_from_ms = now_ms + (self.measurements.rtt_ms or 0.0) + 1.5 * message.forward_ms
+        return path
+
+    # Drafting
+
+    def next_draft(self) -> Sequence[int]:
+        """The nodes (ROOT: the last committed token) on which to run the draft now; empty: nothing to draft."""
+        return self.speculator.expand()
+
+    def on_draft(self, found: Sequence[Found], draft_ms: float) -> None:
+        """The draft ran on the nodes that `next_draft` named, in one run."""
+        for one in found:
+            self.speculator.add_children(one.node, one.tokens, one.probabilities)
+        self.measurements.draft_ms.observe(len(found), draft_ms)
+
+    @property
+    def draft_full(self) -> bool:
+        """The draft's cache has no room left: nothing is drafted any more."""
+        return self.speculator.draft_full
+
+    @draft_full.setter
+    def draft_full(self, full: bool) -> None:
+        self.speculator.draft_full = full
+
+    # Sending
+
+    def outgoing(self, now_ms: float) -> list[ServerOptions | Block]:
+        """What to send now, in this order."""
+        out: list[ServerOptions | Block] = []
+        options = self.policy.options
+        if options is not self._told and options != self._told:
+            self._told = options
+            out.append(options)
+        block = self.speculator.outgoing(self.measurements.slack_ms(now_ms))
+        hold_ms = self.speculator.hold_ms
+        self.wake_ms = now_ms + hold_ms if hold_ms else None
+        if block is not None:
+            out.append(block)
+        return out
+
+    # Measuring
+
+    def _measure(self, verdict: Verdict, now_ms: float) -> None:
+        """What a verdict tells of its forward. The first of a text reads the prompt, and measures nothing."""
+        measurements, options, ended_ms = self.measurements, self.policy.options, verdict.ended_ms
+        if not self._first_forward:
+            settled = not self._changing and now_ms >= self._settled_from_ms
+            self._changing = self._changing and now_ms < self._settled_from_ms
+            hints = options.hint_threshold is not None if settled else None
+            measurements.saw_forward(verdict.rows, verdict.forward_ms, hints, len(verdict.tokens))
+            measurements.clock.verdict(now_ms, ended_ms, verdict.forward_ms)
+            if settled:
+                passed_ms = (ended_ms - self._ended_ms) % CLOCK_MS
+                measurements.saw_tokens(len(verdict.tokens), passed_ms, options.server_draft == "lent")
+        self._first_forward, self._ended_ms = False, ended_ms
+
+    def _adapt(self) -> None:
+        ratios, measurements = self.measurements.calibration_ratios, self.measurements
+        measurements.hint_calibration_ratio = ratios.hints.ratio
+        measurements.acceptance = ratios.best.share
+        self.policy.adapt(self.speculator, measurements)
+        trouble = self.policy.reasons.get("link")
+        if trouble is not None and self._trouble is None:
+            self.notes.append(trouble)
+        self._trouble = trouble

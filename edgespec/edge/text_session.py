@@ -1,0 +1,200 @@
+"""What `Session` and `DeviceSession` share: one text, turn by turn, and what its caller sees of it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import NamedTuple, TypeVar
+
+from edgespec.core.errors import EdgespecError
+from edgespec.core.pacing import DraftPacing
+from edgespec.core.params import SamplingParams
+from edgespec.core.tokenizer import Tokenizer, prompt_tokens
+from edgespec.drafting.drafter import Drafter
+from edgespec.drafting.loop import DraftingLoop
+from edgespec.edge.output_buffer import OutputBuffer
+from edgespec.edge.step import Statistics, Step
+from edgespec.edge.trace import Event, Timeline
+from edgespec.engines.draft_engine import DraftEngine
+
+Self = TypeVar("Self", bound="TextSession")
+
+
+NO_PROMPT = "the session has no prompt yet: call prompt() first."
+
+
+class Context(NamedTuple):
+    """What limits a text: tokens that it may have, ids that they may have, and whose limits these are."""
+
+    length: int
+    vocabulary_size: int
+    owner: str
+
+
+class TextSession(ABC):
+    """A subclass says where tokens come from: `step` waits for them.
+
+    engine: the draft; None: there is none. pacing: holds every run of it to a given time, for experiments. trace: a
+    list that takes the timeline's events.
+
+    prompt_tokens: the prompt, as tokens. finish_reason: see `Step`. statistics: what was counted so far.
+    """
+
+    def __init__(
+        self,
+        loop: DraftingLoop,
+        engine: DraftEngine | None,
+        tokenizer: Tokenizer,
+        params: SamplingParams,
+        context: Context,
+        pacing: DraftPacing | None,
+        trace: list[Event] | None,
+    ) -> None:
+        self.params = params if params.seed is not None else replace(params, seed=secrets.randbits(64))
+        self.policy = loop.policy
+        self.tokenizer = tokenizer
+        self.statistics = Statistics()
+        self.finish_reason: str | None = None
+        self.prompt_tokens: list[int] = []
+        self.trace = trace
+        self._loop = loop
+        self._context = context
+        self._engine = engine
+        self._pacing = pacing
+        self._drafter: Drafter | None = None
+        self._timeline = Timeline(trace)
+        self._output = OutputBuffer(tokenizer, self.params.stop, ())
+        self._earlier_s = self._turn_start_s = 0.0
+
+    # A text's life
+
+    def prompt(self, prompt: str | Sequence[int]) -> None:
+        """Begin a text. Raises EdgespecError when the prompt is empty or too long."""
+        if self.prompt_tokens:
+            raise EdgespecError(
+                "this session has its prompt already: use append() for a next turn, or a new session."
+            )
+        assert self.params.seed is not None
+        tokens = prompt_tokens(self.tokenizer, prompt, True, self._context.vocabulary_size)
+        self._check_length(tokens)
+        if self._engine is not None:
+            self._drafter = Drafter(self._engine, self.params.temperature, self.params.seed, self._pacing)
+        self.prompt_tokens = tokens
+        self._begin_turn(tokens, self.params.max_new_tokens)
+
+    def append(self, text: str | Sequence[int], max_new_tokens: int | None = None) -> None:
+        """The next turn: this goes behind the text so far, which is not read again by draft or target.
+
+        max_new_tokens: of this turn; None: as `params` say.
+        """
+        if not self.finished:
+            raise EdgespecError("the text is not finished: append() waits for that, or cancel() first.")
+        tokens = prompt_tokens(self.tokenizer, text, False, self._context.vocabulary_size)
+        self._check_length(tokens)
+        self._begin_turn(tokens, self.params.max_new_tokens if max_new_tokens is None else max_new_tokens)
+
+    def cancel(self) -> None:
+        """Stop here; what is committed stays, and append() may go on from it."""
+        if self.prompt_tokens and not self.finished:
+            self._stop(len(self._loop.text), "cancelled")
+
+    @abstractmethod
+    def step(self, timeout_s: float | None = None) -> Step:
+        """Work until something is committed, or `timeout_s` has passed: the step then brings no tokens."""
+
+    @property
+    def finished(self) -> bool:
+        return self.finish_reason is not None
+
+    @property
+    def tokens(self) -> list[int]:
+        """The tokens generated in this turn."""
+        return self._loop.text[self._loop.turn_start :]
+
+    @property
+    def text(self) -> str:
+        """The text generated in this turn."""
+        return self._output.text
+
+    def close(self) -> None:  # noqa: B027
+        """End the session."""
+
+    def __iter__(self) -> Iterator[Step]:
+        while not self.finished:
+            yield self.step()
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # What subclasses build on
+
+    def snapshot(self) -> Step:
+        """A step of what was not handed out yet."""
+        tokens, text, logprobs = self._output.take()
+        statistics, counts = self.statistics, self._loop.counts
+        statistics.seconds = self._earlier_s + time.monotonic() - self._turn_start_s
+        statistics.rounds, statistics.drafted, statistics.sent = counts.rounds, counts.drafted, counts.sent
+        statistics.accepted, statistics.hints_sent = counts.accepted, counts.hints
+        statistics.hints_hit = counts.hints_hit
+        statistics.draft_overruns = 0 if self._pacing is None else self._pacing.overruns
+        kept = logprobs if self.params.logprobs else None
+        return Step(tokens, text, kept, self.finish_reason, replace(statistics))
+
+    def _start_turn(  # noqa: B027
+        self, keep_length: int, tokens: Sequence[int], max_new_tokens: int
+    ) -> None:
+        """Ask whoever decodes for a turn: `tokens` behind `keep_length` tokens of the text, as in the loop."""
+
+    def _begin_turn(self, tokens: Sequence[int], max_new_tokens: int) -> None:
+        start = len(self._loop.text)
+        self._earlier_s, self._turn_start_s = self.statistics.seconds, time.monotonic()
+        self._loop.begin(tokens, start, max_new_tokens)
+        self._output = OutputBuffer(self.tokenizer, self.params.stop, self._loop.text)
+        if self._drafter is not None:
+            self._drafter.truncate(start)
+        self.finish_reason = None
+        self._start_turn(start, tokens, max_new_tokens)
+
+    def _commit(self, tokens: list[int], logprobs: list[float] | None, finish: str | None) -> None:
+        """These tokens are in the loop's text now; they may end it, or hold a stop string that does."""
+        if self.statistics.ttft_ms is None:
+            self.statistics.ttft_ms = (time.monotonic() - self._turn_start_s) * 1e3
+        piece = self._output.add(tokens, logprobs or [])
+        self.statistics.committed += piece.tokens_used
+        if piece.stopped is not None:
+            self._stop(len(self._loop.text) - len(tokens) + piece.tokens_used, "stop")
+        elif finish is not None:
+            self._output.flush()
+            full = len(self._loop.text) >= self._context.length and self._loop.remaining > 0
+            self.finish_reason = "context" if finish == "length" and full else finish
+
+    def _stop(self, keep_length: int, reason: str) -> None:
+        """End the text at this length."""
+        self._loop.begin([], keep_length, 0)
+        if self._drafter is not None:
+            self._drafter.truncate(keep_length)
+        self.finish_reason = reason
+
+    def _drafted(self, start_s: float, nodes: int) -> None:
+        """The draft has run."""
+        end_s = time.monotonic()
+        self.statistics.draft_ms += (end_s - start_s) * 1e3
+        self.statistics.draft_runs += 1
+        self._timeline.drafted(start_s, end_s, nodes)
+
+    def _check_length(self, tokens: Sequence[int]) -> None:
+        length, context = len(self._loop.text) + len(tokens), self._context
+        if length >= context.length:
+            raise EdgespecError(
+                f"the prompt makes the text {length} tokens long, and the {context.owner}'s context holds "
+                f"{context.length}: shorten the prompt."
+            )
