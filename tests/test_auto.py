@@ -101,7 +101,7 @@ def test_hints_whose_exits_are_dear_are_off_after_a_short_trial() -> None:
     view.extend([1, 2, 3], 0, 100)
     hinted = 0
     for _ in range(40):
-        measurements.saw_forward(4, 14.0 if hints(auto) else 10.0, hints(auto), 2)
+        measurements.observe_forward(4, 14.0 if hints(auto) else 10.0, hints(auto), 2)
         hinted += hints(auto)
         auto.adapt(view, measurements)
     assert not hints(auto) and hinted == 3
@@ -113,7 +113,7 @@ def settled(rtt_ms: float, objective: str = "latency") -> Auto:
     view = Speculator(auto)
     view.extend([1, 2, 3], 0, 100)
     for _ in range(20):
-        measurements.saw_forward(4, 10.0, hints(auto), 2)
+        measurements.observe_forward(4, 10.0, hints(auto), 2)
         auto.adapt(view, measurements)
     return auto
 
@@ -177,7 +177,9 @@ def test_hints_that_would_come_too_late_are_not_even_tried(outcomes: dict[str, O
     assert auto.reasons["hints"] == "off: too late after 1.4 forwards of a round trip"
 
 
-def borrowing(server_draft_ms: float, one_way_ms: float, objective: str = "latency") -> tuple[Auto, Outcome]:
+def with_server_draft(
+    server_draft_ms: float, one_way_ms: float, objective: str = "latency"
+) -> tuple[Auto, Outcome]:
     auto = Auto(objective=objective)
     timing = Timing(
         up_ms=lambda: one_way_ms, down_ms=lambda: one_way_ms, server_draft_ms=lambda rows: server_draft_ms
@@ -186,8 +188,8 @@ def borrowing(server_draft_ms: float, one_way_ms: float, objective: str = "laten
     return auto, outcome
 
 
-def test_on_a_long_way_the_servers_draft_is_borrowed_where_that_is_faster() -> None:
-    auto, outcome = borrowing(server_draft_ms=1.0, one_way_ms=80.0)
+def test_on_a_long_way_the_servers_draft_is_used_where_that_is_faster() -> None:
+    auto, outcome = with_server_draft(server_draft_ms=1.0, one_way_ms=80.0)
     alone = simulate(
         CalibratedModel(0.69),
         Auto(),
@@ -200,48 +202,46 @@ def test_on_a_long_way_the_servers_draft_is_borrowed_where_that_is_faster() -> N
     assert auto.options.server_draft == "lent" and auto.reasons["drafter"].startswith("the server drafts")
 
 
-@pytest.mark.parametrize(("borrowed_ms", "borrows"), [(10.0, True), (30.0, False)])
-def test_a_next_session_begins_with_the_drafter_that_was_found_faster(
-    borrowed_ms: float, borrows: bool
-) -> None:
+@pytest.mark.parametrize(("server_ms", "lent"), [(10.0, True), (30.0, False)])
+def test_a_next_session_begins_with_the_drafter_that_was_found_faster(server_ms: float, lent: bool) -> None:
     measurements = Measurements(rtt_ms=40.0, server_drafts=True)
     for _ in range(10):
-        measurements.saw_forward(0, 28.0, hints=False, tokens=1)
-        measurements.saw_tokens(1, 20.0, borrowed=False)
-        measurements.saw_tokens(1, borrowed_ms, borrowed=True)
+        measurements.observe_forward(0, 28.0, hints=False, tokens=1)
+        measurements.observe_tokens(1, 20.0, server_draft=False)
+        measurements.observe_tokens(1, server_ms, server_draft=True)
     auto = Auto()
     auto.adapt(Speculator(auto), measurements)
-    assert (auto.options.server_draft == "lent") is borrows
+    assert (auto.options.server_draft == "lent") is lent
 
 
-@pytest.mark.parametrize("borrowed_ms", [10.0, 30.0])
-def test_a_next_session_tries_the_slower_drafter_again_once_that_is_long_ago(borrowed_ms: float) -> None:
+@pytest.mark.parametrize("server_ms", [10.0, 30.0])
+def test_a_next_session_tries_the_slower_drafter_again_once_that_is_long_ago(server_ms: float) -> None:
     measurements = Measurements(rtt_ms=40.0, server_drafts=True)
-    for borrowed in [borrowed_ms > 20.0] * 10 + [borrowed_ms < 20.0] * 600:  # the slower one first
-        measurements.saw_forward(0, 28.0, hints=False, tokens=1)
-        measurements.saw_tokens(1, borrowed_ms if borrowed else 20.0, borrowed)
+    for lent in [server_ms > 20.0] * 10 + [server_ms < 20.0] * 600:  # the slower one first
+        measurements.observe_forward(0, 28.0, hints=False, tokens=1)
+        measurements.observe_tokens(1, server_ms if lent else 20.0, lent)
     auto = Auto()
     auto.adapt(Speculator(auto), measurements)
-    assert (auto.options.server_draft == "lent") is (borrowed_ms > 20.0)
+    assert (auto.options.server_draft == "lent") is (server_ms > 20.0)
 
 
 def test_a_trial_of_the_servers_draft_that_a_texts_end_cut_short_is_made_up_for_by_the_next_session() -> None:
     measurements = Measurements(rtt_ms=40.0, server_drafts=True)
-    for borrowed in [False] * 10 + [True] * 3:
-        measurements.saw_forward(0, 28.0, hints=False, tokens=1)
-        measurements.saw_tokens(1, 40.0 if borrowed else 20.0, borrowed)
+    for lent in [False] * 10 + [True] * 3:
+        measurements.observe_forward(0, 28.0, hints=False, tokens=1)
+        measurements.observe_tokens(1, 40.0 if lent else 20.0, lent)
     auto = Auto()
     auto.adapt(Speculator(auto), measurements)
     assert auto.options.server_draft == "lent"
 
 
 def test_a_slow_draft_of_the_servers_is_given_back() -> None:
-    auto, _ = borrowing(server_draft_ms=30.0, one_way_ms=5.0)
+    auto, _ = with_server_draft(server_draft_ms=30.0, one_way_ms=5.0)
     assert auto.options.server_draft == "off" and auto.reasons["drafter"].startswith("this device drafts")
 
 
-def test_whoever_is_after_few_forwards_borrows_no_server_time() -> None:
-    auto, _ = borrowing(server_draft_ms=1.0, one_way_ms=80.0, objective="cost")
+def test_whoever_is_after_few_forwards_takes_no_server_time() -> None:
+    auto, _ = with_server_draft(server_draft_ms=1.0, one_way_ms=80.0, objective="cost")
     assert auto.options.server_draft == "off"
 
 
@@ -250,7 +250,7 @@ def on_a_link(auto: Auto, rtt_ms: float, forwards: int, since: Measurements | No
     measurements = since or Measurements()
     measurements.rtt_ms = rtt_ms
     for _ in range(forwards):
-        measurements.saw_forward(0, 28.0, hints=False, tokens=1)
+        measurements.observe_forward(0, 28.0, hints=False, tokens=1)
         auto.adapt(Speculator(auto), measurements)
     return measurements
 

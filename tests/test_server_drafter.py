@@ -70,7 +70,7 @@ def test_a_draft_of_another_vocabulary_is_refused_when_the_server_starts() -> No
 
 
 class Fickle(Auto):
-    """Borrows the server's draft and gives it back, by turns."""
+    """Uses the server's draft and its own by turns."""
 
     name = "fickle"
 
@@ -82,7 +82,7 @@ class Fickle(Auto):
         assert measurements.server_drafts
 
 
-def test_a_draft_that_is_borrowed_and_given_back_by_turns_changes_no_token() -> None:
+def test_a_server_draft_that_is_lent_and_given_back_by_turns_changes_no_token() -> None:
     lent: list[ServerDrafter] = []
 
     def server_drafters(*arguments: Any) -> ServerDrafter:
@@ -112,14 +112,14 @@ def test_a_draft_that_is_borrowed_and_given_back_by_turns_changes_no_token() -> 
 
 
 @pytest.mark.parametrize("hosts_draft", [True, False])
-def test_what_an_earlier_session_found_faster_is_borrowed_from_the_first_token_where_it_is_hosted(
+def test_what_an_earlier_session_found_faster_drafts_from_the_first_token_where_it_is_hosted(
     hosts_draft: bool,
 ) -> None:
     measured = Measurements()
     for _ in range(20):
-        measured.saw_forward(0, 5.0, False, 1)
-        measured.saw_tokens(1, 20.0, borrowed=False)
-        measured.saw_tokens(1, 5.0, borrowed=True)
+        measured.observe_forward(0, 5.0, False, 1)
+        measured.observe_tokens(1, 20.0, server_draft=False)
+        measured.observe_tokens(1, 5.0, server_draft=True)
     with (
         serving(StubTarget(SCRIPTED), server_drafters=hosted(SCRIPTED) if hosts_draft else None) as server,
         Session(

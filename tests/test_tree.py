@@ -26,7 +26,7 @@ def test_a_node_knows_its_position_depth_and_path() -> None:
 
 
 def test_reach_is_the_product_of_the_probabilities_on_the_path() -> None:
-    assert small_tree().reach(3) == 0.125
+    assert small_tree().path_probability(3) == 0.125
 
 
 def test_a_commit_keeps_only_what_continues_the_text() -> None:

@@ -1,4 +1,4 @@
-"""What a session has measured of itself so far: costs, delays and how far its probabilities can be trusted. Pure."""
+"""What a session has measured so far: costs, delays, and how often its probabilities came true. Pure."""
 
 from __future__ import annotations
 
@@ -102,18 +102,19 @@ class CalibrationRatios:
     hints: CalibrationRatio = field(default_factory=lambda: CalibrationRatio(HINT_PRIOR))
 
 
-class Pace:
-    """Milliseconds a token at the server, over about the last twenty forwards; last: of all forwards, the newest."""
+class TokenTime:
+    """Milliseconds a token at the server, over about the last twenty forwards. seen: how many forwards were observed;
+    last_forward: the number of the newest of them."""
 
     _DECAY = 0.95
 
     def __init__(self) -> None:
         self._tokens = self._ms = 0.0
-        self.seen = self.last = 0
+        self.seen = self.last_forward = 0
 
     def observe(self, tokens: int, milliseconds: float, forward: int) -> None:
         self.seen += 1
-        self.last = forward
+        self.last_forward = forward
         self._tokens = self._tokens * self._DECAY + tokens
         self._ms = self._ms * self._DECAY + milliseconds
 
@@ -184,8 +185,8 @@ class Measurements:
     hint_calibration_ratio: float = 1.0
     acceptance: float = 0.5
     server_drafts: bool = False
-    own_pace: Pace = field(default_factory=Pace)
-    borrowed_pace: Pace = field(default_factory=Pace)
+    own_draft_token_ms: TokenTime = field(default_factory=TokenTime)
+    server_draft_token_ms: TokenTime = field(default_factory=TokenTime)
 
     def handed_on(self) -> Measurements:
         """What a next session on the same link and engines starts from; when forwards begin it learns anew."""
@@ -193,11 +194,11 @@ class Measurements:
         copy.calibration_ratios.hints.forgive()
         return copy
 
-    def saw_link(self, rtt_ms: float | None, jitter_ms: float, server_drafts: bool) -> None:
+    def observe_link(self, rtt_ms: float | None, jitter_ms: float, server_drafts: bool) -> None:
         """The link's figures of now, and whether the server hosts a draft."""
         self.rtt_ms, self.jitter_ms, self.server_drafts = rtt_ms, jitter_ms, server_drafts
 
-    def saw_forward(self, rows: int, milliseconds: float, hints: bool | None, tokens: int) -> None:
+    def observe_forward(self, rows: int, milliseconds: float, hints: bool | None, tokens: int) -> None:
         """A verdict came: its forward verified so many drafted nodes and committed so many tokens.
 
         hints: exits ran in it; None: that is not known, since the server has just been told otherwise.
@@ -207,9 +208,10 @@ class Measurements:
         self.forwards += 1
         self.committed += tokens
 
-    def saw_tokens(self, tokens: int, milliseconds: float, borrowed: bool) -> None:
-        """Tokens were committed from one forward's end to the next's, with drafts of the edge or borrowed ones."""
-        (self.borrowed_pace if borrowed else self.own_pace).observe(tokens, milliseconds, self.forwards)
+    def observe_tokens(self, tokens: int, milliseconds: float, server_draft: bool) -> None:
+        """Tokens were committed from one forward's end to the next's, with drafts of the edge or of the server."""
+        token_ms = self.server_draft_token_ms if server_draft else self.own_draft_token_ms
+        token_ms.observe(tokens, milliseconds, self.forwards)
 
     def slack_ms(self, now_ms: float) -> float:
         """How long a block may wait: see `ForwardClock.slack_ms`."""

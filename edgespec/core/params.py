@@ -27,7 +27,7 @@ class SamplingParams:
     min_p: drop tokens less likely than min_p times the likeliest; 0 keeps all.
     repetition_penalty: divides positive and multiplies negative logits of tokens already in the text; 1 is none.
     logit_bias: token id -> value added to its logit.
-    seed: of the noise, 0 to 2^64 - 1; None draws one when the session is prompted.
+    seed: of the noise, 0 to 2^64 - 1; None: each session draws one.
     max_new_tokens: committed after the prompt (or after each appended turn).
     stop: strings that end the text, which is cut before them.
     ignore_eos: go on after the target's end-of-sequence tokens.
@@ -50,55 +50,34 @@ class SamplingParams:
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
         object.__setattr__(self, "stop", tuple(self.stop))
-        _require(
-            _number(self.temperature) and self.temperature >= 0, "temperature", self.temperature, "0 or more"
+        biases = self.logit_bias.items()
+        checks = (
+            ("temperature", _number(self.temperature) and self.temperature >= 0, "0 or more"),
+            ("top_k", _whole(self.top_k, 0, 2**31), "a whole number from 0 (off)"),
+            ("top_p", _number(self.top_p) and 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("min_p", _number(self.min_p) and 0 <= self.min_p < 1, "from 0 to below 1"),
+            (
+                "repetition_penalty",
+                _number(self.repetition_penalty) and self.repetition_penalty > 0,
+                "above 0",
+            ),
+            ("seed", self.seed is None or _whole(self.seed, 0, 2**64), "a whole number from 0 to 2^64 - 1"),
+            ("max_new_tokens", _whole(self.max_new_tokens, 1, 2**31), "a whole number from 1"),
+            ("stop", all(isinstance(text, str) and text for text in self.stop), "strings that are not empty"),
+            ("logit_bias", all(_whole(t, 0) and _number(b) for t, b in biases), "token id -> number"),
         )
-        _require(
-            _integer(self.top_k) and 0 <= self.top_k < 2**31,
-            "top_k",
-            self.top_k,
-            "a whole number from 0 (off)",
-        )
-        _require(_number(self.top_p) and 0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1")
-        _require(_number(self.min_p) and 0 <= self.min_p < 1, "min_p", self.min_p, "from 0 to below 1")
-        _require(
-            _number(self.repetition_penalty) and self.repetition_penalty > 0,
-            "repetition_penalty",
-            self.repetition_penalty,
-            "above 0",
-        )
-        _require(
-            self.seed is None or (_integer(self.seed) and 0 <= self.seed < 2**64),
-            "seed",
-            self.seed,
-            "a whole number from 0 to 2^64 - 1",
-        )
-        _require(
-            _integer(self.max_new_tokens) and 1 <= self.max_new_tokens < 2**31,
-            "max_new_tokens",
-            self.max_new_tokens,
-            "a whole number from 1",
-        )
-        _require(
-            all(isinstance(s, str) and s for s in self.stop), "stop", self.stop, "strings that are not empty"
-        )
-        for token, bias in self.logit_bias.items():
-            sound = _integer(token) and token >= 0 and _number(bias)
-            _require(sound, "logit_bias", {token: bias}, "token id -> number")
+        for name, holds, expected in checks:
+            if not holds:
+                raise ParameterError(f"{name} must be {expected}, not {getattr(self, name)!r}.")
 
     @property
     def greedy(self) -> bool:
         return self.temperature == 0.0
 
 
-def _require(holds: bool, name: str, value: object, expected: str) -> None:
-    if not holds:
-        raise ParameterError(f"{name} must be {expected}, not {value!r}.")
-
-
 def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _whole(value: object, least: int, below: float = math.inf) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < below

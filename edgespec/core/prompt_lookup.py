@@ -18,7 +18,7 @@ WINDOW = 8192
 class PromptLookup:
     """Guesses continuations of one session's text."""
 
-    _LEAST_REACH = 0.1
+    _LEAST_PROBABILITY = 0.1
     _DECAY = 0.98
 
     def __init__(self, most: int = 8) -> None:
@@ -58,11 +58,11 @@ class PromptLookup:
         if found is None:
             return []
         match, at = found
-        guesses, reach = [], 1.0
+        guesses, path_probability = [], 1.0
         for token in self._text[at : at + self._most]:
             probability = self.probability(match)
-            reach *= probability
-            if reach < self._LEAST_REACH:
+            path_probability *= probability
+            if path_probability < self._LEAST_PROBABILITY:
                 break
             guesses.append((token, probability))
             match = max(length for length in MATCHES if length <= match + 1)

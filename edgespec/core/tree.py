@@ -1,7 +1,7 @@
 """The draft tree: candidate continuations of the committed text, held by edge and server alike.
 
-A node is a token, its parent, and the probability that it continues its parent. The root is the committed text; a commit
-re-roots the tree and what does not continue the text falls away: there is no rollback. Pure: no I/O, no models.
+A node is a token, its parent, and the probability that it continues its parent. The root is the committed text. A
+commit re-roots the tree, and what does not continue the text falls away: there is no rollback. Pure: no I/O, no models.
 """
 
 from __future__ import annotations
@@ -85,13 +85,13 @@ class DraftTree:
         """Token -> node id."""
         return self._children(parent)
 
-    def reach(self, node: int) -> float:
+    def path_probability(self, node: int) -> float:
         """The probability that the node will be committed: the product of the probabilities on its path."""
-        reach = 1.0
+        product = 1.0
         while node != ROOT:
-            reach *= self._nodes[node].probability
+            product *= self._nodes[node].probability
             node = self._nodes[node].parent
-        return reach
+        return product
 
     def depth(self, node: int) -> int:
         """Nodes from the root to this one, itself included."""

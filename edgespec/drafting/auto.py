@@ -15,7 +15,7 @@ from typing import Any
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
-from edgespec.drafting.borrowing import Borrowing
+from edgespec.drafting.drafter_choice import DrafterChoice
 from edgespec.drafting.policies import STREAM_OPTIONS, Stream
 from edgespec.drafting.policy import View
 
@@ -93,7 +93,7 @@ class Auto(Stream):
         self._trial, self._threshold = False, HINT_THRESHOLDS[0]
         self._run_ms = 0.0
         self._least_rtt_ms = math.inf
-        self._borrowing = Borrowing()
+        self._drafter_choice = DrafterChoice()
 
     def expand(self, view: View) -> Sequence[int]:
         return () if self._server_drafts else super().expand(view)
@@ -116,7 +116,7 @@ class Auto(Stream):
         if self.options.max_wait_ms:
             return 0.0
         if view.slack_ms == 0:
-            thin = all(view.tree.reach(node) < LATE_FLOOR for node in nodes)
+            thin = all(view.tree.path_probability(node) < LATE_FLOOR for node in nodes)
             return math.inf if thin and view.in_flight else 0.0
         if view.slack_ms < 2 * SPARE_MS or (view.slack_ms <= self._run_ms and self.expand(view)):
             return 0.0
@@ -159,9 +159,9 @@ class Auto(Stream):
         if not measurements.server_drafts or self.objective == "cost":
             self._ask(server_draft="off")
             return
-        self._borrowing.choose(measurements)
-        self._ask(server_draft="lent" if self._borrowing.borrows else "off")
-        self.reasons["drafter"] = self._borrowing.reason
+        self._drafter_choice.update(measurements)
+        self._ask(server_draft="lent" if self._drafter_choice.server_drafts else "off")
+        self.reasons["drafter"] = self._drafter_choice.reason
 
     def _choose_depth(self, measurements: Measurements) -> None:
         """A draft that is hardly ever right only warms the device: nothing is drafted, but for a trial now and then."""

@@ -168,11 +168,11 @@ class DraftingLoop:
             settled = not self._changing and now_ms >= self._settled_from_ms
             self._changing = self._changing and now_ms < self._settled_from_ms
             hints = options.hint_threshold is not None if settled else None
-            measurements.saw_forward(verdict.rows, verdict.forward_ms, hints, len(verdict.tokens))
+            measurements.observe_forward(verdict.rows, verdict.forward_ms, hints, len(verdict.tokens))
             measurements.clock.verdict(now_ms, ended_ms, verdict.forward_ms)
             if settled:
                 passed_ms = (ended_ms - self._ended_ms) % CLOCK_MS
-                measurements.saw_tokens(len(verdict.tokens), passed_ms, options.server_draft == "lent")
+                measurements.observe_tokens(len(verdict.tokens), passed_ms, options.server_draft == "lent")
         self._first_forward, self._ended_ms = False, ended_ms
 
     def _adapt(self) -> None:

@@ -109,7 +109,7 @@ class Predicted(Sync):
         chain = _chain(view.tree, ROOT)
         if chain and view.can_expand(chain[-1]):
             return (chain[-1],)
-        for outcome in sorted(self._outcomes(view), key=view.tree.reach, reverse=True)[:3]:
+        for outcome in sorted(self._outcomes(view), key=view.tree.path_probability, reverse=True)[:3]:
             if tip := self._lengthen(view, outcome, self.draft_tokens):
                 return tip
         return ()
@@ -162,16 +162,20 @@ class Stream(Policy):
         deepest = min(self.depth, view.remaining)
         able = (node for node in tree if view.can_expand(node) and tree.depth(node) < deepest)
         return heapq.nlargest(
-            self.rows, (node for node in able if tree.reach(node) >= self.floor), key=tree.reach
+            self.rows,
+            (node for node in able if tree.path_probability(node) >= self.floor),
+            key=tree.path_probability,
         )
 
     def width(self, view: View, node: int, probabilities: Sequence[float]) -> int:
-        reach = view.tree.reach(node)
-        worth = sum(reach * probability >= self.floor for probability in probabilities[1 : self.alternatives])
+        so_far = view.tree.path_probability(node)
+        worth = sum(
+            so_far * probability >= self.floor for probability in probabilities[1 : self.alternatives]
+        )
         return 1 + worth
 
     def send(self, view: View) -> Sequence[int]:
-        worth = (node for node in view.tree if view.tree.reach(node) >= self.send_floor)
+        worth = (node for node in view.tree if view.tree.path_probability(node) >= self.send_floor)
         return sorted(worth, key=view.tree.depth)
 
 

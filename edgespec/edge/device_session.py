@@ -5,7 +5,6 @@ For a device that has no link at all, and as a yardstick.
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -49,7 +48,7 @@ class DeviceSession(TextSession):
         tokenizer = tokenizer or Tokenizer.load(engine.tokenizer_path)
         context = Context(engine.capacity, tokenizer.vocabulary_size, "draft")
         super().__init__(DraftingLoop(DeviceOnly()), engine, tokenizer, params, context, draft_pace, trace)
-        self._end_tokens = () if params.ignore_eos else _end_tokens(engine)
+        self._end_tokens = () if params.ignore_eos else tokenizer.end_tokens
 
     def step(self, timeout_s: float | None = None) -> Step:
         """The next token. `timeout_s` is ignored: a step takes one run of the draft."""
@@ -67,13 +66,3 @@ class DeviceSession(TextSession):
         ended = "stop" if token in self._end_tokens else "length" if self._loop.remaining <= 0 else None
         self._commit([token], None, ended)
         return self.snapshot()
-
-
-def _end_tokens(engine: DraftEngine) -> tuple[int, ...]:
-    """The end-of-sequence tokens that the engine's folder names."""
-    path = Path(engine.tokenizer_path)
-    file = (path if path.is_dir() else path.parent) / "generation_config.json"
-    if not file.is_file():
-        return ()
-    ends = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
-    return () if ends is None else tuple(ends) if isinstance(ends, list) else (int(ends),)

@@ -184,7 +184,7 @@ class Session(TextSession):
 
     def _apply(self, message: Verdict | Hint) -> None:
         now_s, link = time.monotonic(), self._connection.link
-        self.measurements.saw_link(link.rtt_ms, link.jitter_ms, self._connection.hosts_draft)
+        self.measurements.observe_link(link.rtt_ms, link.jitter_ms, self._connection.hosts_draft)
         self._timeline.received(now_s, message, link.rtt_ms)
         nodes = self._loop.on_message(message, now_s * 1e3)
         if isinstance(message, Hint):
@@ -207,7 +207,7 @@ class Session(TextSession):
         """An OPEN that tells a server everything: the text so far is its prompt, and the next tokens are the same."""
         assert self.params.seed is not None
         link, loop = self._connection.link, self._loop
-        self.measurements.saw_link(link.rtt_ms, link.jitter_ms, self._connection.hosts_draft)
+        self.measurements.observe_link(link.rtt_ms, link.jitter_ms, self._connection.hosts_draft)
         self._earlier_forwards = self.statistics.target_forwards
         options = loop.open()
         return encoded_open(

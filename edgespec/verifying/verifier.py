@@ -133,7 +133,7 @@ class Verifier:
             self.options.max_wait_ms > 0
             and self.options.fill
             and not (self._new_text or self._requested)
-            and sum(self.tree.reach(node) for node in self.tree) < ENOUGH_EXPECTED
+            and sum(self.tree.path_probability(node) for node in self.tree) < ENOUGH_EXPECTED
         )
 
     @property
