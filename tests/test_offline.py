@@ -21,7 +21,7 @@ from edgespec.edge.step import Step
 
 PROMPT = [1, 2, 3]
 TOKENS = 40
-ALONE = LinkOptions(offline_after_s=0.05, give_up_s=0.3)
+ALONE = LinkOptions(offline_after_s=0.05, give_up_s=5.0)
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def test_what_the_caller_shows_is_always_committed_text_and_then_provisional() -
 
 def test_the_draft_writes_no_more_than_the_text_may_have_and_then_the_caller_is_told() -> None:
     scripted = HashModel(draft_right=1.0)
-    with cut_off(scripted) as (one, _):
+    with cut_off(scripted, link=LinkOptions(offline_after_s=0.05, give_up_s=0.3)) as (one, _):
         with pytest.raises(EdgespecError, match="went away"):
             while True:
                 one.step()

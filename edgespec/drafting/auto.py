@@ -1,9 +1,9 @@
 """`auto`: the default policy. It streams a draft tree and sets its width, depth and hints from what was measured, or
-borrows the server's own draft where that is found faster.
+uses the server's own draft where that is faster.
 
-Every choice comes with its reason in words (`reasons`, shown by --explain). It re-decides every few forwards; a
-choice changes only when the measures speak clearly for it. `objective` says what it is after: the least time a token,
-the fewest target forwards, or the least drafting on the edge.
+Every choice comes with its reason in words (`reasons`, shown by --explain). It decides again every few forwards, and
+changes only on clear evidence. `objective` says what it minimises: the time a token, the target's forwards, or the
+drafting on the edge.
 """
 
 from __future__ import annotations
