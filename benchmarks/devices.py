@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.core.errors import EdgespecError
-from edgespec.core.pacing import DraftPace
+from edgespec.core.pacing import DraftPacing
 from edgespec.core.params import SamplingParams
 from edgespec.core.slots import Piece
 from edgespec.core.tokenizer import Tokenizer
@@ -116,7 +116,7 @@ def play(
         draft = ReplayDraft([*job.prompt, *job.text], habits.acceptance, tokenizer.vocabulary_size)
     try:
         with Session(
-            address, draft, job.params, mode=mode, tokenizer=tokenizer, draft_pace=DraftPace(habits.draft_ms)
+            address, draft, job.params, mode=mode, tokenizer=tokenizer, draft_pace=DraftPacing(habits.draft_ms)
         ) as session:
             session.prompt(job.prompt)
             began_s = last_s = time.monotonic()
