@@ -19,10 +19,14 @@ with edgespec.Session(server, draft=edgespec.bundled_engine(), params=params, tr
 
 statistics = session.statistics
 tokens = statistics.committed
-print(f"\nspeed              {statistics.tokens_per_s:.1f} tokens/s, the first after {statistics.ttft_ms:.0f} ms")
+print(
+    f"\nspeed              {statistics.tokens_per_s:.1f} tokens/s, the first after {statistics.ttft_ms:.0f} ms"
+)
 print(f"round trip         {statistics.rtt_ms:.1f} ms")
 print(f"target forwards    {statistics.target_forwards / tokens:.2f} per token")
-print(f"drafted tokens     {statistics.drafted}, of which {statistics.sent} were sent, {statistics.accepted} accepted")
+print(
+    f"drafted tokens     {statistics.drafted}, of which {statistics.sent} were sent, {statistics.accepted} accepted"
+)
 print(f"hints              {statistics.hints_sent}, of which {statistics.hints_hit} were right")
 print(f"time               draft {statistics.draft_ms:.0f} ms, target {statistics.forward_ms:.0f} ms")
 print(f"traffic            {(statistics.bytes_up + statistics.bytes_down) / tokens:.0f} bytes per token")

@@ -81,6 +81,11 @@ def test_statistics_come_with_a_timeline(run: Run, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "timeline.json").read_text())["traceEvents"]
 
 
+def test_a_custom_policy_gives_the_same_text(run: Run) -> None:
+    printed = run("custom_policy")
+    assert "confident: " in printed and printed.endswith("the same text: True\n")
+
+
 def test_examples_are_short_and_say_what_they_show() -> None:
     for file in FOLDER.glob("*.py"):
         text = file.read_text(encoding="utf-8")
