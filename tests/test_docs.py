@@ -95,7 +95,9 @@ def test_every_benchmark_and_make_target_that_a_page_names_exists(page: Path) ->
     assert [module for module in modules if importlib.util.find_spec(module) is None] == []
     targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     named = {
-        word for line in re.findall(r"\bmake ([a-z0-9-]+(?: [a-z0-9-]+)*)", code(page)) for word in line.split()
+        word
+        for line in re.findall(r"\bmake ([a-z0-9-]+(?: [a-z0-9-]+)*)", code(page))
+        for word in line.split()
     }
     assert named - set(targets) == set()
 

@@ -1,4 +1,4 @@
-"""What the drafting loop and the verifying loop say to each other, whatever carries it: the wire, a simulation, a call."""
+"""What the drafting loop and the verifying loop say to each other, over the wire, in a simulation or by a call."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Block:
 
 @dataclass(frozen=True)
 class Hint:
-    """What an exit guesses of the verdict: behind the committed text of `base_length` tokens comes the path that ends at
-    `reference` (as on the wire), then `token`; and the calibrated probability of all of it. layer: the exit's."""
+    """What an exit guesses of the verdict: behind `base_length` committed tokens comes the path that ends at `reference`
+    (as on the wire), then `token`. confidence: the calibrated probability of all of it. layer: the exit's."""
 
     base_length: int
     reference: int

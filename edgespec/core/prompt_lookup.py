@@ -1,7 +1,7 @@
-"""Prompt look-up: what followed the last time the text's last tokens occurred in it. The server's own cheap draft.
+"""Prompt lookup: what followed the last time the text's last tokens occurred in it. The server's own cheap draft.
 
 A forward that would otherwise fill with one token verifies a few guesses beside it. How often they are right is learnt
-from the text itself, by length of the match. After Saxena, "Prompt PromptLookup Decoding" (2023). Pure.
+from the text itself, by length of the match. After Saxena, "Prompt Lookup Decoding" (2023). Pure.
 """
 
 from __future__ import annotations

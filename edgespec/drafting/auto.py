@@ -23,24 +23,24 @@ DECIDE_EVERY = 8
 """Forwards between two decisions."""
 
 PLAIN_FORWARDS, TRIAL_FORWARDS = 8, 3
-"""Forwards without hints, and then with them, before their cost is judged: exits may be dear."""
+"""Forwards without hints, and then with them, before the cost of exits is judged."""
 
-HINT_GAIN, HINT_REACH = 0.05, 1.4
-"""What hints gained at a round trip of nothing, in simulations of the bundled pair; it fades as round trips grow, to
-nothing that is worth a hint's bytes at so many forwards."""
+HINT_GAIN, HINT_RANGE = 0.05, 1.4
+"""What hints gain with no round trip, in simulations of the bundled pair; the gain falls to nothing at a round trip of
+this many forwards."""
 
 SEND_FLOORS = (0.02, 0.05)
-"""The least probability of being committed that is worth sending, at a round trip of nothing and of a forward or more: the
-longer the way, the likelier a thin branch is dead when it arrives. In between they are mixed."""
+"""The least probability of being committed that is worth sending, with no round trip and with one of a forward or more:
+the longer the way, the likelier a thin branch is dead when it arrives. Interpolated in between."""
 
 HINT_THRESHOLDS = (0.3, 0.7)
-"""The least confidence of a hint that is worth sending, alike: the longer the way, the less a hint is ahead."""
+"""The least confidence of a hint that is worth sending, likewise."""
 
 LATE_FLOOR = 0.07
 """The least probability of being committed that is worth a frame of its own when it may just miss the next forward."""
 
 SPARE_MS = 0.5
-"""What is held back leaves so long before it would be too late."""
+"""What is held back is sent this long before it would be too late."""
 
 OBJECTIVES = ("latency", "cost", "energy")
 
@@ -48,19 +48,19 @@ ENERGY_FLOOR = 0.25
 """With the objective `energy`, the least probability of being committed that is worth drafting."""
 
 LEAST_ACCEPTANCE = 0.08
-"""A draft that is right less often is put to rest, and tried again later."""
+"""A draft that is right less often rests, and is tried again later."""
 
 REST_FORWARDS, PROBE_FORWARDS = 48, 8
 
 CONGESTED, CONGESTED_FORWARDS = 4.0, 8.0
-"""A round trip that has grown to so many times the shortest, and to so many forwards: the link is full."""
+"""A link is full when its round trip has grown to this multiple of the shortest, and to this many forwards."""
 
 
 class Auto(Stream):
     """A `Stream` that tunes itself.
 
-    objective: one of OBJECTIVES. budget: with `cost`, so many target forwards a token are allowed; None: the fewest.
-    Raises EdgespecError for an objective that there is not, or a budget that is none.
+    objective: one of OBJECTIVES. budget: with `cost`, the target forwards a token that are allowed; None: the fewest.
+    Raises EdgespecError for an unknown objective or a budget that makes no sense.
     """
 
     name = "auto"
@@ -111,8 +111,8 @@ class Auto(Stream):
             self.options = options
 
     def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
-        """Fewer frames: nodes wait for the next run's, or for the verdict that may end them, while all of that reaches
-        the same forward; and thin ones where it is not known whether they reach it."""
+        """Fewer frames: nodes wait for those of the next run, or for a verdict that may drop them, as long as they still
+        reach the same forward. Unlikely nodes also wait where that is not known."""
         if self.options.max_wait_ms:
             return 0.0
         if view.slack_ms == 0:
@@ -140,7 +140,7 @@ class Auto(Stream):
         self._choose_max_wait(measurements)
 
     def _is_congested(self, measurements: Measurements) -> bool:
-        """A link that cannot carry what goes over it: nothing is drafted or hinted for a while, as in `cloud`."""
+        """Whether the link cannot carry what goes over it: nothing is drafted or hinted for a while, as in `cloud`."""
         rtt_ms, forward_ms = measurements.rtt_ms or 0.0, measurements.forward_ms(1)
         self._least_rtt_ms = min(self._least_rtt_ms, rtt_ms or math.inf)
         full = rtt_ms > CONGESTED * self._least_rtt_ms and 0 < CONGESTED_FORWARDS * forward_ms < rtt_ms
@@ -155,7 +155,7 @@ class Auto(Stream):
         return "link" in self.reasons
 
     def _choose_drafter(self, measurements: Measurements) -> None:
-        """Where the server has a draft to lend, and its forwards are not to be spared."""
+        """The server may draft where it hosts a draft, unless its forwards are to be saved."""
         if not measurements.server_drafts or self.objective == "cost":
             self._ask(server_draft="off")
             return
@@ -164,7 +164,7 @@ class Auto(Stream):
         self.reasons["drafter"] = self._drafter_choice.reason
 
     def _choose_depth(self, measurements: Measurements) -> None:
-        """A draft that is hardly ever right only warms the device: nothing is drafted, but for a trial now and then."""
+        """A draft that is hardly ever right rests, but for a trial now and then."""
         if self.depth == 0:
             if measurements.forwards < self._rests_until:
                 return
@@ -177,7 +177,7 @@ class Auto(Stream):
         )
 
     def _choose_rows(self, measurements: Measurements) -> None:
-        """As many rows a run as come nearly for free: the likeliest node is worth more than the third."""
+        """Further rows in a run, where they cost little: the likeliest node is worth more than the third."""
         alone_ms = measurements.draft_ms(1)
         if not alone_ms or self.objective == "energy":
             return
@@ -186,13 +186,13 @@ class Auto(Stream):
         self.reasons["rows"] = f"{self.rows} nodes a draft run: a further one costs {share:.0%} of the first"
 
     def _choose_thresholds(self, measurements: Measurements) -> None:
-        """What is worth its bytes: on a long way thin branches and doubtful hints mostly come too late."""
+        """What is worth sending: with a long round trip, unlikely nodes and doubtful hints mostly come too late."""
         forward_ms = measurements.forward_ms(1)
         if not forward_ms or measurements.rtt_ms is None:
             return
-        way = min(1.0, measurements.rtt_ms / forward_ms)
-        self.send_floor = max(self.floor, _between(SEND_FLOORS, way))
-        self._threshold = round(_between(HINT_THRESHOLDS, way), 1)
+        share = min(1.0, measurements.rtt_ms / forward_ms)
+        self.send_floor = max(self.floor, _between(SEND_FLOORS, share))
+        self._threshold = round(_between(HINT_THRESHOLDS, share), 1)
         self.reasons["sending"] = (
             f"nodes of a probability of {self.send_floor:.0%} and hints of {self._threshold:.0%} or more: "
             f"a round trip is {measurements.rtt_ms / forward_ms:.1f} forwards"
@@ -203,7 +203,7 @@ class Auto(Stream):
         rows = 4
         plain_ms, hinted_ms = measurements.plain_forward_ms(rows), measurements.hinted_forward_ms(rows)
         rtt_ms = measurements.rtt_ms or 0.0
-        gain = HINT_GAIN * (1 - rtt_ms / (HINT_REACH * plain_ms)) if plain_ms else 0.0
+        gain = HINT_GAIN * (1 - rtt_ms / (HINT_RANGE * plain_ms)) if plain_ms else 0.0
         self._trial, hints = False, self.options.hint_threshold is not None
         if plain_ms and gain <= 0:
             hints = False
@@ -226,7 +226,7 @@ class Auto(Stream):
         self._ask(hint_threshold=self._threshold if hints else None)
 
     def _choose_max_wait(self, measurements: Measurements) -> None:
-        """Where the draft's answer to a verdict comes soon, a forward is better held for it than run with nothing."""
+        """Where the draft's answer to a verdict comes soon, a forward had better wait for it than run with nothing."""
         forward_ms, rtt_ms = measurements.forward_ms(1), measurements.rtt_ms
         if not forward_ms or rtt_ms is None:
             return

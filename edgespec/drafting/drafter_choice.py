@@ -70,6 +70,6 @@ class DrafterChoice:
     def reason(self) -> str:
         own_ms, server_ms = self._token_ms
         return (
-            f"{'the server' if self.server_drafts else 'this device'} drafts: {own_ms:.3g} ms a token with drafts from here, "
-            f"{format(server_ms, '.3g') + ' ms' if server_ms else 'not yet tried'} with the server's own"
+            f"{'the server' if self.server_drafts else 'this device'} drafts: {own_ms:.3g} ms a token with drafts "
+            f"from here, {format(server_ms, '.3g') + ' ms' if server_ms else 'not yet tried'} with the server's own"
         )

@@ -188,7 +188,7 @@ class Speculator:
         return Block(first, tokens, parents, probabilities)
 
     def _learn(self, tokens: Sequence[int]) -> int:
-        """Compare the draft's probabilities and the hints with what was committed; returns how many hints were right."""
+        """Compare the draft's choices and the hints with what was committed; returns how many hints were right."""
         node: int | None = ROOT
         for token in tokens:
             if node is None or node not in self._choices:

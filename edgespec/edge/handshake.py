@@ -54,7 +54,7 @@ def parse_addresses(servers: AnAddress | Sequence[AnAddress]) -> list[Address]:
 def connect(
     servers: Sequence[Address], vocabulary_hash: bytes, options: LinkOptions
 ) -> tuple[_native.ResilientConnection, _native.Welcome]:
-    """Connect to the first server that answers, and be welcomed; the resilient connection keeps the link up from then on.
+    """Connect to the first server that answers, and be welcomed; the native connection keeps the link up from then on.
 
     Raises EdgespecError with the reason when the servers are absent, silent or refuse.
     """

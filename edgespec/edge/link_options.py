@@ -1,7 +1,6 @@
 """How a session's link is made and kept up: times, hedging, and how edge and server know each other.
 
-A plain record that travels from the caller to uplink.py and handshake.py; what it says about TLS and tokens is turned
-into the native layer's terms here.
+What they say about TLS and tokens is turned into the native layer's terms here.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ class ProvisionalText:
             self._decode(token)
 
     def write(self, drafter: Drafter) -> bool:
-        """One more token, or a piece of the text that the draft has not read yet; False where no more may be written."""
+        """One more token, or a piece of the text that the draft has not read yet; False: no more may be written."""
         if not self.writing:
             return False
         try:

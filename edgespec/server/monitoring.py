@@ -15,7 +15,9 @@ ANSWER_TIMEOUT_S = 10.0
 
 
 @contextmanager
-def monitoring(server: Server, metrics: Metrics, pages: PageCounts, address: tuple[str, int]) -> Iterator[int]:
+def monitoring(
+    server: Server, metrics: Metrics, pages: PageCounts, address: tuple[str, int]
+) -> Iterator[int]:
     """Serve the metrics of a server at `address` (host and port; 0: a free one); the port. Raises EdgespecError."""
     sessions = server.sessions
     gauges = {

@@ -25,7 +25,7 @@ IDLE_ENGINES = 4
 
 
 class ServerDrafter:
-    """Drafts chains of `draft_tokens` behind `text`. drafter: over an engine of its own, which `give_back` takes when the
+    """Drafts chains of `draft_tokens` behind `text`. drafter: over an engine of its own; give_back: called once, when the
     session no longer needs it."""
 
     def __init__(

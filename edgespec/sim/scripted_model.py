@@ -24,7 +24,7 @@ DRAFT_PROBABILITIES = (
     (0.78, 0.07, 0.04, 0.02),
     (0.95, 0.02, 0.01, 0.005),
 )
-"""The probabilities of a draft's first to fourth choice, by fifth of its margin: measured on a small pair at T = 0.8."""
+"""Probabilities of a draft's first to fourth choice, by fifth of its margin: measured on a small pair at T = 0.8."""
 
 EXIT_PROBABILITIES = (0.34, 0.47, 0.59, 0.76, 0.93)
 """The probability that an exit at half depth is right, by fifth of its margin."""

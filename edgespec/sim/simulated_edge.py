@@ -14,7 +14,7 @@ from edgespec.sim.timing import ScriptedModel, Timing
 
 
 class SimulatedEdge:
-    """One session's edge. send: to the server, a block or other options; draft_capacity: tokens that the draft holds."""
+    """One session's edge. send: to the server, a block or other options. draft_capacity: tokens the draft can hold."""
 
     def __init__(
         self,
