@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +21,10 @@ from scripted_models import VOCABULARY, HashModel
 from edgespec.core.params import SamplingParams
 from edgespec.core.slots import Piece
 from edgespec.drafting.drafter import Drafter
+from edgespec.drafting.policy import Policy
+from edgespec.edge.session import Session
+from edgespec.edge.step import Step
+from edgespec.edge.text_session import TextSession
 from edgespec.kernels.exit_verdict import Curves
 from edgespec.model.hints import HintTrees
 from edgespec.model.target_engine import ExitRows, ForwardRequest
@@ -181,6 +185,32 @@ class StubTokenizer:
 
     def decode(self, tokens: Sequence[int]) -> str:
         return "".join(chr(token + 65) for token in tokens)
+
+
+def stub_session(
+    *ports: int,
+    scripted: HashModel,
+    mode: str | Policy = "sync",
+    draft: Any = None,
+    max_new_tokens: int = 40,
+    params: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Session:
+    """A session with servers on these ports, whose draft answers as `scripted` says; options: of `Session`."""
+    return Session(
+        [("127.0.0.1", port) for port in ports],
+        draft=draft or StubDraft(scripted),
+        params=SamplingParams(**{"max_new_tokens": max_new_tokens, "seed": 1, **(params or {})}),
+        mode=mode,
+        tokenizer=StubTokenizer(),  # type: ignore[arg-type]
+        **options,
+    )
+
+
+def play(session: TextSession, prompt: Sequence[int]) -> list[Step]:
+    """The steps of a whole text."""
+    session.prompt(prompt)
+    return list(session)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from scripted_models import HashModel
-from stubs import StubDraft, StubTokenizer
+from stubs import StubDraft, StubTokenizer, play
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
@@ -35,8 +35,7 @@ def drafted(prompt: list[int], count: int) -> list[int]:
 
 def test_the_text_is_the_drafts_own() -> None:
     with session() as one:
-        one.prompt(PROMPT)
-        steps = list(one)
+        steps = play(one, PROMPT)
     assert one.tokens == drafted(PROMPT, 40) == [token for step in steps for token in step.tokens]
     assert one.text == "".join(step.text for step in steps)
     assert one.finish_reason == "length" and one.statistics.committed == 40
@@ -63,9 +62,7 @@ def test_a_stop_string_ends_the_text_before_it() -> None:
 
 def test_a_text_ends_where_the_drafts_cache_does() -> None:
     one = session(max_new_tokens=5000)
-    one.prompt(PROMPT)
-    for _ in one:
-        pass
+    play(one, PROMPT)
     assert one.finish_reason == "context" and len(one.tokens) > 500
 
 
@@ -82,7 +79,5 @@ def test_the_command_needs_no_server() -> None:
     printed = json.loads(done.stdout)
     params = SamplingParams(temperature=0.8, seed=3, max_new_tokens=12)
     with DeviceSession(bundled_engine(), params) as one:
-        one.prompt("def f(x):\n")
-        for _ in one:
-            pass
+        play(one, "def f(x):\n")
     assert printed["mode"] == "device" and printed["tokens"] == one.tokens

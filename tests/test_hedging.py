@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from faults import FaultProxy
 from scripted_models import HashModel
-from stubs import StubDraft, StubTarget, StubTokenizer, serving
+from stubs import StubTarget, play, serving, stub_session
 
 from edgespec._native import ResilientConnection
-from edgespec.core.params import SamplingParams
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
 from edgespec.server.server import Server
@@ -28,14 +27,7 @@ PATIENT = LinkOptions(dead_after_s=30.0)
 
 
 def session(port: int, mode: str = "sync", link: LinkOptions = PATIENT, tokens: int = TOKENS) -> Session:
-    return Session(
-        ("127.0.0.1", port),
-        draft=StubDraft(SCRIPTED),  # type: ignore[arg-type]
-        params=SamplingParams(max_new_tokens=tokens, seed=1),
-        mode=mode,
-        tokenizer=StubTokenizer(),  # type: ignore[arg-type]
-        link=link,
-    )
+    return stub_session(port, scripted=SCRIPTED, mode=mode, max_new_tokens=tokens, link=link)
 
 
 def link_of(one: Session) -> ResilientConnection:
@@ -157,7 +149,6 @@ def test_a_connection_that_breaks_is_made_again_beside_the_other() -> None:
 def test_without_hedging_there_is_one_connection() -> None:
     with serving(StubTarget(SCRIPTED)) as server, FaultProxy(server.port) as proxy:
         with session(proxy.port, link=LinkOptions(hedge=False)) as one:
-            one.prompt(PROMPT)
-            list(one)
+            play(one, PROMPT)
             assert proxy.connections == 1 and link_of(one).paths == 1 and link_of(one).frames_hedged == 0
     assert one.tokens == RIGHT

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from scripted_models import HashModel
-from stubs import VOCABULARY_HASH, StubDraft, StubTarget, StubTokenizer, hosted, serving
+from stubs import VOCABULARY_HASH, StubDraft, StubTarget, StubTokenizer, hosted, play, serving, stub_session
 from tiny_models import tiny
 
 from edgespec.core.errors import EdgespecError
@@ -32,14 +32,8 @@ MODES = ("sync", "preempt", "cloud")
 def session(
     server: Server, mode: str = "cloud", max_new_tokens: int = 30, seed: int = 1, **options: Any
 ) -> Session:
-    return Session(
-        f"127.0.0.1:{server.port}",
-        draft=StubDraft(SCRIPTED),  # type: ignore[arg-type]
-        params=SamplingParams(max_new_tokens=max_new_tokens, seed=seed),
-        mode=mode,
-        tokenizer=StubTokenizer(),  # type: ignore[arg-type]
-        **options,
-    )
+    params = {"max_new_tokens": max_new_tokens, "seed": seed}
+    return stub_session(server.port, scripted=SCRIPTED, mode=mode, params=params, **options)
 
 
 def together(count: int, generate: Callable[[int], None]) -> None:
@@ -124,8 +118,7 @@ def test_a_session_whose_draft_fails_on_the_server_ends_alone_and_may_come_again
     def run(number: int) -> None:
         try:
             with session(server, "colocated") as one:
-                one.prompt([number, 2])
-                list(one)
+                play(one, [number, 2])
                 texts[number] = one.tokens
         except EdgespecError as error:
             failures.append(str(error))
@@ -143,8 +136,7 @@ def test_a_session_too_many_is_refused_with_a_time_to_come_again() -> None:
         one.prompt([1, 2])
         one.step()
         with session(server) as two, pytest.raises(EdgespecError, match=r"all the 1 sessions.*try again in"):
-            two.prompt([1, 2])
-            list(two)
+            play(two, [1, 2])
         list(one)
     assert one.tokens == SCRIPTED.continuation([1, 2], 30)
 
@@ -201,8 +193,7 @@ def test_a_target_that_a_server_does_not_promise_is_refused_with_the_one_it_does
         session(server, latency_ms=10.0) as one,
         pytest.raises(EdgespecError, match="promises 20 ms a token at the least, not 10"),
     ):
-        one.prompt([1, 2])
-        list(one)
+        play(one, [1, 2])
     with serving(SeedRecorder(), latency_ms=50.0) as server:
         promised = []
         for options in ({"latency_ms": 60.0}, {}, {"mode": "auto", "objective": "cost"}):
@@ -247,8 +238,7 @@ class TestMemory:
                 running.prompt([5, 6, 7])
                 running.step()
             with session(server) as three, pytest.raises(EdgespecError, match="key-value memory lacks"):
-                three.prompt([5, 6, 7])
-                list(three)
+                play(three, [5, 6, 7])
             list(one), list(two)
             assert one.tokens == two.tokens
             assert len(one.tokens) == 30
@@ -258,8 +248,7 @@ class TestMemory:
     ) -> None:
         def conversation(server: Server, between: Callable[[], None]) -> list[int]:
             with session(server) as one:
-                one.prompt([5, 6, 7])
-                list(one)
+                play(one, [5, 6, 7])
                 between()
                 one.append([8, 9], max_new_tokens=10)
                 list(one)
@@ -281,8 +270,7 @@ class TestMemory:
         with serving(target) as server:
             for _ in range(3):
                 with session(server) as one:
-                    one.prompt([5, 6, 7])
-                    list(one)
+                    play(one, [5, 6, 7])
             with session(server) as one:
                 one.prompt([5, 6, 7])
         assert target.pool.pages.free + target.pool.pages.reclaimable == free
@@ -303,8 +291,7 @@ def test_a_prompt_that_another_session_had_is_not_computed_again() -> None:
     with serving(target) as server:
         for _ in range(2):
             with session(server, max_new_tokens=5) as one:
-                one.prompt(prompt)
-                list(one)
+                play(one, prompt)
                 texts.append(one.tokens)
     assert texts[0] == texts[1]
     assert sum(rows) == (300 + 4) + (300 - 4 * SLOT_BUCKET + 4)
@@ -357,8 +344,7 @@ def generate(
         mode=mode,
         tokenizer=StubTokenizer(),  # type: ignore[arg-type]
     ) as one:
-        one.prompt(prompt)
-        list(one)
+        play(one, prompt)
         into[tuple(prompt)] = one.tokens
 
 

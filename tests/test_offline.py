@@ -11,10 +11,9 @@ from itertools import takewhile
 import pytest
 from faults import FaultProxy
 from scripted_models import HashModel
-from stubs import StubDraft, StubTarget, StubTokenizer, serving
+from stubs import StubTarget, StubTokenizer, serving, stub_session
 
 from edgespec.core.errors import EdgespecError
-from edgespec.core.params import SamplingParams
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
 from edgespec.edge.step import Step
@@ -34,14 +33,7 @@ def cut_off(
         scripted, before_forward=lambda: None if len(target.forwards) < 2 else assert_set(cut)
     )
     with serving(target) as server, FaultProxy(server.port) as proxy:
-        with Session(
-            ("127.0.0.1", proxy.port),
-            draft=StubDraft(scripted),  # type: ignore[arg-type]
-            params=SamplingParams(max_new_tokens=TOKENS, seed=1),
-            mode=mode,
-            tokenizer=StubTokenizer(),  # type: ignore[arg-type]
-            link=link,
-        ) as one:
+        with stub_session(proxy.port, scripted=scripted, mode=mode, max_new_tokens=TOKENS, link=link) as one:
             one.prompt(PROMPT)
             one.step()
             proxy.outage("refuse")

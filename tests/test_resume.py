@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from faults import Fault, FaultProxy
 from scripted_models import HashModel
-from stubs import StubDraft, StubTarget, StubTokenizer, serving
+from stubs import StubTarget, StubTokenizer, serving, stub_session
 
 from edgespec.core.errors import EdgespecError
-from edgespec.core.params import SamplingParams
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
 from edgespec.edge.step import Step
@@ -33,15 +32,7 @@ QUICK = LinkOptions(dead_after_s=0.3, give_up_s=10.0)
 
 
 def session(*ports: int, mode: str = "sync", link: LinkOptions = QUICK, **params: Any) -> Session:
-    options = {"max_new_tokens": TOKENS, "seed": 1, **params}
-    return Session(
-        [("127.0.0.1", port) for port in ports],
-        draft=StubDraft(SCRIPTED),  # type: ignore[arg-type]
-        params=SamplingParams(**options),
-        mode=mode,
-        tokenizer=StubTokenizer(),  # type: ignore[arg-type]
-        link=link,
-    )
+    return stub_session(*ports, scripted=SCRIPTED, mode=mode, max_new_tokens=TOKENS, params=params, link=link)
 
 
 def generate(one: Session, between: Callable[[int], None] = lambda step: None) -> list[Step]:

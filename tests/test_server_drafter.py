@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from scripted_models import HashModel
-from stubs import StubDraft, StubTarget, StubTokenizer, hosted, serving
+from stubs import StubTarget, StubTokenizer, hosted, play, serving, stub_session
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
@@ -37,9 +37,7 @@ def session(server: Server, **params: Any) -> Session:
 
 def test_the_text_is_the_targets_in_fewer_forwards_and_the_edge_sends_nothing() -> None:
     with serving(StubTarget(SCRIPTED), server_drafters=hosted(SCRIPTED)) as server, session(server) as one:
-        one.prompt(PROMPT)
-        for _ in one:
-            pass
+        play(one, PROMPT)
         assert one.tokens == SCRIPTED.continuation(PROMPT, 40)
         assert one.statistics.target_forwards < 30
         assert one.statistics.sent == one.statistics.drafted == 0
@@ -52,8 +50,7 @@ def test_a_next_turn_and_a_cancelled_one_go_on_from_the_text() -> None:
         one.cancel()
         text = [*PROMPT, *one.tokens, 7, 8]
         one.append([7, 8], max_new_tokens=12)
-        for _ in one:
-            pass
+        list(one)
         assert one.tokens == SCRIPTED.continuation(text, 12)
 
 
@@ -91,22 +88,15 @@ def test_a_server_draft_that_is_lent_and_given_back_by_turns_changes_no_token() 
 
     with (
         serving(StubTarget(SCRIPTED), server_drafters=server_drafters) as server,
-        Session(
-            ("127.0.0.1", server.port),
-            draft=StubDraft(HashModel(draft_right=0.3)),  # type: ignore[arg-type]
-            params=SamplingParams(max_new_tokens=120, seed=1),
-            mode=Fickle(),
-            tokenizer=StubTokenizer(),  # type: ignore[arg-type]
+        stub_session(
+            server.port, scripted=HashModel(draft_right=0.3), mode=Fickle(), max_new_tokens=120
         ) as one,
     ):
-        one.prompt(PROMPT)
-        for _ in one:
-            pass
+        play(one, PROMPT)
         assert one.tokens == SCRIPTED.continuation(PROMPT, 120)
         text = [*PROMPT, *one.tokens, 7, 8]
         one.append([7, 8], max_new_tokens=30)
-        for _ in one:
-            pass
+        list(one)
         assert one.tokens == SCRIPTED.continuation(text, 30)
     assert len(lent) > 2, "it was lent anew each time"
 
@@ -122,18 +112,11 @@ def test_what_an_earlier_session_found_faster_drafts_from_the_first_token_where_
         measured.observe_tokens(1, 5.0, server_draft=True)
     with (
         serving(StubTarget(SCRIPTED), server_drafters=hosted(SCRIPTED) if hosts_draft else None) as server,
-        Session(
-            ("127.0.0.1", server.port),
-            draft=StubDraft(SCRIPTED),  # type: ignore[arg-type]
-            params=SamplingParams(max_new_tokens=40, seed=1),
-            tokenizer=StubTokenizer(),  # type: ignore[arg-type]
-            measurements=measured,
-        ) as one,
+        stub_session(server.port, scripted=SCRIPTED, mode="auto", measurements=measured) as one,
     ):
         one.prompt(PROMPT)
         assert (one.policy.options.server_draft == "lent") is hosts_draft
-        for _ in one:
-            pass
+        list(one)
     assert one.tokens == SCRIPTED.continuation(PROMPT, 40)
     if hosts_draft:
         assert one.statistics.sent == 0 and one.statistics.target_forwards < 36

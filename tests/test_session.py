@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from scripted_models import HashModel
-from stubs import StubDraft, StubTarget, StubTokenizer, serving
+from stubs import StubDraft, StubTarget, StubTokenizer, play, serving, stub_session
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
@@ -34,17 +34,7 @@ def server() -> Iterator[Server]:
 
 
 def session(server: Server, mode: str | Policy = "sync", draft: Any = None, **options: Any) -> Session:
-    params = SamplingParams(
-        max_new_tokens=options.pop("max_new_tokens", 40), seed=1, **options.pop("params", {})
-    )
-    return Session(
-        ("127.0.0.1", server.port),
-        draft=draft or StubDraft(SCRIPTED),
-        params=params,
-        mode=mode,
-        tokenizer=StubTokenizer(),  # type: ignore[arg-type]
-        **options,
-    )
+    return stub_session(server.port, scripted=SCRIPTED, mode=mode, draft=draft, **options)
 
 
 def asynchronous(server: Server, mode: str | Policy) -> AsyncSession:
@@ -56,8 +46,7 @@ def asynchronous(server: Server, mode: str | Policy) -> AsyncSession:
 @pytest.mark.parametrize("mode", ["cloud", "sync", "preempt"])
 def test_every_mode_gives_the_targets_text(server: Server, mode: str) -> None:
     with session(server, mode) as one:
-        one.prompt(PROMPT)
-        steps = list(one)
+        steps = play(one, PROMPT)
     assert one.tokens == SCRIPTED.continuation(PROMPT, 40)
     assert [token for step in steps for token in step.tokens] == one.tokens
     assert "".join(step.text for step in steps) == one.text
@@ -67,8 +56,7 @@ def test_every_mode_gives_the_targets_text(server: Server, mode: str) -> None:
 @pytest.mark.parametrize("mode", ["sync", "preempt"])
 def test_speculation_takes_fewer_forwards_than_tokens(server: Server, mode: str) -> None:
     with session(server, mode) as one:
-        one.prompt(PROMPT)
-        statistics = list(one)[-1].statistics
+        statistics = play(one, PROMPT)[-1].statistics
     assert statistics.target_forwards < statistics.committed == 40
     assert 0 < statistics.accepted <= statistics.sent <= statistics.drafted
     assert statistics.bytes_up > 0 and statistics.bytes_down > 0 and statistics.ttft_ms is not None
@@ -76,16 +64,14 @@ def test_speculation_takes_fewer_forwards_than_tokens(server: Server, mode: str)
 
 def test_hints_come_and_are_counted(server: Server) -> None:
     with session(server, "preempt") as one:
-        one.prompt(PROMPT)
-        statistics = list(one)[-1].statistics
+        statistics = play(one, PROMPT)[-1].statistics
     assert 0 < statistics.hints_hit <= statistics.hints_sent
 
 
 def test_a_long_prompt_is_read_in_chunks(server: Server) -> None:
     prompt = [i % 50 for i in range(400)]
     with session(server, max_new_tokens=20) as one:
-        one.prompt(prompt)
-        list(one)
+        play(one, prompt)
     assert one.tokens == SCRIPTED.continuation(prompt, 20)
 
 
@@ -101,8 +87,7 @@ def test_a_stop_string_inside_a_block_ends_the_text_there(server: Server, mode: 
     whole = StubTokenizer().decode(SCRIPTED.continuation(PROMPT, 40))
     stop = whole[10:13]
     with session(server, mode, params={"stop": (stop,)}) as one:
-        one.prompt(PROMPT)
-        list(one)
+        play(one, PROMPT)
     end = whole.find(stop)
     assert one.text == whole[:end] and one.finish_reason == "stop"
     assert one.tokens == SCRIPTED.continuation(PROMPT, end + len(stop))
@@ -111,8 +96,7 @@ def test_a_stop_string_inside_a_block_ends_the_text_there(server: Server, mode: 
 def test_a_next_turn_goes_on_from_the_text_so_far(server: Server) -> None:
     first = SCRIPTED.continuation(PROMPT, 10)
     with session(server, max_new_tokens=10) as one:
-        one.prompt(PROMPT)
-        list(one)
+        play(one, PROMPT)
         one.append([7, 8], max_new_tokens=12)
         list(one)
     assert one.tokens == SCRIPTED.continuation([*PROMPT, *first, 7, 8], 12)
@@ -160,8 +144,7 @@ def test_a_block_that_is_held_back_leaves_when_its_time_has_come(server: Server)
         return one.session.tokens
 
     with session(server, Reluctant()) as one:
-        one.prompt(PROMPT)
-        list(one)
+        play(one, PROMPT)
     assert one.tokens == asyncio.run(generate()) == SCRIPTED.continuation(PROMPT, 40)
     assert one.statistics.rounds > 1
 
@@ -183,8 +166,7 @@ def test_what_came_while_the_draft_ran_is_looked_at_before_anything_is_sent(serv
     draft, trace = SlowDraft(SCRIPTED), list[Event]()
     with session(server, Stream(options=ServerOptions(prompt_lookup=True)), draft=draft, trace=trace) as one:
         draft.session, draft.waited = one, []
-        one.prompt(PROMPT)
-        list(one)
+        play(one, PROMPT)
     assert one.tokens == SCRIPTED.continuation(PROMPT, 40)
     followed = [(trace[run].kind, trace[run + 1].kind) for run in draft.waited]
     assert len(followed) > 1 and set(followed) == {("draft", "forward")}
@@ -192,14 +174,12 @@ def test_what_came_while_the_draft_ran_is_looked_at_before_anything_is_sent(serv
 
 def test_a_next_session_starts_from_what_an_earlier_one_measured(server: Server) -> None:
     with session(server, "auto") as one:
-        one.prompt(PROMPT)
-        list(one)
+        play(one, PROMPT)
     learnt = one.measurements.forwards
     with session(server, "auto", measurements=one.measurements) as other:
         assert other.measurements.forwards == learnt > 0 and other.measurements.draft_ms.known
         assert other.measurements.slack_ms(0.0) == 0.0  # when forwards begin has to be learnt anew
-        other.prompt(PROMPT)
-        list(other)
+        play(other, PROMPT)
     assert other.tokens == one.tokens
     assert one.measurements.forwards == learnt < other.measurements.forwards
 
@@ -220,8 +200,7 @@ def test_many_sessions_at_once_each_get_their_own_text(server: Server) -> None:
 
     def generate(start: int) -> None:
         with session(server, ("sync", "preempt", "cloud")[start % 3]) as one:
-            one.prompt([start, 2])
-            list(one)
+            play(one, [start, 2])
             texts[start] = one.tokens
 
     threads = [threading.Thread(target=generate, args=(start,)) for start in range(8)]
@@ -235,16 +214,14 @@ def test_many_sessions_at_once_each_get_their_own_text(server: Server) -> None:
 def test_the_context_limit_ends_the_text(server: Server) -> None:
     prompt = [i % 50 for i in range(505)]
     with session(server, max_new_tokens=100) as one:
-        one.prompt(prompt)
-        list(one)
+        play(one, prompt)
     assert one.tokens == SCRIPTED.continuation(prompt, 512 - 505) and one.finish_reason == "context"
 
 
 def test_the_timeline_is_recorded(server: Server) -> None:
     trace: list[Event] = []
     with session(server, "preempt", trace=trace) as one:
-        one.prompt(PROMPT)
-        list(one)
+        play(one, PROMPT)
     assert {event.kind for event in trace} >= {"draft", "block", "hint", "verdict", "forward"}
     assert all(event.start_s <= event.end_s for event in trace)
 
@@ -285,8 +262,7 @@ class TestBadInput:
             session(server, params={"logit_bias": {50: 1.0}}) as one,
             pytest.raises(EdgespecError, match="token"),
         ):
-            one.prompt(PROMPT)
-            list(one)
+            play(one, PROMPT)
 
     def test_a_target_that_fails_ends_its_session_and_no_other(self) -> None:
         failing = threading.Event()
@@ -303,8 +279,7 @@ class TestBadInput:
                 with pytest.raises(EdgespecError, match="out of memory"):
                     list(one)
             with session(server, "cloud") as two:
-                two.prompt(PROMPT)
-                list(two)
+                play(two, PROMPT)
             assert two.tokens == SCRIPTED.continuation(PROMPT, 40)
 
     def test_a_server_that_goes_away_mid_text(self) -> None:

@@ -1,1 +1,1 @@
-"""What everything else builds on: draft tree, slots, noise, calibration, tokens and text. It imports nothing of ours."""
+"""What everything else builds on: tree, slots, noise, calibration, tokens, text. It imports nothing of ours."""

@@ -20,8 +20,8 @@ class Block:
 
 @dataclass(frozen=True)
 class Hint:
-    """What an exit guesses of the verdict: behind `base_length` committed tokens comes the path that ends at `reference`
-    (as on the wire), then `token`. confidence: the calibrated probability of all of it. layer: the exit's."""
+    """What an exit guesses of the verdict: behind `base_length` committed tokens comes the path that ends at
+    `reference` (as on the wire), then `token`. confidence: the calibrated probability of all that. layer: the exit's."""
 
     base_length: int
     reference: int

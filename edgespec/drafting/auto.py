@@ -111,8 +111,8 @@ class Auto(Stream):
             self.options = options
 
     def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
-        """Fewer frames: nodes wait for those of the next run, or for a verdict that may drop them, as long as they still
-        reach the same forward. Unlikely nodes also wait where that is not known."""
+        """Fewer frames: nodes wait for those of the next run, or for a verdict that may drop them, as long as they
+        still reach the same forward. Unlikely nodes also wait where that is not known."""
         if self.options.max_wait_ms:
             return 0.0
         if view.slack_ms == 0:

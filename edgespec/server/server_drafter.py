@@ -25,8 +25,8 @@ IDLE_ENGINES = 4
 
 
 class ServerDrafter:
-    """Drafts chains of `draft_tokens` behind `text`. drafter: over an engine of its own; give_back: called once, when the
-    session no longer needs it."""
+    """Drafts chains of `draft_tokens` behind `text`. drafter: over an engine of its own; give_back: called once, when
+    the session no longer needs it."""
 
     def __init__(
         self,
