@@ -30,8 +30,8 @@ from edgespec.core.slots import SlotMap
 from edgespec.core.tree import ROOT, DraftTree
 from edgespec.drafting.modes import policy
 from edgespec.edge.connection import encoded_open
-from edgespec.kernels.exit_hint import CELL_WORDS, Cells, exit_hint
-from edgespec.kernels.exit_verdict import Curves, Trees
+from edgespec.kernels.data import CELL_WORDS, Cells, Curves, Trees
+from edgespec.kernels.exit_hint import exit_hint
 from edgespec.model.exits import ExitHead, ExitHeads
 from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.target import Target

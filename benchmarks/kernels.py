@@ -21,9 +21,9 @@ import numpy as np
 import torch
 
 from benchmarks.results import Results, Row, numbers, parser
-from edgespec.kernels.exit_head import HeadSettings, exit_head
-from edgespec.kernels.exit_verdict import Trees
-from edgespec.kernels.verify import Samplings, verify
+from edgespec.kernels.data import HeadSettings, Samplings, Trees
+from edgespec.kernels.exit_head import exit_head
+from edgespec.kernels.verify import verify
 
 SEED, TEMPERATURE, EPSILON = 3, 0.8, 1e-6
 SAMPLINGS = {"verify": (0.8, 50, 0.95), "verify_greedy": (0.0, 0, 1.0), "verify_open": (0.8, 0, 1.0)}
@@ -104,9 +104,7 @@ def verify_case(logits: torch.Tensor, kernel: str) -> Case:
     """verify of each row of logits [R, V], a session of its own, on its device; kernel: a name in SAMPLINGS."""
     temperature, top_k, top_p = SAMPLINGS[kernel]
     rows, vocab = logits.shape
-    singles = Trees(
-        np.arange(rows + 1, dtype=np.int32), np.full(rows, -1, np.int32), np.zeros(rows, np.int32), 1
-    )
+    singles = dataclasses.replace(Trees.single_rows(rows), largest=1)
     sampling = Samplings.same(rows, temperature=temperature, top_k=top_k, top_p=top_p, seed=SEED)
     given = [on(one, logits.device) for one in (singles, np.arange(rows, dtype=np.int32), sampling)]
 

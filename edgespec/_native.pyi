@@ -97,6 +97,16 @@ def verify(
     ValueError, TypeError: an argument holds what it may not, or is not of just the type that it is read as.
     """
 
+def check_verify(
+    rows: int,
+    vocabulary: int,
+    trees: tuple[_Ints, _Ints, _Ints, _Ints],
+    samplings: tuple[_Doubles, _Ints, _Doubles, _Doubles, _Doubles, NDArray[np.uint64]],
+    seen: tuple[_Ints, _Ints] | None,
+    biases: tuple[_Ints, _Ints, _Floats] | None,
+) -> None:
+    """The checks of `verify`'s values alone. ValueError names the argument, what is expected and what came."""
+
 # The target's layers on the CPU
 
 class Decoder:

@@ -1,35 +1,27 @@
 """Builds the Triton kernels ahead of time: variants x architectures -> a folder of cubins with a manifest. No GPU.
 
 `edgespec kernels build`, or EDGESPEC_CUDA_ARCHS="80;87;90" when edgespec itself is built. The same sources as just in
-time. Imported only where Triton is; binaries.py loads what this writes, without it.
+time. Imports Triton; binaries.py loads what this writes, without it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import triton
-import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.folder import whole_folder
 from edgespec.core.json_file import save_json
-from edgespec.kernels import exit_head_triton, exit_verdict_triton, verify_triton
 from edgespec.kernels.binaries import FORMAT_VERSION, MANIFEST_FILE
-from edgespec.kernels.philox_triton import NO_FUSION
-from edgespec.kernels.variants import VARIANTS, Variant
-
-SOURCES = {
-    "exit_head_parts": exit_head_triton.exit_head_parts,
-    "exit_head_finish": exit_head_triton.exit_head_finish,
-    "exit_verdict": exit_verdict_triton.exit_verdict,
-    "verify_rows": verify_triton.verify_rows,
-}
+from edgespec.kernels.launching import NO_FUSION, source_of
+from edgespec.kernels.variants import KERNELS, VARIANTS, Variant
 
 WARP = 32
 
@@ -53,7 +45,7 @@ def build(
     variants: Sequence[Variant] = VARIANTS,
     report: Callable[[str], Any] = lambda what: None,
 ) -> Path:
-    """Write the binaries into `folder`, whole or not at all; returns it. report: is told each variant as it is built.
+    """Write the binaries into `folder`, all of them or nothing; returns it. report: is told each variant beforehand.
 
     Raises EdgespecError for an architecture that Triton's compiler does not know.
     """
@@ -64,44 +56,40 @@ def build(
         for architecture in architectures:
             for variant in variants:
                 report(f"{variant.kernel} {variant.name} for {architecture}")
-                compiled = _compile(variant, architecture)
-                cubin: bytes = compiled.asm["cubin"]
-                file = f"{variant.kernel}.{variant.name}.sm{architecture}.cubin"
-                (unfinished / file).write_bytes(cubin)
-                entries.append(
-                    {
-                        "kernel": variant.kernel,
-                        "variant": variant.name,
-                        "architecture": architecture,
-                        "file": file,
-                        "sha256": hashlib.sha256(cubin).hexdigest(),
-                        "symbol": compiled.metadata.name,
-                        "types": list(variant.types),
-                        "warps": variant.num_warps,
-                        "shared_bytes": compiled.metadata.shared,
-                        "scratch_arguments": _scratch_arguments(compiled, variant),
-                    }
-                )
+                entries.append(_build_one(unfinished, variant, architecture))
         manifest = {"format_version": FORMAT_VERSION, "triton": triton.__version__, "binaries": entries}
         save_json(manifest, unfinished / MANIFEST_FILE)
     return folder
 
 
-def _compile(variant: Variant, architecture: int) -> Any:
-    function = SOURCES[variant.kernel]
-    passed = dict(zip(function.arg_names, variant.types, strict=False))
-    constants = {
-        name: getattr(tl, {"fp32": "float32"}[value]) if name == "SCORE" else value
-        for name, value in variant.constants.items()
+def _build_one(folder: Path, variant: Variant, architecture: int) -> dict[str, Any]:
+    """Write one cubin; its entry in the manifest, which is binaries.Binary."""
+    compiled = compile_variant(variant, architecture)
+    cubin: bytes = compiled.asm["cubin"]
+    file = f"{variant.kernel}.{variant.name}.sm{architecture}.cubin"
+    (folder / file).write_bytes(cubin)
+    return {
+        "variant": asdict(variant),
+        "architecture": architecture,
+        "file": file,
+        "sha256": hashlib.sha256(cubin).hexdigest(),
+        "symbol": compiled.metadata.name,
+        "warps": KERNELS[variant.kernel].warps,
+        "shared_bytes": compiled.metadata.shared,
+        "scratch_arguments": _scratch_arguments(compiled, variant),
     }
-    signature = {**passed, **dict.fromkeys(variant.constants, "constexpr")}
-    options = {"num_warps": variant.num_warps, "num_stages": variant.num_stages, **NO_FUSION}
+
+
+def compile_variant(variant: Variant, architecture: int) -> Any:
+    """What Triton makes of a variant: `.asm` has its code. Raises EdgespecError."""
+    function, how = source_of(variant.kernel), KERNELS[variant.kernel]
+    passed = dict(zip(function.arg_names, variant.types.split(), strict=False))
+    constants = {**how.constants, **variant.constants}
+    signature = {**passed, **dict.fromkeys(constants, "constexpr")}
+    options = {"num_warps": how.warps, "num_stages": how.stages, **NO_FUSION}
     try:
-        return triton.compile(
-            ASTSource(function, signature, constants),
-            target=GPUTarget("cuda", architecture, WARP),
-            options=options,
-        )
+        source = ASTSource(function, signature, constants)
+        return triton.compile(source, target=GPUTarget("cuda", architecture, WARP), options=options)
     except (RuntimeError, ValueError, KeyError) as error:
         raise EdgespecError(
             f"{variant.kernel} cannot be built for CUDA architecture {architecture} "
@@ -114,4 +102,4 @@ def _scratch_arguments(compiled: Any, variant: Variant) -> int:
     entry = compiled.asm["ptx"].split(".entry", 1)[1].split(")", 1)[0]
     if compiled.metadata.global_scratch_size or compiled.metadata.profile_scratch_size:
         raise AssertionError(f"{variant.kernel} wants scratch memory")
-    return int(entry.count(".param")) - len(variant.types)
+    return int(entry.count(".param")) - len(variant.types.split())

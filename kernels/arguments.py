@@ -1,7 +1,7 @@
-"""Checks at the kernels' gate: shapes, types, layouts and values, before anything is launched.
+"""What the kernels ask of their arguments: type, shape, layout, device; and arrays as a backend reads them.
 
-An argument that does not fit raises EdgespecError, which names it, what was expected and what came. Torch is looked at,
-never imported: an edge has none.
+An argument that does not fit raises EdgespecError: which one, what was expected, what came, what to do. Torch is looked
+at and never imported: an edge has none.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from edgespec.core.errors import EdgespecError
 
 BACKENDS = ("auto", "reference", "cpu", "triton")
 HALVES = ("bfloat16", "float16")
+INT32, UINT64 = np.dtype(np.int32), np.dtype(np.uint64)
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
-def require(holds: bool, name: str, expected: str, got: object) -> None:
+def require(holds: bool, name: str, expected: str, got: object, todo: str = "correct the call") -> None:
     """Raise EdgespecError unless `holds`."""
     if not holds:
-        raise EdgespecError(f"{name} must be {expected}, not {got}: correct the call.")
+        raise EdgespecError(f"{name} must be {expected}, not {got}: {todo}.")
 
 
 def dtype_name(array: Any) -> str:
@@ -38,7 +40,7 @@ def is_tensor(array: object) -> bool:
 
 
 def device_of(array: Any) -> str:
-    """ "cpu" or "cuda"."""
+    """The device's type, such as "cpu" or "cuda"."""
     return str(array.device.type) if is_tensor(array) else "cpu"
 
 
@@ -48,56 +50,53 @@ def matrix(name: str, array: Any, shape: tuple[int | str, ...], dtypes: Collecti
         is_tensor(array) or isinstance(array, np.ndarray),
         name,
         "a numpy array or a torch tensor",
-        type(array),
+        type(array).__name__,
     )
-    require(dtype_name(array) in dtypes, name, " or ".join(dtypes), dtype_name(array))
+    require(dtype_name(array) in dtypes, name, " or ".join(dtypes), dtype_name(array), "convert it")
     got = tuple(array.shape)
     fits = len(got) == len(shape) and all(
         size >= 1 if isinstance(want, str) else size == want for size, want in zip(got, shape, strict=True)
     )
     require(fits, name, "[" + ", ".join(map(str, shape)) + "]" + " with no size 0" * (0 in got), list(got))
     contiguous = array.is_contiguous() if is_tensor(array) else array.flags.c_contiguous
-    require(bool(contiguous), name, "contiguous", "strided")
+    require(bool(contiguous), name, "contiguous", "strided", "make it contiguous")
 
 
-def vector(
-    name: str, values: Any, size: int | None, dtype: Any, low: float = -np.inf, high: float = np.inf
-) -> Any:
-    """`values` as a numpy array [size] of `dtype` (a CUDA tensor stays one), each from `low` to `high`."""
-    if device_of(values) == "cuda":
-        require(values.dim() == 1 and size in (None, len(values)), name, f"[{size}]", list(values.shape))
-        require(dtype_name(values) == np.dtype(dtype).name, name, np.dtype(dtype).name, dtype_name(values))
-        return values
-    given = np.asarray(values.numpy() if is_tensor(values) else values)
-    wanted = f"[{'N' if size is None else size}]"
-    require(given.ndim == 1 and size in (None, len(given)), name, wanted, list(given.shape))
-    whole = np.dtype(dtype).kind in "iu"
-    require(
-        not whole or given.dtype.kind in "iu" or given.size == 0 or given.dtype == object,
-        name,
-        "whole numbers",
-        given.dtype,
-    )
-    if given.size:
-        smallest, largest = given.min(), given.max()
-        inside = bool(smallest >= low and largest <= high)
-        require(inside, name, f"from {low} to {high}", f"{smallest} to {largest}")
-    array: NDArray[Any] = np.ascontiguousarray(given, dtype=dtype)
+def column(name: str, array: Any, dtype: np.dtype[Any], size: int | None) -> Any:
+    """`array`, checked to be [size] (None: any size) of `dtype` and contiguous; a tensor in the host's memory as numpy.
+
+    uint64 is int64 in a tensor, with the same bits.
+    """
+    if type(array) is not np.ndarray:
+        require(is_tensor(array), name, "a numpy array or a torch tensor", type(array).__name__)
+        if array.device.type == "cpu":
+            array = array.numpy().view(np.uint64) if _is_seed(array, dtype) else array.numpy()
+        else:
+            right = _is_seed(array, dtype) or dtype_name(array) == dtype.name
+            require(right, name, dtype.name, dtype_name(array), "convert it")
+    if array.dtype != dtype and type(array) is np.ndarray:
+        require(False, name, dtype.name, array.dtype, f"convert it with .astype(np.{dtype.name})")
+    if array.ndim != 1 or (size is not None and len(array) != size):
+        require(False, name, f"[{'N' if size is None else size}]", list(array.shape))
+    contiguous = array.flags.c_contiguous if type(array) is np.ndarray else array.is_contiguous()
+    require(contiguous, name, "contiguous", "strided", "make it contiguous")
     return array
 
 
-def seeds(name: str, values: Any, size: int) -> Any:
-    """Seeds as uint64 [size]; signed 64-bit words are taken as bits, as torch keeps them."""
-    if device_of(values) == "cuda":
-        return vector(name, values, size, np.int64)
-    given = np.asarray(values.numpy() if is_tensor(values) else values)
-    if given.dtype == np.int64 and (given < 0).any():
-        given = given.view(np.uint64)
-    return vector(name, given, size, np.uint64, 0, 2**64 - 1)
+def _is_seed(tensor: Any, dtype: np.dtype[Any]) -> bool:
+    return dtype is UINT64 and dtype_name(tensor) == "int64"
+
+
+def in_range(name: str, array: Any, low: float, high: float) -> None:
+    """Check that a numpy array's values lie from `low` to `high`; what is on a GPU is not read."""
+    if isinstance(array, np.ndarray) and array.size:
+        smallest, largest = array.min(), array.max()
+        inside = bool(smallest >= low and largest <= high)
+        require(inside, name, f"from {low} to {high}", f"{smallest} to {largest}")
 
 
 def raw(array: Any) -> NDArray[Any]:
-    """A CPU array or tensor as numpy, without a copy; bfloat16 as int16 words."""
+    """An array or a tensor in the host's memory as numpy, without a copy; bfloat16 as int16 words."""
     if is_tensor(array):
         torch = sys.modules["torch"]
         array = array.detach()
@@ -107,7 +106,7 @@ def raw(array: Any) -> NDArray[Any]:
 
 
 def widened(array: Any) -> NDArray[Any]:
-    """A CPU array or tensor as numpy float32, or float64 where it is that."""
+    """An array or a tensor in the host's memory as numpy float32, or float64 where it is that."""
     words, name = raw(array), dtype_name(array)
     wide: NDArray[Any]
     if name == "bfloat16":
@@ -132,7 +131,7 @@ def rounded(values: NDArray[np.float32], name: str) -> NDArray[np.float32]:
 def on_device(values: Any, device: Any, dtype: Any) -> Any:
     """`values` as a torch tensor of `dtype` on `device`; uint64 as the bits of int64.
 
-    Waits for nothing that runs there: what comes from the host's memory goes by pinned memory.
+    Does not wait for the device: what comes from the host's memory goes by pinned memory.
     """
     torch = sys.modules["torch"]
     if is_tensor(values) and values.device.type == device.type:
@@ -149,15 +148,15 @@ def on_host(array: Any) -> NDArray[Any]:
 
 
 def choose_backend(backend: str, array: Any) -> str:
-    """The backend that runs: "auto" is triton for CUDA tensors, cpu for others. Raises EdgespecError where the array
-    is not where the backend runs."""
+    """The backend to run; "auto" is triton for CUDA tensors and cpu for others. Raises EdgespecError where it cannot
+    read the array."""
     require(backend in BACKENDS, "backend", " or ".join(BACKENDS), repr(backend))
-    if backend != "auto":
-        on_gpu = device_of(array) == "cuda" or (
-            is_tensor(array) and os.environ.get("TRITON_INTERPRET") == "1"
-        )
-        require(
-            backend != "triton" or on_gpu, "backend", "cpu or reference for arrays on the CPU", repr(backend)
-        )
-        return backend
-    return "triton" if device_of(array) == "cuda" else "cpu"
+    on_gpu = device_of(array) == "cuda"
+    if backend == "auto":
+        return "triton" if on_gpu else "cpu"
+    if backend == "triton":
+        interpreted = is_tensor(array) and os.environ.get("TRITON_INTERPRET") == "1"
+        require(on_gpu or interpreted, "backend", "cpu or reference for arrays on the CPU", repr(backend))
+    else:
+        require(device_of(array) == "cpu", "the rows", f"on the CPU for {backend}", f"on {device_of(array)}")
+    return backend

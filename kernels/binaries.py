@@ -1,55 +1,58 @@
-"""Kernels that were built ahead of time, run through the CUDA driver: where Triton is not installed, as on a Jetson.
+"""Kernels that were built ahead of time, launched through the CUDA driver without Triton and without a compiler.
 
 A folder holds cubins and a manifest with their hashes; what is damaged, of another format or for another GPU is refused
-with the command that builds it again. Needs pycuda, and neither torch nor Triton.
+with the command that builds it again.
 """
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgespec.core.errors import EdgespecError
+from edgespec.kernels.cuda_driver import CudaDriver
+from edgespec.kernels.variants import Variant
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_FILE = "kernels.json"
 
 BUILT = Path(__file__).parent / "built"
 """Where kernels are that were built with edgespec itself."""
 
-SCALARS = {"i32": np.int32, "i64": np.int64, "fp32": np.float32, "fp64": np.float64}
+SCALARS = {"i32": ctypes.c_int32, "fp32": ctypes.c_float}
 
 
 @dataclass(frozen=True)
 class Binary:
-    """One kernel's code for one architecture. types: of its arguments, a star before those that are addresses."""
+    """One variant's code for one architecture. scratch_arguments: pointers that Triton adds to the kernel's own."""
 
-    kernel: str
-    variant: str
+    variant: Variant
     architecture: int
     file: str
     sha256: str
     symbol: str
-    types: tuple[str, ...]
     warps: int
     shared_bytes: int
     scratch_arguments: int
 
+    @classmethod
+    def from_json(cls, entry: dict[str, Any]) -> Binary:
+        return cls(**{**entry, "variant": Variant(**entry["variant"])})
+
 
 @dataclass
 class Binaries:
-    """A folder's kernels for one architecture."""
+    """A folder's kernels for one architecture, smaller variants before larger ones."""
 
     folder: Path
-    architecture: int
-    entries: dict[tuple[str, str], Binary]
-    _functions: dict[tuple[str, str], Any] = field(default_factory=dict)
+    entries: list[Binary]
+    driver: CudaDriver | None = None
+    _functions: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: Path = BUILT, *, architecture: int) -> Binaries:
@@ -59,59 +62,51 @@ class Binaries:
             manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
             if manifest["format_version"] != FORMAT_VERSION:
                 raise EdgespecError(f"the kernels in {folder} are of another version of edgespec: {again}.")
-            found = [Binary(**{**entry, "types": tuple(entry["types"])}) for entry in manifest["binaries"]]
+            found = [Binary.from_json(entry) for entry in manifest["binaries"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise EdgespecError(f"{folder} holds no kernels that can be read ({error}): {again}.") from None
-        own = {(one.kernel, one.variant): one for one in found if one.architecture == architecture}
+        own = [one for one in found if one.architecture == architecture]
         if not own:
             known = ", ".join(str(one) for one in sorted({one.architecture for one in found})) or "none"
             raise EdgespecError(
                 f"the kernels in {folder} are for CUDA architectures {known}, not for {architecture}: {again}."
             )
-        for one in own.values():
+        for one in own:
             if not _is_whole(folder / one.file, one.sha256):
                 raise EdgespecError(f"{folder / one.file} is damaged: {again}.")
-        return cls(folder, architecture, own)
+        return cls(folder, own)
 
     def launch(
-        self, kernel: str, variant: str, grid: Sequence[int], arguments: Sequence[Any], stream: Any = None
+        self,
+        kernel: str,
+        types: str,
+        constants: Mapping[str, int | bool],
+        programs: int,
+        arguments: Sequence[int | float],
+        stream: int,
     ) -> None:
-        """Run a kernel on the current CUDA context. arguments: device addresses (int) and numbers, in order.
+        """Run the first variant that serves such a launch, on the current CUDA context.
 
-        Raises EdgespecError for a kernel that is not there, or arguments that are not its.
+        types, arguments: of the kernel's own arguments, addresses as ints. Raises EdgespecError where none serves it.
         """
-        binary = self.entries.get((kernel, variant))
+        binary = next((one for one in self.entries if one.variant.serves(kernel, types, constants)), None)
         if binary is None:
-            raise EdgespecError(f"{self.folder} holds no kernel {kernel} {variant}.")
-        if len(arguments) != len(binary.types):
-            raise EdgespecError(f"{kernel} takes {len(binary.types)} arguments, not {len(arguments)}.")
-        packed = [_packed(value, kind) for value, kind in zip(arguments, binary.types, strict=True)]
-        packed += [np.uint64(0)] * binary.scratch_arguments
-        self._function(binary)(
-            *packed,
-            grid=(*grid, *[1] * (3 - len(grid))),
-            block=(32 * binary.warps, 1, 1),
-            shared=binary.shared_bytes,
-            stream=stream,
-        )
-
-    def _function(self, binary: Binary) -> Any:
-        key = (binary.kernel, binary.variant)
-        if key not in self._functions:
-            import pycuda.driver as cuda
-
-            module = cuda.module_from_buffer((self.folder / binary.file).read_bytes())
-            function = module.get_function(binary.symbol)
-            if binary.shared_bytes > 48 << 10:
-                function.set_attribute(
-                    cuda.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES, binary.shared_bytes
-                )
-            self._functions[key] = (module, function)
-        return self._functions[key][1]
-
-
-def _packed(value: Any, kind: str) -> Any:
-    return np.uint64(int(value)) if kind.startswith("*") else SCALARS[kind](value)
+            raise EdgespecError(
+                f"{self.folder} holds no {kernel} for {types} with {dict(constants)}: install Triton and a C "
+                "compiler."
+            )
+        if self.driver is None:
+            self.driver = CudaDriver()
+        if binary.file not in self._functions:
+            code = (self.folder / binary.file).read_bytes()
+            self._functions[binary.file] = self.driver.load(code, binary.symbol, binary.shared_bytes)
+        words = [
+            SCALARS.get(kind, ctypes.c_uint64)(value)
+            for kind, value in zip(types.split(), arguments, strict=True)
+        ]
+        words += [ctypes.c_uint64(0)] * binary.scratch_arguments
+        function, threads = self._functions[binary.file], 32 * binary.warps
+        self.driver.launch(function, programs, threads, binary.shared_bytes, stream, words)
 
 
 def _is_whole(file: Path, sha256: str) -> bool:

@@ -1,36 +1,22 @@
-"""The CUDA backend of exit_head: two launches, and a tree's hint comes with the second.
+"""exit_head on CUDA: two kernels, and a tree's hint comes with the second.
 
 First, programs share out the vocabulary in tiles; each normalises the rows once, multiplies its tiles (every byte of
 the head is read once for all rows) and keeps what it needs of each row. Then a program a session joins those parts in
-fixed order, and walks the session's draft tree. Imported only where Triton is.
+fixed order, and walks the session's draft tree. exit_head_launch.py starts them. Imports Triton.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any
+import os
 
-import torch
 import triton
 import triton.language as tl
 
-from edgespec.kernels import arguments
-from edgespec.kernels.exit_head import ExitScores, HeadSettings
-from edgespec.kernels.exit_hint import Cells
-from edgespec.kernels.exit_verdict import Curves, Hints, Trees
-from edgespec.kernels.exit_verdict_triton import curves_on, publish, trees_on, walk
-from edgespec.kernels.philox_triton import NO_FUSION, rows_gumbel
+from edgespec.kernels.exit_verdict_triton import publish, walk
+from edgespec.kernels.philox_triton import rows_gumbel
 
-TILE = 64
-"""Tokens of the head that are multiplied at once."""
-
-DEPTH = 64
-"""Elements of D that are read at once."""
-
-PARTS = 7
-"""Numbers that a program keeps of each row."""
-
-LOWEST = -3.4028234663852886e38
+WIDEN = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
+"""Multiply in float32: the interpreter's product of bfloat16 is wrong."""
 
 
 @triton.jit
@@ -43,16 +29,15 @@ def exit_head_parts(
     positions,  # int32 [R]
     draft_tokens,  # int32 [R]
     parts,  # float32 [programs, 7, R]; the token is kept as its bits
-    rows,
-    dim,
-    vocabulary,
-    epsilon,
-    logit_scale,
+    rows,  # R
+    dim,  # D
+    vocabulary,  # V
+    epsilon,  # of the RMS norm
+    logit_scale,  # factor on the logits
     softcap,  # 0: none
-    ROWS: tl.constexpr,  # 16 or more, a power of 2
-    TILE: tl.constexpr,
-    DEPTH: tl.constexpr,
-    WIDEN: tl.constexpr,  # multiply in float32: the interpreter's product of bfloat16 is wrong
+    ROWS: tl.constexpr,  # R or more and 16 or more, a power of 2
+    TILE: tl.constexpr,  # tokens of the head that are multiplied at once
+    DEPTH: tl.constexpr,  # elements of D that are read at once
 ):
     """What each program's tiles say of each row."""
     program, programs = tl.program_id(0), tl.num_programs(0)
@@ -134,7 +119,7 @@ def exit_head_parts(
 def exit_head_finish(
     parts,  # float32 [programs, 7, R]
     draft_tokens,  # int32 [R]
-    tokens,  # int32 [R], out; so are the next
+    tokens,  # int32 [R], out; so are the next, up to sound
     margins,  # float32 [R]
     probabilities,  # float32 [R]
     logsumexps,  # float32 [R]
@@ -147,26 +132,20 @@ def exit_head_finish(
     curve_margins,  # float32 [C, K]
     curve_probabilities,  # float32 [C, K]
     curve_of,  # int32 [S]
-    lengths,  # int32 [S], out; so are the next
-    paths,  # int32 [S, path_width]
-    next_tokens,  # int32 [S]
-    confidences,  # float32 [S]
     cells,  # int32 [2, places, exits, 8], in memory of the host
     sequence,  # int32 [1]
-    rows,
-    programs,
-    knots,
-    path_width,
-    exit,
+    rows,  # R
+    programs,  # that wrote parts
+    knots,  # K
+    exit,  # which of `exits`
     places,
     exits,
     ROWS: tl.constexpr,  # rows of the largest session, a power of 2
-    PROGRAMS: tl.constexpr,  # parts that are joined at once
-    KNOTS: tl.constexpr,
-    WALK: tl.constexpr,
-    PUBLISH: tl.constexpr,
+    KNOTS: tl.constexpr,  # K or more, a power of 2
+    HINT: tl.constexpr,  # walk the tree and write the cell
+    PROGRAMS: tl.constexpr,  # programs whose parts are joined at once
 ):
-    """Joins the parts of one session's rows; then, if WALK, its hint; then, if PUBLISH, tells the host."""
+    """Joins the parts of one session's rows; then, if HINT, walks its tree and writes its cell."""
     session = tl.program_id(0)
     first = tl.load(offsets + session)
     size = tl.load(offsets + session + 1) - first
@@ -216,123 +195,11 @@ def exit_head_finish(
     tl.store(draft_scores + out, tl.where(good & (draft >= 0), draft_score, nan), real)
     tl.store(agrees + out, (good & (draft == token)).to(tl.int8), real)
     tl.store(sound + out, good.to(tl.int8), real)
-    if WALK:
+    if HINT:
         parent = tl.load(parents + first + row, real, -2)
         drafted = tl.load(tree_tokens + first + row, real, -2)
         curve = tl.load(curve_of + session) * knots
         length, end, next_token, confidence = walk(
-            token, margin, parent, drafted, curve_margins + curve, curve_probabilities + curve, knots,
-            paths + session * path_width, path_width, ROWS, KNOTS,
+            token, margin, parent, drafted, curve_margins + curve, curve_probabilities + curve, knots, ROWS, KNOTS,
         )  # fmt: skip
-        tl.store(lengths + session, length)
-        tl.store(next_tokens + session, next_token)
-        tl.store(confidences + session, confidence)
-        if PUBLISH:
-            publish(cells, sequence, session, exit, places, exits, length, end, next_token, confidence)
-
-
-def launch(
-    hidden: torch.Tensor,
-    norm: torch.Tensor,
-    head: torch.Tensor,
-    temperatures: Any,
-    seeds: Any,
-    positions: Any,
-    draft_tokens: Any,
-    settings: HeadSettings,
-    tree: tuple[Trees, Curves, Any] | None = None,
-) -> ExitScores:
-    """As edgespec.kernels.exit_head.exit_head, whose checks have passed."""
-    return launch_with_tree(hidden, norm, head, temperatures, seeds, positions, draft_tokens, settings, None)[
-        0
-    ]
-
-
-def launch_with_tree(
-    hidden: torch.Tensor,
-    norm: torch.Tensor,
-    head: torch.Tensor,
-    temperatures: Any,
-    seeds: Any,
-    positions: Any,
-    draft_tokens: Any,
-    settings: HeadSettings,
-    tree: tuple[Trees, Curves, Any] | None,
-    cells: Cells | None = None,
-) -> tuple[ExitScores, Hints | None]:
-    """Both launches; with a tree (trees, curves, curve_of), its hints as well; with cells, these are published."""
-    device = hidden.device
-    rows, dim = hidden.shape
-    columns = [
-        arguments.on_device(column, device, dtype)
-        for column, dtype in (
-            (temperatures, torch.float32),
-            (seeds, torch.int64),
-            (positions, torch.int32),
-            (draft_tokens, torch.int32),
-        )
-    ]
-    programs = program_count(head.shape[0], device)
-    parts = torch.empty(programs, PARTS, rows, dtype=torch.float32, device=device)
-    exit_head_parts[(programs,)](
-        hidden, norm, head, *columns, parts, rows, dim, head.shape[0],
-        settings.epsilon, settings.logit_scale, settings.softcap,
-        ROWS=max(16, triton.next_power_of_2(rows)), TILE=TILE, DEPTH=DEPTH,
-        WIDEN=device.type == "cpu", num_warps=4, num_stages=4, **NO_FUSION,
-    )  # fmt: skip
-    integers, floats = (
-        torch.empty(3, rows, dtype=dtype, device=device) for dtype in (torch.int32, torch.float32)
-    )
-    tokens, margins, probabilities, logsumexps, draft_scores = (
-        integers[0],
-        *floats,
-        torch.empty_like(floats[0]),
-    )
-    agrees, sound = torch.empty(2, rows, dtype=torch.int8, device=device)
-    own = _own_rows(rows, device)
-    trees, largest = (Trees(own, own, own), 1) if tree is None else trees_on(tree[0], device)
-    sessions = len(trees.offsets) - 1
-    path_width = max(1, largest - 1)
-    hints = Hints(
-        torch.empty(sessions, dtype=torch.int32, device=device),
-        torch.full((sessions, path_width), -1, dtype=torch.int32, device=device),
-        torch.empty(sessions, dtype=torch.int32, device=device),
-        torch.empty(sessions, dtype=torch.float32, device=device),
-    )
-    words, sequence, of_cells = (tokens, tokens, (0, 1, 1)) if cells is None else cells.arguments
-    curves = (parts, parts, tokens, 1) if tree is None else curves_on(tree[1], tree[2], device)
-    exit_head_finish[(sessions,)](
-        parts, columns[3], tokens, margins, probabilities, logsumexps, draft_scores, agrees, sound,
-        trees.offsets, trees.parents, trees.tokens, *curves[:3],
-        hints.lengths, hints.paths, hints.tokens, hints.confidences, words, sequence,
-        rows, programs, curves[3], path_width, *of_cells,
-        ROWS=triton.next_power_of_2(largest), PROGRAMS=32, KNOTS=triton.next_power_of_2(curves[3]),
-        WALK=tree is not None, PUBLISH=cells is not None, num_warps=4, **NO_FUSION,
-    )  # fmt: skip
-    scores = ExitScores(
-        tokens,
-        margins,
-        probabilities,
-        logsumexps,
-        draft_scores,
-        agrees.view(torch.bool),
-        sound.view(torch.bool),
-    )
-    return scores, None if tree is None else hints
-
-
-def program_count(vocabulary: int, device: torch.device) -> int:
-    """Programs that share the vocabulary: as many as run at once, or one a tile."""
-    tiles: int = triton.cdiv(vocabulary, TILE)
-    return min(tiles, 2 * _processors(device.index)) if device.type == "cuda" else min(tiles, 3)
-
-
-@lru_cache
-def _processors(index: int | None) -> int:
-    return int(torch.cuda.get_device_properties(index or 0).multi_processor_count)
-
-
-@lru_cache
-def _own_rows(rows: int, device: torch.device) -> torch.Tensor:
-    """Offsets of sessions of one row each."""
-    return torch.arange(rows + 1, dtype=torch.int32, device=device)
+        publish(cells, sequence, session, exit, places, exits, length, end, next_token, confidence)

@@ -1,47 +1,20 @@
 """An exit's hint, from hidden rows to the cells that a thread of the host watches; nobody waits for it meanwhile.
 
-exit_head, then exit_verdict, then one cell a session: on CUDA in two launches, whose last writes to memory of the host
-and releases what it wrote. csrc/net/hint_mailbox.hpp says what a cell holds, and sends it.
+exit_head, then exit_verdict, then one cell a session. On CUDA these are two launches, and the last writes to memory of
+the host and releases what it wrote. csrc/net/hint_mailbox.hpp says what a cell holds, and sends it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from edgespec import _native
 from edgespec.kernels import arguments
-from edgespec.kernels.exit_head import PLAIN, HeadSettings, exit_head
-from edgespec.kernels.exit_verdict import Curves, Trees, exit_verdict
-
-CELL_WORDS = 8
-
-
-@dataclass(frozen=True)
-class Cells:
-    """Where the hints of exit number `exit` go.
-
-    words: int32 [2, places, exits, 8], in memory that device and host share. sequence: int32 [1], where the rows are:
-    the number of the running forward, above 0; odd and even ones have a half of the cells each.
-    """
-
-    words: Any
-    sequence: Any
-    exit: int
-
-    @property
-    def arguments(self) -> tuple[Any, Any, tuple[int, int, int]]:
-        """As the kernel takes them: words, sequence, (exit, places, exits)."""
-        return self.words, self.sequence, (self.exit, self.words.shape[1], self.words.shape[2])
-
-    def check(self, sessions: int) -> None:
-        """Raises EdgespecError for words that are not such, or too few for so many sessions."""
-        arguments.matrix("words", self.words, (2, "places", "exits", CELL_WORDS), ("int32",))
-        places, exits = self.words.shape[1:3]
-        arguments.require(sessions <= places, "words", f"for {sessions} sessions or more", places)
-        arguments.require(0 <= self.exit < exits, "exit", f"from 0 to {exits - 1}", self.exit)
-        arguments.matrix("sequence", self.sequence, (1,), ("int32",))
+from edgespec.kernels.data import Cells, Curves, HeadSettings, Hints, Trees
+from edgespec.kernels.exit_head import PLAIN, exit_head
+from edgespec.kernels.exit_verdict import exit_verdict
 
 
 def exit_hint(
@@ -60,23 +33,22 @@ def exit_hint(
     settings: HeadSettings = PLAIN,
     backend: str = "auto",
 ) -> None:
-    """The hint of each session into its cell. Arguments as in exit_head and exit_verdict, but that sessions, and rows,
-    may be followed by some that are nobody's: offsets then stay at their end. For CUDA everything but `words` is there
-    already, so that nothing is copied and no one waits. Raises EdgespecError.
+    """The hint of each session into its cell.
+
+    Arguments as in exit_head and exit_verdict, but sessions, and rows, may be followed by spare ones: offsets then stay
+    at their end. For CUDA everything but the cells' words is on the device, so that nothing is copied and nobody waits.
+    Raises EdgespecError.
     """
     cells.check(len(trees.offsets) - 1)
-    chosen = arguments.choose_backend(backend, hidden)
     columns = (temperatures, seeds, positions, draft_tokens)
+    chosen = arguments.choose_backend(backend, hidden)
     if chosen == "triton":
-        from edgespec.kernels import exit_head_triton
+        from edgespec.kernels import exit_head_launch  # imports torch
 
-        exit_head_triton.launch_with_tree(
-            hidden, norm, head, *columns, settings, (trees, curves, curve_of), cells
-        )
+        exit_head_launch.exit_hint(hidden, norm, head, *columns, settings, trees, curves, curve_of, cells)
         return
-    offsets = np.asarray(trees.offsets)
+    offsets = arguments.raw(trees.offsets)
     sessions, rows = int(np.count_nonzero(np.diff(offsets))), int(offsets[-1])
-    own = Trees(offsets[: sessions + 1], trees.parents[:rows], trees.tokens[:rows])
     scores = exit_head(
         hidden[:rows],
         norm,
@@ -88,22 +60,15 @@ def exit_hint(
         settings=settings,
         backend=chosen,
     )
-    plain = Curves(np.asarray(curves.margins), np.asarray(curves.probabilities), curves.temperatures)
-    hints = exit_verdict(scores.tokens, scores.margins, own, plain, curve_of[:sessions], backend=chosen)
+    own = Trees(offsets[: sessions + 1], trees.parents[:rows], trees.tokens[:rows])
+    hints = exit_verdict(scores.tokens, scores.margins, own, curves, curve_of[:sessions], backend=chosen)
     _publish(hints, cells)
 
 
-def _publish(hints: Any, cells: Cells) -> None:
-    from edgespec import _native
-
-    number = int(cells.sequence[0])
-    ends = np.where(
-        hints.lengths > 0,
-        np.take_along_axis(hints.paths, np.maximum(hints.lengths - 1, 0)[:, None], 1)[:, 0],
-        0,
-    )
-    for place, (length, end, token, confidence) in enumerate(
-        zip(hints.lengths, ends, hints.tokens, hints.confidences, strict=True)
-    ):
-        words = arguments.raw(cells.words)
-        _native.publish_hint(words, number, place, cells.exit, length, end, token, confidence)
+def _publish(hints: Hints, cells: Cells) -> None:
+    number, words = int(cells.sequence[0]), arguments.raw(cells.words)
+    for place, length in enumerate(hints.lengths):
+        end = hints.paths[place, length - 1] if length else 0
+        _native.publish_hint(
+            words, number, place, cells.exit, length, end, hints.tokens[place], hints.confidences[place]
+        )

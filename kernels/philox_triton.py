@@ -1,18 +1,14 @@
 """Philox4x32-10 and the noise made of it, on the device: the same words as philox.py, the same bits of noise.
 
 Both logarithms are worked out in float64 by additions, products and divisions alone, in the order of
-csrc/sampling/gumbel.cpp; kernels that use them are compiled without fused multiply-adds.
+csrc/sampling/gumbel.cpp; kernels that use them are compiled without fused multiply-adds
+(launching.NO_FUSION).
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import triton
 import triton.language as tl
-
-NO_FUSION: dict[str, Any] = {"enable_fp_fusion": False}
-"""The compiler's option that keeps the noise the same bits as on the CPU."""
 
 
 @triton.jit

@@ -1,81 +1,73 @@
-"""The kernels that are built ahead of time: their arguments' types and the constants that each variant fixes.
+"""The Triton kernels: where their sources are, how they are compiled, and the variants that are built ahead of time.
 
-A variant serves every shape up to its constants: rows beyond a launch's own are masked. Plain data: no Triton here, so
+A variant serves every shape up to its constants: what is beyond a launch's own is masked. Plain data without Triton, so
 that what loads the binaries needs none.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 MOST_ROWS = 64
-"""Rows of a session, and sessions of a launch, that the variants hold."""
+"""Rows of a session that the variants hold."""
 
-KNOTS = 64
+HEAD_TILE = 64
+"""Tokens of the LM head that a program multiplies at once."""
 
-HALVES_AND_SINGLE = ("bf16", "fp16", "fp32")
+
+@dataclass(frozen=True)
+class Kernel:
+    """One Triton function. source: its module in edgespec.kernels; the function has the kernel's name. constants: that
+    are the same in every launch."""
+
+    source: str
+    warps: int
+    constants: Mapping[str, int | bool]
+    stages: int = 3
+
+
+KERNELS = {
+    "exit_head_parts": Kernel("exit_head_triton", 4, {"TILE": HEAD_TILE, "DEPTH": 64}, stages=4),
+    "exit_head_finish": Kernel("exit_head_triton", 4, {"PROGRAMS": 32}),
+    "verify_rows": Kernel("verify_triton", 8, {"LIST": 256}),
+}
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One kernel with its constants fixed. types: of the arguments that are passed, in order, as Triton names them."""
+    """One kernel with its other constants fixed. types: of its arguments, in order, as Triton names them."""
 
     kernel: str
     name: str
-    types: tuple[str, ...]
-    constants: dict[str, Any] = field(hash=False)
-    num_warps: int = 4
-    num_stages: int = 3
+    types: str
+    constants: Mapping[str, int | bool] = field(hash=False)
+
+    def serves(self, kernel: str, types: str, constants: Mapping[str, int | bool]) -> bool:
+        """Whether it can be launched so: flags are the same, and sizes at most its own."""
+        return (kernel, types) == (self.kernel, self.types) and all(
+            own == constants[name] if isinstance(own, bool) else own >= constants[name]
+            for name, own in self.constants.items()
+        )
 
 
-def _exit_head_parts(dtype: str, rows: int) -> Variant:
-    types = (f"*{dtype} " * 3 + "*fp32 *i64 *i32 *i32 *fp32 i32 i32 i32 fp32 fp32 fp32").split()
-    constants = {"ROWS": rows, "TILE": 64, "DEPTH": 64, "WIDEN": False}
-    return Variant("exit_head_parts", f"{dtype}-{rows}", tuple(types), constants, num_stages=4)
+def _variants() -> Iterator[Variant]:
+    for dtype in ("bf16", "fp16", "fp32"):
+        types = f"*{dtype} *{dtype} *{dtype} *fp32 *i64 *i32 *i32 *fp32 i32 i32 i32 fp32 fp32 fp32"
+        for rows in (16, 32, 64):
+            yield Variant("exit_head_parts", f"{dtype}-{rows}", types, {"ROWS": rows})
+    scores = "*i32 *fp32 *fp32 *fp32 *fp32 *i8 *i8"
+    types = f"*fp32 *i32 {scores} *i32 *i32 *i32 *fp32 *fp32 *i32 *i32 *i32 i32 i32 i32 i32 i32 i32"
+    for name in ("plain", "hint"):
+        sizes = {"ROWS": MOST_ROWS, "KNOTS": 64, "HINT": name == "hint"}
+        yield Variant("exit_head_finish", name, types, sizes)
+    samplings, lists = "*fp64 *i32 *fp64 *fp64 *fp64 *i64", "*i32 *i32 *i32 *i32 *fp32"
+    out = "*i32 *fp32 *fp32 *i32 *i32 *i32 *i32 *fp32 *fp32"
+    for dtype in ("bf16", "fp16", "fp32"):
+        types = f"*{dtype} *fp32 *i32 *i32 *i32 *i32 {samplings} {lists} {out} i32 i32 i32"
+        for name in ("plain", "lists"):
+            sizes = {"ROWS": MOST_ROWS, "BLOCK": 4096, "LISTS": name == "lists"}
+            yield Variant("verify_rows", f"{dtype}-{name}", types, sizes)
 
 
-def _exit_head_finish(name: str) -> Variant:
-    types = (
-        "*fp32 *i32 *i32 "
-        + "*fp32 " * 4
-        + "*i8 *i8 *i32 *i32 *i32 *fp32 *fp32 *i32 *i32 *i32 *i32 *fp32 *i32 *i32 "
-    )
-    constants = {
-        "ROWS": MOST_ROWS,
-        "PROGRAMS": 32,
-        "KNOTS": KNOTS,
-        "WALK": name != "plain",
-        "PUBLISH": name == "publish",
-    }
-    return Variant("exit_head_finish", name, (*types.split(), *["i32"] * 7), constants)
-
-
-def _exit_verdict() -> Variant:
-    types = "*i32 *fp32 *i32 *i32 *i32 *fp32 *fp32 *i32 *i32 *i32 *i32 *fp32 i32 i32"
-    return Variant("exit_verdict", "plain", tuple(types.split()), {"ROWS": MOST_ROWS, "KNOTS": KNOTS})
-
-
-def _verify_rows(dtype: str, lists: bool) -> Variant:
-    types = (
-        f"*{dtype} *fp32 *i32 *i32 *i32 *i32 *fp64 *i32 *fp64 *fp64 *fp64 *i64 "
-        "*i32 *i32 *i32 *i32 *fp32 *i32 *fp32 *fp32 *i32 *i32 *i32 *i32 *fp32 *fp32 i32 i32 i32"
-    )
-    constants = {
-        "SESSIONS": MOST_ROWS,
-        "ROWS": MOST_ROWS,
-        "BLOCK": 4096,
-        "LIST": 256,
-        "LISTS": lists,
-        "SCORE": "fp32",
-    }
-    name = f"{dtype}-{'lists' if lists else 'plain'}"
-    return Variant("verify_rows", name, tuple(types.split()), constants, num_warps=8)
-
-
-VARIANTS: tuple[Variant, ...] = (
-    *(_exit_head_parts(dtype, rows) for dtype in HALVES_AND_SINGLE for rows in (16, 32, 64)),
-    *(_exit_head_finish(name) for name in ("plain", "walk", "publish")),
-    _exit_verdict(),
-    *(_verify_rows(dtype, lists) for dtype in HALVES_AND_SINGLE for lists in (False, True)),
-)
+VARIANTS = tuple(_variants())

@@ -73,12 +73,14 @@ def passes(ids, score, cut, first, highest, log_min_p, SCORE: tl.constexpr):
 
 
 @triton.jit
-def _count_from(source, divisor, vocabulary, key, BLOCK: tl.constexpr, SCORE: tl.constexpr):
-    """How many tokens have at least this key."""
+def _count(source, divisor, vocabulary, low, high, first, BLOCK: tl.constexpr, SCORE: tl.constexpr):
+    """How many tokens have a key from `low` to `high` and an id of at least `first`."""
     number = tl.full((), 0, tl.int32)
     for start in range(0, vocabulary, BLOCK):
         ids, s = read(source, start, divisor, vocabulary, BLOCK, SCORE)
-        number += tl.sum(((key_of(s, SCORE) >= key) & (ids < vocabulary)).to(tl.int32))
+        key = key_of(s, SCORE)
+        counted = (key >= low) & (key <= high) & (ids >= first) & (ids < vocabulary)
+        number += tl.sum(counted.to(tl.int32))
     return number
 
 
@@ -93,32 +95,21 @@ def _mass_from(source, divisor, vocabulary, key, highest, BLOCK: tl.constexpr, S
 
 
 @triton.jit
-def _ties_from(source, divisor, vocabulary, key, first, BLOCK: tl.constexpr, SCORE: tl.constexpr):
-    """How many tokens have this key and an id of at least `first`."""
-    number = tl.full((), 0, tl.int32)
-    for start in range(0, vocabulary, BLOCK):
-        ids, s = read(source, start, divisor, vocabulary, BLOCK, SCORE)
-        number += tl.sum(((key_of(s, SCORE) == key) & (ids >= first) & (ids < vocabulary)).to(tl.int32))
-    return number
-
-
-@triton.jit
-def filter_cut(source, divisor, vocabulary, top_k, top_p, sampled, BLOCK: tl.constexpr, SCORE: tl.constexpr):
+def filter_cut(
+    source, divisor, vocabulary, highest, top_k, top_p, sampled, BLOCK: tl.constexpr, SCORE: tl.constexpr
+):
     """The cut of top-k (ties at its edge stay), then top-p (of equals at its edge the highest ids stay)."""
     BITS: tl.constexpr = 33 if SCORE == tl.float32 else 64
     lowest = tl.full((), -(2**31), tl.int64) if SCORE == tl.float32 else tl.full((), -(2**63), tl.int64)
     cut = lowest
     first = tl.full((), 0, tl.int32)
-    highest = tl.full((), float("-inf"), SCORE)
-    for start in range(0, vocabulary, BLOCK):
-        highest = tl.maximum(highest, tl.max(read(source, start, divisor, vocabulary, BLOCK, SCORE)[1]))
     beyond = key_of(highest, SCORE) + 1
     if sampled & (top_k > 0) & (top_k < vocabulary):
         high = beyond
         for _ in range(0, BITS):
             middle = (cut & high) + ((cut ^ high) >> 1)
             if middle > cut:
-                if _count_from(source, divisor, vocabulary, middle, BLOCK, SCORE) >= top_k:
+                if _count(source, divisor, vocabulary, middle, beyond, first, BLOCK, SCORE) >= top_k:
                     cut = middle
                 else:
                     high = middle
@@ -137,14 +128,14 @@ def filter_cut(source, divisor, vocabulary, top_k, top_p, sampled, BLOCK: tl.con
                     above = mass
         # Of the tokens at the cut, as many stay as are needed, from the highest id down.
         weight = tl.exp(score_of(cut, SCORE) - highest).to(tl.float64)
-        tied = _ties_from(source, divisor, vocabulary, cut, first, BLOCK, SCORE)
+        tied = _count(source, divisor, vocabulary, cut, cut, first, BLOCK, SCORE)
         if (tied > 1) & (weight > 0):
             needed = tl.maximum(tl.ceil((wanted - above) / weight), 1.0).to(tl.int32)
             end = vocabulary
             for _ in range(0, 32):
                 middle_id = (first + end) // 2
                 if middle_id > first:
-                    if _ties_from(source, divisor, vocabulary, cut, middle_id, BLOCK, SCORE) >= needed:
+                    if _count(source, divisor, vocabulary, cut, cut, middle_id, BLOCK, SCORE) >= needed:
                         first = middle_id
                     else:
                         end = middle_id

@@ -1,4 +1,4 @@
-"""The plain backend of `verify`, in numpy: what the kernels are held to.
+"""The reference of `verify`, in numpy.
 
 Scores are float32 (float64 for float64 logits) as in the kernels, so that their ties are the same; sums of
 probabilities are float64, so that only a token on top-p's or min-p's very edge can fall the other way in a kernel.
@@ -6,30 +6,17 @@ probabilities are float64, so that only a token on top-p's or min-p's very edge 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.kernels import arguments, philox
-from edgespec.kernels.exit_head import best
-from edgespec.kernels.exit_verdict import Trees
-from edgespec.kernels.verify import Ragged, Samplings, Verdicts
+from edgespec.kernels.data import Ragged, Samplings, Trees, Verdicts
+from edgespec.kernels.exit_head_reference import best
+from edgespec.kernels.exit_verdict import walk
 
 NOT_SOUND = (-1, np.nan, np.nan)
-
-
-@dataclass(frozen=True)
-class _Session:
-    """One session's parameters."""
-
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    penalty: float
-    seed: int
 
 
 def verify(
@@ -37,78 +24,63 @@ def verify(
     trees: Trees,
     positions: NDArray[np.int32],
     samplings: Samplings,
-    seen: Ragged,
-    biases: Ragged,
+    seen: Ragged | None,
+    biases: Ragged | None,
 ) -> Verdicts:
-    """As edgespec.kernels.verify.verify, whose checks have passed."""
+    """As edgespec.kernels.verify, whose checks have passed; decides every row, then walks."""
     raw = arguments.widened(logits)
-    widest = int(np.diff(trees.offsets).max()) - 1
+    sessions = trees.sessions
+    widest = int(np.diff(trees.offsets).max())
     verdicts = Verdicts(
-        np.zeros(trees.sessions, np.int32),
-        np.full((trees.sessions, max(1, widest)), -1, np.int32),
-        np.full(trees.sessions, -1, np.int32),
-        np.full((trees.sessions, widest + 1), np.nan, np.float32),
-        np.full((trees.sessions, widest + 1), np.nan, np.float32),
-        np.zeros(trees.sessions, np.bool_),
+        np.zeros(sessions, np.int32),
+        np.full((sessions, max(1, widest - 1)), -1, np.int32),
+        np.full(sessions, -1, np.int32),
+        np.full((sessions, widest), np.nan, np.float32),
+        np.full((sessions, widest), np.nan, np.float32),
+        np.zeros(sessions, np.bool_),
     )
-    for s in range(trees.sessions):
-        session = _Session(
-            float(samplings.temperatures[s]),
-            int(samplings.top_k[s]),
-            float(samplings.top_p[s]),
-            float(samplings.min_p[s]),
-            float(samplings.penalties[s]),
-            int(samplings.seeds[s]),
-        )
+    for s in range(sessions):
+        bias = _list(biases, s)
         first, end = trees.offsets[s], trees.offsets[s + 1]
-        bias = tuple(
-            array[biases.offsets[s] : biases.offsets[s + 1]] for array in (biases.ids, biases.values)
-        )
-        row, depth = first, 0
-        while True:
-            children = first + np.flatnonzero(trees.parents[first:end] == row - first)
-            token, margin, logprob = decide_row(
-                raw[row],
-                session,
-                int(positions[row]),
-                seen.ids[seen.offsets[row] : seen.offsets[row + 1]],
-                bias,
-            )
-            verdicts.logprobs[s, depth], verdicts.margins[s, depth] = logprob, margin
-            match = children[trees.tokens[children] == token]
-            if token < 0 or not len(match):
-                break
-            row = match[0]
-            verdicts.paths[s, depth] = row - first
-            depth += 1
+        decided = [
+            decide_row(raw[row], samplings, s, int(positions[row]), _list(seen, row)[0], bias)
+            for row in range(first, end)
+        ]
+        tokens, margins, logprobs = (np.array(column) for column in zip(*decided, strict=True))
+        path, token = walk(tokens, trees.parents[first:end], trees.tokens[first:end])
+        depth = len(path)
         verdicts.lengths[s], verdicts.tokens[s], verdicts.sound[s] = depth, token, token >= 0
+        verdicts.paths[s, :depth] = path
+        verdicts.logprobs[s, : depth + 1] = logprobs[[0, *path]]
+        verdicts.margins[s, : depth + 1] = margins[[0, *path]]
     return verdicts
 
 
 def decide_row(
     raw: NDArray[Any],
-    session: _Session,
+    samplings: Samplings,
+    session: int,
     position: int,
     seen: NDArray[np.int32],
-    bias: tuple[NDArray[Any], ...],
+    bias: tuple[NDArray[Any], NDArray[Any]],
 ) -> tuple[int, float, float]:
     """(token, margin, log-probability) decided after one row of raw logits [V]; token -1 where they are not sound."""
     if np.isnan(raw).any() or (raw == np.inf).any() or not np.isfinite(raw).any():
         return NOT_SOUND
-    scores = penalised(raw, bias, seen, session.penalty)
-    if session.temperature > 0:
-        scores = filtered(
-            scores / scores.dtype.type(session.temperature), session.top_k, session.top_p, session.min_p
-        )
-        scores = scores + philox.gumbel(session.seed, position, np.arange(len(scores)))
+    scores = penalised(raw, bias, seen, float(samplings.penalties[session]))
+    temperature = scores.dtype.type(samplings.temperatures[session])
+    if temperature > 0:
+        filters = (column[session] for column in (samplings.top_k, samplings.top_p, samplings.min_p))
+        scores = filtered(scores / temperature, *filters)
+        scores = scores + philox.gumbel(int(samplings.seeds[session]), position, np.arange(len(scores)))
     token, margin = best(scores)
     return token, margin, float(raw[token] - _logsumexp(raw))
 
 
 def penalised(
-    raw: NDArray[Any], bias: tuple[NDArray[Any], ...], seen: NDArray[np.int32], penalty: float
+    raw: NDArray[Any], bias: tuple[NDArray[Any], NDArray[Any]], seen: NDArray[np.int32], penalty: float
 ) -> NDArray[Any]:
-    """Logits [V] with the bias added, then the repetition penalty."""
+    """Logits [V] with the bias (ids, values) added, then the repetition penalty on the ids `seen`."""
     scores: NDArray[Any] = raw.copy()
     scores[bias[0]] += bias[1].astype(scores.dtype)
     if penalty != 1:
@@ -124,7 +96,8 @@ def filtered(scores: NDArray[Any], top_k: int, top_p: float, min_p: float) -> ND
         kept[scores < np.partition(scores, len(scores) - top_k)[len(scores) - top_k]] = -np.inf
     if top_p < 1:
         rising = np.argsort(kept, kind="stable")
-        dropped = np.cumsum(_softmax(kept[rising])) <= 1 - top_p
+        weights = np.exp(kept[rising].astype(np.float64) - kept.max())
+        dropped = np.cumsum(weights / weights.sum()) <= 1 - top_p
         dropped[-1] = False
         kept[rising[dropped]] = -np.inf
     if min_p > 0:
@@ -132,10 +105,12 @@ def filtered(scores: NDArray[Any], top_k: int, top_p: float, min_p: float) -> ND
     return kept
 
 
-def _softmax(scores: NDArray[Any]) -> NDArray[np.float64]:
-    weights = np.exp(scores.astype(np.float64) - scores.max())
-    shares: NDArray[np.float64] = weights / weights.sum()
-    return shares
+def _list(lists: Ragged | None, number: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A list's ids and values; empty where there are no lists."""
+    if lists is None:
+        return np.empty(0, np.int32), np.empty(0, np.float32)
+    own = slice(lists.offsets[number], lists.offsets[number + 1])
+    return lists.ids[own], lists.ids[own] if lists.values is None else lists.values[own]
 
 
 def _logsumexp(scores: NDArray[Any]) -> float:

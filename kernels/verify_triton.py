@@ -1,30 +1,17 @@
-"""The CUDA backend of verify: one launch, a program a row; the last of a session's programs to end walks its tree.
+"""verify on CUDA: one kernel, a program a row; the last of a session's programs to end walks its tree.
 
 A row's program scans its logits for log-sum-exp, finds the cut of top-k and top-p by bisection on the scores' bits (as
 integers in the order of the floats), and takes the best noisy score. Which program walks does not change the outcome.
-Imported only where Triton is.
+verify_launch.py starts it. Imports Triton.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 import triton
 import triton.language as tl
 
-from edgespec.kernels import arguments
-from edgespec.kernels.exit_verdict import Trees
-from edgespec.kernels.exit_verdict_triton import trees_on
-from edgespec.kernels.philox_triton import NO_FUSION, row_gumbel
-from edgespec.kernels.verify import Ragged, Samplings, Verdicts
+from edgespec.kernels.philox_triton import row_gumbel
 from edgespec.kernels.verify_filters_triton import divide, filter_cut, mass_of, passes, read
-
-LARGEST_BLOCK = 4096
-"""Tokens of a row that a program holds at once."""
-
-LIST_BLOCK = 256
-"""Entries of a row's lists that are read at once."""
 
 
 @triton.jit
@@ -55,23 +42,16 @@ def decide_row(
             divisor = tl.full((), 1, SCORE)
         else:
             source = raw
-        cut, first = filter_cut(
-            source,
-            divisor,
-            vocabulary,
-            tl.load(top_ks + session),
-            tl.load(top_ps + session),
-            sampled,
-            BLOCK,
-            SCORE,
-        )
         highest = tl.full((), float("-inf"), SCORE)
+        for start in range(0, vocabulary, BLOCK):
+            highest = tl.maximum(highest, tl.max(read(source, start, divisor, vocabulary, BLOCK, SCORE)[1]))
+        top_k = tl.load(top_ks + session)
+        top_p = tl.load(top_ps + session)
+        cut, first = filter_cut(source, divisor, vocabulary, highest, top_k, top_p, sampled, BLOCK, SCORE)
         log_min_p = tl.full((), float("-inf"), tl.float64)
         min_p = tl.load(min_ps + session)
         if sampled & (min_p > 0):
             log_min_p = tl.log(min_p)
-        for start in range(0, vocabulary, BLOCK):
-            highest = tl.maximum(highest, tl.max(read(source, start, divisor, vocabulary, BLOCK, SCORE)[1]))
         seed = tl.load(seeds + session)
         key_low = seed.to(tl.uint32)
         key_high = (seed >> 32).to(tl.uint32)
@@ -128,9 +108,24 @@ def _penalise(
 
 
 @triton.jit
+def _session_of(row, offsets, sessions):
+    """The session that owns a row, by bisection of offsets [S + 1]."""
+    session = 0
+    end = sessions
+    for _ in range(0, 31):
+        middle = (session + end) // 2
+        if middle > session:
+            if tl.load(offsets + middle) <= row:
+                session = middle
+            else:
+                end = middle
+    return session
+
+
+@triton.jit
 def verify_rows(
     logits,  # [R, V]
-    scores,  # [R, V] of SCORE, scratch; used with LISTS only
+    scores,  # float32 (float64 for float64 logits) [R, V], scratch; used with LISTS only
     offsets,  # int32 [S + 1]
     parents,  # int32 [R]
     tree_tokens,  # int32 [R]
@@ -155,21 +150,18 @@ def verify_rows(
     next_tokens,  # int32 [S]
     logprobs,  # float32 [S, width]
     margins,  # float32 [S, width]
-    sessions,
-    vocabulary,
-    width,
-    SESSIONS: tl.constexpr,
-    ROWS: tl.constexpr,  # of the largest session
-    BLOCK: tl.constexpr,
-    LIST: tl.constexpr,
+    sessions,  # S
+    vocabulary,  # V
+    width,  # rows of the largest session
+    ROWS: tl.constexpr,  # `width` or more, a power of 2
+    BLOCK: tl.constexpr,  # tokens that are held at once
     LISTS: tl.constexpr,  # a penalty or a bias is asked for
-    SCORE: tl.constexpr,
+    LIST: tl.constexpr,  # entries of a row's lists that are read at once
 ):
     """Decides one row; the last of its session's programs walks the tree."""
+    SCORE: tl.constexpr = scores.dtype.element_ty
     row = tl.program_id(0)
-    each = tl.arange(0, SESSIONS)
-    ends = tl.load(offsets + 1 + each, each < sessions, 2147483647)
-    session = tl.sum((ends <= row).to(tl.int32))
+    session = _session_of(row, offsets, sessions)
     first = tl.load(offsets + session)
     size = tl.load(offsets + session + 1) - first
     node = tl.arange(0, ROWS)
@@ -178,7 +170,8 @@ def verify_rows(
     drafted = tl.load(tree_tokens + first + node, real, -2)
     token, margin, logprob = decide_row(
         logits, scores, positions, temperatures, top_ks, top_ps, min_ps, penalties, seeds,
-        seen_offsets, seen_ids, bias_offsets, bias_ids, bias_values, row, session, vocabulary, BLOCK, LIST, LISTS, SCORE,
+        seen_offsets, seen_ids, bias_offsets, bias_ids, bias_values, row, session, vocabulary,
+        BLOCK, LIST, LISTS, SCORE,
     )  # fmt: skip
     tl.store(row_tokens + row, token)
     tl.store(row_margins + row, margin)
@@ -209,54 +202,3 @@ def verify_rows(
                     at = child
         tl.store(lengths + session, length)
         tl.store(next_tokens + session, next_token)
-
-
-def launch(
-    logits: torch.Tensor,
-    trees: Trees,
-    positions: Any,
-    samplings: Samplings,
-    seen: Ragged,
-    biases: Ragged,
-) -> Verdicts:
-    """As edgespec.kernels.verify.verify, whose checks have passed."""
-    device = logits.device
-    rows, vocabulary = logits.shape
-    tree, largest = trees_on(trees, device)
-    sessions = len(tree.offsets) - 1
-    lists = any(len(part.ids) for part in (seen, biases))
-    score = torch.float64 if logits.dtype == torch.float64 else torch.float32
-
-    def put(values: Any, dtype: torch.dtype) -> Any:
-        return arguments.on_device(values, device, dtype)
-
-    doubles = [
-        put(column, torch.float64)
-        for column in (samplings.temperatures, samplings.top_p, samplings.min_p, samplings.penalties)
-    ]
-    integers, floats = (
-        torch.empty(rows, dtype=torch.int32, device=device),
-        torch.empty(2, rows, device=device),
-    )
-    nothing = torch.full((2, sessions, largest), float("nan"), dtype=torch.float32, device=device)
-    paths = torch.full((sessions, max(1, largest - 1)), -1, dtype=torch.int32, device=device)
-    lengths, tokens = torch.empty(2, sessions, dtype=torch.int32, device=device)
-    verify_rows[(rows,)](
-        logits, torch.empty((rows, vocabulary) if lists else 1, dtype=score, device=device),
-        tree.offsets, tree.parents, tree.tokens, put(positions, torch.int32),
-        doubles[0], put(samplings.top_k, torch.int32), *doubles[1:], put(samplings.seeds, torch.int64),
-        *(put(part, torch.int32) for part in (seen.offsets, seen.ids, biases.offsets, biases.ids)),
-        put(biases.values, torch.float32), integers, *floats,
-        torch.zeros(sessions, dtype=torch.int32, device=device), lengths, paths, tokens, *nothing,
-        sessions, vocabulary, largest,
-        SESSIONS=triton.next_power_of_2(sessions), ROWS=triton.next_power_of_2(largest),
-        BLOCK=block_of(vocabulary), LIST=LIST_BLOCK, LISTS=lists,
-        SCORE=tl.float64 if score == torch.float64 else tl.float32, num_warps=8, **NO_FUSION,
-    )  # fmt: skip
-    return Verdicts(lengths, paths, tokens, nothing[0], nothing[1], tokens >= 0)
-
-
-def block_of(vocabulary: int) -> int:
-    """Tokens of a row that a program holds at once."""
-    block: int = triton.next_power_of_2(vocabulary)
-    return min(LARGEST_BLOCK, max(16, block))

@@ -1,4 +1,4 @@
-"""The backends that the tables of kernel tests run over; Triton's in a process of its own, where its interpreter is on."""
+"""The backends that kernel tests run over; Triton's only in the process where its interpreter is on."""
 
 from __future__ import annotations
 

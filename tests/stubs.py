@@ -25,7 +25,7 @@ from edgespec.drafting.policy import Policy
 from edgespec.edge.session import Session
 from edgespec.edge.step import Step
 from edgespec.edge.text_session import TextSession
-from edgespec.kernels.exit_verdict import Curves
+from edgespec.kernels.data import Curves
 from edgespec.model.hints import HintTrees
 from edgespec.model.target_engine import ExitRows, ForwardRequest
 from edgespec.server.server import Server

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
-import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
+import torch
 
 from edgespec.core.errors import EdgespecError
+from edgespec.kernels import launching
 from edgespec.kernels.binaries import MANIFEST_FILE, Binaries
-from edgespec.kernels.variants import VARIANTS, Variant
+from edgespec.kernels.cuda_driver import CudaDriver
+from edgespec.kernels.launching import source_of
+from edgespec.kernels.variants import KERNELS, VARIANTS, Variant
 
 pytest.importorskip("triton")
 
@@ -22,7 +24,7 @@ from edgespec.kernels import ahead
 FEW = [
     one
     for one in VARIANTS
-    if (one.kernel, one.name) in {("exit_verdict", "plain"), ("exit_head_parts", "bf16-16")}
+    if (one.kernel, one.name) in {("exit_head_finish", "plain"), ("exit_head_parts", "bf16-16")}
 ]
 ARCHITECTURES = [80, 87, 90]
 
@@ -43,24 +45,25 @@ def copy(built: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda one: f"{one.kernel}-{one.name}")
 def test_the_variants_describe_the_kernels_arguments(variant: Variant) -> None:
-    names = ahead.SOURCES[variant.kernel].arg_names
-    assert names[len(variant.types) :] == list(variant.constants)
+    names = source_of(variant.kernel).arg_names
+    constants = {**KERNELS[variant.kernel].constants, **variant.constants}
+    assert set(names[len(variant.types.split()) :]) == set(constants)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_hint_is_released_to_the_whole_system_after_all_that_it_says(architecture: int) -> None:
-    (variant,) = (one for one in VARIANTS if one.name == "publish")
-    compiled = ahead._compile(variant, architecture).asm["ptx"]
+    (variant,) = (one for one in VARIANTS if one.name == "hint")
+    compiled = ahead.compile_variant(variant, architecture).asm["ptx"]
     stores, release = compiled.rindex("st.global.b32"), compiled.index("atom.global.sys.release.exch.b32")
     assert stores < compiled.rindex("bar.sync", 0, release) < release
 
 
 def test_every_architecture_gets_code_of_its_own(built: Path) -> None:
-    codes = {(built / f"exit_verdict.plain.sm{one}.cubin").read_bytes() for one in ARCHITECTURES}
+    codes = {(built / f"exit_head_finish.plain.sm{one}.cubin").read_bytes() for one in ARCHITECTURES}
     assert len(codes) == 3 and all(code[:4] == b"\x7fELF" for code in codes)
     for architecture in ARCHITECTURES:
         loaded = Binaries.load(built, architecture=architecture)
-        assert set(loaded.entries) == {(one.kernel, one.name) for one in FEW}
+        assert [entry.variant for entry in loaded.entries] == FEW
 
 
 def test_another_architecture_is_refused_with_the_command_that_builds_it(built: Path) -> None:
@@ -71,7 +74,7 @@ def test_another_architecture_is_refused_with_the_command_that_builds_it(built: 
 
 
 def test_damaged_code_is_refused(copy: Path) -> None:
-    file = copy / "exit_verdict.plain.sm87.cubin"
+    file = copy / "exit_head_finish.plain.sm87.cubin"
     file.write_bytes(file.read_bytes()[:-1] + b"!")
     with pytest.raises(EdgespecError, match="damaged: run `edgespec kernels build --archs 87"):
         Binaries.load(copy, architecture=87)
@@ -79,7 +82,7 @@ def test_damaged_code_is_refused(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "manifest", ["", "{}", '{"format_version": 9, "binaries": []}', '{"format_version": 1, "binaries": [1]}']
+    "manifest", ["", "{}", '{"format_version": 9, "binaries": []}', '{"format_version": 2, "binaries": [1]}']
 )
 def test_a_manifest_that_is_none_is_refused(copy: Path, manifest: str) -> None:
     (copy / MANIFEST_FILE).write_text(manifest)
@@ -87,46 +90,95 @@ def test_a_manifest_that_is_none_is_refused(copy: Path, manifest: str) -> None:
         Binaries.load(copy, architecture=80)
 
 
-class Driver(SimpleNamespace):
-    """What of pycuda.driver is used; remembers the launches."""
+class Library:
+    """What of libcuda is used; remembers the launches, with their arguments as numbers."""
 
-    def __init__(self) -> None:
-        super().__init__(launches=[], function_attribute=SimpleNamespace(MAX_DYNAMIC_SHARED_SIZE_BYTES=8))
+    def __init__(self, types: str) -> None:
+        self.types = [C_TYPES[kind] for kind in types.split()]
+        self.loaded: list[bytes] = []
+        self.launches: list[tuple[tuple[Any, ...], list[Any]]] = []
+        self.error = 0
 
-    def module_from_buffer(self, code: bytes) -> Any:
-        return SimpleNamespace(get_function=lambda symbol: self._function(code, symbol))
+    def cuModuleLoadData(self, module: Any, code: bytes) -> int:
+        self.loaded.append(code[:4])
+        return self.error
 
-    def _function(self, code: bytes, symbol: str) -> Any:
-        assert code[:4] == b"\x7fELF"
-        return lambda *arguments, **how: self.launches.append((symbol, arguments, how))
+    def cuModuleGetFunction(self, function: Any, module: Any, symbol: bytes) -> int:
+        assert symbol == b"exit_head_finish"
+        return 0
+
+    def cuLaunchKernel(self, function: Any, *how: Any) -> int:
+        *shape, stream, addresses, _ = how
+        values = [kind.from_address(at).value for kind, at in zip(self.types, addresses, strict=True)]
+        self.launches.append(((*shape, stream.value), values))
+        return 0
 
 
-def test_a_launch_passes_addresses_numbers_and_no_scratch(
+C_TYPES = {"*": ctypes.c_uint64, "i32": ctypes.c_int32}
+FINISH = next(one for one in FEW if one.kernel == "exit_head_finish")
+ADDRESSES, NUMBERS = list(range(2**40, 2**40 + 17)), [3, -1, 5, 6, 7, 8]
+CONSTANTS = {"ROWS": 8, "KNOTS": 1, "HINT": False}
+
+
+def launch(kernels: Binaries, **changes: Any) -> None:
+    given = {"kernel": FINISH.kernel, "types": FINISH.types, "constants": CONSTANTS, **changes}
+    kernels.launch(**given, programs=5, arguments=[*ADDRESSES, *NUMBERS], stream=99)
+
+
+def test_a_launch_passes_addresses_numbers_and_no_scratch(built: Path) -> None:
+    kernels = Binaries.load(built, architecture=87)
+    scratch = kernels.entries[-1].scratch_arguments
+    library = Library("* " * 17 + "i32 " * 6 + "* " * scratch)
+    kernels.driver = CudaDriver(library)
+    for _ in range(2):
+        launch(kernels)
+    (shape, values), _ = library.launches
+    assert shape[:6] == (5, 1, 1, 128, 1, 1) and shape[-1] == 99
+    assert values == [*ADDRESSES, *NUMBERS, *[0] * scratch]
+    assert library.loaded == [b"\x7fELF"]  # once for both launches
+
+
+@pytest.mark.parametrize(
+    "changes", [{"kernel": "verify_rows"}, {"types": "*i32"}, {"constants": {**CONSTANTS, "ROWS": 128}}]
+)
+def test_a_launch_that_no_variant_serves_is_refused(built: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(EdgespecError, match=r"holds no .* install Triton and a C compiler"):
+        launch(Binaries.load(built, architecture=80), **changes)
+
+
+def test_a_call_of_the_driver_that_fails_is_named(built: Path) -> None:
+    kernels, library = Binaries.load(built, architecture=80), Library("")
+    kernels.driver, library.error = CudaDriver(library), 209
+    with pytest.raises(EdgespecError, match="cuModuleLoadData failed with error 209"):
+        launch(kernels)
+
+
+@pytest.mark.parametrize(
+    ("triton", "compiler", "found"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_kernels_are_compiled_where_triton_and_a_c_compiler_are(
+    triton: bool, compiler: bool, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "find_spec", lambda name: object() if triton else None)
+    monkeypatch.setattr(launching.shutil, "which", lambda name: "/usr/bin/cc" if compiler else None)
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert launching.just_in_time.__wrapped__() is found
+
+
+def test_without_a_compiler_the_prebuilt_kernels_are_found_for_the_gpu(
     built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    driver = Driver()
-    monkeypatch.setitem(sys.modules, "pycuda", SimpleNamespace(driver=driver))
-    monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
-    kernels = Binaries.load(built, architecture=87)
-    kernels.launch("exit_verdict", "plain", [5], [*range(1000, 1012), 40, 7])
-    symbol, arguments, how = driver.launches[0]
-    assert symbol == "exit_verdict"
-    assert arguments[:14] == (*range(1000, 1012), 40, 7)
-    assert [type(one) for one in arguments] == [np.uint64] * 12 + [np.int32] * 2 + [np.uint64] * 2
-    assert arguments[14:] == (0, 0)
-    assert how["grid"] == (5, 1, 1) and how["block"] == (128, 1, 1)
-
-
-def test_a_launch_with_other_arguments_is_refused(built: Path) -> None:
-    kernels = Binaries.load(built, architecture=80)
-    with pytest.raises(EdgespecError, match="takes 14 arguments, not 1"):
-        kernels.launch("exit_verdict", "plain", [1], [0])
-    with pytest.raises(EdgespecError, match="holds no kernel verify_rows"):
-        kernels.launch("verify_rows", "bf16-plain", [1], [0])
+    for cached in (launching.prebuilt, launching.problem_on):
+        cached.cache_clear()
+    monkeypatch.setattr(launching, "just_in_time", lambda: False)
+    monkeypatch.setenv("EDGESPEC_KERNELS", str(built))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: ((8, 7), (7, 5))[index])
+    assert launching.problem_on(0) is None and launching.prebuilt(0).entries[0].architecture == 87
+    assert "not for 75: run `edgespec kernels build --archs 75" in (launching.problem_on(1) or "")
 
 
 def test_the_build_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compile_one, calls = ahead._compile, []
+    compile_one, calls = ahead.compile_variant, []
 
     def fail_at_the_second(variant: Variant, architecture: int) -> Any:
         calls.append(variant)
@@ -134,7 +186,7 @@ def test_the_build_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Mo
             raise EdgespecError("the compiler gave up.")
         return compile_one(variant, architecture)
 
-    monkeypatch.setattr(ahead, "_compile", fail_at_the_second)
+    monkeypatch.setattr(ahead, "compile_variant", fail_at_the_second)
     with pytest.raises(EdgespecError, match="gave up"):
         ahead.build(tmp_path / "kernels", [80], FEW)
     assert list(tmp_path.iterdir()) == []

@@ -16,7 +16,7 @@ from tiny_models import save, tiny
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
-from edgespec.kernels import arguments
+from edgespec.kernels import arguments, launching
 from edgespec.model import backends
 from edgespec.model.sampling import Rows, decide_together
 from edgespec.model.target import Target
@@ -45,11 +45,18 @@ def test_devices_have_backends() -> None:
     assert backends.backend_on(torch.device("meta")) is None
 
 
-def test_without_triton_a_gpu_has_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends, "_has_triton", lambda: False)
-    assert backends.backend_on(torch.device("cuda")) is None
-    monkeypatch.setattr(backends, "_has_triton", lambda: True)
-    assert backends.backend_on(torch.device("cuda")) == "triton"
+@pytest.mark.parametrize(("problem", "backend"), [(None, "triton"), ("no Triton here", None)])
+def test_a_gpu_has_a_backend_where_kernels_can_be_launched(
+    problem: str | None,
+    backend: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(launching, "problem_on", lambda index: problem)
+    backends._launches.cache_clear()
+    assert backends.backend_on(torch.device("cuda")) == backend
+    assert (problem or "") in caplog.text
+    backends._launches.cache_clear()
 
 
 @pytest.mark.parametrize("backend", [None, *BACKENDS], indirect=True)

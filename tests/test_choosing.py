@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from edgespec import _native
 from edgespec.kernels import philox
+from edgespec.kernels.data import Samplings, Trees
 from edgespec.kernels.exit_head import exit_head
-from edgespec.kernels.exit_verdict import Trees
-from edgespec.kernels.verify import Samplings, verify
+from edgespec.kernels.verify import verify
 
 SEED = 7
 SIZES = [1, 2, 5, 63, 64, 65, 127, 129, 1000, 1024, 1025, 4003]
@@ -65,10 +65,14 @@ def test_verify_finds_the_best_two_of_all(
     for size in SIZES:
         rows = hard_logits(size)
         count = len(rows)
-        trees = Trees(np.arange(count + 1), np.full(count, -1), np.full(count, -1))
         sampling = Samplings.same(count, temperature=temperature, seed=SEED)
+        positions = np.arange(count, dtype=np.int32)
         got = verify(
-            np.stack(list(rows.values())).astype(dtype), trees, np.arange(count), sampling, backend="cpu"
+            np.stack(list(rows.values())).astype(dtype),
+            Trees.single_rows(count),
+            positions,
+            sampling,
+            backend="cpu",
         )
         for row, (name, z) in enumerate(rows.items()):
             token, margin = best_two(z.astype(dtype), temperature, row)
@@ -88,7 +92,11 @@ def test_exit_head_finds_the_best_two_of_all(
         for name, z in hard_logits(size).items():
             if not np.isfinite(z).all() or not np.isfinite(z / np.float32(temperature)).all():
                 continue
-            columns = {"temperatures": np.full(1, temperature, np.float32), "seeds": [SEED], "positions": [3]}
+            columns = {
+                "temperatures": np.full(1, temperature, np.float32),
+                "seeds": np.full(1, SEED, np.uint64),
+                "positions": np.full(1, 3, np.int32),
+            }
             got = exit_head(large, one, z[:, None], **columns, backend="cpu")
             token, margin = best_two(z, temperature, 3)
             assert got.tokens[0] == token, (name, size)

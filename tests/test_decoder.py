@@ -13,7 +13,8 @@ from tiny_models import FAMILIES, SIZE, VOCABULARY, random_tree, tiny
 
 from edgespec import _native
 from edgespec.core.slots import Piece, SlotMap
-from edgespec.kernels.exit_head import HeadSettings, exit_head
+from edgespec.kernels.data import HeadSettings
+from edgespec.kernels.exit_head import exit_head
 from edgespec.model import decoder
 from edgespec.model.decoder import NativeDecoder
 from edgespec.model.kv_cache import KvPool, TargetCache

@@ -1,4 +1,4 @@
-"""exit_hint in every backend: what exit_head and exit_verdict say together, in the cells of the running forward alone."""
+"""exit_hint in every backend: what exit_head and exit_verdict say together, in the running forward's cells alone."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from test_exit_verdict import CURVES, random_trees
 
 from edgespec.core.errors import EdgespecError
+from edgespec.kernels.data import CELL_WORDS, Cells, Curves, Trees
 from edgespec.kernels.exit_head import exit_head
-from edgespec.kernels.exit_hint import CELL_WORDS, Cells, exit_hint
-from edgespec.kernels.exit_verdict import Curves, Trees, exit_verdict
+from edgespec.kernels.exit_hint import exit_hint
+from edgespec.kernels.exit_verdict import exit_verdict
 
 ROWS, SESSIONS, WIDTH, VOCABULARY = 16, 5, 24, 12
 PLACES, EXITS = 8, 3
@@ -64,7 +65,7 @@ def test_a_cell_holds_what_the_exit_says_of_its_session(backend: str, seed: int)
     given = inputs(seed)
     trees: Trees = given["trees"]
     rows = int(trees.offsets[-1])
-    columns = {k: given[k][:rows].numpy() for k in ("temperatures", "seeds", "positions", "draft_tokens")}
+    columns = {k: given[k][:rows] for k in ("temperatures", "seeds", "positions", "draft_tokens")}
     scores = exit_head(
         given["hidden"][:rows].numpy(),
         given["norm"].numpy(),
@@ -72,8 +73,9 @@ def test_a_cell_holds_what_the_exit_says_of_its_session(backend: str, seed: int)
         **columns,
         backend="reference",
     )
-    own = Trees(trees.offsets[:4].numpy(), trees.parents[:rows].numpy(), trees.tokens[:rows].numpy())
-    hints = exit_verdict(scores.tokens, scores.margins, own, CURVES, np.array([0, 1, 1]), backend="reference")
+    own = Trees(trees.offsets[:4], trees.parents[:rows], trees.tokens[:rows])
+    curve_of = np.array([0, 1, 1], np.int32)
+    hints = exit_verdict(scores.tokens, scores.margins, own, CURVES, curve_of, backend="reference")
     cells = written(given, number=7, exit=1, backend=backend)[1, :3, 1]
     assert cells[:, 0].tolist() == [7, 7, 7]
     assert cells[:, 1].tolist() == hints.lengths.tolist()

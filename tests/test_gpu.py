@@ -23,10 +23,10 @@ from test_cuda_graphs import Rerun  # noqa: E402
 from edgespec.core.params import SamplingParams  # noqa: E402
 from edgespec.core.server_options import ServerOptions  # noqa: E402
 from edgespec.kernels.arguments import on_host  # noqa: E402
+from edgespec.kernels.data import CELL_WORDS, Cells, Curves, Samplings, Trees  # noqa: E402
 from edgespec.kernels.exit_head import exit_head  # noqa: E402
-from edgespec.kernels.exit_hint import CELL_WORDS, Cells, exit_hint  # noqa: E402
-from edgespec.kernels.exit_verdict import Curves, Trees  # noqa: E402
-from edgespec.kernels.verify import Samplings, verify  # noqa: E402
+from edgespec.kernels.exit_hint import exit_hint  # noqa: E402
+from edgespec.kernels.verify import verify  # noqa: E402
 from edgespec.model.target import Target  # noqa: E402
 from edgespec.model.target_engine import ForwardRequest, HintAddress  # noqa: E402
 from edgespec.verifying.verifier import Verifier, VerifierLimits  # noqa: E402
@@ -115,8 +115,8 @@ def test_exit_head_decides_the_same_tokens(place: Place, dtype: str, rows: int) 
 )
 def test_verify_decides_the_same_tokens(place: Place, sampling: dict[str, Any], rows: int = 24) -> None:
     logits = 3 * torch.randn(rows, place.vocabulary, generator=torch.Generator().manual_seed(11))
-    singles = Trees(np.arange(rows + 1), np.full(rows, -1), np.zeros(rows, np.int32))
-    given = singles, np.arange(rows) + 50, Samplings.same(rows, seed=3, **sampling)
+    positions = np.arange(rows, dtype=np.int32) + 50
+    given = Trees.single_rows(rows), positions, Samplings.same(rows, seed=3, **sampling)
     wanted = verify(logits, *given, backend="cpu")
     got = verify(*place.on(logits), *given, backend=place.backend)
     assert_alike(got.tokens, wanted.tokens, wanted.margins[:, 0], NEAR_TIE["float32"])

@@ -14,7 +14,7 @@ from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.slots import Piece
 from edgespec.core.tree import COMMITTED_BIT, ROOT
-from edgespec.kernels.exit_verdict import Curves
+from edgespec.kernels.data import Curves
 from edgespec.model.hints import HintTrees, parents_of
 from edgespec.model.target_engine import ForwardRequest
 from edgespec.verifying.forward_hints import ForwardHints

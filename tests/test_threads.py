@@ -9,18 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from edgespec.kernels.exit_head import ExitScores, exit_head
-from edgespec.kernels.exit_verdict import Trees
-from edgespec.kernels.verify import Samplings, Verdicts, verify
+from edgespec.kernels.data import ExitScores, Samplings, Trees, Verdicts
+from edgespec.kernels.exit_head import exit_head
+from edgespec.kernels.verify import verify
 
 ROWS, VOCABULARY, WIDTH = 12, 32000, 64
 
 
 def verdicts(threads: int | None, temperature: float = 0.8, top_p: float = 1.0) -> Verdicts:
     logits = np.random.default_rng(0).standard_normal((ROWS, VOCABULARY), dtype=np.float32)
-    trees = Trees(np.arange(ROWS + 1, dtype=np.int32), np.full(ROWS, -1, np.int32), np.zeros(ROWS, np.int32))
     samplings = Samplings.same(ROWS, temperature=temperature, top_p=top_p, seed=5)
-    return verify(logits, trees, np.arange(ROWS, dtype=np.int32), samplings, backend="cpu", threads=threads)
+    positions = np.arange(ROWS, dtype=np.int32)
+    return verify(logits, Trees.single_rows(ROWS), positions, samplings, backend="cpu", threads=threads)
 
 
 def scores(threads: int | None) -> ExitScores:

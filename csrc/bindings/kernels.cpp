@@ -142,15 +142,15 @@ void register_kernels(py::module_& module) {
             return names;
         },
         "The levels of vector instructions that this processor runs, the best first.");
-    module.def("exit_head", &exit_head, py::arg("hidden"), py::arg("norm"), py::arg("head"), py::arg("dtype"),
-               py::arg("temperatures"), py::arg("seeds"), py::arg("positions"), py::arg("draft_tokens"),
-               py::arg("epsilon"), py::arg("logit_scale"), py::arg("softcap"), py::arg("threads"),
-               py::arg("level") = "",
-               "The CPU form of edgespec.kernels.exit_head. ValueError, TypeError: an argument is not as it wants it.");
+    module.def(
+        "exit_head", &exit_head, py::arg("hidden"), py::arg("norm"), py::arg("head"), py::arg("dtype"),
+        py::arg("temperatures"), py::arg("seeds"), py::arg("positions"), py::arg("draft_tokens"), py::arg("epsilon"),
+        py::arg("logit_scale"), py::arg("softcap"), py::arg("threads"), py::arg("level") = "",
+        "The CPU backend of edgespec.kernels.exit_head. ValueError, TypeError: an argument is not as it wants it.");
     module.def("exit_verdict", &exit_verdict, py::arg("decided").noconvert(), py::arg("margins").noconvert(),
                py::arg("offsets").noconvert(), py::arg("parents").noconvert(), py::arg("tokens").noconvert(),
                py::arg("curve_margins").noconvert(), py::arg("curve_probabilities").noconvert(),
-               py::arg("curve_of").noconvert(), "The CPU form of edgespec.kernels.exit_verdict.");
+               py::arg("curve_of").noconvert(), "The CPU backend of edgespec.kernels.exit_verdict.");
 }
 
 }  // namespace edgespec::bindings

@@ -1,5 +1,5 @@
-// The CPU form of `verify`. It takes arrays of just the types that the kernel reads, and checks all that they hold: its
-// caller in edgespec.kernels converts, and says what is wrong, only where this refuses.
+// The CPU backend of `verify`. It takes arrays of just the types that the kernel reads, which its caller in
+// edgespec.kernels has checked, and checks what they hold.
 #include "sampling/verify.hpp"
 
 #include <pybind11/numpy.h>
@@ -29,8 +29,10 @@ sampling::Trees trees_of(const py::tuple& arrays, std::size_t rows) {
     expect(size >= 2, "offsets must be [S + 1]");
     const sampling::Trees trees{size - 1, offsets, words_of<std::int32_t>(arrays[1], rows, "parents must be [R]"),
                                 words_of<std::int32_t>(arrays[2], rows, "tokens must be [R]")};
-    expect(offsets[0] == 0 && static_cast<std::size_t>(offsets[trees.sessions]) == rows, "offsets must end at R");
-    for (std::size_t s = 0; s < trees.sessions; ++s) expect(offsets[s] < offsets[s + 1], "offsets must rise");
+    expect(offsets[0] == 0 && static_cast<std::size_t>(offsets[trees.sessions]) == rows,
+           "offsets must rise from 0 to R");
+    for (std::size_t s = 0; s < trees.sessions; ++s)
+        expect(offsets[s] < offsets[s + 1], "offsets must rise from 0 to R");
     return trees;
 }
 
@@ -67,24 +69,39 @@ Array<T> filled(std::size_t rows, std::size_t columns, T value) {
     return array;
 }
 
+// Throws value_error for what does not fit.
+sampling::VerifyInput checked(sampling::Type type, const void* logits, std::size_t rows, std::size_t vocabulary,
+                              const py::tuple& trees, const py::tuple& samplings, const py::object& seen,
+                              const py::object& biases) {
+    const sampling::Trees own_trees = trees_of(trees, rows);
+    sampling::ListSizes sizes{};
+    const sampling::VerifyInput input{type,
+                                      logits,
+                                      vocabulary,
+                                      own_trees,
+                                      words_of<std::int32_t>(trees[3], rows, "positions must be [R]"),
+                                      samplings_of(samplings, own_trees.sessions),
+                                      lists_of(seen, rows, false, sizes.seen),
+                                      lists_of(biases, own_trees.sessions, true, sizes.biases)};
+    if (const std::string what = sampling::validate(input, sizes); !what.empty()) throw py::value_error(what);
+    return input;
+}
+
+void check_verify(std::size_t rows, std::size_t vocabulary, const py::tuple& trees, const py::tuple& samplings,
+                  const py::object& seen, const py::object& biases) {
+    checked(sampling::Type::float32, nullptr, rows, vocabulary, trees, samplings, seen, biases);
+}
+
 py::tuple verify(const py::array& logits, const std::string& dtype, const py::tuple& trees, const py::tuple& samplings,
                  const py::object& seen, const py::object& biases, std::size_t threads, bool as_they_pay,
                  const std::string& level) {
     const sampling::Type type = type_of(dtype);
     expect(logits.ndim() == 2 && logits.size() > 0 && threads > 0, "logits must be [R, V], with one thread or more");
     const auto rows = static_cast<std::size_t>(logits.shape(0)), vocabulary = static_cast<std::size_t>(logits.shape(1));
-    const sampling::Trees own_trees = trees_of(trees, rows);
+    const void* words = matrix(logits, type, rows, vocabulary, "logits must be [R, V], contiguous");
+    const sampling::VerifyInput input = checked(type, words, rows, vocabulary, trees, samplings, seen, biases);
+    const sampling::Trees& own_trees = input.trees;
     const std::size_t sessions = own_trees.sessions;
-    sampling::ListSizes sizes{};
-    const sampling::VerifyInput input{type,
-                                      matrix(logits, type, rows, vocabulary, "logits must be [R, V], contiguous"),
-                                      vocabulary,
-                                      own_trees,
-                                      words_of<std::int32_t>(trees[3], rows, "positions must be [R]"),
-                                      samplings_of(samplings, sessions),
-                                      lists_of(seen, rows, false, sizes.seen),
-                                      lists_of(biases, sessions, true, sizes.biases)};
-    if (const char* what = sampling::validate(input, sizes)) throw py::value_error(what);
     const std::size_t width = widest(own_trees), path_width = std::max<std::size_t>(1, width - 1);
     const auto count = static_cast<py::ssize_t>(sessions);
     constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
@@ -113,7 +130,11 @@ py::tuple verify(const py::array& logits, const std::string& dtype, const py::tu
 void register_verify(py::module_& module) {
     module.def("verify", &verify, py::arg("logits"), py::arg("dtype"), py::arg("trees"), py::arg("samplings"),
                py::arg("seen"), py::arg("biases"), py::arg("threads"), py::arg("as_they_pay"), py::arg("level") = "",
-               "The CPU form of edgespec.kernels.verify. ValueError, TypeError: an argument is not as it wants it.");
+               "The CPU backend of edgespec.kernels.verify. ValueError, TypeError: an argument does not fit.");
+    module.def(
+        "check_verify", &check_verify, py::arg("rows"), py::arg("vocabulary"), py::arg("trees"), py::arg("samplings"),
+        py::arg("seen"), py::arg("biases"),
+        "The checks of `verify` alone, for the other backends. ValueError, TypeError: an argument does not fit.");
 }
 
 }  // namespace edgespec::bindings

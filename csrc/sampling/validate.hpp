@@ -1,17 +1,19 @@
-// What is wrong with the arguments of `verify`, if anything: its door in Python asks here first, and looks for words
-// to say it in only where something is.
+// What is wrong with the values of `verify`'s arguments, if anything, in words: which one, what is expected, what came.
 #pragma once
 
 #include <cstddef>
+#include <string>
 
 #include "sampling/verify.hpp"
 
 namespace edgespec::sampling {
 
-// Of arrays whose sizes fit; how many ids each of the input's lists has in all. nullptr: nothing.
+// How many ids each of the input's lists has in all.
 struct ListSizes {
     std::size_t seen, biases;
 };
-const char* validate(const VerifyInput& input, const ListSizes& sizes);
+
+// Of arrays whose sizes fit; the logits are not read. Empty: nothing is wrong.
+std::string validate(const VerifyInput& input, const ListSizes& sizes);
 
 }  // namespace edgespec::sampling

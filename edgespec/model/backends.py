@@ -1,15 +1,19 @@
 """Which backend of the kernels a device runs: the one place that says so.
 
-CPUs run the C++ kernels, NVIDIA GPUs the Triton kernels. Elsewhere there is none: the target samples on the host, and
-its exits run in torch.
+CPUs run the C++ kernels; NVIDIA GPUs the Triton kernels, compiled just in time or built before. Elsewhere there is
+none: the target samples on the host, and its exits run in torch.
 """
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
-from importlib.util import find_spec
 
 import torch
+
+from edgespec.kernels import launching
+
+log = logging.getLogger("edgespec.model")
 
 BACKEND_OF_DEVICE = {"cpu": "cpu", "cuda": "triton"}
 
@@ -17,9 +21,13 @@ BACKEND_OF_DEVICE = {"cpu": "cpu", "cuda": "triton"}
 def backend_on(device: torch.device) -> str | None:
     """The `backend` of edgespec.kernels for this device; None: there is none."""
     backend = BACKEND_OF_DEVICE.get(device.type)
-    return None if backend == "triton" and not _has_triton() else backend
+    return None if backend == "triton" and not _launches(device.index or 0) else backend
 
 
 @lru_cache
-def _has_triton() -> bool:
-    return find_spec("triton") is not None
+def _launches(index: int) -> bool:
+    """Whether kernels run on the CUDA device of this number; the log says why not."""
+    problem = launching.problem_on(index)
+    if problem is not None:
+        log.warning("the target samples on the host and its exits run in torch: %s", problem)
+    return problem is None

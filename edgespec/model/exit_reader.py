@@ -15,7 +15,7 @@ import torch
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.noise import NoiseRows
-from edgespec.kernels.exit_verdict import Curves
+from edgespec.kernels.data import Curves
 from edgespec.model.decoder import NativeDecoder
 from edgespec.model.guesses import KernelGuesses, scaled
 from edgespec.model.loaded_model import LoadedModel

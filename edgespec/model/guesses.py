@@ -1,8 +1,7 @@
 """An exit's guesses by the exit_head kernel: the LM head is read once, and no logits are written.
 
-Taken where it fits and is known to pay: for exit heads of the target's own dtype and an LM head without bias, in the
-backend of their device, or from the panels in which the native decoder has the head. `Target` falls back to torch
-elsewhere. Guesses only: what the last layer decides goes another way.
+For exit heads of the target's own dtype and an LM head without bias. Where the native decoder holds the head, it reads
+its own copy. Elsewhere `Target` guesses in torch.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from edgespec.kernels import arguments
-from edgespec.kernels.exit_head import MAX_ROWS, HeadSettings, exit_head
-from edgespec.kernels.exit_hint import Cells, exit_hint
-from edgespec.kernels.exit_verdict import Curves, Trees
+from edgespec.kernels.data import Cells, Curves, HeadSettings, Trees
+from edgespec.kernels.exit_head import MAX_ROWS, exit_head
+from edgespec.kernels.exit_hint import exit_hint
 from edgespec.model.backends import backend_on
 from edgespec.model.decoder import NativeDecoder
 from edgespec.model.exits import ExitHeads
@@ -28,7 +27,7 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class KernelGuesses:
-    """The guesses of `exits` through the LM head `weight` [V, D]; `wanted` says whether it can and should be."""
+    """The guesses of `exits` through the LM head `weight` [V, D]. `wanted` makes one where the kernel fits."""
 
     def __init__(
         self, exits: ExitHeads, weight: torch.Tensor, config: Any, backend: str, decoder: NativeDecoder | None
@@ -47,7 +46,7 @@ class KernelGuesses:
     def wanted(
         cls, exits: object, head: torch.nn.Module, config: Any, decoder: NativeDecoder | None = None
     ) -> KernelGuesses | None:
-        """None where the kernel does not fit or is not known to pay. decoder: one that holds the head already."""
+        """None where the kernel does not fit. decoder: one that holds the head already."""
         if not isinstance(exits, ExitHeads) or type(head) is not torch.nn.Linear or head.bias is not None:
             return None
         weight = head.weight
@@ -58,14 +57,14 @@ class KernelGuesses:
         return cls(exits, weight, config, backend, decoder)
 
     def pay(self, rows: int) -> bool:
-        """Whether a guess of so many rows is quicker here than in torch."""
+        """Whether the kernel takes that many rows."""
         return rows <= MAX_ROWS
 
     def __call__(
         self, layer: int, hidden: torch.Tensor, parts: Sequence[Rows]
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Tokens and margins [R] for hidden rows [R, D] read after `layer`, which are the rows of `parts`, one after
-        the other. A row that is no number guesses token -1: an exit ends no text."""
+        """Tokens int32 [R] and margins float32 [R] for hidden rows [R, D] read after `layer`: the rows of `parts`, one
+        after the other. A row that is not finite guesses token -1."""
         counts = [len(part) for part in parts]
         rows = self._exits.adapted(layer, hidden).contiguous()
         norm = self._exits.heads[layer].norm
@@ -114,8 +113,7 @@ class KernelGuesses:
 
 
 def scaled(logits: torch.Tensor, config: Any) -> torch.Tensor:
-    """The LM head's logits as the model's own last step scales them (Cohere, Granite) or caps them (Gemma
-    2)."""
+    """The LM head's logits as the model's last step scales them (Cohere, Granite) or caps them (Gemma 2)."""
     if (scale := getattr(config, "logit_scale", None)) is not None:
         logits = logits * scale
     if (divisor := getattr(config, "logits_scaling", None)) is not None:

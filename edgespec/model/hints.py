@@ -1,8 +1,7 @@
-"""From an exit's rows to a hint for each session that listens: the `exit_verdict` kernel, behind every exit.
+"""From an exit's rows to a hint for each session that listens, by the `exit_verdict` kernel.
 
-What the rows' tree is follows from the piece that they run in; it is worked out once a forward. The walk and the
-product of calibrated probabilities are native, for all sessions in one call; whether a hint is sure enough to be sent is
-the session's `Verifier` to say. `Verifier.guess` does the same in Python and is the reference.
+The rows' trees follow from the piece that the rows run in; they are worked out once a forward. Whether a hint is sure
+enough to be sent is for the session's `Verifier` to say. `Verifier.guess` computes the same in Python.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.kernels import exit_verdict
-from edgespec.kernels.exit_verdict import Curves, Trees
+from edgespec.kernels.data import ROOT_ROW, Curves, Trees
+from edgespec.kernels.exit_verdict import exit_verdict
 from edgespec.model.target_engine import ForwardRequest, Hint
 
 
@@ -24,15 +23,15 @@ class HintTrees:
         """Raises EdgespecError where a part's first decided row is not an ancestor of its others."""
         counts = [len(part.decide) for part in parts]
         self._temperatures = [part.sampling.temperature for part in parts]
-        self._trees = Trees(
+        self._trees = Trees.of(
             np.cumsum([0, *counts]),
             np.concatenate([parents_of(part) for part in parts]),
             np.concatenate([part.piece.tokens[part.decide] for part in parts]),
-        ).checked(sum(counts), 2**31 - 1)
+        )
 
     def hints(self, tokens: NDArray[np.int32], margins: NDArray[np.float32], curves: Curves) -> list[Hint]:
         """Each part's hint, from an exit's tokens and margins [R] of all rows and the exit's calibration curves."""
-        found = exit_verdict.on_cpu(tokens, margins, self._trees, curves, curves.index(self._temperatures))
+        found = exit_verdict(tokens, margins, self._trees, curves, curves.index(self._temperatures))
         return [
             Hint(path[:length].tolist(), int(token), float(confidence))
             for length, path, token, confidence in zip(
@@ -45,4 +44,4 @@ def parents_of(part: ForwardRequest) -> NDArray[np.int32]:
     """The parent int32 [D] of each decided row among the decided rows, -1 where none is an ancestor of it."""
     above = np.tril(part.piece.among[np.ix_(part.decide, part.decide)], -1)
     nearest = np.arange(len(above)) * above  # ancestors come first, the nearest last
-    return np.where(above.any(-1), nearest.max(-1, initial=0), exit_verdict.ROOT_ROW).astype(np.int32)
+    return np.where(above.any(-1), nearest.max(-1, initial=0), ROOT_ROW).astype(np.int32)

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgespec.kernels.exit_hint import CELL_WORDS, Cells
-from edgespec.kernels.exit_verdict import Curves
+from edgespec.kernels.data import CELL_WORDS, Cells, Curves
 from edgespec.model.guesses import KernelGuesses
 from edgespec.model.hints import parents_of
 from edgespec.model.static_inputs import MAX_ROWS, ExitColumns, StaticInputs

@@ -1,4 +1,4 @@
-"""Exits, and what those of a running forward need to know: who listens, to which rows, after which layers."""
+"""What the exits of a running forward need: which sessions listen, which rows they decide, after which layers."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Exits(Protocol):
 
 @dataclass(frozen=True)
 class Tap:
-    """What the exits of the running forward need: the parts that listen, each with its rows among those
-    selected; the selected rows of the batch int64 [D], their temperatures [D, 1] (1: greedy), their noise [D,
-    V]; after which layers; and the listening parts' draft trees."""
+    """parts: those that listen, each with its rows among the selected. selected: rows of the batch, int64 [D].
+    temperatures: float32 [D, 1], 1 in greedy rows. noise: float32 [D, V], None where the kernel draws it. layers: of
+    the exits that are read. trees: the listening parts' draft trees."""
 
     parts: Sequence[tuple[ForwardRequest, slice]]
     selected: torch.Tensor

@@ -1,0 +1,98 @@
+"""Starts a Triton kernel: compiled just in time where Triton and a C compiler are, else from a prebuilt binary.
+
+Triton compiles a stub in C for each kernel, so it needs a compiler beside itself. `edgespec kernels build` makes the
+binaries; they are looked for in the folder that EDGESPEC_KERNELS names, or in edgespec itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from edgespec.core.errors import EdgespecError
+from edgespec.kernels.binaries import BUILT, Binaries
+from edgespec.kernels.variants import KERNELS
+
+NO_FUSION: dict[str, Any] = {"enable_fp_fusion": False}
+"""The compiler's option that keeps the noise the same bits as on the CPU."""
+
+TYPES = {
+    torch.float64: "*fp64", torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16",
+    torch.int64: "*i64", torch.int32: "*i32", torch.int8: "*i8", int: "i32", float: "fp32",
+}  # fmt: skip
+"""What Triton calls an argument's type."""
+
+
+def launch(
+    kernel: str,
+    programs: int,
+    arguments: Sequence[Any],
+    constants: Mapping[str, int | bool],
+    device: torch.device,
+) -> None:
+    """Run `programs` programs of a kernel of variants.KERNELS on the device's current stream.
+
+    arguments: tensors, ints and floats in the kernel's order. constants: its constexpr arguments. Raises EdgespecError
+    where the kernel is neither compiled here nor built before.
+    """
+    if just_in_time():
+        how = KERNELS[kernel]
+        function = source_of(kernel)[(programs,)]
+        constants = {**how.constants, **constants}
+        function(*arguments, **constants, num_warps=how.warps, num_stages=how.stages, **NO_FUSION)
+        return
+    types = types_of(arguments)
+    words = [one.data_ptr() if isinstance(one, torch.Tensor) else one for one in arguments]
+    stream = torch.cuda.current_stream(device).cuda_stream
+    prebuilt(device.index or 0).launch(kernel, types, constants, programs, words, stream)
+
+
+def types_of(arguments: Sequence[Any]) -> str:
+    """The arguments' types as a variant names them."""
+    return " ".join(TYPES[one.dtype if isinstance(one, torch.Tensor) else type(one)] for one in arguments)
+
+
+def source_of(kernel: str) -> Any:
+    """The Triton function of a kernel; imports Triton."""
+    return getattr(importlib.import_module(f"edgespec.kernels.{KERNELS[kernel].source}"), kernel)
+
+
+@lru_cache
+def just_in_time() -> bool:
+    """Whether kernels can be compiled when they are first launched."""
+    compilers = [os.environ["CC"]] if "CC" in os.environ else ["cc", "gcc", "clang"]
+    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
+    return find_spec("triton") is not None and (interpreted or any(map(shutil.which, compilers)))
+
+
+@lru_cache
+def prebuilt(index: int) -> Binaries:
+    """The prebuilt kernels for the CUDA device of this number. Raises EdgespecError where there are none."""
+    major, minor = torch.cuda.get_device_capability(index)
+    folder = Path(os.environ.get("EDGESPEC_KERNELS", BUILT))
+    return Binaries.load(folder, architecture=10 * major + minor)
+
+
+@lru_cache
+def problem_on(index: int) -> str | None:
+    """Why no kernel can be launched on the CUDA device of this number; None where they can."""
+    if just_in_time():
+        return None
+    try:
+        prebuilt(index)
+    except EdgespecError as error:
+        return f"no Triton with a C compiler here, and {error}"
+    return None
+
+
+def power_of_2(size: int) -> int:
+    """The least power of 2 that is at least `size`."""
+    return 1 << (size - 1).bit_length()

@@ -1,0 +1,76 @@
+"""Where Triton cannot compile, the prebuilt variants serve the launches that the backend makes, with equal results.
+
+A stand-in chooses the variant as binaries.py does, and runs the kernel in Triton's interpreter with its constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from kernel_backends import BACKENDS
+from numpy.typing import NDArray
+from test_exit_head import case
+from test_exit_hint import inputs, written
+
+from edgespec.kernels import exit_head_launch, launching, verify_launch
+from edgespec.kernels.data import Ragged, Samplings, Trees
+from edgespec.kernels.exit_head import exit_head
+from edgespec.kernels.variants import KERNELS, VARIANTS
+from edgespec.kernels.verify import verify
+
+TRITON = BACKENDS[1:]
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The names of the variants that were launched."""
+    names: list[str] = []
+
+    def launch(kernel: str, programs: int, arguments: Any, constants: Any, device: torch.device) -> None:
+        types = launching.types_of(arguments)
+        variant = next(one for one in VARIANTS if one.serves(kernel, types, constants))
+        names.append(f"{kernel} {variant.name}")
+        launching.source_of(kernel)[(programs,)](*arguments, **KERNELS[kernel].constants, **variant.constants)
+
+    monkeypatch.setattr(exit_head_launch, "launch", launch)
+    monkeypatch.setattr(verify_launch, "launch", launch)
+    yield names
+
+
+@pytest.mark.parametrize("backend", TRITON)
+@pytest.mark.parametrize("lists", [False, True])
+def test_verify_runs_on_a_variant(lists: bool, backend: str, served: list[str]) -> None:
+    logits = 3 * torch.randn(4, 50, generator=torch.Generator().manual_seed(1))
+    given: dict[str, Any] = {
+        "trees": Trees.of([0, 3, 4], [-1, 0, 1, -1], [0, 7, 8, 0]),
+        "positions": np.arange(4, dtype=np.int32),
+        "samplings": Samplings.same(2, temperature=0.8, top_k=9, top_p=0.9, seed=4),
+    }
+    if lists:
+        given["biases"] = Ragged(
+            *(np.array(one, np.int32) for one in ([0, 1, 1], [6])), np.ones(1, np.float32)
+        )
+    got, want = (verify(logits, **given, backend=one) for one in (backend, "reference"))
+    np.testing.assert_array_equal(got.tokens, want.tokens)
+    np.testing.assert_array_equal(got.paths, want.paths)
+    assert served == [f"verify_rows fp32-{'lists' if lists else 'plain'}"]
+
+
+@pytest.mark.parametrize("backend", TRITON)
+def test_an_exit_runs_on_variants(backend: str, served: list[str]) -> None:
+    given = case((17, 24, 130), "float32")
+    got, want = (exit_head(**given, backend=one) for one in (backend, "reference"))
+    sure: NDArray[Any] = want.margins > 1e-3
+    np.testing.assert_array_equal(got.tokens.numpy()[sure], want.tokens[sure])
+    assert served == ["exit_head_parts fp32-32", "exit_head_finish plain"]
+
+
+@pytest.mark.parametrize("backend", TRITON)
+def test_a_hint_runs_on_variants(backend: str, served: list[str]) -> None:
+    cells, wanted = (written(inputs(1), 7, 1, one) for one in (backend, "cpu"))
+    np.testing.assert_array_equal(cells[:, :3, :, :4], wanted[:, :3, :, :4])  # three sessions have rows
+    assert served == ["exit_head_parts fp32-16", "exit_head_finish hint"]
