@@ -1,19 +1,58 @@
-"""The tests run from their own folder: a child process must import the installed package, never the source folder.
+"""The tests run from their own folder, and without torch those that need it are left out.
 
-`python -c` and `python -m` look into the current directory first, and the repository's root holds `edgespec/` without a
-native module when the package is installed the ordinary way.
+A child process must import the installed package, never the source folder: `python -c` and `python -m` look into the
+current directory first, and the repository's root holds `edgespec/` without a native module when the package is
+installed the ordinary way.
 """
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+HERE = Path(__file__).parent
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+TORCH_MODULES = ("torch", "transformers", "triton", "edgespec.model", "edgespec.kernels", "edgespec.train")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def away_from_the_sources() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(Path(__file__).parent)
+        patch.chdir(HERE)
         yield
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out a file that imports torch when it is loaded, itself or through another file of the tests."""
+    if HAS_TORCH or collection_path.suffix != ".py":
+        return None
+    return True if _needs_torch(collection_path) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not HAS_TORCH and item.get_closest_marker("needs_torch"):
+            item.add_marker(pytest.mark.skip(reason="torch is not installed"))
+
+
+def _needs_torch(path: Path) -> bool:
+    for name in _imported(path):
+        if name.startswith(TORCH_MODULES):
+            return True
+        beside = HERE / f"{name}.py"
+        if beside.exists() and _needs_torch(beside):
+            return True
+    return False
+
+
+def _imported(path: Path) -> Iterator[str]:
+    """The modules that a file imports at its head."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
