@@ -12,10 +12,15 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 HERE = Path(__file__).parent
 HAS_TORCH = importlib.util.find_spec("torch") is not None
+hypothesis.settings.register_profile(
+    "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy machine")
 TORCH_MODULES = ("torch", "transformers", "triton", "edgespec.model", "edgespec.kernels", "edgespec.train")
 
 

@@ -61,7 +61,7 @@ def test_pooling_is_monotone_keeps_the_weighted_mean_and_leaves_monotone_input_a
 
 
 def test_pooling_is_the_least_squares_fit() -> None:
-    from scipy.optimize import isotonic_regression  # type: ignore[import-untyped]
+    isotonic_regression = pytest.importorskip("scipy.optimize").isotonic_regression
 
     random = np.random.default_rng(3)
     values, weights = random.normal(size=50), random.uniform(0.5, 2.0, size=50)

@@ -78,6 +78,7 @@ def test_the_overview_needs_no_torch() -> None:
         assert command in done.stdout
 
 
+@pytest.mark.needs_torch
 def test_a_taken_port_is_named_and_its_server_ends_cleanly(capsys: pytest.CaptureFixture[str]) -> None:
     command = [*COMMAND, "serve", "--port", "0", "--threads", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from edgespec.cli.demo.command import demo
 from edgespec.cli.demo.figures import Pacing, Run, identical, mode_figures
 from edgespec.edge.step import Statistics
 from edgespec.edge.trace import Event
+
+pytestmark = pytest.mark.needs_torch
 
 
 def run(

@@ -61,7 +61,7 @@ def flags() -> set[str]:
 
 @pages
 def test_every_file_that_a_page_names_exists(page: Path) -> None:
-    named = re.findall(r"`((?:%s)[\w./-]*)`" % "|".join(ROOTS), page.read_text(encoding="utf-8"))
+    named = re.findall(rf"`((?:{'|'.join(ROOTS)})[\w./-]*)`", page.read_text(encoding="utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []
 
 

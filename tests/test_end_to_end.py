@@ -24,6 +24,8 @@ from edgespec.edge.session import Session
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import DraftEngine, load_draft
 
+pytestmark = pytest.mark.needs_torch
+
 PROMPT = "def read_lines(path):\n    "
 TOKENS = 24
 SERVE = ("serve", "--port", "0", "--threads", "1", "--dtype", "float64")

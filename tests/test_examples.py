@@ -15,6 +15,8 @@ import pytest
 import edgespec
 from edgespec.cli.child import child
 
+pytestmark = pytest.mark.needs_torch
+
 FOLDER = Path(__file__).resolve().parent.parent / "examples"
 if not FOLDER.is_dir():
     pytest.skip("the examples are not here", allow_module_level=True)
