@@ -10,7 +10,7 @@ from edgespec.core.server_options import ServerOptions
 from edgespec.core.tree import COMMITTED_BIT, ROOT
 from edgespec.verifying.forward_hints import ForwardHints
 from edgespec.verifying.received_tree import BadBlock
-from edgespec.verifying.verifier import PlannedRows, Verdict, Verifier, VerifierLimits
+from edgespec.verifying.verifier import Conclusion, PlannedRows, Verifier, VerifierLimits
 
 PROMPT = [1, 2, 3]
 REPEATED = [1, 2, 3, 4, 5, 6, 7, 1, 2, 3]
@@ -35,14 +35,14 @@ def looking_up(hint_threshold: float | None = None, **limits: Any) -> Verifier:
     return verifier(REPEATED, options=options, **limits)
 
 
-def conclude(session: Verifier, rows: PlannedRows, *decided: int) -> Verdict:
+def conclude(session: Verifier, rows: PlannedRows, *decided: int) -> Conclusion:
     assert len(rows.nodes) == len(decided)
-    verdict = session.conclude(rows, decided)
-    assert verdict is not None
-    return verdict
+    conclusion = session.conclude(rows, decided)
+    assert conclusion is not None
+    return conclusion
 
 
-def run(session: Verifier, *decided: int) -> Verdict:
+def run(session: Verifier, *decided: int) -> Conclusion:
     """One forward whose decided rows give these tokens."""
     return conclude(session, session.plan(), *decided)
 
@@ -50,15 +50,17 @@ def run(session: Verifier, *decided: int) -> Verdict:
 def test_the_prompt_gives_the_first_token_without_any_draft() -> None:
     session = verifier()
     assert session.ready
-    assert run(session, 10).tokens == [10]
+    assert run(session, 10).verdict.tokens == [10]
     assert not session.ready
 
 
 def test_accepted_nodes_and_the_correction_are_committed_together() -> None:
     session = verifier()
     session.receive(1, [10, 11, 12], [root(3), 1, 2], [1, 1, 1])
-    verdict = run(session, 10, 11, 99, 50)
-    assert (verdict.tokens, verdict.base_length, verdict.picks) == ([10, 11, 99], 3, [0, 1, 2])
+    conclusion = run(session, 10, 11, 99, 50)
+    verdict = conclusion.verdict
+    assert (verdict.tokens, verdict.base_length, conclusion.picks) == ([10, 11, 99], 3, [0, 1, 2])
+    assert (verdict.rows, verdict.forwards) == (3, 1)
     assert len(session.tree) == 0 and session.slots.cached_length == 5
 
 
@@ -73,7 +75,7 @@ def test_a_block_for_a_text_that_has_grown_meanwhile_finds_its_place() -> None:
 def test_a_child_of_a_node_that_was_committed_meanwhile_finds_its_place() -> None:
     session = verifier()
     session.receive(1, [10], [root(3)], [1])
-    assert run(session, 10, 11).tokens == [10, 11]
+    assert run(session, 10, 11).verdict.tokens == [10, 11]
     session.receive(2, [11, 12], [1, 2], [1, 1])
     assert {node: session.tree.token(node) for node in session.tree} == {3: 12}
 
@@ -142,8 +144,9 @@ def test_a_text_that_ends_among_its_drafts_accepts_no_more_than_it_takes(
 ) -> None:
     session = verifier(**options)
     session.receive(1, [10, 11, 12], [root(3), 1, 2], [1, 1, 1])
-    verdict = run(session, *decided)
-    assert (verdict.tokens, verdict.finish, verdict.accepted) == ([10, 11], finish, accepted)
+    conclusion = run(session, *decided)
+    verdict = conclusion.verdict
+    assert (verdict.tokens, verdict.finish, conclusion.accepted) == ([10, 11], finish, accepted)
     assert not session.ready
 
 
@@ -151,7 +154,7 @@ def test_a_block_without_nodes_asks_for_a_plain_forward() -> None:
     session = verifier()
     run(session, 10)
     session.receive(1, [], [], [])
-    assert session.ready and run(session, 11).tokens == [11]
+    assert session.ready and run(session, 11).verdict.tokens == [11]
     assert not session.ready
 
 
@@ -159,12 +162,12 @@ def test_a_long_prompt_goes_in_chunks_and_only_the_last_decides() -> None:
     session = verifier(prefill_rows=2)
     rows = session.plan()
     assert len(rows.piece) == 2 and session.conclude(rows, []) is None
-    assert run(session, 10).tokens == [10]
+    assert run(session, 10).verdict.tokens == [10]
 
 
 def test_a_next_turn_reads_only_what_is_new() -> None:
     session = verifier(max_new_tokens=1)
-    assert run(session, 10).finish == "length"
+    assert run(session, 10).verdict.finish == "length"
     session.append(4, [20, 21], 5)
     assert session.plan().piece.tokens.tolist() == [10, 20, 21]
 
@@ -196,8 +199,8 @@ def test_what_the_text_suggests_is_verified_and_never_committed_unverified() -> 
     session = looking_up()
     rows = session.plan()
     assert [session.tree.token(node) for node in rows.nodes[1:]][:2] == [4, 5]
-    verdict = conclude(session, rows, 4, 9, *[0] * (len(rows.nodes) - 2))
-    assert (verdict.tokens, verdict.accepted) == ([4, 9], 0)
+    conclusion = conclude(session, rows, 4, 9, *[0] * (len(rows.nodes) - 2))
+    assert (conclusion.verdict.tokens, conclusion.accepted) == ([4, 9], 0)
 
 
 @pytest.mark.parametrize("options", [ServerOptions(prompt_lookup=True), ServerOptions(fill=True)])
@@ -215,8 +218,8 @@ def test_a_drafted_node_that_was_looked_up_too_carries_its_children_and_names_hi
     decided = [{ROOT: 4}.get(node, 8 if tokens.get(node) == 4 else 30) for node in rows.nodes]
     hint = ForwardHints(session, rows).of_decisions(decided, [1.0] * len(decided))
     assert hint is not None and (hint.reference, hint.token) == (2, 30)
-    verdict = conclude(session, rows, *decided)
-    assert (verdict.tokens, verdict.accepted) == ([4, 8, 30], 2)
+    conclusion = conclude(session, rows, *decided)
+    assert (conclusion.verdict.tokens, conclusion.accepted) == ([4, 8, 30], 2)
     assert rows.drafted == 2, "the edge drafted as many as were accepted"
     session.receive(3, [30, 31], [2, 3], [1, 1])
     assert [session.tree.token(node) for node in session.tree if session.tree.parent(node) == ROOT] == [31]

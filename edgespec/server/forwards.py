@@ -24,7 +24,7 @@ from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerSession
 from edgespec.verifying.loop import Forward, Share, VerifyingLoop
 from edgespec.verifying.session import VerifyingSession
-from edgespec.verifying.verifier import Verdict
+from edgespec.verifying.verifier import Conclusion
 
 if TYPE_CHECKING:
     from edgespec.server.metrics import Metrics
@@ -152,9 +152,9 @@ class ForwardRunner:
 
     def _send_hint(self, session: ServerSession, share: Share, exit_rows: ExitRows) -> None:
         guess = exit_rows.hint
-        hint = share.hints(guess.path, guess.token, guess.confidence)
+        hint = share.hints(guess.path, guess.token, guess.confidence, exit_rows.layer)
         if hint is not None:
-            self._listener.send(session.number, hint_frame(hint, exit_rows.layer, session.turn))
+            self._listener.send(session.number, hint_frame(hint, session.turn))
             self._record_hints(session, 1)
 
     def _hint_address(self, session: ServerSession, share: Share) -> HintAddress:
@@ -174,26 +174,26 @@ class ForwardRunner:
 
     def _conclude(self, share: Share, decisions: Decisions, now_s: float, forward_ms: float) -> None:
         session, before_s = self._session(share), share.session.concluded_s
-        verdict = self._loop.conclude(share, decisions.tokens.tolist(), now_s)
-        if verdict is None:
+        conclusion = self._loop.conclude(share, decisions.tokens.tolist(), forward_ms, now_s)
+        if conclusion is None:
             return
-        nodes = len(share.rows.nodes) - 1
-        frame = verdict_frame(session, verdict, nodes, forward_ms, decisions.logprobs)
-        self._listener.send(session.number, frame)
+        verdict = conclusion.verdict
+        logprobs = decisions.logprobs[conclusion.picks] if session.params.logprobs else None
+        self._listener.send(session.number, verdict_frame(verdict, session.turn, logprobs))
         if session.drafter is not None:
-            session.drafter.verdict(verdict.base_length, verdict.tokens, nodes)
+            session.drafter.verdict(verdict.base_length, verdict.tokens, verdict.rows)
         session.memory.publish()
-        self._record(session, verdict, share.rows.drafted, now_s, before_s)
+        self._record(session, conclusion, share.rows.drafted, now_s, before_s)
 
     def _record(
-        self, session: ServerSession, verdict: Verdict, drafted: int, now_s: float, before_s: float
+        self, session: ServerSession, conclusion: Conclusion, drafted: int, now_s: float, before_s: float
     ) -> None:
         statistics = session.statistics
         first = statistics.first_token_ms is None
-        statistics.record_verdict(drafted, verdict.accepted, len(verdict.tokens), now_s)
+        statistics.record_verdict(drafted, conclusion.accepted, len(conclusion.verdict.tokens), now_s)
         statistics.rtt_ms = self._listener.rtt_ms(session.number)
         if self._metrics is not None:
             seconds = now_s - (statistics.opened_s if first else before_s)
-            self._metrics.record_verdict(verdict, drafted, seconds, first)
+            self._metrics.record_verdict(conclusion, drafted, seconds, first)
             if statistics.rtt_ms is not None:
                 self._metrics.record_rtt(statistics.rtt_ms / 1e3)

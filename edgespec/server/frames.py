@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgespec import _native
-from edgespec.core.messages import Hint
+from edgespec.core.messages import Hint, Verdict
 from edgespec.model.target_engine import TargetEngine
 from edgespec.verifying.received_tree import MAX_WAITING_NODES
-from edgespec.verifying.verifier import Verdict
-
-if TYPE_CHECKING:
-    from edgespec.server.server_session import ServerSession
 
 MAX_FRAME_BYTES = 1 << 16
 
@@ -45,34 +40,32 @@ def welcome_frame(target: TargetEngine, hosts_draft: bool) -> bytes:
     )
 
 
-def hint_frame(hint: Hint, layer: int, turn: int) -> bytes:
+def hint_frame(hint: Hint, turn: int) -> bytes:
     return _native.encode_hint(
         CHANNEL,
         base_length=hint.base_length,
         node=hint.reference,
         token=hint.token,
         confidence=hint.confidence,
-        layer=layer,
+        layer=hint.layer,
         clock_us=_clock_us(),
         turn=turn,
     )
 
 
-def verdict_frame(
-    session: ServerSession, verdict: Verdict, rows: int, forward_ms: float, logprobs: NDArray[np.float32]
-) -> bytes:
-    """rows: nodes that the forward verified; logprobs: of its decided rows."""
+def verdict_frame(verdict: Verdict, turn: int, logprobs: NDArray[np.float32] | None) -> bytes:
+    """logprobs: of its tokens, where the session asked for them."""
     return _native.encode_verdict(
         CHANNEL,
         base_length=verdict.base_length,
         tokens=np.array(verdict.tokens, dtype=np.int32),
-        logprobs=logprobs[verdict.picks] if session.params.logprobs else None,
+        logprobs=logprobs,
         finish=FINISH[verdict.finish],
-        forwards=session.verifier.forwards,
-        rows=rows,
-        forward_us=round(forward_ms * 1e3),
-        clock_us=_clock_us(),
-        turn=session.turn,
+        forwards=verdict.forwards,
+        rows=verdict.rows,
+        forward_us=round(verdict.forward_ms * 1e3),
+        clock_us=round(verdict.ended_ms * 1e3) % 2**32,
+        turn=turn,
     )
 
 

@@ -16,7 +16,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from edgespec.verifying.verifier import Verdict
+from edgespec.verifying.verifier import Conclusion
 
 SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 RTT_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.04, 0.08, 0.15, 0.3, 0.6, 1.2)
@@ -78,16 +78,16 @@ class Metrics:
         self._forward_rows.observe(rows)
         self._forward_sessions.observe(sessions)
 
-    def record_verdict(self, verdict: Verdict, drafted: int, seconds: float, first: bool) -> None:
+    def record_verdict(self, conclusion: Conclusion, drafted: int, seconds: float, first: bool) -> None:
         """drafted: nodes that its forward verified; seconds: since the last verdict, or since OPEN."""
-        committed = len(verdict.tokens)
+        committed, accepted = len(conclusion.verdict.tokens), conclusion.accepted
         self._generated.inc(committed)
         if drafted:
             self._drafts.inc()
             self._drafted.inc(drafted)
-            self._accepted.inc(verdict.accepted)
-            self._wasted.inc(drafted - verdict.accepted)
-            for depth in range(verdict.accepted):
+            self._accepted.inc(accepted)
+            self._wasted.inc(drafted - accepted)
+            for depth in range(accepted):
                 self._accepted_at.labels(str(depth)).inc()
         else:
             self._fills.inc(committed)
@@ -95,8 +95,8 @@ class Metrics:
             self._first_token.observe(seconds)
         else:
             self._inter_token.observe(seconds / committed)
-        if verdict.finish is not None:
-            self._success.labels(verdict.finish).inc()
+        if conclusion.verdict.finish is not None:
+            self._success.labels(conclusion.verdict.finish).inc()
 
     def record_rtt(self, seconds: float) -> None:
         self._rtt_seconds.observe(seconds)

@@ -123,16 +123,8 @@ class SimulatedServer:
         (share,) = forward.shares
         self._running = False
         self._loop.observe(forward, forward_ms, self._now_s)
-        verdict = self._loop.conclude(share, [self._model.target(text) for text in texts], self._now_s)
-        if verdict is not None:
-            self._send(
-                Verdict(
-                    verdict.base_length,
-                    verdict.tokens,
-                    verdict.finish,
-                    rows=len(share.rows.nodes) - 1,
-                    forward_ms=forward_ms,
-                    ended_ms=self._clock.now_ms,
-                )
-            )
+        tokens = [self._model.target(text) for text in texts]
+        conclusion = self._loop.conclude(share, tokens, forward_ms, self._now_s)
+        if conclusion is not None:
+            self._send(conclusion.verdict)
         self._start_forward()

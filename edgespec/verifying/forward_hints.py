@@ -26,8 +26,9 @@ class ForwardHints:
     def wanted(self) -> bool:
         return self._verifier.options.hint_threshold is not None and bool(self._rows.nodes)
 
-    def __call__(self, path: Sequence[int], token: int, confidence: float) -> Hint | None:
+    def __call__(self, path: Sequence[int], token: int, confidence: float, layer: int = 0) -> Hint | None:
         """The hint that the text goes on along these decided rows and then with `token`, if it is worth sending.
+        layer: the exit's.
 
         None when it is not sure enough, ends in a row that is no number (token -1), continues a node that the edge
         does not know, or repeats what an earlier exit of this forward said.
@@ -39,7 +40,7 @@ class ForwardHints:
         if not reference or self._last == (reference, token):
             return None
         self._last = (reference, token)
-        return Hint(len(self._verifier.text), reference, token, confidence)
+        return Hint(len(self._verifier.text), reference, token, confidence, layer)
 
     def of_decisions(self, tokens: Sequence[int], probabilities: Sequence[float]) -> Hint | None:
         """The hint of an exit's decisions, one a decided row: its confidence is the product along the path.

@@ -9,7 +9,7 @@ into verdicts. The server turns this loop with sockets and a target, the simulat
         forward = loop.next_forward(loop.ready(now_s), now_s)
         run forward.shares on the target, sending share.hints(...) on the way
         loop.observe(forward, milliseconds, now_s)
-        send loop.conclude(share, tokens, now_s) of each share
+        send loop.conclude(share, tokens, milliseconds, now_s).verdict for each share
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from edgespec.verifying.exit_worth import ExitWorth
 from edgespec.verifying.forward_hints import ForwardHints
 from edgespec.verifying.scheduler import Grant, Limits, Scheduler
 from edgespec.verifying.session import VerifyingSession
-from edgespec.verifying.verifier import PlannedRows, Verdict
+from edgespec.verifying.verifier import Conclusion, PlannedRows
 
 EXIT_ROWS = 96
 """Decided rows beyond which exits are left out: the LM head's time at each exit then delays all verdicts by more than
@@ -160,6 +160,8 @@ class VerifyingLoop:
             self.measured.observe(forward.rows, milliseconds)
             self._exit_worth.observe(forward.exits, forward.rows, milliseconds)
 
-    def conclude(self, share: Share, tokens: Sequence[int], now_s: float) -> Verdict | None:
+    def conclude(
+        self, share: Share, tokens: Sequence[int], milliseconds: float, now_s: float
+    ) -> Conclusion | None:
         """Commit what the last layer decided, one token a decided row; None after a prefill chunk."""
-        return share.session.conclude(share.rows, tokens, now_s)
+        return share.session.conclude(share.rows, tokens, milliseconds, now_s)

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Sequence
 
 from edgespec.core.messages import Block
 from edgespec.verifying.scheduler import Offer
-from edgespec.verifying.verifier import PlannedRows, Verdict, Verifier
+from edgespec.verifying.verifier import Conclusion, PlannedRows, Verifier
 
 OVERDUE_SHARE = 0.25
 """A session that is later than usual is expected after this share of the usual time."""
@@ -99,7 +99,9 @@ class VerifyingSession:
             last_s = self._turnaround_s
             self._turnaround_s = took_s if last_s is None else 0.7 * last_s + 0.3 * took_s
 
-    def conclude(self, rows: PlannedRows, tokens: Sequence[int], now_s: float) -> Verdict | None:
+    def conclude(
+        self, rows: PlannedRows, tokens: Sequence[int], forward_ms: float, now_s: float
+    ) -> Conclusion | None:
         """A forward of its rows has ended; what that commits, None after a prefill chunk."""
         self.concluded_s = now_s
-        return self.verifier.conclude(rows, tokens)
+        return self.verifier.conclude(rows, tokens, forward_ms, now_s * 1e3)

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.core.messages import Verdict
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.slots import Piece, SlotMap
 from edgespec.core.tree import ROOT, DraftTree
@@ -53,17 +54,13 @@ class PlannedRows:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Tokens now committed at `base_length`, the last of them the correction or bonus; `picks` are their rows.
+class Conclusion:
+    """verdict: what the edge is told. picks: the decided rows of its tokens. accepted: how many of the tokens were
+    drafted, by the edge or on the server."""
 
-    accepted: how many of them were drafted, by the edge or beside the target.
-    """
-
-    base_length: int
-    tokens: list[int]
+    verdict: Verdict
     picks: list[int]
-    finish: Finish | None
-    accepted: int = 0
+    accepted: int
 
 
 class Verifier:
@@ -176,8 +173,13 @@ class Verifier:
 
     # What the forward decided
 
-    def conclude(self, rows: PlannedRows, tokens: Sequence[int]) -> Verdict | None:
-        """Commit what the last layer decided (one token a decided row); None after a prefill chunk."""
+    def conclude(
+        self, rows: PlannedRows, tokens: Sequence[int], forward_ms: float = 0.0, ended_ms: float = 0.0
+    ) -> Conclusion | None:
+        """Commit what the last layer decided, one token a decided row; None after a prefill chunk.
+
+        The forward took `forward_ms`, and ended at `ended_ms` of the server's clock.
+        """
         self.forwards += 1
         if not rows.nodes:
             return None
@@ -192,7 +194,16 @@ class Verifier:
         self.slots.commit(path, self.tree)
         self._lookup.committed()
         self._new_text = self._requested = False
-        return Verdict(base_length, committed, picks[: len(committed)], self.finish, accepted)
+        verdict = Verdict(
+            base_length,
+            committed,
+            self.finish,
+            forwards=self.forwards,
+            rows=len(rows.nodes) - 1,
+            forward_ms=forward_ms,
+            ended_ms=ended_ms,
+        )
+        return Conclusion(verdict, picks[: len(committed)], accepted)
 
     def _extend_tree(self) -> None:
         if self.options.prompt_lookup and self.options.fill:
