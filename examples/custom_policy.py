@@ -26,9 +26,11 @@ class Confident(Policy):
     def expand(self, view: View) -> Sequence[int]:
         """Run the draft on the end of the chain, unless a verdict is due or the chain is improbable by now."""
         tip = max(view.tree, key=view.tree.depth, default=ROOT)
-        if view.in_flight or not view.can_grow(tip):
+        if view.in_flight or not view.can_expand(tip):
             return []
-        if tip != ROOT and (view.tree.reach(tip) < self.confidence or view.tree.depth(tip) >= view.remaining):
+        if tip != ROOT and (
+            view.tree.path_probability(tip) < self.confidence or view.tree.depth(tip) >= view.remaining
+        ):
             return []
         return [tip]
 
