@@ -6,7 +6,6 @@ text after text with time to think between, may be killed at any moment, and sen
 
 from __future__ import annotations
 
-import asyncio
 import random
 import threading
 import time
@@ -26,15 +25,12 @@ from edgespec.core.pacing import DraftPacing
 from edgespec.core.params import SamplingParams
 from edgespec.core.slots import Piece
 from edgespec.core.tokenizer import Tokenizer
+from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
-from edgespec.sim.emulated_link import Link, LinkShape
 
 Address = tuple[str, int]
 STUCK_S = 120.0
 """A text that brings no token for this long is stuck."""
-
-SESSIONS_OF_ADDRESS = 250
-"""A server takes 512 connections from one address, and a session has two."""
 
 
 class ReplayDraft:
@@ -180,23 +176,12 @@ def live(
 def wait_idle(pipe: Connection, address: Address, tokenizer_path: Path) -> None:
     """A process that opens as many idle sessions as it is sent, each after a text of one token, and keeps them."""
     tokenizer, params = Tokenizer.load(tokenizer_path), SamplingParams(max_new_tokens=1, ignore_eos=True)
-    relays: list[Address] = []
+    link = LinkOptions(hedge=False)  # a server takes 512 connections from one address
     sessions: list[Session] = []
     while True:
         for _ in range(pipe.recv()):
-            if len(sessions) % SESSIONS_OF_ADDRESS == 0:
-                relays.append(_relay(address, f"127.0.1.{len(relays) + 1}"))
-            sessions.append(Session(relays[-1], None, params, mode="cloud", tokenizer=tokenizer))
+            sessions.append(Session(address, None, params, mode="cloud", tokenizer=tokenizer, link=link))
             sessions[-1].prompt([10 + len(sessions) % 4000] * 8)
             for _ in sessions[-1]:
                 pass
         pipe.send(len(sessions))
-
-
-def _relay(server: Address, source: str) -> Address:
-    """Connections to the address that is returned reach the server from `source`."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True).start()
-    link = Link(("127.0.0.1", 0), server, LinkShape(), source=source)
-    asyncio.run_coroutine_threadsafe(link.start(), loop).result()
-    return "127.0.0.1", link.port

@@ -12,14 +12,12 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module, metadata
+from importlib import import_module
 from multiprocessing.connection import Connection as ProcessPipe
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -54,29 +52,17 @@ def available(folder: Path) -> list[Echo]:
         make_authority(folder / "fleet")
         issue_for_server(folder / "fleet", [HOST], 30)
     raw = (folder / "raw_echo").exists()
-    there = {name: importlib.util.find_spec(name) is not None for name in ("zmq", "grpc", "websockets")}
     echoes = [
         (raw, Echo("raw epoll, C++", _serve_raw, _call_raw)),
         (True, Echo("edgespec", _serve_edgespec, _call_edgespec)),
         (tls, Echo("edgespec, TLS", partial(_serve_edgespec, tls=True), partial(_call_edgespec, tls=True))),
         (True, Echo("asyncio streams", _serve_streams, _call_streams)),
-        (there["zmq"], Echo("pyzmq", _serve_zmq, _call_zmq)),
-        (there["grpc"], Echo("grpc, one stream", _serve_grpc, _call_grpc)),
-        (there["websockets"], Echo("websockets, asyncio", _serve_websockets, _call_websockets)),
+        (importlib.util.find_spec("zmq") is not None, Echo("pyzmq", _serve_zmq, _call_zmq)),
         (raw, Echo("raw spinning, C++", partial(_serve_raw, spin=True), partial(_call_raw, spin=True), spins=True)),
         (raw, Echo("edgespec, busy-spin", partial(_serve_edgespec, spin=True), partial(_call_edgespec, spin=True),
                    spins=True)),
     ]  # fmt: skip
     return [echo for can_run, echo in echoes if can_run]
-
-
-def versions() -> str:
-    """Of the packages among them that are not ours."""
-    found = []
-    for name in ("pyzmq", "grpcio", "websockets"):
-        with suppress(metadata.PackageNotFoundError):
-            found.append(f"{name} {metadata.version(name)}")
-    return ", ".join(found) + "."
 
 
 def _timed(count: int, round_trip: Callable[[], object]) -> list[int]:
@@ -177,56 +163,3 @@ def _call_zmq(folder: Path, port: int, count: int) -> list[int]:
     socket = zmq.Context.instance().socket(zmq.DEALER)
     socket.connect(f"tcp://{HOST}:{port}")
     return _timed(count, lambda: (socket.send(bytes(BYTES)), socket.recv()))
-
-
-def _serve_grpc(folder: Path, pipe: ProcessPipe) -> None:
-    grpc: Any = import_module("grpc")
-    handler = grpc.stream_stream_rpc_method_handler(lambda messages, context: messages)  # bytes, no protobuf
-    server = grpc.server(ThreadPoolExecutor(1))
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Echo", {"echo": handler}),))
-    pipe.send(server.add_insecure_port(f"{HOST}:0"))
-    server.start()
-    server.wait_for_termination()
-
-
-def _call_grpc(folder: Path, port: int, count: int) -> list[int]:
-    """One stream for all round trips."""
-    grpc: Any = import_module("grpc")
-    with grpc.insecure_channel(f"{HOST}:{port}") as channel:
-        outgoing: SimpleQueue[bytes | None] = SimpleQueue()
-        incoming = channel.stream_stream("/Echo/echo")(iter(outgoing.get, None), wait_for_ready=True)
-        times = _timed(count, lambda: (outgoing.put(bytes(BYTES)), next(incoming)))
-        outgoing.put(None)
-    return times
-
-
-def _serve_websockets(folder: Path, pipe: ProcessPipe) -> None:
-    websockets: Any = import_module("websockets")
-
-    async def echo(socket: Any) -> None:
-        with suppress(websockets.ConnectionClosed):
-            while True:
-                await socket.send(await socket.recv())
-
-    async def run() -> None:
-        async with websockets.serve(echo, HOST, 0, compression=None) as server:
-            pipe.send(server.sockets[0].getsockname()[1])
-            await server.wait_closed()
-
-    asyncio.run(run())
-
-
-def _call_websockets(folder: Path, port: int, count: int) -> list[int]:
-    websockets: Any = import_module("websockets")
-
-    async def run() -> list[int]:
-        times = []
-        async with websockets.connect(f"ws://{HOST}:{port}", compression=None) as socket:
-            for _ in range(count):
-                start_ns = time.perf_counter_ns()
-                await socket.send(bytes(BYTES))
-                await socket.recv()
-                times.append(time.perf_counter_ns() - start_ns)
-        return times
-
-    return asyncio.run(run())

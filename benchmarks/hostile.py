@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import heapq
 import itertools
 import socket
 import sys
@@ -16,7 +15,28 @@ from benchmarks.results import ROOT
 sys.path.insert(0, str(ROOT / "tests"))
 import raw_peer
 
-CHANNELS = 200
+Mischief = Callable[[bytes, int], bytes]
+"""HELLO and the number of the act since the client connected -> what it sends."""
+
+
+def _cancel(hello: bytes, act: int) -> bytes:
+    channel = act % 200 + 1
+    opened = raw_peer.opening(channel, time.time_ns().to_bytes(16, "little"), [1] * 64, max_new_tokens=400)
+    return opened + raw_peer.frame(raw_peer.CLOSE, bytes(8), channel=channel, sequence=2)
+
+
+KINDS: dict[str, Mischief] = {
+    "oversized": lambda hello, act: b"\xff\xff\xff\xff\x05\x00\x01\x00" + bytes(8),
+    "half-frames": lambda hello, act: b"\x00\xf0\x00\x00\x05\x00\x01\x00" if act == 0 else bytes(8),
+    "silent": lambda hello, act: b"",
+    "slow-loris": lambda hello, act: hello[act : act + 1] if act < len(hello) - 1 else b"",
+    "strangers": lambda hello, act: raw_peer.hello(bytes(32)),
+    "cancel-storm": _cancel,
+}
+"""A frame of 4 GiB; a block that never ends, eight bytes at a time; nothing, not even HELLO; HELLO a byte at a time;
+HELLO for another vocabulary; sessions that are opened with a prompt and closed before they can be served."""
+
+GREET = ("oversized", "half-frames", "cancel-storm")
 
 
 class Hostile:
@@ -25,67 +45,30 @@ class Hostile:
     def __init__(self, port: int, kind: str, vocabulary_hash: bytes) -> None:
         self.connections = 0
         self._port = port
-        self._greets = kind in ("oversized", "half-frames", "cancel-storm")
-        self._act: Callable[[], None] = getattr(self, f"_{kind.replace('-', '_')}")
+        self._kind = kind
         self._hello = raw_peer.hello(vocabulary_hash)
         self._socket: socket.socket | None = None
-        self._ids = itertools.count(1)
-        self._step = 0
+        self._acts = itertools.count()
 
     def act(self) -> None:
         if self._socket is None:
             self._socket = socket.create_connection(("127.0.0.1", self._port), 1.0)
             self._socket.setblocking(False)
+            self._acts = itertools.count()
             self.connections += 1
-            self._step = 0
-            if self._greets:
+            if self._kind in GREET:
                 self._socket.send(self._hello)
         with contextlib.suppress(BlockingIOError):
             while self._socket.recv(1 << 16):
                 pass
             raise ConnectionResetError("the server has closed")
         with contextlib.suppress(BlockingIOError):  # the server does not read: so be it
-            self._act()
-        self._step += 1
+            self._socket.send(KINDS[self._kind](self._hello, next(self._acts)))
 
     def leave(self) -> None:
         if self._socket is not None:
             self._socket.close()
         self._socket = None
-
-    def _send(self, data: bytes) -> None:
-        assert self._socket is not None
-        self._socket.send(data)
-
-    def _silent(self) -> None:
-        """Says nothing, not even HELLO."""
-
-    def _oversized(self) -> None:
-        """A frame of four gigabytes."""
-        self._send(b"\xff\xff\xff\xff\x05\x00\x01\x00" + bytes(8))
-
-    def _half_frames(self) -> None:
-        """A block of 60 KiB that never ends, eight bytes at a time."""
-        self._send(bytes(8) if self._step else b"\x00\xf0\x00\x00\x05\x00\x01\x00")
-
-    def _slow_loris(self) -> None:
-        """HELLO, a byte at a time, without its end."""
-        at = min(self._step, len(self._hello) - 2)
-        self._send(self._hello[at : at + 1])
-
-    def _strangers(self) -> None:
-        """HELLO for another vocabulary, again and again."""
-        self.leave() if self._step else self._send(raw_peer.hello(bytes(32)))
-
-    def _cancel_storm(self) -> None:
-        """Opens a session with a prompt and ends it before it can be served."""
-        channel = self._step % CHANNELS + 1
-        name = next(self._ids).to_bytes(16, "little")
-        opened = raw_peer.opening(channel, name, [1] * 64, max_new_tokens=400)
-        self._send(opened + raw_peer.frame(raw_peer.CLOSE, bytes(8), channel=channel, sequence=2))
-
-
-KINDS = ("oversized", "half-frames", "silent", "slow-loris", "strangers", "cancel-storm")
 
 
 def attack(
@@ -95,16 +78,15 @@ def attack(
     sent until when, and sends the numbers of acts and connections at the end."""
     clients = [Hostile(port, kinds[i % len(kinds)], vocabulary_hash) for i in range(count)]
     pipe.send("ready")
-    until_s = pipe.recv()
-    pause_s, now_s, acts = count / rate, time.monotonic(), 0
-    due = [(now_s + pause_s * i / count, i) for i in range(count)]
-    while due[0][0] < until_s:
-        at_s, i = heapq.heappop(due)
-        time.sleep(max(0.0, at_s - time.monotonic()))
+    until_s, due_s, acts = pipe.recv(), time.monotonic(), 0
+    for client in itertools.cycle(clients):
+        time.sleep(max(0.0, due_s - time.monotonic()))
+        if time.monotonic() >= until_s:
+            break
+        due_s = max(due_s + 1 / rate, time.monotonic() - 1.0)
         try:
-            clients[i].act()
+            client.act()
             acts += 1
         except OSError:
-            clients[i].leave()
-        heapq.heappush(due, (max(at_s + pause_s, time.monotonic() - 1.0), i))
+            client.leave()
     pipe.send((acts, sum(client.connections for client in clients)))

@@ -4,10 +4,10 @@
     python -m benchmarks.load --devices 1,8 --modes auto --think-s 0        # what more sessions gain
     python -m benchmarks.load --devices 40 --serve "--verify-pace-ms 28 --latency-ms 50"     # more than it carries
     python -m benchmarks.load --devices 32 --hostile all --repeats 3        # each phase without, then with the attack
-    python -m benchmarks.load --devices 0 --idle 1000
+    python -m benchmarks.load --devices 0 --idle 500
 
 Every text is compared with what it is alone, on the same server (deterministic unless --serve says otherwise). Exit
-status 1 if a text differs, a text is stuck or a session is left behind. A row is a phase of that many minutes.
+status 1 if a text differs, is stuck or lost, or if a session is left behind. A row is a phase of that many minutes.
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ import time
 import urllib.request
 from collections import Counter
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,14 +35,13 @@ from edgespec.core.tokenizer import Tokenizer
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
 
-TEXTS = 12
-PROCESSES = 4
+TEXTS, PROCESSES = 12, 4
 SLOW_LINK = ("--rtt-ms", "80", "--jitter-ms", "40", "--mbps", "1")
 RESUMED_S = 5.0
 """How long the server keeps the sessions of devices that were killed."""
 
 SETTLE_S = 35.0
-"""Links on which nobody speaks are quiet after ten seconds; a heartbeat of theirs is left to pass."""
+"""Before the processor time of idle sessions counts: links are quiet after ten seconds, and a heartbeat passes."""
 
 NOTES = (
     "Devices are synthetic: drafts replay the target's text. Slow links are emulated: 80 ms, 40 ms of jitter, 1 Mbit/s. "
@@ -51,219 +49,187 @@ NOTES = (
 )
 
 
-@dataclass
-class Scene:
-    """The server under load, and what is played on it."""
+def main() -> int:
+    arguments = _arguments()
+    results = Results("load", NOTES, arguments.json)
+    with ExitStack() as stack:
+        load = Load(stack, arguments)
+        if arguments.idle:
+            results.add(load.idle(arguments.idle))
+        for devices in filter(None, arguments.devices):
+            for _ in range(arguments.repeats):
+                for hostile in ([], arguments.hostile) if arguments.hostile else ([],):
+                    results.add(load.phase(int(devices), hostile))
+    return 0 if all(row.get("met", True) for row in results.rows) else 1
 
-    address: Address
-    metrics_port: int
-    tokenizer_path: Path
-    slow: Address | None = None
-    jobs: list[Job] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.server = process_at(self.address[1])
-        self.tokenizer = Tokenizer.load(self.tokenizer_path)
+def start(work: Any, *given: Any) -> tuple[Any, Any]:
+    """A process that was not forked from one with threads, and the pipe to it."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=work, args=(theirs, *given), daemon=True)
+    process.start()
+    theirs.close()
+    return process, ours
 
-    def start(self, work: Any, *given: Any) -> tuple[Any, Any]:
-        """A process that was not forked from one with threads, and the pipe to it."""
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=work, args=(theirs, *given), daemon=True)
-        process.start()
-        theirs.close()
-        return process, ours
 
-    def sessions_open(self) -> int:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=30) as answer:
+class Load:
+    """A server, what is played on it, and how its devices behave."""
+
+    def __init__(self, stack: ExitStack, arguments: Any) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._metrics_port = free.getsockname()[1]
+        serve = ["serve", "--port", "0", "--metrics-port", str(self._metrics_port)]
+        serve += ["--resume-for-s", str(RESUMED_S), *arguments.serve]
+        self._address: Address = stack.enter_context(child(serve, "starting the server ..."))
+        self._slow = self._address
+        if arguments.slow_share:
+            link = ["link", "--listen", "127.0.0.1:0", "--to", ":".join(map(str, self._address)), *SLOW_LINK]
+            self._slow = stack.enter_context(child(link, "starting a slow link ..."))
+        self._server = process_at(self._address[1])
+        self._tokenizer_path = load_draft(bundled_engine()).tokenizer_path
+        self._tokenizer = Tokenizer.load(self._tokenizer_path)
+        self._arguments = arguments
+        behaviour = (arguments.think_s, arguments.draft_ms, arguments.acceptance, arguments.break_off)
+        self._habits = Habits(arguments.modes, *behaviour)
+        self._jobs = self._recorded() if any(arguments.devices) else []
+
+    def _recorded(self) -> list[Job]:
+        """The texts, as each is alone; half of the prompts begin alike, as a fleet's do."""
+        jobs = []
+        for number in range(TEXTS):
+            shared = np.random.default_rng(0).integers(10, 4000, 150 * (number % 2)).tolist()
+            own = np.random.default_rng(number).integers(10, 4000, 20 + 10 * number).tolist()
+            sampling = SamplingParams(0.8 * (number % 2), seed=number, ignore_eos=True)
+            job = Job([*shared, *own], replace(sampling, max_new_tokens=self._arguments.tokens))
+            text = play(self._address, self._tokenizer, job, "cloud", self._habits).tokens
+            jobs.append(replace(job, text=text))
+        return jobs
+
+    def idle(self, sessions: int) -> Row:
+        """Sessions that had a short text: memory beside keys and values, from the first fifth on, and processor."""
+        process, pipe = start(wait_idle, self._address, self._tokenizer_path)
+        memory = []
+        for count in (sessions // 5, sessions - sessions // 5):
+            pipe.send(count)
+            pipe.recv()
+            memory.append(self._server.memory_info().rss)
+        time.sleep(self._arguments.settle_s)
+        began_s, spent = time.monotonic(), spent_s(self._server)
+        time.sleep(60 * self._arguments.minutes)
+        share = (spent_s(self._server) - spent) / (time.monotonic() - began_s)
+        process.kill()
+        each = (memory[1] - memory[0]) / (sessions - sessions // 5)
+        return {"idle": sessions, "percent_of_a_core": 100 * share, "kB_each": each / 1e3}
+
+    def phase(self, devices: int, hostile: list[str]) -> Row:
+        """A load for some minutes."""
+        count = min(PROCESSES, devices)
+        places = {place: self._start(place, devices) for place in range(count)}
+        attackers = []
+        if hostile:
+            given = hostile, max(len(hostile), devices // 10), self._arguments.hostile_rate
+            attackers = [start(attack, self._address[1], self._tokenizer.vocabulary_hash, *given)]
+        for _, pipe in [*places.values(), *attackers]:
+            pipe.recv()
+        began_s, spent = time.monotonic(), spent_s(self._server)
+        until_s = began_s + 60 * self._arguments.minutes
+        for _, pipe in [*places.values(), *attackers]:
+            pipe.send(until_s)
+        outcomes, memory, killed = self._watch(places, devices, until_s)
+        percent = 100 * (spent_s(self._server) - spent) / (time.monotonic() - began_s)
+        acts, connections = attackers[0][1].recv() if attackers else (0, 0)
+        time.sleep(RESUMED_S + 2.0 if killed else 0.0)
+        row = {
+            "devices": devices,
+            "modes": ",".join(self._habits.modes),
+            "hostile": ",".join(hostile) or None,
+        }
+        row |= {"processes_killed": killed, "hostile_acts": acts, "hostile_connections": connections}
+        row |= {"percent_of_a_core": percent, **_memory_figures(memory)}
+        return row | _figures(outcomes, devices, 60 * self._arguments.minutes, self._sessions_open())
+
+    def _start(self, place: int, devices: int) -> tuple[Any, Any]:
+        """A process with its share of the devices; the last ones are behind the slow link."""
+        count = min(PROCESSES, devices)
+        address = self._slow if place >= count * (1 - self._arguments.slow_share) else self._address
+        numbers = range(place, devices, count)
+        return start(live, address, self._tokenizer_path, numbers, self._jobs, self._habits)
+
+    def _watch(
+        self, places: dict[int, Any], devices: int, until_s: float
+    ) -> tuple[list[Outcome], list[int], int]:
+        """Until every process has ended; every now and then one is killed and another takes its place. What their
+        texts came to, the server's resident bytes all the while, and how many were killed."""
+        outcomes: list[Outcome] = []
+        memory: list[int] = []
+        killed, pause_s = 0, self._arguments.kill_every_s or float("inf")
+        next_kill_s = time.monotonic() + pause_s
+        while places:
+            memory.append(self._server.memory_info().rss)
+            if next_kill_s < time.monotonic() < until_s - pause_s / 2:
+                place = list(places)[killed % len(places)]
+                places[place][0].kill()
+                _hear(places[place][1], outcomes)
+                places[place] = self._start(place, devices)
+                places[place][1].recv()
+                places[place][1].send(until_s)
+                killed, next_kill_s = killed + 1, next_kill_s + pause_s
+            places = {place: one for place, one in places.items() if _hear(one[1], outcomes)}
+            time.sleep(0.2)
+        return outcomes, memory, killed
+
+    def _sessions_open(self) -> int:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=30) as answer:
             lines = answer.read().decode().splitlines()
         return int(
             float(next(line.split()[-1] for line in lines if line.startswith("edgespec:sessions_open")))
         )
 
-    def memory_mib(self) -> float:
-        return float(self.server.memory_info().rss) / 2**20
+
+def _hear(pipe: Any, outcomes: list[Outcome]) -> bool:
+    """Take in what a process has sent; False when it has ended."""
+    with suppress(EOFError, OSError):
+        while pipe.poll():
+            outcome = pipe.recv()
+            if outcome is None:
+                return False
+            outcomes.append(outcome)
+        return True
+    return False
 
 
-def main() -> int:
-    arguments = _arguments()
-    habits = Habits(
-        arguments.modes, arguments.think_s, arguments.draft_ms, arguments.acceptance, arguments.break_off
-    )
-    results = Results("load", NOTES, arguments.json)
-    with socket.socket() as free, ExitStack() as stack:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-        free.close()
-        serve = ["serve", "--port", "0", "--metrics-port", port, "--resume-for-s", str(RESUMED_S)]
-        address = stack.enter_context(child([*serve, *arguments.serve], "starting the server ..."))
-        scene = Scene(address, int(port), load_draft(bundled_engine()).tokenizer_path)
-        if arguments.slow_share:
-            link = ["link", "--listen", "127.0.0.1:0", "--to", f"{address[0]}:{address[1]}", *SLOW_LINK]
-            scene.slow = stack.enter_context(child(link, "starting a slow link ..."))
-        if arguments.idle:
-            results.add(_idle(scene, arguments.idle, 60 * arguments.minutes, arguments.settle_s))
-        scene.jobs = _recorded(scene, habits, arguments.tokens) if any(arguments.devices) else []
-        for devices in filter(None, arguments.devices):
-            for _ in range(arguments.repeats):
-                for hostile in ([], arguments.hostile) if arguments.hostile else ([],):
-                    results.add(Phase(scene, int(devices), habits, hostile, arguments).play())
-    return 0 if all(row.get("met", True) for row in results.rows) else 1
+def _memory_figures(memory: list[int]) -> Row:
+    """Of the server, from the first fifth of the time on."""
+    settled = np.array(memory[len(memory) // 5 :]) / 2**20
+    least, most = settled.min() / settled[0] - 1, settled.max() / settled[0] - 1
+    return {"memory_MiB": float(settled[0]), "memory_least": f"{least:+.1%}", "memory_most": f"{most:+.1%}"}
 
 
-def _recorded(scene: Scene, habits: Habits, tokens: int) -> list[Job]:
-    """The texts, as each is alone; half of the prompts begin alike, as a fleet's do."""
-    jobs = []
-    for number in range(TEXTS):
-        draw = np.random.default_rng(number).integers
-        shared = np.random.default_rng(0).integers(10, 4000, 150).tolist() if number % 2 else []
-        sampling = SamplingParams(
-            temperature=(0.0, 0.8)[number % 2], seed=number, max_new_tokens=tokens, ignore_eos=True
-        )
-        job = Job([*shared, *draw(10, 4000, 20 + 10 * number).tolist()], sampling)
-        jobs.append(replace(job, text=play(scene.address, scene.tokenizer, job, "cloud", habits).tokens))
-    return jobs
-
-
-def _idle(scene: Scene, sessions: int, seconds: float, settle_s: float) -> Row:
-    """Sessions that had a short text: memory beside keys and values, from the first fifth to the last, and processor."""
-    process, pipe = scene.start(wait_idle, scene.address, scene.tokenizer_path)
-    memory_mib = []
-    for count in (sessions // 5, sessions - sessions // 5):
-        pipe.send(count)
-        pipe.recv()
-        time.sleep(min(2.0, settle_s))
-        memory_mib.append(scene.memory_mib())
-    time.sleep(settle_s)
-    start_s, spent = time.monotonic(), spent_s(scene.server)
-    time.sleep(seconds)
-    share = (spent_s(scene.server) - spent) / (time.monotonic() - start_s)
-    process.kill()
-    grown_kb = (memory_mib[1] - memory_mib[0]) * 2**20 / 1e3
+def _figures(outcomes: list[Outcome], devices: int, seconds: float, left: int) -> Row:
+    ended = Counter(one.ended for one in outcomes)
+    tokens = [sum(len(one.tokens) for one in outcomes if one.device == device) for device in range(devices)]
+    for note, times in Counter(one.note for one in outcomes if one.note).most_common(5):
+        print(f"{times} times: {note}", file=sys.stderr)
+    token_ms = [gap for one in outcomes for gap in one.token_ms] or [0.0]
+    first_ms = [one.first_ms for one in outcomes if one.first_ms is not None] or [0.0]
+    differing = sum(one.different for one in outcomes)
     return {
-        "idle": sessions,
-        "percent_of_a_core": 100 * share,
-        "kB_each": grown_kb / (sessions - sessions // 5),
+        "texts": ended["finished"],
+        "broken_off": ended["broken off"],
+        "refused": ended["refused"],
+        "tokens_per_s": sum(tokens) / seconds,
+        "least_share": min(tokens) / max(1.0, float(np.mean(tokens))),
+        "first_token_ms_median": float(np.median(first_ms)),
+        "token_ms_median": float(np.median(token_ms)),
+        "token_ms_p99": float(np.percentile(token_ms, 99)),
+        "differing_texts": differing,
+        "stuck": ended["stuck"],
+        "lost": ended["lost"],
+        "sessions_left": left,
+        "met": not (differing or ended["stuck"] or ended["lost"] or left),
     }
-
-
-class Phase:
-    """One load for some minutes: starts the processes of devices, kills some, and takes in what they send."""
-
-    def __init__(
-        self, scene: Scene, devices: int, habits: Habits, hostile: list[str], arguments: Any
-    ) -> None:
-        self._scene = scene
-        self._devices = devices
-        self._habits = habits
-        self._hostile = hostile
-        self._arguments = arguments
-        self._seconds = 60 * arguments.minutes
-        self._until_s = 0.0
-        self._outcomes: list[Outcome] = []
-        self._memory_mib: list[float] = []
-        self._killed = 0
-
-    def play(self) -> Row:
-        scene = self._scene
-        processes = [self._start(place) for place in range(min(PROCESSES, self._devices))]
-        attackers = []
-        if self._hostile:
-            count = max(len(self._hostile), self._devices // 10)
-            given = scene.tokenizer.vocabulary_hash, self._hostile, count, self._arguments.hostile_rate
-            attackers = [scene.start(attack, scene.address[1], *given)]
-        for _, pipe in [*processes, *attackers]:
-            pipe.recv()
-        began_s, spent = time.monotonic(), spent_s(scene.server)
-        self._until_s = began_s + self._seconds
-        for _, pipe in [*processes, *attackers]:
-            pipe.send(self._until_s)
-        self._watch(processes)
-        percent = 100 * (spent_s(scene.server) - spent) / (time.monotonic() - began_s)
-        acts, connections = attackers[0][1].recv() if attackers else (0, 0)
-        if self._killed:
-            time.sleep(RESUMED_S + 2.0)
-        return {
-            **self._figures(),
-            "percent_of_a_core": percent,
-            "hostile_acts": acts,
-            "hostile_connections": connections,
-        }
-
-    def _start(self, place: int) -> tuple[Any, Any]:
-        """A process with its share of the devices; the last ones are behind the slow link."""
-        scene, processes = self._scene, min(PROCESSES, self._devices)
-        slow = scene.slow is not None and place >= processes * (1 - self._arguments.slow_share)
-        address = scene.slow if slow else scene.address
-        devices = range(place, self._devices, processes)
-        return scene.start(live, address, scene.tokenizer_path, devices, scene.jobs, self._habits)
-
-    def _watch(self, running: list[tuple[Any, Any]]) -> None:
-        """Until every process has ended; every now and then one is killed and another takes its place."""
-        pause_s = self._arguments.kill_every_s or float("inf")
-        next_kill_s = time.monotonic() + pause_s
-        places: dict[int, tuple[Any, Any]] = dict(enumerate(running))
-        while places:
-            self._memory_mib.append(self._scene.memory_mib())
-            places = {place: one for place, one in places.items() if self._hear(one[1])}
-            if next_kill_s < time.monotonic() < self._until_s - pause_s / 2 and places:
-                place = list(places)[self._killed % len(places)]
-                places[place][0].kill()
-                places[place][0].join()
-                self._hear(places[place][1])
-                _, pipe = places[place] = self._start(place)
-                pipe.recv()
-                pipe.send(self._until_s)
-                self._killed += 1
-                next_kill_s += pause_s
-            time.sleep(0.2)
-
-    def _hear(self, pipe: Any) -> bool:
-        """Take in what a process has sent; False when it has ended."""
-        with suppress(EOFError, OSError):
-            while pipe.poll():
-                outcome = pipe.recv()
-                if outcome is None:
-                    return False
-                self._outcomes.append(outcome)
-            return True
-        return False
-
-    def _figures(self) -> Row:
-        ended = Counter(one.ended for one in self._outcomes)
-        tokens: Counter[int] = Counter(dict.fromkeys(range(self._devices), 0))
-        for one in self._outcomes:
-            tokens[one.device] += len(one.tokens)
-        for note, times in Counter(one.note for one in self._outcomes if one.note).most_common(5):
-            print(f"{times} times: {note}", file=sys.stderr)
-        token_ms = [gap for one in self._outcomes for gap in one.token_ms] or [0.0]
-        first_ms = [one.first_ms for one in self._outcomes if one.first_ms is not None] or [0.0]
-        settled = np.array(self._memory_mib[len(self._memory_mib) // 5 :])
-        differing = sum(one.different for one in self._outcomes)
-        left = self._scene.sessions_open()
-        return {
-            "devices": self._devices,
-            "modes": ",".join(self._habits.modes),
-            "hostile": ",".join(self._hostile) or None,
-            "minutes": self._arguments.minutes,
-            "texts": ended["finished"],
-            "broken_off": ended["broken off"],
-            "refused": ended["refused"],
-            "lost": ended["lost"],
-            "processes_killed": self._killed,
-            "tokens_per_s": sum(tokens.values()) / self._seconds,
-            "least_share": min(tokens.values()) / max(1.0, float(np.mean(list(tokens.values())))),
-            "first_token_ms_median": float(np.median(first_ms)),
-            "token_ms_median": float(np.median(token_ms)),
-            "token_ms_p99": float(np.percentile(token_ms, 99)),
-            "memory_mib_settled": float(settled[0]),
-            "memory_least": f"{settled.min() / settled[0] - 1:+.1%}",
-            "memory_most": f"{settled.max() / settled[0] - 1:+.1%}",
-            "differing_texts": differing,
-            "stuck": ended["stuck"],
-            "sessions_left": left,
-            "met": not (differing or ended["stuck"] or ended["lost"] or left),
-        }
 
 
 def _arguments() -> Any:
@@ -282,19 +248,21 @@ def _arguments() -> Any:
     made.add_argument(
         "--kill-every-s", type=float, default=0.0, help="a process with a quarter of the devices"
     )
-    made.add_argument("--hostile", metavar="KIND", help=f"{', '.join(KINDS)}, several with commas, or all")
+    made.add_argument(
+        "--hostile", default="", metavar="KIND", help=f"{', '.join(KINDS)}, with commas, or all"
+    )
     made.add_argument(
         "--hostile-rate", type=float, default=200.0, help="acts a second of all hostile clients"
     )
     made.add_argument("--repeats", type=int, default=1, help="of every phase")
     made.add_argument(
-        "--idle", type=int, default=0, help="sessions that wait for their next turn, measured first"
+        "--idle", type=int, default=0, help="sessions that wait for their next turn; 500 at most"
     )
     made.add_argument(
-        "--settle-s", type=float, default=SETTLE_S, help="before the processor time of idle sessions"
+        "--settle-s", type=float, default=SETTLE_S, help="of idle sessions, before they are measured"
     )
     made.add_argument(
-        "--serve", type=shlex.split, default="--threads 1 --deterministic", help="options of the server"
+        "--serve", type=shlex.split, default="--threads 1 --deterministic", help="server options"
     )
     arguments = made.parse_args()
     if arguments.quick:
@@ -304,8 +272,9 @@ def _arguments() -> Any:
             arguments.hostile or "all",
             arguments.idle or 5,
         )
-    kinds = {"all": list(KINDS), None: []}.get(arguments.hostile) or (arguments.hostile or "").split(",")
-    arguments.hostile = kinds if arguments.hostile else []
+    arguments.hostile = (
+        list(KINDS) if arguments.hostile == "all" else list(filter(None, arguments.hostile.split(",")))
+    )
     if unknown := [kind for kind in arguments.hostile if kind not in KINDS]:
         made.error(f"there is no hostile kind {unknown[0]!r}: choose among {', '.join(KINDS)}, all.")
     return arguments

@@ -12,7 +12,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <vector>
 
 namespace {
 
@@ -24,21 +23,21 @@ void check(bool holds, const char* what) {
     std::exit(1);
 }
 
-class Stream {
- public:
-    Stream(int socket, bool spins) : socket_(socket), epoll_(::epoll_create1(0)), spins_(spins) {
+struct Stream {
+    Stream(int socket_given, bool spins_given)
+        : socket(socket_given), epoll(::epoll_create1(0)), spins(spins_given) {
         const int one = 1;
         ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         epoll_event event{};
         event.events = EPOLLIN;
-        check(::epoll_ctl(epoll_, EPOLL_CTL_ADD, socket, &event) == 0, "epoll_ctl");
+        check(::epoll_ctl(epoll, EPOLL_CTL_ADD, socket, &event) == 0, "epoll_ctl");
     }
 
-    bool receive(char* bytes) {
+    bool receive(char* bytes) const {
         for (std::size_t have = 0; have < kBytes;) {
             epoll_event event;
-            if (!spins_ && ::epoll_wait(epoll_, &event, 1, -1) < 1) continue;
-            const ssize_t more = ::recv(socket_, bytes + have, kBytes - have, MSG_DONTWAIT);
+            if (!spins && ::epoll_wait(epoll, &event, 1, -1) < 1) continue;
+            const ssize_t more = ::recv(socket, bytes + have, kBytes - have, MSG_DONTWAIT);
             if (more < 0 && errno == EAGAIN) continue;
             if (more <= 0) return false;
             have += static_cast<std::size_t>(more);
@@ -46,62 +45,46 @@ class Stream {
         return true;
     }
 
-    void send(const char* bytes) { check(::send(socket_, bytes, kBytes, 0) == static_cast<ssize_t>(kBytes), "send"); }
+    void send(const char* bytes) const { check(::send(socket, bytes, kBytes, 0) == kBytes, "send"); }
 
- private:
-    int socket_, epoll_;
-    bool spins_;
+    int socket, epoll;
+    bool spins;
 };
 
-int loopback(bool listens, std::uint16_t port, sockaddr_in& address) {
-    const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
-    address = {};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    address.sin_port = htons(port);
-    auto* generic = reinterpret_cast<sockaddr*>(&address);
-    if (!listens) {
-        check(::connect(socket, generic, sizeof address) == 0, "connect");
-        return socket;
-    }
-    check(::bind(socket, generic, sizeof address) == 0 && ::listen(socket, 1) == 0, "listen");
+void serve(int listener, sockaddr_in address, bool spins) {
     socklen_t size = sizeof address;
-    ::getsockname(socket, generic, &size);
-    return socket;
-}
-
-void serve(bool spins) {
-    sockaddr_in address;
-    const int listener = loopback(true, 0, address);
+    auto* generic = reinterpret_cast<sockaddr*>(&address);
+    check(::bind(listener, generic, size) == 0 && ::listen(listener, 1) == 0, "listen");
+    ::getsockname(listener, generic, &size);
     std::printf("%d\n", ntohs(address.sin_port));
     std::fflush(stdout);
-    Stream stream(::accept(listener, nullptr, nullptr), spins);
+    const Stream stream(::accept(listener, nullptr, nullptr), spins);
     char bytes[kBytes];
     while (stream.receive(bytes)) stream.send(bytes);
 }
 
-void call(std::uint16_t port, int count, bool spins) {
-    sockaddr_in address;
-    Stream stream(loopback(false, port, address), spins);
+void call(int socket, const sockaddr_in& address, int count, bool spins) {
+    check(::connect(socket, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0, "connect");
+    const Stream stream(socket, spins);
     char bytes[kBytes] = {};
-    std::vector<long> times;
     for (int i = 0; i < count; ++i) {
         const auto start = std::chrono::steady_clock::now();
         stream.send(bytes);
         check(stream.receive(bytes), "receive");
-        times.push_back(std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count());
+        const auto took = std::chrono::nanoseconds(std::chrono::steady_clock::now() - start);
+        std::printf("%ld\n", static_cast<long>(took.count()));  // into a buffer: nobody waits for it
     }
-    for (const long time : times) std::printf("%ld\n", time);
 }
 
 }  // namespace
 
 int main(int count, char** arguments) {
     const bool spins = std::strcmp(arguments[count - 1], "spin") == 0;
-    if (spins) --count;
-    if (count == 2 && std::strcmp(arguments[1], "serve") == 0) return serve(spins), 0;
-    if (count == 4 && std::strcmp(arguments[1], "call") == 0) {
-        return call(static_cast<std::uint16_t>(std::atoi(arguments[2])), std::atoi(arguments[3]), spins), 0;
-    }
-    return 2;
+    const bool calls = count - spins == 4;
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    address.sin_port = htons(static_cast<std::uint16_t>(calls ? std::atoi(arguments[2]) : 0));
+    const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
+    calls ? call(socket, address, std::atoi(arguments[3]), spins) : serve(socket, address, spins);
 }

@@ -10,9 +10,7 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +18,47 @@ from benchmarks import tables
 from benchmarks.results import FOLDER, ROOT, Content, Row, load
 from edgespec.core.errors import EdgespecError
 
+TITLES = {
+    "peers": "Beside other ways to run the same pair",
+    "latency": "Modes and links",
+    "plan_validation": "What `edgespec plan` predicts, beside the real stack",
+    "overhead": "What edgespec itself costs",
+    "capacity": "Sessions a server sustains",
+    "idle": "Idle sessions",
+    "wire": "The wire",
+    "link": "A link that loses packets",
+    "attack": "An attack",
+    "load": "Load",
+    "kernels": "Kernels",
+    "hints": "What hints cost",
+    "soak": "Soak",
+}
+"""The kinds of results in the order of the page; a kind is also the name of its file and of its marker."""
 
-def plot(
-    content: Content, file: Path, panel: Callable[[Row], str], line: str, figure: str, label: str, heavy: str
-) -> bool:
-    """A picture: `figure` over the round trip, a panel for each text of `panel`, a line for each value of `line`.
+FULL = {
+    "peers": tables.peers_sections,
+    "latency": tables.latency_sections,
+    "kernels": tables.kernels_sections,
+}
+SUMMARIES = {"peers": tables.peers_summary, "latency": tables.latency_summary}
+"""What stands between the markers of one kind; without one, the same as among everything."""
 
-    Rows whose speed does not count are left out, and panels of fewer than two round trips. False if nothing is left.
-    """
+PICTURES = {
+    "peers": ("peer", "tokens_per_s", "tokens a second"),
+    "latency": ("mode", "speed_vs_cloud", "times as fast as streamed cloud decoding"),
+}
+"""A kind's picture: whose lines it has, and of what."""
+
+
+def plot(content: Content, file: Path, line: str, figure: str, label: str) -> bool:
+    """A picture: `figure` over the round trip, a panel for each setting and temperature, a line for each value of
+    `line`. Rows whose speed does not count are left out, and panels of one round trip. False if nothing is left."""
     from matplotlib import pyplot
 
     panels: dict[str, list[Row]] = {}
     for row in filter(tables.counts, content["rows"]):
-        panels.setdefault(panel(row), []).append(row)
+        title = f"{row.get('setting', 'full speed')}, T = {row['temperature']:g}"
+        panels.setdefault(title, []).append(row)
     drawn = {title: rows for title, rows in panels.items() if len({row["rtt_ms"] for row in rows}) > 1}
     if not drawn:
         return False
@@ -40,14 +66,11 @@ def plot(
     for (title, rows), axis in zip(drawn.items(), axes[0], strict=True):
         for name in dict.fromkeys(row[line] for row in rows):
             points = [(row["rtt_ms"], row[figure]) for row in rows if row[line] == name]
-            style = "-" if not name.startswith(("transformers", "vllm", "llama")) else "--"
-            width = 2.8 if name == heavy else 1.3
-            axis.plot(
-                *zip(*points, strict=True), style, marker="o", markersize=4, linewidth=width, label=name
-            )
+            style = "--" if name.startswith(("transformers", "vllm", "llama")) else "-"
+            width = 2.8 if name.endswith("auto") else 1.3
+            axis.plot(*zip(*points, strict=True), style, marker="o", linewidth=width, label=name)
         axis.set(title=title, xlabel="round trip, ms", ylabel=label)
         axis.set_ylim(bottom=0)
-        axis.grid(alpha=0.3)
     axes[0][-1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     picture.suptitle(
         f"{content['hardware']['cores']} cores of {content['hardware']['processor']}", fontsize=10
@@ -56,62 +79,6 @@ def plot(
     picture.savefig(file, dpi=110)
     pyplot.close(picture)
     return True
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How a kind of results is shown: in full, in short (None: in full as well), and as a picture."""
-
-    title: str
-    full: Callable[[Content], list[str]] = tables.plain_sections
-    summary: Callable[[Content], list[str]] | None = None
-    picture: Callable[[Content, Path], bool] | None = None
-
-
-def _swept(row: Row) -> str:
-    return f"{row['setting']}, T = {row['temperature']:g}"
-
-
-KINDS = {
-    "peers": Kind(
-        "Beside other ways to run the same pair",
-        tables.peers_sections,
-        tables.peers_summary,
-        partial(
-            plot,
-            panel=lambda row: f"T = {row['temperature']:g}",
-            line="peer",
-            figure="tokens_per_s",
-            label="tokens a second",
-            heavy=tables.AUTO,
-        ),  # fmt: skip
-    ),
-    "latency": Kind(
-        "Modes and links",
-        tables.latency_sections,
-        tables.latency_summary,
-        partial(
-            plot,
-            panel=_swept,
-            line="mode",
-            figure="speed_vs_cloud",
-            label="times as fast as streamed cloud decoding",
-            heavy="auto",
-        ),  # fmt: skip
-    ),
-    "plan_validation": Kind("What `edgespec plan` predicts, beside the real stack"),
-    "overhead": Kind("What edgespec itself costs"),
-    "capacity": Kind("Sessions a server sustains"),
-    "idle": Kind("Idle sessions"),
-    "wire": Kind("The wire"),
-    "link": Kind("A link that loses packets"),
-    "attack": Kind("An attack"),
-    "load": Kind("Load"),
-    "kernels": Kind("Kernels", tables.kernels_sections),
-    "hints": Kind("What hints cost"),
-    "soak": Kind("Soak"),
-}
-"""The kinds of results in the order of the page; a kind is also the name of its file and of its marker."""
 
 
 def write_page(page: Path, folder: Path, draw: bool = True) -> list[str]:
@@ -129,9 +96,9 @@ def write_page(page: Path, folder: Path, draw: bool = True) -> list[str]:
     def filled(marker: re.Match[str]) -> str:
         name = marker[1]
         if name == "results":
-            there = [kind for kind in KINDS if (folder / f"{kind}.json").exists()]
-            parts = [part for kind in there for part in (f"## {KINDS[kind].title}", *section(kind, True))]
-        elif name in KINDS:
+            there = [kind for kind in TITLES if (folder / f"{kind}.json").exists()]
+            parts = [part for kind in there for part in (f"## {TITLES[kind]}", *section(kind, True))]
+        elif name in TITLES:
             parts = section(name, False)
         else:
             return marker[0]
@@ -145,12 +112,12 @@ def write_page(page: Path, folder: Path, draw: bool = True) -> list[str]:
 
 
 def _section(name: str, file: Path, page: Path, in_full: bool, draw: bool) -> list[str]:
-    content, kind = load(file), KINDS[name]
+    content, in_short = load(file), not in_full and name in SUMMARIES
     try:
-        parts = (kind.full if in_full or kind.summary is None else kind.summary)(content)
+        parts = (SUMMARIES[name] if in_short else FULL.get(name, tables.plain_sections))(content)
         picture = file.with_suffix(".png")
-        if kind.picture and draw and kind.picture(content, picture):
-            parts.insert(0, f"![{kind.title}]({_link(picture, page)})")
+        if name in PICTURES and draw and plot(content, picture, *PICTURES[name]):
+            parts.insert(0, f"![{TITLES[name]}]({_link(picture, page)})")
     except (KeyError, TypeError, ValueError, IndexError) as error:
         problem = f"{type(error).__name__}: {error}"
         raise EdgespecError(f"{file} is damaged ({problem}): run the benchmark again.") from None

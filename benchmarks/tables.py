@@ -29,26 +29,10 @@ def table(
     return "\n".join(f"| {' | '.join(line)} |" for line in written)
 
 
-def name(key: str) -> Text:
-    return lambda row: str(row[key])
-
-
-def number(key: str, form: str = "g") -> Text:
-    """The text of a figure; times that were played faster, by the row's `scale`, are as they would have been."""
-    return lambda row: format(row[key] / (row.get("scale", 1.0) if "_ms_" in key else 1.0), form)
-
-
-WHERE = {"RTT ms": number("rtt_ms"), "T": number("temperature")}
-TIMES = {
-    "first token ms": number("ttft_ms_median", ".1f"),
-    "token ms, median": number("token_ms_median", ".1f"),
-    "p90": number("token_ms_p90", ".1f"),
-    "p99": number("token_ms_p99", ".1f"),
+WHERE: dict[str, Text] = {
+    "RTT ms": lambda row: f"{row['rtt_ms']:g}",
+    "T": lambda row: f"{row['temperature']:g}",
 }
-
-
-def details(title: str, text: str) -> str:
-    return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
 
 
 def plain_sections(content: Content) -> list[str]:
@@ -66,38 +50,12 @@ def counts(row: Row) -> bool:
     return not (row.get("unavailable") or row.get("text_differs") or row.get("void"))
 
 
-def ratios(
-    rows: Sequence[Row], key: str, figure: str, pairs: Sequence[tuple[str, float]], ours: str
-) -> list[str]:
-    """How many times as fast `ours` is as each of `pairs`: who, and the least that is wanted."""
-    found = []
-    for row in rows:
-        for other, least in pairs if row[key] == ours else ():
-            same = [one for one in rows if one[key] == other and cell_of(one) == cell_of(row)]
-            if same and counts(row) and counts(same[0]):
-                ratio = row[figure] / same[0][figure]
-                what, met = f"{ours} / {other}", "met" if ratio >= least else "missed"
-                found.append(
-                    {**row, "what": what, "least": f"≥ {least:g}", "ratio": f"{ratio:.2f}", "met": met}
-                )
-    columns = {"": name("what"), "wanted": name("least"), "measured": name("ratio"), " ": name("met")}
-    return (
-        [table(found, {**({"setting": _setting} if key == "mode" else {}), **WHERE, **columns})]
-        if found
-        else []
-    )
-
-
 def cell_of(row: Row) -> tuple[object, ...]:
     """Rows of one cell differ only in their mode or peer."""
     return tuple(row.get(key) for key in ("setting", "rtt_ms", "temperature", "wrong_draft"))
 
 
 # Peers
-
-AUTO = "edgespec auto"
-PEER_TARGETS = (("transformers assistant_model", 1.5), ("transformers plain", 2.0), ("edgespec cloud", 1.0))
-"""Who `auto` is compared with, and how many times as fast it should be."""
 
 
 def peers_sections(content: Content) -> list[str]:
@@ -108,9 +66,7 @@ def peers_sections(content: Content) -> list[str]:
         parts += [f"**T = {temperature:g}**: tokens/s by round trip, {runs}.", peers_table(own)]
     reasons = {row["peer"]: row["unavailable"] for row in rows if row.get("unavailable")}
     parts += [f"- {peer} is unavailable: {reason}" for peer, reason in reasons.items()]
-    parts += ratios(rows, "peer", "tokens_per_s", PEER_TARGETS, AUTO)
-    times = table([row for row in rows if counts(row)], {"peer": name("peer"), **WHERE, **TIMES})
-    return [*parts, details("Times of each peer", times)]
+    return parts
 
 
 def peers_summary(content: Content) -> list[str]:
@@ -118,7 +74,9 @@ def peers_summary(content: Content) -> list[str]:
 
 
 def peers_table(rows: Sequence[Row]) -> str:
-    return table(rows, {"tokens/s": name("peer")}, lambda row: f"RTT {row['rtt_ms']:g} ms", _peer_speed)
+    return table(
+        rows, {"tokens/s": lambda row: row["peer"]}, lambda row: f"RTT {row['rtt_ms']:g} ms", _peer_speed
+    )
 
 
 def _peer_speed(row: Row) -> str:
@@ -130,9 +88,6 @@ def _peer_speed(row: Row) -> str:
 
 
 # Modes and links
-
-MODE_TARGETS = (("cloud", 1.0), ("sync", 1.0), ("preempt", 1.0), ("accept-all", 1.0), ("predicted", 1.0))
-"""Streamed cloud decoding, and the published schemes as modes of the same machine."""
 
 SUMMARY_MODES = ("sync", "preempt", "accept-all", "predicted", "colocated", "auto")
 SETTING_NAMES = {
@@ -153,19 +108,12 @@ def latency_sections(content: Content) -> list[str]:
         cloud = clouds[cell_of(row)]
         return "void" if cloud["void"] else f"{cloud['tokens_per_s'] * cloud['scale']:.1f}"
 
-    where = {"setting": _setting, **WHERE}
-    columns = {**where, "draft / forward ms": _pace, "cloud, tokens/s": cloud_speed}
+    columns = {"setting": _setting, **WHERE, "draft / forward ms": _pace, "cloud, tokens/s": cloud_speed}
     others = [row for row in rows if row["mode"] != "cloud"]
-    times = {**where, "mode": name("mode"), **TIMES, "bytes a token": number("bytes_per_token", ".0f")}
     return [
         "How many times as fast as `cloud` (streamed cloud decoding):",
         table(others, columns, lambda row: f"{row['mode']} ×", _ratio),
         "`device` is the draft alone: its text is another, and no server is asked.",
-        details(
-            "`auto` beside each scheme",
-            "\n".join(ratios(rows, "mode", "speed_vs_cloud", MODE_TARGETS, "auto")),
-        ),
-        details("Times of each mode", table(rows, times)),
     ]
 
 
@@ -255,7 +203,10 @@ def kernels_table(rows: Sequence[Row]) -> str:
         if row["kernel"] == kernel and row["dtype"] == dtype
     ]
     return table(
-        figures, {"": name("figure"), "dtype": name("dtype")}, lambda row: f"R = {row['rows']}", _times
+        figures,
+        {"": lambda row: row["figure"], "dtype": lambda row: row["dtype"]},
+        lambda row: f"R = {row['rows']}",
+        _times,
     )
 
 

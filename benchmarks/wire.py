@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.echoes import Echo, available, versions
+from benchmarks.echoes import Echo, available
 from benchmarks.results import ROOT, Results, Row, parser
 from edgespec import _native
 
@@ -41,8 +41,7 @@ def main() -> int:
     arguments = made.parse_args()
     if arguments.quick:
         arguments.rounds, arguments.count = 1, 100
-    notes = f"Loopback, round trips of 64 bytes; nothing is emulated or paced. {versions()}"
-    results = Results("wire", notes, arguments.json)
+    results = Results("wire", "Loopback; nothing is emulated or paced.", arguments.json)
     for nodes in (4, 16, 64):
         for row in _codec_rows(nodes, 0.02 if arguments.quick else 0.5):
             results.add(row)
