@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.results import Results, Row, numbers, parser
+from benchmarks.results import Results, Row, parser, whole_numbers
 from edgespec.kernels.data import HeadSettings, Samplings, Trees
 from edgespec.kernels.exit_head import exit_head
 from edgespec.kernels.verify import verify
@@ -32,21 +32,20 @@ SAMPLINGS = {"verify": (0.8, 50, 0.95), "verify_greedy": (0.0, 0, 1.0), "verify_
 BANDWIDTH_BYTES = {"cpu": 256 << 20, "cuda": 2 << 30}
 """Read to measure the bandwidth: more than the caches hold."""
 
-BUSY_LOAD = 0.5
 Case = tuple[Callable[[], Any], Callable[..., Any], tuple[torch.Tensor, ...]]
 """The kernel, torch doing the same, and what torch is given."""
 
 
 def main() -> int:
     arguments = _arguments()
-    results = Results("kernels", "", arguments.json)
-    before = os.getloadavg()[0]
+    load = f"Load average {os.getloadavg()[0]:.1f} before."
+    notes = f"{load} Medians; kernel, torch and the reading of memory took turns."
+    results = Results("kernels", notes, arguments.json)
     for threads in arguments.threads:
         torch.set_num_threads(threads)
         for row in measure(
             arguments.shapes, arguments.rows, arguments.dtypes, arguments.device, arguments.repeats, arguments.compiled
         ):  # fmt: skip
-            results.content["notes"] = _notes(before, os.getloadavg()[0], threads)
             results.add({**row, "threads": 0 if arguments.device == "cuda" else threads})
     return 0
 
@@ -169,19 +168,13 @@ def _warm_ms(function: Callable[[], Any]) -> float:
     return (time.perf_counter() - start_s) * 1e3
 
 
-def _notes(before: float, now: float, threads: int) -> str:
-    alone = max(before, now - threads) < BUSY_LOAD
-    shared = f"Other work shared the cores (load average {before:.1f} before, {now:.1f} after)."
-    return f"{'Nothing else ran.' if alone else shared} Medians; kernel, torch and the reading of memory took turns."
-
-
 def _arguments() -> Any:
     made = parser("kernels", __doc__)
     made.add_argument("--device", choices=BANDWIDTH_BYTES, default="cpu")
     made.add_argument("--shapes", type=_shapes, default="32000x4096,128256x4096", help="vocabulary x width")
-    made.add_argument("--rows", type=_counts, default="1,4,8,32", help="64 at most")
+    made.add_argument("--rows", type=whole_numbers, default="1,4,8,32", help="64 at most")
     made.add_argument("--dtypes", type=lambda text: text.split(","), default="float32,bfloat16,float16")
-    made.add_argument("--threads", type=_counts, default=sorted({1, len(os.sched_getaffinity(0))}))
+    made.add_argument("--threads", type=whole_numbers, default=sorted({1, len(os.sched_getaffinity(0))}))
     made.add_argument("--repeats", type=int, default=7)
     made.add_argument("--compiled", action="store_true", help="torch.compile too")
     arguments = made.parse_args()
@@ -193,10 +186,6 @@ def _arguments() -> Any:
 def _shapes(text: str) -> list[tuple[int, int]]:
     pairs = [one.split("x") for one in text.split(",")]
     return [(int(vocab), int(dim)) for vocab, dim in pairs]
-
-
-def _counts(text: str) -> list[int]:
-    return [int(one) for one in numbers(text)]
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from edgespec.sim.plan import Situation, predict
 from edgespec.train.prompts import held_out_prompts
 
 MODES = "device,cloud,sync,preempt,accept-all,predicted,auto,auto-no-hints"
+FIELDS = ("rtt_ms", "jitter_ms", "mbps", "draft_ms", "forward_ms", "scale", "wrong_draft", "server_draft_ms")
 NOTES = (
     "Links are emulated by a delaying proxy; engines are paced where a row names milliseconds; server, link and edge "
     "share one machine."
@@ -109,14 +110,7 @@ def _rows(
         yield {
             "setting": setting.name,
             "temperature": temperature,
-            "rtt_ms": setting.rtt_ms,
-            "jitter_ms": setting.jitter_ms,
-            "mbps": setting.mbps,
-            "draft_ms": setting.draft_ms,
-            "forward_ms": setting.forward_ms,
-            "scale": setting.scale,
-            "wrong_draft": setting.wrong_draft,
-            "server_draft_ms": setting.server_draft_ms,
+            **{name: getattr(setting, name) for name in FIELDS},
             "prompts": len(cloud),
             "mode": mode,
             **mode_figures(own, cloud),

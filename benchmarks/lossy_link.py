@@ -22,7 +22,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any
 
 from edgespec.core.errors import EdgespecError
 
@@ -31,6 +30,8 @@ TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454CA, 0x0001, 0x1000
 HOSTS = ("10.77.0.1", "10.77.0.2")
 DEVICE = "lossy0"
 MOST_BYTES = 2048
+
+Role = Callable[[Connection], None]
 
 
 @dataclass
@@ -50,31 +51,14 @@ class LossyLink:
     context manager; leaving it ends both processes.
     """
 
-    def __init__(self, near: Callable[[Connection], None], far: Callable[[Connection], None]) -> None:
+    def __init__(self, near: Role, far: Role) -> None:
         self.weather = Weather()
-        self.pipes: list[Connection] = []
         self._random = random.Random(0)
         self._to_lose = [0, 0]
-        self._under_way: list[tuple[float, int, int, bytes]] = []
         self._ending = threading.Event()
-        self._devices: list[int] = []
-        self._processes = []
         self._carrier = threading.Thread(target=self._carry, daemon=True)
-        context = multiprocessing.get_context("fork")
-        for host, role in zip(HOSTS, (near, far), strict=True):
-            ours, theirs = context.Pipe()
-            mine, its = socket.socketpair(socket.AF_UNIX)
-            process = context.Process(target=_end, args=(host, its, theirs, role), daemon=True)
-            process.start()
-            its.close()
-            _, descriptors, _, _ = socket.recv_fds(mine, 1, 1)
-            if not descriptors:
-                raise EdgespecError(
-                    "the two networks cannot be made: run this as root, on Linux with /dev/net/tun."
-                )
-            self.pipes.append(ours)
-            self._devices += descriptors
-            self._processes.append(process)
+        ends = [_start(host, role) for host, role in zip(HOSTS, (near, far), strict=True)]
+        self._processes, self.pipes, self._devices = (list(one) for one in zip(*ends, strict=True))
 
     def __enter__(self) -> LossyLink:
         self._carrier.start()
@@ -83,16 +67,16 @@ class LossyLink:
     def __exit__(self, *error: object) -> None:
         self._ending.set()
         self._carrier.join()
-        for process in self._processes:
+        for process, device in zip(self._processes, self._devices, strict=True):
             process.kill()
             process.join()
-        for device in self._devices:
             os.close(device)
 
     def _carry(self) -> None:
+        under_way: list[tuple[float, int, int, bytes]] = []
         count = 0
         while not self._ending.is_set():
-            rest_s = self._under_way[0][0] - time.monotonic() if self._under_way else 0.05
+            rest_s = under_way[0][0] - time.monotonic() if under_way else 0.05
             readable, _, _ = select.select(self._devices, [], [], max(0.0, min(rest_s, 0.05)))
             for device in readable:
                 end = self._devices.index(device)
@@ -100,9 +84,9 @@ class LossyLink:
                 if not self._lost(end):
                     count += 1
                     due_s = time.monotonic() + self.weather.rtt_ms / 2e3
-                    heapq.heappush(self._under_way, (due_s, count, 1 - end, packet))
-            while self._under_way and self._under_way[0][0] <= time.monotonic():
-                _, _, end, packet = heapq.heappop(self._under_way)
+                    heapq.heappush(under_way, (due_s, count, 1 - end, packet))
+            while under_way and under_way[0][0] <= time.monotonic():
+                _, _, end, packet = heapq.heappop(under_way)
                 with contextlib.suppress(OSError):
                     os.write(self._devices[end], packet)
 
@@ -114,7 +98,21 @@ class LossyLink:
         return weather.outage or lost > 0
 
 
-def _end(host: str, to_parent: socket.socket, pipe: Connection, role: Callable[[Connection], Any]) -> None:
+def _start(host: str, role: Role) -> tuple[multiprocessing.context.ForkProcess, Connection, int]:
+    """The process of one end, the pipe to it, and its device."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    mine, its = socket.socketpair(socket.AF_UNIX)
+    process = context.Process(target=_end, args=(host, its, theirs, role), daemon=True)
+    process.start()
+    its.close()
+    _, descriptors, _, _ = socket.recv_fds(mine, 1, 1)
+    if not descriptors:
+        raise EdgespecError("the two networks cannot be made: run this as root, on Linux with /dev/net/tun.")
+    return process, ours, descriptors[0]
+
+
+def _end(host: str, to_parent: socket.socket, pipe: Connection, role: Role) -> None:
     """One end: a network with one device, and the function that lives there."""
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), "no network namespace: this needs root")

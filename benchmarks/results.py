@@ -70,6 +70,10 @@ def numbers(text: str) -> list[float]:
     return [float(one) for one in text.split(",")]
 
 
+def whole_numbers(text: str) -> list[int]:
+    return [int(one) for one in text.split(",")]
+
+
 def save(content: Content, file: Path) -> None:
     """Write a results file, a row a line; whole or not at all."""
     head = json.dumps({**content, "rows": None}, indent=2, ensure_ascii=False).removesuffix("null\n}")

@@ -236,4 +236,4 @@ def test_kernels_and_hints_are_timed(
         assert module.main() == 0
     printed = capsys.readouterr().out
     assert printed.count("kernel verify_open") == 6
-    assert "a forward with three exits" in printed
+    assert "a forward with hints" in printed

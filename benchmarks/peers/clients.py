@@ -50,8 +50,8 @@ class Played:
 
 @dataclass(frozen=True)
 class Peer:
-    """own_noise: when it samples, its random numbers are its own, so that its texts are others than edgespec's.
-    rounds: it computes in less than float32, so that even its greedy texts may be others."""
+    """own_noise: it samples with its own random numbers, so its texts are others than edgespec's. rounds: it computes in
+    less than float32, so even its greedy texts may be others."""
 
     name: str
     server: str
@@ -123,21 +123,17 @@ def play_lines(address: Address, task: Task, method: str) -> Played:
 def play_completion(address: Address, task: Task) -> Played:
     """One text of an OpenAI-compatible server that sends token ids along (vLLM)."""
     request = {
+        **vars(task),
         "model": MODEL,
-        "prompt": task.prompt,
         "max_tokens": task.max_new_tokens,
-        "temperature": task.temperature,
-        "seed": task.seed,
         "ignore_eos": True,
         "stream": True,
-        "return_token_ids": True,
     }
+    body = json.dumps({**request, "return_token_ids": True})
     with closing(http.client.HTTPConnection(*address, timeout=TIMEOUT_S)) as connection:
         connection.connect()
         start_s = time.perf_counter()
-        connection.request(
-            "POST", "/v1/completions", json.dumps(request), {"Content-Type": "application/json"}
-        )
+        connection.request("POST", "/v1/completions", body, {"Content-Type": "application/json"})
         return _timed(_events(connection.getresponse()), start_s)
 
 
