@@ -24,7 +24,7 @@ MANIFEST_FILE = "kernels.json"
 BUILT = Path(__file__).parent / "built"
 """Where kernels are that were built with edgespec itself."""
 
-SCALARS = {"i32": ctypes.c_int32, "fp32": ctypes.c_float}
+SCALARS: dict[str, Any] = {"i32": ctypes.c_int32, "fp32": ctypes.c_float}
 
 
 @dataclass(frozen=True)

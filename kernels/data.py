@@ -40,7 +40,8 @@ class Trees:
     @classmethod
     def of(cls, offsets: ArrayLike, parents: ArrayLike, tokens: ArrayLike) -> Trees:
         """Trees from any integers on the host. Raises EdgespecError where they are not as described."""
-        trees = cls(*(np.ascontiguousarray(part, dtype=np.int32) for part in (offsets, parents, tokens)))
+        arrays = [np.ascontiguousarray(part, dtype=np.int32) for part in (offsets, parents, tokens)]
+        trees = cls(arrays[0], arrays[1], arrays[2])
         rows = len(trees.parents)
         trees = trees.checked(rows)
         sizes = np.diff(trees.offsets)
@@ -131,7 +132,7 @@ class Samplings:
 
     def checked(self, sessions: int) -> Samplings:
         """The same with types and sizes checked. Raises EdgespecError."""
-        types = (FLOAT64, INT32, FLOAT64, FLOAT64, FLOAT64, UINT64)
+        types: list[np.dtype[Any]] = [FLOAT64, INT32, FLOAT64, FLOAT64, FLOAT64, UINT64]
         named = zip(vars(self).items(), types, strict=True)
         return Samplings(*(arguments.column(name, one, dtype, sessions) for (name, one), dtype in named))
 

@@ -48,6 +48,21 @@ def exit_head(
     "auto", "reference", "cpu" or "triton". threads: of the CPU backend; None: torch's number of them, as far as they
     pay. Raises EdgespecError for an argument that does not fit.
     """
+    columns = checked(hidden, norm, head, temperatures, seeds, positions, draft_tokens)
+    chosen = arguments.choose_backend(backend, hidden)
+    if chosen == "triton":
+        from edgespec.kernels import exit_head_launch  # imports torch
+
+        return exit_head_launch.exit_head(hidden, norm, head, columns, settings)
+    if chosen == "reference":
+        return exit_head_reference.exit_head(hidden, norm, head, columns, settings)
+    return _on_cpu(hidden, norm, head, columns, settings, threads)
+
+
+def checked(
+    hidden: Any, norm: Any, head: Any, temperatures: Any, seeds: Any, positions: Any, draft_tokens: Any
+) -> tuple[Any, Any, Any, Any]:
+    """The last four arguments of exit_head as arrays, all seven checked. Raises EdgespecError."""
     arguments.matrix("hidden", hidden, ("R", "D"), ("float32", *arguments.HALVES))
     rows, width = hidden.shape
     arguments.require(rows <= MAX_ROWS, "hidden", f"at most {MAX_ROWS} rows", f"{rows} rows")
@@ -66,14 +81,7 @@ def exit_head(
     arguments.in_range("temperatures", columns[0], 0, np.finfo(np.float32).max)
     arguments.in_range("positions", columns[2], 0, MAX_POSITION)
     arguments.in_range("draft_tokens", columns[3], -1, head.shape[0] - 1)
-    chosen = arguments.choose_backend(backend, hidden)
-    if chosen == "triton":
-        from edgespec.kernels import exit_head_launch  # imports torch
-
-        return exit_head_launch.exit_head(hidden, norm, head, *columns, settings)
-    if chosen == "reference":
-        return exit_head_reference.exit_head(hidden, norm, head, *columns, settings)
-    return _on_cpu(hidden, norm, head, columns, settings, threads)
+    return columns
 
 
 def _on_cpu(

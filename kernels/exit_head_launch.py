@@ -1,7 +1,9 @@
-"""Launches exit_head on CUDA, alone or with the hints of draft trees; their checks have passed."""
+"""Launches exit_head on CUDA, alone or with the hints of draft trees; its checks have passed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -12,68 +14,45 @@ from edgespec.kernels.data import Cells, Curves, ExitScores, HeadSettings, Trees
 from edgespec.kernels.launching import launch, power_of_2
 from edgespec.kernels.variants import HEAD_TILE
 
+TYPES = (torch.float32, torch.int64, torch.int32, torch.int32)
+
 PARTS = 7
 """Numbers that a program keeps of each row."""
+
+
+@dataclass(frozen=True)
+class HintRequest:
+    """Whose hints are written where, as exit_hint takes it; all but the cells' words on the rows' device."""
+
+    trees: Trees
+    curves: Curves
+    curve_of: torch.Tensor
+    cells: Cells
+
+    @classmethod
+    def none(cls, rows: int, device: torch.device) -> HintRequest:
+        """Sessions of one row each, whose hints are not written."""
+        own, nothing = _own_rows(rows, device), torch.empty(1, 1, device=device)
+        cells = Cells(own[None, None, None], own, 0)
+        return cls(Trees(own, own, own, 1), Curves(nothing, nothing, ()), own, cells)
 
 
 def exit_head(
     hidden: torch.Tensor,
     norm: torch.Tensor,
     head: torch.Tensor,
-    temperatures: Any,
-    seeds: Any,
-    positions: Any,
-    draft_tokens: Any,
+    columns: Sequence[Any],
     settings: HeadSettings,
+    hints: HintRequest | None = None,
 ) -> ExitScores:
-    """As edgespec.kernels.exit_head."""
-    columns = _columns(hidden.device, temperatures, seeds, positions, draft_tokens)
-    rows, device = len(hidden), hidden.device
-    own = _own_rows(rows, device)
-    nothing = torch.empty(1, device=device)
-    curves = Curves(nothing[None], nothing[None], ())
-    cells = Cells(own[None, None, None], own, 0)
-    return _launch(hidden, norm, head, columns, settings, Trees(own, own, own, 1), curves, own, cells, False)
-
-
-def exit_hint(
-    hidden: torch.Tensor,
-    norm: torch.Tensor,
-    head: torch.Tensor,
-    temperatures: Any,
-    seeds: Any,
-    positions: Any,
-    draft_tokens: Any,
-    settings: HeadSettings,
-    trees: Trees,
-    curves: Curves,
-    curve_of: Any,
-    cells: Cells,
-) -> None:
-    """As edgespec.kernels.exit_hint."""
-    columns = _columns(hidden.device, temperatures, seeds, positions, draft_tokens)
-    _launch(hidden, norm, head, columns, settings, trees, curves, curve_of, cells, True)
-
-
-def _columns(device: torch.device, *columns: Any) -> list[torch.Tensor]:
-    types = (torch.float32, torch.int64, torch.int32, torch.int32)
-    return [arguments.on_device(one, device, dtype) for one, dtype in zip(columns, types, strict=True)]
-
-
-def _launch(
-    hidden: torch.Tensor,
-    norm: torch.Tensor,
-    head: torch.Tensor,
-    columns: list[torch.Tensor],
-    settings: HeadSettings,
-    trees: Trees,
-    curves: Curves,
-    curve_of: torch.Tensor,
-    cells: Cells,
-    hint: bool,
-) -> ExitScores:
+    """As edgespec.kernels.exit_head. columns: temperatures, seeds, positions, draft tokens. hints: as exit_hint."""
     device = hidden.device
     rows, dim = hidden.shape
+
+    def put(values: Any, dtype: torch.dtype = torch.int32) -> Any:
+        return arguments.on_device(values, device, dtype)
+
+    columns = [put(one, dtype) for one, dtype in zip(columns, TYPES, strict=True)]
     programs = program_count(head.shape[0], device)
     parts = torch.empty(programs, PARTS, rows, dtype=torch.float32, device=device)
     factors = (float(settings.epsilon), float(settings.logit_scale), float(settings.softcap))
@@ -87,14 +66,17 @@ def _launch(
     tokens = torch.empty(rows, dtype=torch.int32, device=device)
     margins, probabilities, logsumexps, draft_scores = torch.empty(4, rows, device=device)
     agrees, sound = torch.empty(2, rows, dtype=torch.int8, device=device)
-    sessions, largest, knots = len(trees.offsets) - 1, trees.largest or rows, curves.margins.shape[1]
+    asked = HintRequest.none(rows, device) if hints is None else hints
+    trees, curves, cells = asked.trees, asked.curves, asked.cells
+    largest, knots = trees.largest or rows, curves.margins.shape[1]
     launch(
         "exit_head_finish",
-        sessions,
+        trees.sessions,
         [parts, columns[3], tokens, margins, probabilities, logsumexps, draft_scores, agrees, sound,
-         trees.offsets, trees.parents, trees.tokens, curves.margins, curves.probabilities, curve_of,
+         *map(put, (trees.offsets, trees.parents, trees.tokens)), curves.margins, curves.probabilities,
+         put(asked.curve_of),
          cells.words, cells.sequence, rows, programs, knots, cells.exit, *cells.words.shape[1:3]],
-        {"ROWS": power_of_2(largest), "KNOTS": power_of_2(knots), "HINT": hint},
+        {"ROWS": power_of_2(largest), "KNOTS": power_of_2(knots), "HINT": hints is not None},
         device,
     )  # fmt: skip
     return ExitScores(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,24 +13,15 @@ from edgespec.kernels.data import ExitScores, HeadSettings
 
 
 def exit_head(
-    hidden: Any,
-    norm: Any,
-    head: Any,
-    temperatures: NDArray[np.float32],
-    seeds: NDArray[np.uint64],
-    positions: NDArray[np.int32],
-    draft_tokens: NDArray[np.int32],
-    settings: HeadSettings,
+    hidden: Any, norm: Any, head: Any, columns: Sequence[NDArray[Any]], settings: HeadSettings
 ) -> ExitScores:
-    """As edgespec.kernels.exit_head, whose checks have passed."""
-    rows = zip(
-        exit_logits(hidden, norm, head, settings), temperatures, seeds, positions, draft_tokens, strict=True
-    )
-    tokens, *floats, sound = (np.array(column) for column in zip(*map(_score_row, rows), strict=True))
+    """As edgespec.kernels.exit_head. columns: temperatures, seeds, positions, draft tokens."""
+    rows = zip(exit_logits(hidden, norm, head, settings), *columns, strict=True)
+    scores = [np.array(column) for column in zip(*map(_score_row, rows), strict=True)]
+    tokens, draft_tokens, sound = scores[0].astype(np.int32), columns[3], scores[5]
+    margins, probabilities, logsumexps, draft_scores = (one.astype(np.float32) for one in scores[1:5])
     agrees = (tokens == draft_tokens) & (draft_tokens >= 0)
-    return ExitScores(
-        tokens.astype(np.int32), *(column.astype(np.float32) for column in floats), agrees, sound
-    )
+    return ExitScores(tokens, margins, probabilities, logsumexps, draft_scores, agrees, sound)
 
 
 def exit_logits(hidden: Any, norm: Any, head: Any, settings: HeadSettings) -> NDArray[np.float32]:

@@ -12,8 +12,9 @@ import numpy as np
 
 from edgespec import _native
 from edgespec.kernels import arguments
+from edgespec.kernels.arguments import INT32
 from edgespec.kernels.data import Cells, Curves, HeadSettings, Hints, Trees
-from edgespec.kernels.exit_head import PLAIN, exit_head
+from edgespec.kernels.exit_head import PLAIN, checked, exit_head
 from edgespec.kernels.exit_verdict import exit_verdict
 
 
@@ -45,7 +46,12 @@ def exit_hint(
     if chosen == "triton":
         from edgespec.kernels import exit_head_launch  # imports torch
 
-        exit_head_launch.exit_hint(hidden, norm, head, *columns, settings, trees, curves, curve_of, cells)
+        columns = checked(hidden, norm, head, *columns)
+        trees = trees.checked(len(hidden))
+        curve_of = arguments.column("curve_of", curve_of, INT32, trees.sessions)
+        arguments.matrix("curves.margins", curves.margins, ("C", "K"), ("float32",))
+        hints = exit_head_launch.HintRequest(trees, curves, curve_of, cells)
+        exit_head_launch.exit_head(hidden, norm, head, columns, settings, hints)
         return
     offsets = arguments.raw(trees.offsets)
     sessions, rows = int(np.count_nonzero(np.diff(offsets))), int(offsets[-1])
@@ -61,8 +67,8 @@ def exit_hint(
         backend=chosen,
     )
     own = Trees(offsets[: sessions + 1], trees.parents[:rows], trees.tokens[:rows])
-    hints = exit_verdict(scores.tokens, scores.margins, own, curves, curve_of[:sessions], backend=chosen)
-    _publish(hints, cells)
+    found = exit_verdict(scores.tokens, scores.margins, own, curves, curve_of[:sessions], backend=chosen)
+    _publish(found, cells)
 
 
 def _publish(hints: Hints, cells: Cells) -> None:

@@ -125,13 +125,6 @@ def test_every_level_of_the_processor_agrees(dtype: str, level: str) -> None:
         )
 
 
-def test_the_number_of_threads_changes_no_bit() -> None:
-    given = case((6, 40, 3000), "float32")
-    one, three = (exit_head(**given, backend="cpu", threads=threads) for threads in (1, 3))
-    for name, column in vars(one).items():
-        np.testing.assert_array_equal(column, getattr(three, name))
-
-
 def test_numpy_arrays_do_as_well_as_tensors() -> None:
     given = case((2, 24, 50), "float32")
     arrays = {name: np.asarray(value) for name, value in given.items()}

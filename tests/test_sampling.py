@@ -94,13 +94,6 @@ def test_one_token_left_has_an_infinite_margin() -> None:
     assert decided.tokens.tolist() == random_logits("plain", torch.float32).argmax(-1).tolist()
 
 
-def test_half_precision_is_decided_in_float32() -> None:
-    logits = random_logits("plain", torch.bfloat16)
-    sampling = SamplingParams(temperature=0.9, top_p=0.9)
-    half, single = decide(logits, range(40), sampling, 8), decide(logits.float(), range(40), sampling, 8)
-    assert half.tokens.tolist() == single.tokens.tolist()
-
-
 def test_an_exits_guess_ignores_top_k_and_top_p() -> None:
     logits = random_logits("plain", torch.float32)
     noise = coupled_noise(NoiseRows(101), np.arange(40), 6)
@@ -118,11 +111,6 @@ def test_logits_that_are_not_numbers_are_never_sampled_from(bad: float, sampling
     logits[7, 30] = bad
     with pytest.raises(EdgespecError, match="NaN or infinite"):
         decide(logits, range(40), sampling, 1)
-
-
-def test_a_row_without_a_possible_token_is_refused() -> None:
-    with pytest.raises(EdgespecError, match="NaN or infinite"):
-        decide(torch.full((1, 5), -torch.inf), [0], SamplingParams(), 1)
 
 
 def test_a_repetition_penalty_without_the_texts_is_an_error() -> None:

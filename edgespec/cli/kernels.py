@@ -39,3 +39,4 @@ def build(archs: str, out: Path) -> None:
             out, architectures, report=lambda what: progress.update(task, advance=1, description=what)
         )
     click.echo(f"edgespec: {len(VARIANTS)} kernels for {', '.join(map(str, architectures))} in {out}")
+    click.echo(f"edgespec: a server finds them with EDGESPEC_KERNELS={out.resolve()}")
