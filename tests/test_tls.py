@@ -26,6 +26,7 @@ from edgespec.cli.serve import serve
 from edgespec.core.access import credential
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
+from edgespec.core.server_options import ServerOptions
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
 from edgespec.server.gate import ServerSecurity
@@ -39,6 +40,7 @@ MAX_WAIT_S = 30.0  # before a test gives up; nothing passes by waiting for it
 TEXT = SCRIPTED.continuation(PROMPT, 12)
 OPENING = {
     **OPEN_FIELDS,
+    "options": ServerOptions(fill=True).to_wire(),
     "latency_us": 0,
     "min_p": 0.0,
     "repetition_penalty": 1.0,
