@@ -93,3 +93,10 @@ def test_a_taken_port_is_named_and_its_server_ends_cleanly(capsys: pytest.Captur
         assert process.communicate()[1] == ""
     finally:
         process.kill()
+
+
+def test_a_missing_package_is_named_with_the_extra_that_has_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "edgespec.model.target", None)
+    assert "pip install 'edgespec[server]'" in complaint(capsys, "serve", "--port", "0")

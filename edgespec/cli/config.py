@@ -14,13 +14,14 @@ from typing import Any
 
 import click
 
+from edgespec.cli.extras import needs
 from edgespec.core.errors import EdgespecError
-
-tomllib: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 
 
 def read_config(path: Path, command: click.Command) -> dict[str, Any]:
     """The file's values by parameter name of `command`. Raises EdgespecError."""
+    with needs("server"):
+        tomllib: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

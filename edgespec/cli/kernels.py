@@ -6,6 +6,9 @@ from pathlib import Path
 
 import click
 
+from edgespec.cli.extras import needs
+from edgespec.cli.flags import PATH
+
 
 @click.group()
 def kernels() -> None:
@@ -13,25 +16,23 @@ def kernels() -> None:
 
 
 @kernels.command()
-@click.option("--archs", default="80;87;90", show_default=True, help="Compute capabilities; Orin is 87.")
 @click.option(
-    "--out",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=Path("edgespec-kernels"),
+    "--archs",
+    default="80;87;90",
     show_default=True,
+    help="Compute capabilities of the GPUs, such as 87 for a Jetson Orin.",
+)
+@click.option(
+    "--out", type=PATH, default=Path("edgespec-kernels"), show_default=True, help="The folder to write."
 )
 def build(archs: str, out: Path) -> None:
     """Compile every kernel for every architecture into a folder with a manifest."""
     from rich.console import Console
     from rich.progress import Progress
 
-    from edgespec.core.errors import EdgespecError
-
-    try:
+    with needs("server"):
         from edgespec.kernels import ahead
         from edgespec.kernels.variants import VARIANTS
-    except ModuleNotFoundError as error:
-        raise EdgespecError(f"building kernels needs {error.name}: pip install 'edgespec[server]'.") from None
     architectures = ahead.parse_architectures(archs)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=len(architectures) * len(VARIANTS))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from edgespec.cli.extras import needs
 from edgespec.core.errors import EdgespecError
 
 
@@ -16,10 +17,8 @@ def picture(file: Path, rows: int = 1, columns: int = 1, **settings: Any) -> Ite
 
     settings: of `pyplot.subplots`. Raises EdgespecError without matplotlib, or if the file cannot be written.
     """
-    try:
+    with needs("demo"):
         import matplotlib
-    except ImportError:
-        raise EdgespecError("the picture needs matplotlib: pip install 'edgespec[demo]'.") from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

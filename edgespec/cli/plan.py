@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from edgespec.cli.extras import needs
 from edgespec.cli.flags import NUMBER, POSITIVE, about, group, option
 from edgespec.cli.options import link_shape_options
 from edgespec.cli.plan_picture import Found, draw
@@ -193,9 +194,10 @@ def _cells(predictions: Sequence[Prediction]) -> list[list[str]]:
 
 
 def _record(recording: Recording, file: Path) -> None:
-    from edgespec.model.target import Target
-    from edgespec.train.prompts import held_out_prompts
-    from edgespec.train.recording import record
+    with needs("server"):
+        from edgespec.model.target import Target
+        from edgespec.train.prompts import held_out_prompts
+        from edgespec.train.recording import record
 
     if not file.parent.is_dir():
         raise EdgespecError(f"there is no folder {file.parent} to write the trace to: make it first.")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,14 +13,15 @@ import click
 
 from edgespec.cli.child import when_stdin_ends
 from edgespec.cli.config import config_option
+from edgespec.cli.extras import needs
 from edgespec.cli.flags import NUMBER, POSITIVE, about, end_with_stdin, group, option
-from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import ForwardPacing
 from edgespec.server.gate import ServerSecurity
 
 if TYPE_CHECKING:
     from edgespec.model.target import Target
     from edgespec.model.tensor_parallel import Leader
+    from edgespec.server.server import Server
     from edgespec.server.server_drafter import ServerDrafters
 
 PORT = click.IntRange(0, 65535)
@@ -162,19 +163,17 @@ def serve(
     tokens.
     """
     security.check(listening.host)  # before a model is loaded for nothing
-    try:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    with needs("server"):
         from edgespec.server.metrics import Metrics
         from edgespec.server.monitoring import monitoring
         from edgespec.server.server import Server
         from edgespec.server.settings import ServerSettings
-    except ModuleNotFoundError as error:
-        raise EdgespecError(f"a server needs {error.name}: pip install 'edgespec[server]'.") from None
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    leader = _join_processes(model) if model.tensor_parallel else None
-    if model.tensor_parallel and leader is None:
-        return
-    target = _load(model, target_pace.pace(), leader)
+        leader = _join_processes(model) if model.tensor_parallel else None
+        if model.tensor_parallel and leader is None:
+            return
+        target = _load(model, target_pace.pace(), leader)
     metrics = None if listening.metrics is None else Metrics()
     settings = ServerSettings(
         max_sessions=scheduling.max_sessions,
@@ -187,18 +186,23 @@ def serve(
         server_drafters=hosted_draft.load(model.target, target.vocabulary_hash),
     )
     server = Server(target, listening.host, listening.port, settings)
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         if metrics is not None and listening.metrics is not None:
             stack.enter_context(monitoring(server, metrics, target.pages, listening.metrics))
-        signal.signal(signal.SIGINT, lambda *_: server.stop())
-        signal.signal(signal.SIGHUP, lambda *_: server.reload())
-        signal.signal(signal.SIGTERM, lambda *_: server.drain(scheduling.drain_s))
-        if end_with_stdin:
-            when_stdin_ends(server.stop)
-        click.echo(f"edgespec: listening on {listening.host}:{server.port}")
-        server.run()
+        _run(server, scheduling.drain_s, end_with_stdin)
     if leader is not None:
         leader.end()
+
+
+def _run(server: Server, drain_s: float, end_with_stdin: bool) -> None:
+    """Serve until a signal, or the end of standard input, stops the server."""
+    signal.signal(signal.SIGINT, lambda *_: server.stop())
+    signal.signal(signal.SIGHUP, lambda *_: server.reload())
+    signal.signal(signal.SIGTERM, lambda *_: server.drain(drain_s))
+    if end_with_stdin:
+        when_stdin_ends(server.stop)
+    click.echo(f"edgespec: listening on {server.host}:{server.port}")
+    server.run()
 
 
 def _load(model: Model, pace: ForwardPacing | None, leader: Leader | None) -> Target:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import click
 
+from edgespec.cli.extras import needs
 from edgespec.cli.flags import PATH, Function, group, option
 
 if TYPE_CHECKING:
@@ -37,17 +39,20 @@ class Shared:
     max_steps: int | None = option("End each stage after this many steps at most.", type=click.IntRange(1))
     quiet: bool = option("Show no progress.", False)
 
-    def run(self) -> Run:
-        import torch
-        from transformers.utils import logging
+    def load(self) -> tuple[ModuleType, Run]:
+        """The stages (edgespec.train.recipe), and what they share."""
+        with needs("server"):
+            import torch
+            from transformers.utils import logging
 
-        from edgespec.train.measure import Sample
-        from edgespec.train.recipe import Run
+            from edgespec.train import recipe
+            from edgespec.train.measure import Sample
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        return Run(self.corpus, self.seed, self.max_steps, self.quiet, Sample(seed=self.seed))
+        run = recipe.Run(self.corpus, self.seed, self.max_steps, self.quiet, Sample(seed=self.seed))
+        return recipe, run
 
 
 shared = group("shared", Shared)
@@ -64,9 +69,8 @@ def train() -> None:
 @shared
 def target(out: Path, minutes: float, shared: Shared) -> None:
     """Train the tokenizer and the target."""
-    from edgespec.train.recipe import make_target
-
-    make_target(out, minutes, shared.run())
+    recipe, run = shared.load()
+    recipe.make_target(out, minutes, run)
 
 
 @train.command()
@@ -76,9 +80,8 @@ def target(out: Path, minutes: float, shared: Shared) -> None:
 @shared
 def draft(target: Path, out: Path, minutes: float, shared: Shared) -> None:
     """Distil a draft from a target, and calibrate it."""
-    from edgespec.train.recipe import make_draft
-
-    make_draft(out, target, minutes, shared.run())
+    recipe, run = shared.load()
+    recipe.make_draft(out, target, minutes, run)
 
 
 @train.command()
@@ -88,9 +91,8 @@ def draft(target: Path, out: Path, minutes: float, shared: Shared) -> None:
 @shared
 def exits(target: Path, out: Path, minutes: float, shared: Shared) -> None:
     """Train a target's exit heads, and calibrate them."""
-    from edgespec.train.recipe import make_exits
-
-    make_exits(out, target, minutes, shared.run())
+    recipe, run = shared.load()
+    recipe.make_exits(out, target, minutes, run)
 
 
 @train.command()
@@ -99,9 +101,8 @@ def exits(target: Path, out: Path, minutes: float, shared: Shared) -> None:
 @shared
 def pair(out: Path, minutes: float, shared: Shared) -> None:
     """Train a target, its draft and its exit heads: 70 %, 20 % and 10 % of the time."""
-    from edgespec.train.recipe import make_pair
-
-    make_pair(out, minutes, shared.run())
+    recipe, run = shared.load()
+    recipe.make_pair(out, minutes, run)
 
 
 @train.command()
@@ -109,6 +110,7 @@ def pair(out: Path, minutes: float, shared: Shared) -> None:
 @shared
 def card(folder: Path, shared: Shared) -> None:
     """Measure the pair in FOLDER and write its figures.json and README.md."""
+    _, run = shared.load()
     from edgespec.train.card import write_card
 
-    write_card(folder, shared.run())
+    write_card(folder, run)
