@@ -112,7 +112,12 @@ def play(
         draft = ReplayDraft([*job.prompt, *job.text], habits.acceptance, tokenizer.vocabulary_size)
     try:
         with Session(
-            address, draft, job.params, mode=mode, tokenizer=tokenizer, draft_pace=DraftPacing(habits.draft_ms)
+            address,
+            draft,
+            job.params,
+            mode=mode,
+            tokenizer=tokenizer,
+            draft_pace=DraftPacing(habits.draft_ms),
         ) as session:
             session.prompt(job.prompt)
             began_s = last_s = time.monotonic()

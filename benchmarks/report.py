@@ -1,7 +1,7 @@
 """Results files -> tables and pictures between the markers of the documents: `python -m benchmarks.report`.
 
 `<!-- results -->` ... `<!-- /results -->` holds everything in docs/results; a marker with the name of one kind, such as
-`<!-- latency -->`, that kind's tables alone. A file that cannot be read is left out, with a sentence in its place.
+`<!-- latency -->`, that kind's tables alone; `<!-- gains -->` is README's table. A file that cannot be read is left out, with a sentence in its place.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FULL = {
     "latency": tables.latency_sections,
     "kernels": tables.kernels_sections,
 }
-SUMMARIES = {"peers": tables.peers_summary, "latency": tables.latency_summary}
+SUMMARIES = {"peers": tables.peers_summary, "latency": tables.latency_summary, "gains": tables.gains}
 """What stands between the markers of one kind; without one, the same as among everything."""
 
 PICTURES = {
@@ -86,11 +86,11 @@ def write_page(page: Path, folder: Path, draw: bool = True) -> list[str]:
     problems: list[str] = []
 
     def section(name: str, in_full: bool) -> list[str]:
+        file = folder / f"{'latency' if name == 'gains' else name}.json"
         try:
-            return _section(name, folder / f"{name}.json", page, in_full, draw)
+            return _section(name, file, page, in_full, draw)
         except EdgespecError as error:
             problems.append(str(error))
-            file = folder / f"{name}.json"
             return [f"Left out: {str(error).replace(str(file), _link(file, page))}"]
 
     def filled(marker: re.Match[str]) -> str:
@@ -98,7 +98,7 @@ def write_page(page: Path, folder: Path, draw: bool = True) -> list[str]:
         if name == "results":
             there = [kind for kind in TITLES if (folder / f"{kind}.json").exists()]
             parts = [part for kind in there for part in (f"## {TITLES[kind]}", *section(kind, True))]
-        elif name in TITLES:
+        elif name in TITLES or name in SUMMARIES:
             parts = section(name, False)
         else:
             return marker[0]

@@ -117,13 +117,14 @@ def latency_sections(content: Content) -> list[str]:
     ]
 
 
-def latency_summary(content: Content, temperature: float = 0.8) -> list[str]:
-    """How many times as fast as `cloud` each mode is, at one temperature: what the README shows."""
-    rows = [
-        row for row in content["rows"] if row["temperature"] == temperature and row["mode"] in SUMMARY_MODES
-    ]
+def latency_summary(
+    content: Content, modes: Sequence[str] = SUMMARY_MODES, only: Sequence[str] = ()
+) -> list[str]:
+    """How many times as fast as `cloud` these modes are at T = 0.8, in the settings `only`, or in all."""
+    rows = [row for row in content["rows"] if row["temperature"] == 0.8 and row["mode"] in modes]
+    rows = [row for row in rows if not only or row["setting"] in only]
     cells = list(dict.fromkeys(cell_of(row) for row in rows))
-    heads = [mode for mode in SUMMARY_MODES if any(row["mode"] == mode for row in rows)]
+    heads = [mode for mode in modes if any(row["mode"] == mode for row in rows)]
     found = {(cell_of(row), row["mode"]): row for row in rows}
     ordered = [
         found.get((cell, mode))
@@ -131,7 +132,13 @@ def latency_summary(content: Content, temperature: float = 0.8) -> list[str]:
         for cell in cells
         for mode in heads
     ]
-    return [table(ordered, {"target, draft, round trip": _named}, lambda row: f"`{row['mode']}`", _emphatic)]
+    return [table(ordered, {"target forward, draft token, round trip": _named}, lambda row: f"`{row['mode']}`", _emphatic)]
+
+
+def gains(content: Content) -> list[str]:
+    """What README shows: the paper's settings, and links of an Orin to an A100."""
+    only = ("paper-jetson", "paper-rtx", "go2", "a100-orin", "rough-link")
+    return latency_summary(content, ("sync", "preempt", "auto"), only)
 
 
 def _setting(row: Row) -> str:

@@ -108,7 +108,7 @@ def test_the_summary_has_a_line_a_setting_and_auto_in_bold() -> None:
     other = {**modes[0], "rtt_ms": 20.0}
     (text,) = tables.latency_summary({"rows": [*modes, other]})
     assert text.splitlines() == [
-        "| target, draft, round trip | `sync` | `auto` |",
+        "| target forward, draft token, round trip | `sync` | `auto` |",
         "| --- | ---: | ---: |",
         "| 522, 75, 96 ms | 0.80 | **1.60** |",
         "| 522, 75, 20 ms | – | **1.60** |",
@@ -169,7 +169,7 @@ def test_committed_results_fill_every_marker_of_the_documents(tmp_path: Path) ->
     """Every file of docs/results is of the schema, and every kind that a page names is there."""
     for file in report.FOLDER.glob("*.json"):
         assert load(file)["kind"] == file.stem
-    for page in (ROOT / "docs").rglob("*.md"):
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         copy = tmp_path / page.name
         copy.write_bytes(page.read_bytes())
         assert report.write_page(copy, report.FOLDER, draw=False) == []
