@@ -240,13 +240,13 @@ def test_a_slow_draft_of_the_servers_is_given_back() -> None:
     assert auto.options.server_draft == "off" and auto.reasons["drafter"].startswith("this device drafts")
 
 
-def test_whoever_is_after_few_forwards_takes_no_server_time() -> None:
+def test_a_session_that_saves_forwards_takes_no_server_time() -> None:
     auto, _ = with_server_draft(server_draft_ms=1.0, one_way_ms=80.0, objective="cost")
     assert auto.options.server_draft == "off"
 
 
 def on_a_link(auto: Auto, rtt_ms: float, forwards: int, since: Measurements | None = None) -> Measurements:
-    """So many plain forwards of 28 ms at that round trip."""
+    """Plain forwards of 28 ms at that round trip."""
     measurements = since or Measurements()
     measurements.rtt_ms = rtt_ms
     for _ in range(forwards):

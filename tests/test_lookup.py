@@ -1,4 +1,4 @@
-"""Prompt look-up: guesses from the text itself, as sure as they have been right."""
+"""Prompt lookup: guesses from the text itself, as sure as they have been right."""
 
 from __future__ import annotations
 

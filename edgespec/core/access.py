@@ -1,7 +1,7 @@
 """Who may come in: where a server may listen, the tokens of devices, and whether an edge may show its own. Pure.
 
 A token is 256 random bits in words that can be pasted. The edge says it in HELLO; the server's file holds only its
-SHA-256, so that a copy of the file lets nobody in. tokens.py keeps that file.
+SHA-256, so a copy of the file is of no use. tokens.py keeps that file.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def digest(shown: bytes) -> bytes:
 
 
 def device_of(shown: bytes, tokens: Iterable[KnownToken]) -> str | None:
-    """Whose credential this is; None: nobody's. The time it takes does not depend on what was shown."""
+    """The device whose credential this is, or None. The time it takes does not depend on the credential."""
     of_shown = digest(shown)
     device = None
     for token in tokens:
@@ -94,7 +94,7 @@ def check_exposure(host: str, *, encrypted: bool, authenticated: bool, insecure:
 
 
 def check_showing(hosts: Iterable[str], *, encrypted: bool, insecure: bool) -> None:
-    """Raises EdgespecError where an edge would show its token to whoever reads along."""
+    """Raises EdgespecError where an edge would send its token unencrypted to another machine."""
     for host in hosts:
         if not (encrypted or insecure or is_loopback(host)):
             raise EdgespecError(

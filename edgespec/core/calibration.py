@@ -54,7 +54,9 @@ class Calibration:
                     "A calibration needs at least one finite margin a temperature: collect more."
                 )
             if correct.ndim not in (1, 2) or len(correct) != len(margins):
-                raise EdgespecError("A calibration needs one row of outcomes a margin: give as many of both.")
+                raise EdgespecError(
+                    "A calibration needs one row of outcomes a margin: give both the same length."
+                )
             correct = correct.reshape(len(margins), -1)
             curves[float(temperature)] = tuple(
                 _fit_curve(margins, correct[:, rank], rising=rank == 0, bins=bins)

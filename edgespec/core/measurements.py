@@ -42,7 +42,7 @@ class LinearCost:
         return max(0.0, (self._weight * self._rows_ms - self._rows * self._ms) / spread)
 
     def __call__(self, rows: int) -> float:
-        """The expected milliseconds of a run of so many rows; 0 when nothing was seen yet."""
+        """The expected milliseconds of a run of `rows` rows; 0 when nothing was seen yet."""
         if not self.known:
             return 0.0
         mean_rows, mean_ms = self._rows / self._weight, self._ms / self._weight
@@ -50,10 +50,10 @@ class LinearCost:
 
 
 class CalibrationRatio:
-    """How often what was foretold with some probability came true, against how often it should have: the ratio.
+    """How often predictions came true, divided by how often their probabilities said they would.
 
-    It corrects a calibration that does not fit this text. It starts at 1, believing the calibration, and listens to
-    about the last hundred observations.
+    It corrects a calibration that does not fit this text. It starts at 1 and follows about the last hundred
+    observations.
     """
 
     _DECAY = 0.99
@@ -84,18 +84,18 @@ class CalibrationRatio:
         return min(0.995, probability * self.ratio)
 
     def forgive(self) -> None:
-        """Remember a quarter of what was observed, and believe again as at first: what proved wrong is tried anew."""
+        """Keep a quarter of what was observed, and trust the calibration as at first."""
         self._foretold, self._true, self._count = self._foretold / 4, self._true / 4, self._count / 4
         self._prior = self._first_prior
 
 
 HINT_PRIOR = 5.0
-"""Hints that never come true are to be found out within a few forwards."""
+"""Small, so that hints that never come true are found out within a few forwards."""
 
 
 @dataclass
 class CalibrationRatios:
-    """How far what is foretold can be trusted: the draft's best choices, its others, and hints."""
+    """Of the draft's best choices, of its other choices, and of hints."""
 
     best: CalibrationRatio = field(default_factory=CalibrationRatio)
     others: CalibrationRatio = field(default_factory=CalibrationRatio)
@@ -199,7 +199,7 @@ class Measurements:
         self.rtt_ms, self.jitter_ms, self.server_drafts = rtt_ms, jitter_ms, server_drafts
 
     def observe_forward(self, rows: int, milliseconds: float, hints: bool | None, tokens: int) -> None:
-        """A verdict came: its forward verified so many drafted nodes and committed so many tokens.
+        """A verdict came: its forward verified `rows` drafted nodes and committed `tokens` tokens.
 
         hints: exits ran in it; None: that is not known, since the server has just been told otherwise.
         """

@@ -21,7 +21,7 @@ class Block:
 @dataclass(frozen=True)
 class Hint:
     """What an exit guesses of the verdict: behind `base_length` committed tokens comes the path that ends at
-    `reference` (as on the wire), then `token`. confidence: the calibrated probability of all that. layer: the exit's."""
+    `reference` (as on the wire), then `token`. confidence: its calibrated probability. layer: the exit's."""
 
     base_length: int
     reference: int

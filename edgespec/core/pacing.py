@@ -1,5 +1,4 @@
-"""Paces: an engine's step held to at least so many milliseconds, so that any hardware's proportions play on
-one machine.
+"""Pacing: an engine's steps held to a least duration, so that any hardware's proportions can be played on one machine.
 
 `ForwardPacing` holds a target's forward, layer by layer; `DraftPacing` holds one run of a draft. A step that
 needed longer than its pace is counted as an overrun: figures from a run with too many of them say nothing. No
@@ -36,7 +35,7 @@ class _Paced:
 
     @property
     def void(self) -> bool:
-        """So many steps overran that what was measured does not count."""
+        """Too many steps overran for the measurement to count."""
         return self.overruns > VOID_SHARE * self.steps
 
     def _hold(self, until_s: float) -> None:
@@ -72,11 +71,11 @@ class ForwardPacing(_Paced):
         self._length_s = 0.0
 
     def length_ms(self, rows: int) -> float:
-        """The pace of a forward of so many rows."""
+        """The pace of a forward of `rows` rows."""
         return self.forward_ms * max(1.0, rows / self.rows)
 
     def begin(self, rows: int) -> None:
-        """A forward of so many rows starts now."""
+        """A forward of `rows` rows starts now."""
         self._length_s = self.length_ms(rows) / 1e3
         self._start_s = self._clock()
 

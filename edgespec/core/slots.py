@@ -149,7 +149,7 @@ class SlotMap:
         self._positions[:length] = np.arange(length)
 
     def forget(self, node: int, committed_length: int) -> None:
-        """The node (ROOT: the last of so many committed tokens) is as if it had not been run, if it has been."""
+        """Drop the node (ROOT: the last of `committed_length` tokens) from the cache, if it is there."""
         if node != ROOT:
             slot = self.nodes.pop(node, None)
         elif self.cached_length == committed_length:

@@ -38,9 +38,10 @@ class Found:
 class DraftingLoop:
     """One session's text and its speculation.
 
-    measurements: those of an earlier session on the same link and engines, or new ones. Whoever turns the loop keeps
-    their link's figures up to date. notes: what the user should be told of, in words; whoever reads them clears them.
-    wake_ms: when `outgoing` must be asked again at the latest, on the clock of `now_ms`; None: nothing is held back.
+    measurements: those of an earlier session on the same link and engines, or new ones. The caller keeps their link's
+    figures up to date. notes: what the user should know, in words; the caller clears them. turn_start: the length of
+    the text when the turn's first token was still to come. wake_ms: when `outgoing` must be asked again at the latest,
+    on the clock of `now_ms`; None: nothing is held back.
     """
 
     def __init__(self, policy: Policy, measurements: Measurements | None = None) -> None:

@@ -37,7 +37,7 @@ class ServerConnection:
     verdicts and hints of the present turn.
 
     link: the native connection, with what it counts. target: the WELCOME of the first server; hosts_draft: whether the
-    newest server hosts one. notes: what happened, in words; whoever reads them clears them. offline: there has been no
+    newest server hosts one. notes: what happened, in words; the caller clears them. offline: there has been no
     server for `offline_after_s`; writing: the draft goes on meanwhile, so that giving up raises nothing.
     """
 

@@ -22,7 +22,7 @@ class LinkOptions:
     timeout_s: to connect and be welcomed at first. hedge: hold a second connection, and send again on it what is not
     acknowledged in time. dead_after_s: a connection that is silent for so long is given up. give_up_s: with no server
     for so long a step raises. offline_after_s: with no server for so long the draft goes on alone; None: never.
-    busy_spin: nobody who waits for the link sleeps; takes a core, and spares the time to wake up.
+    busy_spin: threads that wait for the link poll it. This takes a core, and saves the time to wake up.
 
     tls_ca: the authority (PEM file) that signed the servers' certificates; with it the link is encrypted. tls_cert,
     tls_key: this device's own certificate, for servers that ask for one. token: what `edgespec token new` printed.

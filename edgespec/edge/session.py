@@ -48,7 +48,7 @@ class Session(TextSession):
     list that takes the timeline's events. draft_pace: holds every run of the draft to a given time, for experiments.
     measurements: those of an earlier session on the same link and engines, so that "auto" need not learn them again.
 
-    policy, measurements: this session's own. target: what the server said of its target (WELCOME).
+    policy, measurements: this session's own. target: the WELCOME of the first server.
 
     Raises EdgespecError, whose message says what to do, when no server can be had, or one refuses.
     """

@@ -152,7 +152,7 @@ class TextSession(ABC):
     def _start_turn(  # noqa: B027
         self, keep_length: int, tokens: Sequence[int], max_new_tokens: int
     ) -> None:
-        """Ask whoever decodes for a turn: `tokens` behind `keep_length` tokens of the text, as in the loop."""
+        """Ask for a turn: `tokens` behind `keep_length` tokens of the text, as the loop has it already."""
 
     def _begin_turn(self, tokens: Sequence[int], max_new_tokens: int) -> None:
         start = len(self._loop.text)

@@ -1,6 +1,6 @@
 """`edgespec plan`: what every mode would give on a link, with engines and an acceptance that one types in.
 
-The real tree, speculator, verifier and policies run on the simulated clock; only the models are an oracle. The modes
+Both loops of the product run on a simulated clock; only the models are scripted. The modes
 that wait are each given their best length of a block, so that none is beaten by a bad setting. Pure.
 """
 
@@ -153,12 +153,12 @@ def predict_block(
 ) -> Prediction:
     """`predict` with a given length of a block; None: the mode's own. Tokens in all by milliseconds in all."""
     outcomes = list(_outcomes(situation, mode, block, tokens, seeds, trace))
-    said = sum(len(outcome.text) for outcome in outcomes)
+    total = sum(len(outcome.text) for outcome in outcomes)
     return Prediction(
         mode,
-        tokens_per_s=said / sum(outcome.milliseconds for outcome in outcomes) * 1e3,
-        forwards_per_token=sum(outcome.forwards for outcome in outcomes) / said,
-        bytes_per_token=sum(_frame_bytes(outcome) for outcome in outcomes) / said,
+        tokens_per_s=total / sum(outcome.milliseconds for outcome in outcomes) * 1e3,
+        forwards_per_token=sum(outcome.forwards for outcome in outcomes) / total,
+        bytes_per_token=sum(_frame_bytes(outcome) for outcome in outcomes) / total,
         draft_tokens=block,
     )
 

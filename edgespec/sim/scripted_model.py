@@ -1,4 +1,4 @@
-"""Oracles: what draft and exits would answer, with a given acceptance or as a trace of a real pair has it.
+"""Scripted models: what draft and exits answer, with a given acceptance or as a trace of a real pair has it.
 
 A real pair is not equally sure everywhere. By fifths of the margin after noise its draft is right in a third of the
 cases or in nearly all; the alternatives behind the first choice fare the other way round. `CalibratedModel` draws
@@ -93,7 +93,7 @@ class CalibratedModel:
 class TraceModel:
     """Answers for `simulation.simulate` from one recorded text: target, draft and exits as they were.
 
-    Nobody recorded what the models say off the target's own text: there target, draft and exits answer as a
+    A trace does not hold what the models say off the target's own text: there target, draft and exits answer as a
     `CalibratedModel` of the trace's acceptance and agreement, seeded by the position. Such answers cost
     time and rows as real ones do, but are never committed.
     """
@@ -139,7 +139,7 @@ class TraceModel:
 
 
 def _shifted(probabilities: list[float], mean: float) -> list[float]:
-    """The probabilities with their log-odds shifted alike, so that they have this mean."""
+    """The probabilities with their log-odds shifted by the same amount, so that they have this mean."""
     if mean in (0.0, 1.0):
         return [mean] * len(probabilities)
     low, high = -20.0, 20.0

@@ -1,4 +1,4 @@
-"""Traces of a pair: what draft and exits said along the target's own texts, kept in a small file and played again.
+"""Traces of a pair: what draft and exits answered along the target's own texts, kept in a small file and replayed.
 
 A trace holds, for each recorded prompt, the target's text and at every position of it the draft's ranked alternatives
 and the exits' guesses, with their calibrated probabilities. `edgespec.train.recording` makes one from a real pair;
@@ -35,7 +35,7 @@ COLUMNS: dict[str, np.dtype[Any]] = {
 
 @dataclass(frozen=True)
 class RecordedText:
-    """One prompt and the N tokens that the target said behind it.
+    """One prompt and the N tokens with which the target continued it.
 
     draft_tokens int32 [N, ranks], draft_chances float [N, ranks]: the draft's alternatives for each of them, best
     first. exit_tokens int32 [N, exits], exit_chances float [N, exits]: what each exit guessed.

@@ -1,4 +1,4 @@
-"""What a session measurements: costs, trust, and when the server's forwards begin."""
+"""What a session measures: costs, how often predictions come true, and when the server's forwards begin."""
 
 from __future__ import annotations
 
@@ -95,9 +95,9 @@ def test_what_proved_wrong_is_believed_again_at_first_but_not_for_long() -> None
     )
 
 
-def test_trust_falls_to_what_came_true_and_starts_at_belief() -> None:
-    trust = CalibrationRatio()
-    assert trust.corrected(0.8) == pytest.approx(0.8)
+def test_a_calibration_ratio_starts_at_1_and_falls_to_what_came_true() -> None:
+    ratio = CalibrationRatio()
+    assert ratio.corrected(0.8) == pytest.approx(0.8)
     for _ in range(300):
-        trust.observe(0.8, came_true=False)
-    assert trust.corrected(0.8) < 0.03
+        ratio.observe(0.8, came_true=False)
+    assert ratio.corrected(0.8) < 0.03
