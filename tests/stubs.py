@@ -1,7 +1,7 @@
 """Stand-ins for the models, so that real sessions and servers run in milliseconds.
 
 Both read each row's text back out of the slots that the piece says it attends to: a wrong mask, slot or position
-gives a wrong text. What they answer is an oracle's business.
+gives a wrong text. A scripted model decides what they answer.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class SlotMemory:
 
 
 class StubTarget:
-    """A target that answers as an oracle does. `before_forward` runs first, to hold a forward or to fail it."""
+    """A target that answers as a scripted model does. `before_forward` runs first, to hold a forward or to fail it."""
 
     layers = 12
     vocabulary_size = VOCABULARY
@@ -126,7 +126,7 @@ def _exit_rows(part: ForwardRequest, rows: list[tuple[int, float]], layer: int) 
 
 
 class StubDraft:
-    """A draft engine that answers as an oracle does; its calibration gives the oracle's probabilities back."""
+    """A draft engine that answers as a scripted model does; its calibration returns the scripted probabilities."""
 
     capacity = 600
     choices = 2
@@ -162,7 +162,7 @@ class StubDraft:
 
 
 def hosted(scripted: HashModel, draft: type[StubDraft] = StubDraft) -> ServerDrafters:
-    """ServerDrafters that draft as the oracle does."""
+    """ServerDrafters that draft as the scripted model does."""
 
     def server_drafter(
         text: Sequence[int], params: SamplingParams, seed: int, max_new_tokens: int

@@ -154,9 +154,9 @@ class TestEncryption:
             with session(server, tls_ca=fleet / "ca.pem", **own) as one:
                 one.prompt(PROMPT)
                 one.step()
-                assert [row["device"] for row in server.call(server.summaries).result(MAX_WAIT_S)] == [
-                    "robot-7"
-                ]
+                assert [
+                    row["device"] for row in server.call(server.sessions.summaries).result(MAX_WAIT_S)
+                ] == ["robot-7"]
             for folder, name in ((strangers, "robot-7"), (None, None)):
                 other = (
                     {"tls_cert": folder / f"{name}.pem", "tls_key": folder / f"{name}.key"} if folder else {}
@@ -179,7 +179,9 @@ class TestTokens:
         ):
             one.prompt(PROMPT)
             one.step()
-            assert [row["device"] for row in server.call(server.summaries).result(MAX_WAIT_S)] == ["robot-7"]
+            assert [row["device"] for row in server.call(server.sessions.summaries).result(MAX_WAIT_S)] == [
+                "robot-7"
+            ]
             list(one)
             assert one.tokens == TEXT
 
@@ -229,7 +231,7 @@ class TestTokens:
                 one.step()
             revoke(tokens, "goes")
             server.reload()
-            devices = [row["device"] for row in server.call(server.summaries).result(MAX_WAIT_S)]
+            devices = [row["device"] for row in server.call(server.sessions.summaries).result(MAX_WAIT_S)]
             assert devices == ["stays"]
             list(staying)
             assert staying.tokens == TEXT

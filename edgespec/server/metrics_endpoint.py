@@ -1,7 +1,6 @@
-"""HTTP for those who watch a server: /metrics for Prometheus, /health for a supervisor, /sessions for
-`edgespec top`.
+"""The HTTP endpoint of a server: /metrics for Prometheus, /health for a supervisor, /sessions for `edgespec top`.
 
-A thread of its own; what it reads of the server it asks of the server's loop.
+It has its own thread, and asks the server's loop for what it answers.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from edgespec.core.errors import EdgespecError
 
 
 class MetricsEndpoint:
-    """Serves until `close`. metrics, sessions: what to answer; healthy: whether new sessions are taken.
+    """Serves until `close`. metrics, sessions: what to answer; healthy: whether new sessions are accepted.
 
     Raises EdgespecError where the port is taken.
     """
@@ -67,6 +66,6 @@ def _handler(pages: dict[str, Callable[[], tuple[int, str, bytes]]]) -> type[Bas
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: who asks how the server is need not fill its log."""
+            """Nothing: requests do not go into the server's log."""
 
     return Handler

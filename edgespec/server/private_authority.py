@@ -1,6 +1,6 @@
-"""A private certificate authority for a fleet, made by the `openssl` command: who runs the servers signs for them.
+"""A private certificate authority for a fleet, made by the `openssl` command.
 
-FOLDER/ca.pem       every edge gets it (--tls-ca)            ca.key      signs; keep it where nobody serves
+FOLDER/ca.pem       every edge gets it (--tls-ca)            ca.key      signs; keep it off the servers
 FOLDER/NAME.pem     a server's or device's certificate       NAME.key    its key
 """
 
@@ -31,7 +31,7 @@ authorityKeyIdentifier = keyid
 
 
 def make_authority(folder: Path) -> None:
-    """Raises EdgespecError where there is one already: edges trust it."""
+    """Raises EdgespecError where there is one already, since edges trust it."""
     if (folder / "ca.key").exists() or (folder / "ca.pem").exists():
         raise EdgespecError(f"{folder} holds an authority already: use it, or another folder.")
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,14 +39,14 @@ def make_authority(folder: Path) -> None:
 
 
 def issue_for_server(folder: Path, hosts: Sequence[str], days: int) -> None:
-    """server.pem, for a server that edges call by any of these names or addresses."""
+    """Make server.pem, for a server that edges reach under any of these names or addresses."""
     alternatives = ", ".join(_alternative(host) for host in hosts)
     extensions = f"{LEAF}extendedKeyUsage = serverAuth\nsubjectAltName = {alternatives}\n"
     _make(folder, "server", hosts[0], extensions, days, authority=folder)
 
 
 def issue_for_device(folder: Path, device: str, days: int) -> None:
-    """DEVICE.pem, by which a server knows this device (--tls-client-ca)."""
+    """Make DEVICE.pem, which identifies this device to a server (--tls-client-ca)."""
     if check_device_name(device) in ("ca", "server"):
         raise EdgespecError(f"{device} is the name of another certificate: call the device something else.")
     _make(folder, device, device, f"{LEAF}extendedKeyUsage = clientAuth\n", days, authority=folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,14 @@ from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
 from edgespec.model.target_engine import TargetEngine
 from edgespec.server.admission import Admission
+from edgespec.server.forwards import learn_cost
 from edgespec.server.gate import VOID, Gate, device_name
 from edgespec.server.open_sessions import OpenSessions
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerDrafters, ServerSession
 from edgespec.server.session_memory import SessionMemory
 from edgespec.server.session_statistics import SessionStatistics
+from edgespec.verifying.loop import VerifyingLoop
 from edgespec.verifying.session import VerifyingSession
 from edgespec.verifying.verifier import Verifier, VerifierLimits
 
@@ -29,29 +31,28 @@ DRAIN_RETRY_MS = 1000
 
 
 class Requests:
-    """Opens and instructs the sessions of one server. drafters: None where it hosts no draft. learn_cost: called before
-    a session with a latency target is admitted."""
+    """Opens and instructs the sessions of one server. drafters: None where it hosts no draft."""
 
     def __init__(
         self,
         target: TargetEngine,
+        loop: VerifyingLoop,
         gate: Gate,
         sessions: OpenSessions,
         admission: Admission,
         drafters: ServerDrafters | None,
-        learn_cost: Callable[[], None],
     ) -> None:
         self._target = target
+        self._loop = loop
         self._gate = gate
         self._sessions = sessions
         self._admission = admission
         self._drafters = drafters
-        self._learn_cost = learn_cost
 
     def open(self, number: int, opened: _native.Open) -> None:
         """A session under the listener's `number`."""
         if opened.latency_us:
-            self._learn_cost()
+            learn_cost(self._target, self._loop)
         if self._admission.full:
             self._sessions.make_room()
         if self._sessions.draining:
@@ -86,12 +87,12 @@ class Requests:
             self._admission.reserve_memory(session, verifier.limits.slots(length + append.max_new_tokens))
         session.turn = append.turn
         tokens = append.tokens.tolist()
-        verifier.append(append.keep_length, tokens, append.max_new_tokens)
+        self._loop.append(session.number, append.keep_length, tokens, append.max_new_tokens)
         if session.drafter is not None:
             session.drafter.append(append.keep_length, tokens, append.max_new_tokens)
 
     def set_options(self, session: ServerSession, tune: _native.Tune) -> None:
-        session.verifier.options = ServerOptions.from_wire(tune.options)
+        self._loop.set_options(session.number, ServerOptions.from_wire(tune.options))
         session.host_draft(self._drafters)
 
     def check_tokens(self, tokens: Tokens) -> None:

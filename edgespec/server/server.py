@@ -60,12 +60,7 @@ class Server:
         self.sessions = OpenSessions(self._loop, self._gate, settings.resume_for_s, settings.metrics)
         admission = Admission(self.sessions.table, settings, self._loop.cost, self._loop.limits.rows)
         requests = Requests(
-            target,
-            self._gate,
-            self.sessions,
-            admission,
-            settings.server_drafters,
-            lambda: learn_cost(target, self._loop),
+            target, self._loop, self._gate, self.sessions, admission, settings.server_drafters
         )
         self._incoming = Incoming(self._loop, self._gate, self.sessions, requests)
         self._forwards = ForwardRunner(

@@ -1,6 +1,6 @@
-"""The file in which a server keeps the digests of its devices' tokens: a line a token, two a device at most.
+"""The file of a server's device tokens, as digests: one a line, at most two a device.
 
-With two, a device moves to its next token without a gap. A running server reads the file again on SIGHUP.
+With two, a device can move to its next token without a gap. A running server reads the file again on SIGHUP.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ HEADING = "# device, SHA-256 of its token, day it was made: kept by `edgespec to
 
 
 def read_tokens(path: Path) -> list[KnownToken]:
-    """Raises EdgespecError where the file cannot be read, or is none of tokens."""
+    """Raises EdgespecError where the file cannot be read or is not a token file."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -36,7 +36,7 @@ def read_tokens(path: Path) -> list[KnownToken]:
 
 
 def add_token(path: Path, device: str) -> str:
-    """Make a token for this device and note it; of a device's older tokens only the newest stays valid."""
+    """Make a token for this device and add its digest; of the device's older tokens only the newest stays valid."""
     check_device_name(device)
     tokens = read_tokens(path) if path.exists() else []
     token = new_token()
@@ -48,7 +48,7 @@ def add_token(path: Path, device: str) -> str:
 
 
 def revoke(path: Path, device: str) -> int:
-    """Make all tokens of this device void; how many there were."""
+    """Remove all tokens of this device; returns how many there were."""
     tokens = read_tokens(path)
     left = [known for known in tokens if known.device != device]
     if len(left) < len(tokens):
@@ -68,7 +68,7 @@ def _token(path: Path, number: int, line: str) -> KnownToken:
 
 
 def _write(path: Path, tokens: Iterable[KnownToken]) -> None:
-    """Whole or not at all, and for its owner's eyes."""
+    """Atomically, readable by its owner only."""
     text = HEADING + "".join(f"{known.device} {known.digest.hex()} {known.made}\n" for known in tokens)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", delete=False) as file:

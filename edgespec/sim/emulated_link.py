@@ -1,7 +1,7 @@
 """An emulated link: a delaying proxy on loopback that stands between edge and server and keeps byte order.
 
-Each way takes half the round trip, more or less some jitter, after the bytes have passed a line of limited rate that
-all connections share. What may be under way is bounded: a sender faster than the line is held back, as by TCP.
+Each way takes half the round trip, plus or minus some jitter, after the bytes have passed a line of limited rate that
+all connections share. The bytes under way are bounded: a sender faster than the line has to wait, as with TCP.
 Opening a connection costs nothing; only bytes are delayed.
 """
 

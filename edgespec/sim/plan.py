@@ -1,7 +1,7 @@
-"""`edgespec plan`: what every mode would give on a link, with engines and an acceptance that one types in.
+"""`edgespec plan`: what every mode would give on a link, for given engines and acceptance. Pure.
 
-Both loops of the product run on a simulated clock; only the models are scripted. The modes
-that wait are each given their best length of a block, so that none is beaten by a bad setting. Pure.
+The product's own loops and policies run on a simulated clock; only the models are scripted. Each mode that waits gets
+its best length of a block, so that none loses by a bad setting.
 """
 
 from __future__ import annotations
@@ -151,14 +151,14 @@ def predict_block(
     seeds: Sequence[int] = (0, 1, 2),
     trace: Trace | None = None,
 ) -> Prediction:
-    """`predict` with a given length of a block; None: the mode's own. Tokens in all by milliseconds in all."""
+    """`predict` with a given length of a block; None: the mode's own."""
     outcomes = list(_outcomes(situation, mode, block, tokens, seeds, trace))
-    total = sum(len(outcome.text) for outcome in outcomes)
+    committed = sum(len(outcome.text) for outcome in outcomes)
     return Prediction(
         mode,
-        tokens_per_s=total / sum(outcome.milliseconds for outcome in outcomes) * 1e3,
-        forwards_per_token=sum(outcome.forwards for outcome in outcomes) / total,
-        bytes_per_token=sum(_frame_bytes(outcome) for outcome in outcomes) / total,
+        tokens_per_s=committed / sum(outcome.milliseconds for outcome in outcomes) * 1e3,
+        forwards_per_token=sum(outcome.forwards for outcome in outcomes) / committed,
+        bytes_per_token=sum(_frame_bytes(outcome) for outcome in outcomes) / committed,
         draft_tokens=block,
     )
 

@@ -1,10 +1,9 @@
-"""Scripted models: what draft and exits answer, with a given acceptance or as a trace of a real pair has it.
+"""Scripted models: what target, draft and exits answer, with a given acceptance or as recorded from a real pair. Pure.
 
-A real pair is not equally sure everywhere. By fifths of the margin after noise its draft is right in a third of the
-cases or in nearly all; the alternatives behind the first choice fare the other way round. `CalibratedModel` draws
-each position's fifth, then what is right there, from such a table, shifted so that the mean is the acceptance asked
-for. Everything is a function of the text, so that every policy meets the same luck.
-`TraceModel` plays a recorded pair. Pure.
+A real draft is not equally sure everywhere: by fifths of the margin after noise, its first choice is right in a third
+of the cases or in nearly all, and its others in the rest. `CalibratedModel` draws each position's fifth, and then what
+is right there, from such a table, shifted so that the mean is the acceptance asked for. All answers are functions of
+the text, so that every policy meets the same ones. `TraceModel` plays a recorded pair.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class CalibratedModel:
     """Answers for `simulation.simulate`.
 
     acceptance: how often the draft's first choice is right. exit_agreement: how often each exit is right, by layer.
-    seed: of the luck. Raises EdgespecError for shares that are none.
+    seed: of the draws. Raises EdgespecError for a share outside 0 to 1.
     """
 
     def __init__(
@@ -68,15 +67,15 @@ class CalibratedModel:
         return choices, self._draft_probabilities[fifth]
 
     def exit(self, text: Sequence[int], layer: int) -> tuple[int, float]:
-        token, _, fifth, luck = self._at(text)
+        token, _, fifth, draw = self._at(text)
         probability = self._exit_probabilities[layer][fifth]
-        return (token if luck < probability else (token + 100 + layer) % VOCABULARY), probability
+        return (token if draw < probability else (token + 100 + layer) % VOCABULARY), probability
 
     def _at(self, text: Sequence[int]) -> tuple[int, list[int], int, float]:
         return self._position(hash((self._seed, len(text), tuple(text[-16:]))))
 
     def _draw(self, key: int) -> tuple[int, list[int], int, float]:
-        """The right token, the draft's choices, the fifth of its margin, and the luck that all exits share."""
+        """The right token, the draft's choices, the fifth of its margin, and the draw that all exits share."""
         rng = random.Random(key)
         token = rng.randrange(VOCABULARY)
         fifth = rng.randrange(5)
@@ -93,9 +92,8 @@ class CalibratedModel:
 class TraceModel:
     """Answers for `simulation.simulate` from one recorded text: target, draft and exits as they were.
 
-    A trace does not hold what the models say off the target's own text: there target, draft and exits answer as a
-    `CalibratedModel` of the trace's acceptance and agreement, seeded by the position. Such answers cost
-    time and rows as real ones do, but are never committed.
+    Off the target's own text nothing was recorded: there the models answer as a `CalibratedModel` of the trace's
+    acceptance and agreement. Such answers cost time and rows as real ones do, but are never committed.
     """
 
     def __init__(self, trace: Trace, recorded: RecordedText) -> None:

@@ -37,8 +37,8 @@ COLUMNS: dict[str, np.dtype[Any]] = {
 class RecordedText:
     """One prompt and the N tokens with which the target continued it.
 
-    draft_tokens int32 [N, ranks], draft_chances float [N, ranks]: the draft's alternatives for each of them, best
-    first. exit_tokens int32 [N, exits], exit_chances float [N, exits]: what each exit guessed.
+    draft_tokens int32 [N, ranks], draft_probabilities float [N, ranks]: the draft's alternatives for each of them, best
+    first. exit_tokens int32 [N, exits], exit_probabilities float [N, exits]: what each exit guessed.
     """
 
     prompt: list[int]
