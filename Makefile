@@ -40,7 +40,6 @@ lint:  ## what CI holds the code to; types are checked in the installed package 
 	cd / && python -m mypy --config-file $(CURDIR)/pyproject.toml -p edgespec
 	cd / && python -m mypy --config-file $(CURDIR)/pyproject.toml $(CURDIR)/examples/*.py
 	cd / && lint-imports --config $(CURDIR)/pyproject.toml --no-cache
-	python -m benchmarks.house --check
 	clang-format --dry-run --Werror $$(git ls-files 'csrc/*.cpp' 'csrc/*.hpp' 'tests/*.cpp' 'tests/*.hpp')
 
 format:  ## put the code into shape
