@@ -22,10 +22,10 @@ from edgespec.core.errors import EdgespecError
 from edgespec.model.exits import ExitHeads, sha256_of, weights_sha256
 from edgespec.train import corpus, folders, loop, measure, recipe
 from edgespec.train.card import render, write_card
-from edgespec.train.figures import FIGURES_FILE
-from edgespec.train.optimizer import rate_share
+from edgespec.train.figures import FIGURES_FILE, reliability
 from edgespec.train.packing import Batches, pack
-from edgespec.train.target import Shape, TargetStage, window
+from edgespec.train.stage import rate_share, window
+from edgespec.train.target import Shape, TargetStage
 from edgespec.train.teacher import Lesson, Teacher
 
 PAIR = Path(recipe.__file__).parents[1] / "pair"
@@ -62,11 +62,7 @@ def test_the_splits_share_no_text_and_depend_on_paths_alone(sliver: Path) -> Non
     texts = corpus.collect(sliver)
     train, held_out = ({document.text for document in split} for split in (texts.train, texts.held_out))
     assert not train & held_out
-    assert (
-        len(train) + len(held_out)
-        == len(texts.train) + len(texts.held_out)
-        == len(list(sliver.iterdir())) - 1
-    )
+    assert len(train) + len(held_out) == len(list(sliver.iterdir())) - 1  # one of them is there twice
     assert all(corpus.is_held_out(document.path) for document in texts.held_out)
     assert not any(corpus.is_held_out(document.path) for document in texts.train)
     assert corpus.collect(sliver) == texts
@@ -274,8 +270,8 @@ def test_the_draft_holds_a_calibration_of_four_ranks_at_every_temperature() -> N
 
 def test_a_reliability_diagram_sets_what_is_stated_against_what_happens() -> None:
     margins = np.linspace(0.0, 4.0, 1000)
-    correct = (np.arange(1000) % 4 != 0)[:, None]
-    calibration = Calibration.fit({0.8: margins}, {0.8: correct})
-    bins = measure.reliability(calibration, measure.Sight(margins, correct), 0.8)
+    correct = np.arange(1000) % 4 != 0
+    calibration = Calibration.fit({0.8: margins}, {0.8: correct[:, None]})
+    bins = reliability(np.asarray(calibration.probability(margins, 0.8)), correct)
     assert sum(count for *_, count in bins) == 1000 and len(bins) == 10
     assert all(abs(stated - frequency) < 0.05 for stated, frequency, _ in bins)

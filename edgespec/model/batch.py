@@ -1,9 +1,8 @@
 """The rows of many sessions as the inputs of one forward.
 
 Projections and MLPs see all rows at once; attention sees for each row the slots of its own session. Where attention is
-edgespec's own (attention.py), it is given each session's span; elsewhere the slots of all sessions are laid end to end,
-and a mask keeps the sessions apart.
-"""
+edgespec's own (attention.py), it is given each session's span; elsewhere the slots of all sessions are laid end to
+end, and a mask keeps the sessions apart."""
 
 from __future__ import annotations
 
@@ -47,8 +46,8 @@ class FlatRows:
 @dataclass(frozen=True)
 class ModuleInputs:
     """The inputs of one forward by transformers' modules: tokens and positions int64 [1, R], slots int64 [R] that rows
-    write to. seen: the pool's slots int64 [W] that attention is given; None: the whole pool. keep: the rows whose logits
-    are computed, int64 [D]; 0: all of them."""
+    write to. seen: the pool's slots int64 [W] that attention is given; None: the whole pool. keep: the rows whose
+    logits are computed, int64 [D]; 0: all of them."""
 
     tokens: torch.Tensor
     positions: torch.Tensor

@@ -1,9 +1,8 @@
 """The target's forward as CUDA graphs: launched whole, where eager PyTorch launches some hundred kernels one by one.
 
-One graph for each bucket of rows and slots, captured when it is first needed; all share one memory pool, and read their
-inputs from `StaticInputs`. A batch beyond the buckets, or a model that cannot be captured, runs eagerly. Only
-`CudaCapture` knows CUDA: tests replace it by a capture that runs the function again.
-"""
+One graph for each bucket of rows and slots, captured when it is first needed; all share one memory pool, and read
+their inputs from `StaticInputs`. A batch beyond the buckets, or a model that cannot be captured, runs eagerly. Only
+`CudaCapture` knows CUDA: tests replace it by a capture that runs the function again."""
 
 from __future__ import annotations
 
@@ -60,8 +59,8 @@ class CudaCapture:
 
 
 class GraphedForwards:
-    """Forwards of one model by graphs. run: the forward; it may use nothing but its inputs, the weights and memory that
-    stays where it is. exits: how many the model has."""
+    """Forwards of one model by graphs. run: the forward; it may use nothing but its inputs, the weights and memory
+    that stays where it is. exits: how many the model has."""
 
     def __init__(self, run: Run, model: LoadedModel, capture: Capture, exits: int = 0) -> None:
         self._run = run

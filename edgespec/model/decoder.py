@@ -66,8 +66,8 @@ class NativeDecoder:
     def hidden(
         self, batch: Sequence[SessionRows], flat: FlatRows, pool: KvPool, stops: Sequence[int]
     ) -> Iterator[tuple[int, torch.Tensor]]:
-        """Run a batch's rows: yields, after each of the layers `stops` and after the last, the number of layers run and
-        the rows float32 [R, D], which the next layers overwrite. flat: the batch's FlatRows."""
+        """Run a batch's rows: yields, after each of the layers `stops` and after the last, the number of layers run
+        and the rows float32 [R, D], which the next layers overwrite. flat: the batch's FlatRows."""
         self._use(pool)
         base = self._model.model
         rows = base.embed_tokens(torch.from_numpy(flat.tokens)[None])

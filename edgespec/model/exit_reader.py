@@ -30,8 +30,8 @@ NOISE_BYTES = 32 << 20
 
 
 class ExitReader:
-    """Exit heads, hooked onto their layers. decoder: the native decoder, if the model runs on it. reached: called before
-    an exit tells, with the share of the layers that have run."""
+    """Exit heads, hooked onto their layers. decoder: the native decoder, if the model runs on it. reached: called
+    before an exit tells, with the share of the layers that have run."""
 
     def __init__(
         self,

@@ -82,9 +82,8 @@ class PoolLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 class KvPool(Cache):
     """All sessions' keys and values in all layers; `pages` counts their readers.
 
-    like: a pool that was used already, whose shapes this one takes; its memory is then touched only as pages are taken,
-    or by `claim`. changed: called before each change ("pool", "clear" or "copy", and its arguments).
-    """
+    like: a pool that was used already, whose shapes this one takes; its memory is then touched only as pages are
+    taken, or by `claim`. changed: called before each change ("pool", "clear" or "copy", and its arguments)."""
 
     def __init__(
         self, layers: int, pages: int, like: KvPool | None = None, changed: Callable[..., None] | None = None
@@ -109,8 +108,8 @@ class KvPool(Cache):
         return self._placement.slots, self._placement.seen
 
     def place(self, slots: torch.Tensor, seen: torch.Tensor | None) -> None:
-        """The next forward's rows go to the pool's `slots` int64 [R]; attention reads `seen` int64 [W], None: the whole
-        pool."""
+        """The next forward's rows go to the pool's `slots` int64 [R]; attention reads `seen` int64 [W], None: the
+        whole pool."""
         self._placement.slots, self._placement.seen = slots, seen
 
     def clear(self, pages: Sequence[int]) -> None:
@@ -179,8 +178,8 @@ class TargetCache:
         self.release()
 
     def slots_to_write(self, piece: Piece) -> NDArray[np.int64]:
-        """The pool's slots int64 [R] that a piece's rows are about to write. Takes the pages that the piece sees; a page
-        that others read is copied first. Raises KvFull."""
+        """The pool's slots int64 [R] that a piece's rows are about to write. Takes the pages that the piece sees; a
+        page that others read is copied first. Raises KvFull."""
         width = piece.cached.shape[1]
         if width > len(self.pages) * SLOT_BUCKET:
             self.reserve(min(max(width, 2 * len(self.pages) * SLOT_BUCKET), max(width, self.capacity)))

@@ -1,9 +1,8 @@
 """Pages of key-value memory: who reads which page, and which pages hold a prefix that sessions share. Pure.
 
-A page is SLOT_BUCKET slots. A session numbers its slots by itself; its page table says where they lie. A page that holds
-the first tokens of a prompt stays known by those tokens, so that the next prompt that begins with them need not compute
-them again; it is kept once, however many sessions read it.
-"""
+A page is SLOT_BUCKET slots. A session numbers its slots by itself; its page table says where they lie. A page that
+holds the first tokens of a prompt stays known by those tokens, so that the next prompt that begins with them need not
+compute them again; it is kept once, however many sessions read it."""
 
 from __future__ import annotations
 
@@ -99,8 +98,8 @@ class Pages:
 
 
 def prefix_keys(tokens: Sequence[int]) -> list[bytes]:
-    """A key for each whole page of tokens but the last token's, which must be left to run: the SHA-256 of all tokens up
-    to the page's end, so that equal keys mean equal prefixes."""
+    """A key for each whole page of tokens but the last token's, which must be left to run: the SHA-256 of all tokens
+    up to the page's end, so that equal keys mean equal prefixes."""
     whole = (len(tokens) - 1) // SLOT_BUCKET
     array = np.asarray(tokens[: whole * SLOT_BUCKET], dtype=np.int32)
     digest = hashlib.sha256()
@@ -112,7 +111,8 @@ def prefix_keys(tokens: Sequence[int]) -> list[bytes]:
 
 
 def runs(pages: Sequence[int]) -> NDArray[np.int64]:
-    """A page table as contiguous runs, in slots, int64 [n, 3]: the session's first slot, the pool's, and the length."""
+    """A page table as contiguous runs, in slots, int64 [n, 3]: the session's first slot, the pool's, and the
+    length."""
     numbers = np.asarray(pages, dtype=np.int64)
     starts = np.flatnonzero(np.diff(numbers, prepend=-2) != 1)
     lengths = np.diff(starts, append=len(numbers))

@@ -16,8 +16,8 @@ from edgespec.model.support import context_length
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """module: the transformers model. name: what messages and clients call it. vocabulary_hash: of the tokenizer beside
-    it (edgespec.core.tokenizer)."""
+    """module: the transformers model. name: what messages and clients call it. vocabulary_hash: of the tokenizer
+    beside it (edgespec.core.tokenizer)."""
 
     module: Any
     name: str

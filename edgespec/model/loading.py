@@ -62,8 +62,8 @@ def choose_device(device: str) -> torch.device:
 def load_model(
     folder: Path, name: str, dtype: torch.dtype, device: torch.device, sharded: bool = False
 ) -> Any:
-    """The causal LM in `folder` on `device`, ready for slots and not in training; sharded: this process's part of it, by
-    transformers' own plan. Raises EdgespecError."""
+    """The causal LM in `folder` on `device`, ready for slots and not in training; sharded: this process's part of it,
+    by transformers' own plan. Raises EdgespecError."""
     try:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     except Exception as error:

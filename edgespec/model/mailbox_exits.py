@@ -28,7 +28,8 @@ LAST_NUMBER = 2**31 - 2
 
 
 class MailboxExits:
-    """The exits of one target, and their cells: a `target_engine.HintCells`. curves: each exit's calibration, by layer."""
+    """The exits of one target, and their cells: a `target_engine.HintCells`. curves: each exit's calibration, by
+    layer."""
 
     def __init__(self, guesses: KernelGuesses, curves: Mapping[int, Curves], device: torch.device) -> None:
         self._guesses = guesses
@@ -53,8 +54,8 @@ class MailboxExits:
 
     @contextmanager
     def armed(self, parts: Sequence[ForwardRequest]) -> Iterator[ExitColumns]:
-        """Within, the mailbox sends hints of these requests' forward, which reads the columns; then each request is told
-        how many were sent."""
+        """Within, the mailbox sends hints of these requests' forward, which reads the columns; then each request is
+        told how many were sent."""
         assert self.mailbox is not None
         self._number = self._number % LAST_NUMBER + 1
         deciding = [part for part in parts if len(part.decide)]

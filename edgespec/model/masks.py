@@ -1,4 +1,5 @@
-"""Attention masks over slots: a row sees its ancestors in the draft tree and, in a sliding window, the nearest of them.
+"""Attention masks over slots: a row sees its ancestors in the draft tree and, in a sliding window, the nearest of
+them.
 
 transformers takes a 4-D additive mask as it is; a model whose layers differ takes one for each layer type.
 """
@@ -34,11 +35,11 @@ class Windows:
     def masks(
         self, pieces: Sequence[Piece], dtype: torch.dtype, device: torch.device, apart: bool
     ) -> torch.Tensor | dict[str, torch.Tensor]:
-        """Additive masks [1, 1, R, W] for the rows of all pieces: 0 where a row sees a slot, the dtype's minimum where not.
+        """Additive masks [1, 1, R, W] for the rows of all pieces: 0 where a row sees a slot, the dtype's minimum where
+        not.
 
-        apart: W is the widest piece's, and each row's columns are the slots of its own session; else the columns are the
-        slots of all pieces, end to end.
-        """
+        apart: W is the widest piece's, and each row's columns are the slots of its own session; else the columns are
+        the slots of all pieces, end to end."""
         masks: dict[int | None, torch.Tensor] = {}
         for window in self.by_layer_type.values():
             if window not in masks:

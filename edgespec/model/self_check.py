@@ -27,8 +27,8 @@ PREFIX, NODES, WINDOW = 6, 8, 4
 
 
 def check_tree(runner: ModelRunner) -> None:
-    """A small random tree on permuted slots must have the logits of its chains; sliding windows are narrowed meanwhile,
-    so that the short text shows them. Raises UnsupportedModel."""
+    """A small random tree on permuted slots must have the logits of its chains; sliding windows are narrowed
+    meanwhile, so that the short text shows them. Raises UnsupportedModel."""
     model = runner.model
     kind = f"{model.name} ({type(model.module).__name__})"
     try:
@@ -64,8 +64,8 @@ def check_independence(runner: ModelRunner) -> None:
         together = runner.logits(batch()[::-1])
     if not torch.equal(alone, together):
         raise UnsupportedModel(
-            f"{runner.model.name} in {str(runner.model.dtype).removeprefix('torch.')} does not compute the same bits in "
-            "every batch on this machine: leave --deterministic off, or try another --dtype."
+            f"{runner.model.name} in {str(runner.model.dtype).removeprefix('torch.')} does not compute the same bits "
+            "in every batch on this machine: leave --deterministic off, or try another --dtype."
         )
 
 

@@ -1,8 +1,7 @@
 """A forward's inputs where a CUDA graph reads them: at fixed addresses, in one of a few fixed shapes.
 
-Every field is a view of one buffer on the device, with a twin in host memory (pinned where there is a GPU), so that one
-copy moves all of them. What a forward leaves free is padded with rows that nobody reads.
-"""
+Every field is a view of one buffer on the device, with a twin in host memory (pinned where there is a GPU), so that
+one copy moves all of them. What a forward leaves free is padded with rows that nobody reads."""
 
 from __future__ import annotations
 
@@ -139,8 +138,8 @@ class StaticInputs:
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
     def fill(self, batch: ModuleInputs, exits: ExitColumns | None = None) -> None:
-        """Put a batch here whose attention does not take sessions apart. Padding: rows that write to the scratch page and
-        see one slot, slots that hold zeros and are seen by nobody, sessions without rows."""
+        """Put a batch here whose attention does not take sessions apart. Padding: rows that write to the scratch page
+        and see one slot, slots that hold zeros and are seen by nobody, sessions without rows."""
         assert batch.seen is not None and isinstance(batch.keep, torch.Tensor)
         host = self._fields.host
         count, width, decided = len(batch.slots), len(batch.seen), len(batch.keep)

@@ -87,11 +87,10 @@ class Target:
         """Load a folder or a model id; None: the bundled target.
 
         exits: a folder of exit heads, "auto" (those bundled with the model, if any) or None. dtype: "auto" is float32
-        on a CPU and bfloat16 on a GPU. threads: of torch, in this process. kv_memory: of all sessions' keys and values,
-        as bytes, "2GiB" or "40%". deterministic: a token's logits do not depend on what runs beside it. leader: this
-        process has joined others, each with a shard (tensor_parallel.py); such a target has no exits. Raises
-        EdgespecError.
-        """
+        on a CPU and bfloat16 on a GPU. threads: of torch, in this process. kv_memory: of all sessions' keys and
+        values, as bytes, "2GiB" or "40%". deterministic: a token's logits do not depend on what runs beside it.
+        leader: this process has joined others, each with a shard (tensor_parallel.py); such a target has no exits.
+        Raises EdgespecError."""
         if threads is not None:
             torch.set_num_threads(threads)
         chosen_device = loading.choose_device(device)

@@ -1,9 +1,8 @@
 """A target sharded over processes by transformers' tensor parallelism: rank 0 serves, the others follow.
 
 Sessions, pages and sampling are rank 0's alone. Before each of the model's forwards it broadcasts what goes in, and it
-broadcasts what is done to the key-value pool; a follower does the same to its shard. Started by torchrun; gloo on CPUs,
-NCCL on GPUs.
-"""
+broadcasts what is done to the key-value pool; a follower does the same to its shard. Started by torchrun; gloo on
+CPUs, NCCL on GPUs."""
 
 from __future__ import annotations
 

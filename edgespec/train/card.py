@@ -28,7 +28,8 @@ def write_card(pair: Path, run: Run) -> dict[str, Any]:
 
 
 def draw_reliability(figures: dict[str, Any], file: Path) -> None:
-    """Stated probability against frequency, for the draft and each exit, a line a temperature; on the target's own text."""
+    """Stated probability against frequency on the target's own text: a panel for each guesser, a line for each
+    temperature."""
     from matplotlib import pyplot
 
     guessers = {"draft": figures["draft"]["agreement"]["own"]}

@@ -1,8 +1,7 @@
-"""The text that the bundled pair learns: the Python standard library's own sources.
+"""The text that the bundled pair learns: the sources of the Python standard library.
 
-A file's path decides, by its hash, whether it is trained on or held out; held-out files are seen by
-neither the tokenizer nor a model. Identical files count once, generated tables not at all.
-"""
+The hash of a file's path decides whether it is trained on or held out; neither the tokenizer nor a model sees a
+held-out file. Identical files count once, generated tables not at all."""
 
 from __future__ import annotations
 
@@ -22,6 +21,7 @@ LEFT_OUT_FOLDERS = frozenset(
     {"site-packages", "__pycache__", "lib2to3", "pydoc_data", "encodings", "idle_test"}
 )
 MOST_BYTES = 400_000
+"""Longer files were written by a program."""
 
 
 @dataclass(frozen=True)
@@ -39,39 +39,28 @@ class Corpus:
     train: tuple[Document, ...]
     held_out: tuple[Document, ...]
 
-    @property
-    def train_bytes(self) -> int:
-        return sum(len(document.text.encode()) for document in self.train)
-
 
 def collect(folder: Path | None = None) -> Corpus:
-    """Read every `*.py` file below `folder` (default: the running interpreter's standard library).
-
-    Raises EdgespecError if the folder holds too little text to split.
-    """
+    """Read every `*.py` file below `folder` (default: the running interpreter's standard library). Raises
+    EdgespecError where it holds too little to split."""
     root = folder if folder is not None else Path(sysconfig.get_paths()["stdlib"])
     if not root.is_dir():
         raise EdgespecError(
             f"The corpus folder {root} does not exist: give --corpus a folder of Python files."
         )
-    train: list[Document] = []
-    held_out: list[Document] = []
-    seen: set[bytes] = set()
-    paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
-    for name in sorted(paths, key=_path_hash):
-        if LEFT_OUT_FOLDERS.intersection(Path(name).parts):
-            continue
-        text = _read(paths[name])
-        digest = hashlib.sha256(text.encode()).digest()
-        if not text.strip() or digest in seen:
-            continue
-        seen.add(digest)
-        (held_out if is_held_out(name) else train).append(Document(name, text))
+    by_text: dict[str, Document] = {}
+    for name in sorted((path.relative_to(root).as_posix() for path in root.rglob("*.py")), key=_path_hash):
+        if not LEFT_OUT_FOLDERS.intersection(Path(name).parts):
+            text = _read(root / name)
+            by_text.setdefault(text, Document(name, text))
+    documents = [document for text, document in by_text.items() if text.strip()]
+    train = tuple(document for document in documents if not is_held_out(document.path))
+    held_out = tuple(document for document in documents if is_held_out(document.path))
     if not train or not held_out:
         raise EdgespecError(
             f"The corpus folder {root} holds too few Python files: give --corpus a larger one."
         )
-    return Corpus(tuple(train), tuple(held_out))
+    return Corpus(train, held_out)
 
 
 def is_held_out(name: str) -> bool:
@@ -84,7 +73,7 @@ def _path_hash(name: str) -> str:
 
 
 def _read(path: Path) -> str:
-    """The file's text; empty for what is no UTF-8 or is too long to have been written by hand."""
+    """The file's text; empty where it is not UTF-8 or too long."""
     try:
         data = path.read_bytes()
         return data.decode("utf-8") if len(data) <= MOST_BYTES else ""

@@ -5,16 +5,14 @@ All heads learn from the same forward of the target; each sees the raw hidden ro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from edgespec.core.calibration import Calibration
 from edgespec.model.exits import ExitHead, adapt
-from edgespec.train.optimizer import PairedOptimizer, rate_share
-from edgespec.train.packing import Batches, Stream
-from edgespec.train.target import window
+from edgespec.train.packing import Stream
+from edgespec.train.stage import Stage
 from edgespec.train.teacher import Lesson, Teacher
 
 EXIT_LAYERS = (4, 6, 8, 10)
@@ -34,10 +32,8 @@ class Adapter(torch.nn.Module):
         return adapt(hidden, self.down, self.up, self.norm, epsilon)
 
 
-class ExitStage:
-    """Distillation of every exit head at once over the training split (a `loop.Stage`)."""
-
-    title = "exits"
+class ExitStage(Stage):
+    """Distillation of every exit head at once over the training split."""
 
     def __init__(
         self,
@@ -50,44 +46,36 @@ class ExitStage:
     ) -> None:
         torch.manual_seed(seed)
         self.layers = tuple(layers)
-        self.adapters = {layer: Adapter(teacher.width, rank, teacher.final_norm()) for layer in self.layers}
-        named = torch.nn.ModuleList(self.adapters.values()).named_parameters()
         self._teacher = teacher
-        self._optimizer = PairedOptimizer(named, matrix_rate=0.005)
-        self._context = teacher.model.config.max_position_embeddings
-        self._batches = Batches(stream, tokens_a_step, seed + 2)
+        self._adapters = [Adapter(teacher.width, rank, teacher.final_norm()) for _ in self.layers]
+        super().__init__(
+            "exits",
+            torch.nn.ModuleList(self._adapters),
+            stream,
+            seed=seed + 2,
+            tokens_a_step=tokens_a_step,
+            context=teacher.model.config.max_position_embeddings,
+            matrix_rate=0.005,
+        )
 
     def step(self, fraction: float) -> tuple[float, int]:
-        batch = torch.from_numpy(self._batches.next(window(fraction, self._context)))
+        batch = self.next_batch(fraction)
+        return self.learn(self._losses(batch), fraction), batch.numel()
+
+    def _losses(self, batch: torch.Tensor) -> Iterator[torch.Tensor]:
         rows, taps = self._teacher.hidden(batch, self.layers)
         lesson = Lesson.of(self._teacher.logits(rows))
-        total = 0.0
-        for layer in self.layers:
+        for layer, adapter in zip(self.layers, self._adapters, strict=True):
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                normed = self.adapters[layer].forward(taps[layer].float(), self._teacher.norm_epsilon)
+                normed = adapter.forward(taps[layer].float(), self._teacher.norm_epsilon)
                 loss = lesson.divergence(self._teacher.logits(normed)) / len(self.layers)
-            torch.autograd.backward(loss)
-            total += float(loss.detach())
-        self._optimizer.step(rate_share(fraction))
-        return total, batch.numel()
+            yield loss
 
-    def head(self, layer: int) -> ExitHead:
-        """The trained head of `layer` in bfloat16, not yet calibrated."""
-        adapter = self.adapters[layer]
-        down, up, norm = (
-            part.detach().to(torch.bfloat16) for part in (adapter.down, adapter.up, adapter.norm)
-        )
-        return ExitHead(down, up, norm, Calibration({}))
-
-    def state(self) -> dict[str, Any]:
+    def heads(self) -> dict[int, ExitHead]:
+        """The trained heads by layer, in bfloat16, not yet calibrated."""
         return {
-            "adapters": {layer: adapter.state_dict() for layer, adapter in self.adapters.items()},
-            "optimizer": self._optimizer.state(),
-            "batches": self._batches.state(),
+            layer: ExitHead(
+                *(part.detach().to(torch.bfloat16) for part in (one.down, one.up, one.norm)), Calibration({})
+            )
+            for layer, one in zip(self.layers, self._adapters, strict=True)
         }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        for layer, adapter in self.adapters.items():
-            adapter.load_state_dict(state["adapters"][layer])
-        self._optimizer.restore(state["optimizer"])
-        self._batches.restore(state["batches"])

@@ -1,19 +1,20 @@
 """The figures of a finished pair, measured from its folders and from nothing else.
 
-Half of the held-out prompts fitted the calibrations; every figure here comes from the other half and
-from held-out text, so none is measured on what it was fitted to.
-"""
+Half of the held-out prompts fitted the calibrations; every figure here comes from the other half and from held-out
+text, so none is measured on what it was fitted to."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from edgespec.core.calibration import Calibration
+from edgespec.core.calibration import Calibration, expected_calibration_error
 from edgespec.model.exits import ExitHeads, sha256_of
 from edgespec.train import corpus as corpus_module
 from edgespec.train import measure
@@ -28,51 +29,56 @@ FIGURES_FILE = "figures.json"
 TEXT_TEMPERATURES = (0.0, 0.8)
 _TEXT_WINDOW = 512
 _TEXT_START = 64
+_BINS = 10
+
+_Sights = dict[tuple[str, float], dict[str, measure.Sight]]
+"""By the kind of text ("own" or "held_out") and temperature, each guesser's sight."""
 
 
 def measure_pair(pair: Path, run: Run) -> dict[str, Any]:
     """Every figure of the pair in `pair` (its folders target, draft and exits), ready for json.dump."""
-    teacher = Teacher.load(pair / "target")
-    draft = load_draft(pair / "draft")
+    teacher, draft = Teacher.load(pair / "target"), load_draft(pair / "draft")
     heads = ExitHeads.load(pair / "exits")
-    calibrations = {
-        "draft": _read_calibration(pair / "draft"),
-        **{str(layer): heads.calibration(layer) for layer in heads.layers},
-    }
-    held_out_documents = corpus_module.collect(run.corpus).held_out
-    held_out = pack(load_tokenizer(pair / "target"), held_out_documents)
-    tokens_a_byte = len(held_out) / sum(len(document.text.encode()) for document in held_out_documents)
+    documents = corpus_module.collect(run.corpus).held_out
+    held_out = pack(load_tokenizer(pair / "target"), documents)
+    tokens_a_byte = len(held_out) / sum(len(document.text.encode()) for document in documents)
+    shapes = {name: Shape(**read_training(pair / name)["shape"]) for name in ("target", "draft")}
     sights = _sights(teacher, draft, heads, held_out, run)
-    target_shape, draft_shape = (_shape(pair / name) for name in ("target", "draft"))
+    draft_calibration = json.loads((pair / "draft" / CALIBRATION_FILE).read_text(encoding="utf-8"))
+
+    def model_figures(name: str, model: Any, score: measure.Scorer) -> dict[str, Any]:
+        nats = measure.loss(score, held_out, _TEXT_WINDOW)
+        return {
+            "training": read_training(pair / name),
+            "parameters": model.num_parameters(),
+            "multiplications_a_token": shapes[name].multiplications(),
+            "held_out": {"nats_a_token": nats, "bits_a_byte": nats * tokens_a_byte / math.log(2)},
+        }
+
     return {
-        "target": {
-            "training": read_training(pair / "target"),
-            "parameters": teacher.model.num_parameters(),
-            "multiplications_a_token": target_shape.multiplications(),
-            "held_out": _losses(_target_scorer(teacher), held_out, tokens_a_byte),
-        },
+        "target": model_figures(
+            "target", teacher.model, lambda batch: [teacher.logits(teacher.hidden(batch)[0])]
+        ),
         "draft": {
-            "training": read_training(pair / "draft"),
-            "parameters": sum(parameter.numel() for parameter in draft.parameters()),
-            "multiplications_a_token": draft_shape.multiplications(),
-            "held_out": _losses(measure.draft_scorer(draft), held_out, tokens_a_byte),
-            "agreement": _agreement(sights, "draft", calibrations["draft"]),
+            **model_figures("draft", draft, measure.draft_scorer(draft)),
+            "agreement": _agreement(sights, "draft", Calibration.from_json(draft_calibration)),
         },
         "exits": {
             "training": read_training(pair / "exits"),
             "layers": list(heads.layers),
             "rank": heads.rank,
             "agreement": {
-                str(layer): _agreement(sights, str(layer), calibrations[str(layer)]) for layer in heads.layers
+                str(layer): _agreement(sights, str(layer), heads.calibration(layer)) for layer in heads.layers
             },
         },
-        "work_ratio": target_shape.multiplications() / draft_shape.multiplications(),
-        "files": _files(pair),
+        "work_ratio": shapes["target"].multiplications() / shapes["draft"].multiplications(),
+        "files": {
+            path.relative_to(pair).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+            for path in sorted(
+                path for name in ("target", "draft", "exits") for path in (pair / name).iterdir()
+            )
+        },
     }
-
-
-_Sights = dict[tuple[str, float], dict[str, measure.Sight]]
-"""By the kind of text ("own" or "held_out") and temperature, each guesser's sight."""
 
 
 def _sights(
@@ -81,7 +87,7 @@ def _sights(
     draft_scorer, exit_heads = measure.draft_scorer(draft), exit_scorer(teacher, heads.heads)
     names = ["draft", *(str(layer) for layer in heads.layers)]
 
-    def guessers(batch: torch.Tensor) -> Any:
+    def guessers(batch: torch.Tensor) -> Iterator[torch.Tensor]:
         yield from draft_scorer(batch)
         yield from exit_heads(batch)
 
@@ -102,38 +108,25 @@ def _agreement(sights: _Sights, name: str, calibration: Calibration) -> dict[str
     found: dict[str, dict[str, Any]] = {"own": {}, "held_out": {}}
     for (kind, temperature), seen in sights.items():
         sight = seen[name]
+        stated = np.asarray(calibration.probability(sight.margins, temperature))
+        by_margin = np.argsort(sight.margins, kind="stable")
         found[kind][str(temperature)] = {
             "rate": sight.rate,
-            "fifths": sight.fifths(),
-            "ranks": sight.rank_rates(),
-            "calibration_error": measure.calibration_error(calibration, sight, temperature),
+            "fifths": [float(sight.correct[part, 0].mean()) for part in np.array_split(by_margin, 5)],
+            "ranks": sight.correct.mean(axis=0).tolist(),
+            "calibration_error": expected_calibration_error(stated, sight.correct[:, 0]),
             "positions": len(sight.margins),
-            "reliability": measure.reliability(calibration, sight, temperature),
+            "reliability": reliability(stated, sight.correct[:, 0]),
         }
     return found
 
 
-def _losses(score: measure.Scorer, held_out: Stream, tokens_a_byte: float) -> dict[str, float]:
-    nats = measure.loss(score, held_out, _TEXT_WINDOW)
-    return {"nats_a_token": nats, "bits_a_byte": nats * tokens_a_byte / math.log(2)}
-
-
-def _target_scorer(teacher: Teacher) -> measure.Scorer:
-    return lambda batch: [teacher.logits(teacher.hidden(batch)[0])]
-
-
-def _read_calibration(folder: Path) -> Calibration:
-    return Calibration.from_json(json.loads((folder / CALIBRATION_FILE).read_text(encoding="utf-8")))
-
-
-def _shape(folder: Path) -> Shape:
-    return Shape(**read_training(folder)["shape"])
-
-
-def _files(pair: Path) -> dict[str, dict[str, Any]]:
-    """Size in bytes and sha256 of every file of the three folders."""
-    paths = sorted(path for name in ("target", "draft", "exits") for path in (pair / name).iterdir())
-    return {
-        path.relative_to(pair).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-        for path in paths
-    }
+def reliability(stated: np.ndarray[Any, Any], correct: np.ndarray[Any, Any]) -> list[list[float]]:
+    """A reliability diagram: over equally filled bins, the mean stated probability, how often it came true, the
+    count."""
+    order = np.argsort(stated, kind="stable")
+    return [
+        [round(float(stated[part].mean()), 4), round(float(correct[part].mean()), 4), len(part)]
+        for part in np.array_split(order, _BINS)
+        if len(part)
+    ]

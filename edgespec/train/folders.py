@@ -1,7 +1,7 @@
 """Folders that are whole or not there: how every stage leaves its result.
 
-A stage works in `<folder>.unfinished` beside its place and is renamed when it is whole; its checkpoint
-lies there too, so that the same command given again goes on where a killed run stopped.
+A stage works in `<folder>.unfinished` and is renamed when it is whole; its checkpoint lies there too, so that the same
+command given again goes on where a killed run stopped.
 """
 
 from __future__ import annotations
@@ -12,12 +12,14 @@ import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from edgespec.core.errors import EdgespecError
+from edgespec.core.json_file import save_json
 from edgespec.train.loop import Record
 
 TRAINING_FILE = "training.json"
@@ -31,10 +33,8 @@ def is_finished(folder: Path) -> bool:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A work folder that takes the place of `folder` once the block ends well.
-
-    Raises EdgespecError if something is there that this recipe did not make.
-    """
+    """A work folder that takes the place of `folder` once the block ends well. Raises EdgespecError if something is
+    there that this recipe did not make."""
     if folder.exists() and not is_finished(folder):
         raise EdgespecError(f"{folder} is there already and is not this recipe's: give --out another name.")
     unfinished = folder.with_name(folder.name + ".unfinished")
@@ -50,16 +50,13 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 def write_training(folder: Path, record: Record, seed: int, **more: Any) -> None:
     """Keep what the stage did, and on what, for the model card."""
-    facts = {
-        **record.to_json(),
-        "seed": seed,
+    machine = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
         "processor": _processor(),
-        **more,
     }
-    (folder / TRAINING_FILE).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    save_json({**asdict(record), "seed": seed, **machine, **more}, folder / TRAINING_FILE)
 
 
 def read_training(folder: Path) -> dict[str, Any]:
@@ -71,10 +68,8 @@ def read_training(folder: Path) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The processor's name as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    """The processor's name as Linux tells it, else its architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())

@@ -1,23 +1,21 @@
 """The loop under every stage: step until the budget of minutes is spent, show progress, keep checkpoints.
 
-A stage says what one step is; the loop owns the clock. A run that was killed goes on from its last
-checkpoint with the minutes that were left.
+A run that was killed goes on from its last checkpoint with the minutes that were left.
 """
 
 from __future__ import annotations
 
 import pickle
+import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from tqdm import tqdm
 
 from edgespec.core.errors import EdgespecError
+from edgespec.train.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -31,46 +29,36 @@ class Budget:
 
 @dataclass
 class Record:
-    """What a stage did, for the model card."""
+    """What a stage did, for the model card. loss: a running mean."""
 
     minutes: float = 0.0
     steps: int = 0
     tokens: int = 0
     loss: float = 0.0
 
-    def to_json(self) -> dict[str, float | int]:
-        return asdict(self)
-
-
-class Stage(Protocol):
-    """One thing to train."""
-
-    title: str
-
-    def step(self, fraction: float) -> tuple[float, int]:
-        """Train one step at this fraction of the budget; returns the loss and the tokens seen."""
-
-    def state(self) -> dict[str, Any]:
-        """Everything needed to go on later."""
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
+    def fraction(self, budget: Budget) -> float:
+        """Of the budget."""
+        by_time = self.minutes / budget.minutes if budget.minutes > 0 else 1.0
+        by_steps = self.steps / budget.most_steps if budget.most_steps else 0.0
+        return min(1.0, max(by_time, by_steps))
 
 
 def train(stage: Stage, budget: Budget, checkpoint: Path | None = None, quiet: bool = False) -> Record:
-    """Run `stage` until its budget is spent; resumes from `checkpoint` if that file exists.
-
-    Raises EdgespecError if that file is of another run.
-    """
-    record = _resume(stage, checkpoint)
-    spent_before_s = record.minutes * 60.0
-    started_s = saved_s = time.monotonic()
-    with _Progress(stage.title, quiet) as show:
+    """Run `stage` until its budget is spent; resumes from `checkpoint` if that file exists. Raises EdgespecError if it
+    is another run's."""
+    record = _resumed(stage, checkpoint)
+    started_s = time.monotonic() - record.minutes * 60.0
+    saved_s = time.monotonic()
+    with _progress(stage.title, quiet) as bar:
         while True:
             now_s = time.monotonic()
-            record.minutes = (spent_before_s + now_s - started_s) / 60.0
-            fraction = _fraction(record, budget)
-            show(fraction, record, budget)
+            record.minutes = (now_s - started_s) / 60.0
+            fraction = record.fraction(budget)
+            bar.set_postfix_str(
+                f"loss {record.loss:.3f}, step {record.steps}, {record.tokens / 1e6:.2f} M tokens",
+                refresh=False,
+            )
+            bar.update(fraction - bar.n)
             if fraction >= 1.0:
                 return record
             loss, tokens = stage.step(fraction)
@@ -82,13 +70,14 @@ def train(stage: Stage, budget: Budget, checkpoint: Path | None = None, quiet: b
                 saved_s = time.monotonic()
 
 
-def _fraction(record: Record, budget: Budget) -> float:
-    by_time = record.minutes / budget.minutes if budget.minutes > 0 else 1.0
-    by_steps = record.steps / budget.most_steps if budget.most_steps else 0.0
-    return min(1.0, max(by_time, by_steps))
+def _progress(title: str, quiet: bool) -> tqdm[None]:
+    """A bar on a terminal; a line every half minute where output goes to a file."""
+    every_s = 0.1 if sys.stderr.isatty() else 30.0
+    form = "{desc}: {percentage:3.0f}% |{bar:20}| {elapsed}<{remaining}{postfix}"
+    return tqdm(total=1.0, desc=title, disable=quiet, mininterval=every_s, miniters=0, bar_format=form)
 
 
-def _resume(stage: Stage, checkpoint: Path | None) -> Record:
+def _resumed(stage: Stage, checkpoint: Path | None) -> Record:
     if checkpoint is None or not checkpoint.is_file():
         return Record()
     try:
@@ -104,37 +93,5 @@ def _resume(stage: Stage, checkpoint: Path | None) -> Record:
 def _save(stage: Stage, record: Record, checkpoint: Path) -> None:
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     unfinished = checkpoint.with_suffix(".unfinished")
-    torch.save({"stage": stage.state(), "record": record.to_json()}, unfinished)
+    torch.save({"stage": stage.state(), "record": asdict(record)}, unfinished)
     unfinished.replace(checkpoint)
-
-
-class _Progress:
-    """A rich bar on a terminal; a line every half minute where output goes to a file."""
-
-    def __init__(self, title: str, quiet: bool) -> None:
-        self._title = title
-        self._console = Console(stderr=True, quiet=quiet)
-        self._bar: Progress | None = None
-        self._line_due_s = 0.0
-
-    def __enter__(self) -> Callable[[float, Record, Budget], None]:
-        if self._console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"))
-            self._bar = Progress(*columns, console=self._console)
-            self._bar.start()
-            self._task = self._bar.add_task(self._title, total=1.0, status="")
-        return self._show
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def _show(self, fraction: float, record: Record, budget: Budget) -> None:
-        left = record.minutes * (1.0 / fraction - 1.0) if fraction > 0 else budget.minutes
-        seen = f"step {record.steps}  {record.tokens / 1e6:.2f} M tokens"
-        status = f"loss {record.loss:.3f}  {seen}  {left:.1f} min left"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=fraction, status=status)
-        elif time.monotonic() >= self._line_due_s or fraction >= 1.0:
-            self._line_due_s = time.monotonic() + 30.0
-            self._console.print(f"{self._title}: {fraction:.0%}  {status}", highlight=False)

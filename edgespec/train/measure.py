@@ -1,8 +1,8 @@
 """What the pair does on text it never saw: losses, and how often draft and exits foresee the target's draw.
 
-The target continues held-out prompts at each temperature; then target, draft and exits score the same
-text under the same Gumbel noise, as edge and server do. Half of the prompts fit the calibrations, the
-other half gives every reported figure.
+The target continues held-out prompts at each temperature; then target, draft and exits score the same text under the
+same Gumbel noise, as edge and server do. Half of the prompts fit the calibrations, the other half gives every reported
+figure.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgespec.core.calibration import TEMPERATURES, Calibration, expected_calibration_error
+from edgespec.core.calibration import TEMPERATURES, Calibration
 from edgespec.train.packing import Stream
 from edgespec.train.teacher import Teacher
 
 RANKS = 4
-"""How many of a guesser's best tokens are looked at."""
+"""How many of a guesser's best tokens are compared with the draw."""
 
 _ROWS_AT_ONCE = 16
 
@@ -60,14 +60,6 @@ class Sight:
     def rate(self) -> float:
         """How often the best guess is the target's draw."""
         return float(self.correct[:, 0].mean())
-
-    def fifths(self) -> list[float]:
-        """The rate by fifths of the margin, least sure first."""
-        order = np.argsort(self.margins, kind="stable")
-        return [float(self.correct[part, 0].mean()) for part in np.array_split(order, 5)]
-
-    def rank_rates(self) -> list[float]:
-        return [float(rate) for rate in self.correct.mean(axis=0)]
 
 
 def prompts(stream: Stream, count: int, length: int, seed: int) -> torch.Tensor:
@@ -120,49 +112,20 @@ def observe(
 
 @torch.no_grad()
 def loss(score: Scorer, stream: Stream, window: int, most_tokens: int = 100_000) -> float:
-    """Mean next-token loss in nats over windows of a stream."""
+    """Mean next-token loss in nats over windows of a stream, of the one guesser of `score`."""
     count = max(1, min(len(stream), most_tokens) // window)
     tokens = torch.from_numpy(stream[: count * window].reshape(count, -1).astype(np.int64))
-    losses = [
-        torch.nn.functional.cross_entropy(
-            _only(score(batch))[:, :-1].flatten(0, 1).float(), batch[:, 1:].flatten(), reduction="none"
-        )
-        for batch in torch.split(tokens, 8)
-    ]
+    losses = []
+    for batch in torch.split(tokens, 8):
+        (logits,) = score(batch)
+        rows, wanted = logits[:, :-1].flatten(0, 1).float(), batch[:, 1:].flatten()
+        losses.append(torch.nn.functional.cross_entropy(rows, wanted, reduction="none"))
     return float(torch.cat(losses).mean())
 
 
 def draft_scorer(model: torch.nn.Module) -> Scorer:
     """The draft as the one guesser of `observe`."""
     return lambda batch: [model(input_ids=batch, use_cache=False).logits]
-
-
-def calibrate(sights: dict[float, Sight]) -> Calibration:
-    """The calibration from one guesser's sights by temperature."""
-    return Calibration.fit(
-        {temperature: sight.margins for temperature, sight in sights.items()},
-        {temperature: sight.correct for temperature, sight in sights.items()},
-    )
-
-
-def calibration_error(calibration: Calibration, sight: Sight, temperature: float) -> float:
-    """The expected calibration error of the best guess on observations that did not fit the curve."""
-    return expected_calibration_error(
-        calibration.probability(sight.margins, temperature), sight.correct[:, 0]
-    )
-
-
-def reliability(
-    calibration: Calibration, sight: Sight, temperature: float, bins: int = 10
-) -> list[list[float]]:
-    """A reliability diagram: over equally filled bins, the mean stated probability, how often it came true, how many."""
-    stated = np.asarray(calibration.probability(sight.margins, temperature))
-    order = np.argsort(stated, kind="stable")
-    return [
-        [round(float(stated[part].mean()), 4), round(float(sight.correct[part, 0].mean()), 4), len(part)]
-        for part in np.array_split(order, bins)
-        if len(part)
-    ]
 
 
 def own_texts(teacher: Teacher, stream: Stream, sample: Sample) -> Iterator[tuple[float, Texts]]:
@@ -172,22 +135,22 @@ def own_texts(teacher: Teacher, stream: Stream, sample: Sample) -> Iterator[tupl
         yield temperature, continuations(teacher, start, sample.new_tokens, temperature, sample.seed + index)
 
 
-def fitting_half(
+def calibrations(
     teacher: Teacher, guessers: Scorer, names: Sequence[str], stream: Stream, sample: Sample
-) -> dict[str, dict[float, Sight]]:
-    """Each guesser's sights by temperature, on the half of the target's own texts that fits calibrations."""
-    sights: dict[str, dict[float, Sight]] = {name: {} for name in names}
-    for temperature, texts in own_texts(teacher, stream, sample):
-        seen = observe(teacher, guessers, names, texts.half(second=False), temperature, sample.seed)
-        for name in names:
-            sights[name][temperature] = seen[name]
-    return sights
+) -> dict[str, Calibration]:
+    """Each guesser's calibration, fitted on half of the target's own texts."""
+    sights = {
+        temperature: observe(teacher, guessers, names, texts.half(second=False), temperature, sample.seed)
+        for temperature, texts in own_texts(teacher, stream, sample)
+    }
+    return {
+        name: Calibration.fit(
+            {temperature: seen[name].margins for temperature, seen in sights.items()},
+            {temperature: seen[name].correct for temperature, seen in sights.items()},
+        )
+        for name in names
+    }
 
 
 def _gumbel(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
     return -torch.empty(tuple(shape)).exponential_(generator=generator).log()
-
-
-def _only(scores: Iterable[torch.Tensor]) -> torch.Tensor:
-    (logits,) = scores
-    return logits

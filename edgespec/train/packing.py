@@ -1,8 +1,7 @@
 """Token streams cut into batches: documents packed end to end, every token once an epoch.
 
-A stream is cut into windows at an offset drawn anew each epoch, and windows come in a drawn order, so
-that a batch mixes documents. The state is three numbers, so a run resumes where it was.
-"""
+A stream is cut into windows at an offset drawn anew each epoch, and windows come in a drawn order, so that a batch
+mixes documents. The state is three numbers."""
 
 from __future__ import annotations
 
@@ -22,11 +21,8 @@ Stream = NDArray[np.int32]
 def pack(tokenizer: Tokenizer, documents: Sequence[Document]) -> Stream:
     """All documents as one stream of token ids, each ended by <|endoftext|>."""
     end = tokenizer.token_to_id(END_OF_TEXT)
-    pieces = [
-        np.array([*encoding.ids, end], dtype=np.int32)
-        for encoding in tokenizer.encode_batch([document.text for document in documents])
-    ]
-    return np.concatenate(pieces)
+    encodings = tokenizer.encode_batch([document.text for document in documents])
+    return np.concatenate([np.array([*encoding.ids, end], dtype=np.int32) for encoding in encodings])
 
 
 class Batches:
@@ -40,7 +36,7 @@ class Batches:
         self._starts = np.zeros(0, dtype=np.int64)
 
     def next(self, length: int) -> NDArray[np.int64]:
-        """The next windows of `length` tokens (fewer if the stream is short); a new length begins anew."""
+        """The next windows of `length` tokens (fewer if the stream is short); a new length starts an epoch."""
         length = min(length, len(self._stream) // 2)
         rows = max(1, self._tokens // length)
         if length != self._length or self._cursor + rows > len(self._starts):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from edgespec.train.draft import DRAFT_SHAPE, DraftStage
 from edgespec.train.exits import EXIT_LAYERS, RANK, ExitStage
 from edgespec.train.folders import CHECKPOINT_FILE, is_finished, whole_folder, write_training
 from edgespec.train.packing import Stream, pack
+from edgespec.train.stage import Stage
 from edgespec.train.target import TARGET_SHAPE, Shape, TargetStage, save_model
 from edgespec.train.teacher import Teacher
 from edgespec.train.tokenizer import load_tokenizer, save_tokenizer, train_tokenizer
@@ -31,7 +32,7 @@ SHARES = (0.70, 0.20, 0.10)
 
 @dataclass(frozen=True)
 class Run:
-    """What all stages of a run share."""
+    """The options that all stages of a run share."""
 
     corpus: Path | None = None
     seed: int = 0
@@ -39,8 +40,9 @@ class Run:
     quiet: bool = False
     sample: measure.Sample = field(default_factory=measure.Sample)
 
-    def budget(self, minutes: float) -> loop.Budget:
-        return loop.Budget(minutes, self.most_steps)
+    def train(self, stage: Stage, minutes: float, folder: Path) -> loop.Record:
+        """Train with a checkpoint in `folder`."""
+        return loop.train(stage, loop.Budget(minutes, self.most_steps), folder / CHECKPOINT_FILE, self.quiet)
 
 
 def make_target(folder: Path, minutes: float, run: Run, shape: Shape = TARGET_SHAPE) -> None:
@@ -51,16 +53,16 @@ def make_target(folder: Path, minutes: float, run: Run, shape: Shape = TARGET_SH
         save_tokenizer(tokenizer, unfinished, shape.context)
         stream = pack(tokenizer, texts.train)
         stage = TargetStage(shape, stream, run.seed)
-        record = loop.train(stage, run.budget(minutes), unfinished / CHECKPOINT_FILE, run.quiet)
+        record = run.train(stage, minutes, unfinished)
         save_model(stage.model, unfinished)
         facts = {
             "python": platform.python_version(),
             "train_files": len(texts.train),
-            "train_bytes": texts.train_bytes,
+            "train_bytes": sum(len(document.text.encode()) for document in texts.train),
             "train_tokens": len(stream),
             "held_out_files": len(texts.held_out),
         }
-        write_training(unfinished, record, run.seed, shape=shape.to_json(), corpus=facts)
+        write_training(unfinished, record, run.seed, shape=asdict(shape), corpus=facts)
 
 
 def make_draft(folder: Path, target: Path, minutes: float, run: Run, shape: Shape = DRAFT_SHAPE) -> None:
@@ -70,13 +72,13 @@ def make_draft(folder: Path, target: Path, minutes: float, run: Run, shape: Shap
         tokenizer, stream, held_out = streams(target, run)
         save_tokenizer(tokenizer, unfinished, shape.context)
         stage = DraftStage(shape, teacher, stream, run.seed)
-        record = loop.train(stage, run.budget(minutes), unfinished / CHECKPOINT_FILE, run.quiet)
+        record = run.train(stage, minutes, unfinished)
         save_model(stage.model, unfinished)
         scorer = measure.draft_scorer(load_draft(unfinished))
-        sights = measure.fitting_half(teacher, scorer, ["draft"], held_out, run.sample)
-        calibration = measure.calibrate(sights["draft"]).to_json()
-        (unfinished / CALIBRATION_FILE).write_text(json.dumps(calibration) + "\n", encoding="utf-8")
-        facts = {"shape": shape.to_json(), "target_sha256": weights_sha256(target)}
+        (calibration,) = measure.calibrations(teacher, scorer, ["draft"], held_out, run.sample).values()
+        text = json.dumps(calibration.to_json()) + "\n"
+        (unfinished / CALIBRATION_FILE).write_text(text, encoding="utf-8")
+        facts = {"shape": asdict(shape), "target_sha256": weights_sha256(target)}
         write_training(unfinished, record, run.seed, **facts)
 
 
@@ -93,19 +95,19 @@ def make_exits(
         teacher = Teacher.load(target)
         _, stream, held_out = streams(target, run)
         stage = ExitStage(teacher, stream, run.seed, layers, rank)
-        record = loop.train(stage, run.budget(minutes), unfinished / CHECKPOINT_FILE, run.quiet)
-        heads = {layer: stage.head(layer) for layer in layers}
-        names = [str(layer) for layer in layers]
-        sights = measure.fitting_half(teacher, exit_scorer(teacher, heads), names, held_out, run.sample)
-        for layer in layers:
-            heads[layer].calibration = measure.calibrate(sights[str(layer)])
+        record = run.train(stage, minutes, unfinished)
+        heads = stage.heads()
+        scorer = exit_scorer(teacher, heads)
+        found = measure.calibrations(teacher, scorer, [str(layer) for layer in heads], held_out, run.sample)
+        for layer, head in heads.items():
+            head.calibration = found[str(layer)]
         trained = ExitHeads(heads, teacher.norm_epsilon, teacher.vocabulary_size, weights_sha256(target))
         trained.save(unfinished)
         write_training(unfinished, record, run.seed, layers=list(layers), rank=rank)
 
 
 def make_pair(folder: Path, minutes: float, run: Run) -> None:
-    """Train all three folders of a pair below `folder`; what a killed run finished is not made again."""
+    """Train all three folders of a pair below `folder`, except those that an earlier run finished."""
     target, draft, exits = folder / "target", folder / "draft", folder / "exits"
     for_target, for_draft, for_exits = (share * minutes for share in SHARES)
     if not is_finished(target):

@@ -1,20 +1,15 @@
-"""The target: a Llama-architecture model of about 15 M weights trained on the corpus's text.
-
-Windows grow with the budget: most of it at 512 and 1024 tokens, the last stretch at 2048, so that
-the context the model claims is one it has seen.
-"""
+"""The target: a Llama-architecture model of about 15 M weights that learns the corpus's next tokens."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from edgespec.train.optimizer import PairedOptimizer, rate_share
-from edgespec.train.packing import Batches, Stream
+from edgespec.train.packing import Stream
+from edgespec.train.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -34,9 +29,6 @@ class Shape:
         key_value_width = self.width // self.heads * self.key_value_heads
         attention = 2 * self.width * self.width + 2 * self.width * key_value_width
         return self.layers * (attention + 3 * self.width * self.inner) + self.width * self.vocabulary
-
-    def to_json(self) -> dict[str, int]:
-        return asdict(self)
 
 
 TARGET_SHAPE = Shape(layers=12, width=320, heads=10, key_value_heads=5, inner=832)
@@ -67,46 +59,23 @@ def build(shape: Shape, seed: int) -> LlamaForCausalLM:
     return model
 
 
-class TargetStage:
-    """Next-token prediction on the training split (a `loop.Stage`)."""
+class TargetStage(Stage):
+    """Next-token prediction on the training split."""
 
-    title = "target"
-
-    def __init__(
-        self, shape: Shape, stream: Stream, seed: int, tokens_a_step: int = 4096, **rates: float
-    ) -> None:
-        self.model = build(shape, seed)
-        self._optimizer = PairedOptimizer(self.model.named_parameters(), **rates)
-        self._batches = Batches(stream, tokens_a_step, seed)
-        self._context = shape.context
+    def __init__(self, shape: Shape, stream: Stream, seed: int, tokens_a_step: int = 4096) -> None:
+        model = build(shape, seed)
+        super().__init__(
+            "target", model, stream, seed=seed, tokens_a_step=tokens_a_step, context=shape.context
+        )
 
     def step(self, fraction: float) -> tuple[float, int]:
-        batch = torch.from_numpy(self._batches.next(window(fraction, self._context)))
+        batch = self.next_batch(fraction)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = self.model(input_ids=batch, use_cache=False).logits
         loss = torch.nn.functional.cross_entropy(
             logits[:, :-1].reshape(-1, logits.shape[-1]).float(), batch[:, 1:].reshape(-1)
         )
-        torch.autograd.backward(loss)
-        self._optimizer.step(rate_share(fraction))
-        return float(loss.detach()), batch.numel()
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "optimizer": self._optimizer.state(),
-            "batches": self._batches.state(),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self._optimizer.restore(state["optimizer"])
-        self._batches.restore(state["batches"])
-
-
-def window(fraction: float, context: int) -> int:
-    """Tokens a window after this fraction of the budget."""
-    return context if fraction > 0.88 else context // 2 if fraction > 0.6 else context // 4
+        return self.learn([loss], fraction), batch.numel()
 
 
 def save_model(model: LlamaForCausalLM, folder: Path) -> None:

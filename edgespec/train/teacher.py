@@ -1,7 +1,7 @@
 """The target as teacher: its hidden states, from which draft and exits learn its distributions.
 
-Final hidden rows are 640 bytes a token where logits are 16 kB: they are kept, and the LM head is run
-again where a distribution is needed.
+Final hidden rows are 640 bytes a token where logits are 16 kB: rows are kept, and the LM head runs again where a
+distribution is needed.
 """
 
 from __future__ import annotations
