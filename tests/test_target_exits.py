@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from tiny_models import SIZE, VOCABULARY, forward_one, one_piece, refusal, save, tiny
 
 from edgespec.core.calibration import Calibration
@@ -16,11 +18,10 @@ from edgespec.core.params import SamplingParams
 from edgespec.model.exits import ExitHead, ExitHeads, weights_sha256
 from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.target import Target
-from edgespec.model.target_engine import ExitRows, ForwardRequest
+from edgespec.model.target_engine import Decisions, ExitRows, ForwardRequest, OnExit
 
-# Exits
-
-
+ROWS = np.arange(4, 8)
+SAMPLED = SamplingParams(temperature=0.8)
 PLAIN = Calibration({0.8: ((np.array([0.0, 4.0]), np.array([0.1, 0.9])),)})
 
 
@@ -37,6 +38,17 @@ class PlainExits:
         return PLAIN
 
 
+def run(
+    target: Target,
+    on_exit: OnExit | None = None,
+    sampling: SamplingParams = SAMPLED,
+    seed: int = 1,
+    rows: NDArray[np.int64] = ROWS,
+    exit_layers: Sequence[int] | None = None,
+) -> Decisions:
+    return forward_one(target, target.open_cache(64), one_piece(), rows, sampling, seed, on_exit, exit_layers)
+
+
 def with_exits(model: Any, *layers: int) -> Target:
     return Target(LoadedModel(model, "tiny", bytes(32)), exits=PlainExits(*layers))
 
@@ -47,16 +59,7 @@ def test_exits_report_in_order_before_deeper_layers_run() -> None:
     events: list[str] = []
     for index, layer in enumerate(target.model.decoder_layers):
         layer.register_forward_pre_hook(lambda *_, number=index + 1: events.append(f"layer {number}"))
-    sampling = SamplingParams(temperature=0.8)
-    forward_one(
-        target,
-        target.open_cache(64),
-        one_piece(),
-        np.arange(4, 8),
-        sampling,
-        1,
-        lambda rows: events.append(f"exit {rows.layer}"),
-    )
+    run(target, lambda rows: events.append(f"exit {rows.layer}"))
     assert events == ["layer 1", "exit 1", "layer 2", "layer 3", "exit 3", "layer 4"]
 
 
@@ -68,15 +71,12 @@ def test_an_exit_decides_as_the_model_cut_off_there_would(family: str) -> None:
     exits.rows = lambda layer, hidden: norm(hidden)  # type: ignore[method-assign]
     target = Target(LoadedModel(model, "tiny", bytes(32)), exits=exits)
     seen: list[ExitRows] = []
-    sampling = SamplingParams(temperature=0.8, top_k=2)
-    forward_one(target, target.open_cache(64), one_piece(), np.arange(4, 8), sampling, 9, seen.append)
+    run(target, seen.append, SamplingParams(temperature=0.8, top_k=2), 9)
 
     del model.get_decoder().layers[2:]
     model.config.num_hidden_layers = 2
     cut = Target(LoadedModel(model, "cut", bytes(32)))
-    expected = forward_one(
-        cut, cut.open_cache(64), one_piece(), np.arange(4, 8), SamplingParams(temperature=0.8), 9
-    )
+    expected = run(cut, seed=9)
     assert seen[0].tokens.tolist() == expected.tokens.tolist()
     np.testing.assert_allclose(seen[0].margins, expected.margins, atol=1e-5)
 
@@ -84,16 +84,11 @@ def test_an_exit_decides_as_the_model_cut_off_there_would(family: str) -> None:
 def test_exits_are_silent_unless_asked() -> None:
     target = with_exits(tiny(), 1, 2)
     seen: list[int] = []
-    piece, rows, sampling = one_piece(), np.arange(4, 8), SamplingParams()
-    with_taps = forward_one(
-        target, target.open_cache(64), piece, rows, sampling, 0, lambda e: seen.append(e.layer), [2]
-    )
+    with_exit = run(target, lambda rows: seen.append(rows.layer), exit_layers=[2])
+    without = run(target)
+    run(target, lambda rows: seen.append(rows.layer), rows=ROWS[:0])
     assert seen == [2]
-    without = forward_one(target, target.open_cache(64), piece, rows, sampling, 0)
-    assert seen == [2]
-    assert with_taps.tokens.tolist() == without.tokens.tolist()
-    forward_one(target, target.open_cache(64), piece, rows[:0], sampling, 0, lambda e: seen.append(e.layer))
-    assert seen == [2]
+    assert with_exit.tokens.tolist() == without.tokens.tolist()
 
 
 def test_an_error_in_a_callback_ends_the_forward_and_nothing_else() -> None:
@@ -103,8 +98,8 @@ def test_an_error_in_a_callback_ends_the_forward_and_nothing_else() -> None:
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):
-        forward_one(target, target.open_cache(64), one_piece(), np.arange(4, 8), SamplingParams(), 0, fail)
-    forward_one(target, target.open_cache(64), one_piece(), np.arange(4, 8), SamplingParams(), 0)
+        run(target, fail)
+    run(target)
 
 
 def test_exits_for_another_target_are_refused() -> None:
@@ -125,21 +120,9 @@ def test_a_paced_target_holds_its_exits_and_its_end() -> None:
         def end(self) -> None:
             reached.append("end")
 
-    model = tiny()
-    target = Target(
-        LoadedModel(model, "tiny", bytes(32)),
-        exits=PlainExits(1, 3),
-        pace=RecordingPace(),  # type: ignore[arg-type]
-    )
-    forward_one(
-        target,
-        target.open_cache(64),
-        one_piece(),
-        np.arange(4, 8),
-        SamplingParams(),
-        0,
-        lambda e: reached.append(e.layer),
-    )
+    pace: Any = RecordingPace()
+    target = Target(LoadedModel(tiny(), "tiny", bytes(32)), PlainExits(1, 3), pace=pace)
+    run(target, lambda rows: reached.append(rows.layer))
     assert reached == [("begin", 8), 0.25, 1, 0.75, 3, "end"]
 
 
@@ -164,8 +147,7 @@ def test_exit_heads_beside_the_model_are_found_and_hint_with_calibrated_probabil
     target = Target.load(folder, dtype="float64")
     assert target.exit_layers == (1, 3)
     seen: list[ExitRows] = []
-    sampling = SamplingParams(temperature=0.8)
-    forward_one(target, target.open_cache(64), one_piece(), np.arange(4, 8), sampling, 1, seen.append)
+    run(target, seen.append)
     calibration = ExitHeads.load(folder / "exits").calibration(3)
     assert [rows.layer for rows in seen] == [1, 3]
     piece = one_piece()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -18,8 +19,6 @@ from edgespec.model import loading, memory
 from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.support import UnsupportedModel
 from edgespec.model.target import Target
-
-# Loading
 
 
 def test_what_a_target_says_about_itself(tmp_path: Path) -> None:
@@ -108,13 +107,9 @@ def test_half_precision_passes_the_self_check(tmp_path: Path) -> None:
     assert Target.load(tmp_path, dtype="bfloat16").model.dtype == torch.bfloat16
 
 
-# Bad input
-
-
 def test_a_path_that_is_not_there(tmp_path: Path) -> None:
-    assert "no model folder" in refusal(tmp_path / "nowhere")
-    assert "no model folder" in refusal("./nowhere")
-    assert "no model folder" in refusal("nowhere")
+    for path in (tmp_path / "nowhere", "./nowhere", "nowhere"):
+        assert "no model folder" in refusal(path)
 
 
 def test_a_model_id_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -172,9 +167,7 @@ def test_a_quantised_model_says_which_library_it_needs(
     (folder / "config.json").write_text(json.dumps(config))
     monkeypatch.setitem(sys.modules, library, None)
     sentence = rf"quantised \({method}\), which needs .*pip install .*{library}"
-    with pytest.raises(EdgespecError, match=sentence) as caught:
-        Target.load(folder)
-    assert "\n" not in str(caught.value)
+    assert re.search(sentence, refusal(folder))
 
 
 def test_a_model_that_does_not_fit_says_how_much_is_missing(

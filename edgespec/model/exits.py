@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,6 @@ class ExitHeads:
     norm_epsilon: float
     vocabulary_size: int
     target_sha256: str
-    details: dict[str, Any] = field(default_factory=dict)
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -90,7 +89,6 @@ class ExitHeads:
             "target_sha256": self.target_sha256,
             "weights_sha256": sha256_of(folder / WEIGHTS_FILE),
             "calibrations": {str(layer): self.heads[layer].calibration.to_json() for layer in self.layers},
-            "details": self.details,
         }
         (folder / MANIFEST_FILE).write_text(json.dumps(manifest) + "\n", encoding="utf-8")
 
@@ -118,7 +116,6 @@ class ExitHeads:
                 norm_epsilon=float(manifest["norm_epsilon"]),
                 vocabulary_size=int(manifest["vocabulary_size"]),
                 target_sha256=str(manifest["target_sha256"]),
-                details=dict(manifest.get("details", {})),
             )
             sizes = (int(manifest["rank"]), int(manifest["hidden_size"]))
         except (KeyError, TypeError, ValueError) as error:
