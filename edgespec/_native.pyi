@@ -45,8 +45,8 @@ _Ints: TypeAlias = NDArray[np.int32]
 _Floats: TypeAlias = NDArray[np.float32]
 _Doubles: TypeAlias = NDArray[np.float64]
 
-def cpu_levels() -> list[str]:
-    """The levels of vector instructions that this processor runs, the best first."""
+def simd_tiers() -> list[str]:
+    """The SIMD tiers that this processor runs, the best first: avx512_bf16, avx512, avx2, baseline."""
 
 def exit_head(
     hidden: NDArray[Any],
@@ -61,7 +61,7 @@ def exit_head(
     logit_scale: float,
     softcap: float,
     threads: int,
-    level: str = "",
+    tier: str = "",
 ) -> tuple[_Ints, _Floats, _Floats, _Floats, _Floats, NDArray[np.bool_]]:
     """Rows [R, D], weights [D], head [V, D]; five columns [R] of ExitScores, and whether each row was sound.
 
@@ -89,7 +89,7 @@ def verify(
     biases: tuple[_Ints, _Ints, _Floats] | None,
     threads: int,
     as_they_pay: bool,
-    level: str = "",
+    tier: str = "",
 ) -> tuple[_Ints, _Ints, _Ints, _Floats, _Floats, NDArray[np.bool_]]:
     """Logits [R, V] of S trees: lengths [S], paths, next tokens [S], log-probabilities, margins, sound [S].
 
@@ -115,7 +115,7 @@ class Decoder:
     layers: for each, lists of float32 matrices (copied) that lie one below the other: queries, keys and values
     [Q + 2 K, D]; the attention's output [D, Q]; gate and up [2 M, D]; the MLP's output [D, M]. Then vectors (kept):
     the norms before attention and MLP [D], and, or None, the biases [Q + 2 K] of the first, the queries' and the
-    keys' norms [head_width]. level: of vector instructions, "" the best. ValueError where sizes differ.
+    keys' norms [head_width]. tier: of simd_tiers(), "" the best. ValueError where sizes differ.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Decoder:
         head: list[_Floats],
         final_norm: _Floats,
         threads: int = 1,
-        level: str = "",
+        tier: str = "",
     ) -> None: ...
     def remember_in(self, keys: list[_Floats], values: list[_Floats]) -> None:
         """Keep keys and values in these arrays, one [1, kv_heads, slots, head_width] a layer."""
@@ -625,7 +625,6 @@ class Listener:
         busy_spin: bool = False,
         session_bytes: int = 1048576,
         early_frames: int = 256,
-        pinning: tuple[int, int] | None = None,
     ) -> None:
         """Raises OSError when the address cannot be had. Port 0 takes a free one.
 
@@ -634,8 +633,7 @@ class Listener:
         who it is), `turns`: APPENDs of one session; each so many a second and so many at once.
         `busy_spin`: whoever waits for the sockets, a caller or the I/O thread, never sleeps, and takes a core.
         `session_bytes`: sent to a session and not acknowledged, `early_frames`: of a session, that wait for one before
-        them; more ends the session, or the connection that brought it. `pinning`: the addresses of C functions like
-        `cudaHostRegister` and `cudaHostUnregister`, by which every slab is pinned as long as it lives.
+        them; more ends the session, or the connection that brought it.
         """
     def poll(
         self, timeout_s: float | None, max_events: int = 256
@@ -671,9 +669,6 @@ class Listener:
     def frames_resent(self) -> int: ...
     @property
     def repeats_received(self) -> int: ...
-    @property
-    def pinned_slabs(self) -> int:
-        """Slabs that are pinned, see `pinning`."""
     @property
     def leased_bytes(self) -> int: ...
 

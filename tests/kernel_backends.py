@@ -16,4 +16,4 @@ triton = pytest.param(
 
 BACKENDS = ["cpu", triton]
 
-LEVELS = _native.cpu_levels()
+TIERS = _native.simd_tiers()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_backends import LEVELS
+from kernel_backends import TIERS
 from numpy.typing import NDArray
 
 from edgespec import _native
@@ -54,14 +54,14 @@ def best_two(z: NDArray[Any], temperature: float, position: int) -> tuple[int, n
         return token, np.float32(scores[token] - rest.max() if len(rest) else np.inf)
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("temperature", [1e-7, 1e-3, 0.8, 1.0, 50.0, 1e7])
 def test_verify_finds_the_best_two_of_all(
-    temperature: float, dtype: type, level: str, monkeypatch: pytest.MonkeyPatch
+    temperature: float, dtype: type, tier: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = _native.verify
-    monkeypatch.setattr(_native, "verify", lambda *values, **named: backend(*values, level, **named))
+    monkeypatch.setattr(_native, "verify", lambda *values, **named: backend(*values, tier, **named))
     for size in SIZES:
         rows = hard_logits(size)
         count = len(rows)
@@ -80,13 +80,13 @@ def test_verify_finds_the_best_two_of_all(
             np.testing.assert_array_equal(got.margins[row, 0], margin, err_msg=f"{name}, {size}")
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("temperature", [1e-3, 0.8, 1.0, 50.0])
 def test_exit_head_finds_the_best_two_of_all(
-    temperature: float, level: str, monkeypatch: pytest.MonkeyPatch
+    temperature: float, tier: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = _native.exit_head
-    monkeypatch.setattr(_native, "exit_head", lambda *values, **named: backend(*values, level, **named))
+    monkeypatch.setattr(_native, "exit_head", lambda *values, **named: backend(*values, tier, **named))
     large, one = np.full((1, 1), 2.0**20, np.float32), np.ones(1, np.float32)  # normalised: just 1
     for size in SIZES:
         for name, z in hard_logits(size).items():

@@ -23,7 +23,7 @@ from edgespec.model.target import Target
 from edgespec.model.target_engine import SessionRows
 
 KNOWN = ["llama", "llama without groups", "mistral without window", "qwen2", "qwen3"]
-LEVELS = [level for level in _native.cpu_levels() if level != "avx512_bf16"]
+TIERS = _native.simd_tiers()
 
 
 def model_of(family: str, **changes: Any) -> Any:
@@ -138,16 +138,16 @@ def test_threads_change_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
         np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_every_level_of_vector_instructions_agrees(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("tier", TIERS)
+def test_every_simd_tier_agrees(tier: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = model_of("qwen2", head_dim=32)
     want = logits_of(target_of(model, native=False), SHAPES)
     made = _native.Decoder
 
-    def at_level(**arguments: Any) -> Any:
-        return made(**arguments, level=level)
+    def at_tier(**arguments: Any) -> Any:
+        return made(**arguments, tier=tier)
 
-    monkeypatch.setattr(decoder._native, "Decoder", at_level)
+    monkeypatch.setattr(decoder._native, "Decoder", at_tier)
     for got, plain in zip(logits_of(target_of(model), SHAPES), want, strict=True):
         np.testing.assert_allclose(got, plain, atol=2e-4 * np.abs(plain).max())
 

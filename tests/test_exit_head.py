@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kernel_backends import BACKENDS, INTERPRETED, LEVELS
+from kernel_backends import BACKENDS, INTERPRETED, TIERS
 from numpy.typing import NDArray
 
 from edgespec import _native
@@ -109,14 +109,14 @@ def test_scaled_and_capped_logits_are_the_references(backend: str) -> None:
     assert_agree(as_numpy(got), want, logit_error(given, settings), given["temperatures"])
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_every_level_of_the_processor_agrees(dtype: str, level: str) -> None:
+def test_every_tier_of_the_processor_agrees(dtype: str, tier: str) -> None:
     for shape in SHAPES:
         given = case(shape, dtype)
         raw = [arguments.raw(given[name]) for name in ("hidden", "norm", "head")]
         columns = [given[name] for name in ("temperatures", "seeds", "positions", "draft_tokens")]
-        said = _native.exit_head(*raw, dtype, *columns, 1e-6, 1.0, 0.0, threads=1, level=level)
+        said = _native.exit_head(*raw, dtype, *columns, 1e-6, 1.0, 0.0, threads=1, tier=tier)
         tokens, margins, probabilities, logsumexps, draft_scores, sound = said
         agrees = (tokens == columns[3]) & (columns[3] >= 0)
         got = ExitScores(tokens, margins, probabilities, logsumexps, draft_scores, agrees, sound)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import os
 import select
@@ -249,36 +248,6 @@ class TestDelivery:
             assert isinstance(opened, _native.Open)
             assert 0 < (listener.rtt_ms(session) or 0.0) < MAX_WAIT_S * 1e3  # its PONG came before the OPEN
             assert listener.rtt_ms(number) is None
-
-    def test_every_slab_is_pinned_by_the_functions_it_is_given_until_the_last_view_goes(self) -> None:
-        pinned: dict[int, int] = {}
-
-        def pin(address: int, size: int, flags: int) -> int:
-            assert address not in pinned
-            pinned[address] = size
-            return 0
-
-        def unpin(address: int) -> int:
-            del pinned[address]
-            return 0
-
-        pointer, size = ctypes.c_void_p, ctypes.c_size_t
-        register = ctypes.CFUNCTYPE(ctypes.c_int, pointer, size, ctypes.c_uint)(pin)
-        unregister = ctypes.CFUNCTYPE(ctypes.c_int, pointer)(unpin)
-        addresses = [int(ctypes.cast(one, pointer).value or 0) for one in (register, unregister)]
-        with (
-            listening(pinning=(addresses[0], addresses[1])) as listener,
-            closing(connect(listener)[0]) as connection,
-        ):
-            connection.send(opening(np.arange(2000)))
-            tokens = event(listener, _native.Open).tokens
-            assert listener.pinned_slabs == len(pinned) > 0 and set(pinned.values()) == {SLAB_BYTES}
-        del listener, connection
-        gc.collect()
-        assert pinned and tokens[-1] == 1999  # by the view
-        del tokens
-        gc.collect()
-        assert not pinned
 
     def test_many_connections(self) -> None:
         with listening() as listener:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kernel_backends import BACKENDS, LEVELS
+from kernel_backends import BACKENDS, TIERS
 from numpy.typing import ArrayLike, NDArray
 from test_exit_verdict import random_trees
 from transformers import (
@@ -122,13 +122,13 @@ def test_trees_are_walked_as_the_reference_does(backend: str) -> None:
         assert_agree(as_numpy(got), want)
 
 
-@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize("parameters", PARAMETERS, ids=str)
-def test_every_level_of_the_processor_agrees(
-    parameters: dict[str, Any], level: str, monkeypatch: pytest.MonkeyPatch
+def test_every_tier_of_the_processor_agrees(
+    parameters: dict[str, Any], tier: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     backend = _native.verify
-    monkeypatch.setattr(_native, "verify", lambda *values, **named: backend(*values, level, **named))
+    monkeypatch.setattr(_native, "verify", lambda *values, **named: backend(*values, tier, **named))
     for dtype in DTYPES:
         test_a_backend_says_what_the_reference_says(parameters, dtype, "cpu")
 

@@ -3,10 +3,11 @@
 
 #include <pybind11/numpy.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <string>
 
-#include "sampling/level.hpp"
+#include "simd/tier.hpp"
 
 namespace edgespec::bindings {
 
@@ -17,8 +18,15 @@ inline void expect(bool holds, const char* what) {
     if (!holds) throw pybind11::value_error(what);
 }
 
-inline sampling::Type type_of(const std::string& name) {
-    using sampling::Type;
+template <class T>
+Array<T> filled(std::size_t rows, std::size_t columns, T value) {
+    Array<T> array({rows, columns});
+    std::fill_n(array.mutable_data(), array.size(), value);
+    return array;
+}
+
+inline simd::Type type_of(const std::string& name) {
+    using simd::Type;
     if (name == "float32") return Type::float32;
     if (name == "bfloat16") return Type::bfloat16;
     if (name == "float16") return Type::float16;
@@ -26,17 +34,17 @@ inline sampling::Type type_of(const std::string& name) {
     throw pybind11::value_error("dtype must be float32, bfloat16, float16 or float64, not " + name);
 }
 
-inline const sampling::Level& level_of(const std::string& name) {
-    const sampling::Level* level = sampling::find_level(name.c_str());
-    if (level == nullptr) throw pybind11::value_error("this processor has no level " + name);
-    return *level;
+inline const simd::Tier& tier_of(const std::string& name) {
+    const simd::Tier* tier = simd::find_tier(name.c_str());
+    if (tier == nullptr) throw pybind11::value_error("this processor has no SIMD tier " + name);
+    return *tier;
 }
 
 // The words of a contiguous matrix whose elements have the size of `type`.
-inline const void* matrix(const pybind11::array& array, sampling::Type type, std::size_t rows, std::size_t columns,
+inline const void* matrix(const pybind11::array& array, simd::Type type, std::size_t rows, std::size_t columns,
                           const char* what) {
     expect((array.flags() & pybind11::array::c_style) != 0, what);
-    expect(static_cast<std::size_t>(array.itemsize()) == sampling::size_of(type), what);
+    expect(static_cast<std::size_t>(array.itemsize()) == simd::size_of(type), what);
     expect(static_cast<std::size_t>(array.size()) == rows * columns, what);
     return array.data();
 }

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 
+#include "bindings/arrays.hpp"
 #include "bindings/register.hpp"
 
 namespace py = pybind11;
@@ -18,13 +19,6 @@ namespace {
 
 using decoder::Layer;
 using decoder::Part;
-
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
-
-void expect(bool holds, const char* what) {
-    if (!holds) throw py::value_error(what);
-}
 
 // Matrices float32 [*, inputs] in a list, one below the other: `outputs` rows in all.
 decoder::Panels panels_of(const py::handle& list, std::size_t outputs, std::size_t inputs, const char* what) {
@@ -75,20 +69,19 @@ class Decoder {
  public:
     Decoder(std::size_t dim, std::size_t heads, std::size_t kv_heads, std::size_t head_width, std::size_t mlp_width,
             float epsilon, const py::list& layers, const py::list& head, const py::array& final_norm,
-            std::size_t threads, const std::string& level)
+            std::size_t threads, const std::string& tier)
         : kept_(py::make_tuple(layers, final_norm)) {
         const decoder::Shape shape{dim, heads, kv_heads, head_width, mlp_width, epsilon};
         expect(dim > 0 && kv_heads > 0 && heads > 0 && heads % kv_heads == 0 && head_width > 0 && head_width % 2 == 0 &&
                    mlp_width > 0 && threads > 0,
                "a decoder's sizes must be positive, heads a multiple of kv_heads, head_width even");
-        const decoder::Loops* loops = decoder::find_loops(level.c_str());
-        if (loops == nullptr) throw py::value_error("this processor has no level " + level);
         std::vector<Layer> found;
         for (const py::handle& layer : layers) found.push_back(layer_of(layer.cast<py::tuple>(), shape));
         expect(!found.empty() && !final_norm.is_none(), "a decoder needs layers and a final norm");
         const float* norm = vector_of(final_norm, dim, "final_norm must be float32 [D]");
-        decoder_ = std::make_unique<decoder::Decoder>(
-            shape, std::move(found), panels_of(head, 0, dim, "head must be float32 [V, D]"), norm, threads, *loops);
+        decoder_ = std::make_unique<decoder::Decoder>(shape, std::move(found),
+                                                      panels_of(head, 0, dim, "head must be float32 [V, D]"), norm,
+                                                      threads, tier_of(tier));
     }
 
     // keys, values: a float32 array [1, kv_heads, slots, head_width] a layer, which stay with the decoder.
@@ -163,20 +156,9 @@ class Decoder {
                    static_cast<std::size_t>(seeds.size()) == rows && static_cast<std::size_t>(positions.size()) == rows,
                "temperatures, seeds and positions must be [R]");
         const std::vector<std::int32_t> none(rows, -1);
-        const sampling::ExitHeadInput input{sampling::Type::float32,
-                                            hidden.data(),
-                                            norm.data(),
-                                            nullptr,
-                                            rows,
-                                            dim,
-                                            decoder_->vocabulary(),
-                                            temperatures.data(),
-                                            seeds.data(),
-                                            positions.data(),
-                                            none.data(),
-                                            epsilon,
-                                            1.0f,
-                                            0.0f};
+        const sampling::ExitHeadInput input{
+            simd::Type::float32, hidden.data(), norm.data(),      nullptr,     rows,    dim,  decoder_->vocabulary(),
+            temperatures.data(), seeds.data(),  positions.data(), none.data(), epsilon, 1.0f, 0.0f};
         std::vector<sampling::ExitHeadRow> said;
         {
             const py::gil_scoped_release release;
@@ -238,7 +220,7 @@ void register_decoder(py::module_& module) {
                       const py::list&, const py::array&, std::size_t, const std::string&>(),
              py::kw_only(), py::arg("dim"), py::arg("heads"), py::arg("kv_heads"), py::arg("head_width"),
              py::arg("mlp_width"), py::arg("epsilon"), py::arg("layers"), py::arg("head"), py::arg("final_norm"),
-             py::arg("threads") = 1, py::arg("level") = "")
+             py::arg("threads") = 1, py::arg("tier") = "")
         .def("remember_in", &Decoder::remember_in, py::arg("keys"), py::arg("values"))
         .def("run", &Decoder::run, py::arg("first"), py::arg("last"), py::arg("hidden").noconvert(), py::arg("cos"),
              py::arg("sin"), py::arg("slots"), py::arg("parts"))

@@ -16,7 +16,7 @@ namespace edgespec::bindings {
 
 namespace {
 
-using sampling::Type;
+using simd::Type;
 
 constexpr std::size_t kMaxRows = 64;
 
@@ -37,7 +37,7 @@ sampling::Trees trees_of(const Array<std::int32_t>& offsets, const Array<std::in
 py::tuple exit_head(const py::array& hidden, const py::array& norm, const py::array& head, const std::string& dtype,
                     const py::object& temperatures, const py::object& seeds, const py::object& positions,
                     const py::object& draft_tokens, float epsilon, float logit_scale, float softcap,
-                    std::size_t threads, const std::string& level) {
+                    std::size_t threads, const std::string& tier) {
     const Type type = type_of(dtype);
     expect(type != Type::float64, "dtype must be float32, bfloat16 or float16");
     expect(hidden.ndim() == 2 && norm.ndim() == 1 && head.ndim() == 2 && hidden.size() > 0 && head.size() > 0 &&
@@ -67,7 +67,7 @@ py::tuple exit_head(const py::array& hidden, const py::array& norm, const py::ar
         const std::int64_t draft = input.draft_tokens[row];
         expect(draft >= -1 && draft < static_cast<std::int64_t>(vocabulary), "draft_tokens must be ids or -1");
     }
-    const sampling::Level& chosen = level_of(level);
+    const simd::Tier& chosen = tier_of(tier);
     std::vector<sampling::ExitHeadRow> said;
     {
         const py::gil_scoped_release release;
@@ -88,19 +88,6 @@ py::tuple exit_head(const py::array& hidden, const py::array& norm, const py::ar
     return py::make_tuple(tokens, margins, probabilities, logsumexps, draft_scores, sound);
 }
 
-template <class T>
-Array<T> filled(std::size_t rows, std::size_t columns, T value) {
-    Array<T> array({rows, columns});
-    std::fill_n(array.mutable_data(), array.size(), value);
-    return array;
-}
-
-std::size_t widest(const sampling::Trees& trees) {
-    std::size_t rows = 0;
-    for (std::size_t s = 0; s < trees.sessions; ++s) rows = std::max(rows, trees.size(s));
-    return rows;
-}
-
 py::tuple exit_verdict(const Array<std::int32_t>& decided, const Array<float>& margins,
                        const Array<std::int32_t>& offsets, const Array<std::int32_t>& parents,
                        const Array<std::int32_t>& tokens, const Array<float>& curve_margins,
@@ -112,7 +99,7 @@ py::tuple exit_verdict(const Array<std::int32_t>& decided, const Array<float>& m
            "curves must be [C, K], margins as probabilities");
     const std::int32_t* curves = column(curve_of, trees.sessions, "curve_of must be [S]");
     const auto knots = static_cast<std::size_t>(curve_margins.shape(1));
-    const std::size_t width = std::max<std::size_t>(1, widest(trees) - 1);
+    const std::size_t width = std::max<std::size_t>(1, trees.widest() - 1);
     const auto sessions = static_cast<py::ssize_t>(trees.sessions);
     Array<std::int32_t> lengths(sessions), next(sessions), paths = filled<std::int32_t>(trees.sessions, width, -1);
     Array<float> confidences(sessions);
@@ -133,19 +120,19 @@ py::tuple exit_verdict(const Array<std::int32_t>& decided, const Array<float>& m
 
 void register_kernels(py::module_& module) {
     module.def(
-        "cpu_levels",
+        "simd_tiers",
         [] {
             std::vector<std::string> names;
-            for (const sampling::Level* const* level = sampling::levels(); *level != nullptr; ++level) {
-                names.emplace_back((*level)->name);
+            for (const simd::Tier* const* tier = simd::tiers(); *tier != nullptr; ++tier) {
+                names.emplace_back((*tier)->name);
             }
             return names;
         },
-        "The levels of vector instructions that this processor runs, the best first.");
+        "The SIMD tiers that this processor runs, the best first.");
     module.def(
         "exit_head", &exit_head, py::arg("hidden"), py::arg("norm"), py::arg("head"), py::arg("dtype"),
         py::arg("temperatures"), py::arg("seeds"), py::arg("positions"), py::arg("draft_tokens"), py::arg("epsilon"),
-        py::arg("logit_scale"), py::arg("softcap"), py::arg("threads"), py::arg("level") = "",
+        py::arg("logit_scale"), py::arg("softcap"), py::arg("threads"), py::arg("tier") = "",
         "The CPU backend of edgespec.kernels.exit_head. ValueError, TypeError: an argument is not as it wants it.");
     module.def("exit_verdict", &exit_verdict, py::arg("decided").noconvert(), py::arg("margins").noconvert(),
                py::arg("offsets").noconvert(), py::arg("parents").noconvert(), py::arg("tokens").noconvert(),

@@ -47,8 +47,7 @@ std::shared_ptr<net::Listener> make_listener(const std::string& host, std::uint1
                                              std::size_t connections, std::size_t connections_of_address,
                                              double hello_within_s, double frame_within_s, PerSecondAndBurst opens,
                                              PerSecondAndBurst turns, bool busy_spin, std::size_t session_bytes,
-                                             std::size_t early_frames,
-                                             std::optional<std::pair<std::uintptr_t, std::uintptr_t>> pinning) {
+                                             std::size_t early_frames) {
     net::ListenerLimits limits;
     limits.link = link_limits(dead_after_s);
     limits.link.frame_within = milliseconds(frame_within_s);
@@ -58,15 +57,11 @@ std::shared_ptr<net::Listener> make_listener(const std::string& host, std::uint1
     limits.connections = connections;
     limits.connections_of_address = connections_of_address;
     limits.hello_within = milliseconds(hello_within_s);
-    limits.opens = {opens.first, opens.second};
-    limits.turns = {turns.first, turns.second};
+    limits.sessions.opens = {opens.first, opens.second};
+    limits.sessions.turns = {turns.first, turns.second};
     limits.busy_spin = busy_spin;
-    limits.session_bytes = session_bytes;
-    limits.early_frames = early_frames;
-    if (pinning) {
-        limits.pinning = {reinterpret_cast<decltype(net::Pinning::pin)>(pinning->first),
-                          reinterpret_cast<decltype(net::Pinning::unpin)>(pinning->second)};
-    }
+    limits.sessions.session_bytes = session_bytes;
+    limits.sessions.early_frames = early_frames;
     try {
         return make_living<net::Listener>(host, port, limits, std::move(tls));
     } catch (const net::SystemError& error) {
@@ -116,11 +111,9 @@ void register_net(py::module_& module) {
              py::arg("dead_after_s") = 3.0, py::arg("slabs") = 4096, py::arg("tls") = py::none(),
              py::arg("connections") = 2048, py::arg("connections_of_address") = 512, py::arg("hello_within_s") = 5.0,
              py::arg("frame_within_s") = 10.0, py::arg("opens") = kOpens, py::arg("turns") = kTurns,
-             py::arg("busy_spin") = false, py::arg("session_bytes") = 1u << 20, py::arg("early_frames") = 256,
-             py::arg("pinning") = py::none())
+             py::arg("busy_spin") = false, py::arg("session_bytes") = 1u << 20, py::arg("early_frames") = 256)
         .def_property_readonly("port", &net::Listener::port)
         .def_property_readonly("leased_bytes", [](const net::Listener& self) { return self.pool().leased_bytes(); })
-        .def_property_readonly("pinned_slabs", [](const net::Listener& self) { return self.pool().pinned(); })
         .def_property_readonly("frames_sent", [](const net::Listener& self) { return self.traffic().sent.load(); })
         .def_property_readonly("frames_hedged", [](const net::Listener& self) { return self.traffic().hedged.load(); })
         .def_property_readonly("frames_resent", [](const net::Listener& self) { return self.traffic().resent.load(); })
@@ -143,7 +136,7 @@ void register_net(py::module_& module) {
         .def(
             "identity",
             [](const net::Listener& self, std::uint64_t session) -> std::optional<py::bytes> {
-                const auto identity = self.identity(session);
+                const auto identity = self.sessions().identity(session);
                 return identity ? std::optional<py::bytes>(*identity) : std::nullopt;
             },
             py::arg("session"))

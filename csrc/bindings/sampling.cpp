@@ -2,8 +2,8 @@
 #include <pybind11/stl.h>
 
 #include "bindings/register.hpp"
-#include "sampling/gumbel.hpp"
-#include "sampling/philox.hpp"
+#include "noise/gumbel.hpp"
+#include "noise/philox.hpp"
 
 namespace py = pybind11;
 
@@ -25,14 +25,14 @@ void fill_gumbel(std::uint64_t seed, const Positions& positions, Rows& out, std:
     float* to = out.mutable_data();
     const py::gil_scoped_release release;
     for (std::size_t row = 0; row < rows; ++row) {
-        sampling::fill_gumbel(seed, static_cast<std::uint32_t>(at[row]), first_token, width, to + row * width);
+        noise::fill_gumbel(seed, static_cast<std::uint32_t>(at[row]), first_token, width, to + row * width);
     }
 }
 
 }  // namespace
 
 void register_sampling(py::module_& module) {
-    module.def("philox4x32_10", &sampling::philox4x32_10, py::arg("counter"), py::arg("key"),
+    module.def("philox4x32_10", &noise::philox4x32_10, py::arg("counter"), py::arg("key"),
                "Philox4x32-10 of a counter (four 32-bit words) under a key (two).");
     module.def("fill_gumbel", &fill_gumbel, py::arg("seed"), py::arg("positions"), py::arg("out").noconvert(),
                py::arg("first_token") = 0,

@@ -56,21 +56,8 @@ sampling::Lists lists_of(const py::object& given, std::size_t lists, bool valued
     return found;
 }
 
-std::size_t widest(const sampling::Trees& trees) {
-    std::size_t rows = 0;
-    for (std::size_t s = 0; s < trees.sessions; ++s) rows = std::max(rows, trees.size(s));
-    return rows;
-}
-
-template <class T>
-Array<T> filled(std::size_t rows, std::size_t columns, T value) {
-    Array<T> array({rows, columns});
-    std::fill_n(array.mutable_data(), array.size(), value);
-    return array;
-}
-
 // Throws value_error for what does not fit.
-sampling::VerifyInput checked(sampling::Type type, const void* logits, std::size_t rows, std::size_t vocabulary,
+sampling::VerifyInput checked(simd::Type type, const void* logits, std::size_t rows, std::size_t vocabulary,
                               const py::tuple& trees, const py::tuple& samplings, const py::object& seen,
                               const py::object& biases) {
     const sampling::Trees own_trees = trees_of(trees, rows);
@@ -89,20 +76,20 @@ sampling::VerifyInput checked(sampling::Type type, const void* logits, std::size
 
 void check_verify(std::size_t rows, std::size_t vocabulary, const py::tuple& trees, const py::tuple& samplings,
                   const py::object& seen, const py::object& biases) {
-    checked(sampling::Type::float32, nullptr, rows, vocabulary, trees, samplings, seen, biases);
+    checked(simd::Type::float32, nullptr, rows, vocabulary, trees, samplings, seen, biases);
 }
 
 py::tuple verify(const py::array& logits, const std::string& dtype, const py::tuple& trees, const py::tuple& samplings,
                  const py::object& seen, const py::object& biases, std::size_t threads, bool as_they_pay,
-                 const std::string& level) {
-    const sampling::Type type = type_of(dtype);
+                 const std::string& tier) {
+    const simd::Type type = type_of(dtype);
     expect(logits.ndim() == 2 && logits.size() > 0 && threads > 0, "logits must be [R, V], with one thread or more");
     const auto rows = static_cast<std::size_t>(logits.shape(0)), vocabulary = static_cast<std::size_t>(logits.shape(1));
     const void* words = matrix(logits, type, rows, vocabulary, "logits must be [R, V], contiguous");
     const sampling::VerifyInput input = checked(type, words, rows, vocabulary, trees, samplings, seen, biases);
     const sampling::Trees& own_trees = input.trees;
     const std::size_t sessions = own_trees.sessions;
-    const std::size_t width = widest(own_trees), path_width = std::max<std::size_t>(1, width - 1);
+    const std::size_t width = own_trees.widest(), path_width = std::max<std::size_t>(1, width - 1);
     const auto count = static_cast<py::ssize_t>(sessions);
     constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
     Array<std::int32_t> lengths(count), next(count), paths = filled<std::int32_t>(sessions, path_width, -1);
@@ -116,7 +103,7 @@ py::tuple verify(const py::array& logits, const std::string& dtype, const py::tu
                                         logprobs.mutable_data(),
                                         margins.mutable_data(),
                                         sound.mutable_data()};
-    const sampling::Level& chosen = level_of(level);
+    const simd::Tier& chosen = tier_of(tier);
     {
         const py::gil_scoped_release release;
         const std::size_t useful = as_they_pay ? sampling::useful_threads(input, threads) : threads;
@@ -129,7 +116,7 @@ py::tuple verify(const py::array& logits, const std::string& dtype, const py::tu
 
 void register_verify(py::module_& module) {
     module.def("verify", &verify, py::arg("logits"), py::arg("dtype"), py::arg("trees"), py::arg("samplings"),
-               py::arg("seen"), py::arg("biases"), py::arg("threads"), py::arg("as_they_pay"), py::arg("level") = "",
+               py::arg("seen"), py::arg("biases"), py::arg("threads"), py::arg("as_they_pay"), py::arg("tier") = "",
                "The CPU backend of edgespec.kernels.verify. ValueError, TypeError: an argument does not fit.");
     module.def(
         "check_verify", &check_verify, py::arg("rows"), py::arg("vocabulary"), py::arg("trees"), py::arg("samplings"),

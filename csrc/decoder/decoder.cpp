@@ -5,6 +5,8 @@
 
 namespace edgespec::decoder {
 
+using simd::kQueries;
+
 namespace {
 
 // A head of so many weights is worth starting threads for.
@@ -40,12 +42,13 @@ T* at_least(std::vector<T>& buffer, std::size_t size) {
 }  // namespace
 
 Decoder::Decoder(const Shape& shape, std::vector<Layer> layers, const Panels& head, const float* final_norm,
-                 std::size_t threads, const Loops& loops)
+                 std::size_t threads, const simd::Tier& tier)
     : shape_(shape),
       layers_(std::move(layers)),
       head_(head),
       final_norm_(final_norm),
-      loops_(loops),
+      tier_(tier),
+      loops_(tier.layer),
       threads_(threads),
       scratch_(threads) {}
 
@@ -90,7 +93,7 @@ std::vector<sampling::ExitHeadRow> Decoder::guess(const sampling::ExitHeadInput&
                         (count + Panels::kOutputs - 1) / Panels::kOutputs, rows.data(), input.rows, logits, stride);
     };
     const bool large = head_.outputs() * head_.inputs() >= kWorthThreads;
-    return sampling::exit_head(input, product, large ? threads_ : 1, *sampling::find_level(loops_.name), pool_);
+    return sampling::exit_head(input, product, large ? threads_ : 1, tier_, pool_);
 }
 
 void Decoder::normalize(const float* x, std::size_t rows, const float* weight) {
@@ -150,30 +153,30 @@ void Decoder::remember(const Layer& layer, const Forward& forward, const Memory&
     }
 }
 
-// The tasks of attention: for each session, as many of its rows as make a block of queries, and each key head.
+// The tasks of attention: for each session, as many of its rows as make a tile of queries, and each key head.
 void Decoder::plan(const Forward& forward) {
     const std::size_t share = shape_.heads / shape_.kv_heads;
     const std::size_t rows_at_once = std::max<std::size_t>(1, kQueries / share);
-    blocks_.clear();
+    tiles_.clear();
     std::size_t floats = 0;
     for (const Part& part : forward.parts) {
         for (std::size_t first = part.first; first < part.last; first += rows_at_once) {
             const std::size_t last = std::min(first + rows_at_once, part.last);
             const std::size_t width = seen_by(part, first, last);
             for (std::size_t head = 0; head < share; head += kQueries) {
-                blocks_.push_back({&part, first, last, head, std::min(share, head + kQueries), floats, width});
+                tiles_.push_back({&part, first, last, head, std::min(share, head + kQueries), floats, width});
             }
             floats += width * kQueries;
         }
     }
     float* biases = at_least(biases_, floats);
-    for (const Block& block : blocks_) {
-        const Part& part = *block.part;
-        float* bias = biases + block.bias;
+    for (const Tile& tile : tiles_) {
+        const Part& part = *tile.part;
+        float* bias = biases + tile.bias;
         for (std::size_t q = 0; q < kQueries; ++q) {
-            const std::size_t row = std::min(block.first + q / std::min(share, kQueries), block.last - 1);
+            const std::size_t row = std::min(tile.first + q / std::min(share, kQueries), tile.last - 1);
             const std::uint8_t* seen = part.seen + (row - part.first) * part.width;
-            for (std::size_t s = 0; s < block.width; ++s) bias[s * kQueries + q] = seen[s] != 0 ? 0.0f : kUnseen;
+            for (std::size_t s = 0; s < tile.width; ++s) bias[s * kQueries + q] = seen[s] != 0 ? 0.0f : kUnseen;
         }
     }
 }
@@ -181,34 +184,34 @@ void Decoder::plan(const Forward& forward) {
 void Decoder::attend(const Forward& forward, const Memory& memory) {
     at_least(mixed_, forward.rows * shape_.heads * shape_.head_width);
     std::size_t slots = 0;
-    for (const Block& block : blocks_) slots = std::max(slots, block.width);
+    for (const Tile& tile : tiles_) slots = std::max(slots, tile.width);
     for (Scratch& scratch : scratch_) {  // here, so that no worker allocates
         at_least(scratch.queries, shape_.head_width * kQueries);
         at_least(scratch.scores, slots * kQueries);
         at_least(scratch.mixed, shape_.head_width * kQueries);
     }
-    pool_.run(threads_, blocks_.size() * shape_.kv_heads, [&](std::size_t chunk, std::size_t slot) {
-        attend_block(blocks_[chunk / shape_.kv_heads], chunk % shape_.kv_heads, forward, memory, scratch_[slot]);
+    pool_.run(threads_, tiles_.size() * shape_.kv_heads, [&](std::size_t chunk, std::size_t slot) {
+        attend_tile(tiles_[chunk / shape_.kv_heads], chunk % shape_.kv_heads, forward, memory, scratch_[slot]);
     });
 }
 
-void Decoder::attend_block(const Block& block, std::size_t kv_head, const Forward& forward, const Memory& memory,
-                           Scratch& scratch) {
-    const Part& part = *block.part;
+void Decoder::attend_tile(const Tile& tile, std::size_t kv_head, const Forward& forward, const Memory& memory,
+                          Scratch& scratch) {
+    const Part& part = *tile.part;
     const std::size_t width = shape_.head_width, share = shape_.heads / shape_.kv_heads;
-    const std::size_t heads = block.last_head - block.first_head, count = (block.last - block.first) * heads;
+    const std::size_t heads = tile.last_head - tile.first_head, count = (tile.last - tile.first) * heads;
     const std::size_t stride = width_of(layers_.front().attention_input);
-    const auto head_of = [&](std::size_t q) { return kv_head * share + block.first_head + q % heads; };
+    const auto head_of = [&](std::size_t q) { return kv_head * share + tile.first_head + q % heads; };
     std::vector<float>&queries = scratch.queries, &scores = scratch.scores, &mixed = scratch.mixed;
     const float scale = 1.0f / std::sqrt(static_cast<float>(width));
     for (std::size_t q = 0; q < kQueries; ++q) {
-        const float* from = attention_.data() + (block.first + q / heads) * stride + head_of(q) * width;
+        const float* from = attention_.data() + (tile.first + q / heads) * stride + head_of(q) * width;
         for (std::size_t d = 0; d < width; ++d) queries[d * kQueries + q] = q < count ? from[d] * scale : 0.0f;
     }
     const float* keys = memory.keys + kv_head * forward.pool_slots * width;
     const auto each_stretch = [&](auto&& visit) {
         for (const Stretch& stretch : part.stretches) {
-            if (stretch.slot < block.width) visit(stretch, std::min(stretch.count, block.width - stretch.slot));
+            if (stretch.slot < tile.width) visit(stretch, std::min(stretch.count, tile.width - stretch.slot));
         }
     };
     each_stretch([&](const Stretch& stretch, std::size_t slots) {
@@ -216,7 +219,7 @@ void Decoder::attend_block(const Block& block, std::size_t kv_head, const Forwar
                      scores.data() + stretch.slot * kQueries);
     });
     float sums[kQueries];
-    loops_.weigh(biases_.data() + block.bias, block.width, scores.data(), sums);
+    loops_.weigh(biases_.data() + tile.bias, tile.width, scores.data(), sums);
     std::fill_n(mixed.begin(), kQueries * width, 0.0f);
     const float* values = memory.values + kv_head * forward.pool_slots * width;
     each_stretch([&](const Stretch& stretch, std::size_t slots) {
@@ -224,7 +227,7 @@ void Decoder::attend_block(const Block& block, std::size_t kv_head, const Forwar
                    mixed.data());
     });
     for (std::size_t q = 0; q < count; ++q) {
-        float* to = mixed_.data() + ((block.first + q / heads) * shape_.heads + head_of(q)) * width;
+        float* to = mixed_.data() + ((tile.first + q / heads) * shape_.heads + head_of(q)) * width;
         for (std::size_t d = 0; d < width; ++d) to[d] = mixed[q * width + d] / sums[q];
     }
 }

@@ -9,9 +9,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "decoder/loops.hpp"
 #include "decoder/panels.hpp"
 #include "sampling/exit_head.hpp"
+#include "simd/tier.hpp"
 #include "threads/thread_pool.hpp"
 
 namespace edgespec::decoder {
@@ -65,7 +65,7 @@ struct Forward {
 class Decoder {
  public:
     Decoder(const Shape& shape, std::vector<Layer> layers, const Panels& head, const float* final_norm,
-            std::size_t threads, const Loops& loops);
+            std::size_t threads, const simd::Tier& tier);
 
     const Shape& shape() const { return shape_; }
     std::size_t layers() const { return layers_.size(); }
@@ -85,20 +85,20 @@ class Decoder {
  private:
     // Rows [first, last) of a part and heads [first_head, last_head) of those that share a key head; where in biases_
     // it is written what they see: float32 [width, kQueries], `width` the slots up to the last that they see.
-    struct Block {
+    struct Tile {
         const Part* part;
         std::size_t first, last, first_head, last_head, bias, width;
     };
 
-    // What a thread needs for one block: queries and mixed values [width, kQueries], scores [slots, kQueries].
+    // What a thread needs for one tile: queries and mixed values [width, kQueries], scores [slots, kQueries].
     struct Scratch {
         std::vector<float> queries, scores, mixed;
     };
 
     void plan(const Forward& forward);
     void attend(const Forward& forward, const Memory& memory);
-    void attend_block(const Block& block, std::size_t kv_head, const Forward& forward, const Memory& memory,
-                      Scratch& scratch);
+    void attend_tile(const Tile& block, std::size_t kv_head, const Forward& forward, const Memory& memory,
+                     Scratch& scratch);
     void remember(const Layer& layer, const Forward& forward, const Memory& memory);
     void gate(std::size_t rows, std::size_t stride);
     void add_output(float* hidden, std::size_t rows, const Panels& matrix);
@@ -110,12 +110,13 @@ class Decoder {
     const std::vector<Layer> layers_;
     const Panels head_;
     const float* const final_norm_;
-    const Loops& loops_;
+    const simd::Tier& tier_;
+    const simd::LayerLoops& loops_;
     const std::size_t threads_;
     ThreadPool pool_;
     // Rows between the steps of a layer, as wide as their names say.
     std::vector<float> normed_, attention_, mixed_, mlp_, gated_, output_, biases_;
-    std::vector<Block> blocks_;
+    std::vector<Tile> tiles_;
     std::vector<Scratch> scratch_;  // one a thread
 };
 

@@ -10,11 +10,13 @@
 #include <memory>
 #include <vector>
 
+#include "simd/tier.hpp"
+
 namespace edgespec::decoder {
 
 class Panels {
  public:
-    static constexpr std::size_t kOutputs = 32;
+    static constexpr std::size_t kOutputs = simd::kPanelOutputs;
 
     // Rows of weights float32 [outputs, inputs], matrix after matrix; copied.
     struct Rows {

@@ -123,30 +123,40 @@ bool HintMailbox::look(Half& half) {
             if (__atomic_load_n(&cell(sequence, place, exit).sequence, __ATOMIC_ACQUIRE) != sequence) continue;
             read = sequence;
             found = true;
-            take(half, sequence, place, exit);
+            if (auto hint = take(half, sequence, place, exit)) send(half, sequence, std::move(*hint));
         }
     }
     return found;
 }
 
-// A cell is whole: send its hint, if anybody listens, it is sure enough, and says something new.
-void HintMailbox::take(Half& half, std::uint32_t sequence, std::size_t place, std::size_t exit) {
+// A cell is whole: its hint, if anybody listens, it is sure enough, and says something new.
+std::optional<HintMailbox::Outgoing> HintMailbox::take(Half& half, std::uint32_t sequence, std::size_t place,
+                                                       std::size_t exit) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (half.sequence.load(std::memory_order_relaxed) != sequence) return;
+    if (half.sequence.load(std::memory_order_relaxed) != sequence) return std::nullopt;
     const auto found = std::find_if(half.watched.begin(), half.watched.end(),
                                     [place](const Watched& watched) { return watched.watch.place == place; });
-    if (found == half.watched.end()) return;
+    if (found == half.watched.end()) return std::nullopt;
     const HintWatch& watch = found->watch;
     const HintCell& hint = cell(sequence, place, exit);
-    if (hint.token < 0 || !(hint.confidence >= watch.threshold)) return;
-    if (hint.end < 0 || static_cast<std::size_t>(hint.end) >= watch.rows) return;
+    if (hint.token < 0 || !(hint.confidence >= watch.threshold)) return std::nullopt;
+    if (hint.end < 0 || static_cast<std::size_t>(hint.end) >= watch.rows) return std::nullopt;
     const std::uint32_t reference = watch.references[hint.end];
-    if (reference == 0 || (reference == found->reference && hint.token == found->token)) return;
+    if (reference == 0 || (reference == found->reference && hint.token == found->token)) return std::nullopt;
     found->reference = reference;
     found->token = hint.token;
+    ++found->sent;
     const wire::Hint message{watch.base_length, reference,  hint.token, std::clamp(hint.confidence, 0.0f, 1.0f),
                              layers_[exit],     watch.turn, clock_us()};
-    if (send_(watch.session, frame_of(kAnyChannel, message))) ++found->sent;
+    return Outgoing{static_cast<std::size_t>(found - half.watched.begin()), watch.session,
+                    frame_of(kAnyChannel, message)};
+}
+
+// Without the lock: `arm` and `retire`, which the verification calls, must not wait for a socket.
+void HintMailbox::send(Half& half, std::uint32_t sequence, Outgoing&& hint) {
+    if (send_(hint.session, std::move(hint.frame))) return;
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (half.sequence.load(std::memory_order_relaxed) == sequence) --half.watched[hint.watched].sent;
 }
 
 }  // namespace edgespec::net

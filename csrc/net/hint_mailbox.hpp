@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -84,7 +85,14 @@ class HintMailbox {
     HintCell& cell(std::uint32_t sequence, std::size_t place, std::size_t exit) const;
     void watch();
     bool look(Half& half);
-    void take(Half& half, std::uint32_t sequence, std::size_t index, std::size_t exit);
+    struct Outgoing {
+        std::size_t watched;  // index
+        std::uint64_t session;
+        Frame frame;
+    };
+
+    std::optional<Outgoing> take(Half& half, std::uint32_t sequence, std::size_t place, std::size_t exit);
+    void send(Half& half, std::uint32_t sequence, Outgoing&& hint);
 
     HintCell* const cells_;
     const std::size_t places_;

@@ -17,11 +17,10 @@ ResilientConnection::ResilientConnection(std::vector<Address> addresses, Frame h
     : io_(1),
       work_(io_.get_executor()),
       addresses_(std::move(addresses)),
-      hello_(std::move(hello)),
       limits_(limits),
-      tls_(std::move(tls)),
-      pool_(std::make_shared<SlabPool>(kSlabs)),
-      paths_{Path(io_), Path(io_)},
+      setup_{std::move(hello), std::move(tls),      std::make_shared<SlabPool>(kSlabs),
+             limits.link,      limits.greet_within, counters_},
+      paths_{Path(io_, *this, setup_), Path(io_, *this, setup_)},
       outage_(
           io_, limits.outage, [this] { tell(Offline{}); }, [this] { tell(GivenUp{reason()}); }),
       beside_(io_) {
@@ -52,10 +51,10 @@ void ResilientConnection::open(Frame open) {
             [this](const std::string& reason) { die(reason); }, traffic_);
         delivery_->send(std::move(open));
         for (Path& path : paths_) {
-            if (path.stage == Path::Stage::kResuming || up(path)) enter(path, Path::Stage::kWelcomed);
+            if (path.stage() == Path::Stage::kResuming || up(path)) path.enter(Path::Stage::kWelcomed);
         }
         for (Path& path : paths_) {
-            if (path.stage == Path::Stage::kWelcomed) return begin(path);
+            if (path.stage() == Path::Stage::kWelcomed) return begin(path);
         }
     });
 }
@@ -70,7 +69,7 @@ void ResilientConnection::send(Frame frame) {
 void ResilientConnection::move() {
     loop_.run([this] {
         if (closing_ || addresses_.size() < 2) return;
-        for (Path& path : paths_) drop(path);
+        for (Path& path : paths_) path.drop();
         at_ = (at_ + 1) % addresses_.size();
         lose("the server is going away");
         search(paths_[0]);
@@ -83,11 +82,7 @@ void ResilientConnection::close() {
     loop_.run([this] {
         closing_ = true;
         forget();
-        for (Path& path : paths_) {
-            if (path.link) path.link->finish();
-            if (path.dial) path.dial->cancel();
-            path.timer.cancel();
-        }
+        for (Path& path : paths_) path.finish();
         outage_.silence();
         beside_.cancel();
         inbox_.close();
@@ -102,16 +97,8 @@ std::string ResilientConnection::reason() const {
 // A connection's life
 
 void ResilientConnection::approach(Path& path, std::size_t address) {
-    drop(path);
-    enter(path, Path::Stage::kDialling);
     path.address = address;
-    path.dial = std::make_shared<Dial>(io_, tls_);
-    path.dial->start(
-        addresses_[address], dial_within(path),
-        [this, &path, attempt = path.attempt](std::unique_ptr<Transport> transport, const std::string& reason) {
-            if (attempt != path.attempt || closing_) return;
-            transport ? greet(path, std::move(transport)) : failed(path, reason);
-        });
+    path.dial(addresses_[address], dial_within(path));
     if (lost()) approach_beside(limits_.dial_beside);
 }
 
@@ -122,7 +109,7 @@ void ResilientConnection::approach_beside(std::chrono::milliseconds after) {
     beside_.async_wait([this](ErrorStatus error) {
         if (error || !lost() || closing_) return;
         const auto is = [this](Path::Stage stage) {
-            return std::find_if(paths_.begin(), paths_.end(), [&](const Path& path) { return path.stage == stage; });
+            return std::find_if(paths_.begin(), paths_.end(), [&](const Path& path) { return path.stage() == stage; });
         };
         const auto idle = is(Path::Stage::kIdle);
         if (is(Path::Stage::kDialling) == paths_.end() && is(Path::Stage::kGreeting) == paths_.end()) return;
@@ -130,36 +117,12 @@ void ResilientConnection::approach_beside(std::chrono::milliseconds after) {
     });
 }
 
-void ResilientConnection::greet(Path& path, std::unique_ptr<Transport> transport) {
-    path.dial.reset();
-    enter(path, Path::Stage::kGreeting);
-    path.link = std::make_shared<Link>(io_, std::move(transport), pool_, limits_.link, counters_);
-    path.link->set_max_payload(kFirstPayload);
-    const auto live = [this, &path, attempt = path.attempt] { return attempt == path.attempt && !closing_; };
-    path.link->start(
-        [this, &path, live](Received&& received) {
-            if (live()) heard(path, std::move(received));
-        },
-        [this, &path, live](const std::string& reason) {
-            if (live()) failed(path, reason);
-        },
-        [this, &path, live](const wire::Header& header, Received& received) {
-            if (live()) heard_of_session(path, header, std::move(received));
-            return true;
-        });
-    path.link->send(hello_);
-    path.timer.expires_after(limits_.greet_within);
-    path.timer.async_wait([this, &path, live](ErrorStatus error) {
-        if (!error && live()) failed(path, "the server did not answer in time");
-    });
-}
-
 void ResilientConnection::heard(Path& path, Received&& received) {
     if (std::holds_alternative<wire::Welcome>(received.message)) {
-        if (path.stage == Path::Stage::kGreeting) hear_welcome(path, std::move(received));
+        if (path.stage() == Path::Stage::kGreeting) hear_welcome(path, std::move(received));
     } else if (const auto* error = std::get_if<wire::Error>(&received.message)) {
         const std::string reason(error->message);
-        const bool greeting = path.stage == Path::Stage::kGreeting;
+        const bool greeting = path.stage() == Path::Stage::kGreeting;
         if (!greeting || !reached_) inbox_.push(std::move(received));
         if (greeting) failed(path, reason);
     } else if (up(path)) {
@@ -168,10 +131,10 @@ void ResilientConnection::heard(Path& path, Received&& received) {
 }
 
 void ResilientConnection::hear_welcome(Path& path, Received&& received) {
-    enter(path, Path::Stage::kWelcomed);
-    path.link->set_max_payload(agreed_payload(std::get<wire::Welcome>(received.message)));
+    path.enter(Path::Stage::kWelcomed);
+    path.link()->set_max_payload(agreed_payload(std::get<wire::Welcome>(received.message)));
     reached_ = true;
-    if (!limits_.hedge && other(path).stage >= Path::Stage::kWelcomed) return drop(path);
+    if (!limits_.hedge && other(path).stage() >= Path::Stage::kWelcomed) return path.drop();
     if (!up(other(path))) {
         at_ = path.address;
         current_ = at_;
@@ -184,11 +147,11 @@ void ResilientConnection::hear_welcome(Path& path, Received&& received) {
 void ResilientConnection::begin(Path& path) {
     path.channel = channel_;
     if (delivery_ && delivery_->begun()) {
-        enter(path, Path::Stage::kResuming);
-        path.link->put(frame_of(channel_, wire::Resume{session_id_, delivery_->received()}));
+        path.enter(Path::Stage::kResuming);
+        path.link()->put(frame_of(channel_, wire::Resume{session_id_, delivery_->received()}));
         return;
     }
-    path.timer.cancel();
+    path.greeted();
     if (!delivery_) {
         found(path.address);
         return warm(path);
@@ -200,27 +163,27 @@ void ResilientConnection::heard_of_session(Path& path, const wire::Header& heade
     if (!delivery_ || header.channel != path.channel) return;
     const auto* error = std::get_if<wire::Error>(&received.message);
     if (error != nullptr && error->code == wire::ErrorCode::kUnknownSession) return forgotten(path);
-    if (path.stage == Path::Stage::kResuming) {
+    if (path.stage() == Path::Stage::kResuming) {
         if (error != nullptr) return failed(path, std::string(error->message));
         if (const auto* resume = std::get_if<wire::Resume>(&received.message)) {
             delivery_->acknowledged(resume->last_sequence);
             carry(path);
         }
-    } else if (path.stage == Path::Stage::kCarrying) {
+    } else if (path.stage() == Path::Stage::kCarrying) {
         const auto delivery = delivery_;
-        delivery->take(*path.link, header, std::move(received));
+        delivery->take(*path.link(), header, std::move(received));
         Path& spare = other(path);
-        if (delivery == delivery_ && delivery->begun() && spare.stage == Path::Stage::kWelcomed) begin(spare);
+        if (delivery == delivery_ && delivery->begun() && spare.stage() == Path::Stage::kWelcomed) begin(spare);
     }
 }
 
 // The session goes on over this connection.
 void ResilientConnection::carry(Path& path) {
     Path& spare = other(path);
-    enter(path, Path::Stage::kCarrying);
+    path.enter(Path::Stage::kCarrying);
     path.failures = 0;
-    path.timer.cancel();
-    delivery_->attach(path.link, path.channel, up(spare));
+    path.greeted();
+    delivery_->attach(path.link(), path.channel, up(spare));
     found(path.address);
     warm(path);
 }
@@ -228,22 +191,22 @@ void ResilientConnection::carry(Path& path) {
 // Makes the second connection, beside this one.
 void ResilientConnection::warm(const Path& path) {
     Path& spare = other(path);
-    if (limits_.hedge && spare.stage == Path::Stage::kIdle) approach(spare, path.address);
+    if (limits_.hedge && spare.stage() == Path::Stage::kIdle) approach(spare, path.address);
 }
 
 // The server has no such session. If the other connection carries it, so much the better.
 void ResilientConnection::forgotten(Path& path) {
-    if (path.stage == Path::Stage::kResuming && up(other(path)))
+    if (path.stage() == Path::Stage::kResuming && up(other(path)))
         return failed(path, "the server does not know the session");
     forget();
-    drop(other(path));
-    enter(path, Path::Stage::kWelcomed);
-    path.timer.cancel();
+    other(path).drop();
+    path.enter(Path::Stage::kWelcomed);
+    path.greeted();
     inbox_.push(Forgotten{outage_.end(), addresses_[path.address]});
 }
 
 void ResilientConnection::failed(Path& path, const std::string& reason) {
-    drop(path);
+    path.drop();
     note(reason);
     ++path.failures;
     Path& rest = other(path);
@@ -253,34 +216,24 @@ void ResilientConnection::failed(Path& path, const std::string& reason) {
     }
     if (up(rest)) return limits_.hedge ? approach_after(path, rest.address, path.failures) : void();
     lose(reason);
-    if (rest.stage == Path::Stage::kIdle || rest.stage == Path::Stage::kPausing) {
-        drop(rest);
+    if (rest.stage() == Path::Stage::kIdle || rest.stage() == Path::Stage::kPausing) {
+        rest.drop();
         search(path);
     }
 }
 
-void ResilientConnection::enter(Path& path, Path::Stage stage) {
-    path.stage = stage;
+void ResilientConnection::entered() {
     unsigned welcomed = 0, carrying = 0;
     for (const Path& one : paths_) {
-        if (one.stage >= Path::Stage::kWelcomed) ++welcomed;
-        if (one.stage == Path::Stage::kCarrying) ++carrying;
+        if (one.stage() >= Path::Stage::kWelcomed) ++welcomed;
+        if (one.stage() == Path::Stage::kCarrying) ++carrying;
     }
     welcomed_ = welcomed;
     carrying_ = carrying;
 }
 
-// Ends what the path is doing; nothing of it is heard any more.
-void ResilientConnection::drop(Path& path) {
-    ++path.attempt;
-    enter(path, Path::Stage::kIdle);
-    path.timer.cancel();
-    if (path.dial) path.dial->cancel();
-    path.dial.reset();
-    if (!path.link) return;
-    if (delivery_) delivery_->detach(*path.link);
-    asio::post(io_, [link = std::move(path.link)] { link->end("left"); });  // it may be calling us
-    path.link.reset();
+void ResilientConnection::leaves(const Link& link) {
+    if (delivery_) delivery_->detach(link);
 }
 
 // The link is lost: try the servers in turn, the last one first; pause after each round.
@@ -294,17 +247,13 @@ std::size_t ResilientConnection::next_server() { return outage_.next_server(at_,
 // At once, or after failures with a pause.
 void ResilientConnection::approach_after(Path& path, std::size_t address, unsigned failures) {
     if (failures == 0) return approach(path, address);
-    enter(path, Path::Stage::kPausing);
-    path.timer.expires_after(outage_.pause(failures));
-    path.timer.async_wait([this, &path, address, attempt = path.attempt](ErrorStatus error) {
-        if (!error && attempt == path.attempt && !closing_) approach(path, address);
-    });
+    path.pause(outage_.pause(failures), [this, &path, address] { approach(path, address); });
 }
 
 // Losing the link, and finding it again
 
 bool ResilientConnection::up(const Path& path) const {
-    return path.stage == Path::Stage::kCarrying || (!delivery_ && path.stage == Path::Stage::kWelcomed);
+    return path.stage() == Path::Stage::kCarrying || (!delivery_ && path.stage() == Path::Stage::kWelcomed);
 }
 
 void ResilientConnection::lose(const std::string& reason) {
@@ -327,7 +276,7 @@ void ResilientConnection::forget() {
 }
 
 void ResilientConnection::die(const std::string& reason) {
-    for (Path& path : paths_) drop(path);
+    for (Path& path : paths_) path.drop();
     forget();
     note(reason);
     outage_.silence();

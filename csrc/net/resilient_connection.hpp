@@ -8,8 +8,7 @@
 #include <array>
 #include <thread>
 
-#include "net/delivery.hpp"
-#include "net/dial.hpp"
+#include "net/edge_path.hpp"
 #include "net/loop.hpp"
 #include "net/outage.hpp"
 
@@ -46,7 +45,7 @@ struct GivenUp {    // lost for `give_up_after`, and again that long; attempts g
 };
 using Arrival = std::variant<Received, Lost, Reconnected, Forgotten, Offline, GivenUp>;
 
-class ResilientConnection {
+class ResilientConnection final : private EdgePathOwner {
  public:
     // Begins to connect. `hello` is what every connection says first.
     ResilientConnection(std::vector<Address> addresses, Frame hello, ResilientConnectionLimits limits,
@@ -75,33 +74,20 @@ class ResilientConnection {
     const Traffic& traffic() const { return *traffic_; }
 
  private:
-    // One connection, made or on its way.
-    struct Path {
-        enum class Stage { kIdle, kPausing, kDialling, kGreeting, kWelcomed, kResuming, kCarrying };
-        explicit Path(asio::io_context& io) : timer(io) {}
+    using Path = EdgePath;
 
-        Stage stage = Stage::kIdle;
-        std::uint64_t attempt = 0;  // what an earlier attempt still has to say is not heard
-        std::size_t address = 0;
-        std::uint16_t channel = 0;
-        unsigned failures = 0;
-        std::shared_ptr<Dial> dial;
-        std::shared_ptr<Link> link;
-        asio::steady_timer timer;  // of a pause, or of the handshake
-    };
+    void heard(Path& path, Received&& received) override;
+    void heard_of_session(Path& path, const wire::Header& header, Received&& received) override;
+    void failed(Path& path, const std::string& reason) override;
+    void entered() override;
+    void leaves(const Link& link) override;
 
     void approach(Path& path, std::size_t address);
-    void greet(Path& path, std::unique_ptr<Transport> transport);
-    void heard(Path& path, Received&& received);
     void hear_welcome(Path& path, Received&& received);
     void begin(Path& path);
-    void heard_of_session(Path& path, const wire::Header& header, Received&& received);
     void carry(Path& path);
     void warm(const Path& path);
     void forgotten(Path& path);
-    void failed(Path& path, const std::string& reason);
-    void drop(Path& path);
-    void enter(Path& path, Path::Stage stage);
     void search(Path& path);
     std::size_t next_server();
     void approach_beside(std::chrono::milliseconds after);
@@ -120,11 +106,9 @@ class ResilientConnection {
     asio::io_context io_;
     std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work_;
     const std::vector<Address> addresses_;
-    const Frame hello_;
     const ResilientConnectionLimits limits_;
-    const std::shared_ptr<Tls> tls_;
-    const std::shared_ptr<SlabPool> pool_;
     const std::shared_ptr<Counters> counters_ = std::make_shared<Counters>();
+    const EdgePathSetup setup_;
     const std::shared_ptr<Traffic> traffic_ = std::make_shared<Traffic>();
     Inbox<Arrival> inbox_;
     std::array<Path, 2> paths_;

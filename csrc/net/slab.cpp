@@ -13,14 +13,8 @@ constexpr std::align_val_t kAlignment{alignof(Slab)};
 
 }  // namespace
 
-SlabPool::SlabPool(std::size_t most, Pinning pinning)
-    : most_(most),
-      most_other_bytes_(std::max(most * kSlabBytes, wire::kHeaderBytes + wire::kMaxPayload)),
-      pinning_(pinning) {}
-
-SlabPool::~SlabPool() {
-    for (Slab* slab : pinned_) pinning_.unpin(slab);
-}
+SlabPool::SlabPool(std::size_t most)
+    : most_(most), most_other_bytes_(std::max(most * kSlabBytes, wire::kHeaderBytes + wire::kMaxPayload)) {}
 
 Lease SlabPool::lease(std::size_t at_least) { return at_least <= kSlabBytes ? lease_slab() : lease_bytes(at_least); }
 
@@ -34,8 +28,6 @@ Lease SlabPool::lease_slab() {
         } else if (made_ < most_) {
             slab.reset(new Slab);
             ++made_;
-            if (pinning_.pin != nullptr && pinning_.pin(slab.get(), sizeof(Slab), 0) == 0)
-                pinned_.push_back(slab.get());
         } else {
             return {};
         }
@@ -68,11 +60,6 @@ std::size_t SlabPool::leased() const {
 std::size_t SlabPool::leased_bytes() const {
     const std::lock_guard<std::mutex> lock(mutex_);
     return (made_ - free_.size()) * kSlabBytes + other_bytes_;
-}
-
-std::size_t SlabPool::pinned() const {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return pinned_.size();
 }
 
 void SlabPool::give_back(Slab* slab) {

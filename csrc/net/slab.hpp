@@ -23,19 +23,11 @@ struct Lease {
     std::size_t size = 0;
 };
 
-// How slabs are pinned for copies to a GPU: functions of the CUDA runtime, `cudaHostRegister` and `cudaHostUnregister`,
-// or none. C functions, so that no thread of the pool's ever waits for an interpreter.
-struct Pinning {
-    int (*pin)(void* address, std::size_t bytes, unsigned flags) = nullptr;
-    int (*unpin)(void* address) = nullptr;
-};
-
 class SlabPool : public std::enable_shared_from_this<SlabPool> {
  public:
     // `most` slabs, and beside them as many bytes again, one largest frame at least, for pieces and for frames larger
-    // than a slab. Slabs alone are pinned, each when it is made, until it is freed; one that cannot be is a slab still.
-    explicit SlabPool(std::size_t most, Pinning pinning = {});
-    ~SlabPool();
+    // than a slab.
+    explicit SlabPool(std::size_t most);
 
     // A slab, or memory for a frame that is larger; no memory while the pool is used up.
     Lease lease(std::size_t at_least = kSlabBytes);
@@ -45,7 +37,6 @@ class SlabPool : public std::enable_shared_from_this<SlabPool> {
 
     std::size_t leased() const;  // slabs, pieces and larger frames, that are out
     std::size_t leased_bytes() const;
-    std::size_t pinned() const;  // slabs
 
  private:
     Lease lease_slab();
@@ -55,9 +46,7 @@ class SlabPool : public std::enable_shared_from_this<SlabPool> {
     mutable std::mutex mutex_;
     const std::size_t most_;
     const std::size_t most_other_bytes_;
-    const Pinning pinning_;
     std::size_t made_ = 0;
-    std::vector<Slab*> pinned_;
     std::size_t other_ = 0;
     std::size_t other_bytes_ = 0;
     std::vector<std::unique_ptr<Slab>> free_;

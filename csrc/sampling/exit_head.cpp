@@ -5,9 +5,13 @@
 #include <cstring>
 #include <limits>
 
-#include "sampling/gumbel.hpp"
+#include "noise/gumbel.hpp"
 
 namespace edgespec::sampling {
+
+using simd::Choice;
+using simd::Mass;
+using simd::Noise;
 
 namespace {
 
@@ -54,10 +58,10 @@ float round_to(Type type, float value) {
 }
 
 // The rows as the head reads them: x = round(round(h / sqrt(mean(h^2) + epsilon)) * norm), packed.
-std::vector<char> packed_rows(const ExitHeadInput& in, const Level& level) {
+std::vector<char> packed_rows(const ExitHeadInput& in, const Tier& tier) {
     std::vector<float> rows(in.rows * in.dim), norm(in.dim);
-    level.widen(in.type, in.hidden, rows.size(), rows.data());
-    level.widen(in.type, in.norm, in.dim, norm.data());
+    tier.widen(in.type, in.hidden, rows.size(), rows.data());
+    tier.widen(in.type, in.norm, in.dim, norm.data());
     for (std::size_t row = 0; row < in.rows; ++row) {
         float* x = rows.data() + row * in.dim;
         double squares = 0;
@@ -65,13 +69,13 @@ std::vector<char> packed_rows(const ExitHeadInput& in, const Level& level) {
         const auto scale = static_cast<float>(1 / std::sqrt(squares / static_cast<double>(in.dim) + in.epsilon));
         for (std::size_t d = 0; d < in.dim; ++d) x[d] = round_to(in.type, round_to(in.type, x[d] * scale) * norm[d]);
     }
-    std::vector<char> packed(level.packed_bytes(in.type, in.rows, in.dim));
-    level.pack(in.type, rows.data(), in.rows, in.dim, packed.data());
+    std::vector<char> packed(tier.packed_bytes(in.type, in.rows, in.dim));
+    tier.pack(in.type, rows.data(), in.rows, in.dim, packed.data());
     return packed;
 }
 
 float noise_at(const Noise& noise, std::uint32_t token) {
-    return noise.any ? gumbel(noise_word(noise.seed, noise.position, token)) : 0.0f;
+    return noise.any ? noise::gumbel(noise::noise_word(noise.seed, noise.position, token)) : 0.0f;
 }
 
 // Adds a choice among higher tokens.
@@ -86,7 +90,7 @@ void join(Choice<float>& so_far, const Choice<float>& later) {
 // Reduces one row's logits z [count] of the tokens from `first` on. What cannot be among the best two, for `known` are
 // better, is passed over: such a piece says token -1 and scores just below the known.
 Partial reduce(const ExitHeadInput& in, std::size_t row, float* z, std::size_t first, std::size_t count,
-               const Choice<float>& known, const Level& level) {
+               const Choice<float>& known, const Tier& tier) {
     if (in.logit_scale != 1) {
         for (std::size_t i = 0; i < count; ++i) z[i] *= in.logit_scale;
     }
@@ -95,11 +99,11 @@ Partial reduce(const ExitHeadInput& in, std::size_t row, float* z, std::size_t f
     }
     const float temperature = in.temperatures[row];
     const Noise noise{temperature > 0, in.seeds[row], static_cast<std::uint32_t>(in.positions[row])};
-    if (noise.any && temperature != 1) level.row.divide(z, count, temperature, z);
+    if (noise.any && temperature != 1) tier.row.divide(z, count, temperature, z);
     const float floor = std::nextafter(known.second, -kInfinity);
     Partial partial;
     partial.choice = {floor, floor, -1};
-    level.row.choose(z, count, static_cast<std::uint32_t>(first), 1, noise, partial.choice, &partial.mass);
+    tier.row.choose(z, count, static_cast<std::uint32_t>(first), 1, noise, partial.choice, &partial.mass);
     if (partial.choice.token >= 0) partial.best_z = z[partial.choice.token - first];
     const auto draft = static_cast<std::size_t>(in.draft_tokens[row]);  // -1 is beyond any vocabulary
     if (draft >= first && draft < first + count) {
@@ -133,17 +137,17 @@ ExitHeadRow conclude(const Partial& all) {
 
 }  // namespace
 
-std::vector<ExitHeadRow> exit_head(const ExitHeadInput& in, std::size_t threads, const Level& level, ThreadPool& pool) {
-    const std::vector<char> packed = packed_rows(in, level);
+std::vector<ExitHeadRow> exit_head(const ExitHeadInput& in, std::size_t threads, const Tier& tier, ThreadPool& pool) {
+    const std::vector<char> packed = packed_rows(in, tier);
     const auto product = [&](std::size_t first, std::size_t count, float* logits, std::size_t stride) {
-        level.multiply(in.type, row_of(in.head, in.type, first, in.dim), in.dim, count, packed.data(), in.rows, logits,
-                       stride);
+        tier.multiply(in.type, row_of(in.head, in.type, first, in.dim), in.dim, count, packed.data(), in.rows, logits,
+                      stride);
     };
-    return exit_head(in, product, threads, level, pool);
+    return exit_head(in, product, threads, tier, pool);
 }
 
 std::vector<ExitHeadRow> exit_head(const ExitHeadInput& in, const HeadProduct& product, std::size_t threads,
-                                   const Level& level, ThreadPool& pool) {
+                                   const Tier& tier, ThreadPool& pool) {
     const std::size_t pieces = (in.vocabulary + kPiece - 1) / kPiece;
     std::vector<Partial> partials(pieces * in.rows);
     std::vector<float> logits(threads * in.rows * kPiece);          // of each thread: [rows, kPiece]
@@ -155,7 +159,7 @@ std::vector<ExitHeadRow> exit_head(const ExitHeadInput& in, const HeadProduct& p
         for (std::size_t row = 0; row < in.rows; ++row) {
             Partial& partial = partials[piece * in.rows + row];
             Choice<float>& own_known = known[slot * in.rows + row];
-            partial = reduce(in, row, own_logits + row * kPiece, first, count, own_known, level);
+            partial = reduce(in, row, own_logits + row * kPiece, first, count, own_known, tier);
             if (partial.choice.token >= 0) join(own_known, partial.choice);
         }
     });

@@ -9,10 +9,13 @@
 #include <functional>
 #include <vector>
 
-#include "sampling/level.hpp"
+#include "simd/tier.hpp"
 #include "threads/thread_pool.hpp"
 
 namespace edgespec::sampling {
+
+using simd::Tier;
+using simd::Type;
 
 struct ExitHeadInput {
     Type type;           // of hidden, norm and head: float32, bfloat16 or float16
@@ -35,8 +38,7 @@ struct ExitHeadRow {
 };
 
 // On `threads` of the pool's threads, the caller's included.
-std::vector<ExitHeadRow> exit_head(const ExitHeadInput& input, std::size_t threads, const Level& level,
-                                   ThreadPool& pool);
+std::vector<ExitHeadRow> exit_head(const ExitHeadInput& input, std::size_t threads, const Tier& tier, ThreadPool& pool);
 
 // Writes logits [rows, stride] of `count` tokens from `first` on, which are at most kPiece and begin at a multiple of
 // it; it may write on up to `stride`.
@@ -45,6 +47,6 @@ using HeadProduct = std::function<void(std::size_t first, std::size_t count, flo
 
 // The same where something else holds the head: hidden, norm and head of the input are not looked at.
 std::vector<ExitHeadRow> exit_head(const ExitHeadInput& input, const HeadProduct& product, std::size_t threads,
-                                   const Level& level, ThreadPool& pool);
+                                   const Tier& tier, ThreadPool& pool);
 
 }  // namespace edgespec::sampling

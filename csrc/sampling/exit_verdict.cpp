@@ -4,6 +4,12 @@
 
 namespace edgespec::sampling {
 
+std::size_t Trees::widest() const {
+    std::size_t rows = 0;
+    for (std::size_t session = 0; session < sessions; ++session) rows = std::max(rows, size(session));
+    return rows;
+}
+
 std::size_t Trees::child(std::size_t session, std::size_t row, std::int32_t token) const {
     for (std::size_t node = row + 1; node < size(session); ++node) {
         const std::size_t at = first(session) + node;

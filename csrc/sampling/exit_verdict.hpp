@@ -16,6 +16,7 @@ struct Trees {
 
     std::size_t first(std::size_t session) const { return static_cast<std::size_t>(offsets[session]); }
     std::size_t size(std::size_t session) const { return first(session + 1) - first(session); }
+    std::size_t widest() const;  // rows of the largest session
     // The first child of a session's `row` with this token; 0 where there is none.
     std::size_t child(std::size_t session, std::size_t row, std::int32_t token) const;
 };

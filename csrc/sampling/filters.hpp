@@ -12,9 +12,12 @@
 #include <limits>
 #include <vector>
 
-#include "sampling/level.hpp"
+#include "simd/tier.hpp"
 
 namespace edgespec::sampling {
+
+using simd::RowLoops;
+using simd::Tier;
 
 struct FilterSettings {
     std::int32_t top_k;   // 0: all
@@ -36,7 +39,7 @@ T min_p_edge(T top, double min_p) {
 template <class T>
 class Filters {
  public:
-    explicit Filters(const Level& level) : loops_(level.loops<T>()) {}
+    explicit Filters(const Tier& tier) : loops_(tier.loops<T>()) {}
     void apply(T* scores, std::size_t count, const FilterSettings& settings);
 
  private:

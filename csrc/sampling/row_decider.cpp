@@ -72,7 +72,7 @@ const T* RowDecider<T>::tile(std::size_t row, std::size_t first, std::size_t cou
         return static_cast<const double*>(from);
     } else {
         if (in_.type == Type::float32) return static_cast<const float*>(from);
-        level_.widen(in_.type, from, count, tile_);
+        tier_.widen(in_.type, from, count, tile_);
         return tile_;
     }
 }

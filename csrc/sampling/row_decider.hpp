@@ -10,11 +10,13 @@
 #include <vector>
 
 #include "sampling/filters.hpp"
-#include "sampling/level.hpp"
 #include "sampling/shortlist.hpp"
 #include "sampling/verify.hpp"
+#include "simd/tier.hpp"
 
 namespace edgespec::sampling {
+
+using simd::Mass;
 
 struct Decision {
     std::int32_t token;  // -1: the row is not sound
@@ -31,8 +33,8 @@ Way way_of(const VerifyInput& in, std::size_t session);
 template <class T>
 class RowDecider {
  public:
-    RowDecider(const VerifyInput& in, const Level& level)
-        : in_(in), level_(level), loops_(level.loops<T>()), filters_(level), shortlist_(level) {}
+    RowDecider(const VerifyInput& in, const Tier& tier)
+        : in_(in), tier_(tier), loops_(tier.loops<T>()), filters_(tier), shortlist_(tier) {}
 
     Decision decide(std::size_t session, std::size_t row);
 
@@ -46,7 +48,7 @@ class RowDecider {
     Choice<T> conclude(std::size_t session, const Choice<T>& best);
 
     const VerifyInput& in_;
-    const Level& level_;
+    const Tier& tier_;
     const RowLoops<T>& loops_;
     Filters<T> filters_;
     Shortlist<T> shortlist_;

@@ -9,14 +9,17 @@
 #include <vector>
 
 #include "sampling/filters.hpp"
-#include "sampling/level.hpp"
+#include "simd/tier.hpp"
 
 namespace edgespec::sampling {
+
+using simd::Choice;
+using simd::Noise;
 
 template <class T>
 class Shortlist {
  public:
-    explicit Shortlist(const Level& level) : loops_(level.loops<T>()) {}
+    explicit Shortlist(const Tier& tier) : loops_(tier.loops<T>()) {}
 
     // Temperatures for which `add` keeps enough.
     static bool bears(T temperature) { return temperature >= T(0x1p-20) && temperature <= T(0x1p20); }

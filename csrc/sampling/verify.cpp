@@ -48,11 +48,11 @@ void verify_session(RowDecider<T>& decider, const VerifyInput& in, const VerifyO
 }
 
 template <class T>
-void verify_all(const VerifyInput& in, const VerifyOutput& out, std::size_t threads, const Level& level,
+void verify_all(const VerifyInput& in, const VerifyOutput& out, std::size_t threads, const Tier& tier,
                 ThreadPool& pool) {
     std::vector<RowDecider<T>> deciders;
     deciders.reserve(threads);
-    while (deciders.size() < threads) deciders.emplace_back(in, level);
+    while (deciders.size() < threads) deciders.emplace_back(in, tier);
     pool.run(threads, in.trees.sessions,
              [&](std::size_t session, std::size_t slot) { verify_session(deciders[slot], in, out, session); });
 }
@@ -70,12 +70,12 @@ std::size_t useful_threads(const VerifyInput& input, std::size_t threads) {
     return std::clamp<std::size_t>(all_ps / largest_ps, 1, threads);
 }
 
-void verify(const VerifyInput& input, const VerifyOutput& output, std::size_t threads, const Level& level,
+void verify(const VerifyInput& input, const VerifyOutput& output, std::size_t threads, const Tier& tier,
             ThreadPool& pool) {
     if (input.type == Type::float64) {
-        verify_all<double>(input, output, threads, level, pool);
+        verify_all<double>(input, output, threads, tier, pool);
     } else {
-        verify_all<float>(input, output, threads, level, pool);
+        verify_all<float>(input, output, threads, tier, pool);
     }
 }
 

@@ -9,10 +9,13 @@
 #include <vector>
 
 #include "sampling/exit_verdict.hpp"
-#include "sampling/level.hpp"
+#include "simd/tier.hpp"
 #include "threads/thread_pool.hpp"
 
 namespace edgespec::sampling {
+
+using simd::Tier;
+using simd::Type;
 
 // List n is ids[offsets[n] .. offsets[n + 1]), with a value each where that is meant. No offsets: no list has an id.
 struct Lists {
@@ -52,7 +55,7 @@ struct VerifyOutput {  // written for one session after the other; path, logprob
 std::size_t useful_threads(const VerifyInput& input, std::size_t threads);
 
 // On `threads` of the pool's threads, the caller's included.
-void verify(const VerifyInput& input, const VerifyOutput& output, std::size_t threads, const Level& level,
+void verify(const VerifyInput& input, const VerifyOutput& output, std::size_t threads, const Tier& tier,
             ThreadPool& pool);
 
 }  // namespace edgespec::sampling

@@ -1,4 +1,5 @@
 // The mailbox of hints: what a writer releases is sent while it goes on writing, once, if it is wanted; and no later.
+#include <future>
 #include <thread>
 
 #include "check.hpp"
@@ -70,6 +71,23 @@ void a_released_cell_becomes_a_hint() {
     CHECK(all[0].session == 41 && hint.base_length == 16 && hint.node == 7 && hint.token == 99);
     CHECK(hint.confidence == 0.75f && hint.layer == 16 && hint.turn == 3);
     CHECK(rig.mailbox.retire(1) == (std::vector<std::uint32_t>{0, 1}));
+}
+
+// A socket may take long: the verification that goes on meanwhile does not wait for it.
+void a_slow_socket_holds_nobody_up() {
+    std::vector<HintCell> cells(2 * kPlaces * kLayers.size());
+    std::promise<void> sending, go_on;
+    HintMailbox mailbox{cells.data(), kPlaces, kLayers, kRows, [&](std::uint64_t, net::Frame) {
+                            sending.set_value();
+                            go_on.get_future().wait();
+                            return true;
+                        }};
+    mailbox.arm(2, {watch_of(1, 0)});
+    net::publish(cells[0], 2, 0, 0, 9, 0.9f);
+    sending.get_future().wait();
+    mailbox.arm(3, {watch_of(1, 0)});
+    CHECK(mailbox.retire(2) == std::vector<std::uint32_t>{1});
+    go_on.set_value();
 }
 
 // Each of these must not be sent; what is sent afterwards says that they were looked at.
@@ -159,6 +177,7 @@ void many_forwards_are_heard_whole() {
 
 int main() {
     a_released_cell_becomes_a_hint();
+    a_slow_socket_holds_nobody_up();
     what_is_not_worth_sending_is_not_sent();
     a_deeper_exit_that_says_the_same_is_not_heard();
     after_the_verdict_nothing_is_sent();

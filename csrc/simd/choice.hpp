@@ -1,9 +1,14 @@
-// The best two of a row's scores, with noise or without. Included by level_loops.hpp alone.
+// The best two of a row's scores, with noise or without.
 //
 // A token's noise costs ten rounds of Philox and two logarithms. The words come vectors at a time; the logarithms are
 // worked out only for tokens that bounds cannot keep from being among the best two, so the choice is that of all.
+#pragma once
 
-#include "sampling/level_noise.hpp"
+#include "noise/gumbel.hpp"
+#include "simd/philox_lanes.hpp"
+#include "simd/row_loops.hpp"
+
+namespace edgespec::simd::EDGESPEC_TIER {
 
 template <std::size_t kLength, class T>
 EDGESPEC_INLINE bool any_above(const T* z, T above) {
@@ -50,20 +55,20 @@ EDGESPEC_INLINE void offer(T score, std::uint32_t token, Choice<T>& choice) {
     }
 }
 
-// Offers the scores of the kBlock tokens from first_token on with the noise of `words`. A token whose score and
+// Offers the scores of the kGroupTokens tokens from first_token on with the noise of `words`. A token whose score and
 // bound do not beat the second-best so far needs no logarithm.
 template <class T>
 EDGESPEC_INLINE void choose_among(const T* z, std::uint32_t first_token, T temperature, const std::uint32_t* words,
                                   Choice<T>& choice) {
     const T inverse = 1 / temperature;
-    T at_most[kBlock];
-    for (std::size_t i = 0; i < kBlock; ++i) {
+    T at_most[kGroupTokens];
+    for (std::size_t i = 0; i < kGroupTokens; ++i) {
         const T score = z[i] * inverse;  // to within its slack
         at_most[i] = score + slack_of(score) + gumbel_bound(words[i]);
     }
-    if (!any_above<kBlock>(at_most, choice.second)) return;
-    for (std::uint32_t i = 0; i < kBlock; ++i) {
-        if (at_most[i] > choice.second) offer(z[i] / temperature + gumbel(words[i]), first_token + i, choice);
+    if (!any_above<kGroupTokens>(at_most, choice.second)) return;
+    for (std::uint32_t i = 0; i < kGroupTokens; ++i) {
+        if (at_most[i] > choice.second) offer(z[i] / temperature + noise::gumbel(words[i]), first_token + i, choice);
     }
 }
 
@@ -103,9 +108,9 @@ EDGESPEC_INLINE void choose_best(const Tile<T>& tile, Choice<T>& choice) {
     for (std::size_t b = 0; b < tile.blocks; ++b) {
         if (!(tile.tops[b] > choice.second)) continue;
         const T* z = tile.block(b, room);
-        for (std::uint32_t i = 0; i < kNoiseTokens; i += kBlock) {
-            if (!any_above<kBlock>(z + i, choice.second)) continue;
-            for (std::uint32_t k = i; k < i + kBlock; ++k) offer(z[k], tile.token_of(b) + k, choice);
+        for (std::uint32_t i = 0; i < kNoiseTokens; i += kGroupTokens) {
+            if (!any_above<kGroupTokens>(z + i, choice.second)) continue;
+            for (std::uint32_t k = i; k < i + kGroupTokens; ++k) offer(z[k], tile.token_of(b) + k, choice);
         }
     }
 }
@@ -132,7 +137,7 @@ EDGESPEC_INLINE void choose_noisy(const Tile<T>& tile, T temperature, const Nois
         if (!near[b]) continue;
         store_words(counters[b], words);
         const T* z = tile.block(b, room);
-        for (std::uint32_t i = 0; i < kNoiseTokens; i += kBlock) {
+        for (std::uint32_t i = 0; i < kNoiseTokens; i += kGroupTokens) {
             choose_among(z + i, tile.token_of(b) + i, temperature, words + i, choice);
         }
     }
@@ -169,8 +174,10 @@ void choose_listed(const T* z, const std::int32_t* tokens, std::size_t count, co
         for (std::size_t k = 0; k < length; ++k) {
             const T score = z[i + k];
             if (score + slack_of(score) + gumbel_bound(words[k]) > choice.second) {
-                offer(score + gumbel(words[k]), static_cast<std::uint32_t>(own[k]), choice);
+                offer(score + noise::gumbel(words[k]), static_cast<std::uint32_t>(own[k]), choice);
             }
         }
     }
 }
+
+}  // namespace edgespec::simd::EDGESPEC_TIER

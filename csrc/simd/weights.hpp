@@ -1,5 +1,19 @@
-// The types of weights that level_products.hpp multiplies: how each is read, and how rows of x are packed to meet it.
-// Included by it alone.
+// The types of weights that row_products.hpp multiplies: how each is read, and how rows of x are packed to meet it.
+#pragma once
+
+#include "simd/lanes.hpp"
+
+namespace edgespec::simd::EDGESPEC_TIER {
+
+// Loads into a register: the compiler would read x again for each product that it enters.
+template <class To>
+EDGESPEC_INLINE To load_once(const void* from) {
+    To value = load<To>(from);
+#if defined(__x86_64__)
+    __asm__("" : "+v"(value));
+#endif
+    return value;
+}
 
 struct Float32 {
     using Element = float;
@@ -44,7 +58,7 @@ struct BFloat16 {
     };
     static EDGESPEC_INLINE Loaded read(const Element* w) {
         const Words both = load<Words>(w);
-        return {(Floats)(both << 16), (Floats)(both & 0xffff0000u)};
+        return {low_halves(both), high_halves(both)};
     }
     static EDGESPEC_INLINE Loaded read_packed(const Packed* x) {
         return {load_once<Floats>(x), load_once<Floats>(x + kLanes)};
@@ -86,3 +100,5 @@ template <class Weight>
 constexpr std::size_t padded(std::size_t dim) {
     return (dim + Weight::kStep - 1) / Weight::kStep * Weight::kStep;
 }
+
+}  // namespace edgespec::simd::EDGESPEC_TIER

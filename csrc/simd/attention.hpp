@@ -1,5 +1,10 @@
-// Attention for a block of kQueries queries that lie side by side: each is a lane, so that no sum runs across a vector.
-// Included by loops_of_level.hpp alone.
+// Attention for a group of kQueries queries that lie side by side: each is a lane, so that no sum runs across a vector.
+#pragma once
+
+#include "simd/lanes.hpp"
+#include "simd/tier.hpp"
+
+namespace edgespec::simd::EDGESPEC_TIER {
 
 // scores[s, q] = sum over d of keys[s, d] * queries[d, q], for queries [width, kQueries] and keys [count, width].
 template <int kSlots>
@@ -7,10 +12,10 @@ EDGESPEC_INLINE void score_slots(const float* queries, const float* keys, std::s
     constexpr int kVectors = kQueries / kLanes;
     Floats sums[kSlots][kVectors] = {};
     for (std::size_t d = 0; d < width; ++d) {
-#pragma GCC unroll 4
+        EDGESPEC_UNROLL
         for (int v = 0; v < kVectors; ++v) {
-            const Floats query = load(queries + d * kQueries + v * kLanes);
-#pragma GCC unroll 16
+            const Floats query = load<Floats>(queries + d * kQueries + v * kLanes);
+            EDGESPEC_UNROLL
             for (int s = 0; s < kSlots; ++s) sums[s][v] += keys[s * width + d] * query;
         }
     }
@@ -19,7 +24,7 @@ EDGESPEC_INLINE void score_slots(const float* queries, const float* keys, std::s
     }
 }
 
-void score(const float* queries, const float* keys, std::size_t width, std::size_t count, float* scores) {
+inline void score_keys(const float* queries, const float* keys, std::size_t width, std::size_t count, float* scores) {
     constexpr int kAtOnce = EDGESPEC_LANE_BYTES == 64 ? 16 : EDGESPEC_LANE_BYTES == 32 ? 6 : 3;
     std::size_t s = 0;
     for (; s + kAtOnce <= count; s += kAtOnce) {
@@ -29,40 +34,44 @@ void score(const float* queries, const float* keys, std::size_t width, std::size
 }
 
 // scores [count, kQueries] become exp(score + bias - the query's greatest); sums [kQueries] are each query's.
-void weigh(const float* bias, std::size_t count, float* scores, float* sums) {
-    float tops[kQueries];
-    for (float& top : tops) top = -3.0e38f;
+inline void weigh_scores(const float* bias, std::size_t count, float* scores, float* sums) {
+    constexpr std::size_t kVectors = kQueries / kLanes;
+    Floats tops[kVectors], totals[kVectors] = {};
+    for (Floats& top : tops) top = Floats{} - 3.0e38f;
     for (std::size_t s = 0; s < count; ++s) {
-        for (std::size_t q = 0; q < kQueries; ++q) {
-            const float score = scores[s * kQueries + q] + bias[s * kQueries + q];
-            scores[s * kQueries + q] = score;
-            tops[q] = score > tops[q] ? score : tops[q];
+        EDGESPEC_UNROLL
+        for (std::size_t v = 0; v < kVectors; ++v) {
+            float* at = scores + s * kQueries + v * kLanes;
+            const Floats score = load<Floats>(at) + load<Floats>(bias + s * kQueries + v * kLanes);
+            store(at, score);
+            tops[v] = score > tops[v] ? score : tops[v];
         }
     }
-    float totals[kQueries] = {};
     for (std::size_t s = 0; s < count; ++s) {
-        for (std::size_t q = 0; q < kQueries; ++q) {
-            const float weight = exp_of(scores[s * kQueries + q] - tops[q]);
-            scores[s * kQueries + q] = weight;
-            totals[q] += weight;
+        EDGESPEC_UNROLL
+        for (std::size_t v = 0; v < kVectors; ++v) {
+            float* at = scores + s * kQueries + v * kLanes;
+            const Floats weight = exp_of(load<Floats>(at) - tops[v]);
+            store(at, weight);
+            totals[v] += weight;
         }
     }
-    for (std::size_t q = 0; q < kQueries; ++q) sums[q] = totals[q];
+    for (std::size_t v = 0; v < kVectors; ++v) store(sums + v * kLanes, totals[v]);
 }
 
 // kVectors vectors of each of kOf queries' results stay in registers while the values go by.
 template <int kOf, int kVectors>
-EDGESPEC_INLINE void mix_block(const float* weights, const float* values, std::size_t width, std::size_t count,
-                               float* mixed) {
+EDGESPEC_INLINE void mix_tile(const float* weights, const float* values, std::size_t width, std::size_t count,
+                              float* mixed) {
     Floats sums[kOf][kVectors];
     for (int q = 0; q < kOf; ++q) {
-        for (int v = 0; v < kVectors; ++v) sums[q][v] = load(mixed + q * width + v * kLanes);
+        for (int v = 0; v < kVectors; ++v) sums[q][v] = load<Floats>(mixed + q * width + v * kLanes);
     }
     for (std::size_t s = 0; s < count; ++s) {
-#pragma GCC unroll 4
+        EDGESPEC_UNROLL
         for (int v = 0; v < kVectors; ++v) {
-            const Floats value = load(values + s * width + v * kLanes);
-#pragma GCC unroll 8
+            const Floats value = load<Floats>(values + s * width + v * kLanes);
+            EDGESPEC_UNROLL
             for (int q = 0; q < kOf; ++q) sums[q][v] += weights[s * kQueries + q] * value;
         }
     }
@@ -76,15 +85,15 @@ EDGESPEC_INLINE void mix_columns(const float* weights, const float* values, std:
                                  std::size_t queries, float* mixed) {
     std::size_t q = 0;
     for (; q + 8 <= queries && kLanes > 8; q += 8) {
-        mix_block<8, kVectors>(weights + q, values, width, count, mixed + q * width);
+        mix_tile<8, kVectors>(weights + q, values, width, count, mixed + q * width);
     }
-    for (; q + 4 <= queries; q += 4) mix_block<4, kVectors>(weights + q, values, width, count, mixed + q * width);
-    for (; q < queries; ++q) mix_block<1, kVectors>(weights + q, values, width, count, mixed + q * width);
+    for (; q + 4 <= queries; q += 4) mix_tile<4, kVectors>(weights + q, values, width, count, mixed + q * width);
+    for (; q < queries; ++q) mix_tile<1, kVectors>(weights + q, values, width, count, mixed + q * width);
 }
 
 // mixed[q, :] += sum over s of weights[s, q] * values[s, :], for q < queries and values [count, width].
-void mix(const float* weights, const float* values, std::size_t width, std::size_t count, std::size_t queries,
-         float* mixed) {
+inline void mix_values(const float* weights, const float* values, std::size_t width, std::size_t count,
+                       std::size_t queries, float* mixed) {
     std::size_t column = 0;
     for (; column + 2 * kLanes <= width; column += 2 * kLanes) {
         mix_columns<2>(weights, values + column, width, count, queries, mixed + column);
@@ -100,3 +109,5 @@ void mix(const float* weights, const float* values, std::size_t width, std::size
         }
     }
 }
+
+}  // namespace edgespec::simd::EDGESPEC_TIER

@@ -1,9 +1,9 @@
-#include "sampling/gumbel.hpp"
+#include "noise/gumbel.hpp"
 
 #include <algorithm>
 #include <cstring>
 
-#include "sampling/philox.hpp"
+#include "noise/philox.hpp"
 
 // One body, compiled for several widths of vector; which one runs changes no bit. (Not under a sanitizer: those do not
 // bear functions that are chosen while the program loads.)
@@ -14,7 +14,7 @@
 #endif
 #define EDGESPEC_INLINE inline __attribute__((always_inline))
 
-namespace edgespec::sampling {
+namespace edgespec::noise {
 
 namespace {
 
@@ -109,4 +109,4 @@ void fill_gumbel(std::uint64_t seed, std::uint32_t position, std::uint32_t first
     }
 }
 
-}  // namespace edgespec::sampling
+}  // namespace edgespec::noise

@@ -4,7 +4,7 @@
 #include <array>
 #include <cstdint>
 
-namespace edgespec::sampling {
+namespace edgespec::noise {
 
 using Counter = std::array<std::uint32_t, 4>;
 using Key = std::array<std::uint32_t, 2>;
@@ -24,4 +24,4 @@ inline Counter philox4x32_10(Counter counter, Key key) {
     return counter;
 }
 
-}  // namespace edgespec::sampling
+}  // namespace edgespec::noise

@@ -1,13 +1,14 @@
-// Rows times the LM head: the products of level_loops.hpp, for each type of weights. Included by it alone.
+// Rows times the LM head as a checkpoint has it, row after row: the products for each type of weights.
 //
-// A block of accumulators, kTokens rows of the head by kRows rows of x, stays in registers while both are read along D.
+// A tile of accumulators, kTokens rows of the head by kRows rows of x, stays in registers while both are read along D.
 // Every byte of the head comes from memory once, whatever the number of rows. Rows of x go in bands of 8, 4, 2 or 1;
 // within a band, each step of D holds that step of all its rows. D goes in chunks, whose sums are added in order.
+#pragma once
 
-typedef float Floats __attribute__((vector_size(EDGESPEC_LANE_BYTES)));
-typedef std::uint32_t Words __attribute__((vector_size(EDGESPEC_LANE_BYTES)));
+#include "simd/tier.hpp"
+#include "simd/weights.hpp"
 
-constexpr std::size_t kLanes = EDGESPEC_LANE_BYTES / sizeof(float);
+namespace edgespec::simd::EDGESPEC_TIER {
 
 // The head's rows that share a pass over all rows of x: they fit the second-level cache.
 constexpr std::size_t kGroup = 12;
@@ -24,51 +25,6 @@ EDGESPEC_INLINE std::size_t band_of(std::size_t left) {
     return band;
 }
 
-template <class To>
-EDGESPEC_INLINE To load(const void* from) {
-    To value;
-    std::memcpy(&value, from, sizeof value);
-    return value;
-}
-
-// Loads into a register: the compiler would read x again for each product that it enters.
-template <class To>
-EDGESPEC_INLINE To load_once(const void* from) {
-    To value = load<To>(from);
-#if defined(__x86_64__)
-    __asm__("" : "+v"(value));
-#endif
-    return value;
-}
-
-#include "sampling/level_weights.hpp"
-
-// All lanes of a vector, of 4 or 8 bytes each, joined by `op` in pairs.
-template <class Vector, class Op>
-EDGESPEC_INLINE auto fold(Vector v, Op op) {
-#if EDGESPEC_LANE_BYTES == 64
-#define EDGESPEC_SWAPPED(n)                                                                                         \
-    (Vector) __builtin_shufflevector((Words)v, (Words)v, n, 1 ^ n, 2 ^ n, 3 ^ n, 4 ^ n, 5 ^ n, 6 ^ n, 7 ^ n, 8 ^ n, \
-                                     9 ^ n, 10 ^ n, 11 ^ n, 12 ^ n, 13 ^ n, 14 ^ n, 15 ^ n)
-    v = op(v, EDGESPEC_SWAPPED(8));
-    v = op(v, EDGESPEC_SWAPPED(4));
-#elif EDGESPEC_LANE_BYTES == 32
-#define EDGESPEC_SWAPPED(n) \
-    (Vector) __builtin_shufflevector((Words)v, (Words)v, n, 1 ^ n, 2 ^ n, 3 ^ n, 4 ^ n, 5 ^ n, 6 ^ n, 7 ^ n)
-    v = op(v, EDGESPEC_SWAPPED(4));
-#else
-#define EDGESPEC_SWAPPED(n) (Vector) __builtin_shufflevector((Words)v, (Words)v, n, 1 ^ n, 2 ^ n, 3 ^ n)
-#endif
-    v = op(v, EDGESPEC_SWAPPED(2));
-    if constexpr (sizeof(v[0]) == 4) v = op(v, EDGESPEC_SWAPPED(1));
-#undef EDGESPEC_SWAPPED
-    return v[0];
-}
-
-EDGESPEC_INLINE float sum_of(Floats v) {
-    return fold(v, [](Floats a, Floats b) { return a + b; });
-}
-
 // Rows of the head, from w on and `dim` elements apart, by a band of x, over `length` of their elements: the products
 // go to out[row * stride + token], beside what stands there already where there is `more` to a sum.
 template <class Weight>
@@ -82,33 +38,33 @@ struct Task {
 };
 
 template <class Weight, int kTokens, int kRows>
-EDGESPEC_INLINE void multiply_block(const Task<Weight>& task) {
+EDGESPEC_INLINE void multiply_tile(const Task<Weight>& task) {
     constexpr std::size_t kStep = Weight::kStep;
     const auto* x = task.x;
     Floats sums[kTokens][kRows] = {};
     std::size_t d = 0;
     for (; d + kStep <= task.length; d += kStep, x += kRows * kStep) {
         typename Weight::Loaded loaded[kTokens];
-#pragma GCC unroll 8
+        EDGESPEC_UNROLL
         for (int t = 0; t < kTokens; ++t) {
-            // The processor foresees little of several short streams: fetch the next block meanwhile.
+            // The processor foresees little of several short streams: fetch the next tile meanwhile.
             __builtin_prefetch(task.w + (t + kTokens) * task.dim + d, 0, 3);
             loaded[t] = Weight::read(task.w + t * task.dim + d);
         }
-#pragma GCC unroll 8
+        EDGESPEC_UNROLL
         for (int r = 0; r < kRows; ++r) {
             const typename Weight::Loaded own = Weight::read_packed(x + r * kStep);
-#pragma GCC unroll 8
+            EDGESPEC_UNROLL
             for (int t = 0; t < kTokens; ++t) sums[t][r] = Weight::add(sums[t][r], loaded[t], own);
         }
     }
     if (d < task.length) {
-#pragma GCC unroll 8
+        EDGESPEC_UNROLL
         for (int t = 0; t < kTokens; ++t) {
             typename Weight::Element rest[kStep] = {};
             std::memcpy(rest, task.w + t * task.dim + d, (task.length - d) * sizeof *rest);
             const auto loaded = Weight::read(rest);
-#pragma GCC unroll 8
+            EDGESPEC_UNROLL
             for (int r = 0; r < kRows; ++r) {
                 sums[t][r] = Weight::add(sums[t][r], loaded, Weight::read_packed(x + r * kStep));
             }
@@ -127,12 +83,12 @@ template <class Weight, int kTokens, int kRows>
 void multiply_band(Task<Weight> task, std::size_t count) {
     std::size_t t = 0;
     for (; t + kTokens <= count; t += kTokens) {
-        multiply_block<Weight, kTokens, kRows>(task);
+        multiply_tile<Weight, kTokens, kRows>(task);
         task.w += kTokens * task.dim;
         task.out += kTokens;
     }
     for (; t < count; ++t) {
-        multiply_block<Weight, 1, kRows>(task);
+        multiply_tile<Weight, 1, kRows>(task);
         task.w += task.dim;
         ++task.out;
     }
@@ -196,8 +152,8 @@ void pack_all(const float* x, std::size_t rows, std::size_t dim, void* packed) {
     }
 }
 
-void multiply(Type type, const void* weights, std::size_t dim, std::size_t count, const void* packed, std::size_t rows,
-              float* out, std::size_t stride) {
+inline void multiply(Type type, const void* weights, std::size_t dim, std::size_t count, const void* packed,
+                     std::size_t rows, float* out, std::size_t stride) {
     const auto multiply_type = type == Type::float32    ? multiply_all<Float32>
                                : type == Type::bfloat16 ? multiply_all<BFloat16>
                                                         : multiply_all<Float16>;
@@ -209,15 +165,17 @@ constexpr std::size_t packed_bytes_of(std::size_t rows, std::size_t dim) {
     return rows * padded<Weight>(dim) * sizeof(typename Weight::Packed);
 }
 
-std::size_t packed_bytes(Type type, std::size_t rows, std::size_t dim) {
+inline std::size_t packed_bytes(Type type, std::size_t rows, std::size_t dim) {
     return type == Type::float32    ? packed_bytes_of<Float32>(rows, dim)
            : type == Type::bfloat16 ? packed_bytes_of<BFloat16>(rows, dim)
                                     : packed_bytes_of<Float16>(rows, dim);
 }
 
-void pack(Type type, const float* x, std::size_t rows, std::size_t dim, void* packed) {
+inline void pack(Type type, const float* x, std::size_t rows, std::size_t dim, void* packed) {
     const auto pack_type = type == Type::float32    ? pack_all<Float32>
                            : type == Type::bfloat16 ? pack_all<BFloat16>
                                                     : pack_all<Float16>;
     pack_type(x, rows, dim, packed);
 }
+
+}  // namespace edgespec::simd::EDGESPEC_TIER

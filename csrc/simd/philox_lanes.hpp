@@ -1,9 +1,13 @@
-// Philox4x32-10 (see philox.hpp) of many counters at once, in the level's vectors. Included by level_choice.hpp alone.
+// Philox4x32-10 (noise/philox.hpp) of many counters at once.
 //
 // A vector holds a word of each of its counters in the lower halves of 64-bit lanes, as the processor multiplies them;
 // what stands in the upper halves is never looked at.
+#pragma once
 
-typedef std::uint64_t Longs __attribute__((vector_size(EDGESPEC_LANE_BYTES)));
+#include "simd/lanes.hpp"
+#include "simd/tier.hpp"
+
+namespace edgespec::simd::EDGESPEC_TIER {
 
 constexpr std::size_t kHalfLanes = EDGESPEC_LANE_BYTES / sizeof(std::uint64_t);
 
@@ -54,7 +58,7 @@ template <std::size_t kVectors>
 EDGESPEC_INLINE void philox_rounds(const Rounds& rounds, Counters<kVectors>& counters) {
     auto& c = counters.words;
     const auto& keys = rounds.keys;
-#pragma GCC unroll 8
+    EDGESPEC_UNROLL
     for (std::size_t i = 0; i < kVectors; ++i) {
         const Longs left = multiply_halves(c[0][i], Rounds::kLeft);
         const Longs right = multiply_halves((left >> 32) ^ keys[0][1], Rounds::kRight);
@@ -64,7 +68,7 @@ EDGESPEC_INLINE void philox_rounds(const Rounds& rounds, Counters<kVectors>& cou
         c[3][i] = Longs{};
     }
     for (std::size_t round = 2; round < 10; ++round) {
-#pragma GCC unroll 8
+        EDGESPEC_UNROLL
         for (std::size_t i = 0; i < kVectors; ++i) {
             const Longs left = multiply_halves(c[0][i], Rounds::kLeft),
                         right = multiply_halves(c[2][i], Rounds::kRight);
@@ -98,11 +102,11 @@ EDGESPEC_INLINE Words lower(Words a, Words b) { return a < b ? a : b; }
 EDGESPEC_INLINE bool any_word_below(const Counters<kNoiseVectors>& counters, std::uint64_t limit) {
     const auto& c = counters.words;
     Words lowest[kNoiseVectors];
-#pragma GCC unroll 8
+    EDGESPEC_UNROLL
     for (std::size_t i = 0; i < kNoiseVectors; ++i) {
         lowest[i] = lower(lower((Words)c[0][i], (Words)c[1][i]), lower((Words)c[2][i], (Words)c[3][i]));
     }
-#pragma GCC unroll 8
+    EDGESPEC_UNROLL
     for (std::size_t i = 1; i < kNoiseVectors; ++i) lowest[0] = lower(lowest[0], lowest[i]);
     const Longs halves = (Longs)lowest[0] & 0xffffffffu;
 #if EDGESPEC_LANE_BYTES == 64
@@ -115,16 +119,16 @@ EDGESPEC_INLINE bool any_word_below(const Counters<kNoiseVectors>& counters, std
 // The counters' words in the order of their tokens.
 EDGESPEC_INLINE void store_words(const Counters<kNoiseVectors>& counters, std::uint32_t* words) {
     const auto& c = counters.words;
-#pragma GCC unroll 8
+    EDGESPEC_UNROLL
     for (std::size_t i = 0; i < kNoiseVectors; ++i) {
         const Longs a = pairs_of(c[0][i], c[1][i]), b = pairs_of(c[2][i], c[3][i]);
 #if EDGESPEC_LANE_BYTES == 64
-        const Longs low = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-        const Longs high = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+        const Longs low = EDGESPEC_SHUFFLE(Longs, a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+        const Longs high = EDGESPEC_SHUFFLE(Longs, a, b, 4, 12, 5, 13, 6, 14, 7, 15);
 #elif EDGESPEC_LANE_BYTES == 32
-        const Longs low = __builtin_shufflevector(a, b, 0, 4, 1, 5), high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
+        const Longs low = EDGESPEC_SHUFFLE(Longs, a, b, 0, 4, 1, 5), high = EDGESPEC_SHUFFLE(Longs, a, b, 2, 6, 3, 7);
 #else
-        const Longs low = __builtin_shufflevector(a, b, 0, 2), high = __builtin_shufflevector(a, b, 1, 3);
+        const Longs low = EDGESPEC_SHUFFLE(Longs, a, b, 0, 2), high = EDGESPEC_SHUFFLE(Longs, a, b, 1, 3);
 #endif
         std::memcpy(words + i * kVectorTokens, &low, sizeof low);
         std::memcpy(words + i * kVectorTokens + 2 * kHalfLanes, &high, sizeof high);
@@ -145,3 +149,5 @@ EDGESPEC_INLINE void philox_listed(const Rounds& rounds, const std::int32_t* tok
         words[k] = static_cast<std::uint32_t>(four[static_cast<std::uint32_t>(tokens[k]) % 4][k]);
     }
 }
+
+}  // namespace edgespec::simd::EDGESPEC_TIER

@@ -1,13 +1,12 @@
-// The kernels' inner loops, compiled once for each level of vector instructions and chosen when the process runs.
+// The inner loops of the kernels and of the decoder, compiled once for each SIMD tier and chosen when the process runs.
 //
-// level_loops.hpp holds the loops, level_*.cpp compile it. Those files are built with the level's own flags, so they
-// share no inline function with the rest: the linker could pick a copy that this processor cannot run.
+// lanes.hpp says how a tier is compiled; tier.cpp chooses.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
-namespace edgespec::sampling {
+namespace edgespec::simd {
 
 enum class Type { float32, bfloat16, float16, float64 };
 
@@ -58,7 +57,31 @@ struct RowLoops {
     void (*mask)(T* z, std::size_t count, T value, std::size_t first);
 };
 
-struct Level {
+// Outputs of a panel of weights (decoder/panels.hpp), and queries that lie side by side: the lanes of attention.
+constexpr std::size_t kPanelOutputs = 32, kQueries = 16;
+
+// Loops of the layers of a decoder.
+struct LayerLoops {
+    // out[r * stride + i] = sum over d of x[r, d] * weights[i, d], for the outputs i of `count` panels, which are of
+    // bfloat16 where `narrow`, and rows of x [rows, inputs].
+    void (*multiply)(bool narrow, const void* panels, std::size_t inputs, std::size_t count, const float* x,
+                     std::size_t rows, float* out, std::size_t stride);
+    // to = x / sqrt(mean(x^2) + epsilon) * weight, all [dim].
+    void (*norm)(const float* x, const float* weight, std::size_t dim, float epsilon, float* to);
+    // Turns x [width] by the angles of its position: cos and sin [width], halves paired as Llama pairs them.
+    void (*rotate)(float* x, const float* cos, const float* sin, std::size_t width);
+    // Attention of kQueries queries to `count` slots of one key head; see attention.hpp.
+    void (*score)(const float* queries, const float* keys, std::size_t width, std::size_t count, float* scores);
+    void (*weigh)(const float* bias, std::size_t count, float* scores, float* sums);
+    void (*mix)(const float* weights, const float* values, std::size_t width, std::size_t count, std::size_t queries,
+                float* mixed);
+    // to = gate / (1 + exp(-gate)) * up, all [count].
+    void (*gate)(const float* gate, const float* up, std::size_t count, float* to);
+    // to += from, all [count].
+    void (*add)(float* to, const float* from, std::size_t count);
+};
+
+struct Tier {
     const char* name;
     // Bytes of x [rows, dim] in the layout that `multiply` reads, and its making; x fits `type` exactly.
     std::size_t (*packed_bytes)(Type type, std::size_t rows, std::size_t dim);
@@ -69,6 +92,8 @@ struct Level {
     void (*widen)(Type type, const void* from, std::size_t count, float* to);
     RowLoops<float> row;
     RowLoops<double> wide_row;
+    LayerLoops layer;
+
     template <class T>
     const RowLoops<T>& loops() const {
         if constexpr (sizeof(T) == sizeof(float)) {
@@ -79,10 +104,10 @@ struct Level {
     }
 };
 
-// Those that this processor runs, the best first; ends with nullptr.
-const Level* const* levels();
+// The tiers that this processor runs, the best first; ends with nullptr.
+const Tier* const* tiers();
 
-// The level of this name, the best for "" ; nullptr where this processor does not run it.
-const Level* find_level(const char* name);
+// The tier of this name, the best for ""; nullptr where this processor does not run it.
+const Tier* find_tier(const char* name);
 
-}  // namespace edgespec::sampling
+}  // namespace edgespec::simd

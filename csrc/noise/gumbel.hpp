@@ -12,7 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace edgespec::sampling {
+namespace edgespec::noise {
 
 // Fills out[0 .. count) with the noise of tokens first_token, first_token + 1, ... at `position`.
 void fill_gumbel(std::uint64_t seed, std::uint32_t position, std::uint32_t first_token, std::size_t count, float* out);
@@ -21,4 +21,4 @@ void fill_gumbel(std::uint64_t seed, std::uint32_t position, std::uint32_t first
 std::uint32_t noise_word(std::uint64_t seed, std::uint32_t position, std::uint32_t token);
 float gumbel(std::uint32_t word);
 
-}  // namespace edgespec::sampling
+}  // namespace edgespec::noise

@@ -1,0 +1,176 @@
+#include "net/server_sessions.hpp"
+
+#include <algorithm>
+
+namespace edgespec::net {
+
+namespace {
+
+constexpr std::size_t kMostChannels = 256;
+constexpr std::size_t kMostOpeners = 4096;  // whose rate is remembered
+constexpr std::uint32_t kRetryAfterMs = 1000;
+
+Frame unknown_session(std::uint16_t channel) {
+    return frame_of(channel,
+                    wire::Error{wire::ErrorCode::kUnknownSession, true, 0, "the server knows no such session"});
+}
+
+}  // namespace
+
+Frame limit_reached(std::uint16_t channel, std::string_view what) {
+    return frame_of(channel, wire::Error{wire::ErrorCode::kLimit, true, kRetryAfterMs, what});
+}
+
+void ServerSessions::deliver(Peer& peer, const wire::Header& header, Received&& received) {
+    const auto type = static_cast<wire::FrameType>(header.type);
+    if (const std::uint64_t number = bound(peer, header.channel)) {
+        deliver_to(number, peer, header, std::move(received));
+    } else if (type == wire::FrameType::kOpen) {
+        open(peer, header, std::move(received));
+    } else if (const auto* asked = std::get_if<wire::Resume>(&received.message)) {
+        resume(peer, header, *asked);
+    } else if (wire::is_sequenced(type) && type != wire::FrameType::kClose) {
+        peer.link->put(unknown_session(header.channel));
+    }
+}
+
+void ServerSessions::deliver_to(std::uint64_t number, Peer& peer, const wire::Header& header, Received&& received) {
+    Session& session = sessions_.at(number);
+    const auto type = static_cast<wire::FrameType>(header.type);
+    if (type == wire::FrameType::kAppend && !session.turns.take(Clock::now())) {
+        peer.link->put(limit_reached(header.channel, "the session's turns follow each other too fast"));
+        return end(number, "its turns follow each other too fast");
+    }
+    const auto delivery = session.delivery;
+    delivery->take(*peer.link, header, std::move(received));
+    const auto after = sessions_.find(number);
+    if (after != sessions_.end() && after->second.closed) forget(number);  // the channel is free
+}
+
+void ServerSessions::open(Peer& peer, const wire::Header& header, Received&& received) {
+    if (header.sequence != 1) throw wire::BadFrame("an OPEN is a session's first frame");
+    if (peer.sessions.size() >= kMostChannels) {
+        for (auto one = peer.sessions.begin(); one != peer.sessions.end();) {
+            one = sessions_.count(one->second) == 0 ? peer.sessions.erase(one) : std::next(one);
+        }
+        if (peer.sessions.size() >= kMostChannels) throw wire::BadFrame("the connection has too many sessions");
+    }
+    const wire::SessionId id = std::get<wire::Open>(received.message).session_id;
+    std::uint64_t session = known(peer, id);
+    if (session == 0 && session_of_.count(id) != 0) return peer.link->put(unknown_session(header.channel));
+    if (session == 0 && !may_open(peer)) {
+        return peer.link->put(limit_reached(header.channel, "sessions are opened too fast"));
+    }
+    if (session == 0) session = begin(id, *peer.identity);
+    bind(peer, header.channel, session);
+    const auto delivery = sessions_.at(session).delivery;
+    delivery->replay(*peer.link, header.acknowledge);  // nothing, unless this is an OPEN sent again
+    delivery->take(*peer.link, header, std::move(received));
+}
+
+void ServerSessions::resume(Peer& peer, const wire::Header& header, const wire::Resume& resume) {
+    const std::uint64_t session = known(peer, resume.session_id);
+    if (session == 0) return peer.link->put(unknown_session(header.channel));
+    const auto delivery = sessions_.at(session).delivery;
+    delivery->acknowledged(resume.last_sequence);
+    peer.link->put(frame_of(header.channel, wire::Resume{resume.session_id, delivery->received()}));
+    bind(peer, header.channel, session);
+    delivery->replay(*peer.link, resume.last_sequence);
+}
+
+// The session of this channel; 0: none, or one that has ended.
+std::uint64_t ServerSessions::bound(Peer& peer, std::uint16_t channel) const {
+    const auto found = peer.sessions.find(channel);
+    if (found == peer.sessions.end()) return 0;
+    if (sessions_.count(found->second) != 0) return found->second;
+    peer.sessions.erase(found);
+    return 0;
+}
+
+// The session of this id, if the peer may have it; 0: none.
+std::uint64_t ServerSessions::known(const Peer& peer, const wire::SessionId& id) const {
+    const auto session = session_of_.find(id);
+    if (session == session_of_.end() || sessions_.at(session->second).identity != *peer.identity) return 0;
+    return session->second;
+}
+
+std::uint64_t ServerSessions::begin(const wire::SessionId& id, const std::string& identity) {
+    const std::uint64_t number = next_number_();
+    DeliveryLimits limits;
+    limits.ledger = {limits_.session_bytes, limits_.early_frames};
+    auto delivery = std::make_shared<Delivery>(
+        io_, limits,
+        [this, number](Received&& received) {
+            if (std::holds_alternative<wire::Close>(received.message)) sessions_.at(number).closed = true;
+            tell_({number, std::move(received)});
+        },
+        [this, number](const std::string& reason) { end(number, reason); }, traffic_);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    sessions_.emplace(number, Session{std::move(delivery), id, identity, Rate(limits_.turns, Clock::now())});
+    session_of_.emplace(id, number);
+    return number;
+}
+
+void ServerSessions::bind(Peer& peer, std::uint16_t channel, std::uint64_t number) {
+    Session& session = sessions_.at(number);
+    peer.sessions[channel] = number;
+    if (session.away) tell_({number, Returned{}});
+    session.away = false;
+    session.delivery->attach(peer.link, channel);
+}
+
+// Whether this peer, by whatever it is known, has not begun too many sessions of late.
+bool ServerSessions::may_open(const Peer& peer) {
+    const auto now = Clock::now();
+    if (opens_.size() >= kMostOpeners) {
+        for (auto one = opens_.begin(); one != opens_.end();) {
+            one = one->second.full(now) ? opens_.erase(one) : std::next(one);
+        }
+    }
+    const std::string& who = peer.identity->empty() ? peer.address : *peer.identity;
+    return opens_.try_emplace(who, limits_.opens, now).first->second.take(now);
+}
+
+void ServerSessions::end(std::uint64_t number, const std::string& reason) {
+    forget(number);
+    tell_({number, Disconnected{reason}});
+}
+
+void ServerSessions::forget(std::uint64_t number) {
+    const auto session = sessions_.find(number);
+    if (session == sessions_.end()) return;
+    session->second.delivery->stop();
+    const std::lock_guard<std::mutex> lock(mutex_);
+    session_of_.erase(session->second.id);
+    sessions_.erase(session);
+}
+
+void ServerSessions::detach(const Peer& peer, const std::string& reason) {
+    for (const auto& [channel, number] : peer.sessions) {
+        const auto found = sessions_.find(number);
+        if (found == sessions_.end()) continue;
+        Session& session = found->second;
+        session.delivery->detach(*peer.link);
+        if (session.away || !session.delivery->away()) continue;
+        session.away = true;
+        tell_({number, Away{reason}});
+    }
+}
+
+void ServerSessions::stop() {
+    for (const auto& [number, session] : sessions_) session.delivery->stop();
+}
+
+std::shared_ptr<Delivery> ServerSessions::find(std::uint64_t number) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto session = sessions_.find(number);
+    return session == sessions_.end() ? nullptr : session->second.delivery;
+}
+
+std::optional<std::string> ServerSessions::identity(std::uint64_t number) const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto found = sessions_.find(number);
+    return found == sessions_.end() ? std::nullopt : std::optional(found->second.identity);
+}
+
+}  // namespace edgespec::net
