@@ -1,5 +1,6 @@
-// The codec of any message whose layout is given: put(Out&, const Message&) writes its fields or counts their bytes,
-// get(Reader&, Message&) reads and checks them. EDGESPEC_FRAME(Message) makes its codec, once its layout is known.
+// The codec of any message whose layout is given: layout(io, message, message) says each field once, in order, and
+// counts, writes or reads and checks it as `io` does. EDGESPEC_FRAME(Message) makes its codec, once its layout is
+// known.
 #pragma once
 
 #include "wire/codec.hpp"
@@ -10,20 +11,20 @@ namespace edgespec::wire {
 template <class Message>
 std::size_t frame_bytes(const Message& message) {
     Sizer sizer;
-    put(sizer, message);
+    layout(sizer, message, message);
     return kHeaderBytes + padded(sizer.bytes);
 }
 
 template <class Message>
 void encode(std::uint16_t channel, const Message& message, std::uint8_t* frame) {
     Sizer sizer;
-    put(sizer, message);
+    layout(sizer, message, message);
     if (sizer.bytes > kMaxPayload) bad("the message is too long for a frame");
     const Header header = {
         static_cast<std::uint32_t>(sizer.bytes), static_cast<std::uint8_t>(Message::kType), 0, channel, 0, 0};
     Writer writer(frame);
     writer.value(header);
-    put(writer, message);
+    layout(writer, message, message);
     writer.align();
 }
 
@@ -31,7 +32,7 @@ template <class Message>
 Message decode(const std::uint8_t* payload, std::size_t bytes) {
     Reader reader(payload, bytes);
     Message message;
-    get(reader, message);
+    layout(reader, message, message);
     reader.end();
     return message;
 }
