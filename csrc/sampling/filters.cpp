@@ -17,6 +17,12 @@ constexpr int kHalvings = 60;
 }  // namespace
 
 template <class T>
+void Filters<T>::reserve(std::size_t count) {
+    weights_.reserve(count);
+    edge_.reserve(count);
+}
+
+template <class T>
 void Filters<T>::apply(T* scores, std::size_t count, const FilterSettings& settings) {
     const auto k = static_cast<std::size_t>(settings.top_k);
     if (k > 0 && k < count) keep_top_k(scores, count, k);

@@ -30,6 +30,19 @@ template Way way_of<float>(const VerifyInput&, std::size_t);
 template Way way_of<double>(const VerifyInput&, std::size_t);
 
 template <class T>
+void RowDecider<T>::reserve() {
+    bool filtered = false, listed = false;
+    for (std::size_t session = 0; session < in_.trees.sessions; ++session) {
+        filtered = filtered || way_of<T>(in_, session) == Way::filtered;
+        listed = listed || way_of<T>(in_, session) == Way::listed;
+    }
+    const bool copied = in_.biases.offsets != nullptr || in_.seen.offsets != nullptr;
+    if (filtered || copied) scores_.reserve(in_.vocabulary);
+    if (filtered) filters_.reserve(in_.vocabulary);
+    if (listed) shortlist_.reserve(in_.vocabulary);
+}
+
+template <class T>
 Decision RowDecider<T>::decide(std::size_t session, std::size_t row) {
     const std::size_t count = in_.vocabulary;
     temperature_ = static_cast<T>(in_.samplings.temperatures[session]);

@@ -36,6 +36,9 @@ class RowDecider {
     RowDecider(const VerifyInput& in, const Tier& tier)
         : in_(in), tier_(tier), loops_(tier.loops<T>()), filters_(tier), shortlist_(tier) {}
 
+    // Takes all the memory that deciding these rows may need: a thread of the pool must not allocate.
+    void reserve();
+
     Decision decide(std::size_t session, std::size_t row);
 
  private:

@@ -8,6 +8,16 @@
 namespace edgespec::sampling {
 
 template <class T>
+void Shortlist<T>::reserve(std::size_t count) {
+    const std::size_t most = 2 * (count + kTile);  // `limit_` doubles what ties have filled, and a tile may follow
+    scores_.reserve(most);
+    tokens_.reserve(most);
+    sorted_.reserve(count);
+    weights_.reserve(count);
+    order_.reserve(count);
+}
+
+template <class T>
 void Shortlist<T>::clear(std::size_t k) {
     k_ = k;
     filled_ = 0;

@@ -53,6 +53,9 @@ void verify_all(const VerifyInput& in, const VerifyOutput& out, std::size_t thre
     std::vector<RowDecider<T>> deciders;
     deciders.reserve(threads);
     while (deciders.size() < threads) deciders.emplace_back(in, tier);
+    if (threads > 1) {
+        for (RowDecider<T>& decider : deciders) decider.reserve();
+    }
     pool.run(threads, in.trees.sessions,
              [&](std::size_t session, std::size_t slot) { verify_session(deciders[slot], in, out, session); });
 }
