@@ -19,23 +19,12 @@ struct Held {
     std::shared_ptr<const void> lease;
 };
 
-template <class M, class Class>
-void field(Class& type, const char* name, py::object (*get)(const py::object&, const M&)) {
-    type.def_property_readonly(name,
-                               [get](const py::object& self) { return get(self, self.cast<Held<M>&>().message); });
-}
-
 // A read-only array over the receive buffer, with the message as its base.
 template <class T>
 py::object viewing(const py::object& self, wire::View<T> view) {
     py::array_t<T> array({view.size}, {sizeof(T)}, view.data, self);
     py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
     return std::move(array);
-}
-
-template <class Range>
-py::bytes to_bytes(const Range& range) {
-    return py::bytes(reinterpret_cast<const char*>(range.data()), range.size());
 }
 
 // A peer's text may be anything: what is not UTF-8 is shown as such, and raises nothing.
@@ -45,151 +34,112 @@ py::str to_text(std::string_view text) {
     return py::reinterpret_steal<py::str>(decoded);
 }
 
-#define EDGESPEC_FIELD(M, name) \
-    field<wire::M>(type, #name, [](const py::object&, const wire::M& m) -> py::object { return py::cast(m.name); })
-#define EDGESPEC_TEXT(M, name) \
-    field<wire::M>(type, #name, [](const py::object&, const wire::M& m) -> py::object { return to_text(m.name); })
-#define EDGESPEC_ARRAY(M, name) \
-    field<wire::M>(type, #name, \
-                   [](const py::object& self, const wire::M& m) -> py::object { return viewing(self, m.name); })
-#define EDGESPEC_BYTES(M, name) \
-    field<wire::M>(type, #name, [](const py::object&, const wire::M& m) -> py::object { return to_bytes(m.name); })
-#define EDGESPEC_FLAG(M, name, bit)                                                    \
-    field<wire::M>(type, name, [](const py::object&, const wire::M& m) -> py::object { \
-        return py::bool_((m.flags & wire::Open::bit) != 0);                            \
-    })
+// A field as Python sees it.
+py::object shown(const py::object&, std::string_view text) { return to_text(text); }
+
+template <std::size_t N>
+py::object shown(const py::object&, const std::array<std::uint8_t, N>& bytes) {
+    return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+}
+
+template <class T>
+py::object shown(const py::object& self, const wire::View<T>& view) {
+    return viewing(self, view);
+}
+
+py::object shown(const py::object&, const wire::View<wire::Bias>& biases) {
+    py::list pairs;
+    for (std::size_t i = 0; i < biases.size; ++i) {
+        pairs.append(py::make_tuple(biases.data[i].token, biases.data[i].bias));
+    }
+    return std::move(pairs);
+}
+
+template <class T>
+py::object shown(const py::object&, const T& value) {
+    return py::cast(value);
+}
 
 template <class M>
-py::class_<Held<M>> message_class(py::module_& module, const char* name) {
+void add_fields(py::class_<Held<M>>&) {}
+
+template <class M, class T, class... Rest>
+void add_fields(py::class_<Held<M>>& type, const char* name, T M::* member, Rest... rest) {
+    type.def_property_readonly(
+        name, [member](const py::object& self) { return shown(self, self.cast<const Held<M>&>().message.*member); });
+    add_fields<M>(type, rest...);
+}
+
+// A class with the channel and these fields, each a name and a member.
+template <class M, class... Fields>
+py::class_<Held<M>> message_class(py::module_& module, const char* name, Fields... fields) {
     py::class_<Held<M>> type(module, name);
     type.def_readonly("channel", &Held<M>::channel);
+    add_fields<M>(type, fields...);
     return type;
 }
 
+template <class M>
+void add_flag(py::class_<Held<M>> type, const char* name, std::uint32_t bit) {
+    type.def_property_readonly(name, [bit](const Held<M>& self) { return (self.message.flags & bit) != 0; });
+}
+
 void register_session_messages(py::module_& module) {
-    py::class_<wire::ServerOptions>(module, "ServerOptions")
+    using wire::Append, wire::Block, wire::Close, wire::Hint, wire::Open, wire::Resume, wire::ServerOptions, wire::Tune,
+        wire::Verdict;
+    py::class_<ServerOptions>(module, "ServerOptions")
         .def(py::init([](std::uint32_t flags, float hint_threshold, std::uint32_t max_wait_us) {
-                 return wire::ServerOptions{flags, hint_threshold, max_wait_us};
+                 return ServerOptions{flags, hint_threshold, max_wait_us};
              }),
              py::kw_only(), py::arg("flags"), py::arg("hint_threshold"), py::arg("max_wait_us"))
-        .def_readonly("flags", &wire::ServerOptions::flags)
-        .def_readonly("hint_threshold", &wire::ServerOptions::hint_threshold)
-        .def_readonly("max_wait_us", &wire::ServerOptions::max_wait_us);
-    {
-        auto type = message_class<wire::Open>(module, "Open");
-        EDGESPEC_BYTES(Open, session_id);
-        EDGESPEC_FIELD(Open, temperature);
-        EDGESPEC_FIELD(Open, top_k);
-        EDGESPEC_FIELD(Open, top_p);
-        EDGESPEC_FIELD(Open, min_p);
-        EDGESPEC_FIELD(Open, repetition_penalty);
-        EDGESPEC_FIELD(Open, seed);
-        EDGESPEC_FIELD(Open, max_new_tokens);
-        EDGESPEC_FIELD(Open, options);
-        EDGESPEC_FLAG(Open, "logprobs", kLogprobs);
-        EDGESPEC_FLAG(Open, "ignore_eos", kIgnoreEos);
-        EDGESPEC_FIELD(Open, latency_us);
-        EDGESPEC_ARRAY(Open, tokens);
-        field<wire::Open>(type, "logit_bias", [](const py::object&, const wire::Open& m) -> py::object {
-            py::list pairs;
-            for (std::size_t i = 0; i < m.logit_bias.size; ++i) {
-                pairs.append(py::make_tuple(m.logit_bias.data[i].token, m.logit_bias.data[i].bias));
-            }
-            return std::move(pairs);
+        .def_readonly("flags", &ServerOptions::flags)
+        .def_readonly("hint_threshold", &ServerOptions::hint_threshold)
+        .def_readonly("max_wait_us", &ServerOptions::max_wait_us);
+    auto open = message_class<Open>(module, "Open", "session_id", &Open::session_id, "temperature", &Open::temperature,
+                                    "top_k", &Open::top_k, "top_p", &Open::top_p, "min_p", &Open::min_p,
+                                    "repetition_penalty", &Open::repetition_penalty, "seed", &Open::seed,
+                                    "max_new_tokens", &Open::max_new_tokens, "options", &Open::options, "latency_us",
+                                    &Open::latency_us, "tokens", &Open::tokens, "logit_bias", &Open::logit_bias);
+    add_flag<Open>(open, "logprobs", Open::kLogprobs);
+    add_flag<Open>(open, "ignore_eos", Open::kIgnoreEos);
+    message_class<Append>(module, "Append", "keep_length", &Append::keep_length, "max_new_tokens",
+                          &Append::max_new_tokens, "turn", &Append::turn, "tokens", &Append::tokens);
+    message_class<Block>(module, "Block", "first_node", &Block::first_node, "tokens", &Block::tokens, "parents",
+                         &Block::parents, "probabilities", &Block::probabilities);
+    message_class<Hint>(module, "Hint", "base_length", &Hint::base_length, "node", &Hint::node, "token", &Hint::token,
+                        "confidence", &Hint::confidence, "layer", &Hint::layer, "turn", &Hint::turn, "clock_us",
+                        &Hint::clock_us);
+    message_class<Verdict>(module, "Verdict", "base_length", &Verdict::base_length, "forwards", &Verdict::forwards,
+                           "rows", &Verdict::rows, "forward_us", &Verdict::forward_us, "clock_us", &Verdict::clock_us,
+                           "turn", &Verdict::turn, "finish", &Verdict::finish, "tokens", &Verdict::tokens)
+        .def_property_readonly("logprobs", [](const py::object& self) -> py::object {
+            const auto& logprobs = self.cast<const Held<Verdict>&>().message.logprobs;
+            return logprobs.size == 0 ? py::none() : viewing(self, logprobs);
         });
-    }
-    {
-        auto type = message_class<wire::Append>(module, "Append");
-        EDGESPEC_FIELD(Append, keep_length);
-        EDGESPEC_FIELD(Append, max_new_tokens);
-        EDGESPEC_FIELD(Append, turn);
-        EDGESPEC_ARRAY(Append, tokens);
-    }
-    {
-        auto type = message_class<wire::Block>(module, "Block");
-        EDGESPEC_FIELD(Block, first_node);
-        EDGESPEC_ARRAY(Block, tokens);
-        EDGESPEC_ARRAY(Block, parents);
-        EDGESPEC_ARRAY(Block, probabilities);
-    }
-    {
-        auto type = message_class<wire::Hint>(module, "Hint");
-        EDGESPEC_FIELD(Hint, base_length);
-        EDGESPEC_FIELD(Hint, node);
-        EDGESPEC_FIELD(Hint, token);
-        EDGESPEC_FIELD(Hint, confidence);
-        EDGESPEC_FIELD(Hint, layer);
-        EDGESPEC_FIELD(Hint, turn);
-        EDGESPEC_FIELD(Hint, clock_us);
-    }
-    {
-        auto type = message_class<wire::Verdict>(module, "Verdict");
-        EDGESPEC_FIELD(Verdict, base_length);
-        EDGESPEC_FIELD(Verdict, forwards);
-        EDGESPEC_FIELD(Verdict, rows);
-        EDGESPEC_FIELD(Verdict, forward_us);
-        EDGESPEC_FIELD(Verdict, clock_us);
-        EDGESPEC_FIELD(Verdict, turn);
-        EDGESPEC_FIELD(Verdict, finish);
-        EDGESPEC_ARRAY(Verdict, tokens);
-        field<wire::Verdict>(type, "logprobs", [](const py::object& self, const wire::Verdict& m) -> py::object {
-            return m.logprobs.size == 0 ? py::none() : viewing(self, m.logprobs);
-        });
-    }
-    {
-        auto type = message_class<wire::Resume>(module, "Resume");
-        EDGESPEC_BYTES(Resume, session_id);
-        EDGESPEC_FIELD(Resume, last_sequence);
-    }
-    {
-        auto type = message_class<wire::Close>(module, "Close");
-        EDGESPEC_FIELD(Close, reason);
-    }
-    {
-        auto type = message_class<wire::Tune>(module, "Tune");
-        EDGESPEC_FIELD(Tune, options);
-    }
+    message_class<Resume>(module, "Resume", "session_id", &Resume::session_id, "last_sequence", &Resume::last_sequence);
+    message_class<Close>(module, "Close", "reason", &Close::reason);
+    message_class<Tune>(module, "Tune", "options", &Tune::options);
 }
 
 void register_connection_messages(py::module_& module) {
-    {
-        auto type = message_class<wire::Hello>(module, "Hello");
-        EDGESPEC_FIELD(Hello, version_min);
-        EDGESPEC_FIELD(Hello, version_max);
-        EDGESPEC_FIELD(Hello, features);
-        EDGESPEC_BYTES(Hello, vocabulary_hash);
-        EDGESPEC_BYTES(Hello, credential);
-        EDGESPEC_TEXT(Hello, agent);
-    }
-    {
-        auto type = message_class<wire::Welcome>(module, "Welcome");
-        EDGESPEC_FIELD(Welcome, version);
-        EDGESPEC_FIELD(Welcome, features);
-        field<wire::Welcome>(type, "hosts_draft", [](const py::object&, const wire::Welcome& m) -> py::object {
-            return py::bool_((m.features & wire::Welcome::kHostsDraft) != 0);
+    using wire::Error, wire::Goaway, wire::Hello, wire::Welcome;
+    message_class<Hello>(module, "Hello", "version_min", &Hello::version_min, "version_max", &Hello::version_max,
+                         "features", &Hello::features, "vocabulary_hash", &Hello::vocabulary_hash, "agent",
+                         &Hello::agent)
+        .def_property_readonly("credential",
+                               [](const Held<Hello>& self) { return py::bytes(self.message.credential); });
+    message_class<Welcome>(module, "Welcome", "version", &Welcome::version, "features", &Welcome::features,
+                           "vocabulary_hash", &Welcome::vocabulary_hash, "context_length", &Welcome::context_length,
+                           "vocabulary_size", &Welcome::vocabulary_size, "layers", &Welcome::layers, "max_frame_bytes",
+                           &Welcome::max_frame_bytes, "max_block_nodes", &Welcome::max_block_nodes, "target_id",
+                           &Welcome::target_id, "exit_layers", &Welcome::exit_layers, "end_tokens",
+                           &Welcome::end_tokens)
+        .def_property_readonly("hosts_draft", [](const Held<Welcome>& self) {
+            return (self.message.features & Welcome::kHostsDraft) != 0;
         });
-        EDGESPEC_BYTES(Welcome, vocabulary_hash);
-        EDGESPEC_FIELD(Welcome, context_length);
-        EDGESPEC_FIELD(Welcome, vocabulary_size);
-        EDGESPEC_FIELD(Welcome, layers);
-        EDGESPEC_FIELD(Welcome, max_frame_bytes);
-        EDGESPEC_FIELD(Welcome, max_block_nodes);
-        EDGESPEC_TEXT(Welcome, target_id);
-        EDGESPEC_ARRAY(Welcome, exit_layers);
-        EDGESPEC_ARRAY(Welcome, end_tokens);
-    }
-    {
-        auto type = message_class<wire::Error>(module, "Error");
-        EDGESPEC_FIELD(Error, code);
-        EDGESPEC_FIELD(Error, retryable);
-        EDGESPEC_FIELD(Error, retry_after_ms);
-        EDGESPEC_TEXT(Error, message);
-    }
-    {
-        auto type = message_class<wire::Goaway>(module, "Goaway");
-        EDGESPEC_FIELD(Goaway, retry_after_ms);
-        EDGESPEC_TEXT(Goaway, message);
-    }
+    message_class<Error>(module, "Error", "code", &Error::code, "retryable", &Error::retryable, "retry_after_ms",
+                         &Error::retry_after_ms, "message", &Error::message);
+    message_class<Goaway>(module, "Goaway", "retry_after_ms", &Goaway::retry_after_ms, "message", &Goaway::message);
 }
 
 }  // namespace
