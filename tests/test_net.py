@@ -185,7 +185,7 @@ class TestDelivery:
                 assert isinstance(answer, _native.Verdict) and answer.tokens[0] == 8
 
     def test_a_prompt_of_a_mebibyte(self) -> None:
-        tokens = np.arange((2**20 - 88) // 4, dtype=np.int32)
+        tokens = np.arange((2**20 - 96) // 4, dtype=np.int32)
         with linked() as (connection, listener, _):
             connection.send(opening(tokens))
             opened = event(listener, _native.Open)
