@@ -7,8 +7,7 @@ namespace edgespec::net {
 
 Delivery::Delivery(asio::io_context& io, DeliveryLimits limits, OnMessage on_message, OnFull on_full,
                    std::shared_ptr<Traffic> traffic)
-    : io_(io),
-      limits_(limits),
+    : limits_(limits),
       on_message_(std::move(on_message)),
       on_full_(std::move(on_full)),
       traffic_(std::move(traffic)),

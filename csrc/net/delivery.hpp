@@ -84,7 +84,6 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
     Clock::duration max_wait() const;
     Clock::duration long_max_wait() const;
 
-    asio::io_context& io_;
     DeliveryLimits limits_;
     OnMessage on_message_;
     OnFull on_full_;
