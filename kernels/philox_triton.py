@@ -1,7 +1,7 @@
 """Philox4x32-10 and the noise made of it, on the device: the same words as philox.py, the same bits of noise.
 
 Both logarithms are worked out in float64 by additions, products and divisions alone, in the order of
-csrc/sampling/gumbel.cpp; kernels that use them are compiled without fused multiply-adds
+csrc/noise/gumbel.cpp; kernels that use them are compiled without fused multiply-adds
 (launching.NO_FUSION).
 """
 
