@@ -12,7 +12,7 @@ import itertools
 import sys
 from collections.abc import Sequence
 
-from benchmarks.results import Results, parser
+from benchmarks.results import Results, options
 from edgespec.cli.child import child
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
@@ -26,15 +26,9 @@ TEMPERATURES = (0.0, 0.7, 1.0)
 
 
 def main() -> int:
-    made = parser("exactness", __doc__)
-    made.add_argument("--prompts", type=int, default=10)
-    made.add_argument("--seeds", type=int, default=2)
-    made.add_argument("--max-new-tokens", type=int, default=48)
-    made.add_argument("--dtype", default="float64")
-    made.add_argument("--threads", type=int, default=2)
-    arguments = made.parse_args()
-    if arguments.quick:
-        arguments.prompts, arguments.seeds, arguments.max_new_tokens = 1, 1, 12
+    quick = {"prompts": 1, "seeds": 1, "max_new_tokens": 12}
+    given = {"prompts": 10, "seeds": 2, "max_new_tokens": 48, "dtype": "float64", "threads": 2}
+    arguments = options("exactness", __doc__, quick, **given)
     engine = load_draft(bundled_engine())
     prompts = held_out_prompts(Tokenizer.load(engine.tokenizer_path), arguments.prompts)
     sampled = itertools.product(TEMPERATURES[1:], range(arguments.seeds))

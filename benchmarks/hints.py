@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.kernels import on
 from benchmarks.results import ROOT as REPOSITORY
-from benchmarks.results import Results, parser
+from benchmarks.results import Results, options
 from edgespec import _native
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
@@ -44,11 +44,10 @@ TEXT_LENGTH, ROWS = 128, 8
 
 
 def main() -> int:
-    made = parser("hints", __doc__)
-    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    made.add_argument("--target", help="a folder; the bundled pair's if not given")
-    made.add_argument("--exits", default="auto", help="a folder with its exits")
-    arguments = made.parse_args()
+    exits = ("auto", "a folder with the target's exits")
+    arguments = options(
+        "hints", __doc__, {}, device="cpu", target=(None, "a folder; the bundled if none"), exits=exits
+    )
     runs, device = 5 if arguments.quick else 200, arguments.device
     results = Results("hints", "Loopback, no TLS.", arguments.json)
     results.add({"what": "a hint at an edge after its exit", "us": hint_delay_us(torch.device(device), runs)})

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.results import Results, Row, parser, whole_numbers
+from benchmarks.results import Results, Row, options
 from edgespec.kernels.data import HeadSettings, Samplings, Trees
 from edgespec.kernels.exit_head import exit_head
 from edgespec.kernels.verify import verify
@@ -169,23 +169,16 @@ def _warm_ms(function: Callable[[], Any]) -> float:
 
 
 def _arguments() -> Any:
-    made = parser("kernels", __doc__)
-    made.add_argument("--device", choices=BANDWIDTH_BYTES, default="cpu")
-    made.add_argument("--shapes", type=_shapes, default="32000x4096,128256x4096", help="vocabulary x width")
-    made.add_argument("--rows", type=whole_numbers, default="1,4,8,32", help="64 at most")
-    made.add_argument("--dtypes", type=lambda text: text.split(","), default="float32,bfloat16,float16")
-    made.add_argument("--threads", type=whole_numbers, default=sorted({1, len(os.sched_getaffinity(0))}))
-    made.add_argument("--repeats", type=int, default=7)
-    made.add_argument("--compiled", action="store_true", help="torch.compile too")
-    arguments = made.parse_args()
-    if arguments.quick:
-        arguments.shapes, arguments.rows, arguments.threads, arguments.repeats = [(512, 64)], [1, 3], [1], 1
+    threads = sorted({1, len(os.sched_getaffinity(0))})
+    quick = {"shapes": ["512x64"], "rows": [1, 3], "threads": [1], "repeats": 1}
+    arguments = options(
+        "kernels", __doc__, quick, device=("cpu", "or cuda"), threads=threads, repeats=7,
+        shapes=(["32000x4096", "128256x4096"], "vocabulary x width"), rows=([1, 4, 8, 32], "64 at most"),
+        dtypes=["float32", "bfloat16", "float16"], compiled=(False, "torch.compile too"),
+    )  # fmt: skip
+    pairs = [one.split("x") for one in arguments.shapes]
+    arguments.shapes = [(int(vocab), int(dim)) for vocab, dim in pairs]
     return arguments
-
-
-def _shapes(text: str) -> list[tuple[int, int]]:
-    pairs = [one.split("x") for one in text.split(",")]
-    return [(int(vocab), int(dim)) for vocab, dim in pairs]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.results import Results, Row, load, numbers, parser
+from benchmarks.results import Results, Row, load, options
 from benchmarks.settings import SETTINGS, LatencySetting, WrongDraft, save_wrong_exits
 from edgespec.cli.demo.figures import Pacing, Run, mode_figures
 from edgespec.cli.demo.runs import Setting, play, serving
@@ -31,7 +31,7 @@ from edgespec.engines.draft_engine import DraftEngine, load_draft
 from edgespec.sim.plan import Situation, predict
 from edgespec.train.prompts import held_out_prompts
 
-MODES = "device,cloud,sync,preempt,accept-all,predicted,auto,auto-no-hints"
+MODES = ["device", "cloud", "sync", "preempt", "accept-all", "predicted", "auto", "auto-no-hints"]
 FIELDS = ("rtt_ms", "jitter_ms", "mbps", "draft_ms", "forward_ms", "scale", "wrong_draft", "server_draft_ms")
 NOTES = (
     "Links are emulated by a delaying proxy; engines are paced where a row names milliseconds; server, link and edge "
@@ -67,18 +67,18 @@ def _runs(
     max_new_tokens: int,
 ) -> Iterator[Run]:
     with tempfile.TemporaryDirectory() as scratch:
-        options: list[str] = []
+        server: list[str] = []
         if setting.wrong_exits:
             save_wrong_exits(PAIR_FOLDER / "exits", Path(scratch))
-            options += ["--exits", scratch]
+            server += ["--exits", scratch]
         if setting.server_draft_ms is not None:
-            options += ["--colocated-draft", "auto"]
-            options += ["--colocated-draft-pace-ms", str(setting.scaled(setting.server_draft_ms))]
+            server += ["--colocated-draft", "auto"]
+            server += ["--colocated-draft-pace-ms", str(setting.scaled(setting.server_draft_ms))]
         played = Setting(
             setting.link,
             Pacing(setting.scaled(setting.draft_ms), setting.scaled(setting.forward_ms)),
             SamplingParams(temperature=temperature, seed=0, max_new_tokens=max_new_tokens),
-            server_options=tuple(options),
+            server_options=tuple(server),
             blocks=_best_blocks(setting, temperature, modes),
         )
         draft: Any = WrongDraft(engine, setting.wrong_draft) if setting.wrong_draft else engine
@@ -132,26 +132,15 @@ def gap_figures(texts: Sequence[Sequence[tuple[float, int]]]) -> dict[str, float
 
 
 def _arguments() -> argparse.Namespace:
-    made = parser("latency", __doc__)
-    every = [name for name in SETTINGS if name != "unpaced"]
-    made.add_argument(
-        "--settings", type=lambda text: text.split(","), default=every, help=f"of {','.join(SETTINGS)}"
-    )
-    made.add_argument("--modes", type=lambda text: text.split(","), default=MODES)
-    made.add_argument("--prompts", type=int, default=4)
-    made.add_argument("--max-new-tokens", type=int, default=64)
-    made.add_argument("--temperatures", type=numbers, default="0,0.8")
-    made.add_argument("--update", action="store_true", help="keep what --json FILE has of other settings")
-    arguments = made.parse_args()
-    if arguments.quick:
-        arguments.settings, arguments.temperatures, arguments.prompts, arguments.max_new_tokens = (
-            ["go2"],
-            [0.0],
-            1,
-            8,
-        )
+    quick = {"settings": ["go2"], "temperatures": [0.0], "prompts": 1, "max_new_tokens": 8}
+    arguments = options(
+        "latency", __doc__, quick,
+        settings=([name for name in SETTINGS if name != "unpaced"], f"of {', '.join(SETTINGS)}"),
+        modes=MODES, prompts=4, max_new_tokens=64, temperatures=[0.0, 0.8],
+        update=(False, "keep what --json FILE has of other settings"),
+    )  # fmt: skip
     if unknown := [name for name in arguments.settings if name not in SETTINGS]:
-        made.error(f"there is no setting {unknown[0]!r}: choose among {', '.join(SETTINGS)}.")
+        sys.exit(f"there is no setting {unknown[0]!r}: choose among {', '.join(SETTINGS)}.")
     return arguments
 
 

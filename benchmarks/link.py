@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.lossy_link import HOSTS, LossyLink, Weather
-from benchmarks.results import Results, Row, numbers, parser
+from benchmarks.results import Results, Row, options
 from edgespec import _native
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
@@ -38,15 +38,11 @@ NOTES = "Real TCP between two namespaces; a user-space process delays and loses 
 
 
 def main() -> int:
-    made = parser("link", __doc__)
-    made.add_argument("--rtt-ms", type=numbers, default="20,40,80")
-    made.add_argument("--loss", type=numbers, default="0,1,2", help="percent of packets, each way")
-    made.add_argument("--burst", type=int, default=1, help="packets lost in a row")
-    made.add_argument("--outage-s", type=numbers, default="1,5,10")
-    made.add_argument("--samples", type=int, default=2000, help="round trips a row")
-    arguments = made.parse_args()
-    if arguments.quick:
-        arguments.rtt_ms, arguments.samples, arguments.outage_s = [20.0], 160, [1.0]
+    arguments = options(
+        "link", __doc__, {"rtt_ms": [20.0], "samples": 160, "outage_s": [1.0]},
+        rtt_ms=[20.0, 40.0, 80.0], loss=([0.0, 1.0, 2.0], "percent of packets, each way"),
+        burst=(1, "packets lost in a row"), outage_s=[1.0, 5.0, 10.0], samples=(2000, "round trips a row"),
+    )  # fmt: skip
     results = Results("link", NOTES, arguments.json)
     with LossyLink(serve, measure) as ours, LossyLink(serve_plain, measure_plain) as plain:
         ports = {id(link): link.pipes[0].recv() for link in (ours, plain)}
@@ -162,11 +158,11 @@ def _measure(pipe: Connection, play: Callable[..., Any]) -> None:
 
 
 def _play(port: int, hedge: bool, samples: int, pause_s: float, found: list[Any]) -> None:
-    options = LinkOptions(timeout_s=MAX_WAIT_S, hedge=hedge, give_up_s=MAX_WAIT_S)
+    patient = LinkOptions(timeout_s=MAX_WAIT_S, hedge=hedge, give_up_s=MAX_WAIT_S)
     link: _native.ResilientConnection | None = None
     while link is None:
         with suppress(EdgespecError):  # the SYN, or what follows, was lost too often
-            link, _ = connect([Address(HOSTS[0], port)], HASH, options)
+            link, _ = connect([Address(HOSTS[0], port)], HASH, patient)
     link.open(encoded_open(SamplingParams(), 0, ServerOptions(), [1], 2**20))
     for node in range(1, 20):
         _round_trip(link, node)  # both connections are up, and the round trip is known

@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks.devices import Address, Habits, Job, Outcome, live, play, wait_idle
 from benchmarks.hostile import KINDS, attack
 from benchmarks.overhead import process_at, spent_s
-from benchmarks.results import Results, Row, numbers, parser
+from benchmarks.results import Results, Row, options
 from edgespec.cli.child import child
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
@@ -233,50 +233,38 @@ def _figures(outcomes: list[Outcome], devices: int, seconds: float, left: int) -
 
 
 def _arguments() -> Any:
-    made = parser("load", __doc__)
-    made.add_argument("--devices", type=numbers, default="64", help="numbers of them, a phase each")
-    made.add_argument("--minutes", type=float, default=1.0)
-    made.add_argument(
-        "--modes", type=lambda text: text.split(","), default="cloud,sync,preempt,auto,colocated"
-    )
-    made.add_argument("--think-s", type=float, default=2.0, help="between texts, on the average")
-    made.add_argument("--tokens", type=int, default=40, help="of each text")
-    made.add_argument("--draft-ms", type=float, default=6.0, help="of a device's draft, a token")
-    made.add_argument("--acceptance", type=float, default=0.6, help="how often a device's draft is right")
-    made.add_argument("--break-off", type=float, default=0.1, help="share of texts that devices leave early")
-    made.add_argument("--slow-share", type=float, default=0.0, help="of the devices, behind a slow link")
-    made.add_argument(
-        "--kill-every-s", type=float, default=0.0, help="a process with a quarter of the devices"
-    )
-    made.add_argument(
-        "--hostile", default="", metavar="KIND", help=f"{', '.join(KINDS)}, with commas, or all"
-    )
-    made.add_argument(
-        "--hostile-rate", type=float, default=200.0, help="acts a second of all hostile clients"
-    )
-    made.add_argument("--repeats", type=int, default=1, help="of every phase")
-    made.add_argument(
-        "--idle", type=int, default=0, help="sessions that wait for their next turn; 500 at most"
-    )
-    made.add_argument(
-        "--settle-s", type=float, default=SETTLE_S, help="of idle sessions, before they are measured"
-    )
-    made.add_argument(
-        "--serve", type=shlex.split, default="--threads 1 --deterministic", help="server options"
-    )
-    arguments = made.parse_args()
-    if arguments.quick:
-        arguments.devices, arguments.minutes, arguments.settle_s, arguments.tokens = [2], 0.1, 0.5, 12
-        arguments.think_s, arguments.hostile, arguments.idle = (
-            0.2,
-            arguments.hostile or "all",
-            arguments.idle or 5,
-        )
-    arguments.hostile = (
-        list(KINDS) if arguments.hostile == "all" else list(filter(None, arguments.hostile.split(",")))
-    )
+    quick = {
+        "devices": [2],
+        "minutes": 0.1,
+        "settle_s": 0.5,
+        "tokens": 12,
+        "think_s": 0.2,
+        "hostile": ["all"],
+        "idle": 5,
+    }
+    arguments = options(
+        "load", __doc__, quick,
+        devices=([64], "numbers of them, a phase each"),
+        minutes=1.0,
+        modes=["cloud", "sync", "preempt", "auto", "colocated"],
+        think_s=(2.0, "between texts, on the average"),
+        tokens=(40, "of each text"),
+        draft_ms=(6.0, "of a device's draft, a token"),
+        acceptance=(0.6, "how often a device's draft is right"),
+        break_off=(0.1, "share of texts that devices leave early"),
+        slow_share=(0.0, "of the devices, behind a slow link"),
+        kill_every_s=(0.0, "a process with a quarter of the devices"),
+        hostile=([""], f"{', '.join(KINDS)}, or all"),
+        hostile_rate=(200.0, "acts a second of all hostile clients"),
+        repeats=(1, "of every phase"),
+        idle=(0, "sessions that wait for their next turn; 500 at most"),
+        settle_s=(SETTLE_S, "of idle sessions, before they are measured"),
+        serve=("--threads 1 --deterministic", "options of the server"),
+    )  # fmt: skip
+    arguments.serve = shlex.split(arguments.serve)
+    arguments.hostile = list(KINDS) if arguments.hostile == ["all"] else [*filter(None, arguments.hostile)]
     if unknown := [kind for kind in arguments.hostile if kind not in KINDS]:
-        made.error(f"there is no hostile kind {unknown[0]!r}: choose among {', '.join(KINDS)}, all.")
+        sys.exit(f"there is no hostile kind {unknown[0]!r}: choose among {', '.join(KINDS)}, all.")
     return arguments
 
 

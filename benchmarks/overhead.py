@@ -19,7 +19,7 @@ from unittest import mock
 import numpy as np
 import psutil  # type: ignore[import-untyped]
 
-from benchmarks.results import Results, parser
+from benchmarks.results import Results, options
 from edgespec.cli.child import child
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
@@ -34,13 +34,10 @@ SERVE = ["serve", "--port", "0", "--threads", "1", "--colocated-draft", "none"]
 
 
 def main() -> int:
-    made = parser("overhead", __doc__)
-    made.add_argument("--prompts", type=int, default=4)
-    made.add_argument("--sessions", type=int, default=100, help="that are open and idle")
-    made.add_argument("--idle-s", type=float, default=15.0)
-    arguments = made.parse_args()
-    if arguments.quick:
-        arguments.prompts, arguments.sessions, arguments.idle_s = 1, 4, 1.0
+    quick = {"prompts": 1, "sessions": 4, "idle_s": 1.0}
+    arguments = options(
+        "overhead", __doc__, quick, prompts=4, sessions=(100, "that are open and idle"), idle_s=15.0
+    )
     notes = "Loopback, no emulated link; engines at full speed, the server computing on one thread."
     results = Results("overhead", notes, arguments.json)
 
@@ -77,10 +74,10 @@ def _draft_overhead_ms(address: Address, engine: DraftEngine, prompt: list[int])
     spent_s = 0.0
     inner = engine.run
 
-    def timed(*arguments: Any, **options: Any) -> Any:
+    def timed(*arguments: Any, **named: Any) -> Any:
         nonlocal spent_s
         start_s = time.perf_counter()
-        found = inner(*arguments, **options)
+        found = inner(*arguments, **named)
         spent_s += time.perf_counter() - start_s
         return found
 

@@ -10,14 +10,13 @@ row is void if its engines overran their pace.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from statistics import fmean
 
-from benchmarks.results import Results, Row, parser
+from benchmarks.results import Results, Row, options
 from benchmarks.settings import ORIN, SETTINGS, LatencySetting
 from edgespec.cli.demo.figures import Pacing, Run, mode_figures
 from edgespec.cli.demo.runs import Setting, play, serving
@@ -45,14 +44,18 @@ NOTES = (
 
 
 def main() -> int:
-    arguments = _arguments()
+    quick = {"prompts": 1, "max_new_tokens": 12, "links": 1}
+    arguments = options(
+        "plan_validation", __doc__, quick, prompts=4, max_new_tokens=64, temperature=0.0,
+        links=(len(LINKS), "the first of them, this many"), modes=["cloud", "sync", "preempt", "auto"],
+    )  # fmt: skip
     engine = load_draft(bundled_engine())
     drawn = held_out_prompts(Tokenizer.load(engine.tokenizer_path), arguments.prompts + CALIBRATION_PROMPTS)
     prompts, others = drawn[: arguments.prompts], drawn[arguments.prompts :]
     target = Target.load(threads=1)
-    options = {"temperature": arguments.temperature, "max_new_tokens": arguments.max_new_tokens, "seed": 1}
+    recorded = {"temperature": arguments.temperature, "max_new_tokens": arguments.max_new_tokens, "seed": 1}
     trace, other_trace = (
-        record(target, engine, some, **options) for some in (prompts, others)
+        record(target, engine, some, **recorded) for some in (prompts, others)
     )  # `play`'s first seed
     constants = _constants(engine, others, other_trace)
     words = ", ".join(f"{name} {value:.2f}" for name, value in constants.items())
@@ -138,19 +141,6 @@ def _situation(link: LatencySetting, trace: Trace, constants: dict[str, float]) 
     forward_ms, draft_ms = link.scaled(link.forward_ms), link.scaled(link.draft_ms)
     assert forward_ms is not None and draft_ms is not None
     return Situation(link.link.rtt_ms, forward_ms, draft_ms, trace.acceptance, free_rows=ROWS, **constants)
-
-
-def _arguments() -> argparse.Namespace:
-    made = parser("plan_validation", __doc__)
-    made.add_argument("--prompts", type=int, default=4)
-    made.add_argument("--max-new-tokens", type=int, default=64)
-    made.add_argument("--temperature", type=float, default=0.0)
-    made.add_argument("--links", type=int, default=len(LINKS), help="the first of them, this many")
-    made.add_argument("--modes", type=lambda text: text.split(","), default="cloud,sync,preempt,auto")
-    arguments = made.parse_args()
-    if arguments.quick:
-        arguments.prompts, arguments.max_new_tokens, arguments.links = 1, 12, 1
-    return arguments
 
 
 if __name__ == "__main__":

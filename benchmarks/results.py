@@ -11,7 +11,9 @@ import argparse
 import json
 import shlex
 import sys
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +55,11 @@ class Results:
             save(self.content, self._file)
 
 
-def parser(kind: str, description: str | None) -> argparse.ArgumentParser:
-    """What every benchmark takes: where its results go, and to be quick."""
+def options(
+    kind: str, description: str | None, quick: Mapping[str, Any], **defaults: Any
+) -> argparse.Namespace:
+    """The command line of a benchmark: an option for each default, or pair of default and help; lists are separated by
+    commas. Besides --json FILE, and --quick, which sets what `quick` says."""
     made = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{kind}",
         description=description,
@@ -62,16 +67,25 @@ def parser(kind: str, description: str | None) -> argparse.ArgumentParser:
     )
     made.add_argument("--json", type=Path, metavar="FILE", help="write a results file, as in docs/results")
     made.add_argument("--quick", action="store_true", help="as little as shows that it runs")
-    return made
+    for name, given in defaults.items():
+        default, text = given if isinstance(given, tuple) else (given, None)
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(default, bool):
+            made.add_argument(flag, action="store_true", help=text)
+        elif isinstance(default, list):
+            made.add_argument(flag, type=partial(_list, type(default[0])), default=default, help=text)
+        else:
+            made.add_argument(
+                flag, type=str if default is None else type(default), default=default, help=text
+            )
+    arguments = made.parse_args()
+    for name, value in quick.items() if arguments.quick else ():
+        setattr(arguments, name, value)
+    return arguments
 
 
-def numbers(text: str) -> list[float]:
-    """Numbers separated by commas, as an option has them."""
-    return [float(one) for one in text.split(",")]
-
-
-def whole_numbers(text: str) -> list[int]:
-    return [int(one) for one in text.split(",")]
+def _list(kind: Callable[[str], Any], text: str) -> list[Any]:
+    return [kind(one) for one in text.split(",")]
 
 
 def save(content: Content, file: Path) -> None:

@@ -132,7 +132,14 @@ def latency_summary(
         for cell in cells
         for mode in heads
     ]
-    return [table(ordered, {"target forward, draft token, round trip": _named}, lambda row: f"`{row['mode']}`", _emphatic)]
+    return [
+        table(
+            ordered,
+            {"target forward, draft token, round trip": _named},
+            lambda row: f"`{row['mode']}`",
+            _emphatic,
+        )
+    ]
 
 
 def gains(content: Content) -> list[str]:

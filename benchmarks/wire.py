@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.echoes import Echo, available
-from benchmarks.results import ROOT, Results, Row, parser
+from benchmarks.results import ROOT, Results, Row, options
 from edgespec import _native
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -35,12 +35,13 @@ START_S, END_S = 30.0, 5.0
 
 
 def main() -> int:
-    made = parser("wire", __doc__)
-    made.add_argument("--rounds", type=int, default=9, help="of each kind, alternating")
-    made.add_argument("--count", type=int, default=2000, help="round trips a round")
-    arguments = made.parse_args()
-    if arguments.quick:
-        arguments.rounds, arguments.count = 1, 100
+    arguments = options(
+        "wire",
+        __doc__,
+        {"rounds": 1, "count": 100},
+        rounds=(9, "of each kind"),
+        count=(2000, "round trips a round"),
+    )
     results = Results("wire", "Loopback; nothing is emulated or paced.", arguments.json)
     for nodes in (4, 16, 64):
         for row in _codec_rows(nodes, 0.02 if arguments.quick else 0.5):

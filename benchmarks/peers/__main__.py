@@ -9,7 +9,6 @@ prompts is repeated. Greedy texts are compared token by token. Nothing is paced.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import itertools
 import sys
@@ -22,7 +21,7 @@ from benchmarks.peers import environments
 from benchmarks.peers.clients import Address, Peer, Played, Task, roster
 from benchmarks.peers.servers import PINNED, link, pinned, start
 from benchmarks.peers.streamer import EARLY_EXIT_LAYER
-from benchmarks.results import Results, Row, numbers, parser
+from benchmarks.results import Results, Row, options
 from edgespec.core.errors import EdgespecError
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.engines.bundled import bundled_engine
@@ -44,9 +43,13 @@ Passes = list[list[Played]]
 
 
 def main() -> int:
-    arguments = _arguments()
-    if arguments.command == "install":
+    if sys.argv[1:] == ["install"]:
         return _install()
+    quick = {"rtts": [0.0], "temperatures": [0.0], "prompts": 1, "passes": 1, "max_new_tokens": 8}
+    arguments = options(
+        "peers", __doc__, quick, rtts=[0.0, 20.0, 40.0], temperatures=[0.0, 0.8], prompts=3, passes=3, max_new_tokens=48,
+        only=(["edgespec", "transformers", "vllm", "llama.cpp"], "peers whose names begin so"),
+    )  # fmt: skip
     engine = load_draft(bundled_engine())
     prompts = held_out_prompts(Tokenizer.load(engine.tokenizer_path), arguments.prompts)
     peers = [peer for peer in roster(engine) if peer.name.startswith(tuple(arguments.only))]
@@ -68,9 +71,7 @@ def main() -> int:
             for temperature in arguments.temperatures:
                 length = arguments.max_new_tokens
                 tasks = [Task(prompt, temperature, seed, length) for seed, prompt in enumerate(prompts, 1)]
-                first = (
-                    rtt_ms == arguments.rtts[0]
-                )  # servers may compile what is new to them: warm up by all prompts
+                first = rtt_ms == arguments.rtts[0]  # where servers may compile: warm up by all prompts
                 _passes(peers, addresses, missing, tasks if first else tasks[:1], 1)
                 runs = _passes(peers, addresses, missing, tasks, arguments.passes)
                 setting = {"rtt_ms": rtt_ms, "temperature": temperature, "prompts": len(prompts)}
@@ -139,27 +140,6 @@ def speed_figures(passes: Passes) -> dict[str, Any]:
         "ttft_ms_median": median(run.arrivals[0][0] for run in runs) * 1e3,
         **gap_figures([run.arrivals for run in runs]),
     }
-
-
-def _arguments() -> argparse.Namespace:
-    made = parser("peers", __doc__)
-    made.add_argument("command", nargs="?", choices=["run", "install"], default="run")
-    made.add_argument("--rtts", type=numbers, default="0,20,40")
-    made.add_argument("--temperatures", type=numbers, default="0,0.8")
-    made.add_argument("--prompts", type=int, default=3)
-    made.add_argument("--passes", type=int, default=3)
-    made.add_argument("--max-new-tokens", type=int, default=48)
-    made.add_argument(
-        "--only",
-        type=lambda text: text.split(","),
-        default="edgespec,transformers,vllm,llama.cpp",
-        help="peers whose names begin so",
-    )
-    arguments = made.parse_args()
-    if arguments.quick:
-        arguments.passes, arguments.prompts, arguments.temperatures, arguments.rtts = 1, 1, [0.0], [0.0]
-        arguments.max_new_tokens = 8
-    return arguments
 
 
 if __name__ == "__main__":
