@@ -85,7 +85,8 @@ class Habits:
 
 @dataclass
 class Outcome:
-    """What one text came to. ended: finished, broken off, refused, lost (any other error) or stuck; different: not its job's text."""
+    """What one text came to. ended: finished, broken off, refused, stuck or lost (any other error). different: it is
+    not its job's text."""
 
     device: int
     ended: str = "finished"

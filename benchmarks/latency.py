@@ -10,6 +10,7 @@ row whose text is not that of `cloud` is marked (`device` writes a text of its o
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
@@ -125,7 +126,7 @@ def gap_figures(texts: Sequence[Sequence[tuple[float, int]]]) -> dict[str, float
     """Milliseconds between tokens, of texts' arrivals (seconds, tokens): tokens that come together share the wait."""
     gaps: list[float] = []
     for arrivals in texts:
-        for (before_s, _), (now_s, tokens) in zip(arrivals, arrivals[1:], strict=False):
+        for (before_s, _), (now_s, tokens) in itertools.pairwise(arrivals):
             gaps += [(now_s - before_s) * 1e3 / max(1, tokens)] * tokens
     median, late, latest = np.percentile(gaps or [0.0], [50, 90, 99])
     return {"token_ms_median": float(median), "token_ms_p90": float(late), "token_ms_p99": float(latest)}

@@ -44,8 +44,8 @@ SETTLE_S = 35.0
 """Before the processor time of idle sessions counts: links are quiet after ten seconds, and a heartbeat passes."""
 
 NOTES = (
-    "Devices are synthetic: drafts replay the target's text. Slow links are emulated: 80 ms, 40 ms of jitter, 1 Mbit/s. "
-    "Server and devices share one machine; loopback, no TLS."
+    "Devices are synthetic: drafts replay the target's text. Slow links are emulated: 80 ms, 40 ms of jitter, 1 "
+    "Mbit/s. Server and devices share one machine; loopback, no TLS."
 )
 
 

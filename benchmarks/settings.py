@@ -67,7 +67,7 @@ SETTINGS = {
 
 
 class WrongDraft:
-    """An engine that chooses other tokens than the real draft at this share of all positions, and is as sure of them."""
+    """An engine that chooses other tokens than the real draft at this share of positions, and is as sure of them."""
 
     def __init__(self, engine: DraftEngine, share: float) -> None:
         self._engine = engine

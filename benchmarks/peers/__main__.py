@@ -47,8 +47,8 @@ def main() -> int:
         return _install()
     quick = {"rtts": [0.0], "temperatures": [0.0], "prompts": 1, "passes": 1, "max_new_tokens": 8}
     arguments = options(
-        "peers", __doc__, quick, rtts=[0.0, 20.0, 40.0], temperatures=[0.0, 0.8], prompts=3, passes=3, max_new_tokens=48,
-        only=(["edgespec", "transformers", "vllm", "llama.cpp"], "peers whose names begin so"),
+        "peers", __doc__, quick, rtts=[0.0, 20.0, 40.0], temperatures=[0.0, 0.8], prompts=3, passes=3,
+        max_new_tokens=48, only=(["edgespec", "transformers", "vllm", "llama.cpp"], "peers whose names begin so"),
     )  # fmt: skip
     engine = load_draft(bundled_engine())
     prompts = held_out_prompts(Tokenizer.load(engine.tokenizer_path), arguments.prompts)

@@ -50,8 +50,8 @@ class Played:
 
 @dataclass(frozen=True)
 class Peer:
-    """own_noise: it samples with its own random numbers, so its texts are others than edgespec's. rounds: it computes in
-    less than float32, so even its greedy texts may be others."""
+    """own_noise: it samples with its own random numbers, so its texts are others than edgespec's. rounds: it computes
+    in less than float32, so even its greedy texts may be others."""
 
     name: str
     server: str

@@ -1,6 +1,6 @@
 """The peers' own environments, installed on demand under build/peers.
 
-A peer that cannot be installed is no failure of the benchmark: the reason is kept and printed where its figures would be.
+A peer that cannot be installed does not fail the benchmark: the reason is kept and printed in place of its figures.
 """
 
 from __future__ import annotations
