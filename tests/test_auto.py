@@ -68,7 +68,7 @@ def test_a_draft_at_rest_is_tried_again() -> None:
         measurements.forwards = forwards
         auto.adapt(view, measurements)
         depths.append(auto.depth)
-        assert bool(view.expand()) == bool(auto.depth)
+        assert bool(auto.expand(view)) == bool(auto.depth)
     assert 0 in depths and 12 in depths[depths.index(0) :]
     assert depths.count(0) * 8 >= REST_FORWARDS
 

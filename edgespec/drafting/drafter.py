@@ -57,7 +57,7 @@ class Drafter:
             if self._pacing is not None:
                 self._pacing.hold(len(nodes))
         except CacheFull:
-            loop.draft_full = True
+            loop.speculator.draft_full = True
             return 0
         loop.on_draft(found, (time.monotonic() - start_s) * 1e3)
         return len(nodes)

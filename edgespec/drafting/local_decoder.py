@@ -18,7 +18,7 @@ def decode_token(loop: DraftingLoop, drafter: Drafter) -> int | None:
     Raises CacheFull when the draft holds no more.
     """
     if not drafter.run(loop):
-        if loop.draft_full:
+        if loop.speculator.draft_full:
             raise CacheFull
         return None
     (token,) = loop.tree.children(ROOT)

@@ -127,22 +127,13 @@ class DraftingLoop:
 
     def next_draft(self) -> Sequence[int]:
         """The nodes (ROOT: the last committed token) on which to run the draft now; empty: nothing to draft."""
-        return self.speculator.expand()
+        return self.policy.expand(self.speculator) if self.remaining > 0 else ()
 
     def on_draft(self, found: Sequence[Found], draft_ms: float) -> None:
         """The draft ran on the nodes that `next_draft` named, in one run."""
         for one in found:
             self.speculator.add_children(one.node, one.tokens, one.probabilities)
         self.measurements.draft_ms.observe(len(found), draft_ms)
-
-    @property
-    def draft_full(self) -> bool:
-        """The draft's cache has no room left: nothing is drafted any more."""
-        return self.speculator.draft_full
-
-    @draft_full.setter
-    def draft_full(self, full: bool) -> None:
-        self.speculator.draft_full = full
 
     # Sending
 

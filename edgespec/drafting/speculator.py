@@ -120,7 +120,9 @@ class Speculator:
     def hint(self, hint: Hint) -> None:
         """Add the branch that a hint names, or re-weigh it. A hint that came after its verdict is ignored."""
         self.counts.hints += 1
-        end = self._named(hint.reference)
+        end: int | None = ROOT
+        if hint.reference != COMMITTED_BIT | len(self.text):
+            end = next((node for node, sent in self._sent.items() if sent == hint.reference), None)
         if hint.base_length != len(self.text) or end is None:
             return
         foretold = (*(self.tree.token(node) for node in self.tree.path(end)), hint.token)
@@ -134,10 +136,6 @@ class Speculator:
         self.hinted = child
 
     # What the edge does next
-
-    def expand(self) -> Sequence[int]:
-        """The nodes (or ROOT) on which to run the draft now; empty: nothing."""
-        return self.policy.expand(self) if self.remaining > 0 else ()
 
     def add_children(self, node: int, tokens: Sequence[int], probabilities: Sequence[float]) -> None:
         """The draft ran on `node`: its best continuations, best first, with their calibrated probabilities."""
@@ -204,12 +202,6 @@ class Speculator:
             hits += hit
         self.counts.hints_hit += hits
         return hits
-
-    def _named(self, reference: int) -> int | None:
-        """The node that the server means by a reference; None when the edge no longer has it."""
-        if reference & COMMITTED_BIT:
-            return ROOT if reference & ~COMMITTED_BIT == len(self.text) else None
-        return next((node for node, sent in self._sent.items() if sent == reference), None)
 
     def _add(self, parent: int, token: int, probability: float) -> int:
         node = self._next_node

@@ -93,20 +93,23 @@ class ServerConnection:
         self._turn += 1
         self.link.await_verdicts(max_new_tokens > 0)
         array = np.array(tokens, dtype=np.int32)
-        self._send(_native.encode_append(CHANNEL, keep_length, max_new_tokens, array, self._turn))
+        self._guarded(
+            self.link.send, _native.encode_append(CHANNEL, keep_length, max_new_tokens, array, self._turn)
+        )
 
     def send(self, message: Block | ServerOptions) -> None:
         if isinstance(message, ServerOptions):
-            self._send(_native.encode_tune(CHANNEL, message.to_wire()))
+            self._guarded(self.link.send, _native.encode_tune(CHANNEL, message.to_wire()))
             return
-        self._send(
+        self._guarded(
+            self.link.send,
             _native.encode_block(
                 CHANNEL,
                 first_node=message.first_node,
                 tokens=np.array(message.tokens, dtype=np.int32),
                 parents=np.array(message.parents, dtype=np.uint32),
                 probabilities=np.round(np.array(message.probabilities) * 255).astype(np.uint8),
-            )
+            ),
         )
 
     def close(self) -> None:
@@ -210,9 +213,6 @@ class ServerConnection:
             raise error
         self.notes.append(why)
         self.link.move()
-
-    def _send(self, frame: bytes) -> None:
-        self._guarded(self.link.send, frame)
 
     def _guarded(self, call: Callable[..., Any], argument: Any) -> Any:
         try:

@@ -74,17 +74,16 @@ class TextSession(ABC):
 
     def prompt(self, prompt: str | Sequence[int]) -> None:
         """Begin a text. Raises EdgespecError when the prompt is empty or too long."""
-        if self.prompt_tokens:
+        if self._loop.text:
             raise EdgespecError(
                 "this session has its prompt already: use append() for a next turn, or a new session."
             )
         assert self.params.seed is not None
         tokens = prompt_tokens(self.tokenizer, prompt, True, self._context.vocabulary_size)
-        self._check_length(tokens)
         if self._engine is not None:
             self._drafter = Drafter(self._engine, self.params.temperature, self.params.seed, self._pacing)
-        self.prompt_tokens = tokens
         self._begin_turn(tokens, self.params.max_new_tokens)
+        self.prompt_tokens = tokens
 
     def append(self, text: str | Sequence[int], max_new_tokens: int | None = None) -> None:
         """The next turn: this goes behind the text so far, which is not read again by draft or target.
@@ -94,7 +93,6 @@ class TextSession(ABC):
         if not self.finished:
             raise EdgespecError("the text is not finished: append() waits for that, or cancel() first.")
         tokens = prompt_tokens(self.tokenizer, text, False, self._context.vocabulary_size)
-        self._check_length(tokens)
         self._begin_turn(tokens, self.params.max_new_tokens if max_new_tokens is None else max_new_tokens)
 
     def cancel(self) -> None:
@@ -155,7 +153,12 @@ class TextSession(ABC):
         """Ask for a turn: `tokens` behind `keep_length` tokens of the text, as the loop has it already."""
 
     def _begin_turn(self, tokens: Sequence[int], max_new_tokens: int) -> None:
-        start = len(self._loop.text)
+        start, context = len(self._loop.text), self._context
+        if start + len(tokens) >= context.length:
+            raise EdgespecError(
+                f"the prompt makes the text {start + len(tokens)} tokens long, and the {context.owner}'s context holds "
+                f"{context.length}: shorten the prompt."
+            )
         self._earlier_s, self._turn_start_s = self.statistics.seconds, time.monotonic()
         self._loop.begin(tokens, start, max_new_tokens)
         self._output = OutputBuffer(self.tokenizer, self.params.stop, self._loop.text)
@@ -190,11 +193,3 @@ class TextSession(ABC):
         self.statistics.draft_ms += (end_s - start_s) * 1e3
         self.statistics.draft_runs += 1
         self._timeline.drafted(start_s, end_s, nodes)
-
-    def _check_length(self, tokens: Sequence[int]) -> None:
-        length, context = len(self._loop.text) + len(tokens), self._context
-        if length >= context.length:
-            raise EdgespecError(
-                f"the prompt makes the text {length} tokens long, and the {context.owner}'s context holds "
-                f"{context.length}: shorten the prompt."
-            )
