@@ -1,8 +1,8 @@
 """Results files -> tables and pictures between the markers of the documents: `python -m benchmarks.report`.
 
 `<!-- results -->` ... `<!-- /results -->` holds everything in docs/results; a marker with the name of one kind, such as
-`<!-- latency -->`, that kind's tables alone; `<!-- gains -->` is README's table. A file that cannot be read is left out,
-with a sentence in its place.
+`<!-- latency -->`, that kind's tables alone; `<!-- gains -->` is README's table. A file that cannot be read is
+left out, with a sentence in its place.
 """
 
 from __future__ import annotations
