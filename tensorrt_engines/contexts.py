@@ -11,7 +11,7 @@ from typing import Any
 
 from edgespec.core.errors import EdgespecError
 from edgespec.tensorrt_engines.cuda_driver import CapturedGraph, CudaError
-from edgespec.tensorrt_engines.device_cache import Bindings
+from edgespec.tensorrt_engines.device_buffers import Bindings
 from edgespec.tensorrt_engines.device_memory import DeviceMemory
 from edgespec.tensorrt_engines.draft_shape import RunShape
 from edgespec.tensorrt_engines.plan import DECODE_ROWS

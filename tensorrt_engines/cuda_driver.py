@@ -61,6 +61,7 @@ def first_gpu() -> Gpu | None:
     if _library() is None:
         return None
     device, count, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
+    major, minor = ctypes.c_int(), ctypes.c_int()
     name = ctypes.create_string_buffer(256)
     try:
         _call("cuInit", ctypes.c_uint(0))
@@ -70,18 +71,11 @@ def first_gpu() -> Gpu | None:
         _call("cuDeviceGet", ctypes.byref(device), ctypes.c_int(0))
         _call("cuDeviceGetName", name, ctypes.c_int(len(name)), device)
         _call("cuDeviceTotalMem_v2", ctypes.byref(memory), device)
-        major, minor = (
-            _attribute(device, which) for which in (COMPUTE_CAPABILITY_MAJOR, COMPUTE_CAPABILITY_MINOR)
-        )
+        for value, attribute in ((major, COMPUTE_CAPABILITY_MAJOR), (minor, COMPUTE_CAPABILITY_MINOR)):
+            _call("cuDeviceGetAttribute", ctypes.byref(value), ctypes.c_int(attribute), device)
     except CudaError:
         return None
-    return Gpu(name.value.decode(errors="replace"), f"{major}.{minor}", memory.value)
-
-
-def _attribute(device: ctypes.c_int, attribute: int) -> int:
-    value = ctypes.c_int()
-    _call("cuDeviceGetAttribute", ctypes.byref(value), ctypes.c_int(attribute), device)
-    return value.value
+    return Gpu(name.value.decode(errors="replace"), f"{major.value}.{minor.value}", memory.value)
 
 
 def _call(name: str, *arguments: object) -> None:
@@ -95,9 +89,7 @@ def _call(name: str, *arguments: object) -> None:
 
 @cache
 def _library() -> ctypes.CDLL | None:
-    for name in ("libcuda.so.1", "nvcuda.dll"):
-        try:
-            return ctypes.CDLL(name)
-        except OSError:
-            continue
-    return None
+    try:
+        return ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None

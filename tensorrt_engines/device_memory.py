@@ -41,32 +41,23 @@ class Lines:
 
 
 class DeviceMemory(Protocol):
-    """One stream of one GPU, and the memory that its work uses."""
+    """One stream (`stream` is its handle) of one GPU, and the memory that its work uses.
+
+    active: gives the calling thread the GPU; every other method is called inside. allocate: raises EdgespecError where
+    the GPU has less left. pinned: host memory that the GPU reads and writes itself. copy_lines: copies `count` lines
+    of `width` bytes. synchronize: waits for all work on the stream.
+    """
 
     @property
-    def stream(self) -> int:
-        """The stream's handle."""
-
-    def active(self) -> AbstractContextManager[None]:
-        """Give the calling thread the GPU; every other method is called inside."""
-
-    def allocate(self, size: int) -> Buffer:
-        """Raises EdgespecError where the GPU has less left."""
-
-    def pinned(self, size: int) -> HostBytes:
-        """Host memory that the GPU reads and writes itself."""
-
+    def stream(self) -> int: ...
+    def active(self) -> AbstractContextManager[None]: ...
+    def allocate(self, size: int) -> Buffer: ...
+    def pinned(self, size: int) -> HostBytes: ...
     def upload(self, target: Buffer, source: HostBytes) -> None: ...
-
     def download(self, target: HostBytes, source: Buffer) -> None: ...
-
-    def copy_lines(self, target: Lines, source: Lines, width: int, count: int) -> None:
-        """Copy `count` lines of `width` bytes."""
-
+    def copy_lines(self, target: Lines, source: Lines, width: int, count: int) -> None: ...
     def clear(self, buffer: Buffer) -> None: ...
-
-    def synchronize(self) -> None:
-        """Wait for all work on the stream."""
+    def synchronize(self) -> None: ...
 
 
 def aligned(size: int) -> int:
@@ -193,5 +184,6 @@ class TorchMemory:
 
 def _out_of_memory(size: int) -> EdgespecError:
     return EdgespecError(
-        f"the GPU has less than {size / 2**20:.0f} MiB left: end other programs on it, or compile with a smaller max_len."
+        f"the GPU has less than {size / 2**20:.0f} MiB left: end other programs on it, or compile with a smaller "
+        "max_len."
     )

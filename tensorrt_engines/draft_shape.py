@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,7 @@ Sizes = dict[str, "tuple[tuple[int, ...], type]"]
 """By tensor: its shape and type."""
 
 
-@dataclass(frozen=True)
-class RunShape:
+class RunShape(NamedTuple):
     """R rows, D deciding rows, P rows of noise (0: none), W slots of the bucket."""
 
     rows: int

@@ -17,7 +17,6 @@ from edgespec.tensorrt_engines.draft_shape import DraftShape
 from edgespec.tensorrt_engines.tensorrt_api import (
     ErrorLog,
     build_capabilities,
-    capability_of,
     installed,
     load_api,
     network_flags,
@@ -85,7 +84,8 @@ def build_plan(target: PlanTarget, graph_file: Path, draft: DraftShape, halves: 
         config.set_flag(api.BuilderFlag.FP16)
     if build_capabilities(api):
         config.num_compute_capabilities = 1
-        config.set_compute_capability(capability_of(api, target.compute_capability), 0)
+        name = "SM" + target.compute_capability.replace(".", "")
+        config.set_compute_capability(getattr(api.ComputeCapability, name), 0)
     if gpu is not None:
         config.set_memory_pool_limit(api.MemoryPoolType.WORKSPACE, gpu.memory_bytes // WORKSPACE_SHARE)
     for rows in (DECODE_ROWS, PREFILL_ROWS):
@@ -135,26 +135,18 @@ def _parse(api: Any, network: Any, log: ErrorLog, graph_file: Path) -> None:
 
 
 def _profile(builder: Any, network: Any, rows: int, buckets: list[int]) -> Any:
-    """An optimization profile for runs of up to `rows` rows; the dimensions are those of draft_graph.py."""
+    """An optimization profile for runs of up to `rows` rows; the dimensions' names are those of export.py."""
     # The least, the usual and the most of each open dimension.
     r = (1, USUAL_ROWS if rows == DECODE_ROWS else rows, rows)
     d = (1, USUAL_ROWS, min(DECIDING_ROWS, rows))
     w = (buckets[0], buckets[len(buckets) // 2], buckets[-1])
-    open_dimensions = {
-        "tokens": [r],
-        "positions": [r],
-        "cached": [r, w],
-        "among": [r, r],
-        "decide": [d],
-        "noise": [d],
-        "noise_rows": [d],
-    }
+    open_dimensions = {"rows": r, "slots": w, "deciding": d, "noises": d}
     profile = builder.create_optimization_profile()
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
         shape = list(tensor.shape)
-        ranges = iter([w] if tensor.name.startswith("cache_") else open_dimensions.get(tensor.name, []))
-        dimensions = [next(ranges) if size < 0 else (size, size, size) for size in shape]
+        names = [tensor.get_dimension_name(axis) for axis in range(len(shape))]
+        dimensions = [open_dimensions.get(name, (size,) * 3) for name, size in zip(names, shape, strict=True)]
         if -1 in shape:
             profile.set_shape(tensor.name, *zip(*dimensions, strict=True))
     return profile

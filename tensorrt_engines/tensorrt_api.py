@@ -67,11 +67,6 @@ def build_capabilities(api: Any) -> list[str]:
     return sorted((f"{name[2:-1]}.{name[-1]}" for name in names), key=_numbers)
 
 
-def capability_of(api: Any, compute_capability: str) -> Any:
-    """The module's name for "8.6"."""
-    return getattr(api.ComputeCapability, "SM" + compute_capability.replace(".", ""))
-
-
 class ErrorLog:
     """A logger for TensorRT that keeps its errors; the first one goes into our own error message."""
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import Piece
 from edgespec.tensorrt_engines.contexts import Contexts
-from edgespec.tensorrt_engines.device_buffers import RunBuffers
-from edgespec.tensorrt_engines.device_cache import DeviceCache
+from edgespec.tensorrt_engines.device_buffers import DeviceCache, RunBuffers
 from edgespec.tensorrt_engines.device_memory import DeviceMemory
 from edgespec.tensorrt_engines.draft_shape import DraftShape, RunShape, fill_inputs
 from edgespec.tensorrt_engines.plan import DECIDING_ROWS, PREFILL_ROWS
@@ -108,14 +107,5 @@ def _parts(piece: Piece, wanted: NDArray[np.int32]) -> Iterator[tuple[int, Piece
         rows = slice(start, min(start + length, len(piece)))
         cached = piece.cached[rows].copy()
         cached[:, piece.slots[:start]] |= piece.among[rows, :start]
-        yield (
-            start,
-            Piece(
-                piece.tokens[rows],
-                piece.positions[rows],
-                piece.slots[rows],
-                cached,
-                piece.among[rows, rows],
-                piece.slot_positions,
-            ),
-        )
+        tokens, positions, slots = piece.tokens[rows], piece.positions[rows], piece.slots[rows]
+        yield start, Piece(tokens, positions, slots, cached, piece.among[rows, rows], piece.slot_positions)

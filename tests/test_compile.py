@@ -11,49 +11,37 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_drafts import save_draft
+from tiny_drafts import CONTEXT, TEMPLATE, VOCABULARY, compiled, save_draft
 
 import edgespec
 from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import SlotMap
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.tree import DraftTree
-from edgespec.engines import export
 from edgespec.engines.draft_engine import load_draft
 from edgespec.engines.engine_folder import NEUTRAL_CALIBRATION
 from edgespec.engines.manifest import EngineManifest
 
-TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a `model` and its `engine`."""
-    folder = tmp_path_factory.mktemp("made")
-    save_draft(folder / "model", num_key_value_heads=2)
-    (folder / "model" / "chat_template.jinja").write_text(TEMPLATE)
-    assert edgespec.compile(folder / "model", folder / "engine", progress=False) == folder / "engine"
-    return folder
+export = pytest.importorskip("edgespec.engines.export")
 
 
 @pytest.fixture
-def model(made: Path, tmp_path: Path) -> Path:
+def model(tmp_path: Path) -> Path:
     """A model folder that a test may change, alone in its place."""
-    return shutil.copytree(made / "model", tmp_path / "model")
+    return shutil.copytree(compiled() / "model", tmp_path / "model")
 
 
 @pytest.fixture
-def engine(made: Path, tmp_path: Path, model: Path) -> Path:
+def engine(tmp_path: Path, model: Path) -> Path:
     """The engine of `model`, beside it."""
-    return shutil.copytree(made / "engine", tmp_path / "engine")
+    return shutil.copytree(compiled() / "engine", tmp_path / "engine")
 
 
 @pytest.fixture
-def quick(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Builds of `model` take the graph that `made` holds in place of exporting the same one again."""
-    monkeypatch.setattr(
-        export, "export_graph", lambda graph, file: shutil.copyfile(made / "engine" / "draft.onnx", file)
-    )
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds of `model` copy the graph of its engine in place of exporting the same one again."""
+    graph_file = compiled() / "engine" / "draft.onnx"
+    monkeypatch.setattr(export, "export_graph", lambda graph, file: shutil.copyfile(graph_file, file))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -81,35 +69,22 @@ def fail_if_built(monkeypatch: pytest.MonkeyPatch) -> None:
 # What a build writes
 
 
-def test_the_engine_folder_holds_all_that_an_edge_needs(made: Path) -> None:
-    assert set(contents(made / "engine")) == {
-        "draft.onnx",
+def test_the_engine_folder_holds_all_that_an_edge_needs() -> None:
+    engine = compiled() / "engine"
+    copied = {
         "tokenizer.json",
         "config.json",
         "generation_config.json",
         "chat_template.jinja",
         "calibration.json",
-        "manifest.json",
     }
-    manifest = EngineManifest.load(made / "engine")
-    assert (manifest.layers, manifest.heads, manifest.kv_heads, manifest.head_dim, manifest.width) == (
-        2,
-        4,
-        2,
-        8,
-        32,
-    )
-    assert (manifest.runtime, manifest.precision, manifest.model) == (
-        "onnxruntime",
-        "fp32",
-        str(made / "model"),
-    )
-    assert Tokenizer.load(made / "engine").chat_template == TEMPLATE
-    assert sorted(path.name for path in made.iterdir()) == ["engine", "model"]
-
-
-def test_a_cache_as_long_as_the_model_reads_and_no_longer(made: Path) -> None:
-    assert EngineManifest.load(made / "engine").capacity == 512
+    assert set(contents(engine)) == {"draft.onnx", "manifest.json", *copied}
+    manifest = EngineManifest.load(engine)
+    assert (manifest.layers, manifest.kv_heads, manifest.head_dim, manifest.capacity) == (2, 2, 8, CONTEXT)
+    assert (manifest.runtime, manifest.precision) == ("onnxruntime", "fp32")
+    assert manifest.model == str(compiled() / "model")
+    assert Tokenizer.load(engine).chat_template == TEMPLATE
+    assert sorted(path.name for path in compiled().iterdir()) == ["engine", "model"]
 
 
 @pytest.mark.parametrize(
@@ -132,8 +107,8 @@ def test_an_engine_ends_where_its_attention_would_change(config: dict[str, Any],
     assert export.usable_length(SimpleNamespace(**{"max_position_embeddings": 400, **config}), 300) == length
 
 
-def test_a_model_without_a_calibration_gets_a_neutral_one(made: Path) -> None:
-    calibration = load_draft(made / "engine").calibration
+def test_a_model_without_a_calibration_gets_a_neutral_one() -> None:
+    calibration = load_draft(compiled() / "engine").calibration
     assert calibration.to_json() == NEUTRAL_CALIBRATION
     first = [calibration.probability(margin, 0.8, 0) for margin in (0.0, 0.5, 1.0, 5.0)]
     assert first == sorted(first)
@@ -148,23 +123,23 @@ def test_a_models_own_calibration_goes_with_its_engine(model: Path, tmp_path: Pa
     assert engine.calibration.probability(1.0, 0.0) == 0.5
 
 
-def test_half_precision_weights_halve_the_file_and_compute_in_float32(tmp_path: Path) -> None:
-    save_draft(tmp_path / "model", hidden_size=64, intermediate_size=512, max_position_embeddings=128)
-    sizes, results = {}, {}
-    for precision in ("fp32", "fp16"):
-        folder = edgespec.compile(
-            tmp_path / "model", tmp_path / precision, precision=precision, progress=False
-        )
-        sizes[precision] = (folder / "draft.onnx").stat().st_size
-        engine = load_draft(folder)
+def test_half_precision_weights_are_kept_as_halves_and_compute_in_float32() -> None:
+    import onnx
+
+    halves, scores = {}, {}
+    for precision, made in {"fp32": compiled(), "fp16": compiled(precision="fp16")}.items():
+        engine = load_draft(made / "engine")
         assert engine.manifest.precision == precision
-        results[precision] = engine.run(
-            SlotMap(128).plan(list(range(60)), 60, DraftTree(60), []), None, None, 1.0
+        kept = onnx.load(str(made / "engine" / "draft.onnx")).graph.initializer
+        halves[precision] = sum(
+            len(one.raw_data) // 2 for one in kept if one.data_type == onnx.TensorProto.FLOAT16
         )
-    assert sizes["fp16"] < 0.65 * sizes["fp32"]
-    spread = np.abs(results["fp32"][1]).max()
-    difference = np.abs(results["fp32"][1] - results["fp16"][1]).max()
-    assert 0 < difference < 0.02 * spread
+        piece = SlotMap(engine.capacity).plan(list(range(60)), 60, DraftTree(60), [])
+        scores[precision] = engine.run(piece, None, None, 1.0)[1]
+    assert halves["fp32"] == 0
+    assert halves["fp16"] >= VOCABULARY * 32 + 2 * (32 * (32 + 2 * 16 + 32) + 3 * 32 * 48)
+    difference = np.abs(scores["fp32"] - scores["fp16"]).max()
+    assert 0 < difference < 0.02 * np.abs(scores["fp32"]).max()
 
 
 @pytest.mark.usefixtures("quick")
@@ -191,43 +166,35 @@ def test_the_same_inputs_are_not_built_twice(
 
 @pytest.mark.usefixtures("quick")
 def test_without_a_place_the_engine_goes_to_the_users_cache(
-    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder = edgespec.compile(made / "model", progress=False)
+    folder = edgespec.compile(model, progress=False)
     assert folder.parent == tmp_path / "cache" / "edgespec" / "engines"
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     fail_if_built(monkeypatch)
-    assert edgespec.compile(str(made / "model"), progress=False) == folder
+    assert edgespec.compile(str(model), progress=False) == folder
 
 
 @pytest.mark.usefixtures("quick")
-def test_force_builds_again(engine: Path, model: Path) -> None:
-    (engine / "draft.onnx").write_bytes(b"")
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_damaged_engine_is_built_again_and_so_is_any_by_force(
+    engine: Path, model: Path, damaged: bool
+) -> None:
+    if damaged:
+        (engine / "draft.onnx").write_bytes(b"")
     (engine / "surplus").write_bytes(b"")
-    edgespec.compile(model, engine, force=True, progress=False)
+    edgespec.compile(model, engine, force=not damaged, progress=False)
     load_draft(engine)
     assert not (engine / "surplus").exists()
     assert sorted(path.name for path in engine.parent.iterdir()) == ["engine", "model"]
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_damaged_engine_of_the_same_inputs_is_built_again(engine: Path, model: Path) -> None:
-    (engine / "draft.onnx").write_bytes(b"")
-    edgespec.compile(model, engine, progress=False)
-    load_draft(engine)
-
-
-@pytest.mark.parametrize("options", [{"max_len": 100}, {"precision": "fp16"}])
-def test_an_engine_of_other_settings_is_not_replaced_unasked(
-    engine: Path, model: Path, options: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize("options", [{"max_len": 100}, {"precision": "fp16"}, {}])
+def test_another_engine_is_not_replaced_unasked(engine: Path, model: Path, options: dict[str, Any]) -> None:
+    if not options:
+        (model / "tokenizer_config.json").write_text("{}")
     assert_refuses("holds another engine", model, engine, **options)
-
-
-def test_an_engine_of_another_model_is_not_replaced_unasked(engine: Path, model: Path) -> None:
-    (model / "tokenizer_config.json").write_text("{}")
-    assert_refuses("holds another engine", model, engine)
 
 
 # What is refused
@@ -263,9 +230,20 @@ def test_a_tokenizer_that_the_target_shares(model: Path, engine: Path, tmp_path:
     assert edgespec.compile(model, engine, target_tokenizer=target, progress=False) == engine
 
 
-def test_a_model_that_is_nowhere(tmp_path: Path) -> None:
-    assert_refuses("there is no model folder", tmp_path / "nowhere", tmp_path / "engine")
-    assert_refuses("there is no model folder", "no model at all", tmp_path / "engine")
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        ("nowhere", "there is no model folder"),
+        ("no model at all", "there is no model folder"),
+        (".", "is no model folder"),
+        ("engine", "is an engine already"),
+    ],
+)
+def test_what_is_no_model(
+    engine: Path, tmp_path: Path, model: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(engine.parent)
+    assert_refuses(sentence, model, tmp_path / "another")
 
 
 def test_a_model_id_that_cannot_be_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,61 +256,35 @@ def test_a_model_id_that_cannot_be_downloaded(tmp_path: Path, monkeypatch: pytes
     assert_refuses(r"can be downloaded \(no route to host\)", "some-org/some-model", tmp_path / "engine")
 
 
-def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    assert_refuses("is no model folder", tmp_path / "empty", tmp_path / "engine")
-
-
-def test_an_engine_is_not_compiled(engine: Path, tmp_path: Path) -> None:
-    assert_refuses("is an engine already", engine, tmp_path / "another")
-
-
-def _without_weights(model: Path) -> None:
-    (model / "model.safetensors").unlink()
-
-
-def _with_half_a_file(model: Path) -> None:
-    file = model / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:1000])
+WEIGHTS = "model.safetensors"
 
 
 def _without_one_weight(model: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    weights = load_file(model / "model.safetensors")
+    weights = load_file(model / WEIGHTS)
     del weights["model.layers.1.mlp.up_proj.weight"]
-    save_file(weights, model / "model.safetensors", {"format": "pt"})
-
-
-def _without_a_tokenizer(model: Path) -> None:
-    (model / "tokenizer.json").unlink()
-
-
-def _with_a_broken_tokenizer(model: Path) -> None:
-    (model / "tokenizer.json").write_text("{")
-
-
-def _with_a_broken_calibration(model: Path) -> None:
-    (model / "calibration.json").write_text("{}")
-
-
-def _of_an_unknown_kind(model: Path) -> None:
-    (model / "config.json").write_text('{"model_type": "abacus"}')
+    save_file(weights, model / WEIGHTS, {"format": "pt"})
 
 
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (_without_weights, "cannot be loaded"),
-        (_with_half_a_file, "cannot be loaded"),
+        (lambda model: (model / WEIGHTS).unlink(), "cannot be loaded"),
+        (
+            lambda model: (model / WEIGHTS).write_bytes((model / WEIGHTS).read_bytes()[:1000]),
+            "cannot be loaded",
+        ),
         (_without_one_weight, "lacks weights .*up_proj"),
-        (_without_a_tokenizer, "holds no tokenizer.json"),
-        (_with_a_broken_tokenizer, "is not a tokenizer that can be read"),
-        (_with_a_broken_calibration, "calibration.json cannot be read"),
-        (_of_an_unknown_kind, "cannot be loaded"),
+        (lambda model: (model / "tokenizer.json").unlink(), "holds no tokenizer.json"),
+        (lambda model: (model / "tokenizer.json").write_text("{"), "is not a tokenizer that can be read"),
+        (lambda model: (model / "calibration.json").write_text("{}"), "calibration.json cannot be read"),
+        (lambda model: (model / "config.json").write_text('{"model_type": "abacus"}'), "cannot be loaded"),
     ],
 )
-def test_a_damaged_model(model: Path, tmp_path: Path, damage: Callable[[Path], None], sentence: str) -> None:
+def test_a_damaged_model(
+    model: Path, tmp_path: Path, damage: Callable[[Path], object], sentence: str
+) -> None:
     damage(model)
     assert_refuses(sentence, model, tmp_path / "engine")
 
@@ -388,8 +340,7 @@ NO_MEMORY = RuntimeError(
 @pytest.mark.parametrize(
     ("error", "raised", "sentence"),
     [
-        (KeyboardInterrupt(), KeyboardInterrupt, ""),
-        (SystemExit(), SystemExit, ""),
+        (KeyboardInterrupt("stop"), KeyboardInterrupt, "stop"),
         (RuntimeError("a defect"), RuntimeError, "a defect"),
         (MemoryError(), EdgespecError, "ran out of memory: .* compile the draft on a larger machine"),
         (NO_MEMORY, EdgespecError, "ran out of memory: .* compile the draft on a larger machine"),
@@ -451,7 +402,7 @@ def test_an_export_that_fails_otherwise_names_the_versions_to_use(
 def test_an_engine_that_computes_something_else_is_not_saved(model: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    weights = load_file(model / "model.safetensors")
+    weights = load_file(model / WEIGHTS)
     weights["model.norm.weight"] *= 1.01
-    save_file(weights, model / "model.safetensors", {"format": "pt"})
+    save_file(weights, model / WEIGHTS, {"format": "pt"})
     assert_refuses("does not compute what the model does", model, tmp_path / "engine")

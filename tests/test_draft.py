@@ -6,56 +6,38 @@ import itertools
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import transformers
 from numpy.typing import NDArray
-from tiny_drafts import FAMILY, VOCABULARY, save_family_member
+from tiny_drafts import CONTEXT, FAMILY, GROUPED, VOCABULARY, compiled
 
-import edgespec.engines.bundled
 from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import Piece, SlotMap
+from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.tree import ROOT, DraftTree
-from edgespec.engines.bundled import bundled_engine
+from edgespec.engines import bundled
 from edgespec.engines.draft_engine import DraftEngine, load_draft
 from edgespec.engines.manifest import BuildSettings, EngineManifest, hash_inputs
 from edgespec.tensorrt_engines.draft_shape import DraftShape
 
+pytest.importorskip("torch")
+
 SCORE_BOUND = 1e-5
 """Of the largest score: what float32 may differ by between ONNX Runtime and transformers."""
 
-GROUPED = "llama, tied, grouped"
 TEXT: list[int] = np.random.default_rng(0).integers(0, VOCABULARY, 330).tolist()
 
 Results = tuple[NDArray[np.int32], NDArray[np.float32]]
 
 
-@pytest.fixture(scope="module")
-def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The folder with `model` and `engine` of a member of the family, made when it is first asked for."""
-    made: dict[str, Path] = {}
-
-    def make(name: str) -> Path:
-        if name not in made:
-            made[name] = tmp_path_factory.mktemp("family")
-            save_family_member(made[name] / "model", name)
-            edgespec.engines.compiling.compile(
-                made[name] / "model", made[name] / "engine", max_len=400, progress=False
-            )
-        return made[name]
-
-    return make
-
-
 @pytest.fixture
-def engine(folder_of: Callable[[str], Path]) -> DraftEngine:
-    return load_draft(folder_of(GROUPED) / "engine")
+def engine() -> DraftEngine:
+    return load_draft(compiled() / "engine")
 
 
 def run(engine: DraftEngine, piece: Piece) -> Results:
@@ -85,9 +67,12 @@ def moved(piece: Piece, order: NDArray[Any]) -> Piece:
     return replace(piece, slots=order[piece.slots].astype(np.int32), cached=cached)
 
 
-def reference(model_folder: Path, text: Sequence[int]) -> NDArray[np.float32]:
+def reference(text: Sequence[int], name: str = GROUPED) -> NDArray[np.float32]:
     """transformers' logits [R, V] of a text."""
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(compiled(name) / "model", dtype=torch.float32)
     with torch.no_grad():
         logits: NDArray[np.float32] = model(torch.tensor([text])).logits[0].numpy()
     return logits
@@ -111,12 +96,10 @@ def assert_same(left: Results, right: Results) -> None:
 
 
 @pytest.mark.parametrize("name", FAMILY)
-def test_a_chunk_and_then_one_token_at_a_time_choose_what_transformers_chooses(
-    folder_of: Callable[[str], Path], name: str
-) -> None:
-    engine = load_draft(folder_of(name) / "engine")
+def test_a_chunk_and_then_one_token_at_a_time_choose_what_transformers_chooses(name: str) -> None:
+    engine = load_draft(compiled(name) / "engine")
     results = run_text(engine, TEXT, [100, *range(101, len(TEXT) + 1)])
-    assert_chooses_like(reference(folder_of(name) / "model", TEXT), results)
+    assert_chooses_like(reference(TEXT, name), results)
 
 
 @pytest.mark.parametrize("lengths", [[1, 2, 3], [128, 256, 330], [330], [63, 64, 65, 191, 192, 330]])
@@ -197,18 +180,14 @@ def test_buckets_rise_to_the_capacity(capacity: int) -> None:
     assert all(wide <= 2 * narrow for narrow, wide in itertools.pairwise(widths))
 
 
-def test_a_text_may_fill_the_cache_to_the_last_slot(
-    folder_of: Callable[[str], Path], engine: DraftEngine
-) -> None:
+def test_a_text_may_fill_the_cache_to_the_last_slot(engine: DraftEngine) -> None:
     text = (TEXT * 2)[: engine.capacity]
     results = run_text(engine, text, [128, 256, 384, engine.capacity])
-    assert_chooses_like(reference(folder_of(GROUPED) / "model", text), results)
+    assert_chooses_like(reference(text), results)
 
 
-def test_noise_is_added_to_the_scores_over_the_temperature(
-    folder_of: Callable[[str], Path], engine: DraftEngine
-) -> None:
-    logits = reference(folder_of(GROUPED) / "model", TEXT[:12])
+def test_noise_is_added_to_the_scores_over_the_temperature(engine: DraftEngine) -> None:
+    logits = reference(TEXT[:12])
     noise = np.random.default_rng(3).gumbel(size=(5, VOCABULARY)).astype(np.float32)
     noise_rows = np.array([4, 0, 0, 1, 2, 3, 3, 4, 1, 1, 0, 2], dtype=np.int32)
     slots = SlotMap(engine.capacity)
@@ -265,22 +244,16 @@ def test_more_shapes_than_are_kept_still_run_right(engine: DraftEngine) -> None:
     assert_same(first, (best[:3], scores[:3]))
 
 
-def test_an_engine_says_what_it_is(folder_of: Callable[[str], Path], engine: DraftEngine) -> None:
-    from edgespec.core.tokenizer import Tokenizer
-
-    tokenizer = Tokenizer.load(folder_of(GROUPED) / "model")
-    assert (
-        engine.vocabulary_hash
-        == tokenizer.vocabulary_hash
-        == Tokenizer.load(engine.tokenizer_path).vocabulary_hash
-    )
-    assert (engine.capacity, engine.choices, engine.vocabulary_size) == (400, 4, VOCABULARY)
+def test_an_engine_says_what_it_is(engine: DraftEngine) -> None:
+    hashes = {Tokenizer.load(at).vocabulary_hash for at in (compiled() / "model", engine.tokenizer_path)}
+    assert hashes == {engine.vocabulary_hash}
+    assert (engine.capacity, engine.choices, engine.vocabulary_size) == (CONTEXT, 4, VOCABULARY)
     assert engine.manifest.architecture == "LlamaForCausalLM"
     assert 0 < engine.calibration.probability(1.0, 0.8) < 1
     assert engine.calibration.ranks == engine.choices
 
 
-def test_an_engine_runs_in_a_process_that_never_imports_torch(folder_of: Callable[[str], Path]) -> None:
+def test_an_engine_runs_in_a_process_that_never_imports_torch() -> None:
     program = """
 import sys
 from edgespec.engines.draft_engine import load_draft
@@ -291,46 +264,39 @@ best, _ = engine.run(SlotMap(engine.capacity).plan([1, 2, 3], 3, DraftTree(3), [
 assert best.shape == (3, 4)
 print(sorted({name.split(".")[0] for name in sys.modules} & {"torch", "transformers", "onnx", "onnxscript"}))
 """
-    command = [sys.executable, "-c", program, str(folder_of(GROUPED) / "engine")]
+    command = [sys.executable, "-c", program, str(compiled() / "engine")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 # The bundled draft
 
 
-@pytest.fixture
-def pair(folder_of: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A pair's folder, with a draft and an engine that claims to be made of it."""
-    draft = shutil.copytree(folder_of(GROUPED) / "model", tmp_path / "draft")
-    engine = shutil.copytree(folder_of(GROUPED) / "engine", tmp_path / "engine")
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({}, "engine"),
+        ({"removed": ["draft"]}, "engine"),
+        ({"retrained": True}, "draft/compiled"),
+        ({"removed": ["engine"]}, "draft/compiled"),
+        ({"removed": ["draft", "engine"]}, None),
+    ],
+)
+def test_the_bundled_engine_is_that_of_the_draft_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], found: str | None
+) -> None:
+    draft, engine = tmp_path / "draft", tmp_path / "engine"
+    shutil.copytree(compiled() / "model", draft)
+    shutil.copytree(compiled() / "engine", engine)
     replace(EngineManifest.read(engine), input_hash=hash_inputs(draft, BuildSettings())).save(engine)
     for name, value in {"FOLDER": tmp_path, "DRAFT": draft, "ENGINE": engine}.items():
-        monkeypatch.setattr(edgespec.engines.bundled, f"PAIR_{name}", value)
-    monkeypatch.setattr(edgespec.engines.bundled, "compile", lambda model, runtime: model / "compiled")
-    return tmp_path
-
-
-def test_the_bundled_engine_is_the_one_that_came_with_its_draft(pair: Path) -> None:
-    assert bundled_engine() == pair / "engine"
-
-
-def test_without_the_bundled_draft_its_engine_serves(pair: Path) -> None:
-    shutil.rmtree(pair / "draft")
-    assert bundled_engine() == pair / "engine"
-
-
-def test_a_draft_that_was_trained_again_is_compiled(pair: Path) -> None:
-    (pair / "draft" / "calibration.json").write_text("{}")
-    assert bundled_engine() == pair / "draft" / "compiled"
-
-
-def test_a_draft_without_an_engine_is_compiled(pair: Path) -> None:
-    shutil.rmtree(pair / "engine")
-    assert bundled_engine() == pair / "draft" / "compiled"
-
-
-def test_without_draft_and_engine_there_is_no_bundled_engine(pair: Path) -> None:
-    shutil.rmtree(pair / "draft")
-    shutil.rmtree(pair / "engine")
-    with pytest.raises(EdgespecError, match="there is no bundled draft"):
-        bundled_engine()
+        monkeypatch.setattr(bundled, f"PAIR_{name}", value)
+    monkeypatch.setattr(bundled, "compile", lambda model, runtime: model / "compiled")
+    if change.get("retrained"):
+        (draft / "calibration.json").write_text("{}")
+    for name in change.get("removed", []):
+        shutil.rmtree(tmp_path / name)
+    if found is None:
+        with pytest.raises(EdgespecError, match="there is no bundled draft"):
+            bundled.bundled_engine()
+    else:
+        assert bundled.bundled_engine() == tmp_path / found

@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import transformers
-from tiny_drafts import save_draft
+from tiny_drafts import VICUNA_68M, save_draft
 
 import edgespec
 from edgespec.core.slots import SlotMap
@@ -20,6 +18,9 @@ from edgespec.core.tree import ROOT, DraftTree
 from edgespec.engines.bundled import PAIR_DRAFT, bundled_engine
 from edgespec.engines.draft_engine import DraftEngine, load_draft
 from edgespec.train.corpus import collect
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
 
 PROMPTS, PROMPT_LENGTH = 240, 48
 
@@ -79,18 +80,7 @@ def test_ids_on_held_out_prompts_are_those_of_transformers(
 
 @pytest.mark.timeout(300)
 def test_vicuna_68ms_shape_is_compiled_and_decodes_as_transformers_does(tmp_path: Path) -> None:
-    shape: dict[str, Any] = {
-        "vocab_size": 32000,
-        "hidden_size": 768,
-        "intermediate_size": 3072,
-        "initializer_range": 0.02,
-    }
-    heads: dict[str, Any] = {
-        "num_attention_heads": 12,
-        "num_key_value_heads": 12,
-        "max_position_embeddings": 2048,
-    }
-    folder = save_draft(tmp_path / "model", **shape, **heads)
+    folder = save_draft(tmp_path / "model", **VICUNA_68M)
     engine = load_draft(edgespec.compile(folder, tmp_path / "engine", runtime="onnxruntime", progress=False))
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     text: list[int] = np.random.default_rng(0).integers(0, 32000, 100).tolist()

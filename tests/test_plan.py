@@ -11,17 +11,16 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tiny_drafts import save_draft
+from tiny_drafts import CONTEXT, VICUNA_68M, compiled, save_draft
 
 import edgespec
 from edgespec.core.errors import EdgespecError
 from edgespec.engines import plan_stage, runtimes
 from edgespec.engines.bundled import PAIR_DRAFT
 from edgespec.engines.draft_engine import load_draft
-from edgespec.engines.manifest import EngineManifest, record_files
+from edgespec.engines.manifest import EngineManifest, hash_files
 from edgespec.engines.runtimes import RUNTIMES, choose_runtime
 from edgespec.tensorrt_engines import plan
 from edgespec.tensorrt_engines.cuda_driver import Gpu, first_gpu
@@ -29,38 +28,20 @@ from edgespec.tensorrt_engines.device_profiles import load_profile, profile_name
 from edgespec.tensorrt_engines.plan import PlanTarget
 from edgespec.tensorrt_engines.tensorrt_api import MODULES
 
+export = pytest.importorskip("edgespec.engines.export")
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None,
     reason="tensorrt-rtx has no wheel here, or is not installed",
 )
 
-VICUNA_68M: dict[str, Any] = {
-    "vocab_size": 32000,
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_attention_heads": 12,
-    "num_key_value_heads": 12,
-    "max_position_embeddings": 2048,
-    "initializer_range": 0.02,
-}
-"""The reference draft's shape, with random weights."""
-
 LEAST_BYTES = {"bundled": 1_000_000, "Vicuna-68M": 130_000_000}
 """Of a plan: the draft's weights as halves."""
 
 
-@pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An engine folder for TensorRT-RTX without a plan."""
-    folder = tmp_path_factory.mktemp("exported")
-    return edgespec.compile(
-        save_draft(folder / "model"), folder / "engine", runtime="tensorrt-rtx", progress=False
-    )
-
-
 @pytest.fixture
-def engine(exported: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(exported, tmp_path / "engine")
+def engine(tmp_path: Path) -> Path:
+    """An engine folder for TensorRT-RTX without a plan."""
+    return shutil.copytree(compiled(runtime="tensorrt-rtx") / "engine", tmp_path / "engine")
 
 
 @pytest.fixture(scope="module", params=list(LEAST_BYTES))
@@ -86,7 +67,7 @@ def test_tensorrt_rtx_builds_the_plan_without_a_gpu(
     manifest = EngineManifest.load(folder)
     (plan,) = manifest.plans
     assert (plan.version, plan.compute_capability) == (tensorrt_rtx.__version__, capability)
-    assert manifest.files[plan.file].bytes > least_bytes
+    assert (folder / plan.file).stat().st_size > least_bytes
     assert manifest.precision == "fp16" and not EngineManifest.load(engine).plans
 
 
@@ -126,7 +107,7 @@ print(sorted({name.split(".")[0] for name in sys.modules} & {"torch", "transform
 @needs_rtx
 def test_a_failed_build_leaves_the_folder_as_it_was(engine: Path) -> None:
     (engine / "draft.onnx").write_bytes(b"no graph")
-    manifest = replace(EngineManifest.read(engine), files=record_files(engine))
+    manifest = replace(EngineManifest.read(engine), files=hash_files(engine))
     manifest.save(engine)
     with pytest.raises(
         EdgespecError, match=r"does not read draft.onnx \(.*\): export it again with `edgespec compile"
@@ -160,9 +141,7 @@ def test_without_a_gpu_a_plan_needs_a_device_to_be_named(
 
 
 def test_a_draft_too_large_for_its_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgespec.engines.draft_graph import DraftGraph
-
-    monkeypatch.setattr(DraftGraph, "device_bytes", lambda graph, slots: 3 << 30)
+    monkeypatch.setattr(export.DraftGraph, "device_bytes", lambda graph, slots: 3 << 30)
     model = save_draft(tmp_path / "model")
     with pytest.raises(
         EdgespecError, match=r"needs 3.0 GiB .*too much for Jetson Orin Nano 4 GB.*use a smaller draft"
@@ -172,15 +151,17 @@ def test_a_draft_too_large_for_its_device(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_an_engine_without_a_plan_names_the_next_command(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = edgespec.compile(save_draft(tmp_path / "model"), tmp_path / "engine", target_device="orin-nx")
-    assert "run `edgespec compile ENGINE_DIR --runtime tensorrt` there" in capsys.readouterr().err.replace(
-        "\n", " "
-    )
+    exported = compiled(runtime="tensorrt-rtx")
+    graph_file = exported / "engine" / "draft.onnx"
+    monkeypatch.setattr(export, "export_graph", lambda graph, file: shutil.copyfile(graph_file, file))
+    folder = edgespec.compile(exported / "model", tmp_path / "engine", target_device="orin-nx")
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "run `edgespec compile ENGINE_DIR --runtime tensorrt` there" in said
     manifest = EngineManifest.load(folder)
     assert (manifest.runtime, manifest.precision, manifest.plans) == ("tensorrt", "fp16", ())
-    assert load_draft(folder, "onnxruntime").capacity == 512
+    assert load_draft(folder, "onnxruntime").capacity == CONTEXT
 
 
 @pytest.mark.parametrize("name", profile_names())

@@ -1,15 +1,14 @@
-"""Tiny random drafts of the Llama family in Hugging Face format, with a tokenizer, for tests that compile."""
+"""Tiny random drafts of the Llama family in Hugging Face format, with a tokenizer, and their engines. Needs torch."""
 
 from __future__ import annotations
 
+import functools
+import tempfile
 from pathlib import Path
 from typing import Any
 
-import tokenizers
-import torch
-import transformers
-
 VOCABULARY = 101
+CONTEXT = 400
 SHAPE = {
     "vocab_size": VOCABULARY,
     "hidden_size": 32,
@@ -17,13 +16,24 @@ SHAPE = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 4,
-    "max_position_embeddings": 512,
+    "max_position_embeddings": CONTEXT,
     "initializer_range": 0.4,
     "tie_word_embeddings": False,
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
 """The initializer's range spreads the scores, so that near-ties are rare."""
+
+VICUNA_68M = {
+    "vocab_size": 32000,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 12,
+    "max_position_embeddings": 2048,
+    "initializer_range": 0.02,
+}
+"""The reference draft's shape."""
 
 LLAMA3_ROPE = {
     "rope_type": "llama3",
@@ -34,9 +44,11 @@ LLAMA3_ROPE = {
     "original_max_position_embeddings": 128,
 }
 
+GROUPED = "llama, tied, grouped"
+
 FAMILY: dict[str, tuple[str, dict[str, Any]]] = {
     "llama, every head its own keys": ("Llama", {}),
-    "llama, tied, grouped": ("Llama", {"tie_word_embeddings": True, "num_key_value_heads": 2}),
+    GROUPED: ("Llama", {"tie_word_embeddings": True, "num_key_value_heads": 2}),
     "llama, one key head, wide heads, scaled rotation": (
         "Llama",
         {"num_key_value_heads": 1, "head_dim": 16, "rope_parameters": LLAMA3_ROPE},
@@ -47,15 +59,34 @@ FAMILY: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Name -> the class's stem in transformers, and what its config changes in SHAPE."""
 
+TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
 
-def save_family_member(folder: Path, name: str) -> Path:
+_kept = tempfile.TemporaryDirectory(prefix="edgespec-tiny-drafts-")
+
+
+@functools.cache
+def compiled(name: str = GROUPED, **options: Any) -> Path:
+    """A folder with the `model` and the `engine` of a member of the family; made once per process: do not change it."""
+    import edgespec
+
+    folder = Path(tempfile.mkdtemp(dir=_kept.name))
+    save_family_member(folder / "model", name)
+    options = {"runtime": "onnxruntime", "progress": False} | options
+    return edgespec.compile(folder / "model", folder / "engine", **options).parent
+
+
+def save_family_member(folder: Path, name: str = GROUPED) -> Path:
     """Save one of FAMILY into `folder`."""
     stem, changes = FAMILY[name]
     return save_draft(folder, stem, **changes)
 
 
 def save_draft(folder: Path, stem: str = "Llama", **changes: Any) -> Path:
-    """Save a random model, biases and norms too, and a word-level tokenizer of its vocabulary."""
+    """Save a random model, biases and norms too, a word-level tokenizer of its vocabulary, and a chat template."""
+    import tokenizers
+    import torch
+    import transformers
+
     torch.manual_seed(1)
     config = getattr(transformers, f"{stem}Config")(**{**SHAPE, **changes})
     model = getattr(transformers, f"{stem}ForCausalLM")(config)
@@ -67,4 +98,5 @@ def save_draft(folder: Path, stem: str = "Llama", **changes: Any) -> Path:
     tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="w0")).save(
         str(folder / "tokenizer.json")
     )
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
     return folder

@@ -1,4 +1,4 @@
-"""The bundled pair's folders, and the engine of its draft. `python -m edgespec.engines.bundled` builds that engine again."""
+"""The bundled pair's folders, and the engine of its draft. `python -m edgespec.engines.bundled` builds it again."""
 
 from __future__ import annotations
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from edgespec._version import __version__
 from edgespec.core.errors import EdgespecError
@@ -28,8 +28,8 @@ from edgespec.engines.manifest import (
     MANIFEST_FILE,
     BuildSettings,
     EngineManifest,
+    hash_files,
     hash_inputs,
-    record_files,
 )
 from edgespec.engines.model_source import check_libraries, check_vocabulary, model_folder
 from edgespec.engines.plan_stage import add_plan, write_plan
@@ -37,6 +37,9 @@ from edgespec.engines.runtimes import choose_runtime
 from edgespec.tensorrt_engines.device_profiles import DeviceProfile, load_profile
 from edgespec.tensorrt_engines.plan import buildable_target, plan_target
 from edgespec.tensorrt_engines.tensorrt_api import MODULES
+
+if TYPE_CHECKING:
+    from edgespec.engines.draft_graph import DraftGraph
 
 NO_MEMORY = ("allocate memory", "failed to map segment", "bad_alloc")
 """How torch, the operating system and C++ say it; torch's exporter wraps them in errors of its own."""
@@ -128,7 +131,7 @@ def _build(build: Build, folder: Path, report: Report) -> None:
     report("loading the model")
     settings = build.settings
     copy_files(build.source, folder)
-    vocabulary_hash = Tokenizer.load(folder).vocabulary_hash.hex()
+    Tokenizer.load(folder)  # a broken tokenizer is found before the long work
     model = export.load_model(build.source)
     capacity = export.usable_length(model.config, settings.max_len)
     graph = export.make_graph(model, capacity, settings.precision, build.for_gpu)
@@ -141,7 +144,7 @@ def _build(build: Build, folder: Path, report: Report) -> None:
         report("rounding its weights to int8")
         quantize(folder / GRAPH_FILE)
     report("checking the engine against the model")
-    _manifest(build, folder, graph, type(model).__name__, vocabulary_hash).save(folder)
+    _manifest(build, folder, graph, type(model).__name__).save(folder)
     multiplied = "int8" if settings.precision == "int8" else str(graph.compute).removeprefix("torch.")
     difference = parity.engine_difference(model, load_draft(folder, "onnxruntime"), parity.BOUNDS[multiplied])
     if difference is not None:
@@ -153,29 +156,19 @@ def _build(build: Build, folder: Path, report: Report) -> None:
         write_plan(folder, target)
 
 
-def _manifest(
-    build: Build, folder: Path, graph: Any, architecture: str, vocabulary_hash: str
-) -> EngineManifest:
-    """graph: a `DraftGraph`."""
+def _manifest(build: Build, folder: Path, graph: DraftGraph, architecture: str) -> EngineManifest:
     return EngineManifest(
         format_version=FORMAT_VERSION,
         edgespec_version=__version__,
         built=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         model=build.label,
         architecture=architecture,
-        layers=len(graph.layers),
-        width=graph.embedding.shape[1],
-        heads=graph.heads,
-        kv_heads=graph.kv_heads,
-        head_dim=graph.head_dim,
-        vocabulary_size=graph.head.weight.shape[0],
-        capacity=graph.capacity,
-        choices=graph.choices,
+        **asdict(graph.shape),
         runtime=build.settings.runtime,
         precision=build.settings.precision,
-        vocabulary_hash=vocabulary_hash,
+        vocabulary_hash=Tokenizer.load(folder).vocabulary_hash.hex(),
         input_hash=build.input_hash,
-        files=record_files(folder),
+        files=hash_files(folder),
     )
 
 
@@ -192,20 +185,14 @@ def _enough_memory() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _out_of_memory(error):
-            raise
-        raise EdgespecError(
-            "the build ran out of memory: end other programs, or compile the draft on a larger machine."
-        ) from None
-
-
-def _out_of_memory(error: BaseException | None) -> bool:
-    """Whether this error, or one that caused it, says that memory is short."""
-    while error is not None:
-        if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, MemoryError) or any(words in str(cause) for words in NO_MEMORY):
+                raise EdgespecError(
+                    "the build ran out of memory: end other programs, or compile the draft on a larger machine."
+                ) from None
+            cause = cause.__cause__ or cause.__context__
+        raise
 
 
 @contextmanager

@@ -13,22 +13,20 @@ from edgespec.engines.runtimes import Runner, open_runner
 
 
 class DraftEngine(Runner, Protocol):
-    """A draft that runs pieces of text and tree, with its own cache of `capacity` slots. Not thread-safe."""
+    """A draft that runs pieces of text and tree over its own cache. Not thread-safe.
+
+    capacity: slots of the cache, and positions of a text. choices: K, the best tokens that a row returns.
+    vocabulary_size: V, the width of the noise.
+    """
 
     @property
     def manifest(self) -> EngineManifest: ...
     @property
-    def capacity(self) -> int:
-        """Slots of the cache, and positions of a text."""
-
+    def capacity(self) -> int: ...
     @property
-    def choices(self) -> int:
-        """K: how many of the best tokens a row returns."""
-
+    def choices(self) -> int: ...
     @property
-    def vocabulary_size(self) -> int:
-        """V: the width of the noise."""
-
+    def vocabulary_size(self) -> int: ...
     @property
     def calibration(self) -> Calibration: ...
     @property

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from edgespec.tensorrt_engines.draft_shape import DraftShape
+
 CHOICES = 4
 """How many of the best tokens a row returns."""
 
@@ -43,34 +45,31 @@ class DraftGraph(nn.Module):
     ) -> None:
         super().__init__()
         self.compute = compute
-        self.capacity = capacity
-        self.choices = CHOICES
         body = _part(model, "model")
         table, head = _part(body, "embed_tokens").weight, _part(model, "lm_head")
         self.embedding = nn.Parameter(table.detach().to(embedding or storage), requires_grad=False)
         layers = [DraftLayer(layer, storage, compute) for layer in _part(body, "layers")]
         self.layers = nn.ModuleList(layers)
-        self.heads, self.kv_heads, self.head_dim = layers[0].heads, layers[0].kv_heads, layers[0].head_dim
+        self.heads, kv_heads, head_dim = layers[0].heads, layers[0].kv_heads, layers[0].head_dim
         self.norm = RootMeanSquareNorm(_part(body, "norm"))
         self.head = Product([head], storage, compute)
         if head.weight is table and self.embedding.dtype == storage:
             self.head.weight = self.embedding
+        vocabulary_size = self.head.weight.shape[0]
+        self.shape = DraftShape(len(layers), kv_heads, head_dim, vocabulary_size, capacity, CHOICES)
         cosines, sines = _rotations(_part(body, "rotary_emb"), capacity)
         self.register_buffer("cosines", cosines)
         self.register_buffer("sines", sines)
 
     def empty_cache(self, slots: int) -> list[Tensor]:
         """What `forward` takes as `cache`, for `slots` slots."""
-        shape = (slots, self.kv_heads, self.head_dim)
+        shape = (slots, self.shape.kv_heads, self.shape.head_dim)
         return [torch.zeros(shape, dtype=self.compute) for _ in self.layers for _ in range(2)]
 
     def device_bytes(self, slots: int) -> int:
         """Bytes of the weights and a cache of `slots` slots, without a run's scratch memory."""
-        weights = sum(
-            tensor.numel() * tensor.element_size() for tensor in (*self.parameters(), *self.buffers())
-        )
-        slot = sum(tensor.numel() * tensor.element_size() for tensor in self.empty_cache(1))
-        return weights + slots * slot
+        kept = sum(tensor.nbytes for tensor in (*self.parameters(), *self.buffers()))
+        return kept + slots * sum(tensor.nbytes for tensor in self.empty_cache(1))
 
     def forward(
         self,
@@ -94,7 +93,7 @@ class DraftGraph(nn.Module):
         ties to the lower id) and `compute` [2 * layers, R, kv_heads, head_dim] in the order of `cache`.
         """
         bias = torch.where(torch.cat([cached, among], dim=1), 0.0, -torch.inf)
-        if (group := self.heads // self.kv_heads) > 1:
+        if (group := self.heads // self.shape.kv_heads) > 1:
             bias = bias.unsqueeze(1).expand(-1, group, -1).flatten(0, 1)
         rotation = _rows(self.cosines, positions).unsqueeze(1), _rows(self.sines, positions).unsqueeze(1)
         hidden = _rows(self.embedding, tokens).float()
@@ -156,8 +155,7 @@ class DraftLayer(nn.Module):
     ) -> Tensor:
         """One softmax over cached slots and new rows; query heads that share a key head are one product.
 
-        query [R, heads, head_dim]; keys, values [R, kv_heads, head_dim]; bias [R * group, W + R] is 0 where
-        a row may look and -inf elsewhere.
+        query: [R, heads, head_dim]. keys, values: [R, kv_heads, head_dim]. bias: [R * group, W + R], 0 or -inf.
         """
         rows, slots = query.shape[0], old_keys.shape[0]
         query = query.view(rows, self.kv_heads, self.group, self.head_dim).transpose(0, 1)
@@ -181,10 +179,10 @@ class Product(nn.Module):
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.bias: Tensor | None = None
         if any(part.bias is not None for part in parts):
-            biases = [
-                torch.zeros(len(part.weight)) if part.bias is None else part.bias.detach() for part in parts
+            biases: list[Tensor] = [
+                torch.zeros(len(part.weight)) if part.bias is None else part.bias for part in parts
             ]
-            self.bias = nn.Parameter(torch.cat(biases).to(compute), requires_grad=False)
+            self.bias = nn.Parameter(torch.cat(biases).detach().to(compute), requires_grad=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
         product = nn.functional.linear(hidden.to(self.compute), self.weight.to(self.compute), self.bias)
@@ -196,9 +194,8 @@ class RootMeanSquareNorm(nn.Module):
 
     def __init__(self, norm: nn.Module, weight: Tensor | None = None) -> None:
         super().__init__()
-        self.weight = nn.Parameter(
-            (_part(norm, "weight") if weight is None else weight).detach(), requires_grad=False
-        )
+        weight = _part(norm, "weight") if weight is None else weight
+        self.weight = nn.Parameter(weight.detach(), requires_grad=False)
         self.epsilon = float(_part(norm, "variance_epsilon"))
 
     def forward(self, hidden: Tensor) -> Tensor:

@@ -23,24 +23,17 @@ COPIED_FILES = (
 )
 """The tokenizer, the chat template, the end tokens and the calibration."""
 
-NEUTRAL_CALIBRATION = {
-    "version": 1,
-    "temperatures": [
-        {
-            "temperature": 0.8,
-            "ranks": [
-                {"margins": [0.1, 0.36, 0.69, 1.2, 2.3], "probabilities": probabilities}
-                for probabilities in (
-                    [0.32, 0.44, 0.57, 0.78, 0.95],
-                    [0.28, 0.21, 0.17, 0.07, 0.02],
-                    [0.12, 0.11, 0.07, 0.04, 0.01],
-                    [0.06, 0.05, 0.04, 0.02, 0.01],
-                )
-            ],
-        }
-    ],
-}
-"""For a draft without a calibration: how often a 2-layer draft was right, by its margin."""
+NEUTRAL_MARGINS = [0.1, 0.36, 0.69, 1.2, 2.3]
+NEUTRAL_RANKS = (
+    [0.32, 0.44, 0.57, 0.78, 0.95],
+    [0.28, 0.21, 0.17, 0.07, 0.02],
+    [0.12, 0.11, 0.07, 0.04, 0.01],
+    [0.06, 0.05, 0.04, 0.02, 0.01],
+)
+"""For a draft without a calibration: how often a 2-layer draft was right at T = 0.8, by its margin."""
+
+_RANKS = [{"margins": NEUTRAL_MARGINS, "probabilities": probabilities} for probabilities in NEUTRAL_RANKS]
+NEUTRAL_CALIBRATION = {"version": 1, "temperatures": [{"temperature": 0.8, "ranks": _RANKS}]}
 
 
 def copy_files(source: Path, folder: Path) -> None:

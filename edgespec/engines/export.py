@@ -36,14 +36,11 @@ def load_model(folder: Path) -> Any:
     """The causal LM in `folder`, in float32. Raises EdgespecError where it cannot be loaded or lacks weights."""
     from transformers import AutoModelForCausalLM
 
+    options = {"dtype": torch.float32, "attn_implementation": "eager", "local_files_only": True}
     try:
         with quiet():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                str(folder),
-                dtype=torch.float32,
-                attn_implementation="eager",
-                local_files_only=True,
-                output_loading_info=True,
+                str(folder), output_loading_info=True, **options
             )
     except Exception as error:
         raise EdgespecError(
@@ -77,7 +74,6 @@ def make_graph(model: Any, capacity: int, precision: str, for_gpu: bool = False)
     for_gpu: matrices multiply in the type in which they are kept. Raises EdgespecError for layers that are not Llama's.
     """
     storage = STORAGE[precision]
-    name = type(model).__name__
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.to(storage).float())
@@ -91,15 +87,13 @@ def make_graph(model: Any, capacity: int, precision: str, for_gpu: bool = False)
             if for_gpu and storage != torch.float32 and difference is None:
                 graph = DraftGraph(model, capacity, storage, compute=storage).eval()
                 difference = graph_difference(model, graph, capacity)
+            if difference is not None:
+                raise UnlikeLlama(f"its layers do not compute as Llama's do: {difference}")
         except UnlikeLlama as error:
             raise EdgespecError(
-                f"{name} cannot be compiled ({error}): use a draft of the Llama family ({SUPPORTED})."
+                f"{type(model).__name__} cannot be compiled ({error}): "
+                f"use a draft of the Llama family ({SUPPORTED})."
             ) from None
-    if difference is not None:
-        raise EdgespecError(
-            f"{name} cannot be compiled, because its layers do not compute as Llama's do ({difference}): "
-            f"use a draft of the Llama family ({SUPPORTED})."
-        )
     return graph
 
 
@@ -113,12 +107,12 @@ def export_graph(graph: DraftGraph, file: Path) -> None:
         "cached": (torch.zeros(rows, slots, dtype=torch.bool), {0: r, 1: w}),
         "among": (torch.ones(rows, rows, dtype=torch.bool).tril(), {0: r, 1: r}),
         "decide": (torch.arange(deciding, dtype=torch.int32), {0: d}),
-        "noise": (torch.zeros(noises, graph.head.weight.shape[0]), {0: p}),
+        "noise": (torch.zeros(noises, graph.shape.vocabulary_size), {0: p}),
         "noise_rows": (torch.zeros(deciding, dtype=torch.int32), {0: d}),
         "inverse_temperature": (torch.tensor(1.0), None),
     }
     cache = graph.empty_cache(slots)
-    weights = sum(parameter.numel() * parameter.element_size() for parameter in graph.parameters())
+    weights = sum(parameter.nbytes for parameter in graph.parameters())
     try:
         with quiet():
             program = torch.onnx.export(

@@ -16,7 +16,7 @@ from pathlib import Path
 from edgespec.core.errors import EdgespecError
 from edgespec.tensorrt_engines.draft_shape import DraftShape
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """Of the folder and of the graph in it; an engine of another format is built again."""
 
 MANIFEST_FILE = "manifest.json"
@@ -38,14 +38,6 @@ class BuildSettings:
 
 
 @dataclass(frozen=True)
-class FileRecord:
-    """One file of the folder as it was written. sha256: hex."""
-
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
 class PlanRecord:
     """A TensorRT plan of the folder, and the only runtime, version and compute capability that it serves."""
 
@@ -61,7 +53,7 @@ class EngineManifest:
 
     built: UTC, ISO 8601. model: the path or id given to compile. capacity: slots, and positions, of the cache.
     choices: best tokens that a row returns. vocabulary_hash: hex, the tokenizer's. input_hash: hex, over the model's
-    files and the settings.
+    files and the settings. files: the SHA-256 of each, as hex.
     """
 
     format_version: int
@@ -70,8 +62,6 @@ class EngineManifest:
     model: str
     architecture: str
     layers: int
-    width: int
-    heads: int
     kv_heads: int
     head_dim: int
     vocabulary_size: int
@@ -81,12 +71,11 @@ class EngineManifest:
     precision: str
     vocabulary_hash: str
     input_hash: str
-    files: Mapping[str, FileRecord]
+    files: Mapping[str, str]
     plans: tuple[PlanRecord, ...] = ()
 
     @property
     def shape(self) -> DraftShape:
-        """What the runtimes need of it."""
         return DraftShape(
             self.layers, self.kv_heads, self.head_dim, self.vocabulary_size, self.capacity, self.choices
         )
@@ -99,7 +88,14 @@ class EngineManifest:
     def load(cls, folder: Path) -> EngineManifest:
         """The manifest of an engine folder whose files are all as they were written. Raises EdgespecError."""
         manifest = cls.read(folder)
-        manifest.check_files(folder)
+        for name, recorded in manifest.files.items():
+            file = folder / name
+            if not file.is_file() or _sha256(file) != recorded:
+                problem = "was changed" if file.is_file() else "is missing"
+                raise EdgespecError(
+                    f"the engine in {folder} is damaged ({name} {problem}): "
+                    f"build it again with `{manifest.rebuild_command(folder)}`."
+                )
         return manifest
 
     @classmethod
@@ -116,30 +112,12 @@ class EngineManifest:
                     f"the engine in {folder} has format {data['format_version']}, and this edgespec reads "
                     f"format {FORMAT_VERSION}: {again}"
                 )
-            files = {str(name): FileRecord(**record) for name, record in data["files"].items()}
             plans = tuple(PlanRecord(**record) for record in data["plans"])
-            manifest = cls(**{**data, "files": files, "plans": plans})
+            manifest = cls(**{**data, "files": dict(data["files"]), "plans": plans})
             _check_types(manifest)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise EdgespecError(f"{file} is damaged: {again}") from None
         return manifest
-
-    def check_files(self, folder: Path) -> None:
-        """Raises EdgespecError when a file is missing or is not as it was written."""
-        for name, record in self.files.items():
-            file = folder / name
-            if not file.is_file():
-                problem = f"{name} is missing"
-            elif file.stat().st_size != record.bytes:
-                problem = f"{name} has {file.stat().st_size} bytes in place of {record.bytes}"
-            elif file_sha256(file) != record.sha256:
-                problem = f"{name} was changed"
-            else:
-                continue
-            raise EdgespecError(
-                f"the engine in {folder} is damaged ({problem}): "
-                f"build it again with `{self.rebuild_command(folder)}`."
-            )
 
     def plan_command(self, folder: Path, runtime: str) -> str:
         """The command that builds the plan of the device that it runs on."""
@@ -150,27 +128,21 @@ class EngineManifest:
         return f"edgespec compile {shlex.quote(self.model)} --out {_quoted(folder)}{runtime} --force"
 
 
-def record_files(folder: Path) -> dict[str, FileRecord]:
-    """A record of every file in `folder` except the manifest."""
-    return {
-        file.name: FileRecord(file.stat().st_size, file_sha256(file))
-        for file in sorted(folder.iterdir())
-        if file.is_file() and file.name != MANIFEST_FILE
-    }
+def hash_files(folder: Path) -> dict[str, str]:
+    """The SHA-256, as hex, of every file in `folder` except the manifest."""
+    files = (file for file in sorted(folder.iterdir()) if file.is_file())
+    return {file.name: _sha256(file) for file in files if file.name != MANIFEST_FILE}
 
 
 def hash_inputs(model_folder: Path, settings: BuildSettings) -> str:
     """A hash of what an engine is made of, as hex: the model's files, the settings and the format of engines."""
-    model_files = {
-        file.name: file_sha256(file)
-        for file in sorted(model_folder.iterdir())
-        if file.is_file() and file.suffix in MODEL_SUFFIXES
-    }
+    files = (file for file in sorted(model_folder.iterdir()) if file.is_file())
+    model_files = {file.name: _sha256(file) for file in files if file.suffix in MODEL_SUFFIXES}
     inputs = [FORMAT_VERSION, asdict(settings), model_files]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
-def file_sha256(file: Path) -> str:
+def _sha256(file: Path) -> str:
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while chunk := stream.read(1 << 20):
@@ -193,15 +165,11 @@ def _check_types(manifest: EngineManifest) -> None:
 
 
 def _no_engine(folder: Path) -> str:
-    command = "edgespec compile"
+    command, quoted = "edgespec compile", _quoted(folder)
     if not folder.exists():
-        return (
-            f"there is no engine folder {folder}: build one with `{command} MODEL --out {_quoted(folder)}`."
-        )
+        return f"there is no engine folder {folder}: build one with `{command} MODEL --out {quoted}`."
     if (folder / "config.json").is_file():
-        return (
-            f"{folder} is a model, not an engine: run `{command} {_quoted(folder)} --out ENGINE_DIR` first."
-        )
+        return f"{folder} is a model, not an engine: run `{command} {quoted} --out ENGINE_DIR` first."
     return f"{folder} is no engine folder (it holds no {MANIFEST_FILE}): give what `{command}` wrote."
 
 

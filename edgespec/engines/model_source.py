@@ -59,9 +59,8 @@ def _downloaded(model: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(
-            snapshot_download(model, allow_patterns=["*.json", "*.jinja", "*.model", "*.safetensors"])
-        )
+        wanted = ["*.json", "*.jinja", "*.model", "*.safetensors"]
+        folder = Path(snapshot_download(model, allow_patterns=wanted))
         if not list(folder.glob("*.safetensors")):
             snapshot_download(model, allow_patterns=["*.bin"])
     except Exception as error:

@@ -32,7 +32,10 @@ class OnnxRunner:
         self._session = _open(folder, manifest, threads)
         self._draft = draft = manifest.shape
         shape = (2 * draft.layers, draft.capacity, draft.kv_heads, draft.head_dim)
-        self._cache: NDArray[Any] = np.zeros(shape, dtype=_cache_type(self._session))
+        types = {value.name: value.type for value in self._session.get_inputs()}
+        # A graph for a GPU may keep halves; ONNX Runtime runs it too.
+        kind = np.float16 if types["cache_0"] == "tensor(float16)" else np.float32
+        self._cache: NDArray[Any] = np.zeros(shape, dtype=kind)
         self._no_noise = np.zeros((1, draft.vocabulary_size), dtype=np.float32)
         self._touched = 0
         self._bindings: OrderedDict[RunShape, Binding] = OrderedDict()
@@ -81,17 +84,13 @@ class Binding:
     """The buffers of one shape, bound to the graph's inputs and outputs (shapes: draft_graph.py)."""
 
     def __init__(
-        self,
-        bound: Any,
-        shape: RunShape,
-        cache: NDArray[Any],
-        no_noise: NDArray[np.float32],
-        choices: int,
+        self, bound: Any, shape: RunShape, cache: NDArray[Any], no_noise: NDArray[np.float32], choices: int
     ) -> None:
         self.bound = bound
-        self.inputs = {name: np.zeros(size, dtype=kind) for name, (size, kind) in shape.inputs.items()}
-        for name, array in self.inputs.items():
-            self.input(name, array)
+        self.inputs: dict[str, NDArray[Any]] = {}
+        for name, (size, kind) in shape.inputs.items():
+            self.inputs[name] = np.zeros(size, dtype=kind)
+            self.input(name, self.inputs[name])
         self.input("noise", no_noise)
         for index, part in enumerate(cache):
             self.input(f"cache_{index}", part[: shape.bucket])
@@ -108,12 +107,6 @@ class Binding:
     def _output(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         self.bound.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
         return array
-
-
-def _cache_type(session: onnxruntime.InferenceSession) -> type[np.float32] | type[np.float16]:
-    """A graph for a GPU may keep halves; ONNX Runtime runs it too."""
-    types = {value.name: value.type for value in session.get_inputs()}
-    return np.float16 if types["cache_0"] == "tensor(float16)" else np.float32
 
 
 def _open(folder: Path, manifest: EngineManifest, threads: int) -> onnxruntime.InferenceSession:

@@ -32,23 +32,21 @@ def graph_difference(model: Any, graph: DraftGraph, capacity: int) -> str | None
     tokens = _text(model, rows)
     for start in {0, capacity - rows}:
         positions = torch.arange(start, start + rows)
+        expected = _logits(model, tokens, positions)
         with torch.no_grad():
-            expected = model(
-                input_ids=tokens.unsqueeze(0), position_ids=positions.unsqueeze(0), use_cache=False
-            )
             best, scores, _ = graph(
                 tokens.int(),
                 positions.int(),
                 torch.zeros(rows, 0, dtype=torch.bool),
                 torch.ones(rows, rows, dtype=torch.bool).tril(),
                 torch.arange(rows, dtype=torch.int32),
-                torch.zeros(1, expected.logits.shape[-1]),
+                torch.zeros(1, expected.shape[-1]),
                 torch.zeros(rows, dtype=torch.int32),
                 torch.tensor(1.0),
                 graph.empty_cache(0),
             )
         bound = BOUNDS[str(graph.compute).removeprefix("torch.")]
-        difference = score_difference(expected.logits[0].numpy(), best.numpy(), scores.numpy(), bound)
+        difference = score_difference(expected, best.numpy(), scores.numpy(), bound)
         if difference is not None:
             return difference
     return None
@@ -58,8 +56,7 @@ def engine_difference(model: Any, engine: DraftEngine, relative_bound: float) ->
     """How a fresh engine differs from the model, a chunk of rows and then row by row; None: not at all."""
     rows = min(TEXT_LENGTH, engine.capacity)
     tokens = _text(model, rows)
-    with torch.no_grad():
-        logits = model(input_ids=tokens.unsqueeze(0), use_cache=False).logits[0].numpy()
+    logits = _logits(model, tokens, torch.arange(rows))
     slots, tree = SlotMap(engine.capacity), DraftTree(rows)
     text: list[int] = tokens.tolist()
     results = []
@@ -70,10 +67,7 @@ def engine_difference(model: Any, engine: DraftEngine, relative_bound: float) ->
 
 
 def score_difference(
-    logits: NDArray[np.float32],
-    best: NDArray[np.int32],
-    scores: NDArray[np.float32],
-    relative_bound: float,
+    logits: NDArray[np.float32], best: NDArray[np.int32], scores: NDArray[np.float32], relative_bound: float
 ) -> str | None:
     """What is wrong with best tokens [R, K] and their scores, given the true logits [R, V]; None: nothing."""
     bound = relative_bound * float(logits.std())
@@ -85,6 +79,14 @@ def score_difference(
     if not short <= bound:
         return f"a best token is {short:.2g} below the model's, the bound is {bound:.2g}"
     return None
+
+
+def _logits(model: Any, tokens: torch.Tensor, positions: torch.Tensor) -> NDArray[np.float32]:
+    """[R, V]."""
+    with torch.no_grad():
+        found = model(input_ids=tokens.unsqueeze(0), position_ids=positions.unsqueeze(0), use_cache=False)
+    logits: NDArray[np.float32] = found.logits[0].numpy()
+    return logits
 
 
 def _text(model: Any, length: int) -> torch.Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 from edgespec.core.errors import EdgespecError
 from edgespec.core.folder import whole_folder
 from edgespec.engines.engine_folder import check_place
-from edgespec.engines.manifest import GRAPH_FILE, EngineManifest, PlanRecord, record_files
+from edgespec.engines.manifest import GRAPH_FILE, EngineManifest, PlanRecord, hash_files
 from edgespec.tensorrt_engines.plan import PlanTarget, build_plan
 from edgespec.tensorrt_engines.tensorrt_api import load_api
 
@@ -30,7 +30,7 @@ def write_plan(folder: Path, target: PlanTarget) -> None:
     (folder / file).write_bytes(build_plan(target, folder / GRAPH_FILE, manifest.shape, halves))
     plan = PlanRecord(file, target.runtime, _version(target), target.compute_capability)
     others = tuple(other for other in manifest.plans if other.file != file)
-    replace(manifest, runtime=target.runtime, plans=(*others, plan), files=record_files(folder)).save(folder)
+    replace(manifest, runtime=target.runtime, plans=(*others, plan), files=hash_files(folder)).save(folder)
 
 
 def add_plan(engine: Path, out: Path, target: PlanTarget, force: bool, report: Callable[[str], None]) -> Path:

@@ -77,26 +77,19 @@ def _open_plan(runtime: str, folder: Path, manifest: EngineManifest) -> TensorRT
             f"the engine in {folder} runs with {runtime}, and this machine has no NVIDIA GPU that its driver shows: "
             "use --runtime onnxruntime, or run it on its device."
         )
-    plans = [plan for plan in manifest.plans if plan.runtime == runtime]
-    if not plans:
-        raise EdgespecError(
-            f"the engine in {folder} has no {runtime} plan yet: run `{command}` on this device."
-        )
-    fitting = [plan for plan in plans if plan.compute_capability == gpu.compute_capability]
-    if not fitting:
-        others = ", ".join(plan.compute_capability for plan in plans)
-        raise EdgespecError(
-            f"the {runtime} plan in {folder} is for compute capability {others}, and this GPU ({gpu.name}) is "
-            f"{gpu.compute_capability}: run `{command}` on this device."
-        )
-    api, plan = load_api(runtime), fitting[0]
-    if plan.version != api.__version__:
-        raise EdgespecError(
-            f"the plan in {folder} is of {runtime} {plan.version}, and this device has {api.__version__}: "
-            f"run `{command}` on this device."
-        )
-    memory = open_device_memory()
-    return TensorRTRunner((folder / plan.file).read_bytes(), manifest.shape, api, memory, command)
+    plans = {plan.compute_capability: plan for plan in manifest.plans if plan.runtime == runtime}
+    plan = plans.get(gpu.compute_capability)
+    if plan is not None:
+        api = load_api(runtime)
+        if plan.version == api.__version__:
+            content, memory = (folder / plan.file).read_bytes(), open_device_memory()
+            return TensorRTRunner(content, manifest.shape, api, memory, command)
+        problem = f"is of {runtime} {plan.version}, and this device has {api.__version__}"
+    elif plans:
+        problem = f"is for compute capability {', '.join(plans)}, and this GPU ({gpu.name}) is {gpu.compute_capability}"
+    else:
+        problem = "is not built yet"
+    raise EdgespecError(f"the {runtime} plan in {folder} {problem}: run `{command}` on this device.")
 
 
 def _fastest() -> str:
