@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_drafts import CONTEXT, TEMPLATE, VOCABULARY, compiled, save_draft
+from tiny_drafts import CONTEXT, TEMPLATE, compiled, save_draft
 
 import edgespec
 from edgespec.core.errors import EdgespecError
@@ -123,23 +123,26 @@ def test_a_models_own_calibration_goes_with_its_engine(model: Path, tmp_path: Pa
     assert engine.calibration.probability(1.0, 0.0) == 0.5
 
 
-def test_half_precision_weights_are_kept_as_halves_and_compute_in_float32() -> None:
+def test_half_precision_weights_are_kept_as_halves_and_compute_in_float32(tmp_path: Path) -> None:
     import onnx
+    import torch
+    from transformers import AutoModelForCausalLM
 
-    halves, scores = {}, {}
-    for precision, made in {"fp32": compiled(), "fp16": compiled(precision="fp16")}.items():
-        engine = load_draft(made / "engine")
-        assert engine.manifest.precision == precision
-        kept = onnx.load(str(made / "engine" / "draft.onnx")).graph.initializer
-        halves[precision] = sum(
-            len(one.raw_data) // 2 for one in kept if one.data_type == onnx.TensorProto.FLOAT16
-        )
-        piece = SlotMap(engine.capacity).plan(list(range(60)), 60, DraftTree(60), [])
-        scores[precision] = engine.run(piece, None, None, 1.0)[1]
-    assert halves["fp32"] == 0
-    assert halves["fp16"] >= VOCABULARY * 32 + 2 * (32 * (32 + 2 * 16 + 32) + 3 * 32 * 48)
-    difference = np.abs(scores["fp32"] - scores["fp16"]).max()
-    assert 0 < difference < 0.02 * np.abs(scores["fp32"]).max()
+    width, inner, text = 64, 512, list(range(60))
+    save_draft(tmp_path / "model", hidden_size=width, intermediate_size=inner)
+    folder = edgespec.compile(
+        tmp_path / "model", tmp_path / "engine", runtime="onnxruntime", precision="fp16", progress=False
+    )
+    engine = load_draft(folder)
+    assert engine.manifest.precision == "fp16"
+    kept = onnx.load(str(folder / "draft.onnx")).graph.initializer
+    halves = sum(len(one.raw_data) // 2 for one in kept if one.data_type == onnx.TensorProto.FLOAT16)
+    assert halves >= 2 * 3 * width * inner, "the matrices of both layers' MLPs"
+    model: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "model", dtype=torch.float32)
+    logits = model(torch.tensor([text])).logits[0].detach().numpy()
+    best, scores = engine.run(SlotMap(512).plan(text, 60, DraftTree(60), []), None, None, 1.0)
+    difference = np.abs(scores - np.take_along_axis(logits, best.astype(np.int64), axis=1)).max()
+    assert 0 < difference < 0.02 * np.abs(scores).max()
 
 
 @pytest.mark.usefixtures("quick")
