@@ -47,32 +47,29 @@ class MailboxExits:
         words: NDArray[np.int32] = self._words.numpy()
         return words
 
-    def wants(self, parts: Sequence[ForwardRequest]) -> bool:
+    def wants(self, requests: Sequence[ForwardRequest]) -> bool:
         """Whether the mailbox can send the hints of all requests that listen."""
-        listening = [part for part in parts if part.on_exit is not None]
-        return self.mailbox is not None and bool(listening) and all(part.hint_address for part in listening)
+        listening = [one for one in requests if one.on_exit is not None]
+        return self.mailbox is not None and bool(listening) and all(one.hint_address for one in listening)
 
     @contextmanager
-    def armed(self, parts: Sequence[ForwardRequest]) -> Iterator[ExitColumns]:
+    def armed(self, requests: Sequence[ForwardRequest]) -> Iterator[ExitColumns]:
         """Within, the mailbox sends hints of these requests' forward, which reads the columns; then each request is
         told how many were sent."""
         assert self.mailbox is not None
         self._number = self._number % LAST_NUMBER + 1
-        deciding = [part for part in parts if len(part.decide)]
-        watches = [
-            (place, part.hint_address) for place, part in enumerate(deciding) if part.hint_address is not None
-        ]
+        deciding = [one for one in requests if len(one.decide)]
+        addresses = [(place, one.hint_address) for place, one in enumerate(deciding) if one.hint_address]
         self.mailbox.arm(
             self._number,
-            [(w.session, place, w.base_length, w.turn, w.threshold, w.references) for place, w in watches],
+            [(a.session, place, a.base_length, a.turn, a.threshold, a.references) for place, a in addresses],
         )
-        sent: list[int] = []
         try:
             yield self._columns(deciding)
         finally:
             sent = self.mailbox.retire(self._number)
-            for (_, watch), count in zip(watches, sent, strict=False):
-                watch.sent(count)
+            for (_, address), count in zip(addresses, sent, strict=False):
+                address.sent(count)
 
     def publish(self, inputs: StaticInputs, layers: frozenset[int], layer: int, rows: torch.Tensor) -> None:
         """Write the cells of the exit after `layer`, if it is one of `layers`, from all rows [R, D] of the bucket."""
@@ -83,16 +80,16 @@ class MailboxExits:
         cells = Cells(self._words, inputs.sequence, exit)
         self._guesses.publish(layer, hidden, inputs, self._on_device[layer], inputs.curve_of[exit], cells)
 
-    def _columns(self, parts: Sequence[ForwardRequest]) -> ExitColumns:
-        counts = [len(part.decide) for part in parts]
-        temperatures = [part.sampling.temperature for part in parts]
+    def _columns(self, requests: Sequence[ForwardRequest]) -> ExitColumns:
+        counts = [len(one.decide) for one in requests]
+        temperatures = [one.sampling.temperature for one in requests]
         return ExitColumns(
             temperatures=np.repeat(np.array(temperatures, np.float32), counts),
-            seeds=np.repeat(np.array([part.seed for part in parts], np.uint64), counts).view(np.int64),
-            positions=np.concatenate([part.piece.positions[part.decide] + 1 for part in parts]),
+            seeds=np.repeat(np.array([one.seed for one in requests], np.uint64), counts).view(np.int64),
+            positions=np.concatenate([one.piece.positions[one.decide] + 1 for one in requests]),
             offsets=np.cumsum([0, *counts]),
-            parents=np.concatenate([parents_of(part) for part in parts]),
-            tokens=np.concatenate([part.piece.tokens[part.decide] for part in parts]),
+            parents=np.concatenate([parents_of(one) for one in requests]),
+            tokens=np.concatenate([one.piece.tokens[one.decide] for one in requests]),
             curve_of=np.stack([self._curves[layer].index(temperatures) for layer in self._order]),
             sequence=self._number,
         )

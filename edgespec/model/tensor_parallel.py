@@ -19,8 +19,8 @@ from edgespec.core.errors import EdgespecError
 from edgespec.model.attention import Layout, attending, current_layout
 from edgespec.model.kv_cache import KvPool
 
-QUIET = timedelta(days=365)
-"""How long a follower waits for the next forward: as long as nobody asks for one."""
+IDLE_TIMEOUT = timedelta(days=365)
+"""A follower waits for the next forward however long no session needs one."""
 
 
 def join(device: torch.device) -> int:
@@ -32,19 +32,19 @@ def join(device: torch.device) -> int:
     if find_spec("accelerate") is None:
         raise EdgespecError("a sharded target needs accelerate: pip install accelerate.")
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=QUIET)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=IDLE_TIMEOUT)
     return dist.get_rank()
 
 
 class Leader:
-    """Rank 0: tells the followers. `pool_changed` is for `KvPool`; `lead` attaches it to the model."""
+    """Rank 0, which tells the followers what runs. `pool_changed` is for `KvPool`; `lead` hooks it onto the model."""
 
     def __init__(self) -> None:
         self._inside = False
         self._config: Any = None
 
     def lead(self, model: Any) -> None:
-        """From now on every forward of `model`, or of its decoder alone, is told."""
+        """From now on, broadcast the inputs of every forward of `model`, or of its decoder alone."""
         self._config = model.config.get_text_config()
         for name, module in (("model", model), ("decoder", model.base_model)):
             module.register_forward_pre_hook(
@@ -53,11 +53,11 @@ class Leader:
         model.register_forward_hook(lambda *_: self._ends(), always_call=True)
 
     def pool_changed(self, what: str, *arguments: Any) -> None:
-        _tell((what, *arguments))
+        _broadcast((what, *arguments))
 
     def end(self) -> None:
-        """Send the followers home."""
-        _tell(("end",))
+        """End the followers."""
+        _broadcast(("end",))
         dist.destroy_process_group()
 
     def _begins(self, name: str, inputs: dict[str, Any]) -> None:
@@ -68,17 +68,17 @@ class Leader:
         placed = None if pool is None else pool.placed
         plain = {key: value for key, value in inputs.items() if key != "past_key_values"}
         window = getattr(self._config, "sliding_window", None)  # the self-check narrows it
-        _tell(("forward", name, plain, placed, current_layout(), window))
+        _broadcast(("forward", name, plain, placed, current_layout(), window))
 
     def _ends(self) -> None:
         self._inside = False
 
 
 def follow(model: Any) -> None:
-    """A follower's life: forwards of its shard, as rank 0 tells them, until that ends."""
+    """Run a follower: forwards of its shard, as rank 0 tells them, until rank 0 ends."""
     pool: KvPool | None = None
     while True:
-        what, *arguments = _told()
+        what, *arguments = _receive()
         if what == "end":
             dist.destroy_process_group()
             return
@@ -110,11 +110,11 @@ def _forward(
         (model if name == "model" else model.base_model)(**inputs)
 
 
-def _tell(message: tuple[Any, ...]) -> None:
+def _broadcast(message: tuple[Any, ...]) -> None:
     dist.broadcast_object_list([message], src=0)
 
 
-def _told() -> tuple[Any, ...]:
+def _receive() -> tuple[Any, ...]:
     box: list[Any] = [None]
     dist.broadcast_object_list(box, src=0)
     message: tuple[Any, ...] = box[0]
