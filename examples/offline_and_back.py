@@ -35,15 +35,18 @@ params = edgespec.SamplingParams(max_new_tokens=60, ignore_eos=True)
 options = edgespec.LinkOptions(offline_after_s=0.3, give_up_s=60)
 with edgespec.Session(link_address, edgespec.bundled_engine(), params, link=options) as session:
     session.prompt("def read_lines(path):\n    ")
+    cut = False
     for step in session:
         for event in step.events:
             show(f"\n[{event}]\n")
         if step.revised:
             show(f"\n[the target replaces {step.revised} provisional tokens]\n")
         show(step.text)
-        show(step.provisional, grey=True)
-        if link.poll() is None and 10 <= len(session.tokens) < 30:
-            link.kill()  # the link is cut
+        if step.provisional:
+            show(step.provisional, grey=True)
+        if not cut and len(session.tokens) >= 10:
+            cut = True
+            link.kill()
             link.wait()
         elif link.poll() is not None and len(session.provisional) > 20:
             link, _ = start("link", "--listen", link_address, "--to", address, "--rtt-ms", "40")

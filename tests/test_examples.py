@@ -25,6 +25,8 @@ PROMPT = "def read_lines(path):\n    "
 
 Run = Callable[..., str]
 
+pytestmark = pytest.mark.timeout(300)  # they start processes, which takes long on a busy machine
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
