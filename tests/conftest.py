@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import hypothesis
 import pytest
 
 HERE = Path(__file__).parent
+if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each worker, or they wait for each other's cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 hypothesis.settings.register_profile(
     "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

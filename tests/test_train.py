@@ -238,6 +238,7 @@ def test_the_pair_is_a_fair_test_bed(figures: dict[str, Any]) -> None:
         assert all(cell["calibration_error"] < 0.05 for cell in guesser["own"].values())
 
 
+@pytest.mark.timeout(400)
 def test_the_pair_does_what_its_card_says(figures: dict[str, Any]) -> None:
     """A sliver of the card's measurement, on prompts of its own."""
     teacher = Teacher.load(PAIR / "target")
