@@ -63,6 +63,12 @@ pythons:  ## the edge's tests on the other Pythons that this machine has, withou
 compilers:  ## the C++ without a warning, by every compiler that this machine has
 	.ci/compilers
 
+tidy:  ## clang-tidy over the C++ libraries, where clang-tidy is
+	@if ! command -v clang-tidy >/dev/null; then echo "-- clang-tidy is not on this machine"; exit 0; fi; \
+	test -f build/tidy/compile_commands.json || cmake -S . -B build/tidy -G Ninja -DEDGESPEC_PYTHON=OFF >/dev/null; \
+	git ls-files 'csrc/threads/*.cpp' 'csrc/noise/*.cpp' 'csrc/simd/tier.cpp' 'csrc/sampling/*.cpp' 'csrc/decoder/*.cpp' \
+	  'csrc/wire/*.cpp' | xargs -P 2 -n 4 clang-tidy -p build/tidy --quiet
+
 bench:  ## microbenchmarks, not part of the tests
 	pytest benchmarks --benchmark-only -q
 

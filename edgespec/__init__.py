@@ -1,7 +1,7 @@
 """edgespec: fast text from a large model, for devices that cannot hold it.
 
-A small draft model runs on the device (the edge), the large target model on a server. The edge drafts tokens, the target
-verifies them, and early exits inside the target send hints meanwhile. The text is exactly the target's own.
+A small draft model runs on the device (the edge), the large target model on a server. The edge drafts tokens, the
+target verifies them, and early exits inside the target send hints meanwhile. The text is exactly the target's own.
 
 Start with `Session` on the device, `serve` on the server, and `compile` to build a draft engine.
 """

@@ -74,8 +74,10 @@ class ExitStage(Stage):
     def heads(self) -> dict[int, ExitHead]:
         """The trained heads by layer, in bfloat16, not yet calibrated."""
         return {
-            layer: ExitHead(
-                *(part.detach().to(torch.bfloat16) for part in (one.down, one.up, one.norm)), Calibration({})
-            )
+            layer: ExitHead(_narrow(one.down), _narrow(one.up), _narrow(one.norm), Calibration({}))
             for layer, one in zip(self.layers, self._adapters, strict=True)
         }
+
+
+def _narrow(parameter: torch.Tensor) -> torch.Tensor:
+    return parameter.detach().to(torch.bfloat16)

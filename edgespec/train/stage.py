@@ -93,7 +93,8 @@ def window(fraction: float, context: int) -> int:
 
 
 def _optimizers(model: torch.nn.Module, matrix_rate: float) -> list[torch.optim.Optimizer]:
-    matrices, others = [], []
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
         is_matrix = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
         (matrices if is_matrix and hasattr(torch.optim, "Muon") else others).append(parameter)
