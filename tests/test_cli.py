@@ -27,7 +27,9 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["serve", "--target", "/no/such/folder"], "/no/such/folder"),
+        pytest.param(
+            ["serve", "--target", "/no/such/folder"], "/no/such/folder", marks=pytest.mark.needs_torch
+        ),
         (["serve", "--port", "70000"], "70000"),
         (["serve", "--verify-pace-ms", "-1"], "-1"),
         ([*GENERATE, "--server", "127.0.0.1:9"], "edgespec serve"),

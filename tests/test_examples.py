@@ -15,8 +15,6 @@ import pytest
 import edgespec
 from edgespec.cli.child import child
 
-pytestmark = pytest.mark.needs_torch
-
 FOLDER = Path(__file__).resolve().parent.parent / "examples"
 if not FOLDER.is_dir():
     pytest.skip("the examples are not here", allow_module_level=True)
@@ -25,7 +23,10 @@ PROMPT = "def read_lines(path):\n    "
 
 Run = Callable[..., str]
 
-pytestmark = pytest.mark.timeout(300)  # they start processes, which takes long on a busy machine
+pytestmark = [
+    pytest.mark.needs_torch,
+    pytest.mark.timeout(300),  # they start processes, which takes long on a busy machine
+]
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,8 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import house, report, tables  # noqa: E402
 from benchmarks.results import Results, load, save  # noqa: E402
 
+pytestmark = pytest.mark.needs_torch
+
 LATENCY = {
     "setting": "jetson", "temperature": 0.8, "rtt_ms": 96.0, "jitter_ms": 0.0, "mbps": None, "draft_ms": 75.25,
     "forward_ms": 522.0, "scale": 0.2, "wrong_draft": 0.0, "mode": "cloud", "tokens_per_s": 20.0,
