@@ -56,7 +56,9 @@ house:  ## how large and how tangled the code is, beside what it may be
 PYTHONS ?= python3.10 python3.12 python3.13
 pythons:  ## the edge's tests on the other Pythons that this machine has, without torch
 	@for python in $(PYTHONS); do \
-	  found=$$(command -v $$python || ls $$HOME/.pyenv/versions/$${python#python}*/bin/$$python 2>/dev/null | tail -1); \
+	  found=; \
+	  for one in $$python $$HOME/.pyenv/versions/$${python#python}*/bin/$$python; do \
+	    "$$one" --version >/dev/null 2>&1 && found=$$one && break; done; \
 	  if [ -n "$$found" ]; then echo "-- $$python"; .ci/edge "$$found" || exit 1; \
 	  else echo "-- $$python is not on this machine"; fi; done
 
