@@ -8,4 +8,4 @@ class EdgespecError(Exception):
 def first_line(error: Exception) -> str:
     """Another library's error, as part of a sentence."""
     lines = str(error).strip().splitlines()
-    return lines[0].strip().rstrip(".:") if lines else type(error).__name__
+    return lines[0].strip().rstrip(".: ") if lines else type(error).__name__

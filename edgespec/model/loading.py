@@ -15,13 +15,13 @@ import tokenizers
 import torch
 import transformers
 
-from edgespec.core.errors import EdgespecError
+from edgespec.core.errors import EdgespecError, first_line
 from edgespec.core.tokenizer import vocabulary_hash
 from edgespec.model.attention import SLOT_ATTENTION
 from edgespec.model.exits import ExitHeads, weights_sha256
 from edgespec.model.memory import check_fits
 from edgespec.model.model_folder import WEIGHTS, weight_bytes
-from edgespec.model.support import check_config, check_modules, first_line
+from edgespec.model.support import check_config, check_modules
 
 DTYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")

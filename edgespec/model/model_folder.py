@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgespec.core.errors import EdgespecError
-from edgespec.model.support import first_line
+from edgespec.core.errors import EdgespecError, first_line
 
 PAIR = Path(__file__).parent.parent / "pair"
 """The bundled pair: target, draft and exits."""

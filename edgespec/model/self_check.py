@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgespec.core.errors import EdgespecError
+from edgespec.core.errors import EdgespecError, first_line
 from edgespec.core.slots import SLOT_BUCKET, Piece
 from edgespec.model.model_runner import ModelRunner
-from edgespec.model.support import ADVICE, UnsupportedModel, first_line
+from edgespec.model.support import ADVICE, UnsupportedModel
 from edgespec.model.target_engine import SessionRows
 
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.05}

@@ -73,11 +73,6 @@ def context_length(config: Any, name: str) -> int:
     return length
 
 
-def first_line(error: Exception) -> str:
-    """A library's error as a part of a sentence."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".: ")
-
-
 def _refusal(config: Any) -> str | None:
     kind = config.model_type
     layer_types = set(getattr(config, "layer_types", None) or ())
