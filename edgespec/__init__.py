@@ -9,6 +9,7 @@ Start with `Session` on the device, `serve` on the server, and `compile` to buil
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from edgespec._version import __version__
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
     from edgespec.engines.draft_engine import load_draft as load_draft
     from edgespec.server.gate import ServerSecurity as ServerSecurity
     from edgespec.server.server import serve as serve
+
+if importlib.util.find_spec("edgespec._native") is None:
+    raise ImportError(
+        f"{__path__[0]} is edgespec's source code, without its native module: run `pip install .` and start Python in "
+        "another folder, or work on the sources with `pip install -e .`"
+    )
 
 _MODULES = {
     "core.errors": ("EdgespecError",),
