@@ -180,7 +180,7 @@ def live(
 
 
 def wait_idle(pipe: Connection, address: Address, tokenizer_path: Path) -> None:
-    """A process that opens as many idle sessions as it is sent, each after a text of one token, and keeps them."""
+    """A process that keeps idle sessions: it opens the number it receives, each with a text of one token."""
     tokenizer, params = Tokenizer.load(tokenizer_path), SamplingParams(max_new_tokens=1, ignore_eos=True)
     link = LinkOptions(hedge=False)  # a server takes 512 connections from one address
     sessions: list[Session] = []

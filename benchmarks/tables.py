@@ -185,9 +185,9 @@ def _emphatic(row: Row) -> str:
 # Kernels
 
 KERNELS_LEGEND = (
-    "How many times as fast as eager torch on as many threads, which is given its noise; and `exit_head`'s share of "
-    "the speed of reading memory. `verify` at temperature 0.8 with top-k 50 and top-p 0.95, greedy at 0, open at 0.8 "
-    "with nothing filtered; every row decided."
+    "How many times as fast as eager torch on the same number of threads, which is given its noise; and `exit_head`'s "
+    "share of the speed of reading memory. `verify` at temperature 0.8 with top-k 50 and top-p 0.95, greedy at 0, "
+    "open at 0.8 with nothing filtered; every row decided."
 )
 KERNEL_FIGURES = (
     ("exit_head", "eager_ms", "`exit_head`, times eager"),

@@ -630,7 +630,7 @@ class Listener:
 
         `connections`: at most, in all and from one address. A HELLO must come within `hello_within_s`, a frame be
         whole within `frame_within_s`. `opens`: sessions begun by one device (or from one address, where nobody says
-        who it is), `turns`: APPENDs of one session; each so many a second and so many at once.
+        who it is), `turns`: APPENDs of one session; each a rate per second and a burst.
         `busy_spin`: whoever waits for the sockets, a caller or the I/O thread, never sleeps, and takes a core.
         `session_bytes`: sent to a session and not acknowledged, `early_frames`: of a session, that wait for one before
         them; more ends the session, or the connection that brought it.

@@ -91,7 +91,7 @@ def exit_head(
 
 
 def program_count(vocabulary: int, device: torch.device) -> int:
-    """Programs that share the vocabulary: as many as run at once, or one a tile."""
+    """Programs that share the vocabulary: the number that can run at once, or one a tile if that is fewer."""
     tiles = -(-vocabulary // HEAD_TILE)
     return min(tiles, 2 * _processors(device.index) if device.type == "cuda" else 3)
 

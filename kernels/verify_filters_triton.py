@@ -126,7 +126,7 @@ def filter_cut(
                 else:
                     high = middle
                     above = mass
-        # Of the tokens at the cut, as many stay as are needed, from the highest id down.
+        # Of the tokens at the cut, only those needed stay, from the highest id down.
         weight = tl.exp(score_of(cut, SCORE) - highest).to(tl.float64)
         tied = _count(source, divisor, vocabulary, cut, cut, first, BLOCK, SCORE)
         if (tied > 1) & (weight > 0):

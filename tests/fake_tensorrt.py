@@ -148,7 +148,7 @@ class Runtime:
 
 
 def fake_api(rows: tuple[int, int], deciding: tuple[int, int]) -> Any:
-    """A module like `tensorrt`, whose plans take so many rows and deciding rows, by profile."""
+    """A module like `tensorrt`; rows, deciding: what its plans take in each profile."""
     runtime = type("Runtime", (Runtime,), {"opened": [], "limits": (rows, deciding)})
     return SimpleNamespace(__version__="10.3.0", ILogger=ILogger, Runtime=runtime, nptype=lambda kind: kind)
 

@@ -24,7 +24,7 @@ Kind = Literal["cut", "close", "freeze"]
 
 @dataclass(frozen=True)
 class Fault:
-    """What befalls a connection once so many bytes have passed in one direction."""
+    """What happens to a connection once `after_bytes` have passed in one direction."""
 
     after_bytes: int
     kind: Kind = "cut"

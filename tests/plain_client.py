@@ -52,7 +52,7 @@ class PlainClient:
         self._draft_chain()
 
     def run(self) -> list[int]:
-        """The text, over as many connections as it takes. Raises OverflowError when it takes too many."""
+        """The text, reconnecting whenever the connection breaks. Raises OverflowError after 100 connections."""
         while not self.finished:
             self.connections += 1
             if self.connections > 100:

@@ -18,7 +18,7 @@ def hashed(text: Sequence[int], salt: int) -> int:
 class HashModel:
     """A target whose next token is a hash of the text; draft and exits are right with the given probabilities.
 
-    span: of the text's last so many tokens only, so that it soon repeats itself; None: of the whole text.
+    span: hash only this number of last tokens, so that the text soon repeats itself; None: the whole text.
     """
 
     seed: int = 0

@@ -8,7 +8,7 @@ from edgespec.verifying.exit_worth import EXPLORE, ExitWorth
 
 
 def share_with_exits(added_ms: float, sessions: int, forwards: int = 320) -> float:
-    """Of so many forwards, how many run their exits when these add `added_ms` to 28."""
+    """The share of forwards that run their exits, when these add `added_ms` to 28."""
     worth, chosen = ExitWorth(), 0
     for number in range(forwards):
         rows = 8 + number % 4

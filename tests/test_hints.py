@@ -32,7 +32,7 @@ CURVES = Curves.of(CALIBRATION)
 
 
 def random_session(random: np.random.Generator, nodes: int) -> tuple[Verifier, PlannedRows]:
-    """A session with a random tree of so many nodes at most, and its forward."""
+    """A session with a random tree of at most `nodes` nodes, and its forward."""
     verifier = Verifier(PROMPT, 50, ServerOptions(hint_threshold=0.05), VerifierLimits(200))
     root = COMMITTED_BIT | len(PROMPT)
     parents = [root, *(int(random.integers(0, node)) or root for node in range(2, nodes + 1))]

@@ -46,7 +46,7 @@ def assert_set(event: threading.Event) -> None:
 
 
 def write(one: Session, tokens: int) -> list[Step]:
-    """Steps until so many provisional letters stand."""
+    """Steps until at least `tokens` provisional letters stand."""
     steps = []
     while len(one.provisional) < tokens:
         steps.append(one.step())

@@ -51,7 +51,7 @@ def events(steps: list[Step]) -> str:
 
 @contextmanager
 def mortal(forwards: int, **options: Any) -> Iterator[Server]:
-    """A server that stops by itself after so many forwards."""
+    """A server that stops by itself after `forwards` forwards."""
     target = StubTarget(
         SCRIPTED, before_forward=lambda: server.stop() if len(target.forwards) == forwards - 1 else None
     )

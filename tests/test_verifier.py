@@ -220,7 +220,7 @@ def test_a_drafted_node_that_was_looked_up_too_carries_its_children_and_names_hi
     assert hint is not None and (hint.reference, hint.token) == (2, 30)
     conclusion = conclude(session, rows, *decided)
     assert (conclusion.verdict.tokens, conclusion.accepted) == ([4, 8, 30], 2)
-    assert rows.drafted == 2, "the edge drafted as many as were accepted"
+    assert rows.drafted == 2, "the edge drafted exactly what was accepted"
     session.receive(3, [30, 31], [2, 3], [1, 1])
     assert [session.tree.token(node) for node in session.tree if session.tree.parent(node) == ROOT] == [31]
 

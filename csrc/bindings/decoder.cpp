@@ -98,7 +98,7 @@ class Decoder {
                        "keys and values must be [1, kv_heads, slots, head_width]");
                 slots = memory.empty() ? static_cast<std::size_t>(array.shape(2)) : slots;
                 expect(static_cast<std::size_t>(array.shape(2)) == slots && array.shape(0) == 1,
-                       "every layer must have as many slots");
+                       "every layer must have the same number of slots");
             }
             expect(key.ptr() == keys[i].ptr() && value.ptr() == values[i].ptr(),
                    "keys and values must be contiguous float32 arrays");

@@ -40,7 +40,7 @@ std::shared_ptr<net::HintMailbox> make_mailbox(net::Listener& listener, Words ce
                                                std::size_t rows) {
     const auto exits = static_cast<py::ssize_t>(layers.size());
     check(cells);
-    if (cells.shape(2) != exits) throw py::value_error("cells must be int32 [2, places, exits, 8], as many as layers");
+    if (cells.shape(2) != exits) throw py::value_error("cells must be int32 [2, places, exits, 8], an exit per layer");
     auto* words = reinterpret_cast<net::HintCell*>(cells.mutable_data());
     const auto places = static_cast<std::size_t>(cells.shape(1));
     net::HintMailbox::Send send = [&listener](std::uint64_t session, net::Frame frame) {

@@ -9,7 +9,7 @@ using simd::kQueries;
 
 namespace {
 
-// A head of so many weights is worth starting threads for.
+// A head with at least this number of weights is worth starting threads for.
 constexpr std::size_t kWorthThreads = std::size_t{1} << 23;
 
 // Panels that are one task.
@@ -153,7 +153,7 @@ void Decoder::remember(const Layer& layer, const Forward& forward, const Memory&
     }
 }
 
-// The tasks of attention: for each session, as many of its rows as make a tile of queries, and each key head.
+// The tasks of attention: one for each session, each tile of its rows and each key head.
 void Decoder::plan(const Forward& forward) {
     const std::size_t share = shape_.heads / shape_.kv_heads;
     const std::size_t rows_at_once = std::max<std::size_t>(1, kQueries / share);

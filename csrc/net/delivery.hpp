@@ -13,8 +13,8 @@ struct DeliveryLimits {
     LedgerLimits ledger;
     std::chrono::milliseconds acknowledge_within{20};  // while there is one path; the next frame may bear it
     std::chrono::milliseconds acknowledge_soon{2};     // while there are two, and the peer waits to send again
-    double hedge_rtts = 1.25;                          // unacknowledged for so many round trips
-    std::chrono::milliseconds hedge_slack{4};          // and so much more: send it again
+    double hedge_rtts = 1.25;                          // unacknowledged for this number of round trips
+    std::chrono::milliseconds hedge_slack{4};          // and this time more: send it again
     double hedge_share = 0.10;                         // of the frames sent
     double hedge_burst = 8;                            // saved up at most
     std::chrono::milliseconds stalled_after{300};      // and four times the time to a hedge, unacknowledged

@@ -75,7 +75,7 @@ class Inbox {
         return item;
     }
 
-    // At most so many from the front, as long as `wanted(item)`.
+    // At most `most` items from the front, as long as `wanted(item)`.
     template <class Wanted>
     std::vector<T> take_while(std::size_t most, Wanted wanted) {
         std::vector<T> taken;

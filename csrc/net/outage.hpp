@@ -28,11 +28,11 @@ class Outage {
     void silence();  // nobody is told any more
     bool lasts() const { return lasts_; }
 
-    // Of so many, the server to try now: the last one first, then the others in turn.
+    // The index of the server to try now: the last one first, then the others in turn.
     std::size_t next_server(std::size_t last, std::size_t servers) { return (last + attempts_++) % servers; }
     // Rounds of all servers that have come to nothing, when one begins; 0 within one.
     unsigned failed_rounds(std::size_t servers) const;
-    // With jitter, after so many failures.
+    // How long to wait after this number of failures; with jitter.
     std::chrono::microseconds pause(unsigned failures);
 
  private:

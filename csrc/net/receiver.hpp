@@ -63,7 +63,7 @@ class Receiver {
     // Where to receive next; no room when the pool is used up or too much is unread: ask again later.
     Room room();
 
-    // So many bytes were received there. Throws wire::BadFrame.
+    // `bytes` were received there. Throws wire::BadFrame.
     void received(std::size_t bytes, const Deliver& deliver);
 
     // A frame has begun and is not complete.

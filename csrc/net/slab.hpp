@@ -25,7 +25,7 @@ struct Lease {
 
 class SlabPool : public std::enable_shared_from_this<SlabPool> {
  public:
-    // `most` slabs, and beside them as many bytes again, one largest frame at least, for pieces and for frames larger
+    // `most` slabs, and the same number of bytes again (at least one largest frame) for pieces and for frames larger
     // than a slab.
     explicit SlabPool(std::size_t most);
 

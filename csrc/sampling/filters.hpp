@@ -40,7 +40,7 @@ template <class T>
 class Filters {
  public:
     explicit Filters(const Tier& tier) : loops_(tier.loops<T>()) {}
-    void reserve(std::size_t count);  // for rows of so many scores
+    void reserve(std::size_t count);  // for rows of `count` scores
     void apply(T* scores, std::size_t count, const FilterSettings& settings);
 
  private:

@@ -24,7 +24,7 @@ class Shortlist {
     // Temperatures for which `add` keeps enough.
     static bool bears(T temperature) { return temperature >= T(0x1p-20) && temperature <= T(0x1p20); }
 
-    void reserve(std::size_t count);  // for rows of so many scores
+    void reserve(std::size_t count);  // for rows of `count` scores
     void clear(std::size_t k);
     // The next scores z [count] of the row, those of the tokens from `first_token` on; count <= kTile.
     void add(const T* z, std::size_t count, std::size_t first_token);

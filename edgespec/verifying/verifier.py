@@ -151,7 +151,7 @@ class Verifier:
     def plan(self, rows: int | None = None, nodes: int | None = None) -> PlannedRows:
         """The rows of the next forward; their slots are taken.
 
-        rows: of the text, at most; nodes: how many, the likeliest first. None: as many as the limits allow.
+        rows: of the text, at most; nodes: how many, the likeliest first. None: up to the limits.
         """
         rows = rows or self.limits.prefill_rows
         if self.pending > rows:

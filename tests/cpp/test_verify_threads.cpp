@@ -1,4 +1,4 @@
-// How many threads a verification takes: as many as have enough to do, whatever there are.
+// A verification takes only threads that have enough to do, however many there are.
 #include <numeric>
 #include <vector>
 

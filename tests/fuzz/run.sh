@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Each fuzz target for so many seconds. Usage: tests/fuzz/run.sh SECONDS [TARGET...]. What clang's libFuzzer finds new is
+# Run each fuzz target for SECONDS. Usage: tests/fuzz/run.sh SECONDS [TARGET...]. What clang's libFuzzer finds new is
 # kept in build/fuzz/corpus; an input that breaks something is written to build/fuzz, and its path printed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
