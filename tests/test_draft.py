@@ -134,7 +134,7 @@ def test_a_tree_equals_its_paths_run_one_by_one(engine: DraftEngine) -> None:
 
     for node in range(1, len(parents) + 1):
         row = len(text) + node - 1
-        path = text + [tree.token(ancestor) for ancestor in tree.path(node)]
+        path = text + tree.path_tokens(node)
         engine.reset()
         alone_best, alone_scores = run_text(engine, path, range(1, len(path) + 1))
         assert_same((best[row : row + 1], scores[row : row + 1]), (alone_best[-1:], alone_scores[-1:]))
@@ -151,7 +151,7 @@ def test_slots_of_dead_branches_serve_again(engine: DraftEngine) -> None:
             tree.add(sibling, ROOT, sibling % VOCABULARY, 0.5)
         run(engine, slots.plan(text, len(text), tree, siblings))
         kept = siblings[node % 3]
-        text.append(tree.token(kept))
+        text.append(tree[kept].token)
         slots.commit(tree.commit([text[-1]]), tree)
     engine_results = run(engine, slots.plan([*text, 5], len(text) + 1, DraftTree(len(text) + 1), []))
     assert slots.cached_length < engine.capacity < slots.cached_length + 3 * 150

@@ -29,7 +29,7 @@ def draft(loop: DraftingLoop) -> list[int]:
     drafted = []
     while nodes := loop.next_draft():
         for node in nodes:
-            last = loop.text[-1] if node == ROOT else loop.tree.token(node)
+            last = loop.text[-1] if node == ROOT else loop.tree[node].token
             loop.on_draft([Found(node, [last + 1, last + 2], [0.9, 0.05])], 1.0)
             drafted.append(last + 1)
     return drafted

@@ -83,7 +83,7 @@ def test_hints_are_those_that_the_verifier_reads_itself() -> None:
 def test_parents_are_the_nearest_ancestors_among_the_decided_rows() -> None:
     verifier, forward = random_session(np.random.default_rng(1), 11)
     row_of = {node: row for row, node in enumerate(forward.nodes)}
-    wanted = [-1, *(row_of[verifier.tree.parent(node)] for node in forward.nodes[1:])]
+    wanted = [-1, *(row_of[verifier.tree[node].parent] for node in forward.nodes[1:])]
     assert len(set(wanted)) > 3 and row_of[ROOT] == 0
     assert parents_of(part_of(forward)).tolist() == wanted
 

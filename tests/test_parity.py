@@ -107,7 +107,7 @@ def test_slots_serve_again_over_thousands_of_commits(engine: DraftEngine) -> Non
         for sibling in siblings:
             tree.add(sibling, ROOT, (sibling * 37) % 4000, 0.3)
         engine.run(slots.plan(text, len(text), tree, siblings), None, None, 1.0)
-        text.append(tree.token(siblings[int(rng.integers(3))]))
+        text.append(tree[siblings[int(rng.integers(3))]].token)
         slots.commit(tree.commit([text[-1]]), tree)
     text.append(5)
     best, scores = engine.run(slots.plan(text, len(text), DraftTree(len(text)), []), None, None, 1.0)

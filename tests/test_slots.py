@@ -111,7 +111,7 @@ def test_every_row_sees_its_path_whatever_happened_before(data: st.DataObject) -
         piece = slots.plan(text, len(text), tree, rows)
         seen = memory.run(piece)
         for node, row in zip(rows, seen[len(seen) - len(rows) :], strict=True):
-            spelled = text + [tree.token(n) for n in tree.path(node)]
+            spelled = text + tree.path_tokens(node)
             assert row == list(enumerate(spelled))
         tokens = data.draw(st.lists(st.integers(0, 2), min_size=1, max_size=4))
         path = tree.commit(tokens)

@@ -55,7 +55,7 @@ def shuffled(slots: SlotMap, random: np.random.Generator) -> SlotMap:
 
 
 def node_text(text: list[int], tree: DraftTree, node: int) -> list[int]:
-    return text + [tree.token(n) for n in tree.path(node)]
+    return text + tree.path_tokens(node)
 
 
 def assert_same(left: torch.Tensor, right: torch.Tensor) -> None:
@@ -84,7 +84,7 @@ def test_a_tree_on_permuted_slots_has_the_logits_of_its_chains_over_several_comm
         for node, row in zip(nodes, rows[1:], strict=True):
             assert_same(row, plain_logits(target, node_text(text, tree, node)))
         deepest = max(nodes, key=lambda n: len(list(tree.path(n))))
-        committed = [tree.token(n) for n in tree.path(deepest)]
+        committed = tree.path_tokens(deepest)
         path = tree.commit(committed)
         slots.commit(path, tree)
         text += [*committed, int(random.integers(3, VOCABULARY))]

@@ -20,7 +20,7 @@ def small_tree() -> DraftTree:
 
 def test_a_node_knows_its_position_depth_and_path() -> None:
     tree = small_tree()
-    assert tree.position(1) == 3 and tree.position(3) == 5 and tree.position(ROOT) == 2
+    assert tree[1].position == 3 and tree[3].position == 5 and tree[ROOT].position == 2
     assert tree.depth(3) == 3 and tree.depth(ROOT) == 0
     assert tree.path(3) == [1, 2, 3]
 
@@ -33,7 +33,7 @@ def test_a_commit_keeps_only_what_continues_the_text() -> None:
     tree = small_tree()
     assert tree.commit([10, 11]) == [1, 2]
     assert set(tree) == {3}
-    assert tree.parent(3) == ROOT and tree.committed_length == 5 and tree.position(3) == 5
+    assert tree[3].parent == ROOT and tree.committed_length == 5 and tree[3].position == 5
 
 
 def test_a_commit_of_a_token_that_no_node_has_empties_the_tree() -> None:
@@ -76,5 +76,5 @@ def test_after_any_commit_the_tree_spells_the_same_continuations(
     tree.commit(committed)
     n = len(committed)
     alive = {node: text[n:] for node, text in texts.items() if len(text) > n and list(text[:n]) == committed}
-    assert {node: tuple(tree.token(k) for k in tree.path(node)) for node in tree} == alive
-    assert all(tree.position(node) == 5 + n + len(text) - 1 for node, text in alive.items())
+    assert {node: tuple(tree.path_tokens(node)) for node in tree} == alive
+    assert all(tree[node].position == 5 + n + len(text) - 1 for node, text in alive.items())

@@ -68,8 +68,8 @@ def test_a_block_for_a_text_that_has_grown_meanwhile_finds_its_place() -> None:
     session = verifier()
     run(session, 10)
     session.receive(1, [10, 11], [root(3), 1], [1, 1])
-    assert [session.tree.token(node) for node in session.tree] == [11]
-    assert session.tree.parent(2) == ROOT
+    assert [session.tree[node].token for node in session.tree] == [11]
+    assert session.tree[2].parent == ROOT
 
 
 def test_a_child_of_a_node_that_was_committed_meanwhile_finds_its_place() -> None:
@@ -77,7 +77,7 @@ def test_a_child_of_a_node_that_was_committed_meanwhile_finds_its_place() -> Non
     session.receive(1, [10], [root(3)], [1])
     assert run(session, 10, 11).verdict.tokens == [10, 11]
     session.receive(2, [11, 12], [1, 2], [1, 1])
-    assert {node: session.tree.token(node) for node in session.tree} == {3: 12}
+    assert {node: session.tree[node].token for node in session.tree} == {3: 12}
 
 
 def test_a_late_block_that_no_longer_continues_the_text_is_dropped() -> None:
@@ -198,7 +198,7 @@ def test_a_hint_is_sent_once_and_only_when_it_is_sure_enough() -> None:
 def test_what_the_text_suggests_is_verified_and_never_committed_unverified() -> None:
     session = looking_up()
     rows = session.plan()
-    assert [session.tree.token(node) for node in rows.nodes[1:]][:2] == [4, 5]
+    assert [session.tree[node].token for node in rows.nodes[1:]][:2] == [4, 5]
     conclusion = conclude(session, rows, 4, 9, *[0] * (len(rows.nodes) - 2))
     assert (conclusion.verdict.tokens, conclusion.accepted) == ([4, 9], 0)
 
@@ -213,7 +213,7 @@ def test_a_drafted_node_that_was_looked_up_too_carries_its_children_and_names_hi
     session.probabilities()
     session.receive(1, [4, 8], [root(10), 1], [1, 1])
     rows = session.plan()
-    tokens = {node: session.tree.token(node) for node in rows.nodes if node != ROOT}
+    tokens = {node: session.tree[node].token for node in rows.nodes if node != ROOT}
     assert 8 in tokens.values()
     decided = [{ROOT: 4}.get(node, 8 if tokens.get(node) == 4 else 30) for node in rows.nodes]
     hint = ForwardHints(session, rows).of_decisions(decided, [1.0] * len(decided))
@@ -222,7 +222,7 @@ def test_a_drafted_node_that_was_looked_up_too_carries_its_children_and_names_hi
     assert (conclusion.verdict.tokens, conclusion.accepted) == ([4, 8, 30], 2)
     assert rows.drafted == 2, "the edge drafted exactly what was accepted"
     session.receive(3, [30, 31], [2, 3], [1, 1])
-    assert [session.tree.token(node) for node in session.tree if session.tree.parent(node) == ROOT] == [31]
+    assert [session.tree[node].token for node in session.tree if session.tree[node].parent == ROOT] == [31]
 
 
 def test_a_hint_behind_a_node_that_the_edge_does_not_know_is_not_sent() -> None:

@@ -104,9 +104,9 @@ class SlotMap:
             among[:pending, :pending] = np.tri(pending, dtype=np.bool_)
 
         for node, row in row_of.items():
-            tokens[row] = tree.token(node)
-            positions[row] = tree.position(node)
-            parent = tree.parent(node)
+            tokens[row] = tree[node].token
+            positions[row] = tree[node].position
+            parent = tree[node].parent
             if parent in row_of:
                 cached[row] = cached[row_of[parent]]
                 among[row] |= among[row_of[parent]]
@@ -114,7 +114,7 @@ class SlotMap:
             among[row, :pending] = True
             while parent != ROOT:
                 cached[row, self.nodes[parent]] = True
-                parent = tree.parent(parent)
+                parent = tree[parent].parent
 
         taken = np.array(slots, dtype=np.int32)
         self._positions[taken] = positions

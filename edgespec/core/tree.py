@@ -6,7 +6,7 @@ commit re-roots the tree, and what does not continue the text falls away: there 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 ROOT = 0
@@ -23,7 +23,9 @@ class TreeError(ValueError):
 
 
 @dataclass(slots=True)
-class _Node:
+class Node:
+    """position: in the text, absolute. probability: to be right if its parent is. children: ids by token."""
+
     token: int
     parent: int
     position: int
@@ -35,67 +37,55 @@ class DraftTree:
     """Nodes below the committed text. Ids are given by the edge and never used twice in a session."""
 
     def __init__(self, committed_length: int) -> None:
+        self.clear(committed_length)
+
+    def clear(self, committed_length: int) -> None:
+        """Drop every node; the text now has this length."""
         self.committed_length = committed_length
-        self._nodes: dict[int, _Node] = {}
-        self._first: dict[int, int] = {}
+        self._nodes = {ROOT: Node(-1, ROOT, committed_length - 1, 1.0)}
 
     def __contains__(self, node: int) -> bool:
-        return node == ROOT or node in self._nodes
+        return node in self._nodes
+
+    def __getitem__(self, node: int) -> Node:
+        """The node; of ROOT, the position of the last committed token and the first nodes as children."""
+        return self._nodes[node]
 
     def __len__(self) -> int:
-        return len(self._nodes)
+        """Of the nodes without ROOT, which iteration leaves out too."""
+        return len(self._nodes) - 1
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._nodes)
+        nodes = iter(self._nodes)
+        next(nodes)
+        return nodes
 
     def add(self, node: int, parent: int, token: int, probability: float = 1.0) -> None:
         """Put `token` below `parent`. Raises TreeError when the id is taken, the parent absent, or the token there."""
         if not 0 < node <= MAX_NODE or node in self._nodes:
             raise TreeError(f"node id {node} is out of range or taken")
-        if parent not in self:
+        above = self._nodes.get(parent)
+        if above is None:
             raise TreeError(f"node {node} names a parent, {parent}, that is not in the tree")
-        siblings = self._children(parent)
-        if token in siblings:
+        if token in above.children:
             raise TreeError(f"node {node} repeats token {token} below {parent}")
-        position = self.committed_length if parent == ROOT else self._nodes[parent].position + 1
-        self._nodes[node] = _Node(token, parent, position, probability)
-        siblings[token] = node
-
-    def token(self, node: int) -> int:
-        return self._nodes[node].token
-
-    def parent(self, node: int) -> int:
-        return self._nodes[node].parent
-
-    def position(self, node: int) -> int:
-        """The absolute position of the node's token; of ROOT, that of the last committed token."""
-        return self.committed_length - 1 if node == ROOT else self._nodes[node].position
-
-    def probability(self, node: int) -> float:
-        """The probability that the node is right, given that its parent is."""
-        return self._nodes[node].probability
-
-    def reweigh(self, node: int, probability: float) -> None:
-        self._nodes[node].probability = probability
+        self._nodes[node] = Node(token, parent, above.position + 1, probability)
+        above.children[token] = node
 
     def child(self, parent: int, token: int) -> int | None:
-        return self._children(parent).get(token)
-
-    def children(self, parent: int) -> Mapping[int, int]:
-        """Token -> node id."""
-        return self._children(parent)
+        return self._nodes[parent].children.get(token)
 
     def path_probability(self, node: int) -> float:
         """The probability that the node will be committed: the product of the probabilities on its path."""
-        product = 1.0
+        product, nodes = 1.0, self._nodes
         while node != ROOT:
-            product *= self._nodes[node].probability
-            node = self._nodes[node].parent
+            product *= nodes[node].probability
+            node = nodes[node].parent
         return product
 
     def depth(self, node: int) -> int:
         """Nodes from the root to this one, itself included."""
-        return self.position(node) - self.committed_length + 1
+        return self._nodes[node].position - self.committed_length + 1
 
     def path(self, node: int) -> list[int]:
         """The nodes from the root's child down to `node`."""
@@ -105,45 +95,31 @@ class DraftTree:
             node = self._nodes[node].parent
         return path[::-1]
 
-    def follow(self, tokens: Sequence[int], start: int = ROOT) -> list[int]:
-        """The nodes that spell `tokens` below `start`, as far as the tree has them."""
-        path = []
+    def path_tokens(self, node: int) -> list[int]:
+        """The tokens that `path` spells."""
+        return [self._nodes[one].token for one in self.path(node)]
+
+    def follow(self, tokens: Sequence[int]) -> list[int]:
+        """The nodes that spell `tokens` behind the text, as far as the tree has them."""
+        path: list[int] = []
         for token in tokens:
-            child = self.child(start, token)
+            child = self.child(path[-1] if path else ROOT, token)
             if child is None:
                 break
             path.append(child)
-            start = child
         return path
 
     def commit(self, tokens: Sequence[int]) -> list[int]:
         """Re-root the tree behind `tokens`, which continue the text; returns the nodes that became text, in order."""
-        path = self.follow(tokens)
-        self.committed_length += len(tokens)
-        if len(path) < len(tokens):
-            self._nodes.clear()
-            self._first.clear()
-        elif path:
-            self._keep_below(path[-1])
-        return path
-
-    def clear(self, committed_length: int) -> None:
-        """Drop every node; the text now has this length."""
-        self.committed_length = committed_length
-        self._nodes.clear()
-        self._first.clear()
-
-    def _keep_below(self, root: int) -> None:
-        self._first = self._nodes[root].children
-        kept = {}
-        pending = list(self._first.values())
-        for node in self._first.values():
-            self._nodes[node].parent = ROOT
+        path, nodes = self.follow(tokens), self._nodes
+        children = nodes[path[-1] if path else ROOT].children if len(path) == len(tokens) else {}
+        self.clear(self.committed_length + len(tokens))
+        self._nodes[ROOT].children = children
+        for node in children.values():
+            nodes[node].parent = ROOT
+        pending = list(children.values())
         while pending:
             node = pending.pop()
-            kept[node] = self._nodes[node]
-            pending.extend(kept[node].children.values())
-        self._nodes = kept
-
-    def _children(self, parent: int) -> dict[int, int]:
-        return self._first if parent == ROOT else self._nodes[parent].children
+            self._nodes[node] = nodes[node]
+            pending.extend(nodes[node].children.values())
+        return path

@@ -21,7 +21,7 @@ def decode_token(loop: DraftingLoop, drafter: Drafter) -> int | None:
         if loop.speculator.draft_full:
             raise CacheFull
         return None
-    (token,) = loop.tree.children(ROOT)
+    (token,) = loop.tree[ROOT].children
     nodes = loop.on_message(Verdict(len(loop.text), [token]), 0.0)
     drafter.commit(nodes, loop.tree)
     return token

@@ -122,7 +122,7 @@ class Predicted(Sync):
 
     def _outcomes(self, view: View) -> list[int]:
         """The nodes that would be the last token of a verdict: unsent children of the root or of sent nodes."""
-        return [node for node in view.tree if not view.sent(node) and view.sent(view.tree.parent(node))]
+        return [node for node in view.tree if not view.sent(node) and view.sent(view.tree[node].parent)]
 
 
 STREAM_OPTIONS = ServerOptions(fill=True, prompt_lookup=True, hint_threshold=0.3)
@@ -182,7 +182,7 @@ class Stream(Policy):
 def _chain(tree: DraftTree, start: int) -> list[int]:
     """The likeliest line below `start`."""
     chain = []
-    while children := tree.children(start):
-        start = max(children.values(), key=tree.probability)
+    while children := tree[start].children:
+        start = max(children.values(), key=lambda node: tree[node].probability)
         chain.append(start)
     return chain

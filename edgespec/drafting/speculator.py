@@ -125,14 +125,14 @@ class Speculator:
             end = next((node for node, sent in self._sent.items() if sent == hint.reference), None)
         if hint.base_length != len(self.text) or end is None:
             return
-        foretold = (*(self.tree.token(node) for node in self.tree.path(end)), hint.token)
+        foretold = (*self.tree.path_tokens(end), hint.token)
         self._hints.append((foretold, hint.confidence))
         confidence = self._calibration_ratios.hints.corrected(hint.confidence)
         child = self.tree.child(end, hint.token)
         if child is None:
             child = self._add(end, hint.token, confidence)
         else:
-            self.tree.reweigh(child, max(confidence, self.tree.probability(child)))
+            self.tree[child].probability = max(confidence, self.tree[child].probability)
         self.hinted = child
 
     # What the edge does next
@@ -174,14 +174,14 @@ class Speculator:
     def _block(self, nodes: Sequence[int]) -> Block:
         tree, first, parents = self.tree, self._next_sent, []
         for node in nodes:
-            parent = tree.parent(node)
+            parent = tree[node].parent
             parents.append(COMMITTED_BIT | len(self.text) if parent == ROOT else self._sent[parent])
             self._sent[node] = self._next_sent
             self._next_sent += 1
         self.counts.sent += len(nodes)
         tokens, probabilities = (
-            [tree.token(node) for node in nodes],
-            [tree.probability(node) for node in nodes],
+            [tree[node].token for node in nodes],
+            [tree[node].probability for node in nodes],
         )
         return Block(first, tokens, parents, probabilities)
 

@@ -72,9 +72,7 @@ class SimulatedEdge:
 
     def _draft(self, node: int) -> tuple[list[int], list[float]]:
         tree = self.loop.tree
-        tokens, probabilities = self._model.draft(
-            self.loop.text + [tree.token(one) for one in tree.path(node)]
-        )
+        tokens, probabilities = self._model.draft(self.loop.text + tree.path_tokens(node))
         return list(tokens), list(probabilities)
 
     def _send(self) -> None:

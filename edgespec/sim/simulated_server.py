@@ -88,8 +88,7 @@ class SimulatedServer:
         (share,) = forward.shares
         self._running = True
         verifier = self._verifier
-        texts = [verifier.text + [verifier.tree.token(node) for node in verifier.tree.path(end)]
-                 for end in share.rows.nodes]  # fmt: skip
+        texts = [verifier.text + verifier.tree.path_tokens(end) for end in share.rows.nodes]
         forward_ms = drafting_ms + self._timing.forward_ms(len(share.rows.piece))
         if forward.exits:
             forward_ms *= 1 + self._timing.exit_cost

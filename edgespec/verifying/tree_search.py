@@ -20,16 +20,16 @@ class Walk(NamedTuple):
 def likeliest(tree: DraftTree, count: int, last_position: int) -> Iterator[tuple[int, float]]:
     """At most `count` nodes before `last_position` that hang together, each with its probability to be committed:
     parents first, falling."""
-    frontier = [(-tree.probability(node), node) for node in tree.children(ROOT).values()]
+    frontier = [(-tree[node].probability, node) for node in tree[ROOT].children.values()]
     heapq.heapify(frontier)
     while frontier and count > 0:
         reach, node = heapq.heappop(frontier)
-        if tree.position(node) >= last_position:
+        if tree[node].position >= last_position:
             continue
         yield node, -reach
         count -= 1
-        for child in tree.children(node).values():
-            heapq.heappush(frontier, (reach * tree.probability(child), child))
+        for child in tree[node].children.values():
+            heapq.heappush(frontier, (reach * tree[child].probability, child))
 
 
 def follow_decisions(tree: DraftTree, nodes: Sequence[int], tokens: Sequence[int]) -> Walk:

@@ -168,7 +168,7 @@ class Verifier:
     def seen_tokens(self, rows: PlannedRows) -> list[NDArray[np.int32]]:
         """The different tokens of the text behind which each row decides, int32 [...]."""
         text = set(self.text)
-        paths = [[self.tree.token(node) for node in self.tree.path(end)] for end in rows.nodes]
+        paths = [self.tree.path_tokens(end) for end in rows.nodes]
         return [np.array(sorted(text.union(path)), dtype=np.int32) for path in paths]
 
     # What the forward decided
@@ -185,7 +185,7 @@ class Verifier:
             return None
         base_length = len(self.text)
         path, token, picks = follow_decisions(self.tree, rows.nodes, tokens)
-        decided = [*(self.tree.token(node) for node in path), token]
+        decided = [*(self.tree[node].token for node in path), token]
         committed, self.finish = _until_end(decided, self._last_length - base_length, self.limits.end_tokens)
         path = path[: len(committed)]
         accepted = sum(node not in self._lookup for node in path)
