@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from edgespec.engines.bundled import bundled_engine as bundled_engine
     from edgespec.engines.compiling import compile as compile
     from edgespec.engines.draft_engine import load_draft as load_draft
-    from edgespec.server.gate import ServerSecurity as ServerSecurity
     from edgespec.server.server import serve as serve
+    from edgespec.server.settings import ServerSecurity as ServerSecurity
 
 if importlib.util.find_spec("edgespec._native") is None:
     raise ImportError(
@@ -50,7 +50,7 @@ _MODULES = {
     "engines.bundled": ("bundled_engine",),
     "engines.compiling": ("compile",),
     "engines.draft_engine": ("load_draft",),
-    "server.gate": ("ServerSecurity",),
+    "server.settings": ("ServerSecurity",),
     "server.server": ("serve",),
 }
 _MODULE_OF = {name: f"edgespec.{module}" for module, names in _MODULES.items() for name in names}

@@ -29,9 +29,9 @@ from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
-from edgespec.server.gate import ServerSecurity
 from edgespec.server.private_authority import issue_for_device, issue_for_server, make_authority
 from edgespec.server.server import Server
+from edgespec.server.settings import ServerSecurity
 from edgespec.server.tokens import add_token, revoke
 
 SCRIPTED = HashModel()

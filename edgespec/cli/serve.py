@@ -16,7 +16,7 @@ from edgespec.cli.config import config_option
 from edgespec.cli.extras import needs
 from edgespec.cli.flags import NUMBER, POSITIVE, about, end_with_stdin, group, option
 from edgespec.core.pacing import ForwardPacing
-from edgespec.server.gate import ServerSecurity
+from edgespec.server.settings import ServerSecurity
 
 if TYPE_CHECKING:
     from edgespec.model.target import Target

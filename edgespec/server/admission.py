@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from edgespec import _native
 from edgespec.model.target_engine import KvFull
@@ -29,31 +30,25 @@ RETRY_MS = (100, 30_000)
 """The least and the most that a refused session is told to wait."""
 
 
+@dataclass(frozen=True)
 class Admission:
     """Of one more session beside `sessions`. cost: milliseconds of a forward by its rows, `forward_rows` at most."""
 
-    def __init__(
-        self,
-        sessions: Mapping[int, ServerSession],
-        settings: ServerSettings,
-        cost: Callable[[int], float] = lambda rows: 0.0,
-        forward_rows: int = 64,
-    ) -> None:
-        self._sessions = sessions
-        self._settings = settings
-        self._cost = cost
-        self._forward_rows = forward_rows
+    sessions: Mapping[int, ServerSession]
+    settings: ServerSettings
+    cost: Callable[[int], float]
+    forward_rows: int = 64
 
     @property
     def full(self) -> bool:
-        return len(self._sessions) >= self._settings.max_sessions
+        return len(self.sessions) >= self.settings.max_sessions
 
     def admit(self, asked_ms: float | None, low_priority: bool = False) -> float | None:
         """Admit a session that asks for this latency target; returns the target that it has. None: none. Raises
         Refused."""
         latency_ms = self._target_ms(asked_ms, low_priority)
         if self.full:
-            raise self._overloaded(f"it has all the {self._settings.max_sessions} sessions that it may hold")
+            raise self._overloaded(f"it has all the {self.settings.max_sessions} sessions that it may hold")
         token_ms = self.token_ms(1)
         if asked_ms is not None and token_ms > ADMITTED_SHARE * asked_ms:
             raise self._overloaded(
@@ -65,24 +60,24 @@ class Admission:
 
     def token_ms(self, sessions: int) -> float:
         """How long this many sessions wait for their next verdict, when each has one row."""
-        forwards = -(-sessions // self._forward_rows)
-        return forwards * self._cost(min(sessions, self._forward_rows))
+        forwards = -(-sessions // self.forward_rows)
+        return forwards * self.cost(min(sessions, self.forward_rows))
 
     def reserve_memory(self, session: ServerSession, slots: int | None = None) -> None:
         """Take memory for this many slots (None: for what its text may need). Raises Refused, with no more taken."""
         while True:
             try:
-                return session.memory.reserve(slots)
+                return session.reserve(slots)
             except KvFull as full:
                 idle = self._longest_idle(session)
                 if idle is None:
                     raise self._overloaded(
                         f"the key-value memory lacks {full.missing} pages for this session"
                     ) from None
-                idle.memory.release()
+                idle.release()
 
     def _target_ms(self, asked_ms: float | None, low_priority: bool) -> float | None:
-        settings = self._settings
+        settings = self.settings
         if asked_ms is None:
             return None if low_priority else settings.latency_ms
         least_ms = settings.latency_ms if settings.least_latency_ms is None else settings.least_latency_ms
@@ -95,7 +90,7 @@ class Admission:
 
     def _check_targets(self, latency_ms: float | None) -> None:
         """With one session more, the tightest target must still be kept."""
-        working = [s.state.latency_ms for s in self._sessions.values() if s.verifier.finish is None]
+        working = [s.state.latency_ms for s in self.sessions.values() if s.verifier.finish is None]
         targets = [target for target in (*working, latency_ms) if target is not None]
         if not targets or not working:
             return
@@ -112,9 +107,9 @@ class Admission:
         now_s = time.monotonic()
         idle = [
             session
-            for session in self._sessions.values()
+            for session in self.sessions.values()
             if session is not but
-            and session.memory.reserved
+            and session.reserved
             and not session.verifier.ready
             and (session.verifier.finish is not None or now_s - session.state.concluded_s > IDLE_S)
         ]
@@ -122,7 +117,7 @@ class Admission:
 
     def _overloaded(self, reason: str) -> Refused:
         """With the time until the first of the running texts may end, if all its tokens come one by one."""
-        left = [s.verifier.remaining for s in self._sessions.values() if s.verifier.finish is None]
+        left = [s.verifier.remaining for s in self.sessions.values() if s.verifier.finish is None]
         least, most = RETRY_MS
         retry_ms = round(min(max(min(left, default=0) * self.token_ms(len(left)), least), most))
         message = f"the server is full: {reason}; try again later"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,6 @@ from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerSession
 from edgespec.verifying.loop import Forward, Share, VerifyingLoop
 from edgespec.verifying.session import VerifyingSession
-from edgespec.verifying.verifier import Conclusion
 
 if TYPE_CHECKING:
     from edgespec.server.metrics import Metrics
@@ -45,116 +45,102 @@ def learn_cost(target: TargetEngine, loop: VerifyingLoop) -> None:
             loop.measured.observe(rows, (time.monotonic() - start_s) * 1e3)
 
 
+@dataclass(frozen=True)
 class ForwardRunner:
     """mailbox: the target's exits have one, through which hints leave without this loop where they can."""
 
-    def __init__(
-        self,
-        target: TargetEngine,
-        loop: VerifyingLoop,
-        sessions: OpenSessions,
-        admission: Admission,
-        listener: _native.Listener,
-        metrics: Metrics | None,
-        mailbox: bool,
-    ) -> None:
-        self._target = target
-        self._loop = loop
-        self._sessions = sessions
-        self._admission = admission
-        self._listener = listener
-        self._metrics = metrics
-        self._mailbox = mailbox
+    target: TargetEngine
+    loop: VerifyingLoop
+    sessions: OpenSessions
+    admission: Admission
+    listener: _native.Listener
+    metrics: Metrics | None
+    mailbox: bool
 
     def run_next(self) -> None:
         """One forward of the sessions that are ready, if any are and it need not wait."""
         now_s = time.monotonic()
-        if self._loop.wait_s(now_s) != 0.0:
+        if self.loop.wait_s(now_s) != 0.0:
             return
-        ready = [state for state in self._loop.ready(now_s) if self._has_memory(state.number)]
+        ready = [state for state in self.loop.ready(now_s) if self._has_memory(state.number)]
         ready = self._with_drafts(ready)
-        forward = self._loop.next_forward(ready, time.monotonic())
+        forward = self.loop.next_forward(ready, time.monotonic())
         for number, error in forward.failed:
-            self._sessions.fail(number, "server", error)
+            self.sessions.fail(number, "server", error)
         if forward.shares:
             self._run(forward)
 
-    def _session(self, share: Share) -> ServerSession:
-        return self._sessions.table[share.session.number]
-
     def _has_memory(self, number: int) -> bool:
         """The session has its memory, or takes it again, or ends for want of it."""
-        session = self._sessions.table[number]
-        if not session.memory.reserved:
-            try:
-                self._admission.reserve_memory(session)
-            except Refused as refused:
-                self._sessions.refuse(number, refused)
-                return False
-        return True
+        session = self.sessions.table[number]
+        try:
+            if not session.reserved:
+                self.admission.reserve_memory(session)
+        except Refused as refused:
+            self.sessions.refuse(number, refused)
+        return session.reserved
 
     def _with_drafts(self, ready: Sequence[VerifyingSession]) -> list[VerifyingSession]:
         """Draft here for the sessions that want it; those that are ready still."""
         start_s, drafted, left = time.monotonic(), False, []
         for state in ready:
-            drafter = self._sessions.table[state.number].drafter
+            drafter = self.sessions.table[state.number].drafter
             if drafter is not None and state.wants_draft(alone=len(ready) == 1):
                 drafted = True
                 try:
                     state.verifier.received.suggest(drafter.draft())
                 except Exception as error:
-                    self._sessions.fail(state.number, "server's draft", error)
+                    self.sessions.fail(state.number, "server's draft", error)
                     continue
             left.append(state)
-        if drafted and self._metrics is not None:
-            self._metrics.record_drafting(time.monotonic() - start_s)
+        if drafted and self.metrics is not None:
+            self.metrics.record_drafting(time.monotonic() - start_s)
         return left
 
     def _run(self, forward: Forward) -> None:
         requests = [self._request(share, forward.exits) for share in forward.shares]
         start_s = time.monotonic()
         try:
-            decisions = self._target.forward_batch(requests)
+            decisions = self.target.forward_batch(requests)
         except Exception as error:
             if len(forward.shares) == 1:
-                self._sessions.fail(forward.shares[0].session.number, "target", error)
+                self.sessions.fail(forward.shares[0].session.number, "target", error)
                 return
-            for alone in self._loop.apart(forward):
+            for alone in self.loop.apart(forward):
                 self._run(alone)
             return
         now_s = time.monotonic()
         forward_ms = (now_s - start_s) * 1e3
-        self._loop.observe(forward, forward_ms, now_s)
-        if self._metrics is not None:
-            self._metrics.record_forward(len(forward.shares), forward.rows, forward_ms / 1e3)
+        self.loop.observe(forward, forward_ms, now_s)
+        if self.metrics is not None:
+            self.metrics.record_forward(len(forward.shares), forward.rows, forward_ms / 1e3)
         for share, decided in zip(forward.shares, decisions, strict=True):
             try:
                 self._conclude(share, decided, now_s, forward_ms)
             except Exception as error:
-                self._sessions.fail(share.session.number, "server", error)
+                self.sessions.fail(share.session.number, "server", error)
 
     # Hints
 
     def _request(self, share: Share, exits: bool) -> ForwardRequest:
-        session, rows = self._session(share), share.rows
+        session, rows = self.sessions.table[share.session.number], share.rows
         hints = exits and share.hints.wanted
-        penalized = session.params.repetition_penalty != 1
         return ForwardRequest(
-            session.memory.cache,
+            session.cache,
             rows.piece,
             rows.decide,
             session.params,
             session.seed,
             partial(self._send_hint, session, share) if hints else None,
-            session.verifier.seen_tokens(rows) if penalized else None,
-            self._hint_address(session, share) if hints and self._mailbox else None,
+            session.verifier.seen_tokens(rows) if session.params.repetition_penalty != 1 else None,
+            self._hint_address(session, share) if hints and self.mailbox else None,
         )
 
     def _send_hint(self, session: ServerSession, share: Share, exit_rows: ExitRows) -> None:
         guess = exit_rows.hint
         hint = share.hints(guess.path, guess.token, guess.confidence, exit_rows.layer)
         if hint is not None:
-            self._listener.send(session.number, hint_frame(hint, session.turn))
+            self.listener.send(session.number, hint_frame(hint, session.turn))
             self._record_hints(session, 1)
 
     def _hint_address(self, session: ServerSession, share: Share) -> HintAddress:
@@ -167,33 +153,23 @@ class ForwardRunner:
 
     def _record_hints(self, session: ServerSession, count: int) -> None:
         session.statistics.hints += count
-        if self._metrics is not None:
-            self._metrics.record_hints(count)
+        if self.metrics is not None:
+            self.metrics.record_hints(count)
 
     # Verdicts
 
     def _conclude(self, share: Share, decisions: Decisions, now_s: float, forward_ms: float) -> None:
-        session, before_s = self._session(share), share.session.concluded_s
-        conclusion = self._loop.conclude(share, decisions.tokens.tolist(), forward_ms, now_s)
+        session, before_s = self.sessions.table[share.session.number], share.session.concluded_s
+        conclusion = share.session.conclude(share.rows, decisions.tokens.tolist(), forward_ms, now_s)
         if conclusion is None:
             return
-        verdict = conclusion.verdict
+        verdict, statistics = conclusion.verdict, session.statistics
         logprobs = decisions.logprobs[conclusion.picks] if session.params.logprobs else None
-        self._listener.send(session.number, verdict_frame(verdict, session.turn, logprobs))
+        self.listener.send(session.number, verdict_frame(verdict, session.turn, logprobs))
         if session.drafter is not None:
             session.drafter.verdict(verdict.base_length, verdict.tokens, verdict.rows)
-        session.memory.publish()
-        self._record(session, conclusion, share.rows.drafted, now_s, before_s)
-
-    def _record(
-        self, session: ServerSession, conclusion: Conclusion, drafted: int, now_s: float, before_s: float
-    ) -> None:
-        statistics = session.statistics
-        first = statistics.first_token_ms is None
-        statistics.record_verdict(drafted, conclusion.accepted, len(conclusion.verdict.tokens), now_s)
-        statistics.rtt_ms = self._listener.rtt_ms(session.number)
-        if self._metrics is not None:
-            seconds = now_s - (statistics.opened_s if first else before_s)
-            self._metrics.record_verdict(conclusion, drafted, seconds, first)
-            if statistics.rtt_ms is not None:
-                self._metrics.record_rtt(statistics.rtt_ms / 1e3)
+        session.publish()
+        statistics.rtt_ms = self.listener.rtt_ms(session.number)
+        if self.metrics is not None:
+            self.metrics.record_verdict(conclusion, share.rows.drafted, statistics, before_s, now_s)
+        statistics.record(conclusion, share.rows.drafted, now_s)

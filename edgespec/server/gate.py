@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from edgespec import _native
-from edgespec.core.access import KnownToken, check_exposure, device_of
+from edgespec.core.access import device_of
 from edgespec.core.errors import EdgespecError
 from edgespec.server.refusal import Refused
-from edgespec.server.tokens import read_tokens
+from edgespec.server.settings import ServerSettings
 
 log = logging.getLogger("edgespec.server")
 
@@ -23,47 +22,6 @@ ANONYMOUS = b""
 """The identity of an edge that need not say who it is."""
 
 VOID = "the device's tokens are void"
-
-
-@dataclass(frozen=True)
-class ServerSecurity:
-    """Who may connect. tls_cert, tls_key: with them the link is encrypted; tls_client_ca: edges must show a certificate
-    that this authority signed; tokens: the file of `edgespec token`; insecure: any edge may connect from anywhere."""
-
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    tls_client_ca: Path | None = None
-    tokens: Path | None = None
-    insecure: bool = False
-    connections_a_device: int = 64
-
-    def check(self, host: str) -> None:
-        """Raises EdgespecError where a server on this host would be open to strangers, or a file is wrong."""
-        check_exposure(
-            host,
-            encrypted=self.tls_cert is not None,
-            authenticated=bool(self.tokens or self.tls_client_ca),
-            insecure=self.insecure,
-        )
-        self.tls()
-        self.known_tokens()
-
-    def known_tokens(self) -> list[KnownToken] | None:
-        """Of the devices that may connect; None: no token is asked for."""
-        return None if self.tokens is None else read_tokens(self.tokens)
-
-    def tls(self) -> _native.Tls | None:
-        """Raises EdgespecError where the files are missing or do not fit."""
-        if self.tls_cert is None or self.tls_key is None:
-            if self.tls_cert or self.tls_key or self.tls_client_ca:
-                raise EdgespecError(
-                    "TLS needs a certificate and its key: give both --tls-cert and --tls-key."
-                )
-            return None
-        try:
-            return _native.Tls.server(str(self.tls_cert), str(self.tls_key), str(self.tls_client_ca or ""))
-        except _native.TlsError as error:
-            raise EdgespecError(f"{error}.") from None
 
 
 @dataclass
@@ -78,25 +36,21 @@ class Gate:
     """Listens; `port` 0 takes a free one. welcome: the WELCOME frame. Raises EdgespecError where it cannot listen."""
 
     def __init__(
-        self,
-        host: str,
-        port: int,
-        security: ServerSecurity,
-        *,
-        welcome: bytes,
-        vocabulary_hash: bytes,
-        dead_after_s: float,
-        busy_spin: bool,
+        self, host: str, port: int, settings: ServerSettings, welcome: bytes, vocabulary_hash: bytes
     ) -> None:
+        self._security = security = settings.security
         security.check(host)
-        self._security = security
         self._tokens = security.known_tokens()
         self._welcome = welcome
         self._vocabulary_hash = vocabulary_hash
         self._connections: dict[int, _Connection] = {}
         try:
             self.listener = _native.Listener(
-                host, port, dead_after_s=dead_after_s, tls=security.tls(), busy_spin=busy_spin
+                host,
+                port,
+                dead_after_s=settings.dead_after_s,
+                tls=security.tls(),
+                busy_spin=settings.busy_spin,
             )
         except OSError as error:
             raise EdgespecError(f"cannot listen on {host}:{port} ({error}): choose another --port.") from None
@@ -134,12 +88,18 @@ class Gate:
         self._tokens = tokens
         if tls is not None:
             self.listener.set_tls(tls)
-        self._disconnect_unknown()
+        refused = Refused(_native.ErrorCode.CREDENTIAL, VOID)
+        for number, one in self._connections.items():
+            if one.identity is not None and not self.knows(one.identity):
+                self.listener.send(number, refused.frame())
+                self.listener.disconnect(number)
         log.info("reloaded: %d tokens", len(tokens or ()))
 
     def knows(self, identity: bytes) -> bool:
         """Whether this identity may still connect."""
-        return self._tokens is None or identity in {identity_of_token(token.device) for token in self._tokens}
+        return self._tokens is None or identity in {
+            f"device {token.device}".encode() for token in self._tokens
+        }
 
     def _check(self, hello: _native.Hello) -> None:
         if not hello.version_min <= _native.PROTOCOL_VERSION <= hello.version_max:
@@ -156,7 +116,7 @@ class Gate:
 
     def _identify(self, credential: bytes, certificate: str) -> bytes:
         if self._tokens is None:
-            return identity_of_certificate(certificate) if certificate else ANONYMOUS
+            return f"certificate {certificate}".encode() if certificate else ANONYMOUS
         device = device_of(credential, self._tokens)
         if device is None:
             raise Refused(
@@ -165,27 +125,12 @@ class Gate:
                 if credential
                 else "this server wants a token: give the edge --token-file",
             )
-        identity = identity_of_token(device)
+        identity = f"device {device}".encode()
         present = sum(one.identity == identity for one in self._connections.values())
         if present >= self._security.connections_a_device:
             message = f"{device} has {present} connections: close some"
             raise Refused(_native.ErrorCode.LIMIT, message, retry_after_ms=0)
         return identity
-
-    def _disconnect_unknown(self) -> None:
-        refused = Refused(_native.ErrorCode.CREDENTIAL, VOID)
-        for number, one in self._connections.items():
-            if one.identity is not None and not self.knows(one.identity):
-                self.listener.send(number, refused.frame(0))
-                self.listener.disconnect(number)
-
-
-def identity_of_token(device: str) -> bytes:
-    return f"device {device}".encode()
-
-
-def identity_of_certificate(name: str) -> bytes:
-    return f"certificate {name}".encode()
 
 
 def device_name(identity: bytes) -> str:

@@ -16,6 +16,7 @@ from prometheus_client import (
     generate_latest,
 )
 
+from edgespec.server.server_session import SessionStatistics
 from edgespec.verifying.verifier import Conclusion
 
 SECONDS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -65,9 +66,9 @@ class Metrics:
         """A gauge that is read whenever it is asked for."""
         Gauge(f"edgespec:{name}", help_text, registry=self._registry).set_function(value)
 
-    def record_open(self, prompt_tokens: int, adopted: int) -> None:
-        self._prompted.inc(prompt_tokens)
-        self._prefix_hits.inc(adopted)
+    def record_open(self, session: SessionStatistics) -> None:
+        self._prompted.inc(session.prompt_tokens)
+        self._prefix_hits.inc(session.prefix_tokens)
 
     def record_drafting(self, seconds: float) -> None:
         self._drafting.inc(seconds)
@@ -78,8 +79,11 @@ class Metrics:
         self._forward_rows.observe(rows)
         self._forward_sessions.observe(sessions)
 
-    def record_verdict(self, conclusion: Conclusion, drafted: int, seconds: float, first: bool) -> None:
-        """drafted: nodes that its forward verified; seconds: since the last verdict, or since OPEN."""
+    def record_verdict(
+        self, conclusion: Conclusion, drafted: int, session: SessionStatistics, before_s: float, now_s: float
+    ) -> None:
+        """drafted: nodes that its forward verified. session: without this verdict, but with its round trip. before_s:
+        when the verdict before it left."""
         committed, accepted = len(conclusion.verdict.tokens), conclusion.accepted
         self._generated.inc(committed)
         if drafted:
@@ -91,15 +95,14 @@ class Metrics:
                 self._accepted_at.labels(str(depth)).inc()
         else:
             self._fills.inc(committed)
-        if first:
-            self._first_token.observe(seconds)
+        if session.first_token_ms is None:
+            self._first_token.observe(now_s - session.opened_s)
         else:
-            self._inter_token.observe(seconds / committed)
+            self._inter_token.observe((now_s - before_s) / committed)
+        if session.rtt_ms is not None:
+            self._rtt_seconds.observe(session.rtt_ms / 1e3)
         if conclusion.verdict.finish is not None:
             self._success.labels(conclusion.verdict.finish).inc()
-
-    def record_rtt(self, seconds: float) -> None:
-        self._rtt_seconds.observe(seconds)
 
     def record_hints(self, count: int) -> None:
         self._hints.inc(count)

@@ -1,17 +1,26 @@
-"""What an operator reads of a running server: gauges of its state, and the endpoint that serves all metrics."""
+"""What an operator reads of a running server by HTTP: /metrics for Prometheus, /health, /sessions for `edgespec top`.
+
+The endpoint has its own threads, and asks the server's loop for what it answers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from edgespec.core.errors import EdgespecError
 from edgespec.model.target_engine import PageCounts
 from edgespec.server.metrics import Metrics
-from edgespec.server.metrics_endpoint import MetricsEndpoint
 from edgespec.server.server import Server
 
 ANSWER_TIMEOUT_S = 10.0
 """How long the endpoint waits for the server's loop, which may be in the middle of a forward."""
+
+Page = Callable[[], tuple[int, str, bytes]]
+"""Gives a status, a content type and a body."""
 
 
 @contextmanager
@@ -28,13 +37,48 @@ def monitoring(
     }
     for name, (help_text, value) in gauges.items():
         metrics.add_gauge(name, help_text, value)
-    endpoint = MetricsEndpoint(
-        *address,
-        metrics=lambda: server.call(metrics.text).result(ANSWER_TIMEOUT_S),
-        sessions=lambda: server.call(sessions.summaries).result(ANSWER_TIMEOUT_S),
-        healthy=lambda: not sessions.draining,
-    )
+
+    def metrics_page() -> tuple[int, str, bytes]:
+        text = server.call(metrics.text).result(ANSWER_TIMEOUT_S)
+        return 200, "text/plain; version=0.0.4; charset=utf-8", text
+
+    def sessions_page() -> tuple[int, str, bytes]:
+        summaries = server.call(sessions.summaries).result(ANSWER_TIMEOUT_S)
+        return 200, "application/json", json.dumps(summaries).encode()
+
+    def health_page() -> tuple[int, str, bytes]:
+        return (503, "text/plain", b"draining\n") if sessions.draining else (200, "text/plain", b"ok\n")
+
+    by_path = {"/metrics": metrics_page, "/sessions": sessions_page, "/health": health_page}
+    with _endpoint(address, by_path) as endpoint:
+        threading.Thread(target=endpoint.serve_forever, name="edgespec-metrics", daemon=True).start()
+        try:
+            yield int(endpoint.server_address[1])
+        finally:
+            endpoint.shutdown()
+
+
+def _endpoint(address: tuple[str, int], pages: dict[str, Page]) -> ThreadingHTTPServer:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 5.0
+
+        def do_GET(self) -> None:
+            page = pages.get(self.path.partition("?")[0])
+            nowhere = (404, "text/plain", f"there are {', '.join(pages)}\n".encode())
+            status, kind, body = nowhere if page is None else page()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Nothing: requests do not go into the server's log."""
+
     try:
-        yield endpoint.port
-    finally:
-        endpoint.close()
+        return ThreadingHTTPServer(address, Handler)
+    except OSError as error:
+        host, port = address
+        raise EdgespecError(
+            f"cannot serve metrics on {host}:{port} ({error.strerror}): choose another --metrics-port."
+        ) from None

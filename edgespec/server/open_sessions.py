@@ -1,22 +1,26 @@
-"""The open sessions of one server: how they begin, are refused and end, in the loop, the link and the log alike."""
+"""The open sessions of one server: how they begin, wait for edges that are away, and end; in loop, link and log alike.
+
+The listener brings an edge that returns back to its session (csrc/net/listener.hpp). Waiting for it ends after
+`resume_for_s`, when its device has too many sessions away, or when another session needs the room.
+"""
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any
 
 from edgespec.server.gate import VOID, Gate
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerSession
-from edgespec.server.session_table import SessionTable
 from edgespec.verifying.loop import VerifyingLoop
 
 if TYPE_CHECKING:
     from edgespec.server.metrics import Metrics
 
 log = logging.getLogger("edgespec.server")
+
+MOST_AWAY = 16
+"""Sessions of one device that are kept while it is away; of more, the one that has been away longest ends."""
 
 
 class OpenSessions:
@@ -25,77 +29,91 @@ class OpenSessions:
     def __init__(
         self, loop: VerifyingLoop, gate: Gate, resume_for_s: float, metrics: Metrics | None = None
     ) -> None:
-        self.table: SessionTable[ServerSession] = SessionTable(resume_for_s)
+        self.table: dict[int, ServerSession] = {}
         self.draining = False
         self._loop = loop
         self._gate = gate
+        self._resume_for_s = resume_for_s
         self._metrics = metrics
 
-    def add(self, session: ServerSession, identity: Hashable) -> None:
-        self._loop.open(session.state)
-        self.table.add(session.number, identity, session)
+    def add(self, session: ServerSession) -> None:
+        self._loop.sessions[session.number] = session.state
+        self.table[session.number] = session
         if self._metrics is not None:
-            self._metrics.record_open(session.statistics.prompt_tokens, session.memory.adopted)
+            self._metrics.record_open(session.statistics)
 
     def end(self, number: int, reason: str) -> None:
         """The listener forgets the session too, after what was sent to it."""
         self._gate.listener.disconnect(number)
-        self._loop.close(number)
-        session = self.table.remove(number)
+        session = self.table.pop(number, None)
         if session is None:
             return
+        del self._loop.sessions[number]
         summary = " ".join(f"{key}={value}" for key, value in session.summary().items())
         log.info('%s reason="%s"', summary, reason)
-        session.memory.release()
+        session.release()
         session.close_drafter()
         if self._metrics is not None:
             self._metrics.record_end()
 
     def refuse(self, number: int, refused: Refused, channel: int = 0) -> None:
         """Send the ERROR; the connection or session that it goes to ends."""
-        log.info("refused: %s", refused.message)
+        log.info("refused: %s", refused)
         self._gate.listener.send(number, refused.frame(channel))
         if self._metrics is not None:
             self._metrics.record_refusal(refused.code.name)
         if number in self._gate:
             self._gate.listener.disconnect(number)
         else:
-            self.end(number, refused.message)
+            self.end(number, str(refused))
 
     def fail(self, number: int, what: str, error: Exception) -> None:
         """Work for a session failed; it ends, and no other session with it."""
         log.error("%s failed; session %d ends", what, number, exc_info=error)
         self.refuse(number, Refused.internal(what, error))
 
-    # Edges that are away
-
-    def away(self, number: int) -> None:
+    def away(self, session: ServerSession, now_s: float) -> None:
         """The session's edge has no connection any more."""
-        self._loop.set_away(number, True)
-        if (ended := self.table.away(number, time.monotonic())) is not None:
-            self.end(ended, "its device has too many sessions away")
-
-    def returned(self, number: int) -> None:
-        self._loop.set_away(number, False)
-        self.table.returned(number)
+        session.state.set_away(now_s)
+        of_device = [number for number in self._away_s if self.table[number].identity == session.identity]
+        if len(of_device) > MOST_AWAY:
+            self.end(of_device[0], "its device has too many sessions away")
 
     def make_room(self) -> None:
         """End the session whose edge has been away for longest, if there is one."""
-        if (number := self.table.longest_away()) is not None:
+        for number in list(self._away_s)[:1]:
             self.end(number, "another session needs its room")
 
-    def expire(self) -> None:
-        for number in self.table.expired(time.monotonic()):
-            self.end(number, "its edge did not come back in time")
+    def expire(self, now_s: float) -> None:
+        """End the sessions that have waited for their edges for `resume_for_s`."""
+        for number, since_s in self._away_s.items():
+            if since_s + self._resume_for_s <= now_s:
+                self.end(number, "its edge did not come back in time")
+
+    def next_expiry_s(self, now_s: float) -> float | None:
+        """Seconds until the next session expires; None: none will."""
+        since_s = min(self._away_s.values(), default=None)
+        return None if since_s is None else max(0.0, since_s + self._resume_for_s - now_s)
 
     def end_unknown(self) -> None:
         """End the sessions of devices that may no longer connect."""
-        for number in self.table.of_devices_but(self._gate.knows):
-            self.end(number, VOID)
+        for session in list(self.table.values()):
+            if not self._gate.knows(session.identity):
+                self.end(session.number, VOID)
 
     def end_all(self, reason: str) -> None:
         for number in list(self.table):
             self.end(number, reason)
+
+    @property
+    def _away_s(self) -> dict[int, float]:
+        """Since when the edges of these sessions have been away, the longest away first."""
+        since_s = {
+            number: session.state.away_since_s
+            for number, session in self.table.items()
+            if session.state.away_since_s is not None
+        }
+        return dict(sorted(since_s.items(), key=lambda entry: entry[1]))
 
     @property
     def unfinished(self) -> int:

@@ -12,7 +12,6 @@ class Refused(Exception):
     def __init__(self, code: _native.ErrorCode, message: str, retry_after_ms: int | None = None) -> None:
         super().__init__(message)
         self.code = code
-        self.message = message
         self.retry_after_ms = retry_after_ms
 
     @classmethod
@@ -20,11 +19,8 @@ class Refused(Exception):
         """Something failed here: the edge may open the session again, here or elsewhere."""
         return cls(_native.ErrorCode.INTERNAL, f"the {what} failed: {error}", retry_after_ms=0)
 
-    def frame(self, channel: int) -> bytes:
+    def frame(self, channel: int = 0) -> bytes:
+        retry_ms = self.retry_after_ms
         return _native.encode_error(
-            channel,
-            self.code,
-            self.retry_after_ms is not None,
-            self.message,
-            retry_after_ms=self.retry_after_ms or 0,
+            channel, self.code, retry_ms is not None, str(self), retry_after_ms=retry_ms or 0
         )

@@ -1,15 +1,21 @@
-"""What edges ask for on a session: to open it, another turn, other options. What they cannot have raises Refused."""
+"""What arrives at a server: each message goes to the gate or to its session, in its order.
+
+What an edge cannot have raises Refused. A message that fails ends whoever sent it, and nobody else.
+"""
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edgespec import _native
 from edgespec.core.errors import EdgespecError
+from edgespec.core.messages import Block
 from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
 from edgespec.model.target_engine import TargetEngine
@@ -18,143 +24,192 @@ from edgespec.server.forwards import learn_cost
 from edgespec.server.gate import VOID, Gate, device_name
 from edgespec.server.open_sessions import OpenSessions
 from edgespec.server.refusal import Refused
-from edgespec.server.server_session import ServerDrafters, ServerSession
-from edgespec.server.session_memory import SessionMemory
-from edgespec.server.session_statistics import SessionStatistics
+from edgespec.server.server_session import ServerDrafters, ServerSession, SessionStatistics
 from edgespec.verifying.loop import VerifyingLoop
+from edgespec.verifying.received_tree import BadBlock
 from edgespec.verifying.session import VerifyingSession
 from edgespec.verifying.verifier import Verifier, VerifierLimits
 
+log = logging.getLogger("edgespec.server")
+
 Tokens = Sequence[int] | np.ndarray[Any, np.dtype[np.int32]]
+Code = _native.ErrorCode
 
 DRAIN_RETRY_MS = 1000
 
 
+@dataclass(frozen=True)
 class Requests:
     """Opens and instructs the sessions of one server. drafters: None where it hosts no draft."""
 
-    def __init__(
-        self,
-        target: TargetEngine,
-        loop: VerifyingLoop,
-        gate: Gate,
-        sessions: OpenSessions,
-        admission: Admission,
-        drafters: ServerDrafters | None,
-    ) -> None:
-        self._target = target
-        self._loop = loop
-        self._gate = gate
-        self._sessions = sessions
-        self._admission = admission
-        self._drafters = drafters
+    target: TargetEngine
+    loop: VerifyingLoop
+    gate: Gate
+    sessions: OpenSessions
+    admission: Admission
+    drafters: ServerDrafters | None
 
-    def open(self, number: int, opened: _native.Open) -> None:
+    def take(self, batch: _native.Batch) -> None:
+        """All that happened since the last batch; a batch has its blocks last."""
+        for number, message in batch.others:
+            try:
+                self._dispatch(number, message)
+            except Exception as error:
+                self._refuse(number, error, getattr(message, "channel", 0))
+        if len(batch.numbers):
+            self._take_blocks(batch)
+
+    def _dispatch(self, number: int, message: Any) -> None:
+        """Connections and sessions are numbered in one row."""
+        if number in self.gate or isinstance(message, _native.Connected):
+            self.gate.receive(number, message)
+            return
+        session = self.sessions.table.get(number)
+        if session is None:
+            if isinstance(message, _native.Open):
+                self._open(number, message)
+            else:
+                log.debug("a %s came for a session that has ended", type(message).__name__)
+        elif isinstance(message, _native.Append):
+            self._append(session, message)
+        elif isinstance(message, _native.Tune):
+            session.verifier.options = ServerOptions.from_wire(message.options)
+            session.host_draft(self.drafters)
+        elif isinstance(message, _native.Away):
+            self.sessions.away(session, time.monotonic())
+        elif isinstance(message, _native.Returned):
+            session.state.set_away(None)
+        elif isinstance(message, _native.Disconnected):
+            self.sessions.end(number, message.reason)
+        elif isinstance(message, _native.Close):
+            self.sessions.end(number, "closed")
+        else:
+            raise Refused(Code.PROTOCOL, f"a session takes no {type(message).__name__}")
+
+    def _take_blocks(self, batch: _native.Batch) -> None:
+        """The blocks of all sessions: numpy converts them once for all."""
+        now_s = time.monotonic()
+        all_tokens = self._are_tokens(batch.nodes["token"])
+        tokens, parents = batch.nodes["token"].tolist(), batch.nodes["parent"].tolist()
+        probabilities = (batch.nodes["probability"] / 255.0).tolist()
+        offsets = batch.offsets.tolist()
+        blocks = zip(batch.numbers.tolist(), batch.first_nodes.tolist(), offsets, offsets[1:], strict=False)
+        for number, first_node, start, end in blocks:
+            block = Block(first_node, tokens[start:end], parents[start:end], probabilities[start:end])
+            try:
+                if number in self.gate:
+                    self.gate.receive(number, block)
+                elif number in self.sessions.table:
+                    if not all_tokens:
+                        self._check_tokens(block.tokens)
+                    self.sessions.table[number].state.receive(block, now_s)
+            except Exception as error:
+                self._refuse(number, error)
+
+    def _refuse(self, number: int, error: Exception, channel: int = 0) -> None:
+        if isinstance(error, BadBlock):
+            error = Refused(Code.PROTOCOL, str(error))
+        if not isinstance(error, Refused):
+            log.error("a message could not be taken in", exc_info=error)
+            error = Refused.internal("server", error)
+        self.sessions.refuse(number, error, channel)
+
+    # OPEN
+
+    def _open(self, number: int, opened: _native.Open) -> None:
         """A session under the listener's `number`."""
         if opened.latency_us:
-            learn_cost(self._target, self._loop)
-        if self._admission.full:
-            self._sessions.make_room()
-        if self._sessions.draining:
-            raise Refused(_native.ErrorCode.DRAINING, "the server is being stopped", DRAIN_RETRY_MS)
+            learn_cost(self.target, self.loop)
+        if self.admission.full:
+            self.sessions.make_room()
+        if self.sessions.draining:
+            raise Refused(Code.DRAINING, "the server is being stopped", DRAIN_RETRY_MS)
         options = ServerOptions.from_wire(opened.options)
         asked_ms = opened.latency_us / 1e3 if opened.latency_us else None
-        latency_ms = self._admission.admit(asked_ms, options.low_priority)
+        latency_ms = self.admission.admit(asked_ms, options.low_priority)
         self._check(opened, options)
-        if (identity := self._gate.listener.identity(number)) is None:
+        if (identity := self.gate.listener.identity(number)) is None:
             return  # its edge has ended it already
-        if not self._gate.knows(identity):  # it came before the tokens were read again
-            raise Refused(_native.ErrorCode.CREDENTIAL, VOID)
-        session = self._session(number, device_name(identity) or number, opened, options, latency_ms)
-        session.host_draft(self._drafters)
-        self._admission.reserve_memory(session)
-        self._sessions.add(session, identity)
-
-    def append(self, session: ServerSession, append: _native.Append) -> None:
-        """The session's next turn, or a halt."""
-        verifier = session.verifier
-        self.check_tokens(append.tokens)
-        length = append.keep_length + len(append.tokens)
-        if not 0 < append.keep_length <= len(verifier.text):
-            raise Refused(
-                _native.ErrorCode.PROTOCOL, f"cannot keep {append.keep_length} of {len(verifier.text)} tokens"
-            )
-        if length >= self._target.context_length:
-            raise Refused(
-                _native.ErrorCode.CONTEXT, f"the turn makes the text {length} tokens long, over the context"
-            )
-        if append.max_new_tokens:
-            self._admission.reserve_memory(session, verifier.limits.slots(length + append.max_new_tokens))
-        session.turn = append.turn
-        tokens = append.tokens.tolist()
-        self._loop.append(session.number, append.keep_length, tokens, append.max_new_tokens)
-        if session.drafter is not None:
-            session.drafter.append(append.keep_length, tokens, append.max_new_tokens)
-
-    def set_options(self, session: ServerSession, tune: _native.Tune) -> None:
-        self._loop.set_options(session.number, ServerOptions.from_wire(tune.options))
-        session.host_draft(self._drafters)
-
-    def check_tokens(self, tokens: Tokens) -> None:
-        """Refuse ids that the target does not have."""
-        if not self.are_tokens(tokens):
-            raise Refused(
-                _native.ErrorCode.PARAMETER, f"token ids must lie in 0 to {self._target.vocabulary_size - 1}"
-            )
-
-    def are_tokens(self, tokens: Tokens) -> bool:
-        array = np.asarray(tokens)
-        return not len(array) or 0 <= int(array.min()) <= int(array.max()) < self._target.vocabulary_size
+        if not self.gate.knows(identity):  # it came before the tokens were read again
+            raise Refused(Code.CREDENTIAL, VOID)
+        session = self._session(number, identity, opened, options, latency_ms)
+        self.admission.reserve_memory(session)
+        session.host_draft(self.drafters)
+        self.sessions.add(session)
 
     def _check(self, opened: _native.Open, options: ServerOptions) -> None:
-        if options.server_draft == "required" and self._drafters is None:
+        if options.server_draft == "required" and self.drafters is None:
             raise Refused(
-                _native.ErrorCode.PARAMETER,
+                Code.PARAMETER,
                 "this server hosts no draft for mode 'colocated': start it with --colocated-draft",
             )
-        self.check_tokens(opened.tokens)
-        self.check_tokens([token for token, _ in opened.logit_bias])
-        if not 0 < len(opened.tokens) < self._target.context_length:
+        self._check_tokens(opened.tokens)
+        self._check_tokens([token for token, _ in opened.logit_bias])
+        if not 0 < len(opened.tokens) < self.target.context_length:
             raise Refused(
-                _native.ErrorCode.CONTEXT,
+                Code.CONTEXT,
                 f"the prompt has {len(opened.tokens)} tokens, and the target's context holds "
-                f"{self._target.context_length}: shorten the prompt",
+                f"{self.target.context_length}: shorten the prompt",
             )
 
     def _session(
         self,
         number: int,
-        device: str | int,
+        identity: bytes,
         opened: _native.Open,
         options: ServerOptions,
         latency_ms: float | None,
     ) -> ServerSession:
         now_s = time.monotonic()
-        end_tokens = () if opened.ignore_eos else self._target.end_tokens
-        limits = VerifierLimits(self._target.context_length, end_tokens)
+        end_tokens = () if opened.ignore_eos else self.target.end_tokens
+        limits = VerifierLimits(self.target.context_length, end_tokens)
         verifier = Verifier(opened.tokens.tolist(), opened.max_new_tokens, options, limits)
         return ServerSession(
-            VerifyingSession(number, device, verifier, now_s, latency_ms),
+            VerifyingSession(number, device_name(identity) or number, verifier, now_s, latency_ms),
+            identity,
             _sampling_params(opened),
             opened.seed,
-            SessionMemory(self._target.open_cache(verifier.slots.capacity), verifier),
+            self.target.open_cache(verifier.slots.capacity),
             SessionStatistics(now_s, len(opened.tokens)),
         )
+
+    # APPEND
+
+    def _append(self, session: ServerSession, append: _native.Append) -> None:
+        """The session's next turn, or a halt."""
+        verifier = session.verifier
+        self._check_tokens(append.tokens)
+        length = append.keep_length + len(append.tokens)
+        if not 0 < append.keep_length <= len(verifier.text):
+            raise Refused(Code.PROTOCOL, f"cannot keep {append.keep_length} of {len(verifier.text)} tokens")
+        if length >= self.target.context_length:
+            raise Refused(Code.CONTEXT, f"the turn makes the text {length} tokens long, over the context")
+        if append.max_new_tokens:
+            self.admission.reserve_memory(session, verifier.limits.slots(length + append.max_new_tokens))
+        session.turn = append.turn
+        turn = append.keep_length, append.tokens.tolist(), append.max_new_tokens
+        verifier.append(*turn)
+        if session.drafter is not None:
+            session.drafter.append(*turn)
+
+    def _check_tokens(self, tokens: Tokens) -> None:
+        """Refuse ids that the target does not have."""
+        if not self._are_tokens(tokens):
+            raise Refused(Code.PARAMETER, f"token ids must lie in 0 to {self.target.vocabulary_size - 1}")
+
+    def _are_tokens(self, tokens: Tokens) -> bool:
+        array = np.asarray(tokens)
+        return not len(array) or 0 <= int(array.min()) <= int(array.max()) < self.target.vocabulary_size
+
+
+SAMPLING_FIELDS = (
+    "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed", "max_new_tokens", "ignore_eos", "logprobs",
+)  # fmt: skip
 
 
 def _sampling_params(opened: _native.Open) -> SamplingParams:
     try:
-        return SamplingParams(
-            temperature=opened.temperature,
-            top_k=opened.top_k,
-            top_p=opened.top_p,
-            min_p=opened.min_p,
-            repetition_penalty=opened.repetition_penalty,
-            logit_bias=dict(opened.logit_bias),
-            seed=opened.seed,
-            max_new_tokens=opened.max_new_tokens,
-            ignore_eos=opened.ignore_eos,
-            logprobs=opened.logprobs,
-        )
+        fields = {name: getattr(opened, name) for name in SAMPLING_FIELDS}
+        return SamplingParams(logit_bias=dict(opened.logit_bias), **fields)
     except EdgespecError as error:
-        raise Refused(_native.ErrorCode.PARAMETER, str(error)) from None
+        raise Refused(Code.PARAMETER, str(error)) from None

@@ -21,11 +21,10 @@ from edgespec.model.target_engine import TargetEngine
 from edgespec.server.admission import Admission
 from edgespec.server.forwards import ForwardRunner, learn_cost
 from edgespec.server.frames import welcome_frame
-from edgespec.server.gate import Gate, ServerSecurity
-from edgespec.server.incoming import Incoming
+from edgespec.server.gate import Gate
 from edgespec.server.open_sessions import OpenSessions
 from edgespec.server.requests import Requests
-from edgespec.server.settings import ServerSettings
+from edgespec.server.settings import ServerSecurity, ServerSettings
 from edgespec.verifying.loop import VerifyingLoop
 
 Answer = TypeVar("Answer")
@@ -43,15 +42,8 @@ class Server:
     ) -> None:
         """Raises EdgespecError where it may not listen there, or cannot."""
         settings = settings or ServerSettings()
-        self._gate = Gate(
-            host,
-            port,
-            settings.security,
-            welcome=welcome_frame(target, settings.server_drafters is not None),
-            vocabulary_hash=target.vocabulary_hash,
-            dead_after_s=settings.dead_after_s,
-            busy_spin=settings.busy_spin,
-        )
+        welcome = welcome_frame(target, settings.server_drafters is not None)
+        self._gate = Gate(host, port, settings, welcome, target.vocabulary_hash)
         self.listener = self._gate.listener
         self.host = host
         self.port: int = self.listener.port
@@ -59,10 +51,9 @@ class Server:
         self._loop = VerifyingLoop(target.forward_cost)
         self.sessions = OpenSessions(self._loop, self._gate, settings.resume_for_s, settings.metrics)
         admission = Admission(self.sessions.table, settings, self._loop.cost, self._loop.limits.rows)
-        requests = Requests(
+        self._requests = Requests(
             target, self._loop, self._gate, self.sessions, admission, settings.server_drafters
         )
-        self._incoming = Incoming(self._loop, self._gate, self.sessions, requests)
         self._forwards = ForwardRunner(
             target,
             self._loop,
@@ -70,7 +61,7 @@ class Server:
             admission,
             self.listener,
             settings.metrics,
-            mailbox=self._mailbox is not None,
+            self._mailbox is not None,
         )
         if settings.latency_ms is not None:
             learn_cost(target, self._loop)
@@ -82,10 +73,10 @@ class Server:
         """Serve until `stop`."""
         try:
             while not (self._stopping or self._drained()):
-                self._incoming.take(self.listener.poll_batch(self._timeout_s()))
+                self._requests.take(self.listener.poll_batch(self._timeout_s()))
                 while not self._calls.empty():
                     self._calls.get()()
-                self.sessions.expire()
+                self.sessions.expire(time.monotonic())
                 self._forwards.run_next()
         finally:
             if self._mailbox is not None:
@@ -118,7 +109,7 @@ class Server:
     def drain(self, timeout_s: float) -> None:
         """Open no more sessions, tell the edges, and end `run` when the last text is finished or after `timeout_s`.
         A second call ends it soon."""
-        if self.draining:
+        if self.sessions.draining:
             self.stop()
             return
         self._drain_until_s = time.monotonic() + timeout_s
@@ -127,17 +118,10 @@ class Server:
 
     def reload(self) -> None:
         """Read certificates and tokens again, soon."""
-        self.call(self._reload)
-
-    @property
-    def draining(self) -> bool:
-        return self.sessions.draining
+        self.call(self._gate.reload)
+        self.call(self.sessions.end_unknown)
 
     # In the loop's thread
-
-    def _reload(self) -> None:
-        self._gate.reload()
-        self.sessions.end_unknown()
 
     def _send_goaway(self) -> None:
         for connection in self._gate.welcomed:
@@ -151,7 +135,7 @@ class Server:
     def _timeout_s(self) -> float | None:
         """How long to wait for messages: until the next forward may start or a session expires; None: for ever."""
         now_s = time.monotonic()
-        waits_s = [self._loop.wait_s(now_s), self.sessions.table.next_expiry_s(now_s)]
+        waits_s = [self._loop.wait_s(now_s), self.sessions.next_expiry_s(now_s)]
         if self._drain_until_s is not None:
             waits_s.append(max(0.0, self._drain_until_s - now_s))
         return min((wait_s for wait_s in waits_s if wait_s is not None), default=None)

@@ -1,35 +1,67 @@
-"""A session on the server: its state in the verifying loop, and what is not pure about it."""
+"""A session on the server: its state in the verifying loop, its memory, its draft if hosted here, and what it has done.
+
+Key-value memory is taken for all that the session's text may become, and given back while it is idle.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from edgespec.core.params import SamplingParams
+from edgespec.model.target_engine import KvFull, SessionCache
 from edgespec.server.server_drafter import ServerDrafter
-from edgespec.server.session_memory import SessionMemory
-from edgespec.server.session_statistics import SessionStatistics
 from edgespec.verifying.session import VerifyingSession
-from edgespec.verifying.verifier import Verifier
+from edgespec.verifying.verifier import Conclusion, Verifier
 
 ServerDrafters = Callable[[Sequence[int], SamplingParams, int, int], ServerDrafter]
 """Makes a server drafter of a text, its parameters, its seed, and the number of tokens that may still come."""
 
 
 @dataclass
+class SessionStatistics:
+    """Tokens, unless the name says otherwise. prefix_tokens: of prompts, which other sessions had computed; tokens:
+    committed; filled: of them, without a draft; rtt_ms: at the last verdict; opened_s: of the server's clock."""
+
+    opened_s: float
+    prompt_tokens: int
+    prefix_tokens: int = 0
+    tokens: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    filled: int = 0
+    hints: int = 0
+    first_token_ms: float | None = None
+    rtt_ms: float | None = None
+
+    def record(self, conclusion: Conclusion, drafted: int, now_s: float) -> None:
+        """A verdict leaves; its forward verified `drafted` drafted nodes."""
+        committed = len(conclusion.verdict.tokens)
+        self.tokens += committed
+        self.drafted += drafted
+        self.accepted += conclusion.accepted
+        self.filled += 0 if drafted else committed
+        if self.first_token_ms is None:
+            self.first_token_ms = (now_s - self.opened_s) * 1e3
+
+
+@dataclass
 class ServerSession:
-    """state: in the verifying loop. turn: of the conversation, which hints and verdicts name. drafter: drafts for it on
-    this server."""
+    """state: in the verifying loop. identity: of its edge, at the gate. turn: of the conversation, which hints and
+    verdicts name. reserved: it has its memory. drafter: drafts for it on this server."""
 
     state: VerifyingSession
+    identity: bytes
     params: SamplingParams
     seed: int
-    memory: SessionMemory
+    cache: SessionCache
     statistics: SessionStatistics
     turn: int = 0
+    reserved: bool = False
     drafter: ServerDrafter | None = None
+    _published: bool = False
 
     @property
     def number(self) -> int:
@@ -38,6 +70,34 @@ class ServerSession:
     @property
     def verifier(self) -> Verifier:
         return self.state.verifier
+
+    def reserve(self, slots: int | None = None) -> None:
+        """Take memory for this many slots (None: for what the text may become), and adopt what other sessions computed
+        of the text. Raises KvFull, with no more taken."""
+        verifier = self.verifier
+        slots = slots or verifier.limits.slots(len(verifier.text) + verifier.remaining)
+        try:
+            if not self.reserved and (length := self.cache.adopt(verifier.text)):
+                verifier.slots.adopt(length)
+                self.statistics.prefix_tokens += length
+            self.cache.reserve(slots)
+        except KvFull:
+            if not self.reserved:
+                self.release()
+            raise
+        self.reserved = True
+
+    def release(self) -> None:
+        """Give the memory back. The tokens stay: their keys and values are computed again when they are needed."""
+        self.verifier.slots.truncate(0)
+        self.cache.release()
+        self.reserved = self._published = False
+
+    def publish(self) -> None:
+        """The prompt is computed: sessions whose text begins alike may adopt it."""
+        if not self._published:
+            self._published = True
+            self.cache.publish(self.verifier.text[: self.verifier.slots.in_order + 1])
 
     def host_draft(self, drafters: ServerDrafters | None) -> None:
         """Draft for it here from now on, or no longer, as its options say. drafters: None where no draft is hosted."""
@@ -54,22 +114,15 @@ class ServerSession:
 
     def summary(self) -> dict[str, Any]:
         """For the log, and for `edgespec top`."""
-        statistics, device = self.statistics, self.state.device
-        first_ms, rtt_ms = statistics.first_token_ms, statistics.rtt_ms
+        counts, away = asdict(self.statistics), self.state.away_since_s is not None
         return {
             "session": self.number,
-            "device": device.hex() if isinstance(device, bytes) else str(device),
-            "seconds": round(time.monotonic() - statistics.opened_s, 3),
-            "prompt_tokens": statistics.prompt_tokens,
-            "prefix_tokens": self.memory.adopted,
-            "tokens": statistics.committed,
-            "first_token_ms": None if first_ms is None else round(first_ms, 1),
+            "device": str(self.state.device),
+            "seconds": round(time.monotonic() - counts.pop("opened_s"), 3),
+            **{
+                name: round(value, 1) if isinstance(value, float) else value for name, value in counts.items()
+            },
             "forwards": self.verifier.forwards,
-            "drafted": statistics.drafted,
-            "accepted": statistics.accepted,
-            "filled": statistics.filled,
-            "hints": statistics.hints,
-            "kv_bytes": self.memory.cache.bytes,
-            "rtt_ms": None if rtt_ms is None else round(rtt_ms, 1),
-            "state": self.verifier.finish or ("away" if self.state.away else "open"),
+            "kv_bytes": self.cache.bytes,
+            "state": self.verifier.finish or ("away" if away else "open"),
         }

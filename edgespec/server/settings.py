@@ -1,15 +1,60 @@
-"""What an operator chooses about a server."""
+"""What an operator chooses about a server, security included."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgespec.server.gate import ServerSecurity
+from edgespec import _native
+from edgespec.core.access import KnownToken, check_exposure
+from edgespec.core.errors import EdgespecError
+from edgespec.server.tokens import read_tokens
 
 if TYPE_CHECKING:
     from edgespec.server.metrics import Metrics
     from edgespec.server.server_session import ServerDrafters
+
+
+@dataclass(frozen=True)
+class ServerSecurity:
+    """Who may connect. tls_cert, tls_key: with them the link is encrypted; tls_client_ca: edges must show a certificate
+    that this authority signed; tokens: the file of `edgespec token`; insecure: any edge may connect from anywhere."""
+
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    tokens: Path | None = None
+    insecure: bool = False
+    connections_a_device: int = 64
+
+    def check(self, host: str) -> None:
+        """Raises EdgespecError where a server on this host would be open to strangers, or a file is wrong."""
+        check_exposure(
+            host,
+            encrypted=self.tls_cert is not None,
+            authenticated=bool(self.tokens or self.tls_client_ca),
+            insecure=self.insecure,
+        )
+        self.tls()
+        self.known_tokens()
+
+    def known_tokens(self) -> list[KnownToken] | None:
+        """Of the devices that may connect; None: no token is asked for."""
+        return None if self.tokens is None else read_tokens(self.tokens)
+
+    def tls(self) -> _native.Tls | None:
+        """Raises EdgespecError where the files are missing or do not fit."""
+        if self.tls_cert is None or self.tls_key is None:
+            if self.tls_cert or self.tls_key or self.tls_client_ca:
+                raise EdgespecError(
+                    "TLS needs a certificate and its key: give both --tls-cert and --tls-key."
+                )
+            return None
+        try:
+            return _native.Tls.server(str(self.tls_cert), str(self.tls_key), str(self.tls_client_ca or ""))
+        except _native.TlsError as error:
+            raise EdgespecError(f"{error}.") from None
 
 
 @dataclass(frozen=True)

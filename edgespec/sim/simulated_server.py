@@ -62,15 +62,15 @@ class SimulatedServer:
         self, prompt: Sequence[int], max_new_tokens: int, options: ServerOptions, limits: VerifierLimits
     ) -> None:
         verifier = Verifier(prompt, max_new_tokens, options, limits)
-        self._loop.open(VerifyingSession(SESSION, "device", verifier, self._now_s))
+        self._loop.sessions[SESSION] = VerifyingSession(SESSION, "device", verifier, self._now_s)
         self._start_forward()
 
     def receive(self, block: Block) -> None:
-        self._loop.receive(SESSION, block, self._now_s)
+        self._loop.sessions[SESSION].receive(block, self._now_s)
         self._start_forward()
 
     def set_options(self, options: ServerOptions) -> None:
-        self._loop.set_options(SESSION, options)
+        self._verifier.options = options
 
     # A forward
 
@@ -123,7 +123,7 @@ class SimulatedServer:
         self._running = False
         self._loop.observe(forward, forward_ms, self._now_s)
         tokens = [self._model.target(text) for text in texts]
-        conclusion = self._loop.conclude(share, tokens, forward_ms, self._now_s)
+        conclusion = share.session.conclude(share.rows, tokens, forward_ms, self._now_s)
         if conclusion is not None:
             self._send(conclusion.verdict)
         self._start_forward()

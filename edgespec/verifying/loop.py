@@ -1,15 +1,16 @@
 """The verifying loop: the server's half of all sessions. Pure: no I/O, no clock, no model; time is passed in.
 
-Messages of the edges go in. `wait_s` says when the next forward may start, `next_forward` what it runs. While it runs,
-each share's `hints` turn what exits decided into hints; when it has ended, `conclude` turns what the last layer decided
-into verdicts. The server turns this loop with sockets and a target, the simulator with a simulated clock.
+Messages of the edges go to its `sessions`. `wait_s` says when the next forward may start, `next_forward` what it runs.
+While it runs, each share's `hints` turn what exits decided into hints; when it has ended, each session's `conclude`
+turns what the last layer decided into a verdict. The server turns this loop with sockets and a target, the simulator
+with a simulated clock.
 
     while running:
-        wait for messages, at most loop.wait_s(now_s), and hand them in
+        wait for messages, at most loop.wait_s(now_s), and hand them to loop.sessions[number]
         forward = loop.next_forward(loop.ready(now_s), now_s)
         run forward.shares on the target, sending share.hints(...) on the way
         loop.observe(forward, milliseconds, now_s)
-        send loop.conclude(share, tokens, milliseconds, now_s).verdict for each share
+        send session.conclude(rows, tokens, milliseconds, now_s).verdict for the session and rows of each share
 """
 
 from __future__ import annotations
@@ -18,14 +19,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from edgespec.core.measurements import LinearCost
-from edgespec.core.messages import Block
-from edgespec.core.server_options import ServerOptions
 from edgespec.verifying.batching_delay import BatchingDelay
 from edgespec.verifying.exit_worth import ExitWorth
 from edgespec.verifying.forward_hints import ForwardHints
 from edgespec.verifying.scheduler import Grant, Limits, Scheduler
 from edgespec.verifying.session import VerifyingSession
-from edgespec.verifying.verifier import Conclusion, PlannedRows
+from edgespec.verifying.verifier import PlannedRows
 
 EXIT_ROWS = 96
 """Decided rows beyond which exits are left out: the LM head's time at each exit then delays all verdicts by more than
@@ -60,7 +59,7 @@ class Forward:
 
 
 class VerifyingLoop:
-    """cost: milliseconds of a forward by its rows; None: it is measured."""
+    """sessions: the open ones, by number. cost: milliseconds of a forward by its rows; None: it is measured."""
 
     def __init__(self, cost: Callable[[int], float] | None = None, limits: Limits | None = None) -> None:
         self.sessions: dict[int, VerifyingSession] = {}
@@ -70,28 +69,6 @@ class VerifyingLoop:
         self._scheduler: Scheduler[int] = Scheduler(self.limits, self.cost)
         self._batching_delay = BatchingDelay(self.cost)
         self._exit_worth = ExitWorth()
-
-    # Messages
-
-    def open(self, session: VerifyingSession) -> None:
-        self.sessions[session.number] = session
-
-    def append(self, number: int, keep_length: int, tokens: Sequence[int], max_new_tokens: int) -> None:
-        self.sessions[number].verifier.append(keep_length, tokens, max_new_tokens)
-
-    def receive(self, number: int, block: Block, now_s: float) -> None:
-        """Raises BadBlock where the block breaks the protocol."""
-        self.sessions[number].receive(block, now_s)
-
-    def set_options(self, number: int, options: ServerOptions) -> None:
-        self.sessions[number].verifier.options = options
-
-    def set_away(self, number: int, away: bool) -> None:
-        """The session's edge has lost its connections, or has returned."""
-        self.sessions[number].away = away
-
-    def close(self, number: int) -> None:
-        self.sessions.pop(number, None)
 
     # The next forward
 
@@ -159,9 +136,3 @@ class VerifyingLoop:
         if forward.decided:
             self.measured.observe(forward.rows, milliseconds)
             self._exit_worth.observe(forward.exits, forward.rows, milliseconds)
-
-    def conclude(
-        self, share: Share, tokens: Sequence[int], milliseconds: float, now_s: float
-    ) -> Conclusion | None:
-        """Commit what the last layer decided, one token a decided row; None after a prefill chunk."""
-        return share.session.conclude(share.rows, tokens, milliseconds, now_s)

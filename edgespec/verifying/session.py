@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 
 from edgespec.core.messages import Block
@@ -30,8 +31,10 @@ class VerifyingSession:
         self.latency_ms = latency_ms
         self.concluded_s = now_s
         """When its last forward ended; at first, when it was opened."""
-        self._pauses_at: int | None = None
-        """While its edge is away: the number of forwards after which it pauses."""
+        self.away_since_s: float | None = None
+        """When its edge lost its connections; None: it is connected."""
+        self._pauses_at = math.inf
+        """The number of forwards after which it pauses."""
         self._turnaround_s: float | None = None
         """From a verdict to the block that follows it, lately."""
 
@@ -39,13 +42,10 @@ class VerifyingSession:
     def low_priority(self) -> bool:
         return self.verifier.options.low_priority and self.latency_ms is None
 
-    @property
-    def away(self) -> bool:
-        return self._pauses_at is not None
-
-    @away.setter
-    def away(self, away: bool) -> None:
-        self._pauses_at = self.verifier.forwards + FORWARDS_AWAY if away else None
+    def set_away(self, since_s: float | None) -> None:
+        """Its edge has lost its connections, or has returned (None)."""
+        self.away_since_s = since_s
+        self._pauses_at = math.inf if since_s is None else self.verifier.forwards + FORWARDS_AWAY
 
     def wants_draft(self, alone: bool) -> bool:
         """Whether a draft that the server hosts works for its next forward. alone: no other session is ready."""
@@ -55,7 +55,7 @@ class VerifyingSession:
     def wait_s(self, now_s: float) -> float | None:
         """Seconds until its next forward may start; None: there is nothing to run."""
         verifier = self.verifier
-        if not verifier.ready or (self._pauses_at is not None and verifier.forwards >= self._pauses_at):
+        if not verifier.ready or verifier.forwards >= self._pauses_at:
             return None
         if not verifier.can_wait:
             return 0.0
@@ -70,7 +70,7 @@ class VerifyingSession:
         turnaround_s, passed_s = self._turnaround_s, now_s - self.concluded_s
         if (
             turnaround_s is None
-            or self.away
+            or self.away_since_s is not None
             or self.verifier.finish is not None
             or passed_s >= 2 * turnaround_s
         ):
