@@ -4,8 +4,6 @@ It runs in a thread of its own. What happens to a connection by itself is said b
 it strikes in the middle of a frame at the same place each time; what happens to all of them is called by the test.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 import socket
@@ -123,7 +121,7 @@ class FaultProxy:
     def recover(self) -> None:
         self._do(lambda: setattr(self, "_outage", None))
 
-    def __enter__(self) -> FaultProxy:
+    def __enter__(self) -> "FaultProxy":
         self._thread.start()
         self._wait(self._start())
         return self

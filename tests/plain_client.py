@@ -4,8 +4,6 @@ One connection at a time, no hedging: it says HELLO, opens or resumes its sessio
 connects again whenever a connection is gone or silent. What it gets right, the page says rightly.
 """
 
-from __future__ import annotations
-
 import secrets
 import struct
 from collections.abc import Callable, Sequence

@@ -4,8 +4,6 @@ Both read each row's text back out of the slots that the piece says it attends t
 gives a wrong text. A scripted model decides what they answer.
 """
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence

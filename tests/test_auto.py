@@ -1,7 +1,5 @@
 """`auto` chooses from what it measurements: what it is after, what pays, and says why."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

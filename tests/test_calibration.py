@@ -1,7 +1,5 @@
 """Calibration: monotone, in 0..1, true to its data, and exact through JSON; damage ends in a sentence."""
 
-from __future__ import annotations
-
 import copy
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """What the CPU's kernels pass over without working out its noise: never one of the best two, to the last bit."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

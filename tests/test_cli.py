@@ -1,7 +1,5 @@
 """The command line's manners: one sentence on standard error, exit status 2, no traceback, nothing left behind."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

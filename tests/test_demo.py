@@ -1,7 +1,5 @@
 """The demo: figures, pictures and the check that all texts are the same, in a very small run."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Mode `device`: the draft's own text, with no server; what a draft cannot honour is refused."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What the documents name exists: files, commands, flags, benchmarks, make targets and the links between pages."""
 
-from __future__ import annotations
-
 import importlib
 import re
 from pathlib import Path

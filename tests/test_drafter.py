@@ -1,7 +1,5 @@
 """The drafter: what a run finds does not depend on what ran before it."""
 
-from __future__ import annotations
-
 from scripted_models import HashModel
 from stubs import StubDraft
 

@@ -1,7 +1,5 @@
 """The drafting loop by itself: messages and findings in, what to draft and to send out."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

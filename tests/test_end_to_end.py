@@ -3,8 +3,6 @@
 In float64, where equal means equal. The large grid is benchmarks/exactness.py.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

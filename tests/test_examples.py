@@ -1,7 +1,5 @@
 """The examples run as they are, against one server, and do what they say."""
 
-from __future__ import annotations
-
 import io
 import json
 import runpy

@@ -4,8 +4,6 @@
 two turns; `cloud`, a chain, hints and the default policy take turns over the cases, so that each meets each kind.
 """
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Iterator

@@ -1,8 +1,6 @@
 # ruff: noqa: SIM117  (proxy inside server, session inside proxy)
 """Hedging: what is late on one connection goes out again on the other, seldom, and is executed once."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 EDGESPEC_KILLS=1000 python -m pytest tests/test_history.py    # a long run; the seed is EDGESPEC_SEED
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random

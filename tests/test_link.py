@@ -3,8 +3,6 @@
 Times are those of a virtual clock that jumps to where a pipe wants to sleep to: nothing here measures real time.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 import signal

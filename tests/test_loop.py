@@ -1,7 +1,5 @@
 """Whoever waits runs the link's handlers: nothing is lost, doubled or reordered when threads hand that over."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager

@@ -1,7 +1,5 @@
 """What a session measures: costs, how often predictions come true, and when the server's forwards begin."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

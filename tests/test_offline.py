@@ -1,8 +1,6 @@
 # ruff: noqa: SIM117  (proxy inside server, session inside proxy)
 """With no server the draft goes on alone: what it writes is provisional, and the target has the last word."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager

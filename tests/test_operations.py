@@ -1,7 +1,5 @@
 """What an operator sees and does: metrics, health, `edgespec top`, draining, a configuration file."""
 
-from __future__ import annotations
-
 import threading
 import urllib.error
 import urllib.request

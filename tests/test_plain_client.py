@@ -1,7 +1,5 @@
 """The same behaviour from both edges: edgespec's own, and a plain one written from docs/wire-format.md alone."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

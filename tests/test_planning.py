@@ -1,7 +1,5 @@
 """`edgespec plan` as a command: sweeps of one number and of two, named settings, the best of all in words."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,8 +1,6 @@
 # ruff: noqa: SIM117  (proxy inside server, session inside proxy)
 """Links that break: the session resumes, moves or is opened anew, and the text is the one it would have been."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Sessions against a server over real sockets, with stand-ins for the models: a text's whole life."""
 
-from __future__ import annotations
-
 import asyncio
 import select
 import threading

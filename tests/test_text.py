@@ -1,7 +1,5 @@
 """The text stream: the same text however tokens are split, whole characters only, stop strings cut exactly."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """`edgespec chat`: a conversation in the terminal. Each turn is appended to one session, so nothing is read twice."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 

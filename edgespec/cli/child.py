@@ -4,8 +4,6 @@ Such a process runs in a session of its own, because Ctrl-C is meant for its par
 the parent ends: its standard input closes then.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess

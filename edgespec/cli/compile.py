@@ -1,7 +1,5 @@
 """`edgespec compile`: turn a draft model into an engine folder, which a device runs without torch."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from pathlib import Path
 

@@ -5,8 +5,6 @@ port = 7433
 kv-memory = "40%"
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 from pathlib import Path

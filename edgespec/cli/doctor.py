@@ -1,7 +1,5 @@
 """`edgespec doctor`: measure link, draft and target, and say whether speculation makes this setup faster."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import click

@@ -1,7 +1,5 @@
 """Packages that only some installations have."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 

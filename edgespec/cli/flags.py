@@ -9,8 +9,6 @@ class Output:
 def plan(output: Output) -> None: ...
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import math

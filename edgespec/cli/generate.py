@@ -1,7 +1,5 @@
 """`edgespec generate`: continue one prompt and stream the text, or print one JSON object."""
 
-from __future__ import annotations
-
 import json
 import sys
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """`edgespec kernels build`: the Triton kernels as binaries, for servers without Triton's compiler; needs no GPU."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

@@ -1,7 +1,5 @@
 """`edgespec link`: an emulated slow link between a device and a server."""
 
-from __future__ import annotations
-
 import asyncio
 import signal
 

@@ -3,8 +3,6 @@
 The commands are imported when they are called, so that `edgespec --help` is quick.
 """
 
-from __future__ import annotations
-
 import importlib
 import os
 import sys

@@ -1,7 +1,5 @@
 """Groups of options that several commands share."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Drawing a PNG with matplotlib, which is imported when the first picture is drawn."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path

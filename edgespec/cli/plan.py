@@ -3,8 +3,6 @@
 The draft's and exits' guesses follow the given acceptance, or a trace of a real pair that `--record` wrote.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace

@@ -1,7 +1,5 @@
 """Pictures of `edgespec plan`: lines over one swept number, heat maps over two."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What `generate`, `chat` and `doctor` share: opening sessions as the options say, and printing text as it comes."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -1,7 +1,5 @@
 """One look for the tables that commands print."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

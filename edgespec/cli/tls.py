@@ -1,7 +1,5 @@
 """`edgespec tls`: a private certificate authority, and certificates for servers and devices."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

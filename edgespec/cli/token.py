@@ -1,7 +1,5 @@
 """`edgespec token`: the tokens by which a server recognises its devices."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import click

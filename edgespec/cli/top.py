@@ -1,7 +1,5 @@
 """`edgespec top`: a live table of a server's sessions, from its metrics port."""
 
-from __future__ import annotations
-
 import json
 import time
 import urllib.error

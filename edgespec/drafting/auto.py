@@ -6,8 +6,6 @@ changes only on clear evidence. `objective` says what it minimises: the time a t
 drafting on the edge.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import replace

@@ -3,8 +3,6 @@
 The engine sees rows and slots, the loop sees nodes and probabilities; this is what lies between them.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Who drafts for `auto`: this device, or the server where it hosts a draft. Both are tried, and the faster is kept."""
 
-from __future__ import annotations
-
 from edgespec.core.measurements import Measurements
 
 TRIAL_FORWARDS = 8

@@ -3,8 +3,6 @@
 Mode `device` writes its text so, and a session that has lost every server its provisional text.
 """
 
-from __future__ import annotations
-
 from edgespec.core.messages import Verdict
 from edgespec.core.slots import CacheFull
 from edgespec.core.tree import ROOT

@@ -13,8 +13,6 @@ the simulator on a simulated clock.
         else: wait for a message, until loop.wake_ms at the latest
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Modes: the names that users give, and the policies that they stand for."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from edgespec.core.errors import EdgespecError

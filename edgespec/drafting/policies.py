@@ -4,8 +4,6 @@
 so that every benchmark can name them. `stream` never waits: idea 2 of the design, whose settings `auto` chooses.
 """
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ Every mode is a policy over one draft tree, not a loop of its own. A policy sees
 a few questions; it holds no state of the text. The policies themselves are in policies.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Protocol

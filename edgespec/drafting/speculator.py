@@ -3,8 +3,6 @@
 Verdicts, hints and what the draft found go in; the policy is asked what to draft and what to send. Pure.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

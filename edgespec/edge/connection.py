@@ -5,8 +5,6 @@ done here: when a server has forgotten the session it is opened anew, with the t
 depends on absolute positions, so the text goes on as if nothing had happened.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -4,8 +4,6 @@ The first turn is a rendered prompt. A later one is only what stands, in the ren
 answer: so the session appends it, and neither draft nor target reads the conversation again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from edgespec.core.errors import EdgespecError

@@ -3,8 +3,6 @@
 For a device that has no link at all, and as a yardstick.
 """
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

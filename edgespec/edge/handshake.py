@@ -1,7 +1,5 @@
 """The edge's side of the handshake: find the server, say HELLO, be welcomed; and errors in words."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

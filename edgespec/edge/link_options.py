@@ -3,8 +3,6 @@
 What they say about TLS and tokens is turned into the native layer's terms here.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """One turn's output: committed tokens as text, and what of it the caller has not been given yet."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from edgespec.core.text_stream import TextPiece, TextStream

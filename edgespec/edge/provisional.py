@@ -5,8 +5,6 @@ the same positions. None is committed. Once a server is back the text is decoded
 with them, and from the first difference on they are taken back.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from edgespec.core.slots import CacheFull

@@ -4,8 +4,6 @@ It returns when something was committed. It needs no threads of its own: the lin
 runs here. What to draft and what to send is the drafting loop's business, the link and its mending the connection's.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """What one step of a session brings its caller, and what the session has counted so far."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass, field
 
 

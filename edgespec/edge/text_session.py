@@ -1,7 +1,5 @@
 """What `Session` and `DeviceSession` share: one text, turn by turn, and what its caller sees of it."""
 
-from __future__ import annotations
-
 import secrets
 import time
 from abc import ABC, abstractmethod

@@ -1,7 +1,5 @@
 """A session's timeline: what edge, link and cloud did when. Pictures are made from it elsewhere."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Literal
 

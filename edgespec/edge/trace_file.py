@@ -1,7 +1,5 @@
 """A session's timeline as a file for chrome://tracing or ui.perfetto.dev (the Trace Event Format, JSON)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The demo's figures: the counts of one run, and their summary for a mode."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median

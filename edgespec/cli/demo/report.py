@@ -1,7 +1,5 @@
 """The demo's result as one JSON object, with the machine and the settings it was measured with."""
 
-from __future__ import annotations
-
 import os
 import platform
 from collections.abc import Mapping

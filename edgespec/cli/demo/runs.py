@@ -1,7 +1,5 @@
 """The demo's runs: every prompt in every mode, over one emulated link to one server."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
