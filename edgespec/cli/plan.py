@@ -3,24 +3,25 @@
 The draft's and exits' guesses follow the given acceptance, or a trace of a real pair that `--record` wrote.
 """
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
+from rich.console import Console
 
 from edgespec.cli.extras import needs
-from edgespec.cli.flags import NUMBER, POSITIVE, about, group, option
+from edgespec.cli.flags import NUMBER, PATH, POSITIVE, about, group, option
 from edgespec.cli.options import link_shape_options
-from edgespec.cli.plan_picture import Found, draw
 from edgespec.cli.table import table
 from edgespec.core.errors import EdgespecError
 from edgespec.core.json_file import save_json
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
-from edgespec.sim.plan import Prediction, Situation, compare, sweep
+from edgespec.sim.plan import Prediction, Situation, compare
 from edgespec.sim.settings import NAMED
 from edgespec.sim.trace import Trace
 
@@ -49,27 +50,29 @@ class Comparison:
     modes: str = option("Modes, separated by commas.", "cloud,sync,preempt,accept-all,predicted,auto")
     tokens: int = option("Tokens to simulate.", 400, type=click.IntRange(10, 100_000))
     sweep: tuple[str, ...] = option(
-        "Vary one number, such as rtt_ms=0,20,40,80. Give it twice to vary two numbers.",
+        "Vary one number, such as rtt_ms=0,20,40,80. Give it again to vary others with it.",
         (),
         multiple=True,
         metavar="NAME=V,V,...",
     )
     trace: Path | None = option("Replay the recorded trace of a pair of models instead of --acceptance.")
 
-    @property
     def axes(self) -> dict[str, list[float]]:
         """The swept numbers' names and values. Raises EdgespecError."""
         axes = {}
         for text in self.sweep:
-            name, _, values = text.partition("=")
+            name, _, values = text.replace("-", "_").partition("=")
+            if name not in Situation.__dataclass_fields__:
+                names = ", ".join(Situation.__dataclass_fields__)
+                raise EdgespecError(f"there is no {name!r} to sweep: choose one of {names}.")
+            if self.trace is not None and name == "acceptance":
+                raise EdgespecError("a trace has its own acceptance: sweep another number, or leave it out.")
             try:
-                axes[name.replace("-", "_")] = [float(value) for value in values.split(",")]
+                axes[name] = [float(value) for value in values.split(",")]
             except ValueError:
                 raise EdgespecError(
                     f"--sweep takes NAME=V,V,..., such as rtt_ms=0,20,40, not {text!r}."
                 ) from None
-        if len(self.sweep) > 2:
-            raise EdgespecError("--sweep may be given twice at most: a table and a map have two axes.")
         return axes
 
 
@@ -82,14 +85,6 @@ class Recording:
     draft: Path | None = option("Engine folder of the draft to record.", show_default="the bundled one")
     prompts: int = option("Number of prompts to record.", 16, type=click.IntRange(1, 1000))
     temperature: float = option("Sampling temperature to record at.", 0.0, type=NUMBER)
-
-
-@dataclass(frozen=True)
-class Output:
-    """Files to write."""
-
-    json: Path | None = option("Write the predictions to this file.")
-    picture: Path | None = option("Draw the sweep to this PNG file.")
 
 
 def _use_setting(context: click.Context, parameter: click.Parameter, name: str | None) -> None:
@@ -109,8 +104,8 @@ def _use_setting(context: click.Context, parameter: click.Parameter, name: str |
 @situation_options
 @group("comparison", Comparison)
 @group("recording", Recording)
-@group("output", Output)
-def plan(situation: Situation, comparison: Comparison, recording: Recording, output: Output) -> None:
+@click.option("--json", "file", type=PATH, help="Write the predictions to this file.")
+def plan(situation: Situation, comparison: Comparison, recording: Recording, file: Path | None) -> None:
     """Predict the tokens per second of every mode. All figures are simulated."""
     if recording.record is not None:
         return _record(recording, recording.record)
@@ -121,59 +116,39 @@ def plan(situation: Situation, comparison: Comparison, recording: Recording, out
     trace = None if comparison.trace is None else Trace.load(comparison.trace)
     if trace is not None:
         situation = replace(situation, acceptance=trace.acceptance)
-    axes = comparison.axes
-    if output.picture is not None and not axes:
-        raise EdgespecError("--picture draws a sweep: give --sweep as well.")
-    found = _predicted(situation, axes, comparison, trace)
+    axes = comparison.axes()
+    modes = [name.strip() for name in comparison.modes.split(",")]
+    found = {}
+    for values in itertools.product(*axes.values()):
+        swept = replace(situation, **dict(zip(axes, values, strict=True)))
+        found[values] = compare(swept, modes, tokens=comparison.tokens, trace=trace)
     _print(situation, list(axes), found)
-    if output.picture is not None:
-        draw(list(axes), found, output.picture)
-    if output.json is not None:
+    if file is not None:
         rows = {
             ",".join(f"{value:g}" for value in values): [asdict(one) for one in predictions]
             for values, predictions in found.items()
         }
-        save_json({"simulated": True, "situation": asdict(situation), "predictions": rows}, output.json)
+        save_json({"simulated": True, "situation": asdict(situation), "predictions": rows}, file)
     return None
 
 
-def _predicted(
-    situation: Situation, axes: Mapping[str, Sequence[float]], comparison: Comparison, trace: Trace | None
-) -> Found:
-    """Every mode at every combination of the axes' values."""
-    modes, tokens = [name.strip() for name in comparison.modes.split(",")], comparison.tokens
-    if not axes:
-        return {(): compare(situation, modes, tokens=tokens, trace=trace)}
-    (name, values), *rest = axes.items()
-    if not rest:
-        swept = sweep(situation, name, values, modes, tokens=tokens, trace=trace)
-        return {(value,): row for value, row in swept.items()}
-    sweep(situation, name, [], modes, trace=trace)  # refuses an unknown name
-    return {
-        (value, *more): row
-        for value in values
-        for more, row in _predicted(
-            replace(situation, **{name: value}), dict(rest), comparison, trace
-        ).items()
-    }
-
-
-def _print(situation: Situation, axes: Sequence[str], found: Found) -> None:
-    from rich.console import Console
-
+def _print(
+    situation: Situation, axes: Sequence[str], found: dict[tuple[float, ...], list[Prediction]]
+) -> None:
     columns = (*axes, "mode", "block", "tokens/s", "× cloud", "forwards/token", "bytes/token")
     rows: list[list[str]] = []
+    best = []
     for values, predictions in found.items():
         rows += [[*(f"{value:g}" for value in values), *cells] for cells in _cells(predictions)]
         rows.append([])
-    console = Console()
-    console.print(table(columns, rows, title="simulated", caption=json.dumps(asdict(situation))))
-    for values, predictions in found.items():
         one = max(predictions, key=lambda prediction: prediction.tokens_per_s)
         where = ", ".join(f"{name} {value:g}" for name, value in zip(axes, values, strict=True))
         block = f" with blocks of {one.draft_tokens}" if one.draft_tokens else ""
-        best = f"best{' at ' + where if where else ''}: {one.mode}{block}, {one.tokens_per_s:.2f} tokens/s"
-        console.print(best, highlight=False)
+        best.append(
+            f"best{' at ' + where if where else ''}: {one.mode}{block}, {one.tokens_per_s:.2f} tokens/s"
+        )
+    Console().print(table(columns, rows, title="simulated", caption=json.dumps(asdict(situation))))
+    click.echo("\n".join(best))
 
 
 def _cells(predictions: Sequence[Prediction]) -> list[list[str]]:

@@ -121,27 +121,6 @@ def compare(
     return [predict(situation, mode, tokens=tokens, trace=trace) for mode in modes]
 
 
-def sweep(
-    situation: Situation,
-    axis: str,
-    values: Sequence[float],
-    modes: Sequence[str],
-    *,
-    tokens: int = 300,
-    trace: Trace | None = None,
-) -> dict[float, list[Prediction]]:
-    """Every mode at each value of one of the situation's numbers."""
-    if axis not in Situation.__dataclass_fields__:
-        names = ", ".join(Situation.__dataclass_fields__)
-        raise EdgespecError(f"there is no {axis!r} to sweep: choose one of {names}.")
-    if trace is not None and axis == "acceptance":
-        raise EdgespecError("a trace has its own acceptance: sweep another number, or leave the trace out.")
-    return {
-        value: compare(replace(situation, **{axis: value}), modes, tokens=tokens, trace=trace)
-        for value in values
-    }
-
-
 def predict_block(
     situation: Situation,
     mode: str,
