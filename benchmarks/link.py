@@ -24,11 +24,12 @@ import numpy as np
 from benchmarks.lossy_link import HOSTS, LossyLink, Weather
 from benchmarks.results import Results, Row, options
 from edgespec import _native
+from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
 from edgespec.edge.connection import encoded_open
-from edgespec.edge.handshake import Address, connect
+from edgespec.edge.handshake import connect
 from edgespec.edge.link_options import LinkOptions
 
 HASH = bytes(32)

@@ -20,7 +20,7 @@ def run(
     statistics = Statistics(
         seconds=seconds, ttft_ms=1.0, committed=len(tokens), target_forwards=1, rounds=1, sent=4
     )
-    return Run(mode, prompt, tokens, "", statistics, steps, overruns, [])
+    return Run(mode, prompt, tokens, statistics, steps, overruns, [])
 
 
 def test_texts_are_compared_prompt_by_prompt_without_the_drafts_own() -> None:

@@ -11,7 +11,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.drafting.modes import policy
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
-from edgespec.sim.plan import Situation, predict, sweep
+from edgespec.sim.plan import Situation, predict
 from edgespec.sim.scripted_model import TraceModel
 from edgespec.sim.simulation import simulate
 from edgespec.sim.trace import Trace
@@ -106,11 +106,6 @@ def test_a_file_that_is_cut_short_or_something_else(tmp_path: Path) -> None:
             Trace.load(tmp_path / "cut.npz")
     with pytest.raises(EdgespecError, match=r"there is no trace .*record one with"):
         Trace.load(tmp_path / "none.npz")
-
-
-def test_a_trace_has_its_own_acceptance(trace: Trace) -> None:
-    with pytest.raises(EdgespecError, match=r"a trace has its own acceptance"):
-        sweep(Situation(), "acceptance", [0.5], ["cloud"], trace=trace)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import click
 
 from edgespec.cli.flags import group
-from edgespec.cli.options import Connection, Speculation
+from edgespec.cli.options import Connection, Speculation, connection_options
 from edgespec.cli.streaming import SessionMaker, reachable_server
 from edgespec.core.params import SamplingParams
 from edgespec.edge.session import Session
@@ -23,7 +23,12 @@ WORTH_SAYING = 0.03
 @click.option("--prompt", default=PROMPT, help="Text to measure with; use one like your own.")
 @click.option("--temperature", default=0.0, show_default=True, help="Sampling temperature; 0 is greedy.")
 @group("speculation", Speculation, only=("draft", "draft_pace_ms"))
-@group("connection", Connection, only=("server", "tls_ca", "tls_cert", "tls_key", "token_file", "insecure"))
+@group(
+    "connection",
+    Connection,
+    only=("server", "tls_ca", "tls_cert", "tls_key", "token_file", "insecure"),
+    **connection_options,
+)
 def doctor(prompt: str, temperature: float, speculation: Speculation, connection: Connection) -> None:
     """Measure link, draft and target. Say what speculation gains here, and which changes would help most."""
     params = SamplingParams(temperature=temperature, seed=0, max_new_tokens=TOKENS, ignore_eos=True)

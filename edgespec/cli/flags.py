@@ -24,45 +24,20 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 
 
-class Number(click.ParamType[float]):
-    """A finite number from 0 (above 0 if `positive`) to a million."""
-
-    name = "NUMBER"
+class Number(click.FloatRange):
+    """A number from 0 (above 0 if `positive`) to a million."""
 
     def __init__(self, positive: bool = False) -> None:
-        self.positive = positive
+        super().__init__(0, 1e6, min_open=positive)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not (0 < number <= 1e6 if self.positive else 0 <= number <= 1e6):
-            bound = "above 0" if self.positive else "from 0"
-            self.fail(f"{value!r} is not a number {bound} to 1000000.", param, ctx)
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
         return number
 
 
 NUMBER, POSITIVE = Number(), Number(positive=True)
-
-
-def address(text: str, lowest_port: int = 1) -> tuple[str, int]:
-    """HOST:PORT or [IPv6]:PORT."""
-    host, _, port = text.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or not (port.isascii() and port.isdecimal()) or not lowest_port <= int(port) < 65536:
-        raise click.BadParameter(f"{text!r} is not an address: give HOST:PORT, such as 127.0.0.1:7433.")
-    return host, int(port)
-
-
-def listen_address(text: str) -> tuple[str, int]:
-    """HOST:PORT, where port 0 means any free port."""
-    return address(text, lowest_port=0)
-
-
-def addresses(text: str) -> tuple[tuple[str, int], ...]:
-    """One HOST:PORT, or several separated by commas."""
-    return tuple(address(one.strip()) for one in text.split(","))
 
 
 def about(help: str, **settings: Any) -> dict[str, Any]:

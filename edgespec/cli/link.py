@@ -6,9 +6,10 @@ import signal
 import click
 
 from edgespec.cli.child import when_stdin_ends
-from edgespec.cli.flags import address, end_with_stdin, group, listen_address
+from edgespec.cli.flags import end_with_stdin, group
 from edgespec.cli.options import link_shape_options
 from edgespec.core.access import is_loopback
+from edgespec.core.address import parse_address
 from edgespec.core.errors import EdgespecError
 from edgespec.sim.emulated_link import Link, LinkShape
 
@@ -18,13 +19,13 @@ required_rtt = {**link_shape_options["rtt_ms"], "required": True}
 @click.command()
 @click.option(
     "--listen",
-    type=listen_address,
+    type=lambda text: parse_address(text, lowest_port=0),
     metavar="HOST:PORT",
     default="127.0.0.1:0",
     show_default=True,
     help="Address that the device connects to; port 0 takes a free one.",
 )
-@click.option("--to", type=address, metavar="HOST:PORT", required=True, help="Address of the server.")
+@click.option("--to", type=parse_address, metavar="HOST:PORT", required=True, help="Address of the server.")
 @group(
     "shape",
     LinkShape,

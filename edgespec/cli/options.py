@@ -1,12 +1,13 @@
 """Groups of options that several commands share."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 
-from edgespec.cli.flags import NUMBER, POSITIVE, about, addresses, group, option
+from edgespec.cli.flags import NUMBER, PATH, POSITIVE, about, group, option
+from edgespec.core.address import Address, parse_addresses
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.drafting.modes import DEVICE, POLICIES
@@ -57,47 +58,24 @@ class Speculation:
 
 
 @dataclass(frozen=True)
-class Connection:
-    """The server, how long to wait for it, and how both sides prove who they are.
+class Connection(LinkOptions):
+    """The servers, how long to wait for them, and how both sides prove who they are.
 
     A token is not an option, because other users of the machine could read it in the process list.
     """
 
-    server: tuple[tuple[str, int], ...] | None = option(
-        "Address of a running `edgespec serve`, or several to try in turn.",
-        show_default="start a server with the bundled models",
-        type=addresses,
-        metavar="HOST:PORT[,...]",
-    )
-    timeout_s: float = option("Maximum time to connect to a server.", 10.0, type=POSITIVE)
-    give_up_s: float = option("End with an error after this long without a server.", 30.0, type=POSITIVE)
-    offline_after_s: float | None = option(
-        "After this long without a server, continue with the draft alone. Its text is unverified until one is back.",
-        show_default="never",
-        type=POSITIVE,
-    )
-    tls_ca: Path | None = option(
-        "Certificate of the authority that signed the server's certificate. Encrypts the connection."
-    )
-    tls_cert: Path | None = option("This device's certificate, for servers that ask for one.")
-    tls_key: Path | None = option("The private key of --tls-cert.")
-    token_file: Path | None = option(
-        "File with this device's token, from `edgespec token new`.",
-        show_default="the variable EDGESPEC_TOKEN",
-    )
-    insecure: bool = option("Send the token to another machine without TLS.", False)
+    server: list[Address] | None = None
+    token_file: Path | None = None
 
     def link_options(self) -> LinkOptions:
         """What the session needs of this. Raises EdgespecError."""
-        names = ("timeout_s", "give_up_s", "offline_after_s", "tls_ca", "tls_cert", "tls_key", "insecure")
-        values = {name: getattr(self, name) for name in names}
         if self.server is not None:
-            return LinkOptions(token=self._token(), **values)
-        if self.token_file or any(values[name] for name in names[3:]):
+            return replace(self, token=self._token())
+        if self.token_file or self.tls_ca or self.tls_cert or self.tls_key or self.insecure:
             raise EdgespecError(
                 "TLS, tokens and --insecure need --server: without it, this command starts its own local server."
             )
-        return LinkOptions(**values)
+        return self
 
     def _token(self) -> str | None:
         if self.token_file is None:
@@ -109,7 +87,33 @@ class Connection:
 
 
 speculation = group("speculation", Speculation)
-connection = group("connection", Connection)
+connection_options = {
+    "server": about(
+        "Address of a running `edgespec serve`, or several to try in turn.",
+        show_default="start a server with the bundled models",
+        type=parse_addresses,
+        metavar="HOST:PORT[,...]",
+    ),
+    "timeout_s": about("Maximum time to connect to a server.", type=POSITIVE),
+    "give_up_s": about("End with an error after this long without a server.", type=POSITIVE),
+    "offline_after_s": about(
+        "After this long without a server, continue with the draft alone. Its text is unverified until one is back.",
+        show_default="never",
+        type=POSITIVE,
+    ),
+    "tls_ca": about(
+        "Certificate of the authority that signed the server's certificate. Encrypts the connection.",
+        type=PATH,
+    ),
+    "tls_cert": about("This device's certificate, for servers that ask for one.", type=PATH),
+    "tls_key": about("The private key of --tls-cert.", type=PATH),
+    "token_file": about(
+        "File with this device's token, from `edgespec token new`.",
+        show_default="the variable EDGESPEC_TOKEN",
+    ),
+    "insecure": about("Send the token to another machine without TLS."),
+}
+connection = group("connection", Connection, **connection_options)
 
 link_shape_options = {
     "rtt_ms": about("Round-trip time.", type=NUMBER),

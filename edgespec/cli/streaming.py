@@ -5,7 +5,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -18,8 +20,9 @@ from edgespec.core.tokenizer import Tokenizer
 from edgespec.drafting.modes import DEVICE, policy
 from edgespec.edge.device_session import DeviceSession
 from edgespec.edge.session import Session
+from edgespec.edge.trace import Event
 from edgespec.engines.bundled import bundled_engine
-from edgespec.engines.draft_engine import load_draft
+from edgespec.engines.draft_engine import DraftEngine, load_draft
 
 HostPort = tuple[str, int]
 
@@ -39,44 +42,48 @@ def reachable_server(servers: Sequence[HostPort] | None, mode: str = "auto") -> 
         yield [address]
 
 
+def open_session(
+    servers: Sequence[HostPort],
+    engine: DraftEngine | None,
+    params: SamplingParams,
+    *,
+    mode: str,
+    draft_pace_ms: float | None,
+    trace: list[Event] | None,
+    tokenizer: Tokenizer,
+    **options: Any,
+) -> Session | DeviceSession:
+    """A session in any mode; mode `device` has no server, and so no options. Raises EdgespecError."""
+    pace = None if draft_pace_ms is None else DraftPacing(draft_pace_ms)
+    if mode == DEVICE:
+        assert engine is not None
+        return DeviceSession(engine, params, tokenizer=tokenizer, draft_pace=pace, trace=trace)
+    options |= {"mode": mode, "tokenizer": tokenizer, "draft_pace": pace, "trace": trace}
+    return Session(servers, engine, params, **options)
+
+
 class SessionMaker:
     """Opens sessions with the same options. The draft engine is loaded once."""
 
     def __init__(
         self, speculation: Speculation, params: SamplingParams, connection: Connection, traced: bool = False
     ) -> None:
-        self._speculation, self._params, self._traced = speculation, params, traced
-        self._link = connection.link_options()
         mode, objective, budget = speculation.mode, speculation.objective, speculation.budget
         if mode == DEVICE and speculation.latency_ms is not None:
             raise EdgespecError("mode `device` has no server that could keep --latency-ms: leave it out.")
         drafts = mode == DEVICE or policy(mode, speculation.draft_tokens, objective, budget).drafts
+        self._params, self._traced = params, traced
+        self._options = {**asdict(speculation), "link": connection.link_options()}
+        folder = self._options.pop("draft") or bundled_engine()
         with spinner("loading the draft ..."):
-            folder = speculation.draft or bundled_engine()
             self._engine = load_draft(folder) if drafts else None
             self.tokenizer = Tokenizer.load(self._engine.tokenizer_path if self._engine else folder)
 
     def open(self, servers: Sequence[HostPort]) -> Session | DeviceSession:
         """A new session with the first server that answers. Raises EdgespecError if none does."""
-        speculation = self._speculation
-        pace = None if speculation.draft_pace_ms is None else DraftPacing(speculation.draft_pace_ms)
-        if speculation.mode == DEVICE:
-            assert self._engine is not None
-            return DeviceSession(self._engine, self._params, tokenizer=self.tokenizer, draft_pace=pace)
-        return Session(
-            servers,
-            self._engine,
-            self._params,
-            mode=speculation.mode,
-            draft_tokens=speculation.draft_tokens,
-            objective=speculation.objective,
-            budget=speculation.budget,
-            latency_ms=speculation.latency_ms,
-            tokenizer=self.tokenizer,
-            link=self._link,
-            trace=[] if self._traced else None,
-            draft_pace=pace,
-        )
+        trace: list[Event] | None = [] if self._traced else None
+        options = {**self._options, "tokenizer": self.tokenizer, "trace": trace}
+        return open_session(servers, self._engine, self._params, **options)
 
 
 def stream(session: Session | DeviceSession, write: Callable[[str], object]) -> bool:

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from edgespec.cli.flags import address
 from edgespec.cli.table import table as table_of
+from edgespec.core.address import Address, parse_address
 from edgespec.core.errors import EdgespecError
 
 TEXTS = ("id", "device", "state")
@@ -22,7 +22,7 @@ NUMBERS = ("age", "tokens", "tok/s", "first", "RTT", "accept", "fill", "hints", 
 @click.command()
 @click.option(
     "--server",
-    type=address,
+    type=lambda text: parse_address(text, default_port=9433),
     metavar="HOST:PORT",
     default="127.0.0.1:9433",
     show_default=True,
@@ -32,7 +32,7 @@ NUMBERS = ("age", "tokens", "tok/s", "first", "RTT", "accept", "fill", "hints", 
     "--every-s", type=click.FloatRange(0.1, 60), default=1.0, show_default=True, help="Time between updates."
 )
 @click.option("--once", is_flag=True, help="Print one table and end.")
-def top(server: tuple[str, int], every_s: float, once: bool) -> None:
+def top(server: Address, every_s: float, once: bool) -> None:
     """Show a server's sessions.
 
     Columns: tokens generated, their rate, time to the first token, round-trip time, share of drafted tokens that were

@@ -9,12 +9,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypedDict
 
+from edgespec.core.address import DEFAULT_SERVER, AnAddress
 from edgespec.core.measurements import Measurements
 from edgespec.core.pacing import DraftPacing
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.drafting.policy import Policy
-from edgespec.edge.handshake import DEFAULT_SERVER, AnAddress
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
 from edgespec.edge.step import Step

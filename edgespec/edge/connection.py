@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from edgespec import _native
+from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
 from edgespec.core.messages import Block, Hint, Verdict
 from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
-from edgespec.edge.handshake import Address, connect, explain
+from edgespec.edge.handshake import connect, explain
 from edgespec.edge.link_options import LinkOptions
 
 CHANNEL = 1

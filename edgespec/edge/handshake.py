@@ -1,52 +1,12 @@
 """The edge's side of the handshake: find the server, say HELLO, be welcomed; and errors in words."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from edgespec import _native
 from edgespec._version import __version__
-from edgespec.core.address import DEFAULT_PORT
+from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
 from edgespec.edge.link_options import LinkOptions
-
-
-class Address(NamedTuple):
-    """Where a server listens."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-DEFAULT_SERVER = Address("127.0.0.1", DEFAULT_PORT)
-
-AnAddress = str | tuple[str, int]
-
-
-def parse_address(address: str | tuple[str, int]) -> Address:
-    """ "HOST:PORT", "[IPv6]:PORT", "HOST" (port 7433) or (host, port). Raises EdgespecError on anything else."""
-    if not isinstance(address, str):
-        return Address(*address)
-    host, colon, port = address.rpartition(":")
-    if not colon or address.endswith("]"):
-        host, port = address, str(DEFAULT_PORT)
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise EdgespecError(f"{address!r} is not an address: give HOST:PORT, such as {DEFAULT_SERVER}.")
-    return Address(host, int(port))
-
-
-def parse_addresses(servers: AnAddress | Sequence[AnAddress]) -> list[Address]:
-    """One address, several in a sequence, or several in a string with commas between."""
-    if isinstance(servers, str):
-        return [parse_address(server.strip()) for server in servers.split(",")]
-    if len(servers) == 2 and isinstance(servers[0], str) and isinstance(servers[1], int):
-        return [Address(servers[0], servers[1])]
-    if not servers:
-        raise EdgespecError(f"a session needs the address of a server, such as {DEFAULT_SERVER}.")
-    return [parse_address(server) for server in servers]  # type: ignore[arg-type]
 
 
 def connect(

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from edgespec.core.address import DEFAULT_SERVER, AnAddress, parse_addresses
 from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
 from edgespec.core.messages import Block, Hint, Verdict
@@ -20,7 +21,6 @@ from edgespec.drafting.loop import DraftingLoop
 from edgespec.drafting.modes import policy
 from edgespec.drafting.policy import Policy
 from edgespec.edge.connection import ServerConnection, encoded_open
-from edgespec.edge.handshake import DEFAULT_SERVER, AnAddress, parse_addresses
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.provisional import ProvisionalText
 from edgespec.edge.step import Step
@@ -83,8 +83,7 @@ class Session(TextSession):
             parse_addresses(server), tokenizer.vocabulary_hash, options, self._encode_open, self._apply
         )
         self.target = self._connection.target
-        self.measurements = Measurements() if measurements is None else measurements.handed_on()
-        loop = DraftingLoop(chosen, self.measurements)
+        loop = DraftingLoop(chosen, None if measurements is None else measurements.handed_on())
         context = Context(self.target.context_length, self.target.vocabulary_size, "target")
         super().__init__(loop, engine, tokenizer, params or SamplingParams(), context, draft_pace, trace)
         self._provisional = ProvisionalText()

@@ -54,6 +54,7 @@ class TextSession(ABC):
     ) -> None:
         self.params = params if params.seed is not None else replace(params, seed=secrets.randbits(64))
         self.policy = loop.policy
+        self.measurements = loop.measurements
         self.tokenizer = tokenizer
         self.statistics = Statistics()
         self.finish_reason: str | None = None

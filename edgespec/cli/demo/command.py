@@ -1,19 +1,21 @@
 """`edgespec demo`: compare the modes over an emulated link: a live table, pictures and a JSON file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
 
 from edgespec.cli.child import spinner
 from edgespec.cli.demo.figures import Pacing, Run, identical, mode_figures
+from edgespec.cli.demo.pictures import speeds, timeline
 from edgespec.cli.demo.report import hardware, report
 from edgespec.cli.demo.runs import Setting, bundled_prompts, play, serving
-from edgespec.cli.flags import NUMBER, POSITIVE, about, group, option
+from edgespec.cli.flags import NUMBER, PATH, POSITIVE, about, group, option
 from edgespec.cli.options import link_shape_options
 from edgespec.cli.table import table
 from edgespec.core.json_file import save_json
@@ -23,9 +25,6 @@ from edgespec.drafting.modes import policy
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
 from edgespec.sim.emulated_link import LinkShape
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 COLUMNS = ("mode", "tokens/s", "× cloud", "tokens/round", "acceptance", "correct hints", "forwards/token",
            "bytes/token")  # fmt: skip
@@ -63,14 +62,6 @@ class Comparison:
         return names
 
 
-@dataclass(frozen=True)
-class Output:
-    """Files to write."""
-
-    json: Path | None = option("Write the figures to this file too.", metavar="FILE")
-    out: Path = option("Folder for the pictures and the figures.", Path("edgespec-demo"), metavar="DIR")
-
-
 @click.command()
 @group(
     "link", LinkShape, **{**link_shape_options, "rtt_ms": {**link_shape_options["rtt_ms"], "default": 19.2}}
@@ -84,34 +75,35 @@ class Output:
     seed=about("Seed of the random sampling.", default=0, type=click.IntRange(0, 2**63)),
 )
 @group("comparison", Comparison)
-@group("output", Output)
-def demo(
-    link: LinkShape, engines: Engines, params: SamplingParams, comparison: Comparison, output: Output
-) -> int:
+@click.option(
+    "--out",
+    type=PATH,
+    default=Path("edgespec-demo"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder for the pictures and the figures.",
+)
+def demo(link: LinkShape, engines: Engines, params: SamplingParams, comparison: Comparison, out: Path) -> int:
     """Compare the modes on this machine: the same text, at different speeds.
 
     Runs a server, an emulated link and a device. By default their times are those of the paper's devices (a Jetson and
     an A100), divided by five.
     """
     names = comparison.names()
-    for folder in (output.out, *([output.json.parent] if output.json else [])):
-        folder.mkdir(parents=True, exist_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
     setting = Setting(link, engines.pacing(), params, comparison.draft_tokens, ("--dtype", engines.dtype))
     runs, figures = _play(setting, names, comparison.prompts)
     same = identical(runs)
-    content = report(figures, same, setting, comparison.prompts)
-    for file in [output.out / "demo.json", *([output.json] if output.json else [])]:
-        save_json(content, file)
-    _draw(setting, runs, figures, output.out)
+    save_json(report(figures, same, setting, comparison.prompts), out / "demo.json")
+    title = f"{_caption(setting)}; {hardware()['processor']}"
+    timeline([run for run in runs if run.prompt == 0], out / "timeline.png", title)
+    speeds(figures, out / "speed.png", title)
     click.echo(f"identical: {'yes' if same else 'no'}")
-    click.echo(f"pictures and figures: {output.out}")
+    click.echo(f"pictures and figures: {out}")
     return 0 if same else 1
 
 
 def _play(setting: Setting, modes: list[str], prompt_count: int) -> tuple[list[Run], dict[str, Any]]:
-    from rich.console import Console
-    from rich.live import Live
-
     with spinner("loading the draft ..."):
         engine = load_draft(bundled_engine())
         tokenizer = Tokenizer.load(engine.tokenizer_path)
@@ -146,14 +138,6 @@ def _cells(one: Mapping[str, Any]) -> list[str]:
         f"{one['forwards_per_token']:.2f}",
         f"{one['bytes_per_token']:.0f}",
     ]
-
-
-def _draw(setting: Setting, runs: list[Run], figures: Mapping[str, Any], folder: Path) -> None:
-    from edgespec.cli.demo.pictures import speeds, timeline
-
-    title = f"{_caption(setting)}; {hardware()['processor']}"
-    timeline([run for run in runs if run.prompt == 0], folder / "timeline.png", title)
-    speeds(figures, folder / "speed.png", title)
 
 
 def _caption(setting: Setting) -> str:

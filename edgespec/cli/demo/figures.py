@@ -21,7 +21,6 @@ class Run:
     mode: str
     prompt: int
     tokens: tuple[int, ...]
-    text: str
     statistics: Statistics
     steps: int
     overruns: int

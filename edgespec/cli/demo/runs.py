@@ -5,16 +5,16 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edgespec.cli.child import child
 from edgespec.cli.demo.figures import Pacing, Run
+from edgespec.cli.streaming import open_session
 from edgespec.core.measurements import Measurements
-from edgespec.core.pacing import DraftPacing
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
-from edgespec.drafting.modes import DEVICE, WAITING_MODES
+from edgespec.drafting.modes import WAITING_MODES
 from edgespec.edge.device_session import DeviceSession
 from edgespec.edge.session import Session
 from edgespec.edge.trace import Event
@@ -68,61 +68,6 @@ def serving(setting: Setting) -> Iterator[tuple[str, int]]:
             yield address
 
 
-@dataclass(frozen=True)
-class _Edge:
-    """The device of the demo: one draft engine that plays one text after another."""
-
-    address: tuple[str, int]
-    engine: DraftEngine
-    tokenizer: Tokenizer
-    setting: Setting
-
-    def run(
-        self, mode: str, number: int, prompt: str | list[int], tokens: int, known: Measurements
-    ) -> tuple[Run, Measurements]:
-        """known: what this mode's sessions have measured so far; returned with what this one adds."""
-        trace: list[Event] = []
-        with self._open(mode, number, tokens, known, trace) as session:
-            session.prompt(prompt)
-            arrivals = [(time.perf_counter(), len(step.tokens)) for step in session]
-            steps, overruns = self.setting.pacing.overruns(session.statistics, trace)
-            run = Run(
-                mode,
-                number,
-                tuple(session.tokens),
-                session.text,
-                session.statistics,
-                steps,
-                overruns,
-                trace,
-                arrivals,
-            )
-            return run, session.measurements if isinstance(session, Session) else known
-
-    def _open(
-        self, mode: str, number: int, tokens: int, known: Measurements, trace: list[Event]
-    ) -> Session | DeviceSession:
-        setting = self.setting
-        seed = (setting.params.seed or 0) + number + 1
-        params = SamplingParams(
-            temperature=setting.params.temperature, seed=seed, max_new_tokens=tokens, ignore_eos=True
-        )
-        pace = DraftPacing(setting.pacing.draft_ms) if setting.pacing.draft_ms else None
-        if mode == DEVICE:
-            return DeviceSession(self.engine, params, tokenizer=self.tokenizer, draft_pace=pace, trace=trace)
-        return Session(
-            self.address,
-            self.engine,
-            params,
-            mode=mode,
-            draft_tokens=setting.blocks.get(mode, setting.draft_tokens if mode in WAITING_MODES else None),
-            tokenizer=self.tokenizer,
-            trace=trace,
-            draft_pace=pace,
-            measurements=known,
-        )
-
-
 def play(
     address: tuple[str, int],
     engine: DraftEngine,
@@ -135,10 +80,42 @@ def play(
 
     A session starts from what its mode's earlier sessions measured, as on a device that has been running for long.
     """
-    edge = _Edge(address, engine, tokenizer, setting)
-    known = {mode: edge.run(mode, -1, prompts[0], WARM_UP_TOKENS, Measurements())[1] for mode in modes}
-    for number, prompt in enumerate(prompts):
+    known = {mode: Measurements() for mode in modes}
+    for number, prompt in [(-1, prompts[0]), *enumerate(prompts)]:
+        tokens = WARM_UP_TOKENS if number < 0 else setting.params.max_new_tokens
+        seed = (setting.params.seed or 0) + number + 1
+        params = replace(setting.params, seed=seed, max_new_tokens=tokens, ignore_eos=True)
         for mode in modes:
-            tokens = setting.params.max_new_tokens
-            run, known[mode] = edge.run(mode, number, prompt, tokens, known[mode])
-            yield run
+            trace: list[Event] = []
+            session = open_session(
+                [address],
+                engine,
+                params,
+                mode=mode,
+                draft_pace_ms=setting.pacing.draft_ms,
+                trace=trace,
+                tokenizer=tokenizer,
+                draft_tokens=setting.blocks.get(
+                    mode, setting.draft_tokens if mode in WAITING_MODES else None
+                ),
+                measurements=known[mode],
+            )
+            with session:
+                run = _run(session, number, prompt, setting.pacing, trace)
+                known[mode] = session.measurements
+            if number >= 0:
+                yield run
+
+
+def _run(
+    session: Session | DeviceSession,
+    number: int,
+    prompt: str | list[int],
+    pacing: Pacing,
+    trace: list[Event],
+) -> Run:
+    session.prompt(prompt)
+    arrivals = [(time.perf_counter(), len(step.tokens)) for step in session]
+    steps, overruns = pacing.overruns(session.statistics, trace)
+    tokens = tuple(session.tokens)
+    return Run(session.policy.name, number, tokens, session.statistics, steps, overruns, trace, arrivals)
