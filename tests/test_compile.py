@@ -255,7 +255,7 @@ def test_a_model_id_that_cannot_be_downloaded(tmp_path: Path, monkeypatch: pytes
     def unreachable(*_: Any, **__: Any) -> str:
         raise OSError("no route to host.\nmore words")
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
     assert_refuses(r"can be downloaded \(no route to host\)", "some-org/some-model", tmp_path / "engine")
 
 
@@ -273,7 +273,7 @@ def _without_one_weight(model: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "sentence"),
     [
-        (lambda model: (model / WEIGHTS).unlink(), "cannot be loaded"),
+        (lambda model: (model / WEIGHTS).unlink(), "holds no weights"),
         (
             lambda model: (model / WEIGHTS).write_bytes((model / WEIGHTS).read_bytes()[:1000]),
             "cannot be loaded",
@@ -302,6 +302,7 @@ def test_a_damaged_model(
             "GraniteForCausalLM cannot .* do not compute as Llama's do",
         ),
         ("Mixtral", {"num_local_experts": 2}, "MixtralForCausalLM cannot be compiled"),
+        ("Olmo2", {"num_key_value_heads": 2}, "Olmo2ForCausalLM cannot be compiled"),
     ],
 )
 def test_an_architecture_unlike_llamas(

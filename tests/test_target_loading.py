@@ -182,3 +182,22 @@ def test_a_model_that_does_not_fit_says_how_much_is_missing(
     ) as caught:
         loading.load_model(folder, "tiny", torch.float64, torch.device("cpu"))
     assert "\n" not in str(caught.value)
+
+
+def test_code_in_a_models_folder_runs_only_where_it_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("a question was asked"))
+    folder = save(tiny(dtype=torch.float32), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "homemade", "auto_map": {"AutoConfig": "homemade.HomemadeConfig"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    ran = tmp_path / "ran"
+    (folder / "homemade.py").write_text(
+        f"import pathlib\npathlib.Path({str(ran)!r}).touch()\nraise SystemError('it ran')\n"
+    )
+    assert "--trust-remote-code" in refusal(folder)
+    assert not ran.exists()
+    assert "it ran" in refusal(folder, trust_remote_code=True)
+    assert ran.exists()

@@ -53,6 +53,7 @@ class Model:
         False,
     )
     tensor_parallel: bool = option("Split the target over the processes that `torchrun` started.", False)
+    trust_remote_code: bool = option("Run Python code that the target's folder brings. Read it first.", False)
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,7 @@ def _load(model: Model, pace: ForwardPacing | None, leader: Leader | None) -> Ta
         kv_memory=model.kv_memory,
         deterministic=model.deterministic,
         leader=leader,
+        trust_remote_code=model.trust_remote_code,
     )
 
 
@@ -238,5 +240,6 @@ def _join_processes(model: Model) -> Leader | None:
         torch.set_num_threads(model.threads)
     folder = find_folder(model.target)
     name = name_of(model.target, folder)
-    follow(loading.load_model(folder, name, loading.choose_dtype(model.dtype, device), device, sharded=True))
+    dtype = loading.choose_dtype(model.dtype, device)
+    follow(loading.load_model(folder, name, dtype, device, True, model.trust_remote_code))
     return None

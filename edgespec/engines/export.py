@@ -36,13 +36,23 @@ def load_model(folder: Path) -> Any:
     """The causal LM in `folder`, in float32. Raises EdgespecError where it cannot be loaded or lacks weights."""
     from transformers import AutoModelForCausalLM
 
-    options = {"dtype": torch.float32, "attn_implementation": "eager", "local_files_only": True}
+    options = {
+        "dtype": torch.float32,
+        "attn_implementation": "eager",
+        "local_files_only": True,
+        "trust_remote_code": False,
+    }
     try:
         with quiet():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 str(folder), output_loading_info=True, **options
             )
     except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise EdgespecError(
+                f"the model in {folder} brings its own Python code, which is not run: take a draft of a family that "
+                f"transformers knows, such as {SUPPORTED}."
+            ) from None
         raise EdgespecError(
             f"the model in {folder} cannot be loaded ({first_line(error)}): give the folder of a causal "
             "language model with its config.json and weights."
@@ -57,11 +67,18 @@ def load_model(folder: Path) -> Any:
 
 
 def usable_length(config: Any, max_len: int) -> int:
-    """Positions that an engine serves: at most max_len, the model's context, its window, its rotary range."""
+    """Positions that an engine serves: at most max_len, the model's context, its window, its rotary range. Raises
+    EdgespecError."""
     rope = getattr(config, "rope_parameters", None) or {}
-    limits = [max_len, config.max_position_embeddings]
+    context = getattr(config, "max_position_embeddings", None)
+    if not isinstance(context, int):
+        raise EdgespecError(
+            f"the config of this {config.model_type} draft does not say how long its context is "
+            "(max_position_embeddings): take a draft of the Llama family."
+        )
+    limits = [max_len, context]
     if rope.get("rope_type") in ("dynamic", "longrope"):
-        limits.append(rope.get("original_max_position_embeddings") or config.max_position_embeddings)
+        limits.append(rope.get("original_max_position_embeddings") or context)
     windowed = "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"])
     if windowed and getattr(config, "sliding_window", None):
         limits.append(config.sliding_window)
@@ -89,9 +106,9 @@ def make_graph(model: Any, capacity: int, precision: str, for_gpu: bool = False)
                 difference = graph_difference(model, graph, capacity)
             if difference is not None:
                 raise UnlikeLlama(f"its layers do not compute as Llama's do: {difference}")
-        except UnlikeLlama as error:
+        except (UnlikeLlama, RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
             raise EdgespecError(
-                f"{type(model).__name__} cannot be compiled ({error}): "
+                f"{type(model).__name__} cannot be compiled ({first_line(error)}): "
                 f"use a draft of the Llama family ({SUPPORTED})."
             ) from None
     return graph

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from edgespec.core.errors import EdgespecError
+from edgespec.core.weight_files import weight_files
 from edgespec.tensorrt_engines.draft_shape import DraftShape
 
 FORMAT_VERSION = 3
@@ -24,8 +25,8 @@ GRAPH_FILE = "draft.onnx"
 CALIBRATION_FILE = "calibration.json"
 TOKENIZER_FILE = "tokenizer.json"
 
-MODEL_SUFFIXES = {".json", ".jinja", ".safetensors", ".bin", ".model", ".txt"}
-"""Files of a model's folder that an engine may depend on."""
+BESIDE_WEIGHTS = {".json", ".jinja", ".model", ".txt"}
+"""Files of a model's folder that an engine may depend on, beside the weights."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +137,8 @@ def hash_files(folder: Path) -> dict[str, str]:
 
 def hash_inputs(model_folder: Path, settings: BuildSettings) -> str:
     """A hash of what an engine is made of, as hex: the model's files, the settings and the format of engines."""
-    files = (file for file in sorted(model_folder.iterdir()) if file.is_file())
-    model_files = {file.name: _sha256(file) for file in files if file.suffix in MODEL_SUFFIXES}
+    beside = [file for file in model_folder.iterdir() if file.is_file() and file.suffix in BESIDE_WEIGHTS]
+    model_files = {file.name: _sha256(file) for file in sorted([*beside, *weight_files(model_folder)])}
     inputs = [FORMAT_VERSION, asdict(settings), model_files]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 

@@ -56,16 +56,15 @@ def check_vocabulary(draft: Path, target_tokenizer: str | Path | None) -> None:
 
 def _downloaded(model: str) -> Path:
     check_libraries()
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
 
     try:
-        wanted = ["*.json", "*.jinja", "*.model", "*.safetensors"]
-        folder = Path(snapshot_download(model, allow_patterns=wanted))
-        if not list(folder.glob("*.safetensors")):
-            snapshot_download(model, allow_patterns=["*.bin"])
+        files = HfApi().model_info(model).siblings or []
+        safe = any(file.rfilename.endswith(".safetensors") for file in files)
+        weights = "model*.safetensors" if safe else "pytorch_model*.bin"
+        return Path(snapshot_download(model, allow_patterns=["*.json", "*.jinja", "*.model", weights]))
     except Exception as error:
         raise EdgespecError(
             f"there is no folder {model}, and no model of that id can be downloaded ({first_line(error)}): "
             "check the name and the network, or give a local folder."
         ) from None
-    return folder

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from edgespec.core.calibration import Calibration
 from edgespec.core.errors import EdgespecError
+from edgespec.core.weight_files import weight_files
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "exits.safetensors"
@@ -158,8 +159,8 @@ def sha256_of(path: Path) -> str:
 
 
 def weights_sha256(model_folder: Path) -> str:
-    """Hex digest that binds exits to a target: of its safetensors files, in the order of their names."""
-    files = sorted(model_folder.glob("*.safetensors"))
+    """Hex digest that binds exits to a target: of its files of weights, in the order of their names."""
+    files = weight_files(model_folder)
     if len(files) == 1:
         return sha256_of(files[0])
     return hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()

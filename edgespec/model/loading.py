@@ -17,10 +17,10 @@ import transformers
 
 from edgespec.core.errors import EdgespecError, first_line
 from edgespec.core.tokenizer import vocabulary_hash
+from edgespec.core.weight_files import weight_bytes
 from edgespec.model.attention import SLOT_ATTENTION
 from edgespec.model.exits import ExitHeads, weights_sha256
 from edgespec.model.memory import check_fits
-from edgespec.model.model_folder import WEIGHTS, weight_bytes
 from edgespec.model.support import check_config, check_modules
 
 DTYPES: dict[str, torch.dtype] = {
@@ -60,13 +60,25 @@ def choose_device(device: str) -> torch.device:
 
 
 def load_model(
-    folder: Path, name: str, dtype: torch.dtype, device: torch.device, sharded: bool = False
+    folder: Path,
+    name: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    sharded: bool = False,
+    trust_remote_code: bool = False,
 ) -> Any:
     """The causal LM in `folder` on `device`, ready for slots and not in training; sharded: this process's part of it,
-    by transformers' own plan. Raises EdgespecError."""
+    by transformers' own plan; trust_remote_code: Python code in the folder may run. Raises EdgespecError."""
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = transformers.AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trust_remote_code
+        )
     except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise EdgespecError(
+                f"{name} brings its own Python code, which is not run: read it, then serve the model with "
+                "--trust-remote-code, or take a model of a family that transformers knows."
+            ) from None
         raise EdgespecError(
             f"{folder} holds no config.json of a model that transformers knows ({first_line(error)})."
         ) from None
@@ -78,7 +90,9 @@ def load_model(
         stored = stored if isinstance(stored, torch.dtype) else DTYPES.get(str(stored), dtype)
         check_fits(weight_bytes(folder) * dtype.itemsize / stored.itemsize, dtype, device, name)
     placement = {"tp_plan": "auto"} if sharded else {"device_map": str(device)} if quantised else {}
-    model = _read_weights(folder, config=config, dtype=dtype, **placement)
+    model = _read_weights(
+        folder, config=config, dtype=dtype, trust_remote_code=trust_remote_code, **placement
+    )
     check_modules(model, name)
     if model._supports_sdpa and not getattr(text_config, "attn_logit_softcapping", None):
         model.set_attn_implementation(SLOT_ATTENTION)
@@ -92,7 +106,7 @@ def load_exits(exits_folder: Path, folder: Path, model: Any, name: str) -> ExitH
     heads = ExitHeads.load(exits_folder, model.dtype, str(model.device))
     vocabulary_size, hidden_size = model.get_output_embeddings().weight.shape
     fits = (heads.vocabulary_size, heads.hidden_size) == (vocabulary_size, hidden_size)
-    if fits and weight_bytes(folder) < SMALL_BYTES and any(folder.glob(WEIGHTS[0])):
+    if fits and weight_bytes(folder) < SMALL_BYTES:
         fits = heads.target_sha256 == weights_sha256(folder)
     if not fits:
         raise EdgespecError(
@@ -108,7 +122,9 @@ def tokenizer_hash(folder: Path) -> bytes:
     try:
         if file.is_file():
             return vocabulary_hash(tokenizers.Tokenizer.from_file(str(file)))
-        slow = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        slow = transformers.AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
         return vocabulary_hash(slow.backend_tokenizer)
     except Exception as error:
         raise EdgespecError(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgespec.core.errors import EdgespecError, first_line
+from edgespec.core.weight_files import weight_files
 
 PAIR = Path(__file__).parent.parent / "pair"
 """The bundled pair: target, draft and exits."""
 
-WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+DOWNLOADED = ("model*.safetensors", "pytorch_model*.bin")
 BESIDE_WEIGHTS = ("*.json", "*.jinja", "tokenizer.model")
 HUB_TIMEOUT_S = 10.0
 
@@ -52,35 +53,33 @@ def find_exits(exits: str | Path | None, folder: Path) -> Path | None:
     return place
 
 
-def weight_bytes(folder: Path) -> int:
-    return sum(file.stat().st_size for pattern in WEIGHTS for file in folder.glob(pattern))
-
-
 def _checked(folder: Path) -> Path:
     if not (folder / "config.json").is_file():
         raise EdgespecError(f"{folder} holds no config.json: give the folder of a Hugging Face model.")
-    if not any(next(folder.glob(pattern), None) for pattern in WEIGHTS):
-        raise EdgespecError(f"{folder} holds no weights (*.safetensors): copy or download the model again.")
+    weight_files(folder)
     return folder
 
 
 def _from_hub(name: str) -> Path:
-    """Find a model id's files in the cache, or download them; HF_HUB_OFFLINE is respected."""
+    """Find a model id's files in the cache, or download what is missing; HF_HUB_OFFLINE is respected."""
     import huggingface_hub
 
+    broken = "the model id"
     try:
         return _checked(Path(huggingface_hub.snapshot_download(name, local_files_only=True)))
+    except EdgespecError:
+        broken = "the rest of its broken download"
     except Exception:
         pass
     try:
         files = huggingface_hub.HfApi().model_info(name, timeout=HUB_TIMEOUT_S).siblings or []
-        weights = WEIGHTS[0] if any(file.rfilename.endswith(".safetensors") for file in files) else WEIGHTS[1]
+        safe = any(file.rfilename.endswith(".safetensors") for file in files)
         folder = huggingface_hub.snapshot_download(
-            name, allow_patterns=[weights, *BESIDE_WEIGHTS], etag_timeout=HUB_TIMEOUT_S
+            name, allow_patterns=[DOWNLOADED[0 if safe else 1], *BESIDE_WEIGHTS], etag_timeout=HUB_TIMEOUT_S
         )
     except Exception as error:
         raise EdgespecError(
-            f"there is no folder {name}, and the model id cannot be fetched from the hub ({first_line(error)}): check "
-            "the name and the network, or download the model and give its folder."
+            f"there is no folder {name}, and {broken} cannot be fetched from the hub "
+            f"({first_line(error)}): check the name and the network, or download the model and give its folder."
         ) from None
     return _checked(Path(folder))

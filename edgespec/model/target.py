@@ -83,6 +83,7 @@ class Target:
         kv_memory: int | str | None = None,
         deterministic: bool = False,
         leader: Leader | None = None,
+        trust_remote_code: bool = False,
     ) -> Target:
         """Load a folder or a model id; None: the bundled target.
 
@@ -90,7 +91,7 @@ class Target:
         on a CPU and bfloat16 on a GPU. threads: of torch, in this process. kv_memory: of all sessions' keys and
         values, as bytes, "2GiB" or "40%". deterministic: a token's logits do not depend on what runs beside it.
         leader: this process has joined others, each with a shard (tensor_parallel.py); such a target has no exits.
-        Raises EdgespecError."""
+        trust_remote_code: Python code in the folder may run. Raises EdgespecError."""
         if threads is not None:
             torch.set_num_threads(threads)
         chosen_device = loading.choose_device(device)
@@ -98,7 +99,9 @@ class Target:
         folder = find_folder(model)
         exits_folder = None if leader else find_exits(exits, folder)
         name = name_of(model, folder)
-        lm = loading.load_model(folder, name, chosen_dtype, chosen_device, sharded=leader is not None)
+        lm = loading.load_model(
+            folder, name, chosen_dtype, chosen_device, leader is not None, trust_remote_code
+        )
         heads = None if exits_folder is None else loading.load_exits(exits_folder, folder, lm, name)
         return cls(
             LoadedModel(lm, name, loading.tokenizer_hash(folder)),
