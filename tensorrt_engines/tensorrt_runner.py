@@ -6,6 +6,7 @@ never touches the cache: they stay on the GPU and are copied into their slots th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -32,19 +33,30 @@ class TensorRTRunner:
         self, plan: bytes, draft: DraftShape, api: Any, memory: DeviceMemory, build_command: str
     ) -> None:
         self._draft = draft
+        self._api = api
         self._memory = memory
         self._log = ErrorLog(api)
         with memory.active():
             self._runtime = api.Runtime(self._log.logger)
-            engine = self._runtime.deserialize_cuda_engine(plan)
-            if engine is None:
+            self._engine = self._runtime.deserialize_cuda_engine(plan)
+            if self._engine is None:
                 raise EdgespecError(
                     f"the plan cannot be opened ({self._log.first()}): build it again with `{build_command}`."
                 )
-            self._contexts = Contexts(api, engine, memory)
-            element = np.dtype(api.nptype(engine.get_tensor_dtype("cache_0")))
-            self._cache = DeviceCache(draft, int(element.itemsize), memory)
-            self._buffers = RunBuffers(draft, self._cache, memory)
+            self._begin()
+
+    def twin(self) -> TensorRTRunner:
+        other = copy.copy(self)
+        with self._memory.active():
+            other._begin()
+        return other
+
+    def _begin(self) -> None:
+        """An empty cache of its own, and what runs the plan on it."""
+        self._contexts = Contexts(self._api, self._engine, self._memory)
+        element = np.dtype(self._api.nptype(self._engine.get_tensor_dtype("cache_0")))
+        self._cache = DeviceCache(self._draft, int(element.itemsize), self._memory)
+        self._buffers = RunBuffers(self._draft, self._cache, self._memory)
 
     def reset(self) -> None:
         with self._memory.active():

@@ -148,6 +148,9 @@ class StubDraft:
     def reset(self) -> None:
         self.memory = SlotMemory()
 
+    def twin(self) -> StubDraft:
+        return type(self)(self.scripted)
+
     def run(
         self, piece: Piece, noise: Any, noise_rows: Any, inverse_temperature: float, decide: NDArray[np.int32]
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:

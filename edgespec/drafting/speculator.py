@@ -6,6 +6,7 @@ Verdicts, hints and what the draft found go in; the policy is asked what to draf
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from edgespec.core.measurements import CalibrationRatios
 from edgespec.core.messages import Block, Hint, Verdict
@@ -15,6 +16,11 @@ from edgespec.drafting.policy import Policy
 
 class OutOfStep(Exception):
     """A verdict does not continue the committed text: the server and the edge hold different texts."""
+
+
+Source = Literal["draft", "hint", "server_guess", "target"]
+"""Where a committed token came from: the draft or a hint foresaw it, the server guessed it (by look-up or with a draft of
+its own), or the target decoded it with nothing foreseen."""
 
 
 @dataclass
@@ -34,7 +40,7 @@ class Speculator:
     """Implements `policy.View`. calibration_ratios: those of an earlier session.
 
     draft_full: the draft's cache has no room left. slack_ms: see `View`; hold_ms: after `outgoing`, how long a block is
-    held back at most, 0 where none is.
+    held back at most, 0 where none is. sources: of the tokens committed last.
     """
 
     def __init__(self, policy: Policy, calibration_ratios: CalibrationRatios | None = None) -> None:
@@ -42,6 +48,7 @@ class Speculator:
         self.text: list[int] = []
         self.tree = DraftTree(0)
         self.counts = DraftCounts()
+        self.sources: list[Source] = []
         self.hinted: int | None = None
         self.preempted = False
         self.draft_full = False
@@ -52,6 +59,7 @@ class Speculator:
         self._expanded: set[int] = set()
         self._sent: dict[int, int] = {}
         self._choices: dict[int, tuple[Sequence[int], Sequence[float]]] = {}
+        self._added_by_hints: set[int] = set()
         self._hints: list[tuple[tuple[int, ...], float]] = []
         self._asked_length = -1
         self._calibration_ratios = calibration_ratios or CalibrationRatios()
@@ -82,6 +90,7 @@ class Speculator:
         self.tree.clear(len(self.text))
         self._expanded.clear()
         self._choices.clear()
+        self._added_by_hints.clear()
         self.preempted = False
         self.forget_sent()
 
@@ -98,11 +107,13 @@ class Speculator:
                 f"a verdict of {len(tokens)} tokens at {verdict.base_length} came to a text of {len(self.text)}"
             )
         self.preempted = self._learn(tokens) > 0
-        if verdict.rows:
-            self.counts.rounds += 1
-            self.counts.accepted += sum(
-                node in self._sent for node in self.tree.follow(tokens)[: len(tokens) - 1]
-            )
+        followed = self.tree.follow(tokens)[: len(tokens) - 1] if verdict.rows else []
+        accepted = [node for node in followed if node in self._sent]
+        self.counts.rounds += verdict.rows > 0
+        self.counts.accepted += len(accepted)
+        self.sources = ["hint" if node in self._added_by_hints else "draft" for node in accepted]
+        self.sources += ["server_guess"] * (len(tokens) - 1 - len(accepted))
+        self.sources += ["target"]
         path = self.tree.commit(tokens)
         self.text.extend(tokens)
         root_expanded = len(path) == len(tokens) and path[-1] in self._expanded
@@ -111,6 +122,7 @@ class Speculator:
         if root_expanded:
             self._expanded.add(ROOT)
         self._choices = {node: found for node, found in self._choices.items() if node in live}
+        self._added_by_hints &= live
         self._sent = {node: sent for node, sent in self._sent.items() if node in live}
         self._next_forward()
         return path
@@ -129,6 +141,7 @@ class Speculator:
         child = self.tree.child(end, hint.token)
         if child is None:
             child = self._add(end, hint.token, confidence)
+            self._added_by_hints.add(child)
         else:
             self.tree[child].probability = max(confidence, self.tree[child].probability)
         self.hinted = child

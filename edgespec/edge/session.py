@@ -182,8 +182,8 @@ class Session(TextSession):
     def _apply(self, message: Verdict | Hint) -> None:
         now_s, link = time.monotonic(), self._connection.link
         self.measurements.observe_link(link.rtt_ms, link.jitter_ms, self._connection.hosts_draft)
-        self._timeline.received(now_s, message, link.rtt_ms)
         nodes = self._loop.on_message(message, now_s * 1e3)
+        self._timeline.received(now_s, message, link.rtt_ms, self._loop.speculator.sources)
         if isinstance(message, Hint):
             return
         if self._drafter is not None:

@@ -81,18 +81,25 @@ class TextSession(ABC):
         tokens = prompt_tokens(self.tokenizer, prompt, True, self._context.vocabulary_size)
         if self._engine is not None:
             self._drafter = Drafter(self._engine, self.params.temperature, self.params.seed, self._pacing)
-        self._begin_turn(tokens, self.params.max_new_tokens)
+        self._begin_turn(tokens, 0, self.params.max_new_tokens)
         self.prompt_tokens = tokens
 
-    def append(self, text: str | Sequence[int], max_new_tokens: int | None = None) -> None:
+    def append(
+        self, text: str | Sequence[int], max_new_tokens: int | None = None, keep_length: int | None = None
+    ) -> None:
         """The next turn: this goes behind the text so far, which is not read again by draft or target.
 
-        max_new_tokens: of this turn; None: as `params` say.
+        max_new_tokens: of this turn; None: as `params` say. keep_length: tokens of the text to keep (at least one), the
+        rest is forgotten; None: all.
         """
         if not self.finished:
             raise EdgespecError("the text is not finished: append() waits for that, or cancel() first.")
         tokens = prompt_tokens(self.tokenizer, text, False, self._context.vocabulary_size)
-        self._begin_turn(tokens, self.params.max_new_tokens if max_new_tokens is None else max_new_tokens)
+        kept = len(self._loop.text) if keep_length is None else keep_length
+        if not 0 < kept <= len(self._loop.text):
+            raise EdgespecError(f"cannot keep {kept} of the text's {len(self._loop.text)} tokens.")
+        most = self.params.max_new_tokens if max_new_tokens is None else max_new_tokens
+        self._begin_turn(tokens, kept, most)
 
     def cancel(self) -> None:
         """Stop here; what is committed stays, and append() may go on from it."""
@@ -106,6 +113,11 @@ class TextSession(ABC):
     @property
     def finished(self) -> bool:
         return self.finish_reason is not None
+
+    @property
+    def all_tokens(self) -> list[int]:
+        """Every token of the text: prompts, appended turns and what was generated."""
+        return list(self._loop.text)
 
     @property
     def tokens(self) -> list[int]:
@@ -151,8 +163,8 @@ class TextSession(ABC):
     ) -> None:
         """Ask for a turn: `tokens` behind `keep_length` tokens of the text, as the loop has it already."""
 
-    def _begin_turn(self, tokens: Sequence[int], max_new_tokens: int) -> None:
-        start, context = len(self._loop.text), self._context
+    def _begin_turn(self, tokens: Sequence[int], start: int, max_new_tokens: int) -> None:
+        context = self._context
         if start + len(tokens) >= context.length:
             raise EdgespecError(
                 f"the prompt makes the text {start + len(tokens)} tokens long, and the {context.owner}'s context holds "

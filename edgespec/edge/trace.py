@@ -1,5 +1,6 @@
 """A session's timeline: what edge, link and cloud did when. Pictures are made from it elsewhere."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -36,7 +37,10 @@ class Timeline:
     def sent(self, now_s: float, nodes: int) -> None:
         self._record("up", "block", now_s, now_s + self._one_way_s, nodes=nodes)
 
-    def received(self, now_s: float, message: Hint | Verdict, rtt_ms: float | None) -> None:
+    def received(
+        self, now_s: float, message: Hint | Verdict, rtt_ms: float | None, sources: Sequence[str] = ()
+    ) -> None:
+        """sources: of a verdict's tokens (see `Speculator`)."""
         self._one_way_s = (rtt_ms or 0.0) / 2e3
         sent_s = now_s - self._one_way_s
         if isinstance(message, Hint):
@@ -44,7 +48,7 @@ class Timeline:
             return
         tokens, start_s = len(message.tokens), sent_s - message.forward_ms / 1e3
         self._record("cloud", "forward", start_s, sent_s, rows=message.rows, tokens=tokens)
-        self._record("down", "verdict", sent_s, now_s, tokens=tokens)
+        self._record("down", "verdict", sent_s, now_s, tokens=tokens, sources=list(sources))
 
     def _record(self, lane: Lane, kind: Kind, start_s: float, end_s: float, **detail: object) -> None:
         if self._events is not None:

@@ -33,6 +33,7 @@ class DraftEngine(Runner, Protocol):
     def tokenizer_path(self) -> Path: ...
     @property
     def vocabulary_hash(self) -> bytes: ...
+    def twin(self) -> DraftEngine: ...
 
 
 class OpenEngine:
@@ -50,6 +51,10 @@ class OpenEngine:
         self.tokenizer_path = folder / TOKENIZER_FILE
         self.runner = runner
         self.reset, self.run = runner.reset, runner.run
+        self._folder = folder
+
+    def twin(self) -> OpenEngine:
+        return OpenEngine(self._folder, self.manifest, self.calibration, self.runner.twin())
 
 
 def load_draft(path: str | Path, runtime: str = "auto", threads: int = 1) -> DraftEngine:

@@ -6,6 +6,7 @@ The cache is one numpy array that the graph reads in place; the new rows are put
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,23 @@ class OnnxRunner:
 
     def __init__(self, folder: Path, manifest: EngineManifest, threads: int = 1) -> None:
         self._session = _open(folder, manifest, threads)
-        self._draft = draft = manifest.shape
+        self._draft = manifest.shape
+        self._no_noise = np.zeros((1, self._draft.vocabulary_size), dtype=np.float32)
+        self._begin()
+
+    def twin(self) -> OnnxRunner:
+        other = copy.copy(self)
+        other._begin()
+        return other
+
+    def _begin(self) -> None:
+        """An empty cache of its own."""
+        draft = self._draft
         shape = (2 * draft.layers, draft.capacity, draft.kv_heads, draft.head_dim)
         types = {value.name: value.type for value in self._session.get_inputs()}
         # A graph for a GPU may keep halves; ONNX Runtime runs it too.
         kind = np.float16 if types["cache_0"] == "tensor(float16)" else np.float32
         self._cache: NDArray[Any] = np.zeros(shape, dtype=kind)
-        self._no_noise = np.zeros((1, draft.vocabulary_size), dtype=np.float32)
         self._touched = 0
         self._bindings: OrderedDict[RunShape, Binding] = OrderedDict()
 

@@ -27,6 +27,9 @@ RUNTIMES = ("onnxruntime", *MODULES)
 class Runner(Protocol):
     """A draft's graph with a cache of its own. Not thread-safe."""
 
+    def twin(self) -> Runner:
+        """The same graph and weights with another, empty cache. Twins run on one thread, or one at a time."""
+
     def reset(self) -> None:
         """Forget the cache."""
 
