@@ -19,6 +19,7 @@ COMMANDS = {
     "serve": ("serve:serve", "Serve a target model to devices."),
     "generate": ("generate:generate", "Continue one prompt."),
     "chat": ("chat:chat", "Talk with the target, turn by turn."),
+    "api": ("api:api", "Serve an OpenAI-compatible API on this device."),
     "compile": ("compile:compile_draft", "Build a draft engine from a draft model."),
     "top": ("top:top", "Show a server's sessions."),
     "link": ("link:link", "Emulate a slow link between device and server."),

@@ -1,0 +1,86 @@
+"""A request's parameters as `SamplingParams`, one for each text that it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgespec.api.ask import Ask
+from edgespec.api.door import Door
+from edgespec.api.errors import ApiError, refused
+from edgespec.api.schema import SamplingRequest
+from edgespec.core.errors import EdgespecError
+from edgespec.core.params import SamplingParams
+from edgespec.drafting.modes import POLICIES, policy
+
+SEEDS = 2**64
+
+
+def asks(
+    door: Door,
+    request: SamplingRequest,
+    prompts: Sequence[Sequence[int]],
+    prompt_param: str,
+    max_new_tokens: int,
+    logprobs: bool,
+) -> list[Ask]:
+    """Every text of a request: `n` for each prompt. Raises ApiError."""
+    choices = request.n or 1
+    if choices > door.limits.choices:
+        raise refused("n", f"at most {door.limits.choices} are offered.")
+    mode = _mode(door, request)
+    if request.edgespec.offline and door.source.link.offline_after_s is None:
+        raise refused("edgespec.offline", "this device was started without --offline-after-s.")
+    return [
+        Ask(
+            prompt,
+            prompt_param,
+            _params(request, max_new_tokens, logprobs, number),
+            mode,
+            request.edgespec.objective,
+            request.edgespec.draft_tokens,
+            request.edgespec.latency_ms,
+            request.edgespec.offline,
+        )
+        for prompt in prompts
+        for number in range(choices)
+    ]
+
+
+def _params(request: SamplingRequest, max_new_tokens: int, logprobs: bool, number: int) -> SamplingParams:
+    stop = request.stop or ()
+    try:
+        return SamplingParams(
+            temperature=_or(request.temperature, 1.0),
+            top_k=max(0, _or(request.top_k, 0)),
+            top_p=_or(request.top_p, 1.0),
+            min_p=_or(request.min_p, 0.0),
+            repetition_penalty=_or(request.repetition_penalty, 1.0),
+            logit_bias=request.logit_bias or {},
+            seed=None if request.seed is None else (request.seed + number) % SEEDS,
+            max_new_tokens=max_new_tokens,
+            stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            ignore_eos=bool(request.ignore_eos),
+            logprobs=logprobs,
+        )
+    except EdgespecError as error:
+        raise ApiError(400, str(error), param=str(error).split()[0]) from None
+
+
+def _mode(door: Door, request: SamplingRequest) -> str:
+    """Without a draft engine: what the server does alone. Raises ApiError."""
+    options = request.edgespec
+    drafts = door.source.engine is not None
+    mode = options.mode or ("auto" if drafts else "cloud")
+    if mode not in POLICIES:
+        raise refused("edgespec.mode", f"there is no mode {mode!r}: choose one of {', '.join(POLICIES)}.")
+    try:
+        chosen = policy(mode, options.draft_tokens, options.objective)
+    except EdgespecError as error:
+        raise refused("edgespec.objective", str(error)) from None
+    if chosen.drafts and not drafts:
+        raise refused("edgespec.mode", f"{mode} needs a draft, and there is none here: choose cloud.")
+    return mode
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value

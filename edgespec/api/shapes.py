@@ -1,0 +1,118 @@
+"""What answers to chats and to plain completions have in common: the envelope, the choices, log-probabilities."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgespec.api.door import TextStep
+from edgespec.api.tally import Tally
+from edgespec.core.tokenizer import Tokenizer
+
+FINISH_REASONS = {"stop": "stop", "length": "length", "context": "length"}
+
+
+@dataclass
+class Envelope:
+    """One request's answer: what each object of it repeats."""
+
+    prefix: str
+    kind: str
+    model: str
+    id: str = field(init=False)
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def __post_init__(self) -> None:
+        self.id = f"{self.prefix}-{secrets.token_hex(12)}"
+
+    def wrap(self, choices: Sequence[dict[str, Any]], **more: Any) -> dict[str, Any]:
+        head = {"id": self.id, "object": self.kind, "created": self.created, "model": self.model}
+        return {**head, "choices": list(choices), **more}
+
+
+@dataclass
+class Written:
+    """One finished text."""
+
+    pieces: list[str] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish_reason: str | None = None
+
+    def add(self, text: TextStep) -> None:
+        step = text.step
+        self.pieces.append(step.text)
+        self.tokens += step.tokens
+        self.logprobs += step.logprobs or []
+        self.finish_reason = finish_reason(text)
+
+    @property
+    def text(self) -> str:
+        return "".join(self.pieces)
+
+
+def finish_reason(text: TextStep) -> str | None:
+    reason = text.step.finish_reason
+    return None if reason is None else FINISH_REASONS[reason]
+
+
+def closing(tally: Tally) -> dict[str, Any]:
+    """What the last object of an answer brings."""
+    return {"usage": tally.usage(), "metrics": tally.metrics()}
+
+
+def extra(text: TextStep, offline: bool, timeline: bool) -> dict[str, Any]:
+    """A piece's `edgespec` field, for clients that asked for it. provisional: text of the draft alone that was added;
+    standing: all of it that still stands behind the committed text, where it did not merely grow; revised: tokens that
+    were taken back. events: of the timeline, in milliseconds of the device's clock."""
+    step, found = text.step, {}
+    if offline and (step.provisional or step.revised or step.events):
+        found = {
+            "provisional": step.provisional,
+            "standing": text.opened.session.provisional,
+            "revised": step.revised,
+            "notes": step.events,
+        }
+    if timeline:
+        found["tokens"] = len(step.tokens)
+        found["rtt_ms"] = step.statistics.rtt_ms
+        found["forward_ms"] = text.opened.session.measurements.forward_ms(1)
+        found["notes"] = step.events
+        found["events"] = [
+            {
+                "lane": one.lane,
+                "kind": one.kind,
+                "start_ms": round(one.start_s * 1e3, 2),
+                "end_ms": round(one.end_s * 1e3, 2),
+                **one.detail,
+            }
+            for one in text.events
+        ]
+    return {"edgespec": found} if found else {}
+
+
+def chat_logprobs(tokenizer: Tokenizer, tokens: Sequence[int], logprobs: Sequence[float] | None) -> Any:
+    """OpenAI's `logprobs` of a chat's piece: only the chosen tokens' own."""
+    if logprobs is None:
+        return None
+    content = []
+    for token, logprob in zip(tokens, logprobs, strict=True):
+        text = tokenizer.decode([token])
+        content.append({"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []})
+    return {"content": content, "refusal": None}
+
+
+def completion_logprobs(
+    tokenizer: Tokenizer, tokens: Sequence[int], logprobs: Sequence[float] | None, offset: int
+) -> Any:
+    """OpenAI's older `logprobs` of a completion; offset: characters before these tokens."""
+    if logprobs is None:
+        return None
+    texts, offsets = [tokenizer.decode([token]) for token in tokens], []
+    for text in texts:
+        offsets.append(offset)
+        offset += len(text)
+    return {"tokens": texts, "token_logprobs": list(logprobs), "top_logprobs": None, "text_offset": offsets}

@@ -1,0 +1,184 @@
+"""`edgespec api`: an OpenAI-compatible HTTP API on the device, and a page to try it. No torch."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgespec.cli.child import spinner, when_stdin_ends
+from edgespec.cli.extras import needs
+from edgespec.cli.flags import end_with_stdin, group, option
+from edgespec.cli.options import Connection, connection
+from edgespec.cli.streaming import reachable_server
+from edgespec.core.errors import EdgespecError
+from edgespec.core.tokenizer import Tokenizer
+from edgespec.edge.link_options import LinkOptions
+from edgespec.engines.bundled import bundled_engine
+from edgespec.engines.draft_engine import load_draft
+
+if TYPE_CHECKING:
+    from edgespec.api.access import Access
+    from edgespec.api.door import Door, Limits
+
+DEFAULT_PORT = 8000
+END_S = 2
+"""Answers that are still being written get this long when the API is stopped."""
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where the API listens, and who may use it."""
+
+    host: str = option("Address to listen on.", "127.0.0.1")
+    port: int = option("Port to listen on; 0 takes a free one.", DEFAULT_PORT, type=click.IntRange(0, 65535))
+    api_key_file: Path | None = option(
+        "File with the API keys that are accepted, one per line.",
+        show_default="the variable EDGESPEC_API_KEY",
+    )
+    cors_origin: tuple[str, ...] = option(
+        "Web pages of this origin may use the API. May be given several times.",
+        (),
+        multiple=True,
+        metavar="URL",
+    )
+
+    def access(self, body_bytes: int) -> Access:
+        """Raises EdgespecError where strangers could use it."""
+        from edgespec.api.access import Access
+
+        access = Access(self._keys(), self.cors_origin, body_bytes)
+        access.check(self.host)
+        return access
+
+    def _keys(self) -> list[str]:
+        if self.api_key_file is None:
+            return [key for key in (os.environ.get("EDGESPEC_API_KEY", "").strip(),) if key]
+        try:
+            lines = self.api_key_file.read_text(encoding="utf-8").split()
+        except (OSError, UnicodeDecodeError) as error:
+            raise EdgespecError(f"cannot read the API keys in {self.api_key_file} ({error}).") from None
+        if not lines:
+            raise EdgespecError(f"{self.api_key_file} holds no API key: write one per line.")
+        return lines
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What is offered, and how much of it at once."""
+
+    model_name: str = option("Name of the model in the API.", "edgespec")
+    streams: int = option("Texts generated at once, at most.", 16, type=click.IntRange(1, 1024))
+    waiting: int = option("Requests that may wait for their turn.", 64, type=click.IntRange(0, 100_000))
+    kept_sessions: int = option(
+        "Finished texts whose session is kept for a next turn.", 8, type=click.IntRange(0, 1024)
+    )
+    default_max_tokens: int = option(
+        "Length of an answer whose request names none.", 1024, type=click.IntRange(1)
+    )
+    max_body_kib: int = option("Largest request.", 4096, type=click.IntRange(1, 1 << 20))
+
+    def limits(self) -> Limits:
+        from edgespec.api.door import Limits
+
+        return Limits(
+            streams=self.streams,
+            waiting=self.waiting,
+            kept_sessions=self.kept_sessions,
+            default_tokens=self.default_max_tokens,
+        )
+
+
+@click.command()
+@click.option(
+    "--draft",
+    type=click.Path(path_type=Path),
+    show_default="the bundled draft",
+    help="Folder from `edgespec compile`.",
+)
+@connection
+@group("listening", Listening)
+@group("texts", Texts)
+@end_with_stdin
+def api(
+    draft: Path | None, connection: Connection, listening: Listening, texts: Texts, end_with_stdin: bool
+) -> None:
+    """Serve an OpenAI-compatible API on this device until interrupted.
+
+    Text comes from the target on --server; the draft runs here. Without --server, this command starts a local server
+    with the bundled models. On an address that other machines can reach, an API key is required.
+
+    Prints one line, `edgespec: API listening on HOST:PORT`, when it is ready.
+    """
+    with needs("api"):
+        access = listening.access(texts.max_body_kib << 10)
+        link = connection.link_options()
+        with reachable_server(connection.server) as servers:
+            door = open_door(draft, servers, link, texts)
+            run(door, access, (listening.host, listening.port), end_with_stdin)
+
+
+def open_door(
+    draft: Path | None, servers: Sequence[tuple[str, int]], link: LinkOptions, texts: Texts
+) -> Door:
+    from edgespec.api.door import Door
+    from edgespec.api.session_store import Source
+
+    with spinner("loading the draft ..."):
+        engine = load_draft(draft or bundled_engine())
+    source = Source(servers, engine, Tokenizer.load(engine.tokenizer_path), link)
+    return Door(source, texts.model_name, texts.limits())
+
+
+def run(
+    door: Door,
+    access: Access,
+    address: tuple[str, int],
+    end_with_stdin: bool,
+    then: Callable[[str], object] = lambda _: None,
+) -> None:
+    """Serve until a signal, or the end of standard input, ends it. then: called with the API's URL once it listens."""
+    import uvicorn
+
+    from edgespec.api.app import create_app
+
+    host, port = address
+    listening = _listen(host, port)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(door, access),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            loop="asyncio",
+            timeout_graceful_shutdown=END_S,
+        )
+    )
+    if end_with_stdin:
+        when_stdin_ends(lambda: setattr(server, "should_exit", True))
+    port = listening.getsockname()[1]
+    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    click.echo(f"edgespec: API listening on {shown}")
+    then(f"http://{shown}")
+    server.run(sockets=[listening])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Raises EdgespecError where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(1024)
+    except OSError as error:
+        listening.close()
+        raise EdgespecError(
+            f"cannot listen on {host}:{port} ({error.strerror}): choose another --host or --port."
+        ) from None
+    return listening
