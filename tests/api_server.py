@@ -1,7 +1,5 @@
 """A door over a stub target, served by HTTP on a free port for tests that speak to it as clients do."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import socket

@@ -1,7 +1,5 @@
 """Every parameter is honoured or refused by its name, in OpenAI's error shape; limits and access rules hold."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import urllib.request

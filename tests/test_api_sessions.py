@@ -1,7 +1,5 @@
 """One engine for many requests: places in a queue, sessions that are kept for a next turn, clients that go away."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import threading

@@ -1,7 +1,5 @@
 """The API gives the target's own text, to OpenAI's own client, whole and streamed."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterator
 

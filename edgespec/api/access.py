@@ -4,8 +4,6 @@ Without a key the API serves this machine only, and a web page must not reach it
 loopback name (so that no other name can be rebound to it), and an Origin must be this API's own or an allowed one.
 """
 
-from __future__ import annotations
-
 import hmac
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The routes. `create_app` joins a door with its access rules."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager

@@ -1,7 +1,5 @@
 """What one text is asked for: the prompt as tokens, how it is sampled, and how it is drafted."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

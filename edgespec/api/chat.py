@@ -1,7 +1,5 @@
 """POST /v1/chat/completions: messages through the model's chat template, the answer whole or streamed."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 

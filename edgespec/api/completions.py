@@ -1,7 +1,5 @@
 """POST /v1/completions: plain prompts, each continued, whole or streamed."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from edgespec.api.answer import DONE, encode, event

@@ -1,7 +1,5 @@
 """The door: one draft engine and one link for all requests. A request becomes texts, a text a session's steps."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing

@@ -1,7 +1,5 @@
 """Errors as OpenAI's API answers them: a status and `{"error": {message, type, param, code}}`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from edgespec.core.errors import EdgespecError

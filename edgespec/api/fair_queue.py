@@ -3,8 +3,6 @@
 A client that sends a hundred requests so delays its own, not those of the others. Pure asyncio; one event loop.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator

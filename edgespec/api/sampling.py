@@ -1,7 +1,5 @@
 """A request's parameters as `SamplingParams`, one for each text that it asks for."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from edgespec.api.ask import Ask

@@ -5,8 +5,6 @@ accepted, everything else is refused by name. To offer a parameter, move it from
 `sampling.py` pass it on.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field

@@ -4,8 +4,6 @@ Finished sessions are kept, with their place in the draft's and the target's cac
 conversation is read from where the last one ended. The least recently used is closed first.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
@@ -18,7 +16,7 @@ from edgespec.api.turning import settled
 from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
 from edgespec.core.tokenizer import Tokenizer
-from edgespec.edge.handshake import Address
+from edgespec.core.address import Address
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
 from edgespec.edge.step import Statistics

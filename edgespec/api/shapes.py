@@ -1,7 +1,5 @@
 """What answers to chats and to plain completions have in common: the envelope, the choices, log-probabilities."""
 
-from __future__ import annotations
-
 import secrets
 import time
 from collections.abc import Sequence

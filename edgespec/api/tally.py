@@ -1,7 +1,5 @@
 """What a request's texts took: usage as OpenAI counts it, speculation in vLLM's shape, and what only edgespec has."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import fields
 from typing import Any

@@ -4,8 +4,6 @@ All sessions share the drafting thread. It takes their runs in the order in whic
 run of each other session.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor
