@@ -148,7 +148,7 @@ class StubDraft:
     def reset(self) -> None:
         self.memory = SlotMemory()
 
-    def twin(self) -> StubDraft:
+    def twin(self) -> "StubDraft":
         return type(self)(self.scripted)
 
     def run(

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from edgespec.api.ask import Ask
 from edgespec.api.errors import ApiError, unavailable
 from edgespec.api.turning import settled
+from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
 from edgespec.core.tokenizer import Tokenizer
-from edgespec.core.address import Address
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
 from edgespec.edge.step import Statistics
