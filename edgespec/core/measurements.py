@@ -24,14 +24,12 @@ class LinearCost:
 
     def observe(self, rows: int, milliseconds: float) -> None:
         self.seen += 1
-        for name, value in (
-            ("_weight", 1.0),
-            ("_rows", rows),
-            ("_ms", milliseconds),
-            ("_rows_rows", rows * rows),
-            ("_rows_ms", rows * milliseconds),
-        ):
-            setattr(self, name, getattr(self, name) * self._decay + value)
+        decay = self._decay
+        self._weight = self._weight * decay + 1.0
+        self._rows = self._rows * decay + rows
+        self._ms = self._ms * decay + milliseconds
+        self._rows_rows = self._rows_rows * decay + rows * rows
+        self._rows_ms = self._rows_ms * decay + rows * milliseconds
 
     @property
     def per_row_ms(self) -> float:

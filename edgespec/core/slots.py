@@ -92,31 +92,26 @@ class SlotMap:
         slots = [self._take() for _ in range(rows)]
         row_of = {node: pending + i for i, node in enumerate(nodes)}
         width = self._widen()
-
-        tokens = np.empty(rows, dtype=np.int32)
-        positions = np.empty(rows, dtype=np.int32)
-        cached = np.empty((rows, width), dtype=np.bool_)
-        cached[:] = self._committed_mask[:width]
+        taken = np.array(slots, dtype=np.int32)
+        tokens = np.array([*text[start:length], *(tree[node].token for node in nodes)], dtype=np.int32)
+        positions = np.array(
+            [*range(start, length), *(tree[node].position for node in nodes)], dtype=np.int32
+        )
+        cached = np.repeat(self._committed_mask[None, :width], rows, axis=0)
         among = np.eye(rows, dtype=np.bool_)
-        tokens[:pending] = text[start:length]
-        positions[:pending] = np.arange(start, length)
+        among[:, :pending] = True
         if pending > 1:
             among[:pending, :pending] = np.tri(pending, dtype=np.bool_)
-
         for node, row in row_of.items():
-            tokens[row] = tree[node].token
-            positions[row] = tree[node].position
             parent = tree[node].parent
             if parent in row_of:
                 cached[row] = cached[row_of[parent]]
                 among[row] |= among[row_of[parent]]
                 continue
-            among[row, :pending] = True
             while parent != ROOT:
                 cached[row, self.nodes[parent]] = True
                 parent = tree[parent].parent
 
-        taken = np.array(slots, dtype=np.int32)
         self._positions[taken] = positions
         self.committed.extend(slots[:pending])
         self._committed_mask[taken[:pending]] = True

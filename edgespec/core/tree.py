@@ -6,7 +6,7 @@ commit re-roots the tree, and what does not continue the text falls away: there 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 ROOT = 0
@@ -24,12 +24,14 @@ class TreeError(ValueError):
 
 @dataclass(slots=True)
 class Node:
-    """position: in the text, absolute. probability: to be right if its parent is. children: ids by token."""
+    """position: in the text, absolute. probability: to be right if its parent is. path_probability: to be committed, the
+    product on its path. children: ids by token."""
 
     token: int
     parent: int
     position: int
     probability: float
+    path_probability: float
     children: dict[int, int] = field(default_factory=dict)
 
 
@@ -42,7 +44,7 @@ class DraftTree:
     def clear(self, committed_length: int) -> None:
         """Drop every node; the text now has this length."""
         self.committed_length = committed_length
-        self._nodes = {ROOT: Node(-1, ROOT, committed_length - 1, 1.0)}
+        self._nodes = {ROOT: Node(-1, ROOT, committed_length - 1, 1.0, 1.0)}
 
     def __contains__(self, node: int) -> bool:
         return node in self._nodes
@@ -69,19 +71,21 @@ class DraftTree:
             raise TreeError(f"node {node} names a parent, {parent}, that is not in the tree")
         if token in above.children:
             raise TreeError(f"node {node} repeats token {token} below {parent}")
-        self._nodes[node] = Node(token, parent, above.position + 1, probability)
+        reach = above.path_probability * probability
+        self._nodes[node] = Node(token, parent, above.position + 1, probability, reach)
         above.children[token] = node
 
     def child(self, parent: int, token: int) -> int | None:
         return self._nodes[parent].children.get(token)
 
+    def reweigh(self, node: int, probability: float) -> None:
+        """Give the node another probability to be right."""
+        self._nodes[node].probability = probability
+        self._take(self._nodes, [node])
+
     def path_probability(self, node: int) -> float:
-        """The probability that the node will be committed: the product of the probabilities on its path."""
-        product, nodes = 1.0, self._nodes
-        while node != ROOT:
-            product *= nodes[node].probability
-            node = nodes[node].parent
-        return product
+        """The probability that the node will be committed."""
+        return self._nodes[node].path_probability
 
     def depth(self, node: int) -> int:
         """Nodes from the root to this one, itself included."""
@@ -117,9 +121,14 @@ class DraftTree:
         self._nodes[ROOT].children = children
         for node in children.values():
             nodes[node].parent = ROOT
-        pending = list(children.values())
+        self._take(nodes, children.values())
+        return path
+
+    def _take(self, nodes: Mapping[int, Node], pending: Iterable[int]) -> None:
+        """Take these of the nodes and all below them, and multiply the probabilities on their paths."""
+        pending = list(pending)
         while pending:
             node = pending.pop()
-            self._nodes[node] = nodes[node]
-            pending.extend(nodes[node].children.values())
-        return path
+            one = self._nodes[node] = nodes[node]
+            one.path_probability = self._nodes[one.parent].path_probability * one.probability
+            pending.extend(one.children.values())

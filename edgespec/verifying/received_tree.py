@@ -125,7 +125,7 @@ class ReceivedTree:
             self.tree.add(node, parent, token, probability)
         else:
             self._aliases[node] = known
-            self.tree[known].probability = max(probability, self.tree[known].probability)
+            self.tree.reweigh(known, max(probability, self.tree[known].probability))
 
     def _forget_oldest(self) -> None:
         while len(self._positions) > REMEMBERED_NODES:

@@ -20,7 +20,7 @@ class Walk(NamedTuple):
 def likeliest(tree: DraftTree, count: int, last_position: int) -> Iterator[tuple[int, float]]:
     """At most `count` nodes before `last_position` that hang together, each with its probability to be committed:
     parents first, falling."""
-    frontier = [(-tree[node].probability, node) for node in tree[ROOT].children.values()]
+    frontier = [(-tree[node].path_probability, node) for node in tree[ROOT].children.values()]
     heapq.heapify(frontier)
     while frontier and count > 0:
         reach, node = heapq.heappop(frontier)
@@ -29,7 +29,7 @@ def likeliest(tree: DraftTree, count: int, last_position: int) -> Iterator[tuple
         yield node, -reach
         count -= 1
         for child in tree[node].children.values():
-            heapq.heappush(frontier, (reach * tree[child].probability, child))
+            heapq.heappush(frontier, (-tree[child].path_probability, child))
 
 
 def follow_decisions(tree: DraftTree, nodes: Sequence[int], tokens: Sequence[int]) -> Walk:
