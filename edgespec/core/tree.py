@@ -24,7 +24,7 @@ class TreeError(ValueError):
 
 @dataclass(slots=True)
 class Node:
-    """position: in the text, absolute. probability: to be right if its parent is. path_probability: to be committed, the
+    """position: in the text. probability: to be right if its parent is. path_probability: to be committed, the
     product on its path. children: ids by token."""
 
     token: int
