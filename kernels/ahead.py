@@ -17,8 +17,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from edgespec.core.errors import EdgespecError
-from edgespec.core.folder import whole_folder
-from edgespec.core.json_file import save_json
+from edgespec.core.whole_files import save_json, whole_folder
 from edgespec.kernels.binaries import FORMAT_VERSION, MANIFEST_FILE
 from edgespec.kernels.launching import NO_FUSION, source_of
 from edgespec.kernels.variants import KERNELS, VARIANTS, Variant

@@ -12,8 +12,8 @@ from edgespec.cli.flags import group, option
 from edgespec.cli.options import Connection, Speculation, connection, sampling, speculation
 from edgespec.cli.streaming import SessionMaker, reachable_server, show, show_statistics, stream
 from edgespec.core.errors import EdgespecError
-from edgespec.core.json_file import save_json
 from edgespec.core.params import SamplingParams
+from edgespec.core.whole_files import save_json
 from edgespec.edge.device_session import DeviceSession
 from edgespec.edge.session import Session
 from edgespec.edge.trace_file import trace_object

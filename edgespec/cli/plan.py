@@ -17,8 +17,8 @@ from edgespec.cli.flags import NUMBER, PATH, POSITIVE, about, group, option
 from edgespec.cli.options import link_shape_options
 from edgespec.cli.table import table
 from edgespec.core.errors import EdgespecError
-from edgespec.core.json_file import save_json
 from edgespec.core.tokenizer import Tokenizer
+from edgespec.core.whole_files import save_json
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
 from edgespec.sim.plan import Prediction, Situation, compare

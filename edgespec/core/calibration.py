@@ -41,10 +41,6 @@ class Calibration:
         bins: int = 40,
     ) -> Calibration:
         """Fit from observations: margins float [N] and correct bool [N] or [N, ranks], per temperature."""
-        if set(margins_by_temperature) != set(correct_by_temperature) or not margins_by_temperature:
-            raise EdgespecError(
-                "A calibration needs margins and outcomes for the same temperatures: give both."
-            )
         curves = {}
         for temperature, margins_like in sorted(margins_by_temperature.items()):
             margins = np.asarray(margins_like, dtype=np.float64)
@@ -52,10 +48,6 @@ class Calibration:
             if margins.ndim != 1 or len(margins) == 0 or not np.isfinite(margins).all():
                 raise EdgespecError(
                     "A calibration needs at least one finite margin a temperature: collect more."
-                )
-            if correct.ndim not in (1, 2) or len(correct) != len(margins):
-                raise EdgespecError(
-                    "A calibration needs one row of outcomes a margin: give both the same length."
                 )
             correct = correct.reshape(len(margins), -1)
             curves[float(temperature)] = tuple(
@@ -74,32 +66,25 @@ class Calibration:
 
         Uses the nearest temperature's curve. A rank that was not fitted has probability 0.
         """
-        curves = self.curves[self._nearest(temperature)]
+        nearest = min(self.curves, key=lambda known: (abs(known - temperature), known))
+        curves = self.curves[nearest]
         values = np.asarray(margin, dtype=np.float64)
         probabilities = np.interp(values, *curves[rank]) if rank < len(curves) else np.zeros_like(values)
         return float(probabilities) if probabilities.ndim == 0 else probabilities
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict for json.dump."""
-        return {
-            "version": FORMAT_VERSION,
-            "temperatures": [
-                {
-                    "temperature": temperature,
-                    "ranks": [
-                        {
-                            "margins": [round(float(m), 5) for m in xs],
-                            "probabilities": [round(float(c), 5) for c in ys],
-                        }
-                        for xs, ys in curves
-                    ],
-                }
-                for temperature, curves in sorted(self.curves.items())
-            ],
-        }
-
-    def _nearest(self, temperature: float) -> float:
-        return min(self.curves, key=lambda known: (abs(known - temperature), known))
+        temperatures = [
+            {
+                "temperature": temperature,
+                "ranks": [
+                    {"margins": xs.round(5).tolist(), "probabilities": ys.round(5).tolist()}
+                    for xs, ys in curves
+                ],
+            }
+            for temperature, curves in sorted(self.curves.items())
+        ]
+        return {"version": FORMAT_VERSION, "temperatures": temperatures}
 
     @classmethod
     def from_json(cls, data: object) -> Calibration:
@@ -115,10 +100,12 @@ class Calibration:
                 )
                 for entry in data["temperatures"]
             }
+            if not curves or not all(curves.values()) or not np.isfinite(list(curves)).all():
+                raise ValueError
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _damaged() from error
-        if not curves or not all(curves.values()) or not np.isfinite(list(curves)).all():
-            raise _damaged()
+            raise EdgespecError(
+                "The calibration is damaged: make it again with `edgespec train`, or restore the file."
+            ) from error
         return cls(curves)
 
 
@@ -161,21 +148,16 @@ def _fit_curve(margins: NDArray[np.float64], correct: NDArray[np.float64], risin
 
 
 def _checked_curve(margins: object, probabilities: object) -> _Curve:
+    """Raises ValueError where the knots are no monotone curve."""
     xs, ys = np.asarray(margins, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
-    steps = np.diff(ys)
-    sound = (
+    if not (
         xs.ndim == 1
         and xs.shape == ys.shape
         and len(xs) > 0
-        and bool(np.isfinite(xs).all() and np.isfinite(ys).all() and (np.diff(xs) >= 0).all())
-        and bool(((ys >= 0) & (ys <= 1)).all() and ((steps >= 0).all() or (steps <= 0).all()))
-    )
-    if not sound:
-        raise _damaged()
+        and np.isfinite(xs).all()
+        and (np.diff(xs) >= 0).all()
+        and ((ys >= 0) & (ys <= 1)).all()
+        and ((np.diff(ys) >= 0).all() or (np.diff(ys) <= 0).all())
+    ):
+        raise ValueError
     return xs, ys
-
-
-def _damaged() -> EdgespecError:
-    return EdgespecError(
-        "The calibration is damaged: make it again with `edgespec train`, or restore the file."
-    )

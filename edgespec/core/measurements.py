@@ -15,7 +15,6 @@ class LinearCost:
     def __init__(self, decay: float = 0.97) -> None:
         self._decay = decay
         self._weight = self._rows = self._ms = self._rows_rows = self._rows_ms = 0.0
-
         self.seen = 0
 
     @property

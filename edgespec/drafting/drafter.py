@@ -50,10 +50,10 @@ class Drafter:
             if not nodes:
                 return None
             if self._pacing is not None:
-                self._pacing.begin()
+                self._pacing.begin(len(nodes))
             found = self.expand(loop.text, loop.tree, nodes)
             if self._pacing is not None:
-                self._pacing.hold(len(nodes))
+                self._pacing.end()
         except CacheFull:
             loop.speculator.draft_full = True
             return 0

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from edgespec._version import __version__
 from edgespec.core.errors import EdgespecError
-from edgespec.core.folder import whole_folder
 from edgespec.core.tokenizer import Tokenizer
+from edgespec.core.whole_files import whole_folder
 from edgespec.engines.build_settings import check_device_memory, choose_settings
 from edgespec.engines.draft_engine import load_draft
 from edgespec.engines.engine_folder import cache_folder, check_place, copy_files, holds

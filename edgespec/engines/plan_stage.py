@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgespec.core.errors import EdgespecError
-from edgespec.core.folder import whole_folder
+from edgespec.core.whole_files import whole_folder
 from edgespec.engines.engine_folder import check_place
 from edgespec.engines.manifest import GRAPH_FILE, EngineManifest, PlanRecord, hash_files
 from edgespec.tensorrt_engines.plan import PlanTarget, build_plan

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from edgespec.core.errors import EdgespecError
-from edgespec.core.json_file import save_json
+from edgespec.core.whole_files import save_json
 from edgespec.train.loop import Record
 
 TRAINING_FILE = "training.json"

@@ -18,9 +18,9 @@ from edgespec.cli.demo.runs import Setting, bundled_prompts, play, serving
 from edgespec.cli.flags import NUMBER, PATH, POSITIVE, about, group, option
 from edgespec.cli.options import link_shape_options
 from edgespec.cli.table import table
-from edgespec.core.json_file import save_json
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
+from edgespec.core.whole_files import save_json
 from edgespec.drafting.modes import policy
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft

@@ -1,0 +1,50 @@
+"""Files and folders that are written whole or not at all: under another name in their place, and renamed at the end.
+
+A build that fails or is interrupted leaves what was there before, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgespec.core.errors import EdgespecError
+
+
+def save_json(content: Mapping[str, Any], file: Path) -> None:
+    unfinished = file.with_name(f"{file.name}.{os.getpid()}.unfinished")
+    try:
+        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """An empty folder beside `folder`, which takes its place if the block ends well and vanishes if not."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=f".{folder.name}.", suffix=".building", dir=folder.parent
+        ) as scratch:
+            unfinished, replaced = Path(scratch, "new"), Path(scratch, "old")
+            unfinished.mkdir()
+            yield unfinished
+            if folder.exists():
+                folder.rename(replaced)
+            try:
+                unfinished.rename(folder)
+            except BaseException:
+                if replaced.exists():
+                    replaced.rename(folder)
+                raise
+    except OSError as error:
+        raise EdgespecError(
+            f"the engine cannot be written to {folder} ({error}): give another place."
+        ) from None
