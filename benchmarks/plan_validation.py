@@ -26,7 +26,7 @@ from edgespec.drafting.modes import WAITING_MODES
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import DraftEngine, load_draft
 from edgespec.model.target import Target
-from edgespec.sim.plan import Situation, predict_block
+from edgespec.sim.plan import Situation, predict
 from edgespec.sim.trace import Trace
 from edgespec.train.prompts import held_out_prompts
 from edgespec.train.recording import record
@@ -84,7 +84,7 @@ def _constants(engine: DraftEngine, prompts: Sequence[list[int]], trace: Trace) 
         "forward_overhead_ms": max(0.0, seconds / forwards * 1e3 - CALIBRATION.forward_ms),
         "draft_overhead_ms": max(0.0, fmean(in_block_ms) - CALIBRATION.draft_ms) if in_block_ms else 0.0,
     }
-    predicted = predict_block(_situation(CALIBRATION, trace, constants), "sync", BLOCK, trace=trace)
+    predicted = predict(_situation(CALIBRATION, trace, constants), "sync", block=BLOCK, trace=trace)
     figures = mode_figures(waiting, ())
     late_ms = 1e3 / figures["tokens_per_s"] - 1e3 / predicted.tokens_per_s
     return {**constants, "wake_up_ms": max(0.0, late_ms / figures["forwards_per_token"])}
@@ -100,7 +100,7 @@ def _rows(
 ) -> Iterator[Row]:
     situation = _situation(link, trace, constants)
     for mode, runs in _played(link, engine, prompts, trace, modes).items():
-        predicted = predict_block(situation, mode, BLOCK if mode in WAITING_MODES else None, trace=trace)
+        predicted = predict(situation, mode, block=BLOCK if mode in WAITING_MODES else None, trace=trace)
         figures = mode_figures(runs, ())
         yield {
             "setting": link.name,

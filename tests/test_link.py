@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgespec.core.errors import EdgespecError
-from edgespec.sim.emulated_link import Line, Link, LinkShape, Pipe
+from edgespec.sim.emulated_link import Clock, Line, Link, LinkShape, Pipe
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-class VirtualClock:
+class VirtualClock(Clock):
     """Sleeping takes no time and sets the clock."""
 
     def __init__(self) -> None:
@@ -215,18 +215,8 @@ def test_with_nothing_behind_it_a_connection_is_closed(capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_says_where_it_listens_and_ends_cleanly(signal_number: signal.Signals) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "edgespec",
-        "link",
-        "--listen",
-        "127.0.0.1:0",
-        "--to",
-        "127.0.0.1:1",
-        "--rtt-ms",
-        "5",
-    ]
+    flags = "link --listen 127.0.0.1:0 --to 127.0.0.1:1 --rtt-ms 5".split()
+    command = [sys.executable, "-m", "edgespec", *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("edgespec: link listening on 127.0.0.1:")

@@ -1,4 +1,4 @@
-"""A simulated clock, its events, and a link that keeps byte order. Milliseconds. Pure."""
+"""A simulated clock, its events, and links that keep their order. Milliseconds. Pure."""
 
 from __future__ import annotations
 
@@ -31,16 +31,13 @@ class Clock:
         event()
         return True
 
+    def link(self, delay_ms: Callable[[], float]) -> Callable[[Event], None]:
+        """One way of a link: an event that is sent happens after `delay_ms()`, behind all that were sent before."""
+        last_ms = 0.0
 
-class SimulatedLink:
-    """One way of a link. delay_ms: of what is sent now."""
+        def send(arrive: Event) -> None:
+            nonlocal last_ms
+            last_ms = max(last_ms, self.now_ms + delay_ms())
+            self.at(last_ms, arrive)
 
-    def __init__(self, clock: Clock, delay_ms: Callable[[], float]) -> None:
-        self._clock = clock
-        self._delay_ms = delay_ms
-        self._last_arrival_ms = 0.0
-
-    def send(self, arrive: Event) -> None:
-        """Run `arrive` when what is sent now arrives, behind all that was sent before."""
-        self._last_arrival_ms = max(self._last_arrival_ms, self._clock.now_ms + self._delay_ms())
-        self._clock.at(self._last_arrival_ms, arrive)
+        return send

@@ -12,7 +12,6 @@ import random
 import sys
 from collections import deque
 from dataclasses import dataclass
-from typing import Protocol
 
 from edgespec.core.errors import EdgespecError
 
@@ -53,16 +52,8 @@ class LinkShape:
         return max(UNDER_WAY_BYTES, round(2 * on_the_line))
 
 
-class Clock(Protocol):
-    """Time in seconds; tests bring their own."""
-
-    def now_s(self) -> float: ...
-
-    async def sleep_until(self, time_s: float) -> None: ...
-
-
-class LoopClock:
-    """The event loop's clock."""
+class Clock:
+    """The event loop's, in seconds."""
 
     def now_s(self) -> float:
         return asyncio.get_running_loop().time()
@@ -124,6 +115,19 @@ class Pipe:
             self._changed.notify_all()
         return data
 
+    async def fill(self, reader: asyncio.StreamReader) -> None:
+        """Take in what one end sends, its end of stream included."""
+        while data := await reader.read(READ_BYTES):
+            await self.put(data)
+        await self.put(b"")
+
+    async def empty(self, writer: asyncio.StreamWriter) -> None:
+        """Give it to the other end; the end of stream closes this direction only."""
+        while data := await self.get():
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()
+
 
 class Link:
     """The proxy: `await start()`, then `port`; `await close()` ends it and its connections.
@@ -144,7 +148,7 @@ class Link:
         self._to = to
         self._from = None if source is None else (source, 0)
         self._shape = shape
-        self._clock = clock or LoopClock()
+        self._clock = clock or Clock()
         self._up = Line(shape, "up")
         self._down = Line(shape, "down")
         self._server: asyncio.Server | None = None
@@ -194,14 +198,8 @@ class Link:
         except OSError as error:
             print(f"edgespec: link: cannot reach {host}:{port} ({error})", file=sys.stderr, flush=True)
             raise
-        up = Pipe(self._up, self._clock, self._shape.under_way_bytes)
-        down = Pipe(self._down, self._clock, self._shape.under_way_bytes)
-        works = (
-            _fill(up, near_reader),
-            _empty(up, far_writer),
-            _fill(down, far_reader),
-            _empty(down, near_writer),
-        )
+        up, down = (Pipe(line, self._clock, self._shape.under_way_bytes) for line in (self._up, self._down))
+        works = (up.fill(near_reader), up.empty(far_writer), down.fill(far_reader), down.empty(near_writer))
         tasks = [asyncio.ensure_future(work) for work in works]
         try:
             await asyncio.gather(*tasks)
@@ -212,18 +210,3 @@ class Link:
             for task in tasks:
                 task.cancel()
             far_writer.close()
-
-
-async def _fill(pipe: Pipe, reader: asyncio.StreamReader) -> None:
-    """Move what one end sends into the pipe, its end of stream included."""
-    while data := await reader.read(READ_BYTES):
-        await pipe.put(data)
-    await pipe.put(b"")
-
-
-async def _empty(pipe: Pipe, writer: asyncio.StreamWriter) -> None:
-    """Move what comes out of the pipe to the other end; the end of stream closes that direction only."""
-    while data := await pipe.get():
-        writer.write(data)
-        await writer.drain()
-    writer.write_eof()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from edgespec.core.errors import EdgespecError
 from edgespec.drafting.modes import WAITING_MODES, policy
+from edgespec.sim.emulated_link import LinkShape
 from edgespec.sim.scripted_model import CalibratedModel, TraceModel
 from edgespec.sim.simulation import Outcome, Timing, simulate
 from edgespec.sim.trace import Trace
@@ -19,7 +20,9 @@ from edgespec.sim.trace import Trace
 PROMPT = [1, 2, 3, 4]
 BLOCKS = (1, 2, 3, 4, 6, 8)
 """Lengths of a block that the waiting modes choose from."""
-FRAME_BYTES = {"block": 24, "node": 9, "verdict": 44, "token": 4, "hint": 40}
+FRAME_BYTES = {"block": 24, "verdict": 44, "hint": 40}
+ENTRY_BYTES = {"block": 9, "verdict": 4, "hint": 0}
+"""Of each node of a block, and of each token of a verdict."""
 
 
 @dataclass(frozen=True)
@@ -48,40 +51,32 @@ class Situation:
     wake_up_ms: float = 0.0
 
     def __post_init__(self) -> None:
+        LinkShape(self.rtt_ms, self.jitter_ms, self.mbps)  # checks them
         for name in ("forward_ms", "draft_ms"):
             if not getattr(self, name) > 0:
                 raise EdgespecError(f"{name} must be above 0, not {getattr(self, name):g}.")
-        for name in ("rtt_ms", "jitter_ms", "forward_row_share", "draft_row_share", "exit_cost"):
+        for name in ("forward_row_share", "draft_row_share", "exit_cost"):
             if getattr(self, name) < 0:
                 raise EdgespecError(f"{name} must be 0 or more, not {getattr(self, name):g}.")
         if not 0 <= self.acceptance <= 1:
             raise EdgespecError(f"acceptance must lie between 0 and 1, not {self.acceptance:g}.")
-        if self.jitter_ms > self.rtt_ms:
-            raise EdgespecError(f"a jitter of {self.jitter_ms:g} ms is more than the round trip itself.")
 
     def timing(self, seed: int) -> Timing:
         rng = random.Random(seed)
+        frame_ms = 0.0 if self.mbps is None else 64 * 8 / (self.mbps * 1e3)
 
-        def way() -> float:
+        def way_ms() -> float:
             late_ms = rng.uniform(-self.jitter_ms, self.jitter_ms) / 2
-            return (
-                (self.rtt_ms + self.wake_up_ms) / 2
-                + late_ms
-                + (0.0 if self.mbps is None else 64 * 8 / (self.mbps * 1e3))
-            )
+            return (self.rtt_ms + self.wake_up_ms) / 2 + late_ms + frame_ms
 
-        return Timing(
-            draft_ms=lambda rows: (
-                self.draft_ms * (1 + self.draft_row_share * (rows - 1)) + self.draft_overhead_ms
-            ),
-            forward_ms=lambda rows: (
-                self.forward_ms * (1 + self.forward_row_share * (rows - 1)) * max(1.0, rows / self.free_rows)
-                + self.forward_overhead_ms
-            ),
-            up_ms=way,
-            down_ms=way,
-            exit_cost=self.exit_cost,
-        )
+        def draft_ms(rows: int) -> float:
+            return self.draft_ms * (1 + self.draft_row_share * (rows - 1)) + self.draft_overhead_ms
+
+        def forward_ms(rows: int) -> float:
+            share = (1 + self.forward_row_share * (rows - 1)) * max(1.0, rows / self.free_rows)
+            return self.forward_ms * share + self.forward_overhead_ms
+
+        return Timing(draft_ms, forward_ms, up_ms=way_ms, down_ms=way_ms, exit_cost=self.exit_cost)
 
 
 @dataclass(frozen=True)
@@ -99,19 +94,22 @@ def predict(
     situation: Situation,
     mode: str,
     *,
+    block: int | None = None,
     tokens: int = 400,
     seeds: Sequence[int] = (0, 1, 2),
     trace: Trace | None = None,
 ) -> Prediction:
-    """Play a mode in a situation, with its best length of a block where it has one.
+    """Play a mode in a situation. block: the length of a block; None: the best one, where the mode has one.
 
     trace: play its texts instead of `tokens` invented ones for each seed; the situation's acceptance is then unused.
     """
-    blocks: Sequence[int | None] = BLOCKS if mode in WAITING_MODES else (None,)
-    return max(
-        (predict_block(situation, mode, block, tokens=tokens, seeds=seeds, trace=trace) for block in blocks),
-        key=lambda one: one.tokens_per_s,
+    searched = block is None and mode in WAITING_MODES
+    blocks: Sequence[int | None] = BLOCKS if searched else (block,)
+    predictions = (
+        _prediction(mode, block, list(_outcomes(situation, mode, block, tokens, seeds, trace)))
+        for block in blocks
     )
+    return max(predictions, key=lambda one: one.tokens_per_s)
 
 
 def compare(
@@ -121,17 +119,7 @@ def compare(
     return [predict(situation, mode, tokens=tokens, trace=trace) for mode in modes]
 
 
-def predict_block(
-    situation: Situation,
-    mode: str,
-    block: int | None,
-    *,
-    tokens: int = 400,
-    seeds: Sequence[int] = (0, 1, 2),
-    trace: Trace | None = None,
-) -> Prediction:
-    """`predict` with a given length of a block; None: the mode's own."""
-    outcomes = list(_outcomes(situation, mode, block, tokens, seeds, trace))
+def _prediction(mode: str, block: int | None, outcomes: Sequence[Outcome]) -> Prediction:
     committed = sum(len(outcome.text) for outcome in outcomes)
     return Prediction(
         mode,
@@ -158,13 +146,8 @@ def _outcomes(
         return
     for seed, text in enumerate(trace.texts):
         timing = replace(situation.timing(seed), exits=trace.exits)
-        yield simulate(
-            TraceModel(trace, text),
-            policy(mode, block),
-            text.prompt,
-            max_new_tokens=len(text.tokens),
-            timing=timing,
-        )
+        model, length = TraceModel(trace, text), len(text.tokens)
+        yield simulate(model, policy(mode, block), text.prompt, max_new_tokens=length, timing=timing)
 
 
 def _frame_bytes(outcome: Outcome) -> int:
@@ -172,10 +155,5 @@ def _frame_bytes(outcome: Outcome) -> int:
     size = 0
     for _, event in outcome.history:
         kind, _, count = event.partition(" of ")
-        if kind == "block":
-            size += FRAME_BYTES["block"] + FRAME_BYTES["node"] * int(count)
-        elif kind == "verdict":
-            size += FRAME_BYTES["verdict"] + FRAME_BYTES["token"] * int(count)
-        else:
-            size += FRAME_BYTES["hint"]
+        size += FRAME_BYTES[kind] + ENTRY_BYTES[kind] * int(count or 0)
     return size

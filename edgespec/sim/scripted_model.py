@@ -12,6 +12,9 @@ import math
 import random
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
+
+from numpy.typing import NDArray
 
 from edgespec.core.errors import EdgespecError
 from edgespec.sim.trace import RecordedText, Trace
@@ -42,12 +45,9 @@ class CalibratedModel:
         self, acceptance: float = 0.62, exit_agreement: dict[int, float] | None = None, seed: int = 0
     ) -> None:
         agreement = {4: 0.55, 8: 0.73} if exit_agreement is None else exit_agreement
-        for name, share in (
-            ("acceptance", acceptance),
-            *((f"agreement of exit {k}", v) for k, v in agreement.items()),
-        ):
+        for share in (acceptance, *agreement.values()):
             if not 0 <= share <= 1:
-                raise EdgespecError(f"the {name} must lie between 0 and 1, not {share:g}.")
+                raise EdgespecError(f"acceptance and agreement must lie between 0 and 1, not {share:g}.")
         self._seed = seed
         first = _shifted([probabilities[0] for probabilities in DRAFT_PROBABILITIES], acceptance)
         self._draft_probabilities = [
@@ -99,21 +99,9 @@ class TraceModel:
     def __init__(self, trace: Trace, recorded: RecordedText) -> None:
         self._text = [*recorded.prompt, *recorded.tokens]
         self._prompt_length = len(recorded.prompt)
-        self._draft = list(
-            zip(
-                recorded.draft_tokens.tolist(),
-                recorded.draft_probabilities.astype(float).tolist(),
-                strict=True,
-            )
-        )
+        self._draft = _pairs(recorded.draft_tokens, recorded.draft_probabilities)
         self._exits = {
-            layer: list(
-                zip(
-                    recorded.exit_tokens[:, i].tolist(),
-                    recorded.exit_probabilities[:, i].tolist(),
-                    strict=True,
-                )
-            )
+            layer: _pairs(recorded.exit_tokens[:, i], recorded.exit_probabilities[:, i])
             for i, (layer, _) in enumerate(trace.exits)
         }
         self._elsewhere = CalibratedModel(trace.acceptance, trace.exit_agreement)
@@ -134,6 +122,10 @@ class TraceModel:
         """Which recorded token comes behind this text; None off the target's own text and behind its end."""
         at = len(text) - self._prompt_length
         return at if 0 <= at < len(self._draft) and text == self._text[: len(text)] else None
+
+
+def _pairs(tokens: NDArray[Any], probabilities: NDArray[Any]) -> list[tuple[Any, Any]]:
+    return list(zip(tokens.tolist(), probabilities.astype(float).tolist(), strict=True))
 
 
 def _shifted(probabilities: list[float], mean: float) -> list[float]:

@@ -67,13 +67,12 @@ class SimulatedEdge:
 
     def _drafted(self, nodes: Sequence[int], draft_ms: float) -> None:
         self._drafting = False
-        self.loop.on_draft([Found(node, *self._draft(node)) for node in nodes], draft_ms)
+        text, tree = self.loop.text, self.loop.tree
+        found = [(node, self._model.draft(text + tree.path_tokens(node))) for node in nodes]
+        self.loop.on_draft(
+            [Found(node, list(tokens), list(sure)) for node, (tokens, sure) in found], draft_ms
+        )
         self.act()
-
-    def _draft(self, node: int) -> tuple[list[int], list[float]]:
-        tree = self.loop.tree
-        tokens, probabilities = self._model.draft(self.loop.text + tree.path_tokens(node))
-        return list(tokens), list(probabilities)
 
     def _send(self) -> None:
         for message in self.loop.outgoing(self._clock.now_ms):

@@ -18,7 +18,6 @@ SERVER_DRAFT_TOKENS = 4
 
 SESSION = 1
 
-
 Texts = Sequence[list[int]]
 """The text behind which each decided row decides."""
 
@@ -27,11 +26,7 @@ class SimulatedServer:
     """One session's server. send: to the edge, a hint or a verdict."""
 
     def __init__(
-        self,
-        clock: Clock,
-        model: ScriptedModel,
-        timing: Timing,
-        send: Callable[[Hint | Verdict], None],
+        self, clock: Clock, model: ScriptedModel, timing: Timing, send: Callable[[Hint | Verdict], None]
     ) -> None:
         self._clock = clock
         self._model = model
@@ -45,18 +40,12 @@ class SimulatedServer:
         return self._clock.now_ms / 1e3
 
     @property
+    def _session(self) -> VerifyingSession:
+        return self._loop.sessions[SESSION]
+
+    @property
     def forwards(self) -> int:
-        return self._verifier.forwards
-
-    @property
-    def text(self) -> list[int]:
-        return self._verifier.text
-
-    @property
-    def _verifier(self) -> Verifier:
-        return self._loop.sessions[SESSION].verifier
-
-    # What arrives
+        return self._session.verifier.forwards
 
     def open(
         self, prompt: Sequence[int], max_new_tokens: int, options: ServerOptions, limits: VerifierLimits
@@ -65,14 +54,12 @@ class SimulatedServer:
         self._loop.sessions[SESSION] = VerifyingSession(SESSION, "device", verifier, self._now_s)
         self._start_forward()
 
-    def receive(self, block: Block) -> None:
-        self._loop.sessions[SESSION].receive(block, self._now_s)
-        self._start_forward()
-
-    def set_options(self, options: ServerOptions) -> None:
-        self._verifier.options = options
-
-    # A forward
+    def receive(self, message: Block | ServerOptions) -> None:
+        if isinstance(message, ServerOptions):
+            self._session.verifier.options = message
+        else:
+            self._session.receive(message, self._now_s)
+            self._start_forward()
 
     def _start_forward(self) -> None:
         """Start the next forward, if none is running; or try again when it may start."""
@@ -82,35 +69,29 @@ class SimulatedServer:
         if wait_s > 0:
             self._clock.after(wait_s * 1e3, self._start_forward)
             return
-        ready = self._loop.ready(self._now_s)
-        drafting_ms = self._draft() if self._drafts(ready[0]) else 0.0
-        forward = self._loop.next_forward(ready, self._now_s)
-        (share,) = forward.shares
         self._running = True
-        verifier = self._verifier
+        timing, verifier = self._timing, self._session.verifier
+        drafts = self._session.wants_draft(alone=timing.server_draft_ms is not None)
+        drafting_ms = self._draft() if drafts else 0.0
+        forward = self._loop.next_forward([self._session], self._now_s)
+        (share,) = forward.shares
         texts = [verifier.text + verifier.tree.path_tokens(end) for end in share.rows.nodes]
-        forward_ms = drafting_ms + self._timing.forward_ms(len(share.rows.piece))
+        forward_ms = drafting_ms + timing.forward_ms(len(share.rows.piece))
         if forward.exits:
-            forward_ms *= 1 + self._timing.exit_cost
-            for layer, part in self._timing.exits:
+            forward_ms *= 1 + timing.exit_cost
+            for layer, part in timing.exits:
                 self._clock.after(forward_ms * part, partial(self._reach_exit, share, texts, layer))
         self._clock.after(forward_ms, partial(self._conclude, forward, texts, forward_ms))
 
-    def _drafts(self, session: VerifyingSession) -> bool:
-        lends = self._timing.server_draft_ms is not None
-        return session.wants_draft(alone=lends)
-
     def _draft(self) -> float:
         """The server's own draft proposes a chain; how long that takes."""
-        text, chain, drafting_ms = list(self._verifier.text), [], 0.0
+        verifier, chain = self._session.verifier, list[tuple[int, float]]()
         draft_ms = self._timing.server_draft_ms or self._timing.draft_ms
-        for _ in range(min(SERVER_DRAFT_TOKENS, self._verifier.remaining)):
-            tokens, probabilities = self._model.draft(text)
+        for _ in range(min(SERVER_DRAFT_TOKENS, verifier.remaining)):
+            tokens, probabilities = self._model.draft(verifier.text + [token for token, _ in chain])
             chain.append((tokens[0], probabilities[0]))
-            text.append(tokens[0])
-            drafting_ms += draft_ms(1)
-        self._verifier.received.suggest(chain)
-        return drafting_ms
+        verifier.received.suggest(chain)
+        return len(chain) * draft_ms(1)
 
     def _reach_exit(self, share: Share, texts: Texts, layer: int) -> None:
         rows = [self._model.exit(text, layer) for text in texts]
@@ -123,7 +104,7 @@ class SimulatedServer:
         self._running = False
         self._loop.observe(forward, forward_ms, self._now_s)
         tokens = [self._model.target(text) for text in texts]
-        conclusion = share.session.conclude(share.rows, tokens, forward_ms, self._now_s)
+        conclusion = self._session.conclude(share.rows, tokens, forward_ms, self._now_s)
         if conclusion is not None:
             self._send(conclusion.verdict)
         self._start_forward()

@@ -14,7 +14,7 @@ from edgespec.core.messages import Block, Hint, Verdict
 from edgespec.core.server_options import ServerOptions
 from edgespec.drafting.policy import Policy
 from edgespec.drafting.speculator import DraftCounts
-from edgespec.sim.clock import Clock, SimulatedLink
+from edgespec.sim.clock import Clock
 from edgespec.sim.simulated_edge import SimulatedEdge
 from edgespec.sim.simulated_server import SimulatedServer
 from edgespec.sim.timing import ScriptedModel, Timing
@@ -53,25 +53,23 @@ def simulate(
     """Play one generation. Raises Stuck when it would hang."""
     timing = timing or Timing()
     clock, history = Clock(), list[tuple[float, str]]()
-    up, down = SimulatedLink(clock, timing.up_ms), SimulatedLink(clock, timing.down_ms)
+    up, down = clock.link(timing.up_ms), clock.link(timing.down_ms)
 
     def send_up(message: Block | ServerOptions) -> None:
         if isinstance(message, Block):
             history.append((clock.now_ms, f"block of {len(message.tokens)}"))
-            up.send(partial(server.receive, message))
-        else:
-            up.send(partial(server.set_options, message))
+        up(partial(server.receive, message))
 
     def send_down(message: Hint | Verdict) -> None:
         event = "hint" if isinstance(message, Hint) else f"verdict of {len(message.tokens)}"
         history.append((clock.now_ms, event))
-        down.send(partial(edge.receive, message))
+        down(partial(edge.receive, message))
 
     server = SimulatedServer(clock, scripted, timing, send_down)
     edge = SimulatedEdge(clock, scripted, policy, timing, send_up, draft_capacity)
     options = edge.start(prompt, max_new_tokens)
     limits = VerifierLimits(context_length, end_tokens)
-    up.send(partial(server.open, prompt, max_new_tokens, options, limits))
+    up(partial(server.open, prompt, max_new_tokens, options, limits))
     edge.act()
     while edge.finish is None and clock.run_next():
         pass

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,11 @@ COLUMNS: dict[str, np.dtype[Any]] = {
     "draft_probabilities": np.dtype(np.float16),
     "exit_tokens": np.dtype(np.int32),
     "exit_probabilities": np.dtype(np.float16),
+    "temperature": np.dtype(np.float64),
+    "exits": np.dtype(np.float64),
 }
+
+PER_TOKEN = ("tokens", "draft_tokens", "draft_probabilities", "exit_tokens", "exit_probabilities")
 
 
 @dataclass(frozen=True)
@@ -67,36 +70,25 @@ class Trace:
     @property
     def exit_agreement(self) -> dict[int, float]:
         """How often each exit is right, by layer."""
-        return {
-            layer: float(
-                np.concatenate([np.array(one.tokens) == one.exit_tokens[:, i] for one in self.texts]).mean()
-            )
-            for i, (layer, _) in enumerate(self.exits)
-        }
+        tokens = np.concatenate([one.tokens for one in self.texts])
+        guesses = np.concatenate([one.exit_tokens for one in self.texts])
+        right = (guesses == tokens[:, None]).mean(axis=0)
+        return {layer: float(share) for (layer, _), share in zip(self.exits, right, strict=True)}
 
     def save(self, file: Path) -> None:
         """Write it. Raises EdgespecError where that cannot be done."""
         columns: dict[str, Any] = {
             "prompt_lengths": [len(one.prompt) for one in self.texts],
             "lengths": [len(one.tokens) for one in self.texts],
-            "prompt_tokens": [token for one in self.texts for token in one.prompt],
-            "tokens": [token for one in self.texts for token in one.tokens],
-            **{
-                name: np.concatenate([getattr(one, name) for one in self.texts])
-                for name in ("draft_tokens", "draft_probabilities", "exit_tokens", "exit_probabilities")
-            },
+            "prompt_tokens": np.concatenate([one.prompt for one in self.texts]),
+            **{name: np.concatenate([getattr(one, name) for one in self.texts]) for name in PER_TOKEN},
+            "temperature": self.temperature,
+            "exits": np.reshape(self.exits, (-1, 2)),
         }
         stored: dict[str, Any] = {name: np.asarray(columns[name], dtype) for name, dtype in COLUMNS.items()}
         try:
             with file.open("wb") as out:
-                np.savez_compressed(
-                    out,
-                    version=np.array(FORMAT_VERSION),
-                    target=np.array(self.target),
-                    temperature=np.array(self.temperature),
-                    exits=np.array(self.exits, dtype=np.float64).reshape(-1, 2),
-                    **stored,
-                )
+                np.savez_compressed(out, version=FORMAT_VERSION, target=self.target, **stored)
         except OSError as error:
             raise EdgespecError(f"the trace cannot be written to {file}: {error}.") from None
 
@@ -131,8 +123,7 @@ class Trace:
 def _texts(fields: dict[str, NDArray[Any]]) -> list[RecordedText]:
     ends = np.cumsum(fields["lengths"])[:-1]
     prompts = np.split(fields["prompt_tokens"], np.cumsum(fields["prompt_lengths"])[:-1])
-    names = ("tokens", "draft_tokens", "draft_probabilities", "exit_tokens", "exit_probabilities")
-    columns = zip(*(np.split(fields[name], ends) for name in names), strict=True)
+    columns = zip(*(np.split(fields[name], ends) for name in PER_TOKEN), strict=True)
     return [
         RecordedText(prompt.tolist(), tokens.tolist(), *rest)
         for prompt, (tokens, *rest) in zip(prompts, columns, strict=True)
@@ -140,32 +131,34 @@ def _texts(fields: dict[str, NDArray[Any]]) -> list[RecordedText]:
 
 
 def _sound(fields: dict[str, NDArray[Any]]) -> bool:
-    """Every column is there, of its type and length, and every probability lies between 0 and 1."""
-    if not {*COLUMNS, "target", "temperature", "exits"} <= set(fields):
+    """Every column is there, of its type and shape, and every probability lies between 0 and 1."""
+    if "target" not in fields or any(
+        name not in fields or fields[name].dtype != dtype for name, dtype in COLUMNS.items()
+    ):
         return False
-    if any(fields[name].dtype != dtype for name, dtype in COLUMNS.items()):
-        return False
-    if fields["temperature"].dtype != np.float64 or fields["exits"].dtype != np.float64:
-        return False
-    exits, count = fields["exits"], len(fields["tokens"])
-    lengths: Sequence[NDArray[Any]] = (fields["lengths"], fields["prompt_lengths"])
-    draft, guesses = fields["draft_tokens"], fields["exit_tokens"]
-    probabilities = (fields["draft_probabilities"], fields["exit_probabilities"])
+    texts, exits = len(fields["lengths"]), len(np.atleast_1d(fields["exits"]))
+    count, ranks = int(fields["lengths"].sum()), fields["draft_tokens"].shape[-1]
+    shapes = {
+        "prompt_lengths": (texts,),
+        "lengths": (texts,),
+        "prompt_tokens": (fields["prompt_lengths"].sum(),),
+        "tokens": (count,),
+        "draft_tokens": (count, ranks),
+        "draft_probabilities": (count, ranks),
+        "exit_tokens": (count, exits),
+        "exit_probabilities": (count, exits),
+        "temperature": (),
+        "exits": (exits, 2),
+    }
     return bool(
-        fields["temperature"].shape == ()
+        all(fields[name].shape == shape for name, shape in shapes.items())
+        and texts > 0
+        and ranks > 0
         and fields["temperature"] >= 0
-        and exits.ndim == 2
-        and exits.shape[1] == 2
-        and ((exits > 0).all() and (exits[:, 1] < 1).all())
-        and all(one.ndim == 1 and len(one) == len(lengths[0]) > 0 and (one > 0).all() for one in lengths)
-        and fields["tokens"].shape == (lengths[0].sum(),)
-        and fields["prompt_tokens"].shape == (lengths[1].sum(),)
-        and draft.ndim == 2
-        and draft.shape[1] > 0
-        and draft.shape == probabilities[0].shape
-        and guesses.shape == probabilities[1].shape == (count, len(exits))
-        and len(draft) == count
-        and all(((one >= 0) & (one <= 1)).all() for one in probabilities)
+        and (fields["exits"] > 0).all()
+        and (fields["exits"][:, 1] < 1).all()
+        and all((fields[name] > 0).all() for name in ("lengths", "prompt_lengths"))
+        and all(((one >= 0) & (one <= 1)).all() for name, one in fields.items() if name.endswith("abilities"))
     )
 
 
