@@ -215,7 +215,7 @@ def test_with_nothing_behind_it_a_connection_is_closed(capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_says_where_it_listens_and_ends_cleanly(signal_number: signal.Signals) -> None:
-    flags = "link --listen 127.0.0.1:0 --to 127.0.0.1:1 --rtt-ms 5".split()
+    flags = ["link", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:1", "--rtt-ms", "5"]
     command = [sys.executable, "-m", "edgespec", *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -30,12 +30,12 @@ offers = st.lists(
 )
 
 
-def grants(scheduler: Scheduler[int], offered: list[Offer[int]], now_s: float = 0.0) -> dict[int, Grant[int]]:
+def grants(scheduler: Scheduler, offered: list[Offer], now_s: float = 0.0) -> dict[int, Grant]:
     return {grant.session: grant for grant in scheduler.form(offered, now_s)}
 
 
 @given(offers)
-def test_a_forward_keeps_its_budget_and_grants_only_what_was_offered(offered: list[Offer[int]]) -> None:
+def test_a_forward_keeps_its_budget_and_grants_only_what_was_offered(offered: list[Offer]) -> None:
     granted = grants(Scheduler(LIMITS), offered, 10.0)
     by_session = {offer.session: offer for offer in offered}
     for session, grant in granted.items():
@@ -50,9 +50,9 @@ def test_a_forward_keeps_its_budget_and_grants_only_what_was_offered(offered: li
 
 
 @given(offers, st.integers(1, 40))
-def test_nobody_starves(offered: list[Offer[int]], newcomers: int) -> None:
+def test_nobody_starves(offered: list[Offer], newcomers: int) -> None:
     """However many come anew at every forward, whoever waited runs within a bounded number of forwards."""
-    scheduler: Scheduler[int] = Scheduler(LIMITS)
+    scheduler = Scheduler(LIMITS)
     waiting = {offer.session: replace(offer, since_s=0.0) for offer in offered}
     now_s, forward_s, forwards = 0.0, 0.1, 0
     max_wait = round(LIMITS.max_wait_s / forward_s)
@@ -71,7 +71,7 @@ def test_nobody_starves(offered: list[Offer[int]], newcomers: int) -> None:
 @given(st.lists(st.integers(1, 12), min_size=2, max_size=6), st.integers(1, 8))
 def test_devices_share_alike_however_many_sessions_they_open(sessions: list[int], rows: int) -> None:
     """Every device has at least 80 % of its share, as far as it has sessions enough to use it."""
-    scheduler: Scheduler[tuple[int, int]] = Scheduler(Limits(rows=rows, max_wait_s=1e9))
+    scheduler = Scheduler(Limits(rows=rows, max_wait_s=1e9))
     since = {(device, i): 0.0 for device, count in enumerate(sessions) for i in range(count)}
     served: Counter[int] = Counter()
     forwards = 60 * len(sessions)
@@ -86,14 +86,14 @@ def test_devices_share_alike_however_many_sessions_they_open(sessions: list[int]
 
 
 def test_the_earliest_deadline_goes_first() -> None:
-    scheduler: Scheduler[int] = Scheduler(Limits(rows=1))
+    scheduler = Scheduler(Limits(rows=1))
     offered = [Offer(1, 1, 1, 0.0), Offer(2, 2, 1, 0.3, latency_ms=200), Offer(3, 3, 1, 0.0, latency_ms=400)]
     assert list(grants(scheduler, offered, 0.4)) == [3]
     assert list(grants(scheduler, offered[:2], 0.4)) == [2]
 
 
 def test_a_prompt_leaves_room_for_those_who_wait_for_a_verdict() -> None:
-    scheduler: Scheduler[int] = Scheduler(LIMITS)
+    scheduler = Scheduler(LIMITS)
     verdicts = [Offer(i, i, 1, 0.0) for i in range(4)]
     granted = grants(scheduler, [Offer(99, 99, 1000, -1.0), *verdicts])
     assert granted[99].rows == 8
@@ -102,14 +102,14 @@ def test_a_prompt_leaves_room_for_those_who_wait_for_a_verdict() -> None:
 
 
 def test_likely_nodes_go_before_unlikely_ones_of_whichever_session() -> None:
-    scheduler: Scheduler[int] = Scheduler(Limits(rows=6))
+    scheduler = Scheduler(Limits(rows=6))
     offered = [Offer(1, 1, 1, 0.0, [0.9, 0.8, 0.7]), Offer(2, 2, 1, 0.0, [0.5, 0.1])]
     granted = grants(scheduler, offered)
     assert (granted[1].nodes, granted[2].nodes) == (3, 1)
 
 
 def test_nodes_that_cost_more_than_they_bring_stay_behind() -> None:
-    scheduler: Scheduler[int] = Scheduler(Limits(rows=64), lambda rows: 28.0 * max(1.0, rows / 32))
+    scheduler = Scheduler(Limits(rows=64), lambda rows: 28.0 * max(1.0, rows / 32))
     few = grants(scheduler, [Offer(i, i, 1, 0.0, [0.6, 0.36]) for i in range(8)])
     assert all(grant.nodes == 2 for grant in few.values())
     many = grants(scheduler, [Offer(i, i, 1, 0.0, [0.6, 0.36]) for i in range(32)])
@@ -117,14 +117,14 @@ def test_nodes_that_cost_more_than_they_bring_stay_behind() -> None:
 
 
 def test_a_forward_has_room_while_a_likely_node_would_be_worth_its_row() -> None:
-    scheduler: Scheduler[int] = Scheduler(Limits(rows=64), lambda rows: 28.0 * max(1.0, rows / 32))
+    scheduler = Scheduler(Limits(rows=64), lambda rows: 28.0 * max(1.0, rows / 32))
     for sessions, roomy in ((8, True), (31, True), (32, False), (8, True), (64, False)):
         scheduler.form([Offer(i, i, 1, 0.0) for i in range(sessions)], 0.0)
         assert scheduler.roomy is roomy
 
 
 def test_a_prompt_takes_no_more_than_keeps_the_targets_of_those_who_wait() -> None:
-    scheduler: Scheduler[int] = Scheduler(Limits(rows=64), lambda rows: float(rows))
+    scheduler = Scheduler(Limits(rows=64), lambda rows: float(rows))
     waiting = [Offer(i, i, 1, 0.0, [0.9, 0.8], latency_ms=25.0) for i in range(10)]
     granted = grants(scheduler, [*waiting, Offer(99, 99, 500, 0.0)])
     assert sum(grant.rows + grant.nodes for grant in granted.values()) == 20
@@ -136,7 +136,7 @@ def test_a_prompt_takes_no_more_than_keeps_the_targets_of_those_who_wait() -> No
 
 
 def test_fill_runs_only_in_the_room_that_others_leave_until_it_has_waited_too_long() -> None:
-    scheduler: Scheduler[int] = Scheduler(Limits(rows=4, max_wait_s=1.0))
+    scheduler = Scheduler(Limits(rows=4, max_wait_s=1.0))
     asked = [Offer(i, i, 1, 0.5) for i in range(4)]
     fill = Offer(99, 99, 1, 0.0, low_priority=True)
     assert 99 not in grants(scheduler, [fill, *asked], 0.5)
@@ -145,7 +145,7 @@ def test_fill_runs_only_in_the_room_that_others_leave_until_it_has_waited_too_lo
 
 
 def test_fill_leaves_no_room_to_unlikely_nodes() -> None:
-    scheduler: Scheduler[int] = Scheduler(Limits(rows=3))
+    scheduler = Scheduler(Limits(rows=3))
     granted = grants(scheduler, [Offer(1, 1, 1, 0.0, [0.5, 0.2]), Offer(2, 2, 1, 0.0, low_priority=True)])
     assert granted[2].rows == 1
     assert granted[1].nodes == 1
@@ -158,14 +158,14 @@ def test_a_prompt_that_fits_is_decided_with_its_drafts(rows: int) -> None:
     assert granted[1].nodes == (1 if rows < 64 else 0)
 
 
-def gaps_in_turns(sessions: dict[int, Offer[int]], seconds: float) -> dict[int, list[float]]:
+def gaps_in_turns(sessions: dict[int, Offer], seconds: float) -> dict[int, list[float]]:
     """What each session waits for its verdicts, one after the other without a break; a forward takes 8 ms and 0.5 a
     row."""
 
     def cost_ms(rows: int) -> float:
         return 8.0 + 0.5 * rows
 
-    scheduler: Scheduler[int] = Scheduler(Limits(rows=64), cost_ms)
+    scheduler = Scheduler(Limits(rows=64), cost_ms)
     now_s, gaps = 0.0, {number: [] for number in sessions}  # type: dict[int, list[float]]
     while now_s < seconds:
         granted = scheduler.form(list(sessions.values()), now_s)

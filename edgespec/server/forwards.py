@@ -94,7 +94,7 @@ class ForwardRunner:
                     continue
             left.append(state)
         if drafted and self.metrics is not None:
-            self.metrics.record_drafting(time.monotonic() - start_s)
+            self.metrics.drafting.inc(time.monotonic() - start_s)
         return left
 
     def _run(self, forward: Forward) -> None:
@@ -154,7 +154,7 @@ class ForwardRunner:
     def _record_hints(self, session: ServerSession, count: int) -> None:
         session.statistics.hints += count
         if self.metrics is not None:
-            self.metrics.record_hints(count)
+            self.metrics.hints.inc(count)
 
     # Verdicts
 

@@ -1,6 +1,6 @@
 """The server's metrics for Prometheus: vLLM's names behind `edgespec:` where they mean the same, and some of our own.
 
-The server counts, `metrics_endpoint` reads. Needs prometheus-client (the server extra).
+The server counts, `monitoring` serves them. Needs prometheus-client (the server extra).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """Counters, gauges and histograms of one server."""
+    """Counters, gauges and histograms of one server; some count by themselves, the others in `record_...`."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -50,17 +50,15 @@ class Metrics:
         self._forward_seconds = self._histogram("forward_seconds", "A target forward.")
         self._forward_rows = self._histogram("forward_rows", "Rows of a forward.", ROWS)
         self._forward_sessions = self._histogram("forward_sessions", "Sessions in a forward.", ROWS)
-        self._hints = self._counter("hints_sent", "Hints sent from early exits.")
+        self.hints = self._counter("hints_sent", "Hints sent from early exits.")
         self._fills = self._counter("fill_tokens", "Tokens committed by fill, with no draft at hand.")
         self._wasted = self._counter("wasted_rows", "Drafted rows that were verified for nothing.")
-        self._refused = self._counter("refusals", "ERRORs sent.", "code")
+        self.refused = self._counter("refusals", "ERRORs sent.", "code")
         self._rtt_seconds = self._histogram(
             "rtt_seconds", "A session's smoothed round trip, at each of its verdicts.", RTT_SECONDS
         )
-        self._drafting = self._counter(
-            "colocated_draft_seconds", "Time spent drafting for edges that cannot."
-        )
-        self._ended = self._counter("sessions_ended", "Sessions that ended.")
+        self.drafting = self._counter("colocated_draft_seconds", "Time spent drafting for edges that cannot.")
+        self.ended = self._counter("sessions_ended", "Sessions that ended.")
 
     def add_gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
         """A gauge that is read whenever it is asked for."""
@@ -69,9 +67,6 @@ class Metrics:
     def record_open(self, session: SessionStatistics) -> None:
         self._prompted.inc(session.prompt_tokens)
         self._prefix_hits.inc(session.prefix_tokens)
-
-    def record_drafting(self, seconds: float) -> None:
-        self._drafting.inc(seconds)
 
     def record_forward(self, sessions: int, rows: int, seconds: float) -> None:
         self._forwards.inc()
@@ -103,15 +98,6 @@ class Metrics:
             self._rtt_seconds.observe(session.rtt_ms / 1e3)
         if conclusion.verdict.finish is not None:
             self._success.labels(conclusion.verdict.finish).inc()
-
-    def record_hints(self, count: int) -> None:
-        self._hints.inc(count)
-
-    def record_refusal(self, code: str) -> None:
-        self._refused.labels(code.lower()).inc()
-
-    def record_end(self) -> None:
-        self._ended.inc()
 
     def text(self) -> bytes:
         """In Prometheus' text format."""

@@ -54,14 +54,14 @@ class OpenSessions:
         session.release()
         session.close_drafter()
         if self._metrics is not None:
-            self._metrics.record_end()
+            self._metrics.ended.inc()
 
     def refuse(self, number: int, refused: Refused, channel: int = 0) -> None:
         """Send the ERROR; the connection or session that it goes to ends."""
         log.info("refused: %s", refused)
         self._gate.listener.send(number, refused.frame(channel))
         if self._metrics is not None:
-            self._metrics.record_refusal(refused.code.name)
+            self._metrics.refused.labels(refused.code.name.lower()).inc()
         if number in self._gate:
             self._gate.listener.disconnect(number)
         else:

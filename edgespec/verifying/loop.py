@@ -66,7 +66,7 @@ class VerifyingLoop:
         self.limits = limits or Limits()
         self.measured = LinearCost()
         self.cost: Callable[[int], float] = cost or self.measured
-        self._scheduler: Scheduler[int] = Scheduler(self.limits, self.cost)
+        self._scheduler = Scheduler(self.limits, self.cost)
         self._batching_delay = BatchingDelay(self.cost)
         self._exit_worth = ExitWorth()
 
@@ -111,22 +111,21 @@ class VerifyingLoop:
         """The same rows in a forward for each session, where the joint forward failed."""
         return [self._forward([share]) for share in forward.shares]
 
-    def _share(self, grant: Grant[int]) -> Share:
+    def _share(self, grant: Grant) -> Share:
         session = self.sessions[grant.session]
         rows = session.verifier.plan(grant.rows, grant.nodes)
         return Share(session, rows, ForwardHints(session.verifier, rows))
 
     def _forward(self, shares: Sequence[Share], failed: Sequence[tuple[int, Exception]] = ()) -> Forward:
         """With exits, where they are wanted and worth their time."""
-        forward = Forward(shares, False, failed)
-        alone = len(shares) == 1
+        forward = Forward(shares, True, failed)
         exits = (
             any(share.hints.wanted for share in shares)
             and forward.decided <= EXIT_ROWS
-            and (alone or self._scheduler.roomy)
+            and (len(shares) == 1 or self._scheduler.roomy)
             and self._exit_worth(len(shares), forward.rows)
         )
-        return Forward(shares, exits, failed)
+        return forward if exits else Forward(shares, False, failed)
 
     # What the forward brought
 

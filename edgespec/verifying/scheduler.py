@@ -14,9 +14,6 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
-
-SessionType = TypeVar("SessionType", bound=Hashable)
 
 LIKELY = 0.5
 """The probability of a node that a draft is about to bring."""
@@ -29,13 +26,13 @@ FORWARD_SHARE = 0.8
 
 
 @dataclass(frozen=True)
-class Offer(Generic[SessionType]):
+class Offer:
     """What a session could run. rows: tokens of its text that must run before anything is decided, 1 or more (many: a
     prompt, which may be taken in chunks). since_s: when it became ready. probabilities: of its drafted nodes to be
     committed, parents first, falling. latency_ms: its target for a token, None for none. low_priority: it runs in the
     room that others leave, as fill does."""
 
-    session: SessionType
+    session: int
     device: Hashable
     rows: int
     since_s: float
@@ -45,10 +42,10 @@ class Offer(Generic[SessionType]):
 
 
 @dataclass
-class Grant(Generic[SessionType]):
+class Grant:
     """How many rows of its text, and how many of its nodes, a session may run in the next forward."""
 
-    session: SessionType
+    session: int
     rows: int
     nodes: int = 0
 
@@ -65,7 +62,7 @@ class Limits:
 
 
 @dataclass
-class Scheduler(Generic[SessionType]):
+class Scheduler:
     """Forms forwards. cost: milliseconds of a forward by its rows, 0 while nothing is known."""
 
     limits: Limits = field(default_factory=Limits)
@@ -75,7 +72,7 @@ class Scheduler(Generic[SessionType]):
     bring about would not be verified either."""
     _served: dict[Hashable, float] = field(default_factory=dict)
 
-    def form(self, offers: Iterable[Offer[SessionType]], now_s: float) -> list[Grant[SessionType]]:
+    def form(self, offers: Iterable[Offer], now_s: float) -> list[Grant]:
         """The next forward; empty only where nothing is offered."""
         offers = list(offers)
         self._update_devices({offer.device for offer in offers})
@@ -89,7 +86,7 @@ class Scheduler(Generic[SessionType]):
             self._served[offer.device] += grant.rows + grant.nodes
         return [grant for _, grant in granted]
 
-    def _can_wait(self, offer: Offer[SessionType], now_s: float) -> bool:
+    def _can_wait(self, offer: Offer, now_s: float) -> bool:
         return offer.low_priority and now_s - offer.since_s < self.limits.max_wait_s
 
     def _update_devices(self, devices: set[Hashable]) -> None:
@@ -97,10 +94,10 @@ class Scheduler(Generic[SessionType]):
         least = min((rows for device, rows in self._served.items() if device in devices), default=0.0)
         self._served = {device: max(self._served.get(device, least), least) for device in devices}
 
-    def _in_order(self, offers: Sequence[Offer[SessionType]], now_s: float) -> list[Offer[SessionType]]:
+    def _in_order(self, offers: Sequence[Offer], now_s: float) -> list[Offer]:
         """The earliest deadline first; then the devices in turns, the least served first."""
 
-        def deadline_s(offer: Offer[SessionType]) -> float:
+        def deadline_s(offer: Offer) -> float:
             if offer.latency_ms is not None:
                 return offer.since_s + min(offer.latency_ms / 1e3, self.limits.max_wait_s)
             overdue = now_s - offer.since_s >= self.limits.max_wait_s
@@ -115,7 +112,7 @@ class Scheduler(Generic[SessionType]):
         order = sorted(range(len(by_age)), key=lambda i: keys[i])
         return [by_age[i] for i in order]
 
-    def _rows_in_time(self, offers: Sequence[Offer[SessionType]]) -> int:
+    def _rows_in_time(self, offers: Sequence[Offer]) -> int:
         """Rows of a forward that keeps the tightest target of those that wait for a verdict; at least one for each
         session whose target allows no other forward before its own."""
         targets = [o.latency_ms for o in offers if o.rows == 1 and o.latency_ms is not None]
@@ -127,9 +124,7 @@ class Scheduler(Generic[SessionType]):
         beyond = range(least, most)
         return least + bisect_right(beyond, FORWARD_SHARE * latency_ms, key=lambda rows: self.cost(rows + 1))
 
-    def _take(
-        self, ordered: Sequence[Offer[SessionType]], most: int
-    ) -> list[tuple[Offer[SessionType], Grant[SessionType]]]:
+    def _take(self, ordered: Sequence[Offer], most: int) -> list[tuple[Offer, Grant]]:
         """The text's rows of all sessions that fit; prompts in chunks that leave room for those that wait."""
         limits = self.limits
         verdicts = sum(offer.rows == 1 for offer in ordered)
@@ -145,7 +140,7 @@ class Scheduler(Generic[SessionType]):
             prompts -= rows if offer.rows > 1 else 0
         return granted
 
-    def _add_nodes(self, granted: Sequence[tuple[Offer[SessionType], Grant[SessionType]]], most: int) -> None:
+    def _add_nodes(self, granted: Sequence[tuple[Offer, Grant]], most: int) -> None:
         """The likeliest nodes of all sessions, while they are worth their rows, up to `most` rows in all."""
         rows = sum(grant.rows for _, grant in granted)
         deciding = [(offer, grant) for offer, grant in granted if grant.rows == offer.rows]

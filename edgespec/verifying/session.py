@@ -77,7 +77,7 @@ class VerifyingSession:
             return None
         return max(turnaround_s - passed_s, OVERDUE_SHARE * turnaround_s)
 
-    def offer(self) -> Offer[int]:
+    def offer(self) -> Offer:
         """What it could run in the next forward."""
         asked = self.verifier.asked
         return Offer(
