@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgespec.edge.step import Statistics as Statistics
     from edgespec.edge.step import Step as Step
     from edgespec.edge.trace import Event as Event
-    from edgespec.edge.trace_file import trace_object as trace_object
+    from edgespec.edge.trace import trace_object as trace_object
     from edgespec.engines.bundled import bundled_engine as bundled_engine
     from edgespec.engines.compiling import compile as compile
     from edgespec.engines.draft_engine import load_draft as load_draft
@@ -45,8 +45,7 @@ _MODULES = {
     "edge.link_options": ("LinkOptions",),
     "edge.session": ("Session",),
     "edge.step": ("Statistics", "Step"),
-    "edge.trace": ("Event",),
-    "edge.trace_file": ("trace_object",),
+    "edge.trace": ("Event", "trace_object"),
     "engines.bundled": ("bundled_engine",),
     "engines.compiling": ("compile",),
     "engines.draft_engine": ("load_draft",),

@@ -166,12 +166,12 @@ def test_without_hints_none_are_asked_for_and_the_text_is_the_same() -> None:
         for mode in ("auto", "auto-no-hints")
     )
     assert played_without.text == played_with.text
-    assert played_with.counts.hints > 0 == played_without.counts.hints
+    assert played_with.counts.hints_sent > 0 == played_without.counts.hints_sent
 
 
 def test_hints_that_would_come_too_late_are_not_even_tried(outcomes: dict[str, Outcome]) -> None:
     auto = Auto()
-    assert played(auto).counts.hints == 0
+    assert played(auto).counts.hints_sent == 0
     assert auto.reasons["hints"] == "off: too late after 1.4 forwards of a round trip"
 
 

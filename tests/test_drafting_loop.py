@@ -60,7 +60,7 @@ def test_a_hint_starts_the_next_chain_and_a_late_one_is_ignored() -> None:
     loop.on_message(Verdict(3, [4, 5, 30], rows=2), 2.0)
     before = len(loop.tree)
     loop.on_message(Hint(3, 2, 40, 0.9), 3.0)
-    assert len(loop.tree) == before and loop.counts.hints == 2 and loop.counts.hints_hit == 1
+    assert len(loop.tree) == before and loop.counts.hints_sent == 2 and loop.counts.hints_hit == 1
 
 
 def test_a_server_that_does_not_fill_is_asked_for_a_plain_forward_when_nothing_can_be_drafted() -> None:

@@ -162,14 +162,14 @@ def test_sync_never_sends_while_it_waits() -> None:
 
 def test_hints_that_are_always_right_are_all_hits() -> None:
     outcome = simulate(HashModel(exit_right=1.0), policy("preempt", 4), PROMPT, max_new_tokens=60)
-    assert outcome.counts.hints_hit == outcome.counts.hints > 0
+    assert outcome.counts.hints_hit == outcome.counts.hints_sent > 0
 
 
 def test_hints_that_are_always_wrong_cost_no_token() -> None:
     scripted = HashModel(exit_right=0.0, confidence=lambda text: 1.0)
     outcome = simulate(scripted, policy("preempt", 4), PROMPT, max_new_tokens=60)
     assert outcome.text == scripted.continuation(PROMPT, 60)
-    assert outcome.counts.hints_hit == 0 < outcome.counts.hints
+    assert outcome.counts.hints_hit == 0 < outcome.counts.hints_sent
 
 
 def test_a_draft_whose_cache_is_full_falls_back_to_plain_forwards() -> None:

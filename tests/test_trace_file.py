@@ -2,8 +2,7 @@
 
 import json
 
-from edgespec.edge.trace import Event
-from edgespec.edge.trace_file import trace_object
+from edgespec.edge.trace import Event, trace_object
 
 
 def test_events_become_complete_events_in_microseconds_a_thread_a_lane() -> None:

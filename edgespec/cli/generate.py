@@ -16,7 +16,7 @@ from edgespec.core.params import SamplingParams
 from edgespec.core.whole_files import save_json
 from edgespec.edge.device_session import DeviceSession
 from edgespec.edge.session import Session
-from edgespec.edge.trace_file import trace_object
+from edgespec.edge.trace import trace_object
 
 
 @dataclass(frozen=True)

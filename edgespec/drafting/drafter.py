@@ -43,6 +43,13 @@ class Drafter:
         Returns the number of nodes that it ran on; 0 where the loop learnt nothing new; None: there was nothing to do.
         """
         start_s = time.monotonic()
+        nodes = self._run_next(loop, start_s)
+        if nodes is not None:
+            loop.counts.draft_runs += 1
+            loop.counts.draft_ms += (time.monotonic() - start_s) * 1e3
+        return nodes
+
+    def _run_next(self, loop: DraftingLoop, start_s: float) -> int | None:
         try:
             if self.prefill(loop.text, loop.tree):
                 return 0

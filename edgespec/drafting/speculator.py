@@ -26,14 +26,17 @@ its own), or the target decoded it with nothing foreseen."""
 @dataclass
 class DraftCounts:
     """drafted: nodes the draft made; sent: those that went up; rounds: verdicts whose forward verified drafted nodes;
-    accepted: sent nodes that were committed; hints: those that came; hints_hit: those that were right in full."""
+    accepted: drafted tokens that the target committed; hints_sent: hints that came; hints_hit: those that were right in
+    full; draft_runs, draft_ms: runs of the draft, and the time in them."""
 
+    rounds: int = 0
     drafted: int = 0
     sent: int = 0
-    rounds: int = 0
     accepted: int = 0
-    hints: int = 0
+    hints_sent: int = 0
     hints_hit: int = 0
+    draft_runs: int = 0
+    draft_ms: float = 0.0
 
 
 class Speculator:
@@ -129,7 +132,7 @@ class Speculator:
 
     def hint(self, hint: Hint) -> None:
         """Add the branch that a hint names, or re-weigh it. A hint that came after its verdict is ignored."""
-        self.counts.hints += 1
+        self.counts.hints_sent += 1
         end: int | None = ROOT
         if hint.reference != COMMITTED_BIT | len(self.text):
             end = next((node for node, sent in self._sent.items() if sent == hint.reference), None)

@@ -1,44 +1,21 @@
 """The asyncio twin of `Session`: the same loop, turned by an event loop. Drafting runs in a worker thread."""
 
-from __future__ import annotations
-
 import asyncio
+import functools
 import time
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, TypedDict
+from typing import Any, Concatenate, ParamSpec
 
-from edgespec.core.address import DEFAULT_SERVER, AnAddress
-from edgespec.core.measurements import Measurements
-from edgespec.core.pacing import DraftPacing
-from edgespec.core.params import SamplingParams
-from edgespec.core.tokenizer import Tokenizer
-from edgespec.drafting.policy import Policy
-from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
 from edgespec.edge.step import Step
-from edgespec.edge.trace import Event
-from edgespec.engines.draft_engine import DraftEngine
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+P = ParamSpec("P")
 
 
-class SessionOptions(TypedDict, total=False):
-    """The keyword options of `Session`."""
-
-    mode: str | Policy
-    draft_tokens: int | None
-    objective: str
-    budget: float | None
-    latency_ms: float | None
-    tokenizer: Tokenizer | None
-    timeout_s: float
-    link: LinkOptions | None
-    trace: list[Event] | None
-    draft_pace: DraftPacing | None
-    measurements: Measurements | None
+def _takes_what(kind: Callable[P, Any]) -> Callable[[Any], Callable[Concatenate["AsyncSession", P], None]]:
+    """A constructor's decorator: its parameters are those of `kind`, for type checkers as well."""
+    return functools.wraps(kind)
 
 
 class AsyncSession:
@@ -48,14 +25,9 @@ class AsyncSession:
     between awaits.
     """
 
-    def __init__(
-        self,
-        server: AnAddress | Sequence[AnAddress] = DEFAULT_SERVER,
-        draft: DraftEngine | str | Path | None = None,
-        params: SamplingParams | None = None,
-        **options: Unpack[SessionOptions],
-    ) -> None:
-        self._open = lambda: Session(server, draft, params, **options)
+    @_takes_what(Session)
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._open = functools.partial(Session, *arguments, **options)
         self._session: Session | None = None
 
     @property
@@ -96,7 +68,7 @@ class AsyncSession:
         while not self.finished:
             yield await self.step()
 
-    async def __aenter__(self) -> AsyncSession:
+    async def __aenter__(self) -> "AsyncSession":
         self._session = await asyncio.to_thread(self._open)
         return self
 

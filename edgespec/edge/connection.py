@@ -60,18 +60,6 @@ class ServerConnection:
         self._turn = 0
         self._refusals = 0
         self._leaving: Address | None = None
-        self._handlers: dict[type, Callable[[Any], None]] = {
-            _native.Verdict: self._on_verdict,
-            _native.Hint: self._on_hint,
-            _native.Welcome: self._on_welcome,
-            _native.Lost: self._on_lost,
-            _native.Offline: self._on_offline,
-            _native.Reconnected: self._on_reconnected,
-            _native.Forgotten: self._on_forgotten,
-            _native.GivenUp: self._on_given_up,
-            _native.Goaway: self._on_goaway,
-            _native.Error: self._on_error,
-        }
 
     @property
     def address(self) -> Address:
@@ -92,24 +80,21 @@ class ServerConnection:
         self._turn += 1
         self.link.await_verdicts(max_new_tokens > 0)
         array = np.array(tokens, dtype=np.int32)
-        self._guarded(
-            self.link.send, _native.encode_append(CHANNEL, keep_length, max_new_tokens, array, self._turn)
-        )
+        frame = _native.encode_append(CHANNEL, keep_length, max_new_tokens, array, self._turn)
+        self._guarded(self.link.send, frame)
 
     def send(self, message: Block | ServerOptions) -> None:
         if isinstance(message, ServerOptions):
-            self._guarded(self.link.send, _native.encode_tune(CHANNEL, message.to_wire()))
-            return
-        self._guarded(
-            self.link.send,
-            _native.encode_block(
+            frame = _native.encode_tune(CHANNEL, message.to_wire())
+        else:
+            frame = _native.encode_block(
                 CHANNEL,
                 first_node=message.first_node,
                 tokens=np.array(message.tokens, dtype=np.int32),
                 parents=np.array(message.parents, dtype=np.uint32),
                 probabilities=np.round(np.array(message.probabilities) * 255).astype(np.uint8),
-            ),
-        )
+            )
+        self._guarded(self.link.send, frame)
 
     def close(self) -> None:
         """The session ends; what is queued may leave."""
@@ -127,9 +112,16 @@ class ServerConnection:
         arrival = self._guarded(self.link.receive, timeout_s)
         if arrival is None:
             return False
-        handler = self._handlers.get(type(arrival))
-        if handler is not None:
-            handler(arrival)
+        if isinstance(arrival, _native.Verdict):
+            self._on_verdict(arrival)
+        elif isinstance(arrival, _native.Hint):
+            if arrival.turn == self._turn:
+                hint = Hint(
+                    arrival.base_length, arrival.node, arrival.token, arrival.confidence, arrival.layer
+                )
+                self._on_message(hint)
+        else:
+            self._on_event(arrival)
         return True
 
     def _on_verdict(self, verdict: _native.Verdict) -> None:
@@ -150,30 +142,42 @@ class ServerConnection:
                 )
             )
 
-    def _on_hint(self, hint: _native.Hint) -> None:
-        if hint.turn == self._turn:
-            self._on_message(Hint(hint.base_length, hint.node, hint.token, hint.confidence, hint.layer))
-
     # What happens to the link
 
-    def _on_lost(self, lost: _native.Lost) -> None:
-        self.losses += 1
-        self.notes.append(f"lost the link to {self.address}: {lost.reason}")
-
-    def _on_offline(self, _: _native.Offline) -> None:
-        if self.link.lost:
-            self.offline = True
-            self.notes.append(f"offline: no server for {self._options.offline_after_s:g} s")
-
-    def _on_reconnected(self, reconnected: _native.Reconnected) -> None:
-        self.offline, self._leaving = False, None
-        self.notes.append(f"reconnected to {Address(*reconnected.address)} after {reconnected.seconds:.1f} s")
-
-    def _on_forgotten(self, forgotten: _native.Forgotten) -> None:
-        self.offline, self._leaving = False, None
-        after = f" after {forgotten.seconds:.1f} s" if forgotten.seconds else ""
-        self.notes.append(f"re-opened at {Address(*forgotten.address)}{after}")
-        self.open()
+    def _on_event(self, event: Any) -> None:
+        match event:
+            case _native.Lost():
+                self.losses += 1
+                self.notes.append(f"lost the link to {self.address}: {event.reason}")
+            case _native.Offline() if self.link.lost:
+                self.offline = True
+                self.notes.append(f"offline: no server for {self._options.offline_after_s:g} s")
+            case _native.Reconnected():
+                self.offline, self._leaving = False, None
+                self.notes.append(f"reconnected to {Address(*event.address)} after {event.seconds:.1f} s")
+            case _native.Forgotten():
+                self.offline, self._leaving = False, None
+                after = f" after {event.seconds:.1f} s" if event.seconds else ""
+                self.notes.append(f"re-opened at {Address(*event.address)}{after}")
+                self.open()
+            case _native.Goaway() if self._leaving != self.address:
+                # It comes on each connection. With no other server the text goes on here as long as it may.
+                self._leaving = self.address
+                self.notes.append(f"the server at {self.address} is going away: {event.message}")
+                self.link.move()
+            case _native.GivenUp() if self.link.lost and not (self.offline and self.writing):
+                tried = " or ".join(str(server) for server in self._servers)
+                raise EdgespecError(
+                    f"the server went away, and for {self._options.give_up_s:g} s there has been none at {tried} "
+                    f"({event.reason}): see that it runs; another step goes on waiting."
+                )
+            case _native.Welcome():
+                self._on_welcome(event)
+            case _native.Error():
+                refusal = EdgespecError(explain(event, self.address))
+                if not event.retryable:
+                    raise refusal
+                self._try_next(str(refusal), refusal)
 
     def _on_welcome(self, welcome: _native.Welcome) -> None:
         """Another server, or the same again: it must serve the same target, or the text would not be the same."""
@@ -181,29 +185,6 @@ class ServerConnection:
         if welcome.target_id != self.target.target_id:
             serves = f"the server at {self.address} serves {welcome.target_id}, not {self.target.target_id}"
             self._try_next(serves, EdgespecError(f"{serves}: start a new session for that."))
-
-    def _on_goaway(self, goaway: _native.Goaway) -> None:
-        """Comes on each connection and is obeyed once. With no other server the text goes on here as long as it may."""
-        if self._leaving == self.address:
-            return
-        self._leaving = self.address
-        self.notes.append(f"the server at {self.address} is going away: {goaway.message}")
-        self.link.move()
-
-    def _on_error(self, error: _native.Error) -> None:
-        refusal = EdgespecError(explain(error, self.address))
-        if not error.retryable:
-            raise refusal
-        self._try_next(str(refusal), refusal)
-
-    def _on_given_up(self, given_up: _native.GivenUp) -> None:
-        if not self.link.lost or (self.offline and self.writing):
-            return
-        tried = " or ".join(str(server) for server in self._servers)
-        raise EdgespecError(
-            f"the server went away, and for {self._options.give_up_s:g} s there has been none at {tried} "
-            f"({given_up.reason}): see that it runs; another step goes on waiting."
-        )
 
     def _try_next(self, why: str, error: EdgespecError) -> None:
         """Try the next server, unless every one has been tried: then raise."""

@@ -60,7 +60,8 @@ class DeviceSession(TextSession):
             self._output.flush()
             self.finish_reason = "context"
             return self.snapshot()
-        self._drafted(start_s, 1)
+        if self._timeline is not None:
+            self._timeline.drafted(start_s, time.monotonic(), 1)
         ended = "stop" if token in self._end_tokens else "length" if self._loop.remaining <= 0 else None
         self._commit([token], None, ended)
         return self.snapshot()

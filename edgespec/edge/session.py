@@ -141,10 +141,9 @@ class Session(TextSession):
             return self._provisional.write(self._drafter)
         start_s = time.monotonic()
         nodes = self._drafter.run(self._loop)
-        if nodes is None:
-            return False
-        self._drafted(start_s, nodes)
-        return True
+        if nodes is not None and self._timeline is not None:
+            self._timeline.drafted(start_s, time.monotonic(), nodes)
+        return nodes is not None
 
     def snapshot(self) -> Step:
         link, statistics = self._connection.link, self.statistics
@@ -183,7 +182,8 @@ class Session(TextSession):
         now_s, link = time.monotonic(), self._connection.link
         self.measurements.observe_link(link.rtt_ms, link.jitter_ms, self._connection.hosts_draft)
         nodes = self._loop.on_message(message, now_s * 1e3)
-        self._timeline.received(now_s, message, link.rtt_ms, self._loop.speculator.sources)
+        if self._timeline is not None:
+            self._timeline.received(now_s, message, link.rtt_ms, self._loop.speculator.sources)
         if isinstance(message, Hint):
             return
         if self._drafter is not None:
@@ -197,7 +197,7 @@ class Session(TextSession):
         now_s = time.monotonic()
         for message in self._loop.outgoing(now_s * 1e3):
             self._connection.send(message)
-            if isinstance(message, Block):
+            if self._timeline is not None and isinstance(message, Block):
                 self._timeline.sent(now_s, len(message.tokens))
 
     def _encode_open(self) -> bytes:
@@ -211,9 +211,10 @@ class Session(TextSession):
             self.params, self.params.seed, options, loop.text, loop.remaining, self._latency_ms
         )
 
-    def _start_turn(self, keep_length: int, tokens: Sequence[int], max_new_tokens: int) -> None:
-        if keep_length:
-            self._connection.append(keep_length, tokens, max_new_tokens)
+    def _begin_turn(self, tokens: Sequence[int], start: int, max_new_tokens: int) -> None:
+        super()._begin_turn(tokens, start, max_new_tokens)
+        if start:
+            self._connection.append(start, tokens, max_new_tokens)
         else:
             self._connection.open()
         self._send()

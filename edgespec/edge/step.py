@@ -2,34 +2,26 @@
 
 from dataclasses import asdict, dataclass, field
 
+from edgespec.drafting.speculator import DraftCounts
+
 
 @dataclass
-class Statistics:
-    """Counts since the session's first prompt; times in milliseconds but `seconds`.
+class Statistics(DraftCounts):
+    """Counts since the session's first prompt, those of `DraftCounts` and more; times in milliseconds but `seconds`.
 
-    rounds: verdicts whose forward verified drafted nodes. drafted: nodes the draft made; sent: those that went up;
-    accepted: drafted tokens that the target committed. hints_sent: hints that came; hints_hit: those that were right
-    in full. draft_ms and forward_ms: time in the draft and in this session's target forwards. draft_runs and
-    draft_overruns: runs of the draft, and those that took longer than their pacing. hedged: frames sent again because
-    no acknowledgement came in time; link_losses: times that no connection was left.
+    forward_ms: time in this session's target forwards. draft_overruns: runs of the draft that took longer than their
+    pacing. hedged: frames sent again because no acknowledgement came in time; link_losses: times that no connection was
+    left.
     """
 
     seconds: float = 0.0
     ttft_ms: float | None = None
     committed: int = 0
-    rounds: int = 0
-    drafted: int = 0
-    sent: int = 0
-    accepted: int = 0
-    hints_sent: int = 0
-    hints_hit: int = 0
     target_forwards: int = 0
+    forward_ms: float = 0.0
     bytes_up: int = 0
     bytes_down: int = 0
-    draft_ms: float = 0.0
-    forward_ms: float = 0.0
     rtt_ms: float | None = None
-    draft_runs: int = 0
     draft_overruns: int = 0
     hedged: int = 0
     link_losses: int = 0

@@ -19,8 +19,7 @@ from edgespec.edge.step import Statistics, Step
 from edgespec.edge.trace import Event, Timeline
 from edgespec.engines.draft_engine import DraftEngine
 
-Self = TypeVar("Self", bound="TextSession")
-
+Self = TypeVar("Self", bound="Closing")
 
 NO_PROMPT = "the session has no prompt yet: call prompt() first."
 
@@ -33,7 +32,22 @@ class Context(NamedTuple):
     owner: str
 
 
-class TextSession(ABC):
+class Closing:
+    """What `with` closes."""
+
+    def close(self) -> None:
+        """End it."""
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class TextSession(Closing, ABC):
     """A subclass says where tokens come from: `step` waits for them.
 
     engine: the draft; None: there is none. pacing: holds every run of it to a given time, for experiments. trace: a
@@ -56,7 +70,7 @@ class TextSession(ABC):
         self.policy = loop.policy
         self.measurements = loop.measurements
         self.tokenizer = tokenizer
-        self.statistics = Statistics()
+        self.statistics = loop.speculator.counts = Statistics()
         self.finish_reason: str | None = None
         self.prompt_tokens: list[int] = []
         self.trace = trace
@@ -65,7 +79,7 @@ class TextSession(ABC):
         self._engine = engine
         self._pacing = pacing
         self._drafter: Drafter | None = None
-        self._timeline = Timeline(trace)
+        self._timeline = None if trace is None else Timeline(trace)
         self._output = OutputBuffer(tokenizer, self.params.stop, ())
         self._earlier_s = self._turn_start_s = 0.0
 
@@ -129,41 +143,23 @@ class TextSession(ABC):
         """The text generated in this turn."""
         return self._output.text
 
-    def close(self) -> None:  # noqa: B027
-        """End the session."""
-
     def __iter__(self) -> Iterator[Step]:
         while not self.finished:
             yield self.step()
-
-    def __enter__(self: Self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        self.close()
 
     # What subclasses build on
 
     def snapshot(self) -> Step:
         """A step of what was not handed out yet."""
         tokens, text, logprobs = self._output.take()
-        statistics, counts = self.statistics, self._loop.counts
+        statistics = self.statistics
         statistics.seconds = self._earlier_s + time.monotonic() - self._turn_start_s
-        statistics.rounds, statistics.drafted, statistics.sent = counts.rounds, counts.drafted, counts.sent
-        statistics.accepted, statistics.hints_sent = counts.accepted, counts.hints
-        statistics.hints_hit = counts.hints_hit
         statistics.draft_overruns = 0 if self._pacing is None else self._pacing.overruns
         kept = logprobs if self.params.logprobs else None
         return Step(tokens, text, kept, self.finish_reason, replace(statistics))
 
-    def _start_turn(  # noqa: B027
-        self, keep_length: int, tokens: Sequence[int], max_new_tokens: int
-    ) -> None:
-        """Ask for a turn: `tokens` behind `keep_length` tokens of the text, as the loop has it already."""
-
     def _begin_turn(self, tokens: Sequence[int], start: int, max_new_tokens: int) -> None:
+        """Put `tokens` behind `start` tokens of the text; at most `max_new_tokens` may follow."""
         context = self._context
         if start + len(tokens) >= context.length:
             raise EdgespecError(
@@ -176,7 +172,6 @@ class TextSession(ABC):
         if self._drafter is not None:
             self._drafter.truncate(start)
         self.finish_reason = None
-        self._start_turn(start, tokens, max_new_tokens)
 
     def _commit(self, tokens: list[int], logprobs: list[float] | None, finish: str | None) -> None:
         """These tokens are in the loop's text now; they may end it, or hold a stop string that does."""
@@ -197,10 +192,3 @@ class TextSession(ABC):
         if self._drafter is not None:
             self._drafter.truncate(keep_length)
         self.finish_reason = reason
-
-    def _drafted(self, start_s: float, nodes: int) -> None:
-        """The draft has run."""
-        end_s = time.monotonic()
-        self.statistics.draft_ms += (end_s - start_s) * 1e3
-        self.statistics.draft_runs += 1
-        self._timeline.drafted(start_s, end_s, nodes)

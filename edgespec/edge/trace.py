@@ -1,8 +1,8 @@
-"""A session's timeline: what edge, link and cloud did when. Pictures are made from it elsewhere."""
+"""A session's timeline: what edge, link and cloud did when; and as a file for ui.perfetto.dev."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from edgespec.core.messages import Hint, Verdict
 
@@ -25,9 +25,9 @@ class Event:
 
 
 class Timeline:
-    """events: takes what happens; None: nothing is recorded."""
+    """events: takes what happens."""
 
-    def __init__(self, events: list[Event] | None) -> None:
+    def __init__(self, events: list[Event]) -> None:
         self._events = events
         self._one_way_s = 0.0
 
@@ -51,5 +51,22 @@ class Timeline:
         self._record("down", "verdict", sent_s, now_s, tokens=tokens, sources=list(sources))
 
     def _record(self, lane: Lane, kind: Kind, start_s: float, end_s: float, **detail: object) -> None:
-        if self._events is not None:
-            self._events.append(Event(lane, kind, start_s, end_s, detail))
+        self._events.append(Event(lane, kind, start_s, end_s, detail))
+
+
+LANES: dict[Lane, int] = {"cloud": 1, "down": 2, "up": 3, "edge": 4}
+"""Threads of the file."""
+
+
+def trace_object(events: Sequence[Event], counts: dict[str, Any]) -> dict[str, Any]:
+    """The timeline in the Trace Event Format (JSON), in microseconds since the first event; `counts` go along."""
+    start_s = min((event.start_s for event in events), default=0.0)
+    entries: list[dict[str, Any]] = [
+        {"name": "thread_name", "ph": "M", "pid": 1, "tid": number, "args": {"name": lane}}
+        for lane, number in LANES.items()
+    ]
+    for event in events:
+        times = {"ts": (event.start_s - start_s) * 1e6, "dur": (event.end_s - event.start_s) * 1e6}
+        place = {"name": event.kind, "cat": event.lane, "ph": "X", "pid": 1, "tid": LANES[event.lane]}
+        entries.append({**place, **times, "args": event.detail})
+    return {"displayTimeUnit": "ms", "otherData": counts, "traceEvents": entries}
