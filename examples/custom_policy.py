@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 import edgespec
 from edgespec.core.tree import ROOT
-from edgespec.drafting.policy import Policy, View
+from edgespec.drafting.policy import Policy
+from edgespec.drafting.speculator import Speculator
 
 
 class Confident(Policy):
@@ -23,7 +24,7 @@ class Confident(Policy):
     def __init__(self, confidence: float = 0.3) -> None:
         self.confidence = confidence
 
-    def expand(self, view: View) -> Sequence[int]:
+    def expand(self, view: Speculator) -> Sequence[int]:
         """Run the draft on the end of the chain, unless a verdict is due or the chain is improbable by now."""
         tip = max(view.tree, key=view.tree.depth, default=ROOT)
         if view.in_flight or not view.can_expand(tip):
@@ -34,7 +35,7 @@ class Confident(Policy):
             return []
         return [tip]
 
-    def send(self, view: View) -> Sequence[int]:
+    def send(self, view: Speculator) -> Sequence[int]:
         """The whole chain, once it is complete."""
         return [] if view.in_flight or self.expand(view) else sorted(view.tree, key=view.tree.depth)
 

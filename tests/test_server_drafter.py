@@ -14,7 +14,7 @@ from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
 from edgespec.drafting.auto import Auto
 from edgespec.drafting.modes import policy
-from edgespec.drafting.policy import View
+from edgespec.drafting.speculator import Speculator
 from edgespec.edge.session import Session
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
@@ -71,7 +71,7 @@ class Fickle(Auto):
 
     name = "fickle"
 
-    def adapt(self, view: View, measurements: Measurements) -> None:
+    def adapt(self, view: Speculator, measurements: Measurements) -> None:
         lent = measurements.forwards % 7 < 4
         self.options = ServerOptions(
             fill=True, server_draft="lent" if lent else "off", hint_threshold=None if lent else 0.3

@@ -14,7 +14,8 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
 from edgespec.drafting.policies import Stream, Sync
-from edgespec.drafting.policy import Policy, View
+from edgespec.drafting.policy import Policy
+from edgespec.drafting.speculator import Speculator
 from edgespec.edge.async_session import AsyncSession
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
@@ -129,7 +130,7 @@ def test_a_step_whose_time_has_passed_brings_nothing() -> None:
 class Reluctant(Sync):
     """Holds every block back for a moment, which no message ends."""
 
-    def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
+    def hold_ms(self, view: Speculator, nodes: Sequence[int]) -> float:
         self.asked = not getattr(self, "asked", False)
         return 1.0 if self.asked else 0.0
 

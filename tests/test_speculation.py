@@ -15,7 +15,8 @@ from edgespec.core.measurements import Measurements
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.tree import ROOT
 from edgespec.drafting.modes import POLICIES, policy
-from edgespec.drafting.policy import Policy, View
+from edgespec.drafting.policy import Policy
+from edgespec.drafting.speculator import Speculator
 from edgespec.sim.scripted_model import CalibratedModel
 from edgespec.sim.simulation import Timing, simulate
 
@@ -90,14 +91,14 @@ class Whimsical(Policy):
         self.options = ServerOptions(fill=fill, prompt_lookup=seed % 2 == 0, hint_threshold=0.0)
         self.random = random.Random(seed)
 
-    def expand(self, view: View) -> Sequence[int]:
+    def expand(self, view: Speculator) -> Sequence[int]:
         able = [node for node in (ROOT, *view.tree) if len(view.tree) < 40 and view.can_expand(node)]
         return self.random.sample(able, min(len(able), self.random.randint(0, 3)))
 
-    def width(self, view: View, node: int, probabilities: Sequence[float]) -> int:
+    def width(self, view: Speculator, node: int, probabilities: Sequence[float]) -> int:
         return self.random.randint(1, 2)
 
-    def adapt(self, view: View, measurements: Measurements) -> None:
+    def adapt(self, view: Speculator, measurements: Measurements) -> None:
         self.options = replace(
             self.options,
             hint_threshold=self.random.choice([None, 0.0]),
@@ -106,12 +107,12 @@ class Whimsical(Policy):
             max_wait_ms=self.random.choice([0.0, 5.0, 50.0]),
         )
 
-    def send(self, view: View) -> Sequence[int]:
+    def send(self, view: Speculator) -> Sequence[int]:
         nodes = list(view.tree)
         chosen = self.random.sample(nodes, min(len(nodes), self.random.randint(0, 4)))
         return list(dict.fromkeys(node for end in chosen for node in view.tree.path(end)))
 
-    def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
+    def hold_ms(self, view: Speculator, nodes: Sequence[int]) -> float:
         return self.random.choice([0.0, 0.0, 3.0, 40.0, math.inf if view.in_flight else 0.0])
 
 

@@ -15,7 +15,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
 from edgespec.drafting.drafter_choice import DrafterChoice
 from edgespec.drafting.policies import STREAM_OPTIONS, Stream
-from edgespec.drafting.policy import View
+from edgespec.drafting.speculator import Speculator
 
 DECIDE_EVERY = 8
 """Forwards between two decisions."""
@@ -93,10 +93,10 @@ class Auto(Stream):
         self._least_rtt_ms = math.inf
         self._drafter_choice = DrafterChoice()
 
-    def expand(self, view: View) -> Sequence[int]:
+    def expand(self, view: Speculator) -> Sequence[int]:
         return () if self._server_drafts else super().expand(view)
 
-    def send(self, view: View) -> Sequence[int]:
+    def send(self, view: Speculator) -> Sequence[int]:
         return () if self._server_drafts else super().send(view)
 
     @property
@@ -108,7 +108,7 @@ class Auto(Stream):
         if options != self.options:
             self.options = options
 
-    def hold_ms(self, view: View, nodes: Sequence[int]) -> float:
+    def hold_ms(self, view: Speculator, nodes: Sequence[int]) -> float:
         """Fewer frames: nodes wait for those of the next run, or for a verdict that may drop them, as long as they
         still reach the same forward. Unlikely nodes also wait where that is not known."""
         if self.options.max_wait_ms:
@@ -120,7 +120,7 @@ class Auto(Stream):
             return 0.0
         return view.slack_ms - SPARE_MS
 
-    def adapt(self, view: View, measurements: Measurements) -> None:
+    def adapt(self, view: Speculator, measurements: Measurements) -> None:
         self._run_ms = measurements.draft_ms(self.rows)
         self._choose_drafter(measurements)
         if self._is_congested(measurements) or self._server_drafts:

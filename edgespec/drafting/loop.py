@@ -13,6 +13,7 @@ the simulator on a simulated clock.
         else: wait for a message, until loop.wake_ms at the latest
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ class DraftingLoop:
     def __init__(self, policy: Policy, measurements: Measurements | None = None) -> None:
         self.policy = policy
         self.measurements = measurements or Measurements()
-        self.speculator = Speculator(policy, self.measurements.calibration_ratios)
+        self.speculator = Speculator(self.measurements.calibration_ratios)
         self.notes: list[str] = []
         self.turn_start = 0
         self.wake_ms: float | None = None
@@ -130,7 +131,9 @@ class DraftingLoop:
     def on_draft(self, found: Sequence[Found], draft_ms: float) -> None:
         """The draft ran on the nodes that `next_draft` named, in one run."""
         for one in found:
-            self.speculator.add_children(one.node, one.tokens, one.probabilities)
+            probabilities = self.speculator.found(one.node, one.tokens, one.probabilities)
+            width = self.policy.width(self.speculator, one.node, probabilities)
+            self.speculator.add_children(one.node, one.tokens[:width], probabilities[:width])
         self.measurements.draft_ms.observe(len(found), draft_ms)
 
     # Sending
@@ -142,12 +145,23 @@ class DraftingLoop:
         if options is not self._told and options != self._told:
             self._told = options
             out.append(options)
-        block = self.speculator.outgoing(self.measurements.slack_ms(now_ms))
-        hold_ms = self.speculator.hold_ms
-        self.wake_ms = now_ms + hold_ms if hold_ms else None
+        block = self._next_block(now_ms)
         if block is not None:
             out.append(block)
         return out
+
+    def _next_block(self, now_ms: float) -> Block | None:
+        speculator, policy = self.speculator, self.policy
+        speculator.slack_ms, self.wake_ms = self.measurements.slack_ms(now_ms), None
+        if self.remaining <= 0:
+            return None
+        nodes = [node for node in policy.send(speculator) if not speculator.sent(node)]
+        if not nodes and (policy.options.fill or speculator.in_flight or policy.expand(speculator)):
+            return None
+        if nodes and (hold_ms := policy.hold_ms(speculator, nodes)):
+            self.wake_ms = None if math.isinf(hold_ms) else now_ms + hold_ms
+            return None
+        return speculator.block(nodes)
 
     # Measuring
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.tree import ROOT, DraftTree
-from edgespec.drafting.policy import Policy, View
+from edgespec.drafting.policy import Policy
+from edgespec.drafting.speculator import Speculator
 
 
 class Cloud(Policy):
@@ -38,13 +39,13 @@ class Sync(Policy):
     def __init__(self, draft_tokens: int = 4) -> None:
         self.draft_tokens = draft_tokens
 
-    def expand(self, view: View) -> Sequence[int]:
+    def expand(self, view: Speculator) -> Sequence[int]:
         return () if view.in_flight else self._lengthen(view, ROOT, self.draft_tokens)
 
-    def send(self, view: View) -> Sequence[int]:
+    def send(self, view: Speculator) -> Sequence[int]:
         return () if view.in_flight or self.expand(view) else _chain(view.tree, ROOT)
 
-    def _lengthen(self, view: View, start: int, length: int) -> Sequence[int]:
+    def _lengthen(self, view: Speculator, start: int, length: int) -> Sequence[int]:
         """The tip of the chain below `start`, until it has `length` nodes; none past the last token of the text."""
         chain = _chain(view.tree, start)
         tip = chain[-1] if chain else start
@@ -58,7 +59,7 @@ class DeviceOnly(Policy):
     name = "device"
     drafts = True
 
-    def expand(self, view: View) -> Sequence[int]:
+    def expand(self, view: Speculator) -> Sequence[int]:
         return (ROOT,) if view.can_expand(ROOT) else ()
 
 
@@ -72,7 +73,7 @@ class Preempt(Sync):
     name = "preempt"
     options = ServerOptions(hint_threshold=0.3)
 
-    def expand(self, view: View) -> Sequence[int]:
+    def expand(self, view: Speculator) -> Sequence[int]:
         if view.in_flight:
             return () if view.hinted is None else self._lengthen(view, view.hinted, self.draft_tokens)
         enough = (self.draft_tokens + 1) // 2 if view.preempted else self.draft_tokens
@@ -84,10 +85,10 @@ class AcceptAll(Sync):
 
     name = "accept-all"
 
-    def expand(self, view: View) -> Sequence[int]:
+    def expand(self, view: Speculator) -> Sequence[int]:
         return self._lengthen(view, ROOT, 3 * self.draft_tokens)
 
-    def send(self, view: View) -> Sequence[int]:
+    def send(self, view: Speculator) -> Sequence[int]:
         chain = _chain(view.tree, ROOT)
         whole = len(chain) // self.draft_tokens * self.draft_tokens
         return chain[:whole] if self.expand(view) else chain
@@ -101,7 +102,7 @@ class Predicted(Sync):
 
     name = "predicted"
 
-    def expand(self, view: View) -> Sequence[int]:
+    def expand(self, view: Speculator) -> Sequence[int]:
         if not view.in_flight:
             return self._lengthen(view, ROOT, self.draft_tokens)
         chain = _chain(view.tree, ROOT)
@@ -112,13 +113,13 @@ class Predicted(Sync):
                 return tip
         return ()
 
-    def width(self, view: View, node: int, probabilities: Sequence[float]) -> int:
+    def width(self, view: Speculator, node: int, probabilities: Sequence[float]) -> int:
         return 3
 
-    def send(self, view: View) -> Sequence[int]:
+    def send(self, view: Speculator) -> Sequence[int]:
         return () if view.in_flight or self.expand(view) else _chain(view.tree, ROOT)[: self.draft_tokens]
 
-    def _outcomes(self, view: View) -> list[int]:
+    def _outcomes(self, view: Speculator) -> list[int]:
         """The nodes that would be the last token of a verdict: unsent children of the root or of sent nodes."""
         return [node for node in view.tree if not view.sent(node) and view.sent(view.tree[node].parent)]
 
@@ -151,7 +152,7 @@ class Stream(Policy):
         self.floor = self.send_floor = floor
         self.options = options
 
-    def expand(self, view: View) -> Sequence[int]:
+    def expand(self, view: Speculator) -> Sequence[int]:
         if self.depth == 0:
             return ()
         if view.can_expand(ROOT):
@@ -165,14 +166,14 @@ class Stream(Policy):
             key=tree.path_probability,
         )
 
-    def width(self, view: View, node: int, probabilities: Sequence[float]) -> int:
+    def width(self, view: Speculator, node: int, probabilities: Sequence[float]) -> int:
         so_far = view.tree.path_probability(node)
         worth = sum(
             so_far * probability >= self.floor for probability in probabilities[1 : self.alternatives]
         )
         return 1 + worth
 
-    def send(self, view: View) -> Sequence[int]:
+    def send(self, view: Speculator) -> Sequence[int]:
         worth = (node for node in view.tree if view.tree.path_probability(node) >= self.send_floor)
         return sorted(worth, key=view.tree.depth)
 

@@ -1,9 +1,8 @@
 """What one session speculates on: the committed text, the draft tree behind it, and which of its nodes were sent.
 
-Verdicts, hints and what the draft found go in; the policy is asked what to draft and what to send. Pure.
+Verdicts, hints and what the draft found go in; blocks come out. Policies look at it. Pure.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +10,6 @@ from typing import Literal
 from edgespec.core.measurements import CalibrationRatios
 from edgespec.core.messages import Block, Hint, Verdict
 from edgespec.core.tree import COMMITTED_BIT, ROOT, DraftTree
-from edgespec.drafting.policy import Policy
 
 
 class OutOfStep(Exception):
@@ -40,14 +38,14 @@ class DraftCounts:
 
 
 class Speculator:
-    """Implements `policy.View`. calibration_ratios: those of an earlier session.
+    """calibration_ratios: those of an earlier session.
 
-    draft_full: the draft's cache has no room left. slack_ms: see `View`; hold_ms: after `outgoing`, how long a block is
-    held back at most, 0 where none is. sources: of the tokens committed last.
+    hinted: the node that the newest hint of the running forward names as the next committed token; preempted: a hint
+    had foretold the last verdict in full. draft_full: the draft's cache has no room left. slack_ms: how long sending
+    may wait and still be in time for the same forward; 0 when that is not known. sources: of the tokens committed last.
     """
 
-    def __init__(self, policy: Policy, calibration_ratios: CalibrationRatios | None = None) -> None:
-        self.policy = policy
+    def __init__(self, calibration_ratios: CalibrationRatios | None = None) -> None:
         self.text: list[int] = []
         self.tree = DraftTree(0)
         self.counts = DraftCounts()
@@ -55,7 +53,7 @@ class Speculator:
         self.hinted: int | None = None
         self.preempted = False
         self.draft_full = False
-        self.slack_ms = self.hold_ms = 0.0
+        self.slack_ms = 0.0
         self._limit = 0
         self._next_node = 1
         self._next_sent = 1
@@ -71,16 +69,20 @@ class Speculator:
 
     @property
     def in_flight(self) -> bool:
+        """Nodes that were sent still wait for a verdict."""
         return bool(self._sent) or self._asked_length == len(self.text)
 
     @property
     def remaining(self) -> int:
+        """Tokens that may still be committed."""
         return self._limit - len(self.text)
 
     def sent(self, node: int) -> bool:
+        """The node was sent; ROOT, the committed text, counts as sent."""
         return node == ROOT or node in self._sent
 
     def can_expand(self, node: int) -> bool:
+        """The draft has not been run on this node (ROOT: on the last committed token) yet, and has room for it."""
         return node not in self._expanded and not self.draft_full
 
     # What arrives
@@ -151,53 +153,33 @@ class Speculator:
 
     # What the edge does next
 
-    def add_children(self, node: int, tokens: Sequence[int], probabilities: Sequence[float]) -> None:
-        """The draft ran on `node`: its best continuations, best first, with their calibrated probabilities."""
+    def found(self, node: int, tokens: Sequence[int], probabilities: Sequence[float]) -> list[float]:
+        """The draft ran on `node`: its best continuations, best first. Returns their probabilities, corrected."""
         self._expanded.add(node)
         self._choices[node] = (tokens, probabilities)
         best, others = self._calibration_ratios.best, self._calibration_ratios.others
-        probabilities = [
-            (others if rank else best).corrected(probability)
-            for rank, probability in enumerate(probabilities)
-        ]
-        width = self.policy.width(self, node, probabilities)
-        for token, probability in zip(tokens[:width], probabilities[:width], strict=True):
+        return [(others if rank else best).corrected(one) for rank, one in enumerate(probabilities)]
+
+    def add_children(self, node: int, tokens: Sequence[int], probabilities: Sequence[float]) -> None:
+        for token, probability in zip(tokens, probabilities, strict=True):
             if self.tree.child(node, token) is None:
                 self._add(node, token, probability)
                 self.counts.drafted += 1
 
-    def outgoing(self, slack_ms: float = 0.0) -> Block | None:
-        """The block to send now, if any; its nodes count as sent.
+    def block(self, nodes: Sequence[int]) -> Block:
+        """The block of these nodes, which count as sent from now on.
 
-        A block without nodes asks a server that does not fill for a plain forward: there is nothing to verify.
+        One without nodes asks a server that does not fill for a plain forward: there is nothing to verify.
         """
-        self.slack_ms, self.hold_ms = slack_ms, 0.0
-        if self.remaining <= 0:
-            return None
-        nodes = [node for node in self.policy.send(self) if node not in self._sent]
-        if not nodes:
-            if self.policy.options.fill or self.in_flight or self.policy.expand(self):
-                return None
-            self._asked_length = len(self.text)
-            return Block(self._next_sent, [], [], [])
-        if hold_ms := self.policy.hold_ms(self, nodes):
-            self.hold_ms = 0.0 if math.isinf(hold_ms) else hold_ms
-            return None
-        return self._block(nodes)
-
-    def _block(self, nodes: Sequence[int]) -> Block:
-        tree, first, parents = self.tree, self._next_sent, []
-        for node in nodes:
-            parent = tree[node].parent
-            parents.append(COMMITTED_BIT | len(self.text) if parent == ROOT else self._sent[parent])
+        first, parents, new = self._next_sent, [], [self.tree[node] for node in nodes]
+        for node, one in zip(nodes, new, strict=True):
+            parents.append(COMMITTED_BIT | len(self.text) if one.parent == ROOT else self._sent[one.parent])
             self._sent[node] = self._next_sent
             self._next_sent += 1
         self.counts.sent += len(nodes)
-        tokens, probabilities = (
-            [tree[node].token for node in nodes],
-            [tree[node].probability for node in nodes],
-        )
-        return Block(first, tokens, parents, probabilities)
+        if not nodes:
+            self._asked_length = len(self.text)
+        return Block(first, [one.token for one in new], parents, [one.probability for one in new])
 
     def _learn(self, tokens: Sequence[int]) -> int:
         """Compare the draft's choices and the hints with what was committed; returns how many hints were right."""
