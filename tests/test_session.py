@@ -225,66 +225,69 @@ def test_the_timeline_is_recorded(server: Server) -> None:
     assert all(event.start_s <= event.end_s for event in trace)
 
 
-class TestBadInput:
-    def test_a_server_that_is_not_there(self) -> None:
-        with pytest.raises(EdgespecError, match="edgespec serve"):
-            Session(("127.0.0.1", 9), mode="cloud", tokenizer=StubTokenizer(), timeout_s=2)  # type: ignore[arg-type]
+# Bad input
 
-    def test_a_tokenizer_that_is_not_the_targets(self, server: Server) -> None:
-        other = StubTokenizer()
-        other.vocabulary_hash = b"\0" * 32
-        with pytest.raises(EdgespecError, match="tokenizer"):
-            Session(("127.0.0.1", server.port), mode="cloud", tokenizer=other)  # type: ignore[arg-type]
 
-    def test_a_prompt_longer_than_the_context(self, server: Server) -> None:
-        with session(server) as one, pytest.raises(EdgespecError, match="shorten the prompt"):
-            one.prompt([1] * 512)
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"mode": "cloud", "timeout_s": 2}, "edgespec serve"),
+        ({"mode": "sync"}, "needs a draft"),
+        ({"mode": "fastest"}, "choose one of"),
+        ({"mode": "cloud", "latency_ms": 0.0}, "latency_ms must be above 0"),
+    ],
+)
+def test_a_session_that_cannot_be(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(EdgespecError, match=says):
+        Session(("127.0.0.1", 9), tokenizer=StubTokenizer(), **options)  # type: ignore[arg-type]
 
-    def test_an_empty_prompt(self, server: Server) -> None:
-        with session(server) as one, pytest.raises(EdgespecError, match="empty"):
-            one.prompt([])
 
-    def test_token_ids_that_are_none(self, server: Server) -> None:
-        with session(server) as one, pytest.raises(EdgespecError, match="outside"):
-            one.prompt([1, 50])
+def test_a_tokenizer_that_is_not_the_targets(server: Server) -> None:
+    other = StubTokenizer()
+    other.vocabulary_hash = b"\0" * 32
+    with pytest.raises(EdgespecError, match="tokenizer"):
+        Session(("127.0.0.1", server.port), mode="cloud", tokenizer=other)  # type: ignore[arg-type]
 
-    def test_a_mode_that_drafts_without_a_draft(self) -> None:
-        with pytest.raises(EdgespecError, match="needs a draft"):
-            Session(mode="sync", tokenizer=StubTokenizer())  # type: ignore[arg-type]
 
-    def test_an_unknown_mode(self) -> None:
-        with pytest.raises(EdgespecError, match="choose one of"):
-            Session(mode="fastest", tokenizer=StubTokenizer())  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("prompt", "says"), [([1] * 512, "shorten the prompt"), ([], "empty"), ([1, 50], "outside")]
+)
+def test_a_prompt_that_cannot_be(server: Server, prompt: list[int], says: str) -> None:
+    with session(server) as one, pytest.raises(EdgespecError, match=says):
+        one.prompt(prompt)
 
-    def test_a_logit_bias_for_a_token_that_there_is_not(self, server: Server) -> None:
-        with (
-            session(server, params={"logit_bias": {50: 1.0}}) as one,
-            pytest.raises(EdgespecError, match="token"),
-        ):
-            play(one, PROMPT)
 
-    def test_a_target_that_fails_ends_its_session_and_no_other(self) -> None:
-        failing = threading.Event()
+def test_a_logit_bias_for_a_token_that_there_is_not(server: Server) -> None:
+    with (
+        session(server, params={"logit_bias": {50: 1.0}}) as one,
+        pytest.raises(EdgespecError, match="token"),
+    ):
+        play(one, PROMPT)
 
-        def fail() -> None:
-            if failing.is_set():
-                failing.clear()
-                raise RuntimeError("out of memory")
 
-        with serving(StubTarget(SCRIPTED, before_forward=fail)) as server:
-            with session(server, "cloud") as one:
-                failing.set()
-                one.prompt(PROMPT)
-                with pytest.raises(EdgespecError, match="out of memory"):
-                    list(one)
-            with session(server, "cloud") as two:
-                play(two, PROMPT)
-            assert two.tokens == SCRIPTED.continuation(PROMPT, 40)
+def test_a_target_that_fails_ends_its_session_and_no_other() -> None:
+    failing = threading.Event()
 
-    def test_a_server_that_goes_away_mid_text(self) -> None:
-        with serving(StubTarget(SCRIPTED)) as server:
-            one = session(server, "sync", max_new_tokens=400, link=LinkOptions(give_up_s=0.2))
+    def fail() -> None:
+        if failing.is_set():
+            failing.clear()
+            raise RuntimeError("out of memory")
+
+    with serving(StubTarget(SCRIPTED, before_forward=fail)) as server:
+        with session(server, "cloud") as one:
+            failing.set()
             one.prompt(PROMPT)
-            one.step()
-        with one, pytest.raises(EdgespecError, match="went away"):
-            list(one)
+            with pytest.raises(EdgespecError, match="out of memory"):
+                list(one)
+        with session(server, "cloud") as two:
+            play(two, PROMPT)
+        assert two.tokens == SCRIPTED.continuation(PROMPT, 40)
+
+
+def test_a_server_that_goes_away_mid_text() -> None:
+    with serving(StubTarget(SCRIPTED)) as server:
+        one = session(server, "sync", max_new_tokens=400, link=LinkOptions(give_up_s=0.2))
+        one.prompt(PROMPT)
+        one.step()
+    with one, pytest.raises(EdgespecError, match="went away"):
+        list(one)
