@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.core.messages import Verdict
 from edgespec.core.noise import NoiseRows
 from edgespec.core.pacing import DraftPacing
 from edgespec.core.slots import CacheFull, Piece, SlotMap
@@ -66,6 +67,19 @@ class Drafter:
             return 0
         loop.on_draft(found, (time.monotonic() - start_s) * 1e3)
         return len(nodes)
+
+    def decode(self, loop: DraftingLoop) -> int | None:
+        """Take the draft's best token as if a target had committed it, in a loop whose policy is `DeviceOnly`.
+
+        Returns None where only a piece of the text was read. Raises CacheFull when the draft holds no more.
+        """
+        if not self.run(loop):
+            if loop.speculator.draft_full:
+                raise CacheFull
+            return None
+        (token,) = loop.tree[ROOT].children
+        self.commit(loop.on_message(Verdict(len(loop.text), [token]), 0.0), loop.tree)
+        return token
 
     def prefill(self, text: Sequence[int], tree: DraftTree) -> bool:
         """Run one chunk of a long stretch of committed text that the draft has not seen; False when none is left.

@@ -1,7 +1,7 @@
 """The drafting loop: what to draft next and what to send. Pure: no I/O, no clock, no model; time is passed in.
 
 Verdicts and hints go in, and what the draft found; blocks and changed server options come out. `Session` turns this
-loop with a link and an engine, the server turns it for a draft of its own, `LocalDecoder` with no server at all, and
+loop with a link and an engine, the server turns it for a draft of its own, `Drafter.decode` with no server at all, and
 the simulator on a simulated clock.
 
     loop.begin(prompt, 0, max_new_tokens)

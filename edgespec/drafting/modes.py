@@ -1,6 +1,7 @@
 """Modes: the names that users give, and the policies that they stand for."""
 
 from collections.abc import Callable
+from typing import Any
 
 from edgespec.core.errors import EdgespecError
 from edgespec.drafting.auto import Auto, AutoWithoutHints
@@ -16,7 +17,7 @@ from edgespec.drafting.policies import (
 )
 from edgespec.drafting.policy import Policy
 
-POLICIES: dict[str, Callable[[int], Policy]] = {
+POLICIES: dict[str, Callable[..., Policy]] = {
     policy.name: policy
     for policy in (Cloud, Colocated, Sync, Preempt, AcceptAll, Predicted, Stream, Auto, AutoWithoutHints)
 }
@@ -26,9 +27,6 @@ DEVICE = DeviceOnly.name
 
 WAITING_MODES = ("sync", "preempt", "accept-all", "predicted")
 """Modes that draft in blocks, whose best length depends on link and engines."""
-
-DRAFT_TOKENS = {"stream": 12, "auto": 12, "auto-no-hints": 12}
-"""A policy's own length of draft, where it is not a block of four."""
 
 
 def policy(
@@ -42,10 +40,9 @@ def policy(
         raise EdgespecError(f"there is no mode {mode!r}: choose one of {', '.join(POLICIES)}.")
     if draft_tokens is not None and draft_tokens < 1:
         raise EdgespecError(f"draft_tokens must be at least 1, not {draft_tokens}.")
-    length = draft_tokens or DRAFT_TOKENS.get(mode, 4)
-    for tuned in (Auto, AutoWithoutHints):
-        if mode == tuned.name:
-            return tuned(length, objective, budget)
-    if objective != "latency" or budget is not None:
+    options: dict[str, Any] = {} if draft_tokens is None else {"draft_tokens": draft_tokens}
+    if mode in (Auto.name, AutoWithoutHints.name):
+        options |= {"objective": objective, "budget": budget}
+    elif objective != "latency" or budget is not None:
         raise EdgespecError(f"only mode 'auto' takes an objective or a budget, not {mode!r}.")
-    return POLICIES[mode](length)
+    return POLICIES[mode](**options)

@@ -20,7 +20,7 @@ class Cloud(Policy):
     options = ServerOptions(fill=True)
 
     def __init__(self, draft_tokens: int = 0) -> None:
-        del draft_tokens
+        """draft_tokens: unused, as nothing is drafted."""
 
 
 class Colocated(Cloud):
@@ -54,7 +54,7 @@ class Sync(Policy):
 
 
 class DeviceOnly(Policy):
-    """Only the likeliest next token: the draft decodes by itself (see local_decoder.py)."""
+    """Only the likeliest next token: the draft decodes by itself (`Drafter.decode`)."""
 
     name = "device"
     drafts = True

@@ -17,8 +17,8 @@ class OutOfStep(Exception):
 
 
 Source = Literal["draft", "hint", "server_guess", "target"]
-"""Where a committed token came from: the draft or a hint foresaw it, the server guessed it (by look-up or with a draft of
-its own), or the target decoded it with nothing foreseen."""
+"""Where a committed token came from: the draft or a hint foresaw it, the server guessed it (by look-up or with a draft
+of its own), or the target decoded it with nothing foreseen."""
 
 
 @dataclass

@@ -11,7 +11,6 @@ from edgespec.core.pacing import DraftPacing
 from edgespec.core.params import SamplingParams
 from edgespec.core.slots import CacheFull
 from edgespec.core.tokenizer import Tokenizer
-from edgespec.drafting.local_decoder import decode_token
 from edgespec.drafting.loop import DraftingLoop
 from edgespec.drafting.policies import DeviceOnly
 from edgespec.edge.step import Step
@@ -54,7 +53,7 @@ class DeviceSession(TextSession):
             raise EdgespecError(NO_PROMPT)
         start_s = time.monotonic()
         try:
-            while (token := decode_token(self._loop, self._drafter)) is None:
+            while (token := self._drafter.decode(self._loop)) is None:
                 pass
         except CacheFull:
             self._output.flush()

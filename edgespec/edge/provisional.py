@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from edgespec.core.slots import CacheFull
 from edgespec.core.text_stream import TextStream
 from edgespec.drafting.drafter import Drafter
-from edgespec.drafting.local_decoder import decode_token
 from edgespec.drafting.loop import DraftingLoop
 from edgespec.drafting.policies import DeviceOnly
 
@@ -55,7 +54,7 @@ class ProvisionalText:
         if not self.writing:
             return False
         try:
-            token = decode_token(self._loop, drafter)
+            token = drafter.decode(self._loop)
         except CacheFull:
             self.writing = False
             return True

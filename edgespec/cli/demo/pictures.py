@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgespec.cli.demo.figures import Run
-from edgespec.cli.picture import picture
+from edgespec.cli.extras import needs
+from edgespec.core.errors import EdgespecError
 from edgespec.edge.trace import Event
 
 if TYPE_CHECKING:
@@ -72,3 +74,26 @@ def _draw_strip(axes: Axes, run: Run, span_s: float) -> None:
     axes.set_yticks(list(LANES.values()), list(LANES))
     axes.set_title(f"{run.mode}: {committed} tokens", loc="left", fontsize=10)
     axes.set_xlim(0, span_s * 1e3)
+
+
+@contextlib.contextmanager
+def picture(file: Path, rows: int = 1, **settings: Any) -> Iterator[tuple[Any, Any]]:
+    """Yields a matplotlib figure and its array [rows, 1] of axes; saves the figure at the end.
+
+    settings: of `pyplot.subplots`. Raises EdgespecError without matplotlib, or if the file cannot be written.
+    """
+    with needs("demo"):
+        import matplotlib
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(rows, squeeze=False, **settings)
+    for one in axes.flat:
+        one.spines[["top", "right"]].set_visible(False)
+    try:
+        yield figure, axes
+        figure.savefig(file, dpi=110)
+    except (OSError, ValueError) as error:
+        raise EdgespecError(f"the picture cannot be written to {file}: {error}.") from None
+    finally:
+        pyplot.close(figure)
