@@ -82,7 +82,8 @@ class Contexts:
             raise EdgespecError(
                 "the GPU has no memory left for the plan's scratch: end other programs on it."
             )
-        context.set_optimization_profile_async(profile, self._memory.stream)
+        if not context.set_optimization_profile_async(profile, self._memory.stream):
+            raise EdgespecError(f"the plan has no profile {profile} for this run: build it again.")
         return context
 
     def _enqueue(self, context: Any) -> None:

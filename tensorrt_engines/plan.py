@@ -65,8 +65,8 @@ def buildable_target(runtime: str, compute_capability: str) -> PlanTarget | None
     return target if _obstacle(load_api(runtime), target) is None else None
 
 
-def build_plan(target: PlanTarget, graph_file: Path, draft: DraftShape, halves: bool) -> bytes:
-    """The plan of an ONNX file. halves: its matrices are float16.
+def build_plan(target: PlanTarget, graph_file: Path, draft: DraftShape) -> bytes:
+    """The plan of an ONNX file, whose types it keeps.
 
     Raises EdgespecError where this machine cannot build such a plan, and where TensorRT refuses the graph.
     """
@@ -76,12 +76,9 @@ def build_plan(target: PlanTarget, graph_file: Path, draft: DraftShape, halves: 
         raise EdgespecError(obstacle)
     log = ErrorLog(api)
     builder = api.Builder(log.logger)
-    flags, strongly_typed = network_flags(api)
-    network = builder.create_network(flags)
+    network = builder.create_network(network_flags(api))
     _parse(api, network, log, graph_file)
     config = builder.create_builder_config()
-    if not strongly_typed and halves:
-        config.set_flag(api.BuilderFlag.FP16)
     if build_capabilities(api):
         config.num_compute_capabilities = 1
         name = "SM" + target.compute_capability.replace(".", "")

@@ -1,6 +1,6 @@
 """TensorRT and TensorRT-RTX: one API in two modules, and the differences between them and between versions.
 
-`tensorrt` (8.6 to 11) comes with JetPack on a Jetson, or with NVIDIA's own packages; `tensorrt_rtx` comes from PyPI.
+`tensorrt` (10.0 to 11) comes with JetPack on a Jetson, or with NVIDIA's own packages; `tensorrt_rtx` comes from PyPI.
 Both have Builder, OnnxParser, Runtime and the named-tensor calls that plan.py and tensorrt_runner.py use.
 """
 
@@ -16,13 +16,13 @@ MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 """Runtime -> its module."""
 
 INSTALLATION = {
-    "tensorrt": "on a Jetson it comes with JetPack 6 (apt install nvidia-jetpack; a virtual environment needs "
+    "tensorrt": "on a Jetson it comes with JetPack 6.1 (apt install nvidia-jetpack; a virtual environment needs "
     "--system-site-packages)",
     "tensorrt-rtx": "pip install 'edgespec[tensorrt-rtx]'",
 }
 
-OLDEST = (8, 6)
-"""Of `tensorrt`: the first version with named tensors throughout."""
+OLDEST = (10, 0)
+"""Of `tensorrt`: the first where several contexts share a profile. JetPack 6.1 has 10.3; 6.0 has 8.6."""
 
 
 def installed(runtime: str) -> bool:
@@ -40,23 +40,18 @@ def load_api(runtime: str) -> Any:
         ) from None
     if runtime == "tensorrt" and _numbers(api.__version__) < OLDEST:
         raise EdgespecError(
-            f"TensorRT {api.__version__} is too old, edgespec needs 8.6 or newer: flash JetPack 6."
+            f"TensorRT {api.__version__} is too old, edgespec needs 10.0 or newer: flash JetPack 6.1 or newer."
         )
     return api
 
 
-def network_flags(api: Any) -> tuple[int, bool]:
-    """The flags of create_network, and whether tensors then have exactly the types that the ONNX file gives them.
+def network_flags(api: Any) -> int:
+    """The flags of create_network for a network whose tensors have exactly the types that the ONNX file gives them.
 
-    Where they do not (8.6), a builder flag allows halves.
+    Versions without this flag know no other networks.
     """
     flags = api.NetworkDefinitionCreationFlag
-    value, strongly_typed = 0, hasattr(flags, "STRONGLY_TYPED")
-    if strongly_typed:
-        value |= 1 << int(flags.STRONGLY_TYPED)
-    if _numbers(api.__version__) < (10, 0) and hasattr(flags, "EXPLICIT_BATCH"):
-        value |= 1 << int(flags.EXPLICIT_BATCH)
-    return value, strongly_typed
+    return 1 << int(flags.STRONGLY_TYPED) if hasattr(flags, "STRONGLY_TYPED") else 0
 
 
 def build_capabilities(api: Any) -> list[str]:

@@ -74,6 +74,8 @@ class Context:
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
         assert stream_handle == STREAM
+        if profile_index >= self.engine.profiles:
+            return False
         self.profile = profile_index
         return True
 
@@ -104,11 +106,12 @@ class Context:
 class Engine:
     """A plan as it is opened: a graph, its tensors, and the limits of its two profiles."""
 
-    def __init__(self, plan: bytes, rows: tuple[int, int], deciding: tuple[int, int]) -> None:
+    def __init__(self, plan: bytes, rows: tuple[int, ...], deciding: tuple[int, ...]) -> None:
         self.session = onnxruntime.InferenceSession(plan, providers=["CPUExecutionProvider"])
         self.inputs = {value.name: _kind(value.type) for value in self.session.get_inputs()}
         self.outputs = {value.name: _kind(value.type) for value in self.session.get_outputs()}
         self.contexts: list[Context] = []
+        self.profiles = len(rows)
         self._rows, self._deciding = rows, deciding
 
     def create_execution_context(self) -> Context:
@@ -134,7 +137,7 @@ class Runtime:
     """Opens plans; `opened` holds the engines, for tests to look at."""
 
     opened: list[Engine]
-    limits: tuple[tuple[int, int], tuple[int, int]]
+    limits: tuple[tuple[int, ...], tuple[int, ...]]
 
     def __init__(self, logger: Any) -> None:
         self._logger = logger
@@ -147,7 +150,7 @@ class Runtime:
         return self.opened[-1]
 
 
-def fake_api(rows: tuple[int, int], deciding: tuple[int, int]) -> Any:
+def fake_api(rows: tuple[int, ...], deciding: tuple[int, ...]) -> Any:
     """A module like `tensorrt`; rows, deciding: what its plans take in each profile."""
     runtime = type("Runtime", (Runtime,), {"opened": [], "limits": (rows, deciding)})
     return SimpleNamespace(__version__="10.3.0", ILogger=ILogger, Runtime=runtime, nptype=lambda kind: kind)

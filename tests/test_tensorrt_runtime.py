@@ -257,6 +257,12 @@ def test_a_plan_that_tensorrt_does_not_open(
         device.engine(exported)
 
 
+def test_a_plan_that_lacks_a_profile_is_refused(exported: Path, device: Device) -> None:
+    device.api = fake_api((DECODE_ROWS,), (DECIDING_ROWS,))
+    with pytest.raises(EdgespecError, match="has no profile 1 for this run: build it again"):
+        device.engine(exported)
+
+
 def test_a_machine_without_a_gpu(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtimes, "first_gpu", lambda: None)
     with pytest.raises(EdgespecError, match=r"no NVIDIA GPU .*use --runtime onnxruntime"):
@@ -278,7 +284,7 @@ def test_the_real_bindings_have_every_name_that_the_stand_in_has() -> None:
         fake_tensorrt.Engine: real.ICudaEngine,
         fake_tensorrt.Runtime: real.Runtime,
     }
-    own = {"limits", "opened", "session", "inputs", "outputs", "contexts"}
+    own = {"limits", "opened", "session", "inputs", "outputs", "contexts", "profiles"}
     for fake, genuine in pairs.items():
         names = {name for name in vars(fake) if not name.startswith("_")} - own
         assert names and names <= set(dir(genuine))

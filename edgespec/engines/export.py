@@ -20,7 +20,7 @@ from edgespec.engines.draft_graph import DraftGraph, UnlikeLlama
 from edgespec.engines.parity import graph_difference
 
 OPSET = 18
-"""The newest that TensorRT 8.6 reads in full."""
+"""TensorRT 10.0, the oldest that opens our plans, reads up to opset 20."""
 
 STORAGE = {"fp32": torch.float32, "fp16": torch.float16, "int8": torch.float32}
 """By precision: the type in which the graph keeps matrices. On a GPU they multiply in that type too; on a CPU, which

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 from edgespec.core.errors import EdgespecError, first_line
 from edgespec.core.weight_files import weight_files
 
 PAIR = Path(__file__).parent.parent / "pair"
-"""The bundled pair: target, draft and exits."""
+"""The bundled pair, as the sources have it: target, draft and exits. A device's wheel has the draft alone."""
 
 DOWNLOADED = ("model*.safetensors", "pytorch_model*.bin")
 BESIDE_WEIGHTS = ("*.json", "*.jinja", "tokenizer.model")
@@ -19,7 +20,12 @@ def find_folder(model: str | Path | None) -> Path:
     """The local folder of a model: as given, bundled (None), or a model id's in the hub's cache. Raises
     EdgespecError."""
     if model is None:
-        return _checked(PAIR / "target")
+        pair = bundled_pair()
+        if pair is None:
+            raise EdgespecError(
+                "the bundled target is not installed: run `pip install edgespec-pair`, or name a model."
+            )
+        return _checked(pair / "target")
     path = Path(model).expanduser()
     if path.exists():
         return _checked(path)
@@ -29,6 +35,14 @@ def find_folder(model: str | Path | None) -> Path:
             f"there is no model folder {name}: give a folder, or a model id such as org/name."
         )
     return _from_hub(name)
+
+
+def bundled_pair() -> Path | None:
+    """The folder of the bundled target and its exits: in the package, or in the distribution edgespec-pair."""
+    if (PAIR / "target").is_dir():
+        return PAIR
+    spec = importlib.util.find_spec("edgespec_pair")
+    return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
 
 
 def name_of(model: str | Path | None, folder: Path) -> str:
@@ -43,7 +57,8 @@ def find_exits(exits: str | Path | None, folder: Path) -> Path | None:
     if exits is None:
         return None
     if exits == "auto":
-        place = PAIR / "exits" if folder == PAIR / "target" else folder / "exits"
+        pair = bundled_pair()
+        place = pair / "exits" if pair and folder == pair / "target" else folder / "exits"
         return place if place.is_dir() else None
     place = Path(exits).expanduser()
     if not place.is_dir():
