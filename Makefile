@@ -1,5 +1,5 @@
 # Short names for what one does every day. The commands behind them are the truth.
-.PHONY: build test lint format bench docs house pythons compilers tidy test-cpp fuzz sanitize short dist-check aarch64 clean
+.PHONY: build test lint format bench docs house pythons compilers tidy test-cpp fuzz sanitize short dist-check wheels aarch64 clean
 
 build:  ## editable install with everything
 	pip install -e '.[all]'
@@ -26,13 +26,11 @@ dist-check:  ## an sdist, a wheel from it, and what the wheel leaves to the syst
 short:  ## a few minutes of fuzz and sanitize, as CI does it
 	.ci/short
 
-aarch64:  ## the C++ tests for aarch64 (g++-aarch64-linux-gnu), run by qemu-aarch64 where that is
-	cmake -S . -B build/aarch64 -G Ninja -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
-	  -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static \
-	  -DCMAKE_CROSSCOMPILING_EMULATOR=qemu-aarch64 -DEDGESPEC_TLS=OFF -DEDGESPEC_PYTHON=OFF -DEDGESPEC_TESTS=ON
-	cmake --build build/aarch64
-	if command -v qemu-aarch64 >/dev/null; then ctest --test-dir build/aarch64 --output-on-failure; \
-	else echo "compiled; to run it, install qemu-user"; fi
+wheels:  ## the wheels that an index would hold: this machine's, and aarch64's by a cross compiler
+	.ci/wheels
+
+aarch64:  ## the edge for aarch64, compiled by JetPack 6's series of g++ and run under qemu-user
+	.ci/aarch64
 
 lint:  ## what CI holds the code to; types are checked in the installed package (pip install '.[all]')
 	ruff check .
@@ -53,14 +51,11 @@ docs:  ## the documentation site, in build/site; a warning or a dead link is an 
 house:  ## how large and how tangled the code is, beside what it may be
 	python -m benchmarks.house
 
-PYTHONS ?= python3.10 python3.12 python3.13
+PYTHONS ?= 3.10 3.12 3.13
 pythons:  ## the edge's tests on the other Pythons that this machine has, without torch
-	@for python in $(PYTHONS); do \
-	  found=; \
-	  for one in $$python $$HOME/.pyenv/versions/$${python#python}*/bin/$$python; do \
-	    "$$one" --version >/dev/null 2>&1 && found=$$one && break; done; \
-	  if [ -n "$$found" ]; then echo "-- $$python"; .ci/edge "$$found" || exit 1; \
-	  else echo "-- $$python is not on this machine"; fi; done
+	@for version in $(PYTHONS); do \
+	  if python=$$(.ci/python $$version); then echo "-- $$python"; .ci/edge "$$python" || exit 1; \
+	  else echo "-- python$$version is not on this machine"; fi; done
 
 compilers:  ## the C++ without a warning, by every compiler that this machine has
 	.ci/compilers

@@ -1,6 +1,7 @@
 """Builds edgespec._native with CMake, and CUDA kernels if EDGESPEC_CUDA_ARCHS names any architectures ("80;87;90").
 
-All metadata is in pyproject.toml.
+All metadata is in pyproject.toml. EDGESPEC_SPLIT_PAIR=1 builds the wheel for an index: without the bundled target,
+which `edgespec[server]` then brings as the distribution edgespec-pair (packaging/pair). Other builds hold everything.
 """
 
 import os
@@ -10,10 +11,23 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from setuptools import Extension, find_packages, setup
+from setuptools import Distribution, Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
+PAIR_PATTERNS = ("target/*", "exits/*", "figures.json", "reliability.png")
+"""The files of edgespec/pair that edgespec-pair holds."""
+
+
+class SplitDistribution(Distribution):
+    """Leaves out what edgespec-pair holds, and requires it of servers."""
+
+    def parse_config_files(
+        self, filenames: list[str] | None = None, ignore_option_errors: bool = False
+    ) -> None:
+        super().parse_config_files(filenames, ignore_option_errors)
+        self.extras_require["server"].append(f"edgespec-pair=={self.metadata.version}")
+        self.exclude_package_data = {"edgespec": [f"pair/{name}" for name in PAIR_PATTERNS]}
 
 
 class CMakeBuild(build_ext):
@@ -63,6 +77,7 @@ class CMakeBuild(build_ext):
 
 
 setup(
+    distclass=SplitDistribution if os.environ.get("EDGESPEC_SPLIT_PAIR") == "1" else Distribution,
     packages=[
         *find_packages(include=["edgespec", "edgespec.*"]),
         "edgespec.kernels",
