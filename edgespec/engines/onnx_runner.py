@@ -16,11 +16,15 @@ import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from edgespec.core.errors import EdgespecError, first_line
+from edgespec.core.memory import available_memory_bytes
 from edgespec.core.slots import Piece
 from edgespec.engines.manifest import GRAPH_FILE, EngineManifest
 from edgespec.tensorrt_engines.draft_shape import RunShape, fill_inputs
 
 LOG_ERRORS = 3
+
+COPIES = 2
+"""Of its weights that ONNX Runtime holds while it opens a graph."""
 
 KEPT_SHAPES = 128
 """Shapes whose buffers are kept; the least recently used is dropped first."""
@@ -121,6 +125,7 @@ class Binding:
 
 
 def _open(folder: Path, manifest: EngineManifest, threads: int) -> onnxruntime.InferenceSession:
+    _check_memory(folder, manifest)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -136,3 +141,16 @@ def _open(folder: Path, manifest: EngineManifest, threads: int) -> onnxruntime.I
             f"ONNX Runtime {onnxruntime.__version__} cannot open the engine in {folder} "
             f"({first_line(error)}): build it again with `{manifest.rebuild_command(folder)}`."
         ) from None
+
+
+def _check_memory(folder: Path, manifest: EngineManifest) -> None:
+    """Refuse what the kernel would end the process for."""
+    draft = manifest.shape
+    weights = sum(file.stat().st_size for file in folder.glob(f"{GRAPH_FILE}*"))
+    cache = 2 * draft.layers * draft.capacity * draft.kv_heads * draft.head_dim * 4
+    needed, left = COPIES * weights + cache, available_memory_bytes()
+    if needed > left:
+        raise EdgespecError(
+            f"the engine in {folder} needs {needed / 2**20:.0f} MiB, and this device has {left / 2**20:.0f} MiB left: "
+            "end other programs, or compile a smaller draft, with --precision int8 or a smaller --max-len."
+        )

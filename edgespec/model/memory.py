@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
 
 import torch
 
 from edgespec.core.errors import EdgespecError
+from edgespec.core.memory import available_memory_bytes
 from edgespec.core.slots import SLOT_BUCKET
 
 KV_SHARE = 0.2
@@ -19,11 +18,7 @@ def available_bytes(device: torch.device) -> float:
     """Memory of the device that this process may still take."""
     if device.type == "cuda":
         return float(torch.cuda.mem_get_info(device)[0])
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")) / 2
+    return available_memory_bytes()
 
 
 def check_fits(needed: float, dtype: torch.dtype, device: torch.device, name: str) -> None:
