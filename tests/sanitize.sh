@@ -16,7 +16,7 @@ if [ "$sanitizers" = thread ] && setarch -R true 2>/dev/null; then run=(setarch 
 
 module=$build/python/edgespec
 mkdir -p "$module"
-cmake -S . -B "$build" -G Ninja -DCMAKE_CXX_COMPILER=g++ -DCMAKE_BUILD_TYPE=Debug -DEDGESPEC_TESTS=ON \
+cmake -S . -B "$build" -G Ninja -DCMAKE_CXX_COMPILER=g++ -DCMAKE_BUILD_TYPE=Debug -DEDGESPEC_TESTS=ON -DEDGESPEC_UNITY=ON \
   -DEDGESPEC_SANITIZE="$sanitizers" \
   -DCMAKE_LIBRARY_OUTPUT_DIRECTORY="$module" -DPython_EXECUTABLE="$(command -v python)" \
   -Dpybind11_DIR="$(python -m pybind11 --cmakedir)" >/dev/null
