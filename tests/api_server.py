@@ -51,14 +51,15 @@ def open_api(
     link: LinkOptions | None = None,
     access: Access | None = None,
     port: int | None = None,
-    tokenizer: StubTokenizer | None = None,
+    tokenizer: Any = None,
+    scripted: HashModel = MODEL,
 ) -> Iterator[tuple[str, Door]]:
     """The API's URL, and its door. port: of another server than a stub target's."""
-    with serving(target or StubTarget(MODEL)) as server:
+    with serving(target or StubTarget(scripted)) as server:
         source = Source(
             [("127.0.0.1", port or server.port)],
-            StubDraft(MODEL),  # type: ignore[arg-type]
-            tokenizer or ChatTokenizer(),  # type: ignore[arg-type]
+            StubDraft(scripted),  # type: ignore[arg-type]
+            tokenizer or ChatTokenizer(),
             link or LinkOptions(),
         )
         door = Door(source, "edgespec", limits)

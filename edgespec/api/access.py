@@ -13,10 +13,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edgespec.api.errors import ApiError
+from edgespec.api.page_routes import FILES
 from edgespec.core.access import is_loopback
 from edgespec.core.errors import EdgespecError
 
-OPEN_PATHS = frozenset({"/health", "/", "/page.js", "/page.css"})
+OPEN_PATHS = frozenset({"/health", *FILES})
 """What needs no key: the page asks for one itself."""
 
 LEAST_KEY = 16

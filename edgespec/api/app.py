@@ -20,6 +20,7 @@ from edgespec.api.chat import chat_asks, streamed_chat, whole_chat
 from edgespec.api.completions import completion_asks, streamed_completion, whole_completion
 from edgespec.api.door import Door, TextStep
 from edgespec.api.errors import ApiError
+from edgespec.api.page_routes import page_routes
 from edgespec.api.schema import ChatRequest, CompletionRequest, SamplingRequest
 from edgespec.api.turning import in_thread
 
@@ -84,6 +85,7 @@ def create_app(door: Door, access: Access) -> FastAPI:
         shapes = (whole_completion, streamed_completion)
         return await _answer(door, request, body, completion_asks, shapes)
 
+    app.router.routes.extend(page_routes())
     return app
 
 
@@ -118,6 +120,7 @@ def _model(door: Door, started: int) -> dict[str, Any]:
         "created": started,
         "owned_by": "edgespec",
         "root": door.store.target_id,
+        "edgespec": {"modes": door.modes, "offline": door.source.link.offline_after_s is not None},
     }
 
 

@@ -1,5 +1,6 @@
 """POST /v1/chat/completions: messages through the model's chat template, the answer whole or streamed."""
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
@@ -8,33 +9,62 @@ from edgespec.api.ask import Ask
 from edgespec.api.door import Door, TextStep
 from edgespec.api.errors import refused
 from edgespec.api.sampling import asks
-from edgespec.api.schema import ChatRequest, Message
+from edgespec.api.schema import ChatRequest, Message, Tool
 from edgespec.api.shapes import Envelope, Written, chat_logprobs, closing, extra, finish_reason
 from edgespec.api.tally import Tally
+from edgespec.api.tool_calls import ToolCall, ToolCallParser, family_of
 from edgespec.core.errors import EdgespecError
 
 
 def chat_asks(door: Door, request: ChatRequest) -> list[Ask]:
     """Raises ApiError."""
     most = request.max_completion_tokens or request.max_tokens or door.limits.default_tokens
-    prompt = chat_prompt(door, request.messages)
+    tools = request.tools if tool_parser(door, request) else None
+    prompt = chat_prompt(door, request.messages, tools)
     return asks(door, request, [prompt], "messages", most, bool(request.logprobs))
 
 
-def chat_prompt(door: Door, messages: Sequence[Message]) -> list[int]:
+def chat_prompt(door: Door, messages: Sequence[Message], tools: Sequence[Tool] | None = None) -> list[int]:
     """The conversation's tokens. Raises ApiError."""
-    plain = []
-    for number, message in enumerate(messages):
-        for name, value in (message.model_extra or {}).items():
-            if value not in (None, []):
-                raise refused(f"messages[{number}].{name}", "this is not offered: leave it out.")
-        role = "system" if message.role == "developer" else message.role
-        plain.append({"role": role, "content": message.text})
+    plain = [_plain(number, message) for number, message in enumerate(messages)]
+    described = [tool.model_dump(exclude_none=True) for tool in tools] if tools else None
     tokenizer = door.source.tokenizer
     try:
-        return tokenizer.encode(tokenizer.chat(plain), add_special_tokens=False)
+        return tokenizer.encode(tokenizer.chat(plain, tools=described), add_special_tokens=False)
     except EdgespecError as error:
         raise refused("messages", str(error)) from None
+
+
+def _plain(number: int, message: Message) -> dict[str, Any]:
+    """A message as templates take it; a call's arguments as an object."""
+    for name, value in (message.model_extra or {}).items():
+        if value not in (None, []):
+            raise refused(f"messages[{number}].{name}", "this is not offered: leave it out.")
+    role = "system" if message.role == "developer" else message.role
+    plain: dict[str, Any] = {"role": role, "content": message.text}
+    if message.name is not None:
+        plain["name"] = message.name
+    if message.tool_call_id is not None:
+        plain["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        plain["tool_calls"] = [call.model_dump() for call in message.tool_calls]
+        for index, call in enumerate(plain["tool_calls"]):
+            try:
+                call["function"]["arguments"] = json.loads(call["function"]["arguments"])
+            except (ValueError, RecursionError):
+                place = f"messages[{number}].tool_calls[{index}].function.arguments"
+                raise refused(place, "this is not JSON.") from None
+    return plain
+
+
+def tool_parser(door: Door, request: ChatRequest) -> ToolCallParser | None:
+    """For one text; None: the request offers no tools. Raises ApiError where the model cannot use any."""
+    if not request.tools or request.tool_choice == "none":
+        return None
+    family = family_of(door.source.tokenizer.chat_template or "")
+    if family is None:
+        raise refused("tools", "this model's chat template knows no tools: leave them out.")
+    return ToolCallParser(family)
 
 
 async def whole_chat(
@@ -46,18 +76,29 @@ async def whole_chat(
     async for text in texts:
         tally.add(text)
         written.setdefault(text.index, Written()).add(text)
-    choices = [
-        {
-            "index": index,
-            "message": {"role": "assistant", "content": one.text, "refusal": None},
-            "logprobs": chat_logprobs(
-                door.source.tokenizer, one.tokens, one.logprobs if request.logprobs else None
-            ),
-            "finish_reason": one.finish_reason,
-        }
-        for index, one in written.items()
-    ]
+    choices = [_choice(door, request, index, one) for index, one in written.items()]
     yield encode(envelope.wrap(choices, **closing(tally))).encode()
+
+
+def _choice(door: Door, request: ChatRequest, index: int, written: Written) -> dict[str, Any]:
+    content, calls, parser = written.text, list[ToolCall](), tool_parser(door, request)
+    if parser is not None:
+        (first, _), (rest, _) = parser.push(content), parser.finish()
+        content, calls = first + rest, parser.calls
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+    if calls:
+        message |= {"content": content or None, "tool_calls": [_call(call) for call in calls]}
+    logprobs = written.logprobs if request.logprobs else None
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": chat_logprobs(door.source.tokenizer, written.tokens, logprobs),
+        "finish_reason": "tool_calls" if calls and written.finish_reason == "stop" else written.finish_reason,
+    }
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 async def streamed_chat(
@@ -67,26 +108,47 @@ async def streamed_chat(
     envelope, tally = Envelope("chatcmpl", "chat.completion.chunk", door.model), Tally()
     usage = request.stream_options is not None and request.stream_options.include_usage
     between = {"usage": None} if usage else {}
-    begun: set[int] = set()
+    options, tokenizer = request.edgespec, door.source.tokenizer
+    deltas: dict[int, Deltas] = {}
     async for text in texts:
         tally.add(text)
-        delta: dict[str, Any] = {}
-        if text.index not in begun:
-            begun.add(text.index)
-            delta = {"role": "assistant", "content": ""}
-        step, finish = text.step, finish_reason(text)
-        more = extra(text, request.edgespec.offline, request.edgespec.timeline)
-        if step.text:
-            delta["content"] = step.text
+        step = text.step
+        one = deltas.setdefault(text.index, Deltas(tool_parser(door, request)))
+        delta, finish = one.add(text)
+        more = extra(tokenizer, text, options.offline, options.timeline)
         if not (delta or finish or more or step.logprobs):
-            continue  # half a character, or the beginning of what may be a stop string
-        choice = {
-            "index": text.index,
-            "delta": delta,
-            "logprobs": chat_logprobs(door.source.tokenizer, step.tokens, step.logprobs),
-            "finish_reason": finish,
-        }
+            continue  # half a character, or the beginning of what may be a stop string or a call
+        logprobs = chat_logprobs(tokenizer, step.tokens, step.logprobs)
+        choice = {"index": text.index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         yield event(envelope.wrap([choice], **between, **more))
     if usage:
         yield event(envelope.wrap([], **closing(tally)))
     yield DONE
+
+
+class Deltas:
+    """One text's steps as the changes of a message."""
+
+    def __init__(self, parser: ToolCallParser | None) -> None:
+        self._parser = parser
+        self._begun = False
+
+    def add(self, text: TextStep) -> tuple[dict[str, Any], str | None]:
+        """What the step adds, and why the text ends, if it does."""
+        content, finish, calls = text.step.text, finish_reason(text), list[ToolCall]()
+        number = 0
+        if self._parser is not None:
+            number = len(self._parser.calls)
+            content, calls = self._parser.push(content)
+            if finish is not None:
+                rest, late = self._parser.finish()
+                content, calls = content + rest, [*calls, *late]
+            if finish == "stop" and self._parser.calls:
+                finish = "tool_calls"
+        delta: dict[str, Any] = {} if self._begun else {"role": "assistant", "content": ""}
+        self._begun = True
+        if content:
+            delta["content"] = content
+        if calls:
+            delta["tool_calls"] = [{"index": number + at, **_call(call)} for at, call in enumerate(calls)]
+        return delta, finish

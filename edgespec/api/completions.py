@@ -62,7 +62,7 @@ async def streamed_completion(
     async for text in texts:
         tally.add(text)
         step, finish = text.step, finish_reason(text)
-        more = extra(text, request.edgespec.offline, request.edgespec.timeline)
+        more = extra(door.source.tokenizer, text, request.edgespec.offline, request.edgespec.timeline)
         echo = "" if text.index in offsets else _echo(door, request, text.index)
         offset = offsets.setdefault(text.index, 0)
         if not (step.text or echo or finish or more or step.logprobs):

@@ -13,6 +13,7 @@ from edgespec.api.metrics import Metrics
 from edgespec.api.session_store import OpenSession, SessionStore, Source
 from edgespec.api.turning import steps
 from edgespec.core.errors import EdgespecError
+from edgespec.drafting.modes import POLICIES, policy
 from edgespec.edge.session import Session
 from edgespec.edge.step import Step
 from edgespec.edge.trace import Event
@@ -52,6 +53,14 @@ class Door:
         self.store = SessionStore(source, self.limits.kept_sessions)
         self.metrics = Metrics(lambda: self.queue.running, lambda: self.queue.waiting)
         self._drafting = ThreadPoolExecutor(1, "edgespec-draft")
+
+    @property
+    def modes(self) -> list[str]:
+        """The modes that are offered, the one that a request gets by default first."""
+        drafts = self.source.engine is not None
+        offered = [mode for mode in POLICIES if drafts or not policy(mode).drafts]
+        default = "auto" if drafts else "cloud"
+        return [default, *(mode for mode in offered if mode != default)]
 
     async def texts(self, asks: Sequence[Ask], client: str) -> AsyncGenerator[TextStep, None]:
         """The texts one after another, under one place in the queue. Raises ApiError."""

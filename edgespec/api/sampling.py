@@ -8,7 +8,7 @@ from edgespec.api.errors import ApiError, refused
 from edgespec.api.schema import SamplingRequest
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
-from edgespec.drafting.modes import POLICIES, policy
+from edgespec.drafting.modes import policy
 
 SEEDS = 2**64
 
@@ -65,18 +65,15 @@ def _params(request: SamplingRequest, max_new_tokens: int, logprobs: bool, numbe
 
 
 def _mode(door: Door, request: SamplingRequest) -> str:
-    """Without a draft engine: what the server does alone. Raises ApiError."""
+    """Raises ApiError."""
     options = request.edgespec
-    drafts = door.source.engine is not None
-    mode = options.mode or ("auto" if drafts else "cloud")
-    if mode not in POLICIES:
-        raise refused("edgespec.mode", f"there is no mode {mode!r}: choose one of {', '.join(POLICIES)}.")
+    mode = options.mode or door.modes[0]
+    if mode not in door.modes:
+        raise refused("edgespec.mode", f"{mode!r} is not offered: choose one of {', '.join(door.modes)}.")
     try:
-        chosen = policy(mode, options.draft_tokens, options.objective)
+        policy(mode, options.draft_tokens, options.objective)
     except EdgespecError as error:
         raise refused("edgespec.objective", str(error)) from None
-    if chosen.drafts and not drafts:
-        raise refused("edgespec.mode", f"{mode} needs a draft, and there is none here: choose cloud.")
     return mode
 
 

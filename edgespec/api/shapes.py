@@ -62,10 +62,13 @@ def closing(tally: Tally) -> dict[str, Any]:
     return {"usage": tally.usage(), "metrics": tally.metrics()}
 
 
-def extra(text: TextStep, offline: bool, timeline: bool) -> dict[str, Any]:
-    """A piece's `edgespec` field, for clients that asked for it. provisional: text of the draft alone that was added;
-    standing: all of it that still stands behind the committed text, where it did not merely grow; revised: tokens that
-    were taken back. events: of the timeline, in milliseconds of the device's clock."""
+def extra(tokenizer: Tokenizer, text: TextStep, offline: bool, timeline: bool) -> dict[str, Any]:
+    """A piece's `edgespec` field, for clients that asked for it.
+
+    provisional: text of the draft alone that was added; standing: all of it behind the committed text; revised:
+    tokens that were taken back. spans: characters of the content, each with where its token came from. events: of
+    the timeline, in milliseconds of the device's clock.
+    """
     step, found = text.step, {}
     if offline and (step.provisional or step.revised or step.events):
         found = {
@@ -76,6 +79,7 @@ def extra(text: TextStep, offline: bool, timeline: bool) -> dict[str, Any]:
         }
     if timeline:
         found["tokens"] = len(step.tokens)
+        found["spans"] = spans(tokenizer, text)
         found["rtt_ms"] = step.statistics.rtt_ms
         found["forward_ms"] = text.opened.session.measurements.forward_ms(1)
         found["notes"] = step.events
@@ -90,6 +94,20 @@ def extra(text: TextStep, offline: bool, timeline: bool) -> dict[str, Any]:
             for one in text.events
         ]
     return {"edgespec": found} if found else {}
+
+
+def spans(tokenizer: Tokenizer, text: TextStep) -> list[tuple[int, str]]:
+    """The text cut at its tokens. Where it was held back in between, all of it counts as its last token's."""
+    sources = [
+        str(source)
+        for event in text.events
+        if event.kind == "verdict" and isinstance(found := event.detail["sources"], list)
+        for source in found
+    ]
+    pieces = [tokenizer.decode([token]) for token in text.step.tokens]
+    if "".join(pieces) != text.step.text:
+        return [(len(text.step.text), sources[-1] if sources else "target")]
+    return [(len(piece), source) for piece, source in zip(pieces, sources, strict=False)]
 
 
 def chat_logprobs(tokenizer: Tokenizer, tokens: Sequence[int], logprobs: Sequence[float] | None) -> Any:

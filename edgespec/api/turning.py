@@ -1,7 +1,7 @@
 """One session turned by the event loop: the draft runs in the drafting thread, everything else here.
 
-All sessions share the drafting thread. It takes their runs in the order in which they came: none waits for more than one
-run of each other session.
+All sessions share the drafting thread. It takes their runs in the order in which they came: none waits for more than
+one run of each other session.
 """
 
 import asyncio

@@ -15,6 +15,7 @@ from edgespec._version import __version__
 from edgespec.core.errors import EdgespecError
 
 COMMANDS = {
+    "up": ("up:up", "Try it: start everything on this machine and open a page."),
     "demo": ("demo.command:demo", "Compare the modes on this machine: the same text, at different speeds."),
     "serve": ("serve:serve", "Serve a target model to devices."),
     "generate": ("generate:generate", "Continue one prompt."),

@@ -18,25 +18,26 @@ if TYPE_CHECKING:
 
 def render_chat(
     template: str,
-    messages: Sequence[Mapping[str, str]],
+    messages: Sequence[Mapping[str, Any]],
     add_generation_prompt: bool,
     special_tokens: Mapping[str, str],
+    tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> str:
     """The text of `messages` ({"role", "content"}) under `template`. Raises EdgespecError where it cannot be rendered.
 
-    special_tokens: name (bos_token, eos_token, ...) -> text, which templates refer to.
+    messages, tools: values as JSON has them. special_tokens: name (bos_token, eos_token, ...) -> text, which templates
+    refer to.
     """
     import jinja2
 
-    plain = [{str(name): str(value) for name, value in message.items()} for message in messages]
+    plain = json.loads(json.dumps({"messages": list(messages), "tools": tools}))
     try:
         return (
             _environment()
             .from_string(template)
             .render(
-                messages=plain,
+                **plain,
                 add_generation_prompt=add_generation_prompt,
-                tools=None,
                 documents=None,
                 **special_tokens,
             )

@@ -88,16 +88,22 @@ class Tokenizer:
         text: str = self._core.decode(list(ids), skip_special_tokens=True)
         return text
 
-    def chat(self, messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> str:
         """The prompt of a chat of {"role", "content"} messages; encode it with `add_special_tokens=False`.
 
+        tools: functions that the model may call, as OpenAI's API describes them.
         Raises EdgespecError where the model has no chat template, or its template refuses the messages.
         """
         if self.chat_template is None:
             raise EdgespecError(
                 "this model has no chat template: put a chat_template.jinja beside its tokenizer.json."
             )
-        return render_chat(self.chat_template, messages, add_generation_prompt, self.special_tokens)
+        return render_chat(self.chat_template, messages, add_generation_prompt, self.special_tokens, tools)
 
     @property
     def vocabulary_size(self) -> int:
