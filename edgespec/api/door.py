@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from edgespec.api.ask import Ask
 from edgespec.api.errors import ApiError, unavailable
@@ -33,7 +32,8 @@ class Limits:
     choices: int = 8
 
 
-class TextStep(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TextStep:
     """index: of the text within its request. events: what happened on the session's timeline since the step before."""
 
     index: int

@@ -49,7 +49,7 @@ def _params(request: SamplingRequest, max_new_tokens: int, logprobs: bool, numbe
     try:
         return SamplingParams(
             temperature=_or(request.temperature, 1.0),
-            top_k=max(0, _or(request.top_k, 0)),
+            top_k=max(0, request.top_k or 0),
             top_p=_or(request.top_p, 1.0),
             min_p=_or(request.min_p, 0.0),
             repetition_penalty=_or(request.repetition_penalty, 1.0),

@@ -90,7 +90,7 @@ class SamplingRequest(BaseModel):
     seed: int | None = Field(None, ge=-(2**63), lt=2**64)
     stop: StopString | Annotated[list[StopString], Field(max_length=16)] | None = None
     user: str | None = Field(None, max_length=512)
-    edgespec: EdgespecOptions = EdgespecOptions()
+    edgespec: EdgespecOptions = EdgespecOptions.model_validate({})
 
     def check_offered(self) -> None:
         """Raises ApiError for a parameter that is neither offered nor neutral."""

@@ -52,7 +52,7 @@ class ToolCallParser:
         return ("" if calls else held), calls
 
     def _push_hermes(self) -> tuple[str, list[ToolCall]]:
-        content, calls = "", []
+        content, calls = "", list[ToolCall]()
         self._drop_newlines()
         while (start := self._held.find(BEGIN)) >= 0:
             content, self._held = content + self._held[:start], self._held[start:]
