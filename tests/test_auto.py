@@ -8,14 +8,13 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
 from edgespec.core.messages import Hint
 from edgespec.core.tree import COMMITTED_BIT, ROOT
-from edgespec.drafting.auto import OBJECTIVES, REST_FORWARDS, SPARE_MS, Auto
+from edgespec.drafting.auto import OBJECTIVES, REST_FORWARDS, SPARE_MS, Auto, AutoWithoutHints
 from edgespec.drafting.modes import policy
 from edgespec.drafting.speculator import Speculator
 from edgespec.sim.scripted_model import CalibratedModel
 from edgespec.sim.simulation import Outcome, Timing, simulate
 
-ONE_WAY_MS = 20.0
-TIMING = Timing(up_ms=lambda: ONE_WAY_MS, down_ms=lambda: ONE_WAY_MS)
+TIMING = Timing(up_ms=lambda: 20.0, down_ms=lambda: 20.0)
 TOKENS = 300
 
 
@@ -58,8 +57,7 @@ def test_a_draft_that_is_never_right_is_put_to_rest(outcomes: dict[str, Outcome]
 
 
 def test_a_draft_at_rest_is_tried_again() -> None:
-    auto, measurements = Auto(), Measurements(acceptance=0.01)
-    view = Speculator()
+    auto, measurements, view = Auto(), Measurements(acceptance=0.01), Speculator()
     view.extend([1, 2, 3], 0, 100)
     depths = []
     for forwards in range(8, 8 * 20, 8):
@@ -93,39 +91,35 @@ def hints(auto: Auto) -> bool:
     return auto.options.hint_threshold is not None
 
 
-def test_hints_whose_exits_are_dear_are_off_after_a_short_trial() -> None:
-    auto, measurements = Auto(), Measurements(rtt_ms=0.0)
-    view = Speculator()
+def settled(rtt_ms: float, objective: str = "latency", exits_ms: float = 0.0) -> tuple[Auto, int]:
+    """`auto` after 40 forwards of 10 ms, and of how many it asked for hints."""
+    auto, measurements, view = Auto(objective=objective), Measurements(rtt_ms=rtt_ms), Speculator()
     view.extend([1, 2, 3], 0, 100)
     hinted = 0
     for _ in range(40):
-        measurements.observe_forward(4, 14.0 if hints(auto) else 10.0, hints(auto), 2)
-        hinted += hints(auto)
+        asked = hints(auto)
+        measurements.observe_forward(4, 10.0 + (exits_ms if asked else 0.0), asked, 2)
+        hinted += asked
         auto.adapt(view, measurements)
+    return auto, hinted
+
+
+def test_hints_whose_exits_are_dear_are_off_after_a_short_trial() -> None:
+    auto, hinted = settled(0.0, exits_ms=4.0)
     assert not hints(auto) and hinted == 3
     assert auto.reasons["hints"].startswith("off")
 
 
-def settled(rtt_ms: float, objective: str = "latency") -> Auto:
-    auto, measurements = Auto(objective=objective), Measurements(rtt_ms=rtt_ms)
-    view = Speculator()
-    view.extend([1, 2, 3], 0, 100)
-    for _ in range(20):
-        measurements.observe_forward(4, 10.0, hints(auto), 2)
-        auto.adapt(view, measurements)
-    return auto
-
-
 def test_a_long_way_carries_no_thin_branches_and_no_doubtful_hints() -> None:
-    near, far = settled(0.0), settled(15.0)
-    assert near.send_floor == near.floor < far.send_floor
-    assert near._threshold < far._threshold
-    assert "1.5 forwards" in far.reasons["sending"]
+    (near, _), (distant, _) = settled(0.0), settled(15.0)
+    assert near.send_floor == near.floor < distant.send_floor
+    assert near._threshold < distant._threshold
+    assert "1.5 forwards" in distant.reasons["sending"]
 
 
 def holding(slack_ms: float, probability: float, sent: bool = True, draft_full: bool = False) -> float:
     """How long a node of that probability is held, with a draft of 6 ms a run."""
-    auto = settled(40.0)
+    auto, _ = settled(40.0)
     auto._run_ms = 6.0
     view = Speculator()
     view.extend([1, 2, 3], 0, 100)
@@ -156,17 +150,14 @@ def test_a_thin_node_that_may_come_too_late_waits_for_the_verdict_if_one_is_due(
 
 
 def test_energy_sends_nothing_less_likely_than_it_drafts() -> None:
-    assert settled(15.0, "energy").send_floor == settled(15.0, "energy").floor
+    auto, _ = settled(15.0, "energy")
+    assert auto.send_floor == auto.floor
 
 
 def test_without_hints_none_are_asked_for_and_the_text_is_the_same() -> None:
-    near = Timing(up_ms=lambda: 2.0, down_ms=lambda: 2.0)
-    played_with, played_without = (
-        played(policy(mode), timing=near)  # type: ignore[arg-type]
-        for mode in ("auto", "auto-no-hints")
-    )
-    assert played_without.text == played_with.text
-    assert played_with.counts.hints_sent > 0 == played_without.counts.hints_sent
+    hinted, plain = played(Auto(), timing=far(2.0)), played(AutoWithoutHints(), timing=far(2.0))
+    assert plain.text == hinted.text
+    assert hinted.counts.hints_sent > 0 == plain.counts.hints_sent
 
 
 def test_hints_that_would_come_too_late_are_not_even_tried(outcomes: dict[str, Outcome]) -> None:
@@ -175,72 +166,57 @@ def test_hints_that_would_come_too_late_are_not_even_tried(outcomes: dict[str, O
     assert auto.reasons["hints"] == "off: too late after 1.4 forwards of a round trip"
 
 
-def with_server_draft(
-    server_draft_ms: float, one_way_ms: float, objective: str = "latency"
-) -> tuple[Auto, Outcome]:
-    auto = Auto(objective=objective)
-    timing = Timing(
-        up_ms=lambda: one_way_ms, down_ms=lambda: one_way_ms, server_draft_ms=lambda rows: server_draft_ms
-    )
-    outcome = simulate(CalibratedModel(0.69), auto, [1, 2, 3], max_new_tokens=TOKENS, timing=timing)
-    return auto, outcome
+def far(one_way_ms: float, server_draft_ms: float | None = None) -> Timing:
+    drafts = None if server_draft_ms is None else (lambda rows: server_draft_ms)
+    return Timing(up_ms=lambda: one_way_ms, down_ms=lambda: one_way_ms, server_draft_ms=drafts)
 
 
 def test_on_a_long_way_the_servers_draft_is_used_where_that_is_faster() -> None:
-    auto, outcome = with_server_draft(server_draft_ms=1.0, one_way_ms=80.0)
-    alone = simulate(
-        CalibratedModel(0.69),
-        Auto(),
-        [1, 2, 3],
-        max_new_tokens=TOKENS,
-        timing=Timing(up_ms=lambda: 80.0, down_ms=lambda: 80.0),
-    )
+    auto = Auto()
+    outcome, alone = played(auto, timing=far(80.0, 1.0)), played(Auto(), timing=far(80.0))
     assert outcome.text == alone.text
     assert outcome.milliseconds < 0.8 * alone.milliseconds
     assert auto.options.server_draft == "lent" and auto.reasons["drafter"].startswith("the server drafts")
 
 
-@pytest.mark.parametrize(("server_ms", "lent"), [(10.0, True), (30.0, False)])
-def test_a_next_session_begins_with_the_drafter_that_was_found_faster(server_ms: float, lent: bool) -> None:
-    measurements = Measurements(rtt_ms=40.0, server_drafts=True)
-    for _ in range(10):
-        measurements.observe_forward(0, 28.0, hints=False, tokens=1)
-        measurements.observe_tokens(1, 20.0, server_draft=False)
-        measurements.observe_tokens(1, server_ms, server_draft=True)
-    auto = Auto()
-    auto.adapt(Speculator(), measurements)
-    assert (auto.options.server_draft == "lent") is lent
-
-
-@pytest.mark.parametrize("server_ms", [10.0, 30.0])
-def test_a_next_session_tries_the_slower_drafter_again_once_that_is_long_ago(server_ms: float) -> None:
-    measurements = Measurements(rtt_ms=40.0, server_drafts=True)
-    for lent in [server_ms > 20.0] * 10 + [server_ms < 20.0] * 600:  # the slower one first
-        measurements.observe_forward(0, 28.0, hints=False, tokens=1)
-        measurements.observe_tokens(1, server_ms if lent else 20.0, lent)
-    auto = Auto()
-    auto.adapt(Speculator(), measurements)
-    assert (auto.options.server_draft == "lent") is (server_ms > 20.0)
-
-
-def test_a_trial_of_the_servers_draft_that_a_texts_end_cut_short_is_made_up_for_by_the_next_session() -> None:
-    measurements = Measurements(rtt_ms=40.0, server_drafts=True)
-    for lent in [False] * 10 + [True] * 3:
-        measurements.observe_forward(0, 28.0, hints=False, tokens=1)
-        measurements.observe_tokens(1, 40.0 if lent else 20.0, lent)
-    auto = Auto()
-    auto.adapt(Speculator(), measurements)
-    assert auto.options.server_draft == "lent"
-
-
 def test_a_slow_draft_of_the_servers_is_given_back() -> None:
-    auto, _ = with_server_draft(server_draft_ms=30.0, one_way_ms=5.0)
+    auto = Auto()
+    played(auto, timing=far(5.0, 30.0))
     assert auto.options.server_draft == "off" and auto.reasons["drafter"].startswith("this device drafts")
 
 
 def test_a_session_that_saves_forwards_takes_no_server_time() -> None:
-    auto, _ = with_server_draft(server_draft_ms=1.0, one_way_ms=80.0, objective="cost")
+    auto = Auto(objective="cost")
+    played(auto, timing=far(80.0, 1.0))
     assert auto.options.server_draft == "off"
+
+
+OWN, SERVERS = False, True
+
+
+@pytest.mark.parametrize(
+    ("earlier", "lent"),
+    [
+        pytest.param([(OWN, 20.0), (SERVERS, 10.0)] * 10, True, id="the server's was faster"),
+        pytest.param([(OWN, 20.0), (SERVERS, 30.0)] * 10, False, id="its own was faster"),
+        pytest.param([(OWN, 20.0)] * 10 + [(SERVERS, 10.0)] * 600, False, id="its own was slower long ago"),
+        pytest.param(
+            [(SERVERS, 30.0)] * 10 + [(OWN, 20.0)] * 600, True, id="the server's was slower long ago"
+        ),
+        pytest.param([(OWN, 20.0)] * 10 + [(SERVERS, 40.0)] * 3, True, id="a trial was cut short"),
+    ],
+)
+def test_a_next_session_begins_with_the_drafter_that_was_faster_or_has_to_be_tried(
+    earlier: list[tuple[bool, float]], lent: bool
+) -> None:
+    """earlier: of an earlier session's forwards, whose draft it was, and milliseconds a token."""
+    measurements = Measurements(rtt_ms=40.0, server_drafts=True)
+    for server_draft, token_ms in earlier:
+        measurements.observe_forward(0, 28.0, hints=False, tokens=1)
+        measurements.observe_tokens(1, token_ms, server_draft)
+    auto = Auto()
+    auto.adapt(Speculator(), measurements)
+    assert (auto.options.server_draft == "lent") is lent
 
 
 def on_a_link(auto: Auto, rtt_ms: float, forwards: int, since: Measurements | None = None) -> Measurements:

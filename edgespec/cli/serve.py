@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from edgespec.cli.config import config_option
 from edgespec.cli.extras import needs
 from edgespec.cli.flags import NUMBER, POSITIVE, about, end_with_stdin, group, option
 from edgespec.core.pacing import ForwardPacing
-from edgespec.server.settings import ServerSecurity
+from edgespec.server.settings import ServerSecurity, ServerSettings
 
 if TYPE_CHECKING:
     from edgespec.model.target import Target
@@ -58,7 +58,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Listening:
-    """Addresses of the server."""
+    """Where the server listens, and for how long after it is told to end."""
 
     host: str = option("Address to listen on.", "127.0.0.1")
     port: int = option("Port to listen on; 0 takes a free one.", 7433, type=PORT)
@@ -66,28 +66,11 @@ class Listening:
         "Serve /metrics, /health and /sessions by HTTP on this port.", type=PORT
     )
     metrics_host: str = option("Address for --metrics-port. It has no access control.", "127.0.0.1")
-    busy_spin: bool = option("Poll the sockets without sleeping: lower latency, one busy CPU core.", False)
+    drain_s: float = option("After SIGTERM, wait this long for texts to be finished.", 30.0, type=POSITIVE)
 
     @property
     def metrics(self) -> tuple[str, int] | None:
         return None if self.metrics_port is None else (self.metrics_host, self.metrics_port)
-
-
-@dataclass(frozen=True)
-class Scheduling:
-    """How many sessions are served, how fast, and how long the server waits for them."""
-
-    max_sessions: int = option("Maximum number of open sessions.", 1024, type=click.IntRange(1))
-    latency_ms: float | None = option(
-        "Latency target per token. New sessions are refused while it cannot be kept.", type=POSITIVE
-    )
-    least_latency_ms: float | None = option(
-        "The lowest latency target that a session may ask for.", show_default="--latency-ms", type=POSITIVE
-    )
-    drain_s: float = option("After SIGTERM, wait this long for texts to be finished.", 30.0, type=POSITIVE)
-    resume_for_s: float = option(
-        "Keep a session for this long after its connection is lost.", 60.0, type=NUMBER
-    )
 
 
 @dataclass(frozen=True)
@@ -134,7 +117,19 @@ class TargetPace:
 @click.command()
 @group("model", Model)
 @group("listening", Listening)
-@group("scheduling", Scheduling)
+@group(
+    "settings",
+    ServerSettings,
+    max_sessions=about("Maximum number of open sessions.", type=click.IntRange(1)),
+    latency_ms=about(
+        "Latency target per token. New sessions are refused while it cannot be kept.", type=POSITIVE
+    ),
+    least_latency_ms=about(
+        "The lowest latency target that a session may ask for.", show_default="--latency-ms", type=POSITIVE
+    ),
+    resume_for_s=about("Keep a session for this long after its connection is lost.", type=NUMBER),
+    busy_spin=about("Poll the sockets without sleeping: lower latency, one busy CPU core.", type=bool),
+)
 @group(
     "security",
     ServerSecurity,
@@ -151,7 +146,7 @@ class TargetPace:
 def serve(
     model: Model,
     listening: Listening,
-    scheduling: Scheduling,
+    settings: ServerSettings,
     security: ServerSecurity,
     hosted_draft: HostedDraft,
     target_pace: TargetPace,
@@ -169,28 +164,19 @@ def serve(
         from edgespec.server.metrics import Metrics
         from edgespec.server.monitoring import monitoring
         from edgespec.server.server import Server
-        from edgespec.server.settings import ServerSettings
 
         leader = _join_processes(model) if model.tensor_parallel else None
         if model.tensor_parallel and leader is None:
             return
         target = _load(model, target_pace.pace(), leader)
     metrics = None if listening.metrics is None else Metrics()
-    settings = ServerSettings(
-        max_sessions=scheduling.max_sessions,
-        latency_ms=scheduling.latency_ms,
-        least_latency_ms=scheduling.least_latency_ms,
-        resume_for_s=scheduling.resume_for_s,
-        busy_spin=listening.busy_spin,
-        security=security,
-        metrics=metrics,
-        server_drafters=hosted_draft.load(model.target, target.vocabulary_hash),
-    )
+    drafters = hosted_draft.load(model.target, target.vocabulary_hash)
+    settings = replace(settings, security=security, metrics=metrics, server_drafters=drafters)
     server = Server(target, listening.host, listening.port, settings)
     with contextlib.ExitStack() as stack:
         if metrics is not None and listening.metrics is not None:
             stack.enter_context(monitoring(server, metrics, target.pages, listening.metrics))
-        _run(server, scheduling.drain_s, end_with_stdin)
+        _run(server, listening.drain_s, end_with_stdin)
     if leader is not None:
         leader.end()
 
@@ -209,18 +195,10 @@ def _run(server: Server, drain_s: float, end_with_stdin: bool) -> None:
 def _load(model: Model, pace: ForwardPacing | None, leader: Leader | None) -> Target:
     from edgespec.model.target import Target
 
-    return Target.load(
-        model.target,
-        exits=None if model.exits == "none" else model.exits,
-        dtype=model.dtype,
-        device=model.device,
-        threads=model.threads,
-        pace=pace,
-        kv_memory=model.kv_memory,
-        deterministic=model.deterministic,
-        leader=leader,
-        trust_remote_code=model.trust_remote_code,
-    )
+    options = asdict(model)
+    exits = None if model.exits == "none" else model.exits
+    del options["target"], options["exits"], options["tensor_parallel"]
+    return Target.load(model.target, exits, pace=pace, leader=leader, **options)
 
 
 def _join_processes(model: Model) -> Leader | None:

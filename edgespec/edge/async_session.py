@@ -15,7 +15,7 @@ P = ParamSpec("P")
 
 def _takes_what(kind: Callable[P, Any]) -> Callable[[Any], Callable[Concatenate["AsyncSession", P], None]]:
     """A constructor's decorator: its parameters are those of `kind`, for type checkers as well."""
-    return functools.wraps(kind.__init__)  # type: ignore[misc]
+    return functools.wraps(kind.__init__)
 
 
 class AsyncSession:
