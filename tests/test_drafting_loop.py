@@ -65,7 +65,7 @@ def test_a_hint_starts_the_next_chain_and_a_late_one_is_ignored() -> None:
 
 def test_a_server_that_does_not_fill_is_asked_for_a_plain_forward_when_nothing_can_be_drafted() -> None:
     loop = begun(Sync(3))
-    loop.speculator.draft_full = True
+    loop.draft_full = True
     assert loop.outgoing(0.0) == [Block(1, [], [], [])] and loop.outgoing(1.0) == []
 
 

@@ -155,7 +155,7 @@ class SlowDraft(StubDraft):
     waited: list[int]
 
     def run(self, *arguments: Any) -> Any:
-        if self.session._loop.speculator.in_flight:
+        if self.session._loop.in_flight:
             assert select.select([self.session.fileno()], [], [], 10.0)[0]
             self.waited.append(len(self.session.trace or ()))
         return super().run(*arguments)

@@ -63,7 +63,7 @@ class Drafter:
             if self._pacing is not None:
                 self._pacing.end()
         except CacheFull:
-            loop.speculator.draft_full = True
+            loop.draft_full = True
             return 0
         loop.on_draft(found, (time.monotonic() - start_s) * 1e3)
         return len(nodes)
@@ -74,7 +74,7 @@ class Drafter:
         Returns None where only a piece of the text was read. Raises CacheFull when the draft holds no more.
         """
         if not self.run(loop):
-            if loop.speculator.draft_full:
+            if loop.draft_full:
                 raise CacheFull
             return None
         (token,) = loop.tree[ROOT].children

@@ -20,9 +20,8 @@ from dataclasses import dataclass
 from edgespec.core.measurements import CLOCK_MS, Measurements
 from edgespec.core.messages import Block, Hint, Verdict
 from edgespec.core.server_options import ServerOptions
-from edgespec.core.tree import DraftTree
 from edgespec.drafting.policy import Policy
-from edgespec.drafting.speculator import DraftCounts, Speculator
+from edgespec.drafting.speculator import Speculator
 
 
 @dataclass(frozen=True)
@@ -34,8 +33,8 @@ class Found:
     probabilities: list[float]
 
 
-class DraftingLoop:
-    """One session's text and its speculation.
+class DraftingLoop(Speculator):
+    """One session's text and its speculation, and the policy that decides about it.
 
     measurements: those of an earlier session on the same link and engines, or new ones. The caller keeps their link's
     figures up to date. notes: what the user should know, in words; the caller clears them. turn_start: the length of
@@ -44,9 +43,9 @@ class DraftingLoop:
     """
 
     def __init__(self, policy: Policy, measurements: Measurements | None = None) -> None:
-        self.policy = policy
         self.measurements = measurements or Measurements()
-        self.speculator = Speculator(self.measurements.calibration_ratios)
+        super().__init__(self.measurements.calibration_ratios)
+        self.policy = policy
         self.notes: list[str] = []
         self.turn_start = 0
         self.wake_ms: float | None = None
@@ -57,42 +56,22 @@ class DraftingLoop:
         self._settled_from_ms = 0.0
         self._changing = False
 
-    # The text
-
-    @property
-    def text(self) -> list[int]:
-        """The committed tokens, prompt included."""
-        return self.speculator.text
-
-    @property
-    def tree(self) -> DraftTree:
-        return self.speculator.tree
-
-    @property
-    def counts(self) -> DraftCounts:
-        return self.speculator.counts
-
-    @property
-    def remaining(self) -> int:
-        """Tokens that may still be committed."""
-        return self.speculator.remaining
-
     def begin(self, tokens: Sequence[int], keep_length: int, max_new_tokens: int) -> None:
         """A prompt or a next turn: keep `keep_length` tokens of the text, then `tokens`; at most `max_new_tokens` may
         follow. With no tokens and none to follow the text ends there."""
-        self.speculator.extend(tokens, keep_length, max_new_tokens)
+        self.extend(tokens, keep_length, max_new_tokens)
         self._first_forward = True
         if tokens:
             self.turn_start = len(self.text)
 
     def clear_tree(self) -> None:
         """Drop every drafted node; the text stays."""
-        self.speculator.extend([], len(self.text), self.remaining)
+        self.extend([], len(self.text), self.remaining)
 
     def open(self) -> ServerOptions:
         """The session begins, here or at another server, which knows nothing of it; what to ask of that server."""
         self._first_forward = True
-        self.speculator.forget_sent()
+        self.forget_sent()
         if self.measurements.forwards:
             self._adapt()
         self._told = self.policy.options
@@ -106,9 +85,9 @@ class DraftingLoop:
         Raises OutOfStep for a verdict that does not continue the text.
         """
         if isinstance(message, Hint):
-            self.speculator.hint(message)
+            self.hint(message)
             return []
-        path = self.speculator.commit(message)
+        path = self.commit(message)
         self._measure(message, now_ms)
         before = self.policy.options
         self._adapt()
@@ -126,14 +105,14 @@ class DraftingLoop:
 
     def next_draft(self) -> Sequence[int]:
         """The nodes (ROOT: the last committed token) on which to run the draft now; empty: nothing to draft."""
-        return self.policy.expand(self.speculator) if self.remaining > 0 else ()
+        return self.policy.expand(self) if self.remaining > 0 else ()
 
     def on_draft(self, found: Sequence[Found], draft_ms: float) -> None:
         """The draft ran on the nodes that `next_draft` named, in one run."""
         for one in found:
-            probabilities = self.speculator.found(one.node, one.tokens, one.probabilities)
-            width = self.policy.width(self.speculator, one.node, probabilities)
-            self.speculator.add_children(one.node, one.tokens[:width], probabilities[:width])
+            probabilities = self.found(one.node, one.tokens, one.probabilities)
+            width = self.policy.width(self, one.node, probabilities)
+            self.add_children(one.node, one.tokens[:width], probabilities[:width])
         self.measurements.draft_ms.observe(len(found), draft_ms)
 
     # Sending
@@ -151,17 +130,17 @@ class DraftingLoop:
         return out
 
     def _next_block(self, now_ms: float) -> Block | None:
-        speculator, policy = self.speculator, self.policy
-        speculator.slack_ms, self.wake_ms = self.measurements.slack_ms(now_ms), None
+        policy = self.policy
+        self.slack_ms, self.wake_ms = self.measurements.slack_ms(now_ms), None
         if self.remaining <= 0:
             return None
-        nodes = [node for node in policy.send(speculator) if not speculator.sent(node)]
-        if not nodes and (policy.options.fill or speculator.in_flight or policy.expand(speculator)):
+        nodes = [node for node in policy.send(self) if not self.sent(node)]
+        if not nodes and (policy.options.fill or self.in_flight or policy.expand(self)):
             return None
-        if nodes and (hold_ms := policy.hold_ms(speculator, nodes)):
+        if nodes and (hold_ms := policy.hold_ms(self, nodes)):
             self.wake_ms = None if math.isinf(hold_ms) else now_ms + hold_ms
             return None
-        return speculator.block(nodes)
+        return self.block(nodes)
 
     # Measuring
 
@@ -183,7 +162,7 @@ class DraftingLoop:
         ratios, measurements = self.measurements.calibration_ratios, self.measurements
         measurements.hint_calibration_ratio = ratios.hints.ratio
         measurements.acceptance = ratios.best.share
-        self.policy.adapt(self.speculator, measurements)
+        self.policy.adapt(self, measurements)
         trouble = self.policy.reasons.get("link")
         if trouble is not None and self._trouble is None:
             self.notes.append(trouble)

@@ -38,7 +38,7 @@ class DraftCounts:
 
 
 class Speculator:
-    """calibration_ratios: those of an earlier session.
+    """calibration_ratios: those of an earlier session. text: the committed tokens, prompt included.
 
     hinted: the node that the newest hint of the running forward names as the next committed token; preempted: a hint
     had foretold the last verdict in full. draft_full: the draft's cache has no room left. slack_ms: how long sending

@@ -183,7 +183,7 @@ class Session(TextSession):
         self.measurements.observe_link(link.rtt_ms, link.jitter_ms, self._connection.hosts_draft)
         nodes = self._loop.on_message(message, now_s * 1e3)
         if self._timeline is not None:
-            self._timeline.received(now_s, message, link.rtt_ms, self._loop.speculator.sources)
+            self._timeline.received(now_s, message, link.rtt_ms, self._loop.sources)
         if isinstance(message, Hint):
             return
         if self._drafter is not None:

@@ -70,7 +70,7 @@ class TextSession(Closing, ABC):
         self.policy = loop.policy
         self.measurements = loop.measurements
         self.tokenizer = tokenizer
-        self.statistics = loop.speculator.counts = Statistics()
+        self.statistics = loop.counts = Statistics()
         self.finish_reason: str | None = None
         self.prompt_tokens: list[int] = []
         self.trace = trace

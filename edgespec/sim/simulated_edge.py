@@ -52,7 +52,7 @@ class SimulatedEdge:
             self._apply(message)
         self._inbox.clear()
         loop, capacity = self.loop, self._draft_capacity
-        loop.speculator.draft_full = capacity is not None and len(loop.text) >= capacity
+        loop.draft_full = capacity is not None and len(loop.text) >= capacity
         self._send()
         if nodes := loop.next_draft():
             self._drafting = True
