@@ -30,7 +30,7 @@ for folder in edgespec: kernels:/kernels tensorrt_engines:/tensorrt_engines; do
 done
 runtime=libasan.so
 [ "$sanitizers" = thread ] && runtime=libtsan.so
-[ $# -gt 0 ] || set -- tests/test_wire.py tests/test_net.py tests/test_tls.py tests/test_hostile_peers.py \
+[ $# -gt 0 ] || set -- tests/test_wire.py tests/test_net.py tests/test_tls.py tests/test_hostile_peers.py tests/test_listener_limits.py \
   tests/test_hedging.py tests/test_resume.py tests/test_philox.py tests/test_hint_mailbox.py
 # `python -m pytest` would put this folder first, whose `edgespec` lacks what an installation adds.
 # Python leaks by design at its end, and torch, where a test needs it, is not instrumented: leaks are C++'s tests' affair.

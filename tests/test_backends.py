@@ -96,7 +96,7 @@ def test_exits_guess_and_hint_alike(backend: str, family: str, tmp_path: Path) -
         sure = want.margins > 1e-3
         assert got.layer == want.layer and (got.tokens[sure] == want.tokens[sure]).all()
         np.testing.assert_allclose(got.margins[sure], want.margins[sure], atol=1e-3)
-        assert (got.hint.path, got.hint.token) == (want.hint.path, want.hint.token) or not sure.all()
+        assert (got.guess.path, got.guess.token) == (want.guess.path, want.guess.token) or not sure.all()
 
 
 def test_what_goes_to_a_gpu_goes_by_pinned_memory_and_is_not_waited_for(

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from stubs import StubTokenizer
 
+from edgespec import _native
+from edgespec.cli.link import link as link_command
+from edgespec.cli.serve import serve
 from edgespec.core.access import (
     KnownToken,
     check_exposure,
@@ -18,6 +24,8 @@ from edgespec.core.access import (
     new_token,
 )
 from edgespec.core.errors import EdgespecError
+from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.session import Session
 from edgespec.server.tokens import add_token, read_tokens, revoke
 
 
@@ -118,3 +126,52 @@ class TestExposure:
         check_showing(["cloud.example"], encrypted=False, insecure=True)
         with pytest.raises(EdgespecError, match=r"cloud\.example"):
             check_showing(["127.0.0.1", "cloud.example"], encrypted=False, insecure=False)
+
+
+def test_a_token_never_goes_elsewhere_in_the_clear(tmp_path: Path) -> None:
+    options = LinkOptions(token=add_token(tmp_path / "tokens", "robot-7"))
+    assert options.token and options.token not in repr(options)
+    with pytest.raises(EdgespecError, match="in the clear"):
+        Session("cloud.example", None, mode="cloud", tokenizer=StubTokenizer(), link=options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("given", [{"tls_cert": "a"}, {"tls_key": "b"}, {"tls_cert": "a", "tls_key": "b"}])
+def test_half_of_a_certificate_is_refused(given: dict[str, str]) -> None:
+    with pytest.raises(EdgespecError, match="together"):
+        _ = LinkOptions(**given).tls  # type: ignore[arg-type]
+
+
+def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    sentence = "no TLS: install" if not _native.HAVE_TLS else re.escape(str(tmp_path / "ca.pem"))
+    with pytest.raises(EdgespecError, match=sentence):
+        _ = LinkOptions(tls_ca=tmp_path / "ca.pem").tls
+
+
+@pytest.mark.parametrize(
+    ("flags", "missing"),
+    [
+        ((), ("--tls-cert", "--tokens", "edgespec tls init", "edgespec token new")),
+        (("--tokens", "none"), ("--tls-cert",)),
+        (("--tls-cert", "none", "--tls-key", "none"), ("--tokens",)),
+    ],
+)
+def test_serve_refuses_other_machines_without_tls_and_tokens(
+    flags: tuple[str, ...], missing: tuple[str, ...]
+) -> None:
+    result = CliRunner().invoke(serve, ["--host", "0.0.0.0", *flags])
+    assert isinstance(result.exception, EdgespecError)
+    assert all(word in str(result.exception) for word in missing)
+
+
+def test_half_of_tls_is_refused() -> None:
+    result = CliRunner().invoke(serve, ["--tls-cert", "server.pem"])
+    assert isinstance(result.exception, EdgespecError)
+    assert "--tls-key" in str(result.exception)
+
+
+def test_the_link_proxy_does_so_too() -> None:
+    flags = ["--listen", "0.0.0.0:0", "--to", "127.0.0.1:7433", "--rtt-ms", "1"]
+    result = CliRunner().invoke(link_command, flags)
+    assert isinstance(result.exception, EdgespecError)
+    assert "--insecure" in str(result.exception)

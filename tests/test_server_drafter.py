@@ -130,7 +130,6 @@ def test_engines_that_were_given_back_are_used_again() -> None:
     assert other._drafter._engine is not first._drafter._engine
     engine = first._drafter._engine
     first.close()
-    first.close()
     assert server_drafters(PROMPT, SamplingParams(), 1, 10)._drafter._engine is engine
     assert server_drafters(PROMPT, SamplingParams(), 1, 10)._drafter._engine is not engine
 

@@ -91,8 +91,8 @@ def test_each_session_hears_its_own_rows_from_each_exit() -> None:
         for left, right in zip(together[seed], alone[seed], strict=True):
             assert left.tokens.tolist() == right.tokens.tolist()
             np.testing.assert_allclose(left.margins, right.margins, atol=1e-4)
-            assert (left.hint.path, left.hint.token) == (right.hint.path, right.hint.token)
-            assert left.hint.confidence == pytest.approx(right.hint.confidence, abs=1e-4)
+            assert (left.guess.path, left.guess.token) == (right.guess.path, right.guess.token)
+            assert left.guess.confidence == pytest.approx(right.guess.confidence, abs=1e-4)
 
 
 # Pages

@@ -157,8 +157,8 @@ def test_exit_heads_beside_the_model_are_found_and_hint_with_calibrated_probabil
         if row == 3 or seen[1].tokens[row] != piece.tokens[4 + row + 1]:
             break
         row += 1
-    assert (seen[1].hint.path, seen[1].hint.token) == (list(range(1, row + 1)), seen[1].tokens[row])
-    assert seen[1].hint.confidence == pytest.approx(expected, rel=1e-5)
+    assert (seen[1].guess.path, seen[1].guess.token) == (list(range(1, row + 1)), seen[1].tokens[row])
+    assert seen[1].guess.confidence == pytest.approx(expected, rel=1e-5)
     assert Target.load(folder, exits=None).exit_layers == ()
 
 
@@ -220,5 +220,5 @@ def test_an_exit_that_overflows_ends_no_text(tmp_path: Path) -> None:
     target = Target.load(folder, dtype="float32")
     target.exits.exits.heads[1].up.fill_(float("nan"))  # type: ignore[union-attr]
     said = guesses_of(target, 2)
-    assert said[0].tokens.tolist() == [-1, -1] and said[0].hint.token == -1
-    assert np.isfinite(said[2].margins).all() and said[2].hint.token >= 0
+    assert said[0].tokens.tolist() == [-1, -1] and said[0].guess.token == -1
+    assert np.isfinite(said[2].margins).all() and said[2].guess.token >= 0

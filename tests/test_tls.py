@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 import raw_peer
-from click.testing import CliRunner
 from faults import FaultProxy
 from scripted_models import HashModel
 from stubs import VOCABULARY_HASH, StubTarget, StubTokenizer, serving
@@ -21,8 +19,6 @@ from test_wire import OPEN_FIELDS
 
 from edgespec import _native
 from edgespec.cli.child import COMMAND
-from edgespec.cli.link import link as link_command
-from edgespec.cli.serve import serve
 from edgespec.core.access import credential
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
@@ -82,6 +78,11 @@ def generate(server: Server, host: str = "127.0.0.1", **options: Any) -> list[in
         one.prompt(PROMPT)
         list(one)
         return one.tokens
+
+
+def devices(server: Server) -> list[str]:
+    """Of the open sessions."""
+    return [row["device"] for row in server.call(server.sessions.summaries).result(MAX_WAIT_S)]
 
 
 def session(server: Server, host: str = "127.0.0.1", **options: Any) -> Session:
@@ -154,13 +155,9 @@ class TestEncryption:
             with session(server, tls_ca=fleet / "ca.pem", **own) as one:
                 one.prompt(PROMPT)
                 one.step()
-                assert [
-                    row["device"] for row in server.call(server.sessions.summaries).result(MAX_WAIT_S)
-                ] == ["robot-7"]
-            for folder, name in ((strangers, "robot-7"), (None, None)):
-                other = (
-                    {"tls_cert": folder / f"{name}.pem", "tls_key": folder / f"{name}.key"} if folder else {}
-                )
+                assert devices(server) == ["robot-7"]
+            others = {"tls_cert": strangers / "robot-7.pem", "tls_key": strangers / "robot-7.key"}
+            for other in (others, {}):
                 with pytest.raises(EdgespecError):
                     generate(server, tls_ca=fleet / "ca.pem", timeout_s=5, **other)
 
@@ -179,9 +176,7 @@ class TestTokens:
         ):
             one.prompt(PROMPT)
             one.step()
-            assert [row["device"] for row in server.call(server.sessions.summaries).result(MAX_WAIT_S)] == [
-                "robot-7"
-            ]
+            assert devices(server) == ["robot-7"]
             list(one)
             assert one.tokens == TEXT
 
@@ -231,8 +226,7 @@ class TestTokens:
                 one.step()
             revoke(tokens, "goes")
             server.reload()
-            devices = [row["device"] for row in server.call(server.sessions.summaries).result(MAX_WAIT_S)]
-            assert devices == ["stays"]
+            assert devices(server) == ["stays"]
             list(staying)
             assert staying.tokens == TEXT
 
@@ -246,12 +240,7 @@ class TestTokens:
 
     def test_a_device_has_so_many_connections_at_most(self, fleet: Path, tokens: Path) -> None:
         token = add_token(tokens, "robot-7")
-        options: dict[str, Any] = {
-            "tls_ca": fleet / "ca.pem",
-            "token": token,
-            "timeout_s": MAX_WAIT_S,
-            "hedge": False,
-        }
+        options = {"tls_ca": fleet / "ca.pem", "token": token, "timeout_s": MAX_WAIT_S, "hedge": False}
         bounded = server_security(fleet, tokens=tokens, connections_a_device=2)
         with (
             serving(StubTarget(SCRIPTED), security=bounded) as server,
@@ -280,59 +269,6 @@ class TestTokens:
             assert refused.code == _native.ErrorCode.UNKNOWN_SESSION
 
 
-class TestShowing:
-    """What an edge refuses before anything is sent."""
-
-    def test_a_token_never_goes_elsewhere_in_the_clear(self, tmp_path: Path) -> None:
-        options = LinkOptions(token=add_token(tmp_path / "tokens", "robot-7"))
-        assert options.token and options.token not in repr(options)
-        with pytest.raises(EdgespecError, match="in the clear"):
-            Session("cloud.example", None, mode="cloud", tokenizer=StubTokenizer(), link=options)  # type: ignore[arg-type]
-
-    @pytest.mark.parametrize(
-        "given", [{"tls_cert": "a"}, {"tls_key": "b"}, {"tls_cert": "a", "tls_key": "b"}]
-    )
-    def test_half_of_a_certificate_is_refused(self, given: dict[str, str]) -> None:
-        with pytest.raises(EdgespecError, match="together"):
-            _ = LinkOptions(**given).tls  # type: ignore[arg-type]
-
-    def test_a_file_that_is_none_is_named(self, tmp_path: Path) -> None:
-        (tmp_path / "ca.pem").write_text("no certificate")
-        sentence = "no TLS: install" if not _native.HAVE_TLS else re.escape(str(tmp_path / "ca.pem"))
-        with pytest.raises(EdgespecError, match=sentence):
-            _ = LinkOptions(tls_ca=tmp_path / "ca.pem").tls
-
-
-class TestCommands:
-    """`edgespec serve` and `edgespec link` keep to this machine unless they are told how to be safe elsewhere."""
-
-    @pytest.mark.parametrize(
-        ("flags", "missing"),
-        [
-            ((), ("--tls-cert", "--tokens", "edgespec tls init", "edgespec token new")),
-            (("--tokens", "none"), ("--tls-cert",)),
-            (("--tls-cert", "none", "--tls-key", "none"), ("--tokens",)),
-        ],
-    )
-    def test_serve_refuses_other_machines_without_tls_and_tokens(
-        self, flags: tuple[str, ...], missing: tuple[str, ...]
-    ) -> None:
-        result = CliRunner().invoke(serve, ["--host", "0.0.0.0", *flags])
-        assert isinstance(result.exception, EdgespecError)
-        assert all(word in str(result.exception) for word in missing)
-
-    def test_half_of_tls_is_refused(self) -> None:
-        result = CliRunner().invoke(serve, ["--tls-cert", "server.pem"])
-        assert isinstance(result.exception, EdgespecError)
-        assert "--tls-key" in str(result.exception)
-
-    def test_the_link_proxy_does_so_too(self) -> None:
-        flags = ["--listen", "0.0.0.0:0", "--to", "127.0.0.1:7433", "--rtt-ms", "1"]
-        result = CliRunner().invoke(link_command, flags)
-        assert isinstance(result.exception, EdgespecError)
-        assert "--insecure" in str(result.exception)
-
-
 @needs_tls
 def test_the_command_lines_meet_over_tls_and_sighup_lets_a_device_in(fleet: Path, tmp_path: Path) -> None:
     tokens, token_file = tmp_path / "tokens", tmp_path / "token"
@@ -345,17 +281,9 @@ def test_the_command_lines_meet_over_tls_and_sighup_lets_a_device_in(fleet: Path
         port = server.stdout.readline().rpartition(":")[2].strip()
         token = add_token(tokens, "robot-7")
         token_file.write_text(f"{token}\n")
-        edge = [*COMMAND, "generate", "--server", f"127.0.0.1:{port}", "--prompt", "def ", "--json"]
-        edge += [
-            "--max-new-tokens",
-            "8",
-            "--mode",
-            "cloud",
-            "--ignore-eos",
-            "--tls-ca",
-            str(fleet / "ca.pem"),
-        ]
-        edge += ["--token-file", str(token_file)]
+        flags = ["--prompt", "def", "--json", "--max-new-tokens", "8", "--mode", "cloud", "--ignore-eos"]
+        edge = [*COMMAND, "generate", "--server", f"127.0.0.1:{port}", *flags]
+        edge += ["--tls-ca", str(fleet / "ca.pem"), "--token-file", str(token_file)]
         refused = subprocess.run(edge, capture_output=True, text=True, check=False)
         assert refused.returncode == 2 and "knows no such token" in refused.stderr
         server.send_signal(signal.SIGHUP)

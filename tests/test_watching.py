@@ -83,9 +83,9 @@ def parts_of(
             continue
 
         def hear(rows: ExitRows, number: int = number) -> None:
-            hint = rows.hint
-            end = hint.path[-1] if hint.path else 0
-            heard.setdefault(number, []).append((rows.layer, end, hint.token, hint.confidence))
+            guess = rows.guess
+            end = guess.path[-1] if guess.path else 0
+            heard.setdefault(number, []).append((rows.layer, end, guess.token, guess.confidence))
 
         watch = None
         if sent is not None:

@@ -21,8 +21,7 @@ from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.whole_files import save_json
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
-from edgespec.sim.plan import Prediction, Situation, compare
-from edgespec.sim.settings import NAMED
+from edgespec.sim.plan import NAMED, Prediction, Situation, compare
 from edgespec.sim.trace import Trace
 
 situation_options = group(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgespec.kernels.data import ROOT_ROW, Curves, Trees
 from edgespec.kernels.exit_verdict import exit_verdict
-from edgespec.model.target_engine import ForwardRequest, Hint
+from edgespec.model.target_engine import ExitGuess, ForwardRequest
 
 
 class HintTrees:
@@ -29,11 +29,13 @@ class HintTrees:
             np.concatenate([part.piece.tokens[part.decide] for part in parts]),
         )
 
-    def hints(self, tokens: NDArray[np.int32], margins: NDArray[np.float32], curves: Curves) -> list[Hint]:
+    def hints(
+        self, tokens: NDArray[np.int32], margins: NDArray[np.float32], curves: Curves
+    ) -> list[ExitGuess]:
         """Each part's hint, from an exit's tokens and margins [R] of all rows and the exit's calibration curves."""
         found = exit_verdict(tokens, margins, self._trees, curves, curves.index(self._temperatures))
         return [
-            Hint(path[:length].tolist(), int(token), float(confidence))
+            ExitGuess(path[:length].tolist(), int(token), float(confidence))
             for length, path, token, confidence in zip(
                 found.lengths, found.paths, found.tokens, found.confidences, strict=True
             )

@@ -56,7 +56,7 @@ class SessionRows:
 
 
 @dataclass(frozen=True)
-class Hint:
+class ExitGuess:
     """What an exit foretells of the verdict: `path`, the decided rows behind the first that will be accepted, then
     `token` (-1: a row on the path has no finite scores), and the calibrated probability that all of it is right."""
 
@@ -68,12 +68,12 @@ class Hint:
 @dataclass(frozen=True)
 class ExitRows:
     """What an exit says of a session's decided rows: tokens int32 [D] (-1: the row has no finite scores), margins
-    float32 [D], and the hint. `layer`: decoder layers that have run, 1 to layers - 1."""
+    float32 [D], and its guess. `layer`: decoder layers that have run, 1 to layers - 1."""
 
     layer: int
     tokens: NDArray[np.int32]
     margins: NDArray[np.float32]
-    hint: Hint
+    guess: ExitGuess
 
 
 OnExit = Callable[[ExitRows], None]

@@ -137,7 +137,7 @@ class ForwardRunner:
         )
 
     def _send_hint(self, session: ServerSession, share: Share, exit_rows: ExitRows) -> None:
-        guess = exit_rows.hint
+        guess = exit_rows.guess
         hint = share.hints(guess.path, guess.token, guess.confidence, exit_rows.layer)
         if hint is not None:
             self.listener.send(session.number, hint_frame(hint, session.turn))

@@ -17,12 +17,6 @@ MAX_FRAME_BYTES = 1 << 16
 CHANNEL = 1
 """Any: the listener fills in the channel that a session has on its connection."""
 
-FINISH = {
-    None: _native.FinishReason.NONE,
-    "stop": _native.FinishReason.STOP,
-    "length": _native.FinishReason.LENGTH,
-}
-
 
 def welcome_frame(target: TargetEngine, hosts_draft: bool) -> bytes:
     return _native.encode_welcome(
@@ -60,7 +54,7 @@ def verdict_frame(verdict: Verdict, turn: int, logprobs: NDArray[np.float32] | N
         base_length=verdict.base_length,
         tokens=np.array(verdict.tokens, dtype=np.int32),
         logprobs=logprobs,
-        finish=FINISH[verdict.finish],
+        finish=getattr(_native.FinishReason, (verdict.finish or "none").upper()),
         forwards=verdict.forwards,
         rows=verdict.rows,
         forward_us=round(verdict.forward_ms * 1e3),

@@ -70,22 +70,15 @@ def _make(
     if authority is not None and not (authority / "ca.key").exists():
         raise EdgespecError(f"{authority} holds no authority: make one with `edgespec tls init {authority}`.")
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        key, request, certificate, config = (
-            Path(scratch) / file for file in ("key", "request", "certificate", "config")
-        )
+        key, certificate, config = (Path(scratch) / file for file in ("key", "certificate", "config"))
         config.write_text(
-            f"[req]\ndistinguished_name = name\nprompt = no\n[name]\nCN = {common_name}\n[extensions]\n{extensions}"
+            f"[req]\ndistinguished_name = name\nprompt = no\nx509_extensions = extensions\n"
+            f"[name]\nCN = {common_name}\n[extensions]\n{extensions}"
         )
-        _openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key)
-        _openssl("req", "-new", "-key", key, "-out", request, "-config", config)
-        signer: list[object] = (
-            ["-signkey", key]
-            if authority is None
-            else ["-CA", authority / "ca.pem", "-CAkey", authority / "ca.key"]
-        )
+        signer = () if authority is None else ("-CA", authority / "ca.pem", "-CAkey", authority / "ca.key")
         _openssl(
-            "x509", "-req", "-in", request, "-out", certificate, "-days", days, "-sha256", *signer,
-            "-set_serial", f"0x{os.urandom(16).hex()}", "-extfile", config, "-extensions", "extensions",
+            "req", "-x509", "-config", config, "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+            "-keyout", key, "-out", certificate, "-days", days, "-sha256", *signer,
         )  # fmt: skip
         key.chmod(0o600)
         certificate.chmod(0o644)

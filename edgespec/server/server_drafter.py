@@ -25,8 +25,8 @@ IDLE_ENGINES = 4
 
 
 class ServerDrafter:
-    """Drafts chains of `draft_tokens` behind `text`. drafter: over an engine of its own; give_back: called once, when
-    the session no longer needs it."""
+    """Drafts chains of `draft_tokens` behind `text`. drafter: over an engine of its own; close: gives that engine back,
+    since the session drafts elsewhere from now on, or has ended."""
 
     def __init__(
         self,
@@ -34,12 +34,12 @@ class ServerDrafter:
         text: Sequence[int],
         max_new_tokens: int,
         draft_tokens: int = 4,
-        give_back: Callable[[], None] = lambda: None,
+        close: Callable[[], None] = lambda: None,
     ) -> None:
+        self.close = close
         self._drafter = drafter
         self._loop = DraftingLoop(Sync(draft_tokens))
         self._loop.begin(text, 0, max_new_tokens)
-        self._give_back: Callable[[], None] | None = give_back
 
     def draft(self) -> list[tuple[int, float]]:
         """The next chain, if the verifier waits for one: tokens, each with its probability."""
@@ -61,12 +61,6 @@ class ServerDrafter:
         """The next turn, or the end of this one."""
         self._loop.begin(tokens, keep_length, max_new_tokens)
         self._drafter.truncate(keep_length)
-
-    def close(self) -> None:
-        """The session drafts elsewhere from now on, or has ended."""
-        if self._give_back is not None:
-            self._give_back()
-            self._give_back = None
 
 
 class ServerDrafters:
@@ -93,8 +87,8 @@ class ServerDrafters:
         engine = self._idle.pop() if self._idle else load_draft(self._folder)
         pacing = None if self._pace_ms is None else DraftPacing(self._pace_ms)
         drafter = Drafter(engine, params.temperature, seed, pacing)
-        give_back = partial(self._take_back, engine)
-        return ServerDrafter(drafter, text, max_new_tokens, self._draft_tokens, give_back)
+        close = partial(self._take_back, engine)
+        return ServerDrafter(drafter, text, max_new_tokens, self._draft_tokens, close)
 
     def _take_back(self, engine: DraftEngine) -> None:
         if len(self._idle) < IDLE_ENGINES:

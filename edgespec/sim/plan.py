@@ -24,6 +24,15 @@ FRAME_BYTES = {"block": 24, "verdict": 44, "hint": 40}
 ENTRY_BYTES = {"block": 9, "verdict": 4, "hint": 0}
 """Of each node of a block, and of each token of a verdict."""
 
+NAMED: dict[str, dict[str, float]] = {
+    "paper-jetson": {"draft_ms": 301 / 4, "forward_ms": 522.0, "rtt_ms": 96.0},
+    "paper-rtx": {"draft_ms": 99 / 4, "forward_ms": 467.0, "rtt_ms": 47.0},
+    "go2": {"draft_ms": 288 / 4, "forward_ms": 620.0, "rtt_ms": 120.0},
+    "a100-orin": {"draft_ms": 6.0, "forward_ms": 28.0},
+}
+"""Links and engines that others have published. The paper (arXiv 2505.21594) gives its draft's time for a block of four
+tokens: a quarter of it is one level's."""
+
 
 @dataclass(frozen=True)
 class Situation:

@@ -64,7 +64,7 @@ def _recorded(
             while drafter.prefill(verifier.text, tree):
                 pass
             drafts.append(drafter.expand(verifier.text, tree, [ROOT])[0])
-            guesses.append([(one.hint.token, one.hint.confidence) for one in exits])
+            guesses.append([(one.guess.token, one.guess.confidence) for one in exits])
         verifier.conclude(forward, decisions.tokens.tolist())
     return RecordedText(
         list(prompt),

@@ -1,0 +1,181 @@
+"""The limits of a listener, made small: who says nothing, wants too much or floods it goes, and harms nobody."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+import raw_peer
+from raw_peer import MAX_WAIT_S, RawPeer, append, frame, hello, opening
+from stubs import VOCABULARY_HASH
+
+from edgespec import _native
+
+PROMPT = [1, 2, 3]
+HELLO = hello(VOCABULARY_HASH)
+WELCOME = _native.encode_welcome(
+    version=1,
+    features=0,
+    vocabulary_hash=VOCABULARY_HASH,
+    context_length=512,
+    vocabulary_size=64,
+    layers=12,
+    exit_layers=[],
+    end_tokens=[],
+    target_id="stub",
+    max_frame_bytes=65536,
+    max_block_nodes=1024,
+)
+
+
+@contextmanager
+def listening(**limits: object) -> Iterator[_native.Listener]:
+    listener = _native.Listener("127.0.0.1", 0, **limits)  # type: ignore[arg-type]
+    yield listener
+    listener.close()
+
+
+def heard(listener: _native.Listener, kind: type) -> list[object]:
+    """What comes, until something of that kind has."""
+    while True:
+        found = [message for _, message in listener.poll(MAX_WAIT_S) if isinstance(message, kind)]
+        if found:
+            return found
+
+
+def admitted(listener: _native.Listener, identity: bytes = b"") -> RawPeer:
+    """A peer that has been welcomed."""
+    peer = RawPeer(listener.port)
+    peer.send(HELLO)
+    number = None
+    while number is None:
+        number = next(
+            (n for n, message in listener.poll(MAX_WAIT_S) if isinstance(message, _native.Hello)), None
+        )
+    listener.welcome(number, WELCOME, identity)
+    answer = peer.next()
+    assert answer is not None and answer.kind == raw_peer.WELCOME
+    return peer
+
+
+def test_who_says_nothing_is_left() -> None:
+    with (
+        listening(hello_within_s=0.05) as listener,
+        RawPeer(listener.port) as silent,
+        RawPeer(listener.port) as slow,
+    ):
+        for byte in HELLO[:8]:
+            slow.send(bytes([byte]))
+        assert silent.closed() and slow.closed()
+
+
+def test_a_frame_must_end() -> None:
+    with (
+        listening(frame_within_s=0.05, dead_after_s=0.3, hello_within_s=60.0) as listener,
+        RawPeer(listener.port, answers=False) as peer,
+    ):
+        peer.send(HELLO[:-1])
+        error = peer.until(raw_peer.ERROR)
+        assert (
+            error is not None
+            and error.code == raw_peer.PROTOCOL
+            and b"not completed in time" in error.payload
+        )
+        assert peer.closed()
+
+
+def test_too_many_connections_of_an_address() -> None:
+    with listening(connections_of_address=3) as listener, ExitStack() as stack:
+        peers = [stack.enter_context(RawPeer(listener.port)) for _ in range(3)]
+        events = dict[int, object]()
+        while len(events) < 3:
+            events.update(listener.poll(MAX_WAIT_S))
+        with RawPeer(listener.port) as fourth:
+            error = fourth.until(raw_peer.ERROR)
+            assert error is not None and (error.code, error.retryable) == (raw_peer.LIMIT, True)
+            assert fourth.closed()
+        peers[0].send(HELLO)
+        assert any(isinstance(message, _native.Hello) for message in heard(listener, _native.Hello))
+
+
+def test_too_many_connections_in_all() -> None:
+    with listening(connections=2) as listener, RawPeer(listener.port) as first, RawPeer(listener.port):
+        events = dict[int, object]()
+        while len(events) < 2:
+            events.update(listener.poll(MAX_WAIT_S))
+        with RawPeer(listener.port) as third:
+            assert third.closed()
+        first.send(HELLO)
+        assert heard(listener, _native.Hello)
+
+
+def test_sessions_are_not_opened_too_fast() -> None:
+    with listening(opens=(0.0, 3.0)) as listener:
+        with admitted(listener) as peer:
+            for channel in range(1, 6):
+                peer.send(opening(channel, secrets.token_bytes(16), PROMPT))
+            errors = [peer.until(raw_peer.ERROR) for _ in range(2)]
+            assert [(error.code, error.channel, error.retryable) for error in errors if error] == [
+                (raw_peer.LIMIT, 4, True),
+                (raw_peer.LIMIT, 5, True),
+            ]
+        with admitted(listener) as again:  # the address is remembered
+            again.send(opening(1, secrets.token_bytes(16), PROMPT))
+            error = again.until(raw_peer.ERROR)
+            assert error is not None and error.code == raw_peer.LIMIT
+        with admitted(listener, b"another device") as other:
+            other.send(opening(1, secrets.token_bytes(16), PROMPT))
+            assert heard(listener, _native.Open)
+
+
+def test_a_channel_is_free_as_soon_as_its_session_is_closed() -> None:
+    with listening() as listener, admitted(listener) as peer:
+        closing = frame(raw_peer.CLOSE, bytes(8), channel=1, sequence=2)
+        peer.send(
+            opening(1, secrets.token_bytes(16), PROMPT),
+            closing,
+            opening(1, secrets.token_bytes(16), PROMPT),
+        )
+        kinds = list[type]()
+        while kinds.count(_native.Open) < 2:
+            events = listener.poll(MAX_WAIT_S)
+            assert events, "the second session was not opened"
+            kinds += [type(message) for _, message in events]
+        assert kinds[:3] == [_native.Open, _native.Close, _native.Open]
+
+
+def test_turns_do_not_follow_each_other_too_fast() -> None:
+    with listening(turns=(0.0, 2.0)) as listener, admitted(listener) as peer:
+        peer.send(opening(1, bytes(16), PROMPT), *(append(1, 2 + turn, 3, 0, 1 + turn) for turn in range(3)))
+        error = peer.until(raw_peer.ERROR)
+        assert error is not None and (error.code, error.channel) == (raw_peer.LIMIT, 1)
+        reasons = [message.reason for message in heard(listener, _native.Disconnected)]
+        assert reasons == ["its turns follow each other too fast"]
+
+
+def test_a_flood_that_nobody_reads_takes_bounded_memory_and_harms_nobody() -> None:
+    with listening(slabs=512) as listener:
+        flood = frame(raw_peer.HINT, bytes(24), channel=1) * 1000
+        with RawPeer(listener.port) as peer:
+            peer.socket.settimeout(0.2)
+            sent = 0
+            with pytest.raises(TimeoutError):  # the server stops reading, so sending stops
+                while sent < 1 << 28:
+                    sent += peer.socket.send(flood)
+            assert listener.leased_bytes <= 1 << 20
+            with RawPeer(listener.port) as honest:
+                honest.send(HELLO)
+                assert heard(listener, _native.Hello)
+
+
+def test_pings_that_nobody_reads_the_answers_of() -> None:
+    with listening(dead_after_s=0.5) as listener:
+        with RawPeer(listener.port) as peer:
+            pings = frame(raw_peer.PING, bytes(8)) * 1000
+            with pytest.raises((ConnectionError, TimeoutError)):
+                for _ in range(1 << 14):
+                    peer.socket.sendall(pings)
+        reasons = [message.reason for message in heard(listener, _native.Disconnected)]
+        assert reasons
