@@ -5,15 +5,12 @@ held-out file. Identical files count once, generated tables not at all."""
 
 from __future__ import annotations
 
-import hashlib
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgespec.core.errors import EdgespecError
-
-HELD_OUT_SHARE = 20
-"""One file in this many is held out."""
+from edgespec.train.data import Record, is_held_out, records
 
 LICENCE = "Python Software Foundation License Version 2 (the CPython standard library)"
 
@@ -39,43 +36,29 @@ class Corpus:
     train: tuple[Document, ...]
     held_out: tuple[Document, ...]
 
+    @property
+    def records(self) -> list[Record]:
+        return [(one.path, {"text": one.text}) for one in (*self.train, *self.held_out)]
+
 
 def collect(folder: Path | None = None) -> Corpus:
     """Read every `*.py` file below `folder` (default: the running interpreter's standard library). Raises
     EdgespecError where it holds too little to split."""
     root = folder if folder is not None else Path(sysconfig.get_paths()["stdlib"])
-    if not root.is_dir():
-        raise EdgespecError(
-            f"The corpus folder {root} does not exist: give --corpus a folder of Python files."
-        )
-    by_text: dict[str, Document] = {}
-    for name in sorted((path.relative_to(root).as_posix() for path in root.rglob("*.py")), key=_path_hash):
-        if not LEFT_OUT_FOLDERS.intersection(Path(name).parts):
-            text = _read(root / name)
-            by_text.setdefault(text, Document(name, text))
-    documents = [document for text, document in by_text.items() if text.strip()]
-    train = tuple(document for document in documents if not is_held_out(document.path))
-    held_out = tuple(document for document in documents if is_held_out(document.path))
+    by_path: dict[str, str] = {}
+    for name, fields in records([root], _is_source):
+        path = name.partition("#")[0]
+        by_path[path] = by_path.get(path, "") + fields["text"]
+    by_text = {}
+    for path, text in by_path.items():
+        if text.strip() and len(text.encode()) <= MOST_BYTES:
+            by_text.setdefault(text, Document(path, text))
+    train = tuple(document for document in by_text.values() if not is_held_out(document.path))
+    held_out = tuple(document for document in by_text.values() if is_held_out(document.path))
     if not train or not held_out:
-        raise EdgespecError(
-            f"The corpus folder {root} holds too few Python files: give --corpus a larger one."
-        )
+        raise EdgespecError(f"the folder {root} holds too few Python files: give --corpus a larger one.")
     return Corpus(train, held_out)
 
 
-def is_held_out(name: str) -> bool:
-    """Whether the file of this relative path is kept from training."""
-    return int(_path_hash(name)[:8], 16) % HELD_OUT_SHARE == 0
-
-
-def _path_hash(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()
-
-
-def _read(path: Path) -> str:
-    """The file's text; empty where it is not UTF-8 or too long."""
-    try:
-        data = path.read_bytes()
-        return data.decode("utf-8") if len(data) <= MOST_BYTES else ""
-    except (OSError, UnicodeDecodeError):
-        return ""
+def _is_source(name: str) -> bool:
+    return name.endswith(".py") and not LEFT_OUT_FOLDERS.intersection(Path(name).parts)

@@ -1,50 +1,50 @@
-"""The draft: a Llama of under a million weights distilled from the target's distributions.
-
-The target's forward is most of a step's cost, so every teacher batch is learnt from several times, each time among
-other batches: a small pool of batches with the target's final rows is kept and drawn from."""
+"""The draft: a small model distilled from the target's distributions."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 
-from edgespec.train.packing import Stream
+from edgespec.model.guesses import scaled
+from edgespec.train.lessons import Lessons
+from edgespec.train.packing import Batches
 from edgespec.train.stage import Stage
-from edgespec.train.target import Shape, build
 from edgespec.train.teacher import Lesson, Teacher
-
-DRAFT_SHAPE = Shape(layers=2, width=128, heads=4, key_value_heads=2, inner=352)
-
-POOL_BATCHES = 96
-USES_A_BATCH = 3
 
 
 class DraftStage(Stage):
-    """Distillation of a draft over the training split. A resumed run fills a new pool."""
+    """Distillation of a draft. fresh: its weights are drawn at random."""
 
     def __init__(
-        self, shape: Shape, teacher: Teacher, stream: Stream, seed: int, tokens_a_step: int = 2048
+        self,
+        model: Any,
+        teacher: Teacher,
+        batches: Batches,
+        lessons: Lessons,
+        context: int,
+        *,
+        fresh: bool,
+        accumulate: int = 1,
     ) -> None:
-        model = build(shape, seed)
-        super().__init__(
-            "draft", model, stream, seed=seed + 1, tokens_a_step=tokens_a_step, context=shape.context
-        )
+        share = 1.0 if fresh else 0.2
+        model = model.to(teacher.device)
+        super().__init__("draft", model, batches, context, rate_share=share, accumulate=accumulate)
         self._teacher = teacher
-        self._pool: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._random = np.random.default_rng(seed)
-        self._steps = 0
+        self._lessons = lessons
 
-    def step(self, fraction: float) -> tuple[float, int]:
-        batch, rows = self._draw(fraction)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = self.model(input_ids=batch, use_cache=False).logits
-        loss = Lesson.of(self._teacher.logits(rows)).divergence(logits)
-        return self.learn([loss], fraction), batch.numel()
+    def losses(self, length: int) -> tuple[Iterable[torch.Tensor], int]:
+        taught = self._lessons.draw(length)
+        with torch.autocast(self._teacher.device.type, dtype=torch.bfloat16):
+            logits = draft_logits(self.model, taught.batch, taught.places)
+        wanted = self._teacher.logits(taught.final)
+        shared = min(wanted.shape[-1], logits.shape[-1])  # embeddings may be padded to different sizes
+        return [Lesson.of(wanted[:, :shared]).divergence(logits[:, :shared])], taught.batch.numel()
 
-    def _draw(self, fraction: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """A batch and the teacher's rows for it: every few steps a new one replaces the pool's oldest."""
-        if self._steps % USES_A_BATCH == 0:
-            batch = self.next_batch(fraction)
-            self._pool = [*self._pool[-POOL_BATCHES + 1 :], (batch, self._teacher.hidden(batch)[0])]
-        self._steps += 1
-        return self._pool[int(self._random.integers(len(self._pool)))]
+
+def draft_logits(model: Any, batch: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Logits [R, V] behind `places` int64 [R] among the B · L ids of `batch` [B, L]."""
+    rows = model.get_decoder()(input_ids=batch, use_cache=False).last_hidden_state.flatten(0, 1)
+    config = model.config.get_text_config()
+    return scaled(model.get_output_embeddings()(rows[places]), config)

@@ -5,18 +5,22 @@ All heads learn from the same forward of the target; each sees the raw hidden ro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 
 from edgespec.core.calibration import Calibration
+from edgespec.core.errors import EdgespecError
 from edgespec.model.exits import ExitHead, adapt
-from edgespec.train.packing import Stream
+from edgespec.train.lessons import Lessons
+from edgespec.train.packing import Batches
 from edgespec.train.stage import Stage
 from edgespec.train.teacher import Lesson, Teacher
 
-EXIT_LAYERS = (4, 6, 8, 10)
-RANK = 128
+SHARES = (1 / 4, 1 / 3, 1 / 2, 2 / 3)
+"""Of the target's depth: where exits sit unless told otherwise."""
+
+LEAST_RANK, MOST_RANK = 16, 512
 
 
 class Adapter(torch.nn.Module):
@@ -33,40 +37,33 @@ class Adapter(torch.nn.Module):
 
 
 class ExitStage(Stage):
-    """Distillation of every exit head at once over the training split."""
+    """Distillation of every exit head at once."""
 
     def __init__(
         self,
         teacher: Teacher,
-        stream: Stream,
-        seed: int,
-        layers: Sequence[int] = EXIT_LAYERS,
-        rank: int = RANK,
-        tokens_a_step: int = 2048,
+        batches: Batches,
+        lessons: Lessons,
+        context: int,
+        layers: Sequence[int],
+        rank: int,
+        accumulate: int = 1,
     ) -> None:
-        torch.manual_seed(seed)
         self.layers = tuple(layers)
         self._teacher = teacher
+        self._lessons = lessons
         self._adapters = [Adapter(teacher.width, rank, teacher.final_norm()) for _ in self.layers]
-        super().__init__(
-            "exits",
-            torch.nn.ModuleList(self._adapters),
-            stream,
-            seed=seed + 2,
-            tokens_a_step=tokens_a_step,
-            context=teacher.model.config.max_position_embeddings,
-            matrix_rate=0.005,
-        )
+        heads = torch.nn.ModuleList(self._adapters).to(teacher.device)
+        super().__init__("exits", heads, batches, context, matrix_rate=0.005, accumulate=accumulate)
 
-    def step(self, fraction: float) -> tuple[float, int]:
-        batch = self.next_batch(fraction)
-        return self.learn(self._losses(batch), fraction), batch.numel()
+    def losses(self, length: int) -> tuple[Iterable[torch.Tensor], int]:
+        taught = self._lessons.draw(length)
+        return self._losses(taught.final, taught.taps), taught.batch.numel()
 
-    def _losses(self, batch: torch.Tensor) -> Iterator[torch.Tensor]:
-        rows, taps = self._teacher.hidden(batch, self.layers)
-        lesson = Lesson.of(self._teacher.logits(rows))
+    def _losses(self, final: torch.Tensor, taps: dict[int, torch.Tensor]) -> Iterator[torch.Tensor]:
+        lesson = Lesson.of(self._teacher.logits(final))
         for layer, adapter in zip(self.layers, self._adapters, strict=True):
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.autocast(final.device.type, dtype=torch.bfloat16):
                 normed = adapter.forward(taps[layer].float(), self._teacher.norm_epsilon)
                 loss = lesson.divergence(self._teacher.logits(normed)) / len(self.layers)
             yield loss
@@ -79,5 +76,28 @@ class ExitStage(Stage):
         }
 
 
+def exit_layers(text: str | None, depth: int) -> tuple[int, ...]:
+    """The layers that "4,8,0.5" names, numbers below 1 being shares of the depth; None: SHARES. Raises
+    EdgespecError."""
+    try:
+        numbers = SHARES if text is None else tuple(float(one) for one in text.split(","))
+        layers = sorted({max(1, round(one * depth)) if 0 < one < 1 else int(one) for one in numbers})
+    except (ValueError, OverflowError):
+        layers = []
+    if depth < 2:
+        raise EdgespecError("the target has one layer only: there is none to exit after.")
+    if not layers or not all(0 < one < depth for one in layers):
+        raise EdgespecError(
+            f"--layers takes numbers from 1 to {depth - 1}, the target's last layer but one, or shares of its depth "
+            f"such as 0.25,0.5, not {text!r}."
+        )
+    return tuple(layers)
+
+
+def exit_rank(rank: int | None, width: int) -> int:
+    """A rank from the target's width, unless one is given: a fifth of it, as a power of two."""
+    return rank or min(MOST_RANK, max(LEAST_RANK, 1 << round(width / 5).bit_length()))
+
+
 def _narrow(parameter: torch.Tensor) -> torch.Tensor:
-    return parameter.detach().to(torch.bfloat16)
+    return parameter.detach().to("cpu", torch.bfloat16)

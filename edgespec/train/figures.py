@@ -1,12 +1,13 @@
 """The figures of a finished pair, measured from its folders and from nothing else.
 
-Half of the held-out prompts fitted the calibrations; every figure here comes from the other half and from held-out
-text, so none is measured on what it was fitted to."""
+Half of the answers to held-out prompts fitted the calibrations; every figure here comes from the other half and from
+held-out text, so none is measured on what it was fitted to."""
 
 from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,61 +15,66 @@ from typing import Any
 import numpy as np
 import torch
 
-from edgespec.core.calibration import Calibration, expected_calibration_error
+from edgespec.core.calibration import Calibration
 from edgespec.model.exits import ExitHeads, sha256_of
-from edgespec.train import corpus as corpus_module
-from edgespec.train import measure
+from edgespec.train import corpus, measure, report
+from edgespec.train.answers import Answer
 from edgespec.train.folders import read_training
-from edgespec.train.packing import Stream, pack
-from edgespec.train.recipe import CALIBRATION_FILE, Run, exit_scorer, load_draft
+from edgespec.train.packing import pack
+from edgespec.train.recipe import CALIBRATION_FILE, Kit, load_draft
+from edgespec.train.run import Run
 from edgespec.train.target import Shape
 from edgespec.train.teacher import Teacher
 from edgespec.train.tokenizer import load_tokenizer
 
 FIGURES_FILE = "figures.json"
 TEXT_TEMPERATURES = (0.0, 0.8)
-_TEXT_WINDOW = 512
-_TEXT_START = 64
-_BINS = 10
-
-_Sights = dict[tuple[str, float], dict[str, measure.Sight]]
-"""By the kind of text ("own" or "held_out") and temperature, each guesser's sight."""
+_TEXT_WINDOW, _TEXT_START = 512, 64
+_MOST_LOSS_TOKENS = 100_000
 
 
 def measure_pair(pair: Path, run: Run) -> dict[str, Any]:
     """Every figure of the pair in `pair` (its folders target, draft and exits), ready for json.dump."""
-    teacher, draft = Teacher.load(pair / "target"), load_draft(pair / "draft")
+    with tempfile.TemporaryDirectory() as work:
+        kit = Kit.gather(Path(work), str(pair / "target"), run)
+    teacher, draft = Teacher(str(pair / "target"), run.device, run.dtype), load_draft(pair / "draft")
     heads = ExitHeads.load(pair / "exits")
-    documents = corpus_module.collect(run.corpus).held_out
-    held_out = pack(load_tokenizer(pair / "target"), documents)
-    tokens_a_byte = len(held_out) / sum(len(document.text.encode()) for document in documents)
+    texts = [document.text for document in corpus.collect(run.corpus).held_out]
+    held_out = pack(load_tokenizer(pair / "target"), texts)
+    bits_a_nat = len(held_out) / sum(len(text.encode()) for text in texts) / math.log(2)
     shapes = {name: Shape(**read_training(pair / name)["shape"]) for name in ("target", "draft")}
-    sights = _sights(teacher, draft, heads, held_out, run)
-    draft_calibration = json.loads((pair / "draft" / CALIBRATION_FILE).read_text(encoding="utf-8"))
+    names = ["draft", *(str(layer) for layer in heads.layers)]
+    scorers = [measure.draft_scorer(draft), measure.exit_scorer(teacher, heads.heads)]
+    own = measure.sights(_all(scorers), names, kit.answers, True, teacher.vocabulary_size)
+    text = _on_text(teacher, scorers, names, held_out, run)
+
+    def agreement(name: str, calibration: Calibration) -> dict[str, Any]:
+        return {
+            kind: report.cells(seen, name, calibration) for kind, seen in (("own", own), ("held_out", text))
+        }
 
     def model_figures(name: str, model: Any, score: measure.Scorer) -> dict[str, Any]:
-        nats = measure.loss(score, held_out, _TEXT_WINDOW)
+        nats = loss(score, held_out)
         return {
             "training": read_training(pair / name),
             "parameters": model.num_parameters(),
             "multiplications_a_token": shapes[name].multiplications(),
-            "held_out": {"nats_a_token": nats, "bits_a_byte": nats * tokens_a_byte / math.log(2)},
+            "held_out": {"nats_a_token": nats, "bits_a_byte": nats * bits_a_nat},
         }
 
+    calibration = json.loads((pair / "draft" / CALIBRATION_FILE).read_text(encoding="utf-8"))
     return {
-        "target": model_figures(
-            "target", teacher.model, lambda batch: [teacher.logits(teacher.hidden(batch)[0])]
-        ),
+        "target": model_figures("target", teacher.model.module, measure.target_scorer(teacher)),
         "draft": {
-            **model_figures("draft", draft, measure.draft_scorer(draft)),
-            "agreement": _agreement(sights, "draft", Calibration.from_json(draft_calibration)),
+            **model_figures("draft", draft, scorers[0]),
+            "agreement": agreement("draft", Calibration.from_json(calibration)),
         },
         "exits": {
             "training": read_training(pair / "exits"),
             "layers": list(heads.layers),
             "rank": heads.rank,
             "agreement": {
-                str(layer): _agreement(sights, str(layer), heads.calibration(layer)) for layer in heads.layers
+                str(layer): agreement(str(layer), heads.calibration(layer)) for layer in heads.layers
             },
         },
         "work_ratio": shapes["target"].multiplications() / shapes["draft"].multiplications(),
@@ -81,52 +87,46 @@ def measure_pair(pair: Path, run: Run) -> dict[str, Any]:
     }
 
 
-def _sights(
-    teacher: Teacher, draft: torch.nn.Module, heads: ExitHeads, held_out: Stream, run: Run
-) -> _Sights:
-    draft_scorer, exit_heads = measure.draft_scorer(draft), exit_scorer(teacher, heads.heads)
-    names = ["draft", *(str(layer) for layer in heads.layers)]
-
-    def guessers(batch: torch.Tensor) -> Iterator[torch.Tensor]:
-        yield from draft_scorer(batch)
-        yield from exit_heads(batch)
-
-    def observe(texts: measure.Texts, temperature: float) -> dict[str, measure.Sight]:
-        return measure.observe(teacher, guessers, names, texts, temperature, run.seed + 1)
-
-    sights: _Sights = {}
-    for temperature, texts in measure.own_texts(teacher, held_out, run.sample):
-        sights["own", temperature] = observe(texts.half(second=True), temperature)
-    windows = measure.prompts(held_out, max(2, run.sample.prompts // 3), _TEXT_WINDOW, run.seed + 1)
-    for temperature in TEXT_TEMPERATURES:
-        sights["held_out", temperature] = observe(measure.Texts(windows, _TEXT_START), temperature)
-    return sights
+@torch.no_grad()
+def loss(score: measure.Scorer, stream: np.ndarray[Any, Any]) -> float:
+    """Mean next-token loss in nats over windows of a stream, of the one guesser of `score`."""
+    losses = []
+    for start in range(0, min(len(stream), _MOST_LOSS_TOKENS) - 1, _TEXT_WINDOW):
+        window = torch.from_numpy(stream[start : start + _TEXT_WINDOW].astype(np.int64))
+        (logits,) = score(window[None], slice(0, len(window) - 1))
+        losses.append(torch.nn.functional.cross_entropy(logits.float().cpu(), window[1:], reduction="none"))
+    return float(torch.cat(losses).mean())
 
 
-def _agreement(sights: _Sights, name: str, calibration: Calibration) -> dict[str, dict[str, Any]]:
-    """How often this guesser's best token is the target's draw: by kind of text and temperature."""
-    found: dict[str, dict[str, Any]] = {"own": {}, "held_out": {}}
-    for (kind, temperature), seen in sights.items():
-        sight = seen[name]
-        stated = np.asarray(calibration.probability(sight.margins, temperature))
-        by_margin = np.argsort(sight.margins, kind="stable")
-        found[kind][str(temperature)] = {
-            "rate": sight.rate,
-            "fifths": [float(sight.correct[part, 0].mean()) for part in np.array_split(by_margin, 5)],
-            "ranks": sight.correct.mean(axis=0).tolist(),
-            "calibration_error": expected_calibration_error(stated, sight.correct[:, 0]),
-            "positions": len(sight.margins),
-            "reliability": reliability(stated, sight.correct[:, 0]),
-        }
-    return found
+def _on_text(
+    teacher: Teacher,
+    scorers: list[measure.Scorer],
+    names: list[str],
+    held_out: np.ndarray[Any, Any],
+    run: Run,
+) -> dict[float, dict[str, measure.Sight]]:
+    """Sights on held-out text, where the target draws at every position but does not write."""
+    count = max(2, run.measured // 3)
+    starts = np.linspace(0, max(0, len(held_out) - _TEXT_WINDOW), count).astype(int)
+    windows = [held_out[start : start + _TEXT_WINDOW].tolist() for start in starts]
+    score = _all([measure.target_scorer(teacher), *scorers])
+    return {
+        temperature: measure.observe(
+            score,
+            [measure.TARGET, *names],
+            [
+                Answer(one[:_TEXT_START], temperature, seed, one[_TEXT_START:])
+                for seed, one in enumerate(windows)
+            ],
+            teacher.vocabulary_size,
+        )
+        for temperature in TEXT_TEMPERATURES
+    }
 
 
-def reliability(stated: np.ndarray[Any, Any], correct: np.ndarray[Any, Any]) -> list[list[float]]:
-    """A reliability diagram: over equally filled bins, the mean stated probability, how often it came true, the
-    count."""
-    order = np.argsort(stated, kind="stable")
-    return [
-        [round(float(stated[part].mean()), 4), round(float(correct[part].mean()), 4), len(part)]
-        for part in np.array_split(order, _BINS)
-        if len(part)
-    ]
+def _all(scorers: list[measure.Scorer]) -> measure.Scorer:
+    def score(text: torch.Tensor, rows: slice) -> Iterator[torch.Tensor]:
+        for one in scorers:
+            yield from one(text, rows)
+
+    return score

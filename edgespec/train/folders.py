@@ -6,6 +6,7 @@ command given again goes on where a killed run stopped.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -24,6 +25,17 @@ from edgespec.train.loop import Record
 
 TRAINING_FILE = "training.json"
 CHECKPOINT_FILE = "checkpoint.pt"
+RUN_FILE = "run.json"
+WORK_FILES = (
+    CHECKPOINT_FILE,
+    RUN_FILE,
+    "tokens.bin",
+    "learnt.bin",
+    "material.json",
+    "hidden.bin",
+    "measured.jsonl",
+)
+"""What only an unfinished run needs."""
 
 
 def is_finished(folder: Path) -> bool:
@@ -39,13 +51,35 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         raise EdgespecError(f"{folder} is there already and is not this recipe's: give --out another name.")
     unfinished = folder.with_name(folder.name + ".unfinished")
     unfinished.mkdir(parents=True, exist_ok=True)
-    yield unfinished
-    (unfinished / CHECKPOINT_FILE).unlink(missing_ok=True)
+    try:
+        yield unfinished
+    except KeyboardInterrupt:
+        raise EdgespecError("interrupted: the same command goes on where it was.") from None
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise EdgespecError(
+            f"the disk of {unfinished} is full: free some space and give the same command again; it goes on where it "
+            "was."
+        ) from None
+    for name in WORK_FILES:
+        (unfinished / name).unlink(missing_ok=True)
     for file in unfinished.iterdir():
         file.chmod(0o644)  # safetensors writes files that only their owner can read
     if folder.exists():
         shutil.rmtree(folder)
     unfinished.rename(folder)
+
+
+def same_run(work: Path, **options: Any) -> None:
+    """Note a run's options in its work folder. Raises EdgespecError where an unfinished run there had others."""
+    file = work / RUN_FILE
+    if file.is_file() and (theirs := json.loads(file.read_text(encoding="utf-8"))) != options:
+        changed = ", ".join(
+            f"--{name.replace('_', '-')}" for name in options if theirs.get(name) != options[name]
+        )
+        raise EdgespecError(f"{work} is of a run with another {changed}: give its options, or delete it.")
+    save_json(options, file)
 
 
 def write_training(folder: Path, record: Record, seed: int, **more: Any) -> None:

@@ -1,6 +1,6 @@
 """The loop under every stage: step until the budget of minutes is spent, show progress, keep checkpoints.
 
-A run that was killed goes on from its last checkpoint with the minutes that were left.
+A run that ended early goes on from its last checkpoint with the minutes that were left.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from edgespec.core.errors import EdgespecError
+from edgespec.core.errors import EdgespecError, first_line
 from edgespec.train.stage import Stage
 
 
@@ -29,7 +29,7 @@ class Budget:
 
 @dataclass
 class Record:
-    """What a stage did, for the model card. loss: a running mean."""
+    """What a stage did, for its report. loss: a running mean."""
 
     minutes: float = 0.0
     steps: int = 0
@@ -43,10 +43,30 @@ class Record:
         return min(1.0, max(by_time, by_steps))
 
 
-def train(stage: Stage, budget: Budget, checkpoint: Path | None = None, quiet: bool = False) -> Record:
-    """Run `stage` until its budget is spent; resumes from `checkpoint` if that file exists. Raises EdgespecError if it
-    is another run's."""
+def train(stage: Stage, budget: Budget, checkpoint: Path, quiet: bool = False) -> Record:
+    """Run `stage` until its budget is spent; resumes from `checkpoint` if that file exists. Raises EdgespecError where
+    that is another run's, or the run must end early: it can go on then."""
     record = _resumed(stage, checkpoint)
+    begun = record.steps
+    try:
+        _steps(stage, budget, record, checkpoint, quiet)
+    except KeyboardInterrupt:
+        if record.steps > begun:
+            _save(stage, record, checkpoint)
+        raise EdgespecError(
+            f"interrupted after {record.steps} steps: the same command goes on from there."
+        ) from None
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise EdgespecError(
+            f"the memory is full after {record.steps} steps: give the same command with half of --batch-tokens and "
+            "twice --accumulate; it goes on from its last checkpoint."
+        ) from None
+    return record
+
+
+def _steps(stage: Stage, budget: Budget, record: Record, checkpoint: Path, quiet: bool) -> None:
     started_s = time.monotonic() - record.minutes * 60.0
     saved_s = time.monotonic()
     with _progress(stage.title, quiet) as bar:
@@ -60,12 +80,12 @@ def train(stage: Stage, budget: Budget, checkpoint: Path | None = None, quiet: b
             )
             bar.update(fraction - bar.n)
             if fraction >= 1.0:
-                return record
+                return
             loss, tokens = stage.step(fraction)
             record.steps += 1
             record.tokens += tokens
             record.loss = loss if record.steps == 1 else 0.95 * record.loss + 0.05 * loss
-            if checkpoint is not None and now_s - saved_s > budget.checkpoint_every_s:
+            if now_s - saved_s > budget.checkpoint_every_s:
                 _save(stage, record, checkpoint)
                 saved_s = time.monotonic()
 
@@ -77,11 +97,11 @@ def _progress(title: str, quiet: bool) -> tqdm[None]:
     return tqdm(total=1.0, desc=title, disable=quiet, mininterval=every_s, miniters=0, bar_format=form)
 
 
-def _resumed(stage: Stage, checkpoint: Path | None) -> Record:
-    if checkpoint is None or not checkpoint.is_file():
+def _resumed(stage: Stage, checkpoint: Path) -> Record:
+    if not checkpoint.is_file():
         return Record()
     try:
-        saved = torch.load(checkpoint, weights_only=False)
+        saved = torch.load(checkpoint, weights_only=True, map_location="cpu")
         stage.restore(saved["stage"])
         return Record(**saved["record"])
     except (RuntimeError, KeyError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
@@ -91,7 +111,13 @@ def _resumed(stage: Stage, checkpoint: Path | None) -> Record:
 
 
 def _save(stage: Stage, record: Record, checkpoint: Path) -> None:
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     unfinished = checkpoint.with_suffix(".unfinished")
-    torch.save({"stage": stage.state(), "record": asdict(record)}, unfinished)
-    unfinished.replace(checkpoint)
+    try:
+        torch.save({"stage": stage.state(), "record": asdict(record)}, unfinished)
+        unfinished.replace(checkpoint)
+    except (OSError, RuntimeError) as error:
+        unfinished.unlink(missing_ok=True)
+        raise EdgespecError(
+            f"the checkpoint {checkpoint} cannot be written ({first_line(error)}): free some space and give the same "
+            "command again; it goes on from the checkpoint before."
+        ) from None

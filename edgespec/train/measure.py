@@ -1,156 +1,144 @@
-"""What the pair does on text it never saw: losses, and how often draft and exits foresee the target's draw.
+"""How often a draft and the exits foresee what the target draws, on its own answers to held-out prompts.
 
-The target continues held-out prompts at each temperature; then target, draft and exits score the same text under the
-same Gumbel noise, as edge and server do. Half of the prompts fit the calibrations, the other half gives every reported
-figure.
+Guessers score a text under the noise that it was drawn with, as edge and server do. Half of the answers fit the
+calibrations, the other half gives every reported figure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgespec.core.calibration import TEMPERATURES, Calibration
-from edgespec.train.packing import Stream
+from edgespec.core.calibration import Calibration
+from edgespec.core.noise import NoiseRows
+from edgespec.model.exits import ExitHead, adapt
+from edgespec.train.answers import Answer
+from edgespec.train.draft import draft_logits
 from edgespec.train.teacher import Teacher
 
 RANKS = 4
 """How many of a guesser's best tokens are compared with the draw."""
 
-_ROWS_AT_ONCE = 16
+TARGET = "target"
 
-Scorer = Callable[[torch.Tensor], Iterable[torch.Tensor]]
-"""Token ids int64 [B, L] -> for each guesser in turn its logits [B, L, V]."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """How much of the target's own text is drawn for measuring, at each temperature."""
-
-    prompts: int = 128
-    prompt_tokens: int = 96
-    new_tokens: int = 160
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Texts:
-    """Token ids int64 [B, L] of which positions from `start` on are observed."""
-
-    tokens: torch.Tensor
-    start: int
-
-    def half(self, second: bool) -> Texts:
-        """Every other text: the first half fits, the second half judges."""
-        return Texts(self.tokens[int(second) :: 2], self.start)
+Scorer = Callable[[torch.Tensor, slice], Iterable[torch.Tensor]]
+"""Ids int64 [1, L] and a slice of R rows -> for each guesser in turn its logits [R, V]."""
 
 
 @dataclass(frozen=True)
 class Sight:
-    """A guesser against the target: margins float [N], correct bool [N, ranks] (rank-th best is drawn)."""
+    """A guesser against the target. margins float64 [N]; correct bool [N, ranks]: the rank-th best is drawn; lengths:
+    of the texts, one after the other, that make up N."""
 
     margins: NDArray[np.float64]
     correct: NDArray[np.bool_]
+    lengths: tuple[int, ...] = ()
 
     @property
     def rate(self) -> float:
         """How often the best guess is the target's draw."""
         return float(self.correct[:, 0].mean())
 
-
-def prompts(stream: Stream, count: int, length: int, seed: int) -> torch.Tensor:
-    """`count` held-out windows int64 [count, length], evenly spread over the stream."""
-    room = len(stream) - length - 1
-    first = int(np.random.default_rng(seed).integers(max(1, room // max(1, count))))
-    starts = (first + np.arange(count) * (room // count)) % room
-    return torch.from_numpy(np.stack([stream[s : s + length] for s in starts]).astype(np.int64))
-
-
-@torch.no_grad()
-def continuations(
-    teacher: Teacher, prompt: torch.Tensor, new_tokens: int, temperature: float, seed: int
-) -> Texts:
-    """The target's own text after each prompt [B, P], sampled at `temperature`."""
-    generator = torch.Generator().manual_seed(seed)
-    pieces, feed, cache = [prompt], prompt, None
-    for _ in range(new_tokens):
-        output = teacher.model.model(input_ids=feed, past_key_values=cache, use_cache=True)
-        cache = output.past_key_values
-        scores = teacher.logits(output.last_hidden_state[:, -1])
-        if temperature > 0:
-            scores = scores / temperature + _gumbel(scores.shape, generator)
-        feed = scores.argmax(-1, keepdim=True)
-        pieces.append(feed)
-    return Texts(torch.cat(pieces, dim=1), prompt.shape[1] - 1)
+    def by_depth(self, most: int = 8) -> list[float]:
+        """Of chains that were right so far, how many are right at depth 1, 2, ... too; where any are."""
+        texts = np.split(self.correct[:, 0], np.cumsum(self.lengths)[:-1])
+        alive, rates = [np.ones(len(text), dtype=np.bool_) for text in texts], []
+        for depth in range(most):
+            alive = [one[: len(text) - depth] for one, text in zip(alive, texts, strict=True)]
+            before = sum(int(one.sum()) for one in alive)
+            alive = [one & text[depth : depth + len(one)] for one, text in zip(alive, texts, strict=True)]
+            if not before:
+                break
+            rates.append(sum(int(one.sum()) for one in alive) / before)
+        return rates
 
 
 @torch.no_grad()
 def observe(
-    teacher: Teacher, guessers: Scorer, names: Sequence[str], texts: Texts, temperature: float, seed: int
+    score: Scorer, names: Sequence[str], answers: Iterable[Answer], vocabulary_size: int
 ) -> dict[str, Sight]:
-    """How well each guesser, in the order of `names`, foresees the target's draws after each position."""
-    generator = torch.Generator().manual_seed(seed)
+    """How well each guesser, in the order of `names`, foresees the answers' tokens; what the first one draws instead,
+    where that is named TARGET. vocabulary_size: the target's."""
+    noise = NoiseRows(vocabulary_size, capacity=1)
     seen: dict[str, list[tuple[NDArray[np.float64], NDArray[np.bool_]]]] = {name: [] for name in names}
-    for batch in torch.split(texts.tokens, _ROWS_AT_ONCE):
-        wanted = teacher.logits(teacher.hidden(batch)[0][:, texts.start : -1])
-        noise = _gumbel(wanted.shape, generator) if temperature > 0 else torch.zeros(())
-        divisor = temperature if temperature > 0 else 1.0
-        drawn = (wanted / divisor + noise).argmax(-1)
-        for name, logits in zip(names, guessers(batch), strict=True):
-            best, ids = (logits[:, texts.start : -1].float() / divisor + noise).topk(RANKS, dim=-1)
-            margins = (best[..., 0] - best[..., 1]).reshape(-1).double().numpy()
-            seen[name].append((margins, (ids == drawn[..., None]).reshape(-1, RANKS).numpy()))
+    for answer in answers:
+        text = torch.tensor(answer.text)
+        first = len(answer.prompt)
+        wanted = text[first:, None]
+        for name, logits in zip(names, score(text[None], slice(first - 1, len(text) - 1)), strict=True):
+            scores = logits.float().cpu()
+            if answer.temperature:
+                drawn, which = noise.rows(answer.seed, np.arange(first, len(text)))
+                scores = scores / answer.temperature + torch.from_numpy(drawn[which])[:, : scores.shape[1]]
+            best, ids = scores.topk(RANKS, dim=-1)
+            margins = (best[:, 0] - best[:, 1]).double().numpy()
+            wanted = ids[:, :1] if name == TARGET else wanted
+            seen[name].append((margins, (ids == wanted).numpy()))
     return {
-        name: Sight(np.concatenate([m for m, _ in parts]), np.concatenate([c for _, c in parts]))
+        name: Sight(
+            np.concatenate([margins for margins, _ in parts]),
+            np.concatenate([correct for _, correct in parts]),
+            tuple(len(margins) for margins, _ in parts),
+        )
         for name, parts in seen.items()
     }
 
 
-@torch.no_grad()
-def loss(score: Scorer, stream: Stream, window: int, most_tokens: int = 100_000) -> float:
-    """Mean next-token loss in nats over windows of a stream, of the one guesser of `score`."""
-    count = max(1, min(len(stream), most_tokens) // window)
-    tokens = torch.from_numpy(stream[: count * window].reshape(count, -1).astype(np.int64))
-    losses = []
-    for batch in torch.split(tokens, 8):
-        (logits,) = score(batch)
-        rows, wanted = logits[:, :-1].flatten(0, 1).float(), batch[:, 1:].flatten()
-        losses.append(torch.nn.functional.cross_entropy(rows, wanted, reduction="none"))
-    return float(torch.cat(losses).mean())
-
-
-def draft_scorer(model: torch.nn.Module) -> Scorer:
-    """The draft as the one guesser of `observe`."""
-    return lambda batch: [model(input_ids=batch, use_cache=False).logits]
-
-
-def own_texts(teacher: Teacher, stream: Stream, sample: Sample) -> Iterator[tuple[float, Texts]]:
-    """The target's continuations of held-out prompts at each calibrated temperature."""
-    start = prompts(stream, sample.prompts, sample.prompt_tokens, sample.seed)
-    for index, temperature in enumerate(TEMPERATURES):
-        yield temperature, continuations(teacher, start, sample.new_tokens, temperature, sample.seed + index)
-
-
-def calibrations(
-    teacher: Teacher, guessers: Scorer, names: Sequence[str], stream: Stream, sample: Sample
-) -> dict[str, Calibration]:
-    """Each guesser's calibration, fitted on half of the target's own texts."""
-    sights = {
-        temperature: observe(teacher, guessers, names, texts.half(second=False), temperature, sample.seed)
-        for temperature, texts in own_texts(teacher, stream, sample)
-    }
+def half(answers: Sequence[Answer], second: bool) -> dict[float, list[Answer]]:
+    """Every other answer at each temperature: the first half fits, the second half judges."""
+    temperatures = sorted({one.temperature for one in answers})
     return {
-        name: Calibration.fit(
-            {temperature: seen[name].margins for temperature, seen in sights.items()},
-            {temperature: seen[name].correct for temperature, seen in sights.items()},
-        )
-        for name in names
+        temperature: [one for one in answers if one.temperature == temperature][int(second) :: 2]
+        for temperature in temperatures
     }
 
 
-def _gumbel(shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
-    return -torch.empty(tuple(shape)).exponential_(generator=generator).log()
+def sights(
+    score: Scorer, names: Sequence[str], answers: Sequence[Answer], second: bool, vocabulary_size: int
+) -> dict[float, dict[str, Sight]]:
+    """Each guesser's sight by temperature, on one half of the answers."""
+    return {
+        temperature: observe(score, names, own, vocabulary_size)
+        for temperature, own in half(answers, second).items()
+    }
+
+
+def calibration(sights: dict[float, Sight]) -> Calibration:
+    """Fitted to what was seen at each temperature."""
+    return Calibration.fit(
+        {temperature: sight.margins for temperature, sight in sights.items()},
+        {temperature: sight.correct for temperature, sight in sights.items()},
+    )
+
+
+def draft_scorer(model: Any) -> Scorer:
+    """A draft as the one guesser."""
+
+    def score(text: torch.Tensor, rows: slice) -> list[torch.Tensor]:
+        places = torch.arange(rows.start, rows.stop, device=model.device)
+        return [draft_logits(model, text.to(model.device), places)]
+
+    return score
+
+
+def target_scorer(teacher: Teacher) -> Scorer:
+    """The target itself as the one guesser."""
+    return lambda text, rows: [teacher.logits(teacher.hidden(text)[0][0, rows])]
+
+
+def exit_scorer(teacher: Teacher, heads: dict[int, ExitHead]) -> Scorer:
+    """Exit heads as the guessers, one at a time to spare memory."""
+
+    def score(text: torch.Tensor, rows: slice) -> Iterator[torch.Tensor]:
+        _, taps = teacher.hidden(text, tuple(heads))
+        for layer, head in heads.items():
+            down, up, norm = (part.to(teacher.device).float() for part in (head.down, head.up, head.norm))
+            hidden = taps[layer][0, rows].float()
+            yield teacher.logits(adapt(hidden, down, up, norm, teacher.norm_epsilon))
+
+    return score

@@ -1,32 +1,45 @@
-"""Token streams cut into batches: documents packed end to end, every token once an epoch.
+"""Token streams cut into batches: rows packed end to end, every token once an epoch.
 
 A stream is cut into windows at an offset drawn anew each epoch, and windows come in a drawn order, so that a batch
-mixes documents. The state is three numbers."""
+mixes rows. The state is three numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from edgespec.train.corpus import Document
 from edgespec.train.tokenizer import END_OF_TEXT
 
-Stream = NDArray[np.int32]
-"""Token ids [N], documents end to end."""
+
+@dataclass(frozen=True)
+class Stream:
+    """Token ids int32 [N], rows end to end, and bool [N]: which of them are learnt. Both may lie on a disk."""
+
+    tokens: NDArray[np.int32]
+    learnt: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @classmethod
+    def of(cls, tokens: NDArray[np.int32]) -> Stream:
+        """A stream that is learnt whole."""
+        return cls(tokens, np.ones(len(tokens), dtype=np.bool_))
 
 
-def pack(tokenizer: Tokenizer, documents: Sequence[Document]) -> Stream:
-    """All documents as one stream of token ids, each ended by <|endoftext|>."""
+def pack(tokenizer: Tokenizer, texts: Sequence[str]) -> NDArray[np.int32]:
+    """The bundled pair's texts end to end, each ended by <|endoftext|>."""
     end = tokenizer.token_to_id(END_OF_TEXT)
-    encodings = tokenizer.encode_batch([document.text for document in documents])
+    encodings = tokenizer.encode_batch(texts)
     return np.concatenate([np.array([*encoding.ids, end], dtype=np.int32) for encoding in encodings])
 
 
 class Batches:
-    """Draws batches int64 [rows, length] of about `tokens` tokens each from a stream."""
+    """Draws batches [rows, length] of about `tokens` tokens each from a stream."""
 
     def __init__(self, stream: Stream, tokens: int, seed: int) -> None:
         self._stream = stream
@@ -35,15 +48,20 @@ class Batches:
         self._epoch, self._length, self._cursor = 0, 0, 0
         self._starts = np.zeros(0, dtype=np.int64)
 
-    def next(self, length: int) -> NDArray[np.int64]:
-        """The next windows of `length` tokens (fewer if the stream is short); a new length starts an epoch."""
-        length = min(length, len(self._stream) // 2)
+    def next(self, length: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The next windows of `length` tokens (fewer if the stream is short): ids, and which are learnt. A new length
+        starts an epoch."""
+        length = max(2, min(length, len(self._stream) // 2))
         rows = max(1, self._tokens // length)
         if length != self._length or self._cursor + rows > len(self._starts):
             self.restore((self._epoch + 1, length, 0))
         starts = self._starts[self._cursor : self._cursor + rows]
         self._cursor += rows
-        return np.stack([self._stream[start : start + length] for start in starts]).astype(np.int64)
+        windows = [slice(start, start + length) for start in starts]
+        return (
+            np.stack([self._stream.tokens[one] for one in windows]).astype(np.int64),
+            np.stack([self._stream.learnt[one] for one in windows]),
+        )
 
     def state(self) -> tuple[int, int, int]:
         return self._epoch, self._length, self._cursor
@@ -52,6 +70,6 @@ class Batches:
         """Go on from a `state`."""
         self._epoch, self._length, self._cursor = state
         generator = np.random.default_rng([self._seed, self._epoch])
-        offset = int(generator.integers(self._length))
-        count = (len(self._stream) - offset) // self._length
+        offset = int(generator.integers(max(1, self._length)))
+        count = (len(self._stream) - offset) // max(1, self._length)
         self._starts = offset + self._length * generator.permutation(count)

@@ -1,8 +1,8 @@
-"""One thing to train: its weights, its batches, its optimiser. A subclass says what a step's losses are.
+"""One thing to train: its weights, its optimisers, and what a step's losses are.
 
 The optimiser is Muon (Jordan et al., 2024) for matrices and AdamW for the rest, or AdamW alone before torch 2.9. After
-100 seconds of the target on three cores the held-out loss was 5.4 nats with Muon (at rates from 0.005 to 0.02) and 6.3
-with AdamW alone; over ten minutes a rate of 0.01 came to a halt at 4.5 where 0.004 went on.
+100 seconds of the bundled target on three cores the held-out loss was 5.4 nats with Muon (at rates from 0.005 to 0.02)
+and 6.3 with AdamW alone; over ten minutes a rate of 0.01 came to a halt at 4.5 where 0.004 went on.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from edgespec.train.packing import Batches, Stream
+from edgespec.train.packing import Batches
 
 OTHER_RATE = 0.003
 WEIGHT_DECAY = 0.05
@@ -21,54 +21,56 @@ MOST_GRADIENT = 1.0
 
 
 class Stage(ABC):
-    """title: for the progress bar. model: what is trained. context: tokens of the longest window."""
+    """title: for the progress bar. model: what is trained. context: tokens of the longest window. rate_share: of the
+    learning rates, for weights that are not drawn at random. accumulate: batches of one update."""
 
     def __init__(
         self,
         title: str,
         model: torch.nn.Module,
-        stream: Stream,
-        *,
-        seed: int,
-        tokens_a_step: int,
+        batches: Batches,
         context: int,
+        *,
         matrix_rate: float = 0.004,
+        rate_share: float = 1.0,
+        accumulate: int = 1,
     ) -> None:
         self.title = title
         self.model: Any = model
+        self.batches = batches
         self._context = context
-        self._batches = Batches(stream, tokens_a_step, seed)
-        self._optimizers = _optimizers(model, matrix_rate)
+        self._accumulate = accumulate
+        self._optimizers = _optimizers(model, matrix_rate * rate_share, OTHER_RATE * rate_share)
         self._peaks = [[group["lr"] for group in one.param_groups] for one in self._optimizers]
 
     @abstractmethod
+    def losses(self, length: int) -> tuple[Iterable[torch.Tensor], int]:
+        """The losses of a batch of windows of this length, whose sum is learnt, and how many tokens it has."""
+
     def step(self, fraction: float) -> tuple[float, int]:
-        """Train one step at this fraction of the budget; returns the loss and the tokens seen."""
-
-    def next_batch(self, fraction: float) -> torch.Tensor:
-        """Token ids int64 [B, L]."""
-        return torch.from_numpy(self._batches.next(window(fraction, self._context)))
-
-    def learn(self, losses: Iterable[torch.Tensor], fraction: float) -> float:
-        """One update from the sum of `losses`, each of which is freed before the next is computed; returns the sum."""
-        total = 0.0
-        for loss in losses:
-            torch.autograd.backward(loss)
-            total += float(loss.detach())
+        """One update at this fraction of the budget; returns the loss and the tokens seen. Each loss is freed before
+        the next is computed."""
+        total, tokens = 0.0, 0
+        for _ in range(self._accumulate):
+            losses, seen = self.losses(window(fraction, self._context))
+            tokens += seen
+            for loss in losses:
+                torch.autograd.backward(loss / self._accumulate)
+                total += float(loss.detach()) / self._accumulate
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), MOST_GRADIENT)
         for optimizer, peaks in zip(self._optimizers, self._peaks, strict=True):
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * rate_share(fraction)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return total
+        return total, tokens
 
     def state(self) -> dict[str, Any]:
         """Everything needed to go on later."""
         return {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
-            "batches": self._batches.state(),
+            "batches": self.batches.state(),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -76,7 +78,7 @@ class Stage(ABC):
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        self._batches.restore(state["batches"])
+        self.batches.restore(state["batches"])
 
 
 def rate_share(fraction: float, warm_up: float = 0.02, hold: float = 0.35) -> float:
@@ -92,12 +94,13 @@ def window(fraction: float, context: int) -> int:
     return context if fraction > 0.88 else context // 2 if fraction > 0.6 else context // 4
 
 
-def _optimizers(model: torch.nn.Module, matrix_rate: float) -> list[torch.optim.Optimizer]:
+def _optimizers(model: torch.nn.Module, matrix_rate: float, other_rate: float) -> list[torch.optim.Optimizer]:
     matrices: list[torch.nn.Parameter] = []
     others: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
-        is_matrix = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
-        (matrices if is_matrix and hasattr(torch.optim, "Muon") else others).append(parameter)
+        if parameter.requires_grad:
+            is_matrix = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
+            (matrices if is_matrix and hasattr(torch.optim, "Muon") else others).append(parameter)
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
         optimizers.append(
@@ -106,5 +109,5 @@ def _optimizers(model: torch.nn.Module, matrix_rate: float) -> list[torch.optim.
             )
         )
     if others:
-        optimizers.append(torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.95), weight_decay=0.0))
+        optimizers.append(torch.optim.AdamW(others, lr=other_rate, betas=(0.9, 0.95), weight_decay=0.0))
     return optimizers

@@ -1,14 +1,14 @@
-"""The target: a Llama-architecture model of about 15 M weights that learns the corpus's next tokens."""
+"""The bundled target: a Llama-architecture model of about 15 M weights that learns the corpus's next tokens."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from edgespec.train.packing import Stream
+from edgespec.train.packing import Batches
 from edgespec.train.stage import Stage
 
 
@@ -34,8 +34,8 @@ class Shape:
 TARGET_SHAPE = Shape(layers=12, width=320, heads=10, key_value_heads=5, inner=832)
 
 
-def build(shape: Shape, seed: int) -> LlamaForCausalLM:
-    """A freshly drawn float32 model of this shape with tied embeddings; token 0 begins and ends texts."""
+def build(shape: Shape, seed: int, end_tokens: Sequence[int]) -> LlamaForCausalLM:
+    """A freshly drawn float32 model of this shape with tied embeddings."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=shape.vocabulary,
@@ -47,8 +47,8 @@ def build(shape: Shape, seed: int) -> LlamaForCausalLM:
         head_dim=shape.width // shape.heads,
         max_position_embeddings=shape.context,
         tie_word_embeddings=True,
-        bos_token_id=0,
-        eos_token_id=0,
+        bos_token_id=end_tokens[0] if end_tokens else None,
+        eos_token_id=list(end_tokens) if len(end_tokens) > 1 else end_tokens[0] if end_tokens else None,
         rms_norm_eps=1e-5,
     )
     model = LlamaForCausalLM(config)
@@ -62,22 +62,12 @@ def build(shape: Shape, seed: int) -> LlamaForCausalLM:
 class TargetStage(Stage):
     """Next-token prediction on the training split."""
 
-    def __init__(self, shape: Shape, stream: Stream, seed: int, tokens_a_step: int = 4096) -> None:
-        model = build(shape, seed)
-        super().__init__(
-            "target", model, stream, seed=seed, tokens_a_step=tokens_a_step, context=shape.context
-        )
+    def __init__(self, model: LlamaForCausalLM, batches: Batches, context: int) -> None:
+        super().__init__("target", model, batches, context)
 
-    def step(self, fraction: float) -> tuple[float, int]:
-        batch = self.next_batch(fraction)
+    def losses(self, length: int) -> tuple[Iterable[torch.Tensor], int]:
+        batch = torch.from_numpy(self.batches.next(length)[0])
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = self.model(input_ids=batch, use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(
-            logits[:, :-1].reshape(-1, logits.shape[-1]).float(), batch[:, 1:].reshape(-1)
-        )
-        return self.learn([loss], fraction), batch.numel()
-
-
-def save_model(model: LlamaForCausalLM, folder: Path) -> None:
-    """Write config.json and the weights in bfloat16 safetensors."""
-    model.to(torch.bfloat16).save_pretrained(folder)  # type: ignore[arg-type]
+        rows, wanted = logits[:, :-1].flatten(0, 1).float(), batch[:, 1:].flatten()
+        return [torch.nn.functional.cross_entropy(rows, wanted)], batch.numel()

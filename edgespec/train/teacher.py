@@ -1,58 +1,79 @@
-"""The target as teacher: its hidden states, from which draft and exits learn its distributions.
-
-Final hidden rows are 640 bytes a token where logits are 16 kB: rows are kept, and the LM head runs again where a
-distribution is needed.
-"""
+"""What is distilled: the target's distributions, and the hidden rows that they come from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
 
 from edgespec.core.errors import EdgespecError
+from edgespec.model import loading
+from edgespec.model.guesses import scaled
+from edgespec.model.loaded_model import LoadedModel
+from edgespec.model.model_folder import find_folder, name_of
 
 
 class Teacher:
-    """A frozen target in bfloat16 on the CPU."""
+    """A frozen target. `folder`: its files."""
 
-    def __init__(self, model: Any) -> None:
-        self.model = model.to(torch.bfloat16).eval().requires_grad_(False)
-        self.vocabulary_size: int = self.model.config.vocab_size
-        self.width: int = self.model.config.hidden_size
-        self.norm_epsilon: float = self.model.config.rms_norm_eps
-
-    @classmethod
-    def load(cls, folder: Path) -> Teacher:
-        """The target in `folder`; raises EdgespecError if there is none."""
-        if not (folder / "config.json").is_file():
-            raise EdgespecError(
-                f"{folder} holds no model: train one first with `edgespec train target --out {folder}`."
-            )
-        return cls(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16))
+    def __init__(self, target: str | None, device: str = "auto", dtype: str = "bfloat16") -> None:
+        """target: a folder or a model id, as `serve` takes it. Raises EdgespecError."""
+        self.device = loading.choose_device(device)
+        self.folder = find_folder(target)
+        self.name = name_of(target, self.folder)
+        module = loading.load_model(
+            self.folder, self.name, loading.choose_dtype(dtype, self.device), self.device
+        )
+        self.model = LoadedModel(module, self.name, loading.tokenizer_hash(self.folder))
+        self.vocabulary_size = self.model.vocabulary_size
+        self.layers = len(self.model.decoder_layers)
+        self.width = int(self.model.head.weight.shape[1])  # type: ignore[union-attr, index]
+        self.norm_epsilon = float(
+            getattr(self.model.config, "rms_norm_eps", None)
+            or getattr(self.model.config, "layer_norm_eps", None)
+            or 1e-6
+        )
+        self._decoder: Any = module.get_decoder()
 
     def final_norm(self) -> torch.Tensor:
-        """The weight [D] of the norm before the LM head."""
-        weight: torch.Tensor = self.model.model.norm.weight
-        return weight
+        """The scales [D] of the norm before the LM head, whatever its family multiplies with."""
+        norms = [one for one in self._decoder.children() if "norm" in type(one).__name__.lower()]
+        if not norms:
+            raise EdgespecError(
+                f"{self.name} has no norm before its LM head: exits cannot be trained for it."
+            )
+        signs = torch.ones(self.width, device=self.device, dtype=self.model.dtype)
+        signs[1::2] = -1  # of mean 0 and mean square 1
+        with torch.no_grad():
+            scales: torch.Tensor = norms[-1](signs[None])[0] * signs
+        return scales
 
     @torch.no_grad()
     def hidden(
         self, batch: torch.Tensor, layers: Sequence[int] = ()
     ) -> tuple[torch.Tensor, dict[int, torch.Tensor]]:
-        """Final normed rows bfloat16 [B, L, D], and the raw rows after each of `layers` (1-based)."""
-        output = self.model.model(input_ids=batch, use_cache=False, output_hidden_states=bool(layers))
-        taps = {layer: output.hidden_states[layer] for layer in layers}
-        return output.last_hidden_state, taps
+        """Of ids [B, L]: final normed rows [B, L, D], and the raw rows after each of `layers` (1-based)."""
+        taps: dict[int, torch.Tensor] = {}
+
+        def tap(layer: int) -> Any:
+            def keep(module: torch.nn.Module, args: object, output: Any) -> None:
+                taps[layer] = output[0] if isinstance(output, tuple) else output
+
+            return self.model.decoder_layers[layer - 1].register_forward_hook(keep)
+
+        hooks = [tap(layer) for layer in layers]
+        try:
+            final = self._decoder(input_ids=batch.to(self.device), use_cache=False).last_hidden_state
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return final, taps
 
     def logits(self, rows: torch.Tensor) -> torch.Tensor:
-        """The LM head on normed rows [..., D] -> float32 [..., V]."""
-        logits: torch.Tensor = self.model.lm_head(rows.to(torch.bfloat16)).float()
-        return logits
+        """The LM head on normed rows [..., D] -> float32 [..., V], as the target scales them."""
+        return scaled(self.model.head(rows.to(self.model.dtype)), self.model.config).float()
 
 
 @dataclass(frozen=True)
@@ -68,7 +89,7 @@ class Lesson:
         """The lesson in the teacher's logits [..., V]."""
         logs = torch.log_softmax(logits, -1)
         probabilities = logs.exp()
-        return cls(probabilities, float(-(probabilities * logs).sum(-1).mean()))
+        return cls(probabilities, float(-(probabilities * logs).nan_to_num().sum(-1).mean()))
 
     def divergence(self, logits: torch.Tensor) -> torch.Tensor:
         """Mean KL(teacher || student) in nats a row, of the student's logits [..., V]."""

@@ -1,0 +1,62 @@
+"""The reference that every mode must equal: transformers' own `generate`, with the noise of coupled sampling added."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import transformers
+
+from edgespec.core.noise import NoiseRows
+from edgespec.core.params import SamplingParams
+from edgespec.model.loaded_model import LoadedModel
+
+
+@dataclass(frozen=True)
+class ReferenceText:
+    """Token ids that `generate` writes, and each one's margin: its noisy score minus the second-best."""
+
+    tokens: list[int]
+    margins: list[float]
+
+
+class _CoupledNoise(transformers.LogitsProcessor):
+    """logit / T + noise of the token's position: its maximum is a draw at temperature T."""
+
+    def __init__(self, vocabulary_size: int, temperature: float, seed: int) -> None:
+        self._noise = NoiseRows(vocabulary_size)
+        self._temperature, self._seed = temperature, seed
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        (row,), _ = self._noise.rows(self._seed, [input_ids.shape[1]])
+        return scores / self._temperature + torch.from_numpy(row).to(scores)
+
+
+def generate(model: LoadedModel, prompt: Sequence[int], params: SamplingParams) -> ReferenceText:
+    """The text behind `prompt` at the temperature and seed of `params`, until an end token or max_new_tokens."""
+    processors: list[Any] = []
+    if not params.greedy:
+        assert params.seed is not None
+        processors = [_CoupledNoise(model.vocabulary_size, params.temperature, params.seed)]
+    settings = transformers.GenerationConfig(
+        do_sample=False,
+        max_new_tokens=params.max_new_tokens,
+        eos_token_id=None if params.ignore_eos else list(model.end_tokens) or None,
+        pad_token_id=0,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    ids = torch.tensor([list(prompt)], device=model.device)
+    with torch.inference_mode():
+        found = model.module.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            generation_config=settings,
+            logits_processor=transformers.LogitsProcessorList(processors),
+        )
+    best = [torch.topk(scores[0].double(), 2).values.tolist() for scores in found.scores]
+    return ReferenceText(
+        found.sequences[0, len(prompt) :].tolist(), [first - second for first, second in best]
+    )

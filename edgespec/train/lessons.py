@@ -1,0 +1,100 @@
+"""Batches with the target's hidden rows, each learnt from several times.
+
+The target's forward is most of a step's cost, so its rows are kept in a file of bounded size, and every batch is drawn
+from it a few times, each time among others. Of a large vocabulary only some rows of a batch are learnt: their logits
+bound the memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edgespec.train.packing import Batches
+from edgespec.train.teacher import Teacher
+
+LOGITS_AT_ONCE, ON_A_GPU = 1 << 25, 8
+"""Logits of one head that a step computes, and how many times as many on a GPU."""
+
+USES_A_BATCH = 3
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A batch int64 [B, L], the places [R] of its learnt rows among the B · L, and the teacher's final rows and those
+    after each layer, all [R, D]."""
+
+    batch: torch.Tensor
+    places: torch.Tensor
+    final: torch.Tensor
+    taps: dict[int, torch.Tensor]
+
+
+class Lessons:
+    """layers: after which the rows are wanted too. cache_bytes: of hidden rows kept in `file`."""
+
+    def __init__(
+        self,
+        teacher: Teacher,
+        batches: Batches,
+        layers: Sequence[int],
+        file: Path,
+        cache_bytes: int,
+        seed: int,
+    ) -> None:
+        self._teacher = teacher
+        self._batches = batches
+        self._layers = tuple(layers)
+        self._random = np.random.default_rng(seed)
+        most = LOGITS_AT_ONCE * (1 if teacher.device.type == "cpu" else ON_A_GPU)
+        self._rows = max(1, most // teacher.vocabulary_size)
+        self._file = file
+        self._cache_bytes = cache_bytes
+        self._cache: torch.Tensor | None = None
+        self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._newest, self._steps = -1, 0
+
+    def draw(self, length: int) -> Taught:
+        """Every few draws a new batch of windows of this length replaces the oldest one that is kept."""
+        if self._steps % USES_A_BATCH == 0:
+            self._teach(length)
+        self._steps += 1
+        chosen = int(self._random.integers(len(self._kept)))
+        batch, places = self._kept[chosen]
+        assert self._cache is not None
+        final, *taps = self._cache[chosen, :, : len(places)].to(self._teacher.device)
+        return Taught(batch, places, final, dict(zip(self._layers, taps, strict=True)))
+
+    def _teach(self, length: int) -> None:
+        ids, learnt = self._batches.next(length)
+        wanted = np.zeros_like(learnt)
+        wanted[:, :-1] = learnt[:, 1:]  # a row foretells the token behind it
+        if self._cache is None:
+            self._rows = min(self._rows, ids.size)
+        places = np.flatnonzero(wanted if wanted.any() else np.ones_like(wanted))
+        if len(places) > self._rows:
+            places = self._random.choice(places, self._rows, replace=False)
+        batch, rows = torch.from_numpy(ids), torch.from_numpy(places)
+        batch, rows = batch.to(self._teacher.device), rows.to(self._teacher.device)
+        final, taps = self._teacher.hidden(batch, self._layers)
+        hidden = torch.stack([one.flatten(0, 1)[rows] for one in (final, *(taps[x] for x in self._layers))])
+        if self._cache is None:
+            self._cache = self._new_cache(hidden)
+        self._newest = (self._newest + 1) % len(self._cache)
+        self._cache[self._newest, :, : len(rows)] = hidden.to(self._cache.device)
+        self._kept[self._newest : self._newest + 1] = [(batch, rows)]
+
+    def _new_cache(self, like: torch.Tensor) -> torch.Tensor:
+        """[batches, 1 + layers, rows, D] in the file."""
+        shape = (len(like), self._rows, like.shape[-1])
+        size = int(np.prod(shape))
+        batches = max(1, self._cache_bytes // (size * like.element_size()))
+        with self._file.open("wb") as file:  # a full disk shows now, not as a fault of the mapped memory
+            os.posix_fallocate(file.fileno(), 0, batches * size * like.element_size())
+        flat = torch.from_file(str(self._file), shared=True, size=batches * size, dtype=like.dtype)
+        return flat.view(batches, *shape)
