@@ -13,7 +13,7 @@ import click
 
 from edgespec.cli.child import spinner, when_stdin_ends
 from edgespec.cli.extras import needs
-from edgespec.cli.flags import end_with_stdin, group, option
+from edgespec.cli.flags import PATH, end_with_stdin, group, option
 from edgespec.cli.options import Connection, connection
 from edgespec.cli.streaming import reachable_server
 from edgespec.core.errors import EdgespecError
@@ -97,16 +97,21 @@ class Texts:
 @click.command()
 @click.option(
     "--draft",
-    type=click.Path(path_type=Path),
     show_default="the bundled draft",
-    help="Folder from `edgespec compile`.",
+    help="Folder from `edgespec compile`; none: the server decodes alone.",
 )
+@click.option("--tokenizer", type=PATH, help="The target's folder or tokenizer.json, for --draft none.")
 @connection
 @group("listening", Listening)
 @group("texts", Texts)
 @end_with_stdin
 def api(
-    draft: Path | None, connection: Connection, listening: Listening, texts: Texts, end_with_stdin: bool
+    draft: str | None,
+    tokenizer: Path | None,
+    connection: Connection,
+    listening: Listening,
+    texts: Texts,
+    end_with_stdin: bool,
 ) -> None:
     """Serve an OpenAI-compatible API on this device until interrupted.
 
@@ -119,19 +124,29 @@ def api(
         access = listening.access(texts.max_body_kib << 10)
         link = connection.link_options()
         with reachable_server(connection.server) as servers:
-            door = open_door(draft, servers, link, texts)
+            door = open_door(draft, tokenizer, servers, link, texts)
             run(door, access, (listening.host, listening.port), end_with_stdin)
 
 
 def open_door(
-    draft: Path | None, servers: Sequence[tuple[str, int]], link: LinkOptions, texts: Texts
+    draft: str | None,
+    tokenizer: Path | None,
+    servers: Sequence[tuple[str, int]],
+    link: LinkOptions,
+    texts: Texts,
 ) -> Door:
+    """Raises EdgespecError."""
     from edgespec.api.door import Door
     from edgespec.api.session_store import Source
 
+    if (draft == "none") != (tokenizer is not None):
+        raise EdgespecError("--draft none and --tokenizer belong together: give both or neither.")
+    if draft == "none" and link.offline_after_s is not None:
+        raise EdgespecError("going on offline needs a draft: leave --offline-after-s out.")
     with spinner("loading the draft ..."):
-        engine = load_draft(draft or bundled_engine())
-    source = Source(servers, engine, Tokenizer.load(engine.tokenizer_path), link)
+        engine = None if draft == "none" else load_draft(draft or bundled_engine())
+    loaded = Tokenizer.load(engine.tokenizer_path if engine is not None else str(tokenizer))
+    source = Source(servers, engine, loaded, link)
     return Door(source, texts.model_name, texts.limits())
 
 

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgespec.cli.child import when_stdin_ends
+from edgespec.cli.child import child, when_stdin_ends
 from edgespec.cli.config import config_option
 from edgespec.cli.extras import needs
 from edgespec.cli.flags import NUMBER, POSITIVE, about, end_with_stdin, group, option
+from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import ForwardPacing
 from edgespec.server.settings import ServerSecurity, ServerSettings
 
@@ -65,12 +66,44 @@ class Listening:
     metrics_port: int | None = option(
         "Serve /metrics, /health and /sessions by HTTP on this port.", type=PORT
     )
+    api_port: int | None = option(
+        "Serve an OpenAI-compatible API for clients that do not draft on this port.", type=PORT
+    )
+    api_host: str = option(
+        "Address for --api-port; elsewhere than here it needs EDGESPEC_API_KEY.", "127.0.0.1"
+    )
     metrics_host: str = option("Address for --metrics-port. It has no access control.", "127.0.0.1")
     drain_s: float = option("After SIGTERM, wait this long for texts to be finished.", 30.0, type=POSITIVE)
 
     @property
     def metrics(self) -> tuple[str, int] | None:
         return None if self.metrics_port is None else (self.metrics_host, self.metrics_port)
+
+    def check_api(self, security: ServerSecurity) -> None:
+        """Raises EdgespecError where the API, which is a client of this server, could not come in."""
+        if self.api_port is not None and (security.tls_cert or security.tokens):
+            raise EdgespecError(
+                "--api-port is for a server without TLS and tokens: run `edgespec api --draft none` beside this one, "
+                "with --tls-ca and --token-file."
+            )
+
+    def api(self, server: Server, target: str | None) -> contextlib.AbstractContextManager[object]:
+        """The API as a process beside the server: neither keeps the other waiting. target: what --target named."""
+        from edgespec.model.model_folder import find_folder
+
+        if self.api_port is None:
+            return contextlib.nullcontext()
+        host = "127.0.0.1" if self.host == "0.0.0.0" else "[::1]" if self.host == "::" else server.host
+        command = ["api", "--server", f"{host}:{server.port}", "--draft", "none"]
+        command += [
+            "--tokenizer",
+            str(find_folder(target)),
+            "--host",
+            self.api_host,
+            "--port",
+            str(self.api_port),
+        ]
+        return child(command, "starting the API ...")
 
 
 @dataclass(frozen=True)
@@ -159,6 +192,7 @@ def serve(
     tokens.
     """
     security.check(listening.host)  # before a model is loaded for nothing
+    listening.check_api(security)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with needs("server"):
         from edgespec.server.metrics import Metrics
@@ -176,6 +210,7 @@ def serve(
     with contextlib.ExitStack() as stack:
         if metrics is not None and listening.metrics is not None:
             stack.enter_context(monitoring(server, metrics, target.pages, listening.metrics))
+        stack.enter_context(listening.api(server, model.target))
         _run(server, listening.drain_s, end_with_stdin)
     if leader is not None:
         leader.end()

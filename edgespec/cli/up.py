@@ -45,7 +45,7 @@ def up(
             server += ["--verify-pace-ms", str(verify_pace_ms)] if verify_pace_ms else []
             host, port = stack.enter_context(child(server, "starting a server with the bundled models ..."))
             address = stack.enter_context(child(_link(shape, f"{host}:{port}"), "starting the link ..."))
-            door = open_door(None, [address], LinkOptions(offline_after_s=OFFLINE_AFTER_S), texts)
+            door = open_door(None, None, [address], LinkOptions(offline_after_s=OFFLINE_AFTER_S), texts)
             opened = (lambda _: None) if no_browser else webbrowser.open
             run(door, access, (listening.host, listening.port), end_with_stdin, opened)
 

@@ -1,0 +1,82 @@
+"""The commands that open the API, with the bundled pair: `edgespec api`, `serve --api-port` and `up`."""
+
+import socket
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+
+from api_server import post
+
+from edgespec.cli.child import child
+from edgespec.core.errors import EdgespecError
+
+PROMPT = "def read_lines(path):\n    "
+GREEDY: dict[str, Any] = {"prompt": PROMPT, "max_tokens": 12, "temperature": 0}
+
+
+def text_of(port: int, **more: Any) -> str:
+    status, body, _ = post(f"http://127.0.0.1:{port}/v1/completions", {**GREEDY, **more})
+    assert status == 200, body
+    return str(body["choices"][0]["text"])
+
+
+@pytest.mark.needs_torch
+def test_up_opens_everything_and_every_door_gives_the_same_text() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        api_port = free.getsockname()[1]
+    serve = ["serve", "--port", "0", "--threads", "1", "--dtype", "float64", "--api-port", str(api_port)]
+    with child(serve, "starting") as (host, port):
+        cloud = text_of(api_port)
+        assert text_of(api_port, edgespec={"mode": "colocated"}) == cloud
+        with child(["api", "--server", f"{host}:{port}", "--port", "0"], "starting") as (_, device_port):
+            assert {text_of(device_port, edgespec={"mode": mode}) for mode in ("auto", "sync")} == {cloud}
+    with child(["up", "--port", "0", "--rtt-ms", "5", "--no-browser"], "starting") as (_, port):
+        assert b"<title>edgespec</title>" in urllib.request.urlopen(f"http://127.0.0.1:{port}/").read()
+        assert text_of(port)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--host", "0.0.0.0"], "needs an API key"),
+        (["--draft", "none"], "belong together"),
+        (["--tokenizer", "."], "belong together"),
+        (["--api-key-file", "missing"], "cannot read the API keys"),
+    ],
+)
+def test_what_cannot_be_opened_is_told_in_one_sentence(
+    arguments: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("EDGESPEC_API_KEY", raising=False)
+    with (
+        pytest.raises(EdgespecError, match=sentence),
+        child(["api", "--server", "127.0.0.1:9", *arguments], "starting"),
+    ):
+        pass
+
+
+def test_an_api_key_from_a_file_is_asked_for(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("first-key-of-a-device\nsecond-key-of-a-device\n")
+    command = [
+        "api",
+        "--server",
+        "127.0.0.1:9",
+        "--port",
+        "0",
+        "--api-key-file",
+        str(keys),
+        "--timeout-s",
+        "0.2",
+    ]
+    with child(command, "starting") as (_, port):
+        url = f"http://127.0.0.1:{port}/v1/completions"
+        assert post(url, GREEDY)[0] == 401
+        status, body, headers = post(url, GREEDY, {"Authorization": "Bearer second-key-of-a-device"})
+        assert (status, body["error"]["code"]) == (503, "server_unavailable")
+        assert headers["Retry-After"]
