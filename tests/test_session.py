@@ -36,10 +36,18 @@ def session(server: Server, mode: str | Policy = "sync", draft: Any = None, **op
     return stub_session(server.port, scripted=SCRIPTED, mode=mode, draft=draft, **options)
 
 
-def asynchronous(server: Server, mode: str | Policy) -> AsyncSession:
-    params = SamplingParams(max_new_tokens=40, seed=1)
-    draft, tokenizer = StubDraft(SCRIPTED), StubTokenizer()
-    return AsyncSession(("127.0.0.1", server.port), draft, params, mode=mode, tokenizer=tokenizer)
+def asynchronous_text(server: Server, mode: str | Policy) -> list[int]:
+    """What the asyncio twin generates, in more than one step."""
+
+    async def generate() -> list[int]:
+        options: dict[str, Any] = {"mode": mode, "tokenizer": StubTokenizer(), "draft": StubDraft(SCRIPTED)}
+        params = SamplingParams(max_new_tokens=40, seed=1)
+        async with AsyncSession(("127.0.0.1", server.port), params=params, **options) as one:
+            await one.prompt(PROMPT)
+            assert len([step async for step in one]) > 1
+        return one.session.tokens
+
+    return asyncio.run(generate())
 
 
 @pytest.mark.parametrize("mode", ["cloud", "sync", "preempt"])
@@ -136,15 +144,9 @@ class Reluctant(Sync):
 
 
 def test_a_block_that_is_held_back_leaves_when_its_time_has_come(server: Server) -> None:
-    async def generate() -> list[int]:
-        async with asynchronous(server, Reluctant()) as one:
-            await one.prompt(PROMPT)
-            assert [step async for step in one]
-        return one.session.tokens
-
     with session(server, Reluctant()) as one:
         play(one, PROMPT)
-    assert one.tokens == asyncio.run(generate()) == SCRIPTED.continuation(PROMPT, 40)
+    assert one.tokens == asynchronous_text(server, Reluctant()) == SCRIPTED.continuation(PROMPT, 40)
     assert one.statistics.rounds > 1
 
 
@@ -184,14 +186,7 @@ def test_a_next_session_starts_from_what_an_earlier_one_measured(server: Server)
 
 
 def test_the_asyncio_twin_gives_the_same_text(server: Server) -> None:
-    async def generate() -> tuple[list[int], int]:
-        async with asynchronous(server, "preempt") as one:
-            await one.prompt(PROMPT)
-            steps = [step async for step in one]
-        return one.session.tokens, len(steps)
-
-    tokens, steps = asyncio.run(generate())
-    assert tokens == SCRIPTED.continuation(PROMPT, 40) and steps > 1
+    assert asynchronous_text(server, "preempt") == SCRIPTED.continuation(PROMPT, 40)
 
 
 def test_many_sessions_at_once_each_get_their_own_text(server: Server) -> None:
