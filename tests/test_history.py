@@ -15,11 +15,9 @@ from pathlib import Path
 import pytest
 from faults import FaultProxy
 from scripted_models import HashModel
-from stubs import StubDraft, StubTokenizer
+from stubs import stub_session
 
-from edgespec.core.params import SamplingParams
 from edgespec.edge.link_options import LinkOptions
-from edgespec.edge.session import Session
 
 KILLS = int(os.environ.get("EDGESPEC_KILLS", "12"))
 SEED = int(os.environ.get("EDGESPEC_SEED", "1"))
@@ -82,13 +80,9 @@ def generate(victim: Victim, rng: random.Random, mode: str) -> tuple[list[int], 
     """A text that is broken off now and then: what came, what should have, and how often it was broken."""
     prompt = [rng.randrange(50) for _ in range(3)]
     kills = 0
-    with Session(
-        ("127.0.0.1", victim.proxy.port),
-        draft=StubDraft(SCRIPTED),  # type: ignore[arg-type]
-        params=SamplingParams(max_new_tokens=TOKENS, seed=1),
-        mode=mode,
-        tokenizer=StubTokenizer(),  # type: ignore[arg-type]
-        link=LinkOptions(dead_after_s=1.0, give_up_s=30.0, hedge=rng.random() < 0.7),
+    link = LinkOptions(dead_after_s=1.0, give_up_s=30.0, hedge=rng.random() < 0.7)
+    with stub_session(
+        victim.proxy.port, scripted=SCRIPTED, mode=mode, max_new_tokens=TOKENS, link=link
     ) as one:
         one.prompt(prompt)
         while not one.finished:
