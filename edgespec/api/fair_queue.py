@@ -1,4 +1,4 @@
-"""Who is served next: at most so many texts run at once, and those that wait are taken one client after another.
+"""Who is served next: at most `running` texts run at once, and those that wait are taken one client after another.
 
 A client that sends a hundred requests so delays its own, not those of the others. Pure asyncio; one event loop.
 """

@@ -68,8 +68,7 @@ def _print_findings(cloud: Session, auto: Session) -> None:
         more = predict(changed, "auto", tokens=200).tokens_per_s / speed - 1
         if more > WORTH_SAYING:
             click.echo(f"{change}: about {more:.0%} more tokens/s (simulated).")
-    reasons: dict[str, str] = getattr(auto.policy, "reasons", {})
-    for name, reason in reasons.items():
+    for name, reason in auto.policy.reasons.items():
         click.echo(f"auto chose {name}: {reason}")
 
 

@@ -75,7 +75,7 @@ def generate(
             show("\n")
             show_statistics(session)
         if output.explain:
-            for choice, reason in getattr(session.policy, "reasons", {}).items():
+            for choice, reason in session.policy.reasons.items():
                 click.echo(f"{choice}: {reason}", err=True)
         if output.trace is not None:
             save_json(trace_object(session.trace or [], session.statistics.to_json()), output.trace)

@@ -104,9 +104,7 @@ class Auto(Stream):
         return self.options.server_draft == "lent"
 
     def _ask(self, **changes: Any) -> None:
-        options = replace(self.options, **changes)
-        if options != self.options:
-            self.options = options
+        self.options = replace(self.options, **changes)
 
     def hold_ms(self, view: Speculator, nodes: Sequence[int]) -> float:
         """Fewer frames: nodes wait for those of the next run, or for a verdict that may drop them, as long as they
