@@ -26,7 +26,8 @@ def text_of(port: int, **more: Any) -> str:
 
 
 @pytest.mark.needs_torch
-def test_up_opens_everything_and_every_door_gives_the_same_text() -> None:
+@pytest.mark.timeout(300)
+def test_the_apis_of_server_and_device_give_the_same_text() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         api_port = free.getsockname()[1]
     serve = ["serve", "--port", "0", "--threads", "1", "--dtype", "float64", "--api-port", str(api_port)]
@@ -35,6 +36,11 @@ def test_up_opens_everything_and_every_door_gives_the_same_text() -> None:
         assert text_of(api_port, edgespec={"mode": "colocated"}) == cloud
         with child(["api", "--server", f"{host}:{port}", "--port", "0"], "starting") as (_, device_port):
             assert {text_of(device_port, edgespec={"mode": mode}) for mode in ("auto", "sync")} == {cloud}
+
+
+@pytest.mark.needs_torch
+@pytest.mark.timeout(300)
+def test_up_opens_everything() -> None:
     with child(["up", "--port", "0", "--rtt-ms", "5", "--no-browser"], "starting") as (_, port):
         assert b"<title>edgespec</title>" in urllib.request.urlopen(f"http://127.0.0.1:{port}/").read()
         assert text_of(port)

@@ -21,6 +21,8 @@ from edgespec.api.completions import completion_asks, streamed_completion, whole
 from edgespec.api.door import Door, TextStep
 from edgespec.api.errors import ApiError
 from edgespec.api.page_routes import page_routes
+from edgespec.api.responses import response_asks, streamed_response, whole_response
+from edgespec.api.responses_schema import ResponsesRequest
 from edgespec.api.schema import ChatRequest, CompletionRequest, SamplingRequest
 from edgespec.api.turning import in_thread
 
@@ -85,6 +87,10 @@ def create_app(door: Door, access: Access) -> FastAPI:
         shapes = (whole_completion, streamed_completion)
         return await _answer(door, request, body, completion_asks, shapes)
 
+    @app.post("/v1/responses")
+    async def responses(request: Request, body: ResponsesRequest) -> Response:
+        return await _answer(door, request, body, response_asks, (whole_response, streamed_response))
+
     app.router.routes.extend(page_routes())
     return app
 
@@ -92,7 +98,7 @@ def create_app(door: Door, access: Access) -> FastAPI:
 async def _answer(
     door: Door,
     request: Request,
-    body: SamplingRequest,
+    body: SamplingRequest | ResponsesRequest,
     asks: Callable[[Door, Any], Sequence[Ask]],
     shapes: tuple[Pieces, Pieces],
 ) -> Response:

@@ -1,0 +1,133 @@
+"""The requests of /v1/responses, and what they ask for as a chat."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgespec.api.errors import refused
+from edgespec.api.schema import (
+    ChatRequest,
+    EdgespecOptions,
+    Function,
+    FunctionCall,
+    Message,
+    TextPart,
+    Tool,
+    ToolCall,
+)
+
+NEUTRAL: dict[str, tuple[object, ...]] = {
+    "store": (None, False),
+    "previous_response_id": (None,),
+    "conversation": (None,),
+    "background": (None, False),
+    "include": (None, []),
+    "metadata": (None, {}),
+    "parallel_tool_calls": (None, True),
+    "prompt": (None,),
+    "reasoning": (None, {}),
+    "service_tier": (None, "auto", "default"),
+    "text": (None, {"format": {"type": "text"}}),
+    "top_logprobs": (None, 0),
+    "truncation": (None, "disabled"),
+}
+"""Known parameters that are not offered -> the values that ask for nothing."""
+
+
+class Part(BaseModel):
+    type: Literal["input_text", "output_text"]
+    text: str
+
+
+class InputMessage(BaseModel):
+    type: Literal["message"] = "message"
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Part]
+
+    def message(self) -> Message:
+        content = self.content
+        texts = (
+            content
+            if isinstance(content, str)
+            else [TextPart(type="text", text=part.text) for part in content]
+        )
+        return Message(role=self.role, content=texts)
+
+
+class CallItem(BaseModel):
+    type: Literal["function_call"]
+    call_id: str
+    name: str
+    arguments: str
+
+    def message(self) -> Message:
+        call = ToolCall(id=self.call_id, function=FunctionCall(name=self.name, arguments=self.arguments))
+        return Message(role="assistant", tool_calls=[call])
+
+
+class CallOutputItem(BaseModel):
+    type: Literal["function_call_output"]
+    call_id: str
+    output: str
+
+    def message(self) -> Message:
+        return Message(role="tool", content=self.output, tool_call_id=self.call_id)
+
+
+class FlatTool(Function):
+    """A function, as this API describes it."""
+
+    type: Literal["function"]
+
+
+Items = Annotated[list[InputMessage | CallItem | CallOutputItem], Field(min_length=1, max_length=4096)]
+
+
+class ResponsesRequest(BaseModel):
+    """POST /v1/responses. Nothing is stored: the whole conversation comes with each request."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+    model: str | None = Field(None, max_length=512)
+    input: str | Items
+    instructions: str | None = None
+    stream: bool | None = False
+    max_output_tokens: int | None = Field(None, ge=1, lt=2**31)
+    temperature: float | None = Field(None, ge=0, le=100)
+    top_p: float | None = Field(None, gt=0, le=1)
+    tools: Annotated[list[FlatTool], Field(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    user: str | None = Field(None, max_length=512)
+    edgespec: EdgespecOptions = EdgespecOptions.model_validate({})
+
+    def check_offered(self) -> None:
+        """Raises ApiError for a parameter that is neither offered nor neutral."""
+        for name, value in (self.model_extra or {}).items():
+            if name not in NEUTRAL:
+                raise refused(name, "there is no such parameter.")
+            if value not in NEUTRAL[name]:
+                raise refused(name, "this is not offered: leave it out.")
+
+    def chat(self) -> ChatRequest:
+        """The same as a chat."""
+        messages = [] if self.instructions is None else [Message(role="system", content=self.instructions)]
+        if isinstance(self.input, str):
+            messages.append(Message(role="user", content=self.input))
+        else:
+            messages += [item.message() for item in self.input]
+        tools = [Tool(type="function", function=Function(**_function(tool))) for tool in self.tools or ()]
+        return ChatRequest.model_validate(
+            {
+                "messages": messages,
+                "max_completion_tokens": self.max_output_tokens,
+                "temperature": self.temperature,
+                "top_p": self.top_p,
+                "tools": tools or None,
+                "tool_choice": self.tool_choice,
+                "edgespec": self.edgespec,
+            }
+        )
+
+
+def _function(tool: FlatTool) -> dict[str, Any]:
+    return tool.model_dump(exclude={"type"})
