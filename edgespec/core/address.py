@@ -30,9 +30,10 @@ def parse_address(address: AnAddress, default_port: int = DEFAULT_PORT, lowest_p
     """
     if not isinstance(address, str):
         return Address(*address)
-    host, colon, port = address.strip().rpartition(":")
-    if not colon or address.endswith("]"):
-        host, port = address, str(default_port)
+    text = address.strip()
+    host, colon, port = text.rpartition(":")
+    if not colon or text.endswith("]"):
+        host, port = text, str(default_port)
     host = host.removeprefix("[").removesuffix("]")
     if not host or not (port.isascii() and port.isdecimal()) or not lowest_port <= int(port) < 65536:
         raise EdgespecError(f"{address!r} is not an address: give HOST:PORT, such as {DEFAULT_SERVER}.")
