@@ -47,7 +47,7 @@ def away(sessions: OpenSessions, number: int, now_s: float) -> None:
 
 
 def left(sessions: OpenSessions) -> list[int]:
-    assert sorted(sessions._loop.sessions) == sorted(sessions.table)
+    assert sorted(sessions.loop.sessions) == sorted(sessions.table)
     return sorted(sessions.table)
 
 

@@ -7,6 +7,7 @@ The listener brings an edge that returns back to its session (csrc/net/listener.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgespec.server.gate import VOID, Gate
@@ -23,47 +24,45 @@ MOST_AWAY = 16
 """Sessions of one device that are kept while it is away; of more, the one that has been away longest ends."""
 
 
+@dataclass
 class OpenSessions:
     """table: by their numbers, at the listener and in the loop alike. draining: no further session is opened."""
 
-    def __init__(
-        self, loop: VerifyingLoop, gate: Gate, resume_for_s: float, metrics: Metrics | None = None
-    ) -> None:
-        self.table: dict[int, ServerSession] = {}
-        self.draining = False
-        self._loop = loop
-        self._gate = gate
-        self._resume_for_s = resume_for_s
-        self._metrics = metrics
+    loop: VerifyingLoop
+    gate: Gate
+    resume_for_s: float
+    metrics: Metrics | None = None
+    table: dict[int, ServerSession] = field(default_factory=dict)
+    draining: bool = False
 
     def add(self, session: ServerSession) -> None:
-        self._loop.sessions[session.number] = session.state
+        self.loop.sessions[session.number] = session.state
         self.table[session.number] = session
-        if self._metrics is not None:
-            self._metrics.record_open(session.statistics)
+        if self.metrics is not None:
+            self.metrics.record_open(session.statistics)
 
     def end(self, number: int, reason: str) -> None:
         """The listener forgets the session too, after what was sent to it."""
-        self._gate.listener.disconnect(number)
+        self.gate.listener.disconnect(number)
         session = self.table.pop(number, None)
         if session is None:
             return
-        del self._loop.sessions[number]
+        del self.loop.sessions[number]
         summary = " ".join(f"{key}={value}" for key, value in session.summary().items())
         log.info('%s reason="%s"', summary, reason)
         session.release()
         session.close_drafter()
-        if self._metrics is not None:
-            self._metrics.ended.inc()
+        if self.metrics is not None:
+            self.metrics.ended.inc()
 
     def refuse(self, number: int, refused: Refused, channel: int = 0) -> None:
         """Send the ERROR; the connection or session that it goes to ends."""
         log.info("refused: %s", refused)
-        self._gate.listener.send(number, refused.frame(channel))
-        if self._metrics is not None:
-            self._metrics.refused.labels(refused.code.name.lower()).inc()
-        if number in self._gate:
-            self._gate.listener.disconnect(number)
+        self.gate.listener.send(number, refused.frame(channel))
+        if self.metrics is not None:
+            self.metrics.refused.labels(refused.code.name.lower()).inc()
+        if number in self.gate:
+            self.gate.listener.disconnect(number)
         else:
             self.end(number, str(refused))
 
@@ -87,18 +86,18 @@ class OpenSessions:
     def expire(self, now_s: float) -> None:
         """End the sessions that have waited for their edges for `resume_for_s`."""
         for number, since_s in self._away_s.items():
-            if since_s + self._resume_for_s <= now_s:
+            if since_s + self.resume_for_s <= now_s:
                 self.end(number, "its edge did not come back in time")
 
     def next_expiry_s(self, now_s: float) -> float | None:
         """Seconds until the next session expires; None: none will."""
         since_s = min(self._away_s.values(), default=None)
-        return None if since_s is None else max(0.0, since_s + self._resume_for_s - now_s)
+        return None if since_s is None else max(0.0, since_s + self.resume_for_s - now_s)
 
     def end_unknown(self) -> None:
         """End the sessions of devices that may no longer connect."""
         for session in list(self.table.values()):
-            if not self._gate.knows(session.identity):
+            if not self.gate.knows(session.identity):
                 self.end(session.number, VOID)
 
     def end_all(self, reason: str) -> None:

@@ -8,6 +8,7 @@ saves.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 LOW_PRIORITY_SHARE = 4.0
 """The longest wait where only low-priority sessions are ready, in forwards."""
@@ -16,13 +17,13 @@ LONGEST_SHARE = 0.5
 """The longest wait otherwise, as a share of the forward that could run."""
 
 
+@dataclass
 class BatchingDelay:
     """cost: milliseconds of a forward by its rows, 0 while nothing is known."""
 
-    def __init__(self, cost: Callable[[int], float]) -> None:
-        self._cost = cost
-        self._rows = 1.0
-        self._idle_since_s = 0.0
+    cost: Callable[[int], float]
+    _rows: float = 1.0
+    _idle_since_s: float = 0.0
 
     def observe(self, sessions: int, rows: int, now_s: float) -> None:
         """A forward has ended."""
@@ -46,4 +47,4 @@ class BatchingDelay:
         return delay_s
 
     def _seconds(self, sessions: int) -> float:
-        return self._cost(round(sessions * self._rows)) / 1e3
+        return self.cost(round(sessions * self._rows)) / 1e3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 from edgespec.core.messages import Block
 from edgespec.verifying.scheduler import Offer
@@ -19,24 +20,22 @@ RESOLUTION_S = 1e-9
 """A shorter wait is none: sums of times are not exact."""
 
 
+@dataclass(eq=False)
 class VerifyingSession:
-    """number: its own in the loop; device: who opened it; latency_ms: its target for a token, None for none."""
+    """number: its own in the loop. device: who opened it. concluded_s: when its last forward ended; at first, when it
+    was opened. latency_ms: its target for a token, None for none. away_since_s: when its edge lost its connections;
+    None: it is connected."""
 
-    def __init__(
-        self, number: int, device: Hashable, verifier: Verifier, now_s: float, latency_ms: float | None = None
-    ) -> None:
-        self.number = number
-        self.device = device
-        self.verifier = verifier
-        self.latency_ms = latency_ms
-        self.concluded_s = now_s
-        """When its last forward ended; at first, when it was opened."""
-        self.away_since_s: float | None = None
-        """When its edge lost its connections; None: it is connected."""
-        self._pauses_at = math.inf
-        """The number of forwards after which it pauses."""
-        self._turnaround_s: float | None = None
-        """From a verdict to the block that follows it, lately."""
+    number: int
+    device: Hashable
+    verifier: Verifier
+    concluded_s: float
+    latency_ms: float | None = None
+    away_since_s: float | None = None
+    _pauses_at: float = math.inf
+    """The number of forwards after which it pauses."""
+    _turnaround_s: float | None = None
+    """From a verdict to the block that follows it, lately."""
 
     @property
     def low_priority(self) -> bool:
