@@ -101,7 +101,12 @@ class DraftTree:
 
     def path_tokens(self, node: int) -> list[int]:
         """The tokens that `path` spells."""
-        return [self._nodes[one].token for one in self.path(node)]
+        tokens = []
+        while node != ROOT:
+            one = self._nodes[node]
+            tokens.append(one.token)
+            node = one.parent
+        return tokens[::-1]
 
     def follow(self, tokens: Sequence[int]) -> list[int]:
         """The nodes that spell `tokens` behind the text, as far as the tree has them."""

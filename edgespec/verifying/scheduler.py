@@ -96,6 +96,8 @@ class Scheduler:
 
     def _in_order(self, offers: Sequence[Offer], now_s: float) -> list[Offer]:
         """The earliest deadline first; then the devices in turns, the least served first."""
+        if len(offers) < 2:
+            return list(offers)
 
         def deadline_s(offer: Offer) -> float:
             if offer.latency_ms is not None:
