@@ -81,7 +81,7 @@ class DraftTree:
     def reweigh(self, node: int, probability: float) -> None:
         """Give the node another probability to be right."""
         self._nodes[node].probability = probability
-        self._take(self._nodes, [node])
+        _keep(self._nodes, [node], self._nodes)
 
     def path_probability(self, node: int) -> float:
         """The probability that the node will be committed."""
@@ -126,14 +126,15 @@ class DraftTree:
         self._nodes[ROOT].children = children
         for node in children.values():
             nodes[node].parent = ROOT
-        self._take(nodes, children.values())
+        _keep(nodes, children.values(), self._nodes)
         return path
 
-    def _take(self, nodes: Mapping[int, Node], pending: Iterable[int]) -> None:
-        """Take these of the nodes and all below them, and multiply the probabilities on their paths."""
-        pending = list(pending)
-        while pending:
-            node = pending.pop()
-            one = self._nodes[node] = nodes[node]
-            one.path_probability = self._nodes[one.parent].path_probability * one.probability
-            pending.extend(one.children.values())
+
+def _keep(nodes: Mapping[int, Node], pending: Iterable[int], kept: dict[int, Node]) -> None:
+    """Keep these of the nodes and all below them, and multiply the probabilities on their paths anew."""
+    pending = list(pending)
+    while pending:
+        node = pending.pop()
+        one = kept[node] = nodes[node]
+        one.path_probability = kept[one.parent].path_probability * one.probability
+        pending.extend(one.children.values())
