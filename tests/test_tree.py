@@ -29,6 +29,14 @@ def test_reach_is_the_product_of_the_probabilities_on_the_path() -> None:
     assert small_tree().path_probability(3) == 0.125
 
 
+def test_another_probability_or_root_changes_the_paths_below() -> None:
+    tree = small_tree()
+    tree.reweigh(2, 0.25)
+    assert [tree.path_probability(node) for node in (1, 2, 3)] == [0.5, 0.125, 0.0625]
+    tree.commit([10])
+    assert [tree.path_probability(node) for node in (2, 3)] == [0.25, 0.125]
+
+
 def test_a_commit_keeps_only_what_continues_the_text() -> None:
     tree = small_tree()
     assert tree.commit([10, 11]) == [1, 2]
