@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edgespec.core.cuda_driver import CudaDriver, driver
 from edgespec.core.errors import EdgespecError
-from edgespec.kernels.cuda_driver import CudaDriver
 from edgespec.kernels.variants import Variant
 
 FORMAT_VERSION = 2
@@ -96,7 +96,7 @@ class Binaries:
                 "compiler."
             )
         if self.driver is None:
-            self.driver = CudaDriver()
+            self.driver = driver()
         if binary.file not in self._functions:
             code = (self.folder / binary.file).read_bytes()
             self._functions[binary.file] = self.driver.load(code, binary.symbol, binary.shared_bytes)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from typing import Any
 
+from edgespec.core.cuda_driver import CapturedGraph, CudaError
 from edgespec.core.errors import EdgespecError
-from edgespec.tensorrt_engines.cuda_driver import CapturedGraph, CudaError
 from edgespec.tensorrt_engines.device_buffers import Bindings
 from edgespec.tensorrt_engines.device_memory import DeviceMemory
 from edgespec.tensorrt_engines.draft_shape import RunShape

@@ -1,34 +1,35 @@
-"""Memory and a stream on the GPU for the TensorRT runtime: by pycuda, or by torch where it is loaded already.
+"""Memory and a stream on the GPU for the TensorRT runtime, in the primary context, which TensorRT and torch use too.
 
-All work is in the order of one stream; only `synchronize` waits. Addresses are aligned to 256 bytes, as TensorRT
-requires.
+All work is in the order of the stream; only `synchronize` waits. The driver aligns to 256 bytes, as TensorRT requires.
 """
 
 from __future__ import annotations
 
-import sys
+import ctypes
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.core.cuda_driver import OUT_OF_MEMORY, CudaDriver, CudaError
 from edgespec.core.errors import EdgespecError
 
 ALIGNMENT = 256
+
+ON_DEVICE = 2
+"""CUmemorytype."""
 
 HostBytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Buffer:
-    """Bytes on the device, at first zero. owner: the object that frees them."""
+    """Bytes on the device, at first zero."""
 
     address: int
     size: int
-    owner: Any
 
 
 @dataclass(frozen=True)
@@ -40,150 +41,121 @@ class Lines:
     pitch: int
 
 
-class DeviceMemory(Protocol):
-    """One stream (`stream` is its handle) of one GPU, and the memory that its work uses.
+class Copy2D(ctypes.Structure):
+    """CUDA_MEMCPY2D."""
 
-    active: gives the calling thread the GPU; every other method is called inside. allocate: raises EdgespecError where
-    the GPU has less left. pinned: host memory that the GPU reads and writes itself. copy_lines: copies `count` lines
-    of `width` bytes. synchronize: waits for all work on the stream.
+    _fields_ = [
+        field
+        for side in ("source", "target")
+        for field in (
+            (f"{side}_x", ctypes.c_size_t),
+            (f"{side}_y", ctypes.c_size_t),
+            (f"{side}_type", ctypes.c_uint),
+            (f"{side}_host", ctypes.c_void_p),
+            (f"{side}_address", ctypes.c_ulonglong),
+            (f"{side}_array", ctypes.c_void_p),
+            (f"{side}_pitch", ctypes.c_size_t),
+        )
+    ] + [("width", ctypes.c_size_t), ("height", ctypes.c_size_t)]
+
+
+class DeviceMemory:
+    """A stream of the first GPU, and memory that lives as long as this does.
+
+    `active` gives the calling thread the GPU; every other method is called inside.
     """
 
+    def __init__(self, cuda: CudaDriver) -> None:
+        """Raises CudaError where the GPU cannot be used."""
+        self._call = cuda.call
+        self._context, self._stream = ctypes.c_void_p(), ctypes.c_void_p()
+        self._taken: list[tuple[str, ctypes.c_ulonglong | ctypes.c_void_p]] = []
+        device = ctypes.c_int()
+        self._call("cuInit", ctypes.c_uint(0))
+        self._call("cuDeviceGet", ctypes.byref(device), ctypes.c_int(0))
+        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), device)
+        with self.active():
+            self._call("cuStreamCreate", ctypes.byref(self._stream), ctypes.c_uint(0))
+        self._taken.append(("cuStreamDestroy_v2", self._stream))
+
     @property
-    def stream(self) -> int: ...
-    def active(self) -> AbstractContextManager[None]: ...
-    def allocate(self, size: int) -> Buffer: ...
-    def pinned(self, size: int) -> HostBytes: ...
-    def upload(self, target: Buffer, source: HostBytes) -> None: ...
-    def download(self, target: HostBytes, source: Buffer) -> None: ...
-    def copy_lines(self, target: Lines, source: Lines, width: int, count: int) -> None: ...
-    def clear(self, buffer: Buffer) -> None: ...
-    def synchronize(self) -> None: ...
+    def stream(self) -> int:
+        """Its handle."""
+        return self._stream.value or 0
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        self._call("cuCtxPushCurrent_v2", self._context)
+        try:
+            yield
+        finally:
+            self._call("cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
+
+    def allocate(self, size: int) -> Buffer:
+        """Raises EdgespecError where the GPU has less left."""
+        address = ctypes.c_ulonglong()
+        try:
+            self._call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size))
+        except CudaError as error:
+            if error.code != OUT_OF_MEMORY:
+                raise
+            raise EdgespecError(
+                f"the GPU has less than {size / 2**20:.0f} MiB left: end other programs on it, or compile with a "
+                "smaller max_len."
+            ) from None
+        self._taken.append(("cuMemFree_v2", address))
+        buffer = Buffer(address.value, size)
+        self.clear(buffer)
+        return buffer
+
+    def pinned(self, size: int) -> HostBytes:
+        """Memory of the host that the GPU reads and writes itself."""
+        address = ctypes.c_void_p()
+        self._call("cuMemAllocHost_v2", ctypes.byref(address), ctypes.c_size_t(size))
+        self._taken.append(("cuMemFreeHost", address))
+        memory = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address.value or 0))
+        memory[:] = 0
+        return memory
+
+    def upload(self, target: Buffer, source: HostBytes) -> None:
+        self._copy("cuMemcpyHtoDAsync_v2", _at(target), ctypes.c_void_p(source.ctypes.data), len(source))
+
+    def download(self, target: HostBytes, source: Buffer) -> None:
+        self._copy("cuMemcpyDtoHAsync_v2", ctypes.c_void_p(target.ctypes.data), _at(source), len(target))
+
+    def copy_lines(self, target: Lines, source: Lines, width: int, count: int) -> None:
+        """Copy `count` lines of `width` bytes."""
+        copy = Copy2D(
+            source_type=ON_DEVICE,
+            source_address=source.buffer.address + source.offset,
+            source_pitch=source.pitch,
+            target_type=ON_DEVICE,
+            target_address=target.buffer.address + target.offset,
+            target_pitch=target.pitch,
+            width=width,
+            height=count,
+        )
+        self._call("cuMemcpy2DAsync_v2", ctypes.byref(copy), self._stream)
+
+    def clear(self, buffer: Buffer) -> None:
+        zero = ctypes.c_ubyte(0)
+        self._call("cuMemsetD8Async", _at(buffer), zero, ctypes.c_size_t(buffer.size), self._stream)
+
+    def synchronize(self) -> None:
+        self._call("cuStreamSynchronize", self._stream)
+
+    def _copy(self, name: str, target: object, source: object, size: int) -> None:
+        self._call(name, target, source, ctypes.c_size_t(size), self._stream)
+
+    def __del__(self) -> None:
+        with suppress(CudaError), self.active():
+            for free, address in self._taken:
+                self._call(free, address)
 
 
 def aligned(size: int) -> int:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def open_device_memory() -> DeviceMemory:
-    """By torch where this process has loaded it with CUDA, else by pycuda. Raises EdgespecError."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        return TorchMemory(torch)
-    try:
-        import pycuda.driver as cuda
-    except ImportError as error:
-        raise EdgespecError(
-            f"a TensorRT engine needs pycuda, which cannot be imported ({error}): pip install pycuda."
-        ) from None
-    try:
-        return PycudaMemory(cuda)
-    except cuda.Error as error:
-        raise EdgespecError(f"the GPU cannot be used ({error}): check the driver with nvidia-smi.") from None
-
-
-class PycudaMemory:
-    """On the primary context, which TensorRT uses too."""
-
-    def __init__(self, cuda: Any) -> None:
-        self._cuda = cuda
-        cuda.init()
-        self._context = cuda.Device(0).retain_primary_context()
-        with self.active():
-            self._stream = cuda.Stream()
-
-    @property
-    def stream(self) -> int:
-        return int(self._stream.handle)
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        self._context.push()
-        try:
-            yield
-        finally:
-            self._context.pop()
-
-    def allocate(self, size: int) -> Buffer:
-        try:
-            owner = self._cuda.mem_alloc(size)
-        except self._cuda.MemoryError:
-            raise _out_of_memory(size) from None
-        buffer = Buffer(int(owner), size, owner)
-        self.clear(buffer)
-        return buffer
-
-    def pinned(self, size: int) -> HostBytes:
-        memory: HostBytes = self._cuda.pagelocked_zeros(size, np.uint8)
-        return memory
-
-    def upload(self, target: Buffer, source: HostBytes) -> None:
-        self._cuda.memcpy_htod_async(target.address, source, self._stream)
-
-    def download(self, target: HostBytes, source: Buffer) -> None:
-        self._cuda.memcpy_dtoh_async(target, source.address, self._stream)
-
-    def copy_lines(self, target: Lines, source: Lines, width: int, count: int) -> None:
-        copy = self._cuda.Memcpy2D()
-        copy.set_src_device(source.buffer.address + source.offset)
-        copy.set_dst_device(target.buffer.address + target.offset)
-        copy.src_pitch, copy.dst_pitch = source.pitch, target.pitch
-        copy.width_in_bytes, copy.height = width, count
-        copy(self._stream)
-
-    def clear(self, buffer: Buffer) -> None:
-        self._cuda.memset_d8_async(buffer.address, 0, buffer.size, self._stream)
-
-    def synchronize(self) -> None:
-        self._stream.synchronize()
-
-
-class TorchMemory:
-    """On a stream of torch, so that a process that holds torch has a single user of the GPU."""
-
-    def __init__(self, torch: Any) -> None:
-        self._torch = torch
-        self._stream = torch.cuda.Stream()
-
-    @property
-    def stream(self) -> int:
-        return int(self._stream.cuda_stream)
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        with self._torch.cuda.stream(self._stream):
-            yield
-
-    def allocate(self, size: int) -> Buffer:
-        try:
-            owner = self._torch.zeros(size, dtype=self._torch.uint8, device="cuda")
-        except self._torch.cuda.OutOfMemoryError:
-            raise _out_of_memory(size) from None
-        return Buffer(int(owner.data_ptr()), size, owner)
-
-    def pinned(self, size: int) -> HostBytes:
-        memory: HostBytes = self._torch.zeros(size, dtype=self._torch.uint8, pin_memory=True).numpy()
-        return memory
-
-    def upload(self, target: Buffer, source: HostBytes) -> None:
-        target.owner[: len(source)].copy_(self._torch.from_numpy(source), non_blocking=True)
-
-    def download(self, target: HostBytes, source: Buffer) -> None:
-        self._torch.from_numpy(target).copy_(source.owner[: len(target)], non_blocking=True)
-
-    def copy_lines(self, target: Lines, source: Lines, width: int, count: int) -> None:
-        strided = self._torch.as_strided
-        into = strided(target.buffer.owner, (count, width), (target.pitch, 1), target.offset)
-        into.copy_(strided(source.buffer.owner, (count, width), (source.pitch, 1), source.offset))
-
-    def clear(self, buffer: Buffer) -> None:
-        buffer.owner.zero_()
-
-    def synchronize(self) -> None:
-        self._stream.synchronize()
-
-
-def _out_of_memory(size: int) -> EdgespecError:
-    return EdgespecError(
-        f"the GPU has less than {size / 2**20:.0f} MiB left: end other programs on it, or compile with a smaller "
-        "max_len."
-    )
+def _at(buffer: Buffer) -> ctypes.c_ulonglong:
+    return ctypes.c_ulonglong(buffer.address)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgespec.core.cuda_driver import Gpu, first_gpu
 from edgespec.core.errors import EdgespecError
-from edgespec.tensorrt_engines.cuda_driver import Gpu, first_gpu
 from edgespec.tensorrt_engines.draft_shape import DraftShape
 from edgespec.tensorrt_engines.tensorrt_api import (
     ErrorLog,

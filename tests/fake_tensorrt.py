@@ -7,59 +7,87 @@ the real one asks for: shapes within a profile's, addresses aligned and of this 
 from __future__ import annotations
 
 import ctypes
-from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 
-from edgespec.tensorrt_engines.device_memory import ALIGNMENT, Buffer, HostBytes, Lines
+from edgespec.core.cuda_driver import OUT_OF_MEMORY
+from edgespec.tensorrt_engines.device_memory import ALIGNMENT
 
 STREAM = 7
 
 
-class HostMemory:
-    """A `DeviceMemory` that is this machine's own; work is done when it is put on the stream."""
-
-    stream = STREAM
+class FakeCuda:
+    """What of libcuda the memory uses, on this machine's own memory; work is done when it is put on the stream."""
 
     def __init__(self) -> None:
         self.activated = 0
-        self.allocated = 0
+        self.allocated: dict[int, Any] = {}
 
-    @contextmanager
-    def active(self) -> Any:
+    def cuInit(self, flags: Any) -> int:
+        return 0
+
+    def cuDeviceGet(self, device: Any, number: Any) -> int:
+        return 0
+
+    def cuDevicePrimaryCtxRetain(self, context: Any, device: Any) -> int:
+        return 0
+
+    def cuCtxPushCurrent_v2(self, context: Any) -> int:
         self.activated += 1
-        yield
+        return 0
+
+    def cuCtxPopCurrent_v2(self, context: Any) -> int:
         self.activated -= 1
+        return 0
 
-    def allocate(self, size: int) -> Buffer:
+    def cuStreamCreate(self, stream: Any, flags: Any) -> int:
+        stream._obj.value = STREAM
+        return 0
+
+    def cuMemAlloc_v2(self, address: Any, size: Any) -> int:
         assert self.activated
-        self.allocated += size
-        owner = np.zeros(size + ALIGNMENT, dtype=np.uint8)
-        start = -owner.ctypes.data % ALIGNMENT
-        return Buffer(owner.ctypes.data + start, size, owner[start : start + size])
+        if size.value > self.free_bytes:
+            return OUT_OF_MEMORY
+        memory = np.full(size.value + ALIGNMENT, 7, dtype=np.uint8)
+        address._obj.value = memory.ctypes.data + -memory.ctypes.data % ALIGNMENT
+        self.allocated[address._obj.value] = memory
+        return 0
 
-    def pinned(self, size: int) -> HostBytes:
-        return np.zeros(size, dtype=np.uint8)
+    free_bytes = 1 << 40
+    cuMemAllocHost_v2 = cuMemAlloc_v2
 
-    def upload(self, target: Buffer, source: HostBytes) -> None:
-        target.owner[: len(source)] = source
+    def cuMemFree_v2(self, address: Any) -> int:
+        del self.allocated[address.value]
+        return 0
 
-    def download(self, target: HostBytes, source: Buffer) -> None:
-        target[:] = source.owner[: len(target)]
+    cuMemFreeHost = cuMemFree_v2
 
-    def copy_lines(self, target: Lines, source: Lines, width: int, count: int) -> None:
-        for line in range(count):
-            into, out_of = target.offset + line * target.pitch, source.offset + line * source.pitch
-            target.buffer.owner[into : into + width] = source.buffer.owner[out_of : out_of + width]
+    def cuMemcpyHtoDAsync_v2(self, target: Any, source: Any, size: Any, stream: Any) -> int:
+        assert self.activated and stream.value == STREAM
+        ctypes.memmove(target.value, source.value, size.value)
+        return 0
 
-    def clear(self, buffer: Buffer) -> None:
-        buffer.owner[:] = 0
+    cuMemcpyDtoHAsync_v2 = cuMemcpyHtoDAsync_v2
 
-    def synchronize(self) -> None:
+    def cuMemcpy2DAsync_v2(self, copy: Any, stream: Any) -> int:
+        of = copy._obj
+        for line in range(of.height):
+            into = of.target_address + line * of.target_pitch
+            ctypes.memmove(into, of.source_address + line * of.source_pitch, of.width)
+        return 0
+
+    def cuMemsetD8Async(self, address: Any, value: Any, size: Any, stream: Any) -> int:
+        ctypes.memset(address.value, value.value, size.value)
+        return 0
+
+    def cuStreamSynchronize(self, stream: Any) -> int:
         assert self.activated
+        return 0
+
+    cuStreamDestroy_v2 = cuStreamSynchronize
 
 
 class Context:

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from edgespec.core.cuda_driver import CudaDriver
 from edgespec.core.errors import EdgespecError
 from edgespec.kernels import launching
 from edgespec.kernels.binaries import MANIFEST_FILE, Binaries
-from edgespec.kernels.cuda_driver import CudaDriver
 from edgespec.kernels.launching import source_of
 from edgespec.kernels.variants import KERNELS, VARIANTS, Variant
 

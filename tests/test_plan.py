@@ -16,6 +16,7 @@ import pytest
 from tiny_drafts import CONTEXT, VICUNA_68M, compiled, save_draft
 
 import edgespec
+from edgespec.core.cuda_driver import Gpu, first_gpu
 from edgespec.core.errors import EdgespecError
 from edgespec.engines import plan_stage, runtimes
 from edgespec.engines.bundled import PAIR_DRAFT
@@ -23,7 +24,6 @@ from edgespec.engines.draft_engine import load_draft
 from edgespec.engines.manifest import EngineManifest, hash_files
 from edgespec.engines.runtimes import RUNTIMES, choose_runtime
 from edgespec.tensorrt_engines import plan
-from edgespec.tensorrt_engines.cuda_driver import Gpu, first_gpu
 from edgespec.tensorrt_engines.device_profiles import load_profile, profile_names
 from edgespec.tensorrt_engines.plan import PlanTarget
 from edgespec.tensorrt_engines.tensorrt_api import MODULES
@@ -175,10 +175,9 @@ def test_every_profile_is_sound(name: str) -> None:
 @pytest.mark.parametrize(
     ("gpu", "there", "chosen"),
     [
-        (None, {"tensorrt", "pycuda"}, "onnxruntime"),
-        (Gpu("Orin", "8.7", 1), {"tensorrt", "pycuda"}, "tensorrt"),
-        (Gpu("Orin", "8.7", 1), {"tensorrt"}, "onnxruntime"),
-        (Gpu("Orin", "8.7", 1), {"pycuda"}, "onnxruntime"),
+        (None, {"tensorrt"}, "onnxruntime"),
+        (Gpu("Orin", "8.7", 1), {"tensorrt"}, "tensorrt"),
+        (Gpu("Orin", "8.7", 1), set(), "onnxruntime"),
     ],
 )
 def test_auto_takes_what_the_machine_has(

@@ -6,6 +6,7 @@ have every name which is used is checked against `tensorrt_rtx` where it is inst
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import shutil
 from dataclasses import replace
@@ -15,10 +16,11 @@ from typing import Any
 import fake_tensorrt
 import numpy as np
 import pytest
-from fake_tensorrt import HostMemory, fake_api
+from fake_tensorrt import FakeCuda, fake_api
 from numpy.typing import NDArray
 from tiny_drafts import CONTEXT, VOCABULARY, compiled
 
+from edgespec.core.cuda_driver import CudaDriver, CudaError, Gpu
 from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import Piece, SlotMap
 from edgespec.core.tree import ROOT, DraftTree
@@ -27,8 +29,6 @@ from edgespec.engines.draft_engine import DraftEngine, load_draft
 from edgespec.engines.manifest import EngineManifest, PlanRecord
 from edgespec.tensorrt_engines import contexts
 from edgespec.tensorrt_engines.contexts import CAPTURE_AFTER, CAPTURED_SHAPES
-from edgespec.tensorrt_engines.cuda_driver import CudaError, Gpu
-from edgespec.tensorrt_engines.device_memory import Lines
 from edgespec.tensorrt_engines.plan import DECIDING_ROWS, DECODE_ROWS, PREFILL_ROWS
 
 pytest.importorskip("torch")
@@ -69,10 +69,10 @@ class Device:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.api = fake_api((DECODE_ROWS, PREFILL_ROWS), (DECODE_ROWS, DECIDING_ROWS))
-        self.memory = HostMemory()
+        self.cuda = FakeCuda()
         monkeypatch.setattr(runtimes, "first_gpu", lambda: ORIN)
         monkeypatch.setattr(runtimes, "load_api", lambda runtime: self.api)
-        monkeypatch.setattr(runtimes, "open_device_memory", lambda: self.memory)
+        monkeypatch.setattr(runtimes, "driver", lambda: CudaDriver(self.cuda))
         monkeypatch.setattr(contexts, "CapturedGraph", Captured)
         monkeypatch.setattr(Captured, "launches", 0)
 
@@ -198,7 +198,7 @@ def decode(engine: DraftEngine, steps: int) -> None:
 
 def test_a_shape_that_comes_often_is_captured_once_and_launched(exported: Path, device: Device) -> None:
     decode(device.engine(exported), 30)
-    assert device.memory.activated == 0, "the thread keeps the GPU after a run"
+    assert device.cuda.activated == 0, "the thread keeps the GPU after a run"
     common, own = device.contexts[:2], device.contexts[2:]
     assert len(own) == 1 and Captured.launches == 30 - CAPTURE_AFTER
     assert [context.runs for context in common] == [CAPTURE_AFTER - 1, 0]
@@ -269,6 +269,20 @@ def test_a_machine_without_a_gpu(exported: Path, monkeypatch: pytest.MonkeyPatch
         load_draft(exported)
 
 
+def test_memory_is_given_back_and_the_lack_of_it_told(
+    exported: Path, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = device.engine(exported)
+    decode(engine, 3)
+    assert device.cuda.allocated
+    del engine
+    gc.collect()
+    assert not device.cuda.allocated
+    monkeypatch.setattr(FakeCuda, "free_bytes", 1 << 10)
+    with pytest.raises(EdgespecError, match="the GPU has less than .* MiB left"):
+        device.engine(exported)
+
+
 # The real bindings
 
 
@@ -308,13 +322,14 @@ def test_the_check_tells_a_sound_plan_from_a_wrong_one(
 ) -> None:
     monkeypatch.setattr(check, "TEXTS", 1)
     device.engine(exported)
-    copy_lines = HostMemory.copy_lines
+    copy_lines = FakeCuda.cuMemcpy2DAsync_v2
 
-    def misplaced(memory: HostMemory, target: Lines, source: Lines, width: int, count: int) -> None:
-        copy_lines(memory, target, source, width, count - 1)
+    def misplaced(cuda: FakeCuda, copy: Any, stream: Any) -> int:
+        copy._obj.height -= 1
+        return copy_lines(cuda, copy, stream)
 
     if not sound:
-        monkeypatch.setattr(HostMemory, "copy_lines", misplaced)
+        monkeypatch.setattr(FakeCuda, "cuMemcpy2DAsync_v2", misplaced)
     assert check.main(exported) == (0 if sound else 1)
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1].startswith("sound" if sound else "NOT SOUND")

@@ -5,18 +5,17 @@ A runtime's own library is imported when an engine is opened with it, so that an
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.core.cuda_driver import driver, first_gpu
 from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import Piece
 from edgespec.engines.manifest import EngineManifest
-from edgespec.tensorrt_engines.cuda_driver import first_gpu
-from edgespec.tensorrt_engines.device_memory import open_device_memory
+from edgespec.tensorrt_engines.device_memory import DeviceMemory
 from edgespec.tensorrt_engines.tensorrt_api import MODULES, build_capabilities, installed, load_api
 from edgespec.tensorrt_engines.tensorrt_runner import TensorRTRunner
 
@@ -85,7 +84,7 @@ def _open_plan(runtime: str, folder: Path, manifest: EngineManifest) -> TensorRT
     if plan is not None:
         api = load_api(runtime)
         if plan.version == api.__version__:
-            content, memory = (folder / plan.file).read_bytes(), open_device_memory()
+            content, memory = (folder / plan.file).read_bytes(), DeviceMemory(driver())
             return TensorRTRunner(content, manifest.shape, api, memory, command)
         problem = f"is of {runtime} {plan.version}, and this device has {api.__version__}"
     elif plans:
@@ -97,7 +96,7 @@ def _open_plan(runtime: str, folder: Path, manifest: EngineManifest) -> TensorRT
 
 def _fastest() -> str:
     gpu = first_gpu()
-    if gpu is None or not any(importlib.util.find_spec(name) for name in ("pycuda", "torch")):
+    if gpu is None:
         return "onnxruntime"
     if installed("tensorrt"):
         return "tensorrt"
