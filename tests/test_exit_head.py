@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from edgespec import _native
 from edgespec.core.errors import EdgespecError
-from edgespec.core.noise import NoiseRows
+from edgespec.core.params import SamplingParams
 from edgespec.kernels import arguments
 from edgespec.kernels.data import ExitScores, HeadSettings
 from edgespec.kernels.exit_head import exit_head
 from edgespec.kernels.exit_head_reference import exit_logits
 from edgespec.model.exits import adapt
-from edgespec.model.sampling import coupled_noise, guess
+from edgespec.model.sampling import Rows, guess_together
 
 SHAPES = [(1, 64, 100), (3, 41, 1271), (5, 32, 257), (8, 96, 40), (17, 24, 130), (1, 1, 1), (64, 16, 33)]
 """(R, D, V); among them what divides nothing."""
@@ -145,8 +145,8 @@ def test_it_is_the_torch_path_of_the_target(backend: str) -> None:
     given.update(temperatures=np.full(rows, temperature, np.float32), seeds=np.full(rows, 77, np.uint64))
     nothing = torch.zeros(4, width)
     x = adapt(given["hidden"], nothing, nothing.T, given["norm"], 1e-6)
-    noise = coupled_noise(NoiseRows(vocabulary), given["positions"], 77)
-    tokens, margins = guess(x @ given["head"].T, temperature, noise)
+    own = Rows(SamplingParams(temperature=temperature), 77, given["positions"])
+    tokens, margins = guess_together(x @ given["head"].T, [own])
     got = as_numpy(exit_head(**given, backend=backend))
     np.testing.assert_array_equal(got.tokens, tokens)
     np.testing.assert_allclose(got.margins, margins, atol=1e-4)

@@ -6,17 +6,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
+from tiny_models import decide
 
 from edgespec import _native
 from edgespec.core.errors import EdgespecError
 from edgespec.core.noise import NoiseRows
 from edgespec.core.params import SamplingParams
 from edgespec.kernels.verify_reference import filtered
-from edgespec.model.sampling import (
-    coupled_noise,
-    decide,
-    guess,
-)
+from edgespec.model.sampling import Rows, guess_together
 
 PARAMETERS = [
     SamplingParams(temperature=0.7),
@@ -96,12 +93,12 @@ def test_one_token_left_has_an_infinite_margin() -> None:
 
 def test_an_exits_guess_ignores_top_k_and_top_p() -> None:
     logits = random_logits("plain", torch.float32)
-    noise = coupled_noise(NoiseRows(101), np.arange(40), 6)
-    tokens, margins = guess(logits, 0.8, noise)
-    decided = decide(logits, np.arange(40), SamplingParams(temperature=0.8), 6)
-    assert tokens.tolist() == decided.tokens.tolist()
-    np.testing.assert_array_equal(margins, decided.margins)
-    assert guess(logits, 0.0, None)[0].tolist() == logits.argmax(-1).tolist()
+    filters = {"top_k": 2, "top_p": 0.3, "repetition_penalty": 1.5}
+    sampled = Rows(SamplingParams(temperature=0.8, **filters), 6, np.arange(30))
+    tokens, margins = guess_together(logits, [sampled, Rows(SamplingParams(), 6, np.arange(10))])
+    decided = decide(logits[:30], np.arange(30), SamplingParams(temperature=0.8), 6)
+    np.testing.assert_array_equal(tokens, [*decided.tokens, *logits[30:].argmax(-1).tolist()])
+    np.testing.assert_array_equal(margins[:30], decided.margins)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

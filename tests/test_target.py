@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from tiny_models import FAMILIES, VOCABULARY, forward_one, random_tree, save, tiny
+from tiny_models import FAMILIES, VOCABULARY, decide, forward_one, random_tree, save, tiny
 
 from edgespec.core.params import SamplingParams
 from edgespec.core.slots import Piece, SlotMap
 from edgespec.core.tree import DraftTree
-from edgespec.model.sampling import decide
 from edgespec.model.target import Target
 from edgespec.model.target_engine import SessionRows
 

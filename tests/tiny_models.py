@@ -12,12 +12,13 @@ import pytest
 import tokenizers
 import torch
 import transformers
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.core.slots import Piece, SlotMap
 from edgespec.core.tree import ROOT, DraftTree
+from edgespec.model.sampling import Rows, decide_together
 from edgespec.model.target import Target
 from edgespec.model.target_engine import Decisions, ForwardRequest, OnExit
 
@@ -115,3 +116,10 @@ def refusal(*arguments: Any, **keywords: Any) -> str:
         Target.load(*arguments, **keywords)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def decide(
+    logits: torch.Tensor, positions: ArrayLike, sampling: SamplingParams, seed: int, seen: Any = None
+) -> Decisions:
+    """`decide_together` of one session."""
+    return decide_together(logits, [Rows(sampling, seed, positions, seen)])[0]

@@ -11,22 +11,19 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from edgespec.core.errors import EdgespecError
-from edgespec.core.noise import NoiseRows
 from edgespec.kernels.data import Curves
 from edgespec.model.decoder import NativeDecoder
 from edgespec.model.guesses import KernelGuesses, scaled
 from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.mailbox_exits import MailboxExits
-from edgespec.model.sampling import guess
+from edgespec.model.sampling import Rows, guess_together
 from edgespec.model.static_inputs import StaticInputs
-from edgespec.model.taps import Exits, Tap, noise_of, rows_of
+from edgespec.model.taps import Exits, Tap
 from edgespec.model.target_engine import ExitRows, ForwardRequest
-
-NOISE_BYTES = 32 << 20
-"""Noise that is kept at hand, at least 64 rows of it."""
 
 
 class ExitReader:
@@ -54,7 +51,6 @@ class ExitReader:
         self._curves = {layer: Curves.of(exits.calibration(layer)) for layer in self.layers}
         self._model = model
         self._reached = reached
-        self._noise = NoiseRows(model.vocabulary_size, max(64, NOISE_BYTES // (4 * model.vocabulary_size)))
         self._forward_tap: Tap | None = None
         self._tap: Tap | None = None
         self._publish: Callable[[int, torch.Tensor], None] | None = None
@@ -69,7 +65,7 @@ class ExitReader:
     @contextmanager
     def listening(self, requests: Sequence[ForwardRequest], layers: frozenset[int]) -> Iterator[None]:
         """Within, the exits after `layers` are read for the requests with an `on_exit`."""
-        self._forward_tap = self._tap = Tap.of(requests, layers, self._model.device, self._noise_for)
+        self._forward_tap = self._tap = Tap.of(requests, layers)
         try:
             yield
         finally:
@@ -106,25 +102,21 @@ class ExitReader:
         tap = self._tap
         if tap is None or layer not in tap.layers:
             return
-        hidden = rows.index_select(0, tap.selected)
-        if self.guesses is not None and tap.noise is None and self.guesses.pay(len(hidden)):
-            tokens, margins = self.guesses(layer, hidden, [rows_of(part) for part, _ in tap.parts])
+        hidden = rows.index_select(0, tap.selected.to(rows.device))
+        parts = [Rows.of(part) for part, _ in tap.parts]
+        if self.guesses is not None and self.guesses.pay(len(hidden)):
+            tokens, margins = self.guesses(layer, hidden, parts)
         else:
             logits = scaled(self._model.head(self.exits.rows(layer, hidden)), self._model.config)
-            tokens, margins = guess(logits, tap.temperatures, tap.noise)
+            tokens, margins = guess_together(logits, parts)
         hints = tap.trees.hints(tokens, margins, self._curves[layer])
+        ends = np.cumsum([len(part) for part in parts])[:-1]
         if self._reached is not None:
             self._reached(layer / len(self._model.decoder_layers))
-        for (request, own), hint in zip(tap.parts, hints, strict=True):
+        said = zip(np.split(tokens, ends), np.split(margins, ends), hints, strict=True)
+        for (request, _), one in zip(tap.parts, said, strict=True):
             assert request.on_exit is not None
-            request.on_exit(ExitRows(layer, tokens[own], margins[own], hint))
+            request.on_exit(ExitRows(layer, *one))
 
     def _hook(self, layer: int, module: torch.nn.Module, args: object, output: Any) -> None:
         self.reach(layer, (output[0] if isinstance(output, tuple) else output)[0])
-
-    def _noise_for(self, requests: Sequence[ForwardRequest]) -> torch.Tensor | None:
-        """None where the exits' kernel draws it."""
-        rows = sum(len(request.decide) for request in requests)
-        if self.guesses is not None and self.guesses.pay(rows):
-            return None
-        return noise_of(requests, self._noise, self._model.device)

@@ -1,7 +1,7 @@
 """Sampling: from the target's logits to the tokens it commits, by the `verify` kernel.
 
 Coupled sampling (arXiv 2408.07978): after the filters, Gumbel noise that depends on seed, position and token alone is
-added, and the best score wins. Greedy at temperature 0. Exits without a kernel guess by the same noise, in torch.
+added, and the best score wins. Greedy at temperature 0.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from edgespec.core.errors import EdgespecError
-from edgespec.core.noise import NoiseRows
 from edgespec.core.params import SamplingParams
 from edgespec.kernels import arguments
 from edgespec.kernels.data import Ragged, Samplings, Trees
 from edgespec.kernels.verify import verify
 from edgespec.model.backends import backend_on
-from edgespec.model.target_engine import Decisions
+from edgespec.model.target_engine import Decisions, ForwardRequest
 
 NOT_NUMBERS = (
     "the target's logits are NaN or infinite: its weights are damaged, or its dtype overflows; "
@@ -42,19 +41,14 @@ class Rows:
     positions: ArrayLike
     seen: Sequence[NDArray[np.int32]] | None = None
 
+    @classmethod
+    def of(cls, request: ForwardRequest) -> Rows:
+        """A request's decided rows."""
+        positions = request.piece.positions[request.decide] + 1
+        return cls(request.sampling, request.seed, positions, request.seen)
+
     def __len__(self) -> int:
         return len(np.asarray(self.positions))
-
-
-def decide(
-    logits: torch.Tensor,
-    positions: ArrayLike,
-    sampling: SamplingParams,
-    seed: int,
-    seen: Sequence[NDArray[np.int32]] | None = None,
-) -> Decisions:
-    """The token sampled for each row of `logits` [D, V]: `decide_together` of one session."""
-    return decide_together(logits, [Rows(sampling, seed, positions, seen)])[0]
 
 
 def decide_together(logits: torch.Tensor, parts: Sequence[Rows]) -> list[Decisions]:
@@ -87,6 +81,18 @@ def decide_together(logits: torch.Tensor, parts: Sequence[Rows]) -> list[Decisio
     ends = np.cumsum([len(part) for part in parts])[:-1]
     split = (np.split(arguments.on_host(column), ends) for column in columns)
     return [Decisions(*part) for part in zip(*split, strict=True)]
+
+
+def guess_together(
+    logits: torch.Tensor, parts: Sequence[Rows]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """An exit's guesses, tokens [D] and margins [D]: as `decide_together`, without filters, penalties and biases."""
+    plain = [
+        Rows(SamplingParams(temperature=part.sampling.temperature), part.seed, part.positions)
+        for part in parts
+    ]
+    decided = decide_together(logits, plain)
+    return np.concatenate([one.tokens for one in decided]), np.concatenate([one.margins for one in decided])
 
 
 def _samplings(parts: Sequence[Rows]) -> Samplings:
@@ -131,31 +137,3 @@ def _biases(parts: Sequence[Rows]) -> Ragged | None:
 
 def _offsets(lists: Sequence[Sized]) -> NDArray[np.int32]:
     return np.cumsum([0, *(len(one) for one in lists)], dtype=np.int32)
-
-
-# Exits in torch
-
-
-def guess(
-    logits: torch.Tensor, temperature: float | torch.Tensor, noise: torch.Tensor | None
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """An exit's guess for each row of `logits` [D, V]: tokens [D] and margins [D]. Top-k and top-p do not enter.
-    temperature: of all rows, or [D, 1], 1 in greedy rows. Raises EdgespecError for logits that are not numbers."""
-    scores = logits if logits.dtype == torch.float64 else logits.float()
-    if noise is not None:
-        scores = scores / temperature + noise
-    tokens = scores.argmax(dim=-1)
-    top = scores.topk(min(2, scores.shape[-1]), dim=-1).values
-    if not bool(torch.isfinite(top[:, 0]).all()):
-        raise EdgespecError(NOT_NUMBERS)
-    margins = top[:, 0] - top[:, 1] if top.shape[-1] > 1 else torch.full_like(top[:, 0], torch.inf)
-    return tokens.to(torch.int32).cpu().numpy(), margins.float().cpu().numpy()
-
-
-def coupled_noise(
-    rows: NoiseRows, positions: ArrayLike, seed: int, device: torch.device | str = "cpu"
-) -> torch.Tensor:
-    """Gumbel noise float32 [D, V] for int [D] positions."""
-    different, which = rows.rows(seed, positions)
-    noise = torch.from_numpy(different).to(device)
-    return noise if len(different) == len(which) else noise[torch.from_numpy(which).to(device)]

@@ -24,10 +24,10 @@ from edgespec.model.mailbox_exits import MailboxExits
 from edgespec.model.memory import kv_pages
 from edgespec.model.model_folder import find_exits, find_folder, name_of
 from edgespec.model.model_runner import ModelRunner
-from edgespec.model.sampling import decide_together
+from edgespec.model.sampling import Rows, decide_together
 from edgespec.model.self_check import check_independence, check_tree
 from edgespec.model.support import UnsupportedModel
-from edgespec.model.taps import Exits, rows_of
+from edgespec.model.taps import Exits
 from edgespec.model.target_engine import Decisions, ForwardRequest
 from edgespec.model.tensor_parallel import Leader
 
@@ -156,7 +156,7 @@ class Target:
         return decisions
 
     def _decide(self, requests: Sequence[ForwardRequest], layers: frozenset[int]) -> list[Decisions]:
-        rows = [rows_of(request) for request in requests]
+        rows = [Rows.of(request) for request in requests]
         graphs, cells = self.runner.graphs, self.hint_cells
         if (
             layers
