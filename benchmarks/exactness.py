@@ -77,7 +77,7 @@ def _differ_from_generate(prompts: Sequence[list[int]], texts: Sequence[list[int
     import torch
     from transformers import AutoModelForCausalLM
 
-    from edgespec.model.model_folder import find_folder
+    from edgespec.engines.model_folder import find_folder
 
     model = AutoModelForCausalLM.from_pretrained(find_folder(None), dtype=torch.float64)
     different = 0

@@ -27,8 +27,9 @@ from edgespec.cli.demo.runs import Setting, play, serving
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.drafting.modes import DEVICE, WAITING_MODES
-from edgespec.engines.bundled import PAIR_FOLDER, bundled_engine
+from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import DraftEngine, load_draft
+from edgespec.engines.model_folder import PAIR_FOLDER
 from edgespec.sim.plan import Situation, predict
 from edgespec.train.prompts import held_out_prompts
 

@@ -13,9 +13,9 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from edgespec.core.slots import SLOT_BUCKET, Piece
+from edgespec.engines.model_folder import find_folder
 from edgespec.model import loading
 from edgespec.model.loaded_model import LoadedModel
-from edgespec.model.model_folder import find_folder
 from edgespec.model.target import Target
 from edgespec.model.target_engine import SessionRows
 

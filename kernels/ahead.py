@@ -6,7 +6,6 @@ time. Imports Triton; binaries.py loads what this writes, without it.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +16,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from edgespec.core.errors import EdgespecError
-from edgespec.core.whole_files import save_json, whole_folder
+from edgespec.core.whole_files import save_json, sha256_of, whole_folder
 from edgespec.kernels.binaries import FORMAT_VERSION, MANIFEST_FILE
 from edgespec.kernels.launching import NO_FUSION, source_of
 from edgespec.kernels.variants import KERNELS, VARIANTS, Variant
@@ -64,14 +63,13 @@ def build(
 def _build_one(folder: Path, variant: Variant, architecture: int) -> dict[str, Any]:
     """Write one cubin; its entry in the manifest, which is binaries.Binary."""
     compiled = compile_variant(variant, architecture)
-    cubin: bytes = compiled.asm["cubin"]
     file = f"{variant.kernel}.{variant.name}.sm{architecture}.cubin"
-    (folder / file).write_bytes(cubin)
+    (folder / file).write_bytes(compiled.asm["cubin"])
     return {
         "variant": asdict(variant),
         "architecture": architecture,
         "file": file,
-        "sha256": hashlib.sha256(cubin).hexdigest(),
+        "sha256": sha256_of(folder / file),
         "symbol": compiled.metadata.name,
         "warps": KERNELS[variant.kernel].warps,
         "shared_bytes": compiled.metadata.shared,

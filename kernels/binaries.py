@@ -7,7 +7,6 @@ with the command that builds it again.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 
 from edgespec.core.cuda_driver import CudaDriver, driver
 from edgespec.core.errors import EdgespecError
+from edgespec.core.whole_files import sha256_of
 from edgespec.kernels.variants import Variant
 
 FORMAT_VERSION = 2
@@ -72,7 +72,7 @@ class Binaries:
                 f"the kernels in {folder} are for CUDA architectures {known}, not for {architecture}: {again}."
             )
         for one in own:
-            if not _is_whole(folder / one.file, one.sha256):
+            if not (folder / one.file).is_file() or sha256_of(folder / one.file) != one.sha256:
                 raise EdgespecError(f"{folder / one.file} is damaged: {again}.")
         return cls(folder, own)
 
@@ -107,10 +107,3 @@ class Binaries:
         words += [ctypes.c_uint64(0)] * binary.scratch_arguments
         function, threads = self._functions[binary.file], 32 * binary.warps
         self.driver.launch(function, programs, threads, binary.shared_bytes, stream, words)
-
-
-def _is_whole(file: Path, sha256: str) -> bool:
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest() == sha256
-    except OSError:
-        return False

@@ -18,6 +18,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import SlotMap
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.tree import DraftTree
+from edgespec.engines import compiling
 from edgespec.engines.draft_engine import load_draft
 from edgespec.engines.engine_folder import NEUTRAL_CALIBRATION
 from edgespec.engines.manifest import EngineManifest
@@ -60,10 +61,10 @@ def assert_refuses(sentence: str, model: str | Path, out: Path, **options: Any) 
 
 
 def fail_if_built(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(folder: Path) -> None:
+    def load(folder: Path, **_: Any) -> None:
         raise AssertionError(f"{folder} was built again")
 
-    monkeypatch.setattr(export, "load_model", load)
+    monkeypatch.setattr(compiling, "read_weights", load)
 
 
 # What a build writes
@@ -238,7 +239,7 @@ def test_a_tokenizer_that_the_target_shares(model: Path, engine: Path, tmp_path:
     [
         ("nowhere", "there is no model folder"),
         ("no model at all", "there is no model folder"),
-        (".", "is no model folder"),
+        (".", "holds no config.json"),
         ("engine", "is an engine already"),
     ],
 )
@@ -255,8 +256,9 @@ def test_a_model_id_that_cannot_be_downloaded(tmp_path: Path, monkeypatch: pytes
     def unreachable(*_: Any, **__: Any) -> str:
         raise OSError("no route to host.\nmore words")
 
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
-    assert_refuses(r"can be downloaded \(no route to host\)", "some-org/some-model", tmp_path / "engine")
+    assert_refuses(r"cannot be fetched from the hub \(no route to host\)", "some-org/some-model", tmp_path / "engine")
 
 
 WEIGHTS = "model.safetensors"
@@ -278,7 +280,7 @@ def _without_one_weight(model: Path) -> None:
             lambda model: (model / WEIGHTS).write_bytes((model / WEIGHTS).read_bytes()[:1000]),
             "cannot be loaded",
         ),
-        (_without_one_weight, "lacks weights .*up_proj"),
+        (_without_one_weight, "do not fill the model: .*up_proj"),
         (lambda model: (model / "tokenizer.json").unlink(), "holds no tokenizer.json"),
         (lambda model: (model / "tokenizer.json").write_text("{"), "is not a tokenizer that can be read"),
         (lambda model: (model / "calibration.json").write_text("{}"), "calibration.json cannot be read"),

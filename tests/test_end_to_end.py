@@ -59,7 +59,7 @@ def test_greedy_cloud_decoding_is_what_transformers_generates(
     import torch
     from transformers import AutoModelForCausalLM
 
-    from edgespec.model.model_folder import find_folder
+    from edgespec.engines.model_folder import find_folder
 
     prompt = Tokenizer.load(engine.tokenizer_path).encode(PROMPT)
     model = AutoModelForCausalLM.from_pretrained(find_folder(None), dtype=torch.float64)

@@ -17,8 +17,9 @@ from edgespec.core.noise import NoiseRows
 from edgespec.core.slots import SlotMap
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.tree import DraftTree
-from edgespec.engines.bundled import PAIR_DRAFT, PAIR_FOLDER, bundled_engine
+from edgespec.engines.bundled import PAIR_DRAFT, bundled_engine
 from edgespec.engines.draft_engine import DraftEngine, load_draft
+from edgespec.engines.model_folder import PAIR_FOLDER
 from edgespec.train.corpus import collect
 
 torch = pytest.importorskip("torch")

@@ -16,7 +16,8 @@ from tokenizers import Tokenizer
 
 from edgespec.core.calibration import Calibration
 from edgespec.core.errors import EdgespecError
-from edgespec.model.exits import ExitHeads, sha256_of, weights_sha256
+from edgespec.core.whole_files import sha256_of
+from edgespec.model.exits import ExitHeads, weights_sha256
 from edgespec.model.target import Target
 from edgespec.train import answers, corpus, data, figures, folders, measure, pair, recipe
 from edgespec.train.card import render, write_card

@@ -13,7 +13,7 @@ import pytest
 from edgespec.core.errors import EdgespecError
 from edgespec.core.weight_files import weight_bytes, weight_files
 from edgespec.engines.manifest import BuildSettings, hash_inputs
-from edgespec.model.model_folder import find_folder
+from edgespec.engines.model_folder import find_folder
 
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 

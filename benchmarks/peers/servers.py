@@ -23,7 +23,7 @@ from benchmarks.peers import environments
 from benchmarks.peers.clients import MODEL, Address
 from edgespec.cli.child import child
 from edgespec.core.errors import EdgespecError
-from edgespec.engines.bundled import PAIR_FOLDER
+from edgespec.engines.model_folder import PAIR_FOLDER
 
 HERE = Path(__file__).parent
 SHARES = {"server": slice(0, 2), "edge": slice(2, 3), "link": slice(3, 4)}

@@ -240,8 +240,8 @@ def _join_processes(model: Model) -> Leader | None:
     """In the process that serves: the leader of the others. In each of the others: follow it to its end, then None."""
     import torch
 
+    from edgespec.engines.model_folder import find_folder, name_of
     from edgespec.model import loading
-    from edgespec.model.model_folder import find_folder, name_of
     from edgespec.model.tensor_parallel import Leader, follow, join
 
     device = loading.choose_device(model.device)

@@ -5,6 +5,7 @@ A build that fails or is interrupted leaves what was there before, and nothing e
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -48,3 +49,12 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         raise EdgespecError(
             f"the engine cannot be written to {folder} ({error}): give another place."
         ) from None
+
+
+def sha256_of(file: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

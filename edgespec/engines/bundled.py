@@ -7,8 +7,8 @@ from pathlib import Path
 from edgespec.core.errors import EdgespecError
 from edgespec.engines.compiling import compile
 from edgespec.engines.manifest import MANIFEST_FILE, BuildSettings, EngineManifest, hash_inputs
+from edgespec.engines.model_folder import PAIR_FOLDER
 
-PAIR_FOLDER = Path(__file__).parent.parent / "pair"
 PAIR_DRAFT, PAIR_ENGINE = PAIR_FOLDER / "draft", PAIR_FOLDER / "engine"
 
 

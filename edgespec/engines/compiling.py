@@ -7,6 +7,7 @@ interrupted build leaves nothing. It is a cache: the same model and settings are
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from edgespec.engines.manifest import (
     hash_files,
     hash_inputs,
 )
-from edgespec.engines.model_source import check_libraries, check_vocabulary, model_folder
+from edgespec.engines.model_folder import find_folder, read_weights
 from edgespec.engines.plan_stage import add_plan, write_plan
 from edgespec.engines.runtimes import choose_runtime
 from edgespec.tensorrt_engines.device_profiles import DeviceProfile, load_profile
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 NO_MEMORY = ("allocate memory", "failed to map segment", "bad_alloc")
 """How torch, the operating system and C++ say it; torch's exporter wraps them in errors of its own."""
+
+LIBRARIES = ("torch", "transformers", "onnx", "onnxscript")
+"""What a build needs beyond what an edge has."""
 
 Report = Callable[[str], None]
 """Told the name of each stage as it begins."""
@@ -99,7 +103,11 @@ def compile(
             place = engine if out is None else Path(out).absolute()
             return add_plan(engine, place, plan_target(runtime, capability), force, report)
         settings = choose_settings(runtime, precision, max_len, device)
-        source = model_folder(str(model))
+        if (Path(model) / MANIFEST_FILE).is_file() and (Path(model) / GRAPH_FILE).is_file():
+            raise EdgespecError(
+                f"{model} is an engine already: pass it as a draft, or compile the model it was made of."
+            )
+        source = find_folder(model)
         check_vocabulary(source, target_tokenizer)
         input_hash = hash_inputs(source, settings)
         folder = Path(out).absolute() if out is not None else cache_folder() / input_hash[:24]
@@ -126,13 +134,15 @@ def _build_once(build: Build, folder: Path, force: bool, report: Report) -> None
 
 def _build(build: Build, folder: Path, report: Report) -> None:
     """Fill an empty folder, and check that the engine in it computes what the model does."""
+    import torch
+
     from edgespec.engines import export, parity
 
     report("loading the model")
     settings = build.settings
     copy_files(build.source, folder)
     Tokenizer.load(folder)  # a broken tokenizer is found before the long work
-    model = export.load_model(build.source)
+    model = read_weights(build.source, dtype=torch.float32).eval()
     capacity = export.usable_length(model.config, settings.max_len)
     graph = export.make_graph(model, capacity, settings.precision, build.for_gpu)
     check_device_memory(graph.device_bytes(capacity), build.device)
@@ -170,6 +180,26 @@ def _manifest(build: Build, folder: Path, graph: DraftGraph, architecture: str) 
         input_hash=build.input_hash,
         files=hash_files(folder),
     )
+
+
+def check_libraries() -> None:
+    """Raises EdgespecError, naming the extra to install, where a library of the build is missing."""
+    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise EdgespecError(f"compiling a draft needs {', '.join(missing)}: pip install 'edgespec[compile]'.")
+
+
+def check_vocabulary(draft: Path, target_tokenizer: str | Path | None) -> None:
+    """Raises EdgespecError where the target's tokenizer is given and has another vocabulary than the draft's."""
+    if target_tokenizer is None:
+        return
+    ours, theirs = Tokenizer.load(draft), Tokenizer.load(target_tokenizer)
+    if ours.vocabulary_hash != theirs.vocabulary_hash:
+        raise EdgespecError(
+            f"the draft's tokenizer ({ours.vocabulary_size} tokens) is not the target's "
+            f"({theirs.vocabulary_size} tokens in {target_tokenizer}): use a draft that was trained with the target's "
+            "tokenizer, or train one (`edgespec train draft`)."
+        )
 
 
 def _label(source: Path, model: str) -> str:

@@ -5,10 +5,6 @@ The numbers of rows, slots, deciding rows and noise rows are open in the file; a
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +13,7 @@ from torch.export import Dim
 
 from edgespec.core.errors import EdgespecError, first_line
 from edgespec.engines.draft_graph import DraftGraph, UnlikeLlama
+from edgespec.engines.model_folder import quiet
 from edgespec.engines.parity import graph_difference
 
 OPSET = 18
@@ -30,40 +27,6 @@ EXTERNAL_DATA_BYTES = 1 << 30
 """Larger weights go into a separate file, because an ONNX file is limited to 2 GiB."""
 
 SUPPORTED = "Llama, Mistral, Qwen2 and Qwen3"
-
-
-def load_model(folder: Path) -> Any:
-    """The causal LM in `folder`, in float32. Raises EdgespecError where it cannot be loaded or lacks weights."""
-    from transformers import AutoModelForCausalLM
-
-    options = {
-        "dtype": torch.float32,
-        "attn_implementation": "eager",
-        "local_files_only": True,
-        "trust_remote_code": False,
-    }
-    try:
-        with quiet():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
-                str(folder), output_loading_info=True, **options
-            )
-    except Exception as error:
-        if "trust_remote_code" in str(error):
-            raise EdgespecError(
-                f"the model in {folder} brings its own Python code, which is not run: take a draft of a family that "
-                f"transformers knows, such as {SUPPORTED}."
-            ) from None
-        raise EdgespecError(
-            f"the model in {folder} cannot be loaded ({first_line(error)}): give the folder of a causal "
-            "language model with its config.json and weights."
-        ) from None
-    model, loading = loaded
-    if loading["missing_keys"]:
-        raise EdgespecError(
-            f"the model in {folder} lacks weights ({sorted(loading['missing_keys'])[0]} and so on): "
-            "download or save it again."
-        )
-    return model.eval()
 
 
 def usable_length(config: Any, max_len: int) -> int:
@@ -149,22 +112,3 @@ def export_graph(graph: DraftGraph, file: Path) -> None:
             f"torch {torch.__version__} cannot export the draft's graph ({first_line(error)}): "
             "use the versions that `pip install 'edgespec[compile]'` gives."
         ) from None
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Hide the warnings and progress bars of torch's exporter and transformers; failures still raise."""
-    import transformers
-
-    bars: Any = transformers.utils.logging
-    disabled, shown = logging.root.manager.disable, bars.is_progress_bar_enabled()
-    logging.disable(logging.WARNING)
-    bars.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-        if shown:
-            bars.enable_progress_bar()

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.weight_files import weight_files
+from edgespec.core.whole_files import sha256_of
 from edgespec.tensorrt_engines.draft_shape import DraftShape
 
 FORMAT_VERSION = 3
@@ -91,7 +92,7 @@ class EngineManifest:
         manifest = cls.read(folder)
         for name, recorded in manifest.files.items():
             file = folder / name
-            if not file.is_file() or _sha256(file) != recorded:
+            if not file.is_file() or sha256_of(file) != recorded:
                 problem = "was changed" if file.is_file() else "is missing"
                 raise EdgespecError(
                     f"the engine in {folder} is damaged ({name} {problem}): "
@@ -132,23 +133,15 @@ class EngineManifest:
 def hash_files(folder: Path) -> dict[str, str]:
     """The SHA-256, as hex, of every file in `folder` except the manifest."""
     files = (file for file in sorted(folder.iterdir()) if file.is_file())
-    return {file.name: _sha256(file) for file in files if file.name != MANIFEST_FILE}
+    return {file.name: sha256_of(file) for file in files if file.name != MANIFEST_FILE}
 
 
 def hash_inputs(model_folder: Path, settings: BuildSettings) -> str:
     """A hash of what an engine is made of, as hex: the model's files, the settings and the format of engines."""
     beside = [file for file in model_folder.iterdir() if file.is_file() and file.suffix in BESIDE_WEIGHTS]
-    model_files = {file.name: _sha256(file) for file in sorted([*beside, *weight_files(model_folder)])}
+    model_files = {file.name: sha256_of(file) for file in sorted([*beside, *weight_files(model_folder)])}
     inputs = [FORMAT_VERSION, asdict(settings), model_files]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _check_types(manifest: EngineManifest) -> None:

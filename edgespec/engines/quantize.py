@@ -14,7 +14,8 @@ from onnxruntime.quantization.matmul_nbits_quantizer import (  # type: ignore[im
 )
 from onnxruntime.quantization.onnx_model import ONNXModel  # type: ignore[import-untyped]
 
-from edgespec.engines.export import EXTERNAL_DATA_BYTES, quiet
+from edgespec.engines.export import EXTERNAL_DATA_BYTES
+from edgespec.engines.model_folder import quiet
 
 BITS = 8
 

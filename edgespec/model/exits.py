@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from edgespec.core.calibration import Calibration
 from edgespec.core.errors import EdgespecError
 from edgespec.core.weight_files import weight_files
+from edgespec.core.whole_files import sha256_of
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE = "exits.safetensors"
@@ -147,15 +148,6 @@ def adapted(hidden: torch.Tensor, down: torch.Tensor, up: torch.Tensor) -> torch
     """Hidden rows [..., D] behind the exit's adapter, before its norm."""
     functional = torch.nn.functional
     return hidden + functional.linear(functional.silu(functional.linear(hidden, down)), up)
-
-
-def sha256_of(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def weights_sha256(model_folder: Path) -> str:

@@ -5,8 +5,6 @@ Whatever is wrong ends in one sentence: no traceback of a library and no half-lo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import transformers
 from edgespec.core.errors import EdgespecError, first_line
 from edgespec.core.tokenizer import vocabulary_hash
 from edgespec.core.weight_files import weight_bytes
+from edgespec.engines.model_folder import bundled_pair, read_weights
 from edgespec.model.attention import SLOT_ATTENTION
 from edgespec.model.exits import ExitHeads, weights_sha256
 from edgespec.model.memory import check_fits
@@ -90,8 +89,13 @@ def load_model(
         stored = stored if isinstance(stored, torch.dtype) else DTYPES.get(str(stored), dtype)
         check_fits(weight_bytes(folder) * dtype.itemsize / stored.itemsize, dtype, device, name)
     placement = {"tp_plan": "auto"} if sharded else {"device_map": str(device)} if quantised else {}
-    model = _read_weights(
-        folder, config=config, dtype=dtype, trust_remote_code=trust_remote_code, **placement
+    model = read_weights(
+        folder,
+        bars=weight_bytes(folder) >= SMALL_BYTES,
+        trust_remote_code=trust_remote_code,
+        config=config,
+        dtype=dtype,
+        **placement,
     )
     check_modules(model, name)
     if model._supports_sdpa and not getattr(text_config, "attn_logit_softcapping", None):
@@ -99,6 +103,22 @@ def load_model(
     if dtype == torch.float64 and model._can_set_experts_implementation():
         model.set_experts_implementation("eager")  # the grouped product of experts has no float64
     return (model if placement else model.to(device)).eval().requires_grad_(False)
+
+
+def find_exits(exits: str | Path | None, folder: Path) -> Path | None:
+    """The folder of a target's exit heads. "auto": bundled with it, or `exits` in its folder, or None."""
+    if exits is None:
+        return None
+    if exits == "auto":
+        pair = bundled_pair()
+        place = pair / "exits" if pair and folder == pair / "target" else folder / "exits"
+        return place if place.is_dir() else None
+    place = Path(exits).expanduser()
+    if not place.is_dir():
+        raise EdgespecError(
+            f"there is no folder of exit heads {place}: train them with `edgespec train exits`."
+        )
+    return place
 
 
 def load_exits(exits_folder: Path, folder: Path, model: Any, name: str) -> ExitHeads:
@@ -145,41 +165,3 @@ def _check_quantisation(config: Any, name: str) -> bool:
             f"{name} is quantised ({method}), which needs {' and '.join(missing)}: pip install {' '.join(missing)}."
         )
     return True
-
-
-def _read_weights(folder: Path, **options: Any) -> Any:
-    try:
-        with _quiet(folder):
-            loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                folder,
-                attn_implementation="eager",
-                local_files_only=True,
-                output_loading_info=True,
-                **options,
-            )
-    except Exception as error:
-        raise EdgespecError(f"the model in {folder} cannot be loaded: {first_line(error)}.") from None
-    model, report = loaded
-    missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
-    if missing:
-        raise EdgespecError(
-            f"the weights in {folder} do not fill the model: {len(missing)} are missing or misshapen, "
-            f"such as {missing[0]}: copy or save the model again."
-        )
-    return model
-
-
-@contextmanager
-def _quiet(folder: Path) -> Iterator[None]:
-    """Small models load without transformers' progress bar and report."""
-    logging: Any = transformers.utils.logging
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    if weight_bytes(folder) < SMALL_BYTES:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

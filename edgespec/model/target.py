@@ -14,6 +14,7 @@ import torch
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import ForwardPacing
+from edgespec.engines.model_folder import find_folder, name_of
 from edgespec.model import loading
 from edgespec.model.cuda_graphs import Capture, CudaCapture
 from edgespec.model.exit_reader import ExitReader
@@ -22,7 +23,6 @@ from edgespec.model.kv_pages import Pages
 from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.mailbox_exits import MailboxExits
 from edgespec.model.memory import kv_pages
-from edgespec.model.model_folder import find_exits, find_folder, name_of
 from edgespec.model.model_runner import ModelRunner
 from edgespec.model.sampling import Rows, decide_together
 from edgespec.model.self_check import check_independence, check_tree
@@ -97,7 +97,7 @@ class Target:
         chosen_device = loading.choose_device(device)
         chosen_dtype = loading.choose_dtype(dtype, chosen_device)
         folder = find_folder(model)
-        exits_folder = None if leader else find_exits(exits, folder)
+        exits_folder = None if leader else loading.find_exits(exits, folder)
         name = name_of(model, folder)
         lm = loading.load_model(
             folder, name, chosen_dtype, chosen_device, leader is not None, trust_remote_code

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from edgespec.core.calibration import Calibration
-from edgespec.model.exits import ExitHeads, sha256_of
+from edgespec.core.whole_files import sha256_of
+from edgespec.model.exits import ExitHeads
 from edgespec.train import corpus, measure, report
 from edgespec.train.answers import Answer
 from edgespec.train.folders import read_training

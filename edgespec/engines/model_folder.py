@@ -1,24 +1,32 @@
-"""Where a model's files are: a local folder, the bundled pair, the Hugging Face hub's cache, or the hub."""
+"""Models in Hugging Face format: where their files are, and how their weights are read.
+
+A model is the folder that is given, or a model id: its files are in the hub's cache, or are downloaded.
+"""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from edgespec.core.errors import EdgespecError, first_line
 from edgespec.core.weight_files import weight_files
 
-PAIR = Path(__file__).parent.parent / "pair"
-"""The bundled pair, as the sources have it: target, draft and exits. A device's wheel has the draft alone."""
+PAIR_FOLDER = Path(__file__).parent.parent / "pair"
+"""The bundled pair, as the sources have it: target, draft, its engine and exits. A device's wheel has the draft
+alone."""
 
 DOWNLOADED = ("model*.safetensors", "pytorch_model*.bin")
-BESIDE_WEIGHTS = ("*.json", "*.jinja", "tokenizer.model")
+BESIDE_WEIGHTS = ("*.json", "*.jinja", "*.model")
 HUB_TIMEOUT_S = 10.0
 
 
 def find_folder(model: str | Path | None) -> Path:
-    """The local folder of a model: as given, bundled (None), or a model id's in the hub's cache. Raises
-    EdgespecError."""
+    """The local folder of a model; None: the bundled target's. Raises EdgespecError."""
     if model is None:
         pair = bundled_pair()
         if pair is None:
@@ -39,8 +47,8 @@ def find_folder(model: str | Path | None) -> Path:
 
 def bundled_pair() -> Path | None:
     """The folder of the bundled target and its exits: in the package, or in the distribution edgespec-pair."""
-    if (PAIR / "target").is_dir():
-        return PAIR
+    if (PAIR_FOLDER / "target").is_dir():
+        return PAIR_FOLDER
     spec = importlib.util.find_spec("edgespec_pair")
     return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
 
@@ -52,20 +60,53 @@ def name_of(model: str | Path | None, folder: Path) -> str:
     return folder.resolve().name if Path(model).expanduser().exists() else str(model)
 
 
-def find_exits(exits: str | Path | None, folder: Path) -> Path | None:
-    """The folder of a target's exit heads. "auto": bundled with it, or `exits` in its folder, or None."""
-    if exits is None:
-        return None
-    if exits == "auto":
-        pair = bundled_pair()
-        place = pair / "exits" if pair and folder == pair / "target" else folder / "exits"
-        return place if place.is_dir() else None
-    place = Path(exits).expanduser()
-    if not place.is_dir():
+def read_weights(folder: Path, *, bars: bool = False, trust_remote_code: bool = False, **options: Any) -> Any:
+    """The causal LM in `folder`, by transformers with these options. Raises EdgespecError where it cannot be loaded or
+    lacks weights. bars: show the progress. trust_remote_code: Python code in the folder may run."""
+    from transformers import AutoModelForCausalLM
+
+    options |= {"attn_implementation": "eager", "local_files_only": True, "output_loading_info": True}
+    options["trust_remote_code"] = trust_remote_code
+    try:
+        with quiet(bars):
+            model, report = AutoModelForCausalLM.from_pretrained(folder, **options)
+    except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise EdgespecError(
+                f"the model in {folder} brings its own Python code, which is not run: take a model of a family that "
+                "transformers knows, such as Llama, Mistral, Qwen2 and Qwen3."
+            ) from None
         raise EdgespecError(
-            f"there is no folder of exit heads {place}: train them with `edgespec train exits`."
+            f"the model in {folder} cannot be loaded ({first_line(error)}): give the folder of a causal language "
+            "model with its config.json and weights."
+        ) from None
+    missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if missing:
+        raise EdgespecError(
+            f"the weights in {folder} do not fill the model: {len(missing)} are missing or misshapen, "
+            f"such as {missing[0]}: copy or save the model again."
         )
-    return place
+    return model
+
+
+@contextmanager
+def quiet(bars: bool = False) -> Iterator[None]:
+    """Hide the warnings, and unless `bars` the progress, of transformers and torch; failures still raise."""
+    import transformers
+
+    progress: Any = transformers.utils.logging
+    disabled, shown = logging.root.manager.disable, progress.is_progress_bar_enabled()
+    logging.disable(logging.WARNING)
+    if not bars:
+        progress.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+        if shown:
+            progress.enable_progress_bar()
 
 
 def _checked(folder: Path) -> Path:
