@@ -104,7 +104,15 @@ def verify_case(logits: torch.Tensor, kernel: str) -> Case:
     temperature, top_k, top_p = SAMPLINGS[kernel]
     rows, vocab = logits.shape
     singles = dataclasses.replace(Trees.single_rows(rows), largest=1)
-    sampling = Samplings.same(rows, temperature=temperature, top_k=top_k, top_p=top_p, seed=SEED)
+    columns = (
+        (temperature, float),
+        (top_k, np.int32),
+        (top_p, float),
+        (0, float),
+        (1, float),
+        (SEED, np.uint64),
+    )
+    sampling = Samplings(*(np.full(rows, value, kind) for value, kind in columns))
     given = [on(one, logits.device) for one in (singles, np.arange(rows, dtype=np.int32), sampling)]
 
     def in_torch(logits: torch.Tensor, noise: torch.Tensor) -> Any:

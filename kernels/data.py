@@ -108,28 +108,6 @@ class Samplings:
     penalties: Any
     seeds: Any
 
-    @classmethod
-    def same(
-        cls,
-        sessions: int,
-        *,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        seed: int = 0,
-    ) -> Samplings:
-        """Every session samples alike; parameters as in edgespec.SamplingParams."""
-        return cls(
-            np.full(sessions, temperature, np.float64),
-            np.full(sessions, top_k, np.int32),
-            np.full(sessions, top_p, np.float64),
-            np.full(sessions, min_p, np.float64),
-            np.full(sessions, repetition_penalty, np.float64),
-            np.full(sessions, seed, np.uint64),
-        )
-
     def checked(self, sessions: int) -> Samplings:
         """The same with types and sizes checked. Raises EdgespecError."""
         types: list[np.dtype[Any]] = [FLOAT64, INT32, FLOAT64, FLOAT64, FLOAT64, UINT64]

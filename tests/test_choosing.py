@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_backends import TIERS
+from kernel_backends import TIERS, same_samplings
 from numpy.typing import NDArray
 
 from edgespec import _native
 from edgespec.kernels import philox
-from edgespec.kernels.data import Samplings, Trees
+from edgespec.kernels.data import Trees
 from edgespec.kernels.exit_head import exit_head
 from edgespec.kernels.verify import verify
 
@@ -63,7 +63,7 @@ def test_verify_finds_the_best_two_of_all(
     for size in SIZES:
         rows = hard_logits(size)
         count = len(rows)
-        sampling = Samplings.same(count, temperature=temperature, seed=SEED)
+        sampling = same_samplings(count, temperature=temperature, seed=SEED)
         positions = np.arange(count, dtype=np.int32)
         got = verify(
             np.stack(list(rows.values())).astype(dtype),

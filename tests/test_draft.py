@@ -162,7 +162,7 @@ def test_slots_of_dead_branches_serve_again(engine: DraftEngine) -> None:
 
 
 def test_a_wide_mask_leaves_nothing_behind_for_a_narrower_one_of_its_bucket(engine: DraftEngine) -> None:
-    assert 384 in engine.manifest.shape.buckets and 320 not in engine.manifest.shape.buckets
+    assert 384 in engine.manifest.buckets and 320 not in engine.manifest.buckets
     token, position, slot = (np.array([value], dtype=np.int32) for value in (3, 9, 0))
     nothing, itself = np.zeros((1, 320), dtype=np.bool_), np.ones((1, 1), dtype=np.bool_)
     piece = Piece(token, position, slot, nothing, itself, np.zeros(320, dtype=np.int32))

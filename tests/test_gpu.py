@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kernel_backends import same_samplings
 from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
@@ -23,7 +24,7 @@ from test_cuda_graphs import Rerun  # noqa: E402
 from edgespec.core.params import SamplingParams  # noqa: E402
 from edgespec.core.server_options import ServerOptions  # noqa: E402
 from edgespec.kernels.arguments import on_host  # noqa: E402
-from edgespec.kernels.data import CELL_WORDS, Cells, Curves, Samplings, Trees  # noqa: E402
+from edgespec.kernels.data import CELL_WORDS, Cells, Curves, Trees  # noqa: E402
 from edgespec.kernels.exit_head import exit_head  # noqa: E402
 from edgespec.kernels.exit_hint import exit_hint  # noqa: E402
 from edgespec.kernels.verify import verify  # noqa: E402
@@ -116,7 +117,7 @@ def test_exit_head_decides_the_same_tokens(place: Place, dtype: str, rows: int) 
 def test_verify_decides_the_same_tokens(place: Place, sampling: dict[str, Any], rows: int = 24) -> None:
     logits = 3 * torch.randn(rows, place.vocabulary, generator=torch.Generator().manual_seed(11))
     positions = np.arange(rows, dtype=np.int32) + 50
-    given = Trees.single_rows(rows), positions, Samplings.same(rows, seed=3, **sampling)
+    given = Trees.single_rows(rows), positions, same_samplings(rows, seed=3, **sampling)
     wanted = verify(logits, *given, backend="cpu")
     got = verify(*place.on(logits), *given, backend=place.backend)
     assert_alike(got.tokens, wanted.tokens, wanted.margins[:, 0], NEAR_TIE["float32"])

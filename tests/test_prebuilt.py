@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from kernel_backends import BACKENDS
+from kernel_backends import BACKENDS, same_samplings
 from numpy.typing import NDArray
 from test_exit_head import case
 from test_exit_hint import inputs, written
 
 from edgespec.kernels import exit_head_launch, launching, verify_launch
-from edgespec.kernels.data import Ragged, Samplings, Trees
+from edgespec.kernels.data import Ragged, Trees
 from edgespec.kernels.exit_head import exit_head
 from edgespec.kernels.variants import KERNELS, VARIANTS
 from edgespec.kernels.verify import verify
@@ -48,7 +48,7 @@ def test_verify_runs_on_a_variant(lists: bool, backend: str, served: list[str]) 
     given: dict[str, Any] = {
         "trees": Trees.of([0, 3, 4], [-1, 0, 1, -1], [0, 7, 8, 0]),
         "positions": np.arange(4, dtype=np.int32),
-        "samplings": Samplings.same(2, temperature=0.8, top_k=9, top_p=0.9, seed=4),
+        "samplings": same_samplings(2, temperature=0.8, top_k=9, top_p=0.9, seed=4),
     }
     if lists:
         given["biases"] = Ragged(

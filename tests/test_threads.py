@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from kernel_backends import same_samplings
 
-from edgespec.kernels.data import ExitScores, Samplings, Trees, Verdicts
+from edgespec.kernels.data import ExitScores, Trees, Verdicts
 from edgespec.kernels.exit_head import exit_head
 from edgespec.kernels.verify import verify
 
@@ -18,7 +19,7 @@ ROWS, VOCABULARY, WIDTH = 12, 32000, 64
 
 def verdicts(threads: int | None, temperature: float = 0.8, top_p: float = 1.0) -> Verdicts:
     logits = np.random.default_rng(0).standard_normal((ROWS, VOCABULARY), dtype=np.float32)
-    samplings = Samplings.same(ROWS, temperature=temperature, top_p=top_p, seed=5)
+    samplings = same_samplings(ROWS, temperature=temperature, top_p=top_p, seed=5)
     positions = np.arange(ROWS, dtype=np.int32)
     return verify(logits, Trees.single_rows(ROWS), positions, samplings, backend="cpu", threads=threads)
 

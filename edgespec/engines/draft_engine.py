@@ -19,20 +19,14 @@ class DraftEngine(Runner, Protocol):
     vocabulary_size: V, the width of the noise.
     """
 
-    @property
-    def manifest(self) -> EngineManifest: ...
-    @property
-    def capacity(self) -> int: ...
-    @property
-    def choices(self) -> int: ...
-    @property
-    def vocabulary_size(self) -> int: ...
-    @property
-    def calibration(self) -> Calibration: ...
-    @property
-    def tokenizer_path(self) -> Path: ...
-    @property
-    def vocabulary_hash(self) -> bytes: ...
+    manifest: EngineManifest
+    capacity: int
+    choices: int
+    vocabulary_size: int
+    calibration: Calibration
+    tokenizer_path: Path
+    vocabulary_hash: bytes
+
     def twin(self) -> DraftEngine: ...
 
 

@@ -50,12 +50,11 @@ class PlanRecord:
 
 
 @dataclass(frozen=True)
-class EngineManifest:
-    """What an engine folder holds.
+class EngineManifest(DraftShape):
+    """What an engine folder holds: a draft of these sizes.
 
-    built: UTC, ISO 8601. model: the path or id given to compile. capacity: slots, and positions, of the cache.
-    choices: best tokens that a row returns. vocabulary_hash: hex, the tokenizer's. input_hash: hex, over the model's
-    files and the settings. files: the SHA-256 of each, as hex.
+    built: UTC, ISO 8601. model: the path or id given to compile. vocabulary_hash: hex, the tokenizer's. input_hash:
+    hex, over the model's files and the settings. files: the SHA-256 of each, as hex.
     """
 
     format_version: int
@@ -63,24 +62,12 @@ class EngineManifest:
     built: str
     model: str
     architecture: str
-    layers: int
-    kv_heads: int
-    head_dim: int
-    vocabulary_size: int
-    capacity: int
-    choices: int
     runtime: str
     precision: str
     vocabulary_hash: str
     input_hash: str
     files: Mapping[str, str]
     plans: tuple[PlanRecord, ...] = ()
-
-    @property
-    def shape(self) -> DraftShape:
-        return DraftShape(
-            self.layers, self.kv_heads, self.head_dim, self.vocabulary_size, self.capacity, self.choices
-        )
 
     def save(self, folder: Path) -> None:
         text = json.dumps(asdict(self), indent=2, sort_keys=True)

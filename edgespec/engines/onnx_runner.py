@@ -35,7 +35,7 @@ class OnnxRunner:
 
     def __init__(self, folder: Path, manifest: EngineManifest, threads: int = 1) -> None:
         self._session = _open(folder, manifest, threads)
-        self._draft = manifest.shape
+        self._draft = manifest
         self._no_noise = np.zeros((1, self._draft.vocabulary_size), dtype=np.float32)
         self._begin()
 

@@ -26,7 +26,7 @@ def write_plan(folder: Path, target: PlanTarget) -> None:
             f"the engine in {folder} is int8, which is for ONNX Runtime: compile the model with --precision fp16."
         )
     file = f"{target.runtime}-sm{target.compute_capability.replace('.', '')}.plan"
-    (folder / file).write_bytes(build_plan(target, folder / GRAPH_FILE, manifest.shape))
+    (folder / file).write_bytes(build_plan(target, folder / GRAPH_FILE, manifest))
     plan = PlanRecord(file, target.runtime, _version(target), target.compute_capability)
     others = tuple(other for other in manifest.plans if other.file != file)
     replace(manifest, runtime=target.runtime, plans=(*others, plan), files=hash_files(folder)).save(folder)

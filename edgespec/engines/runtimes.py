@@ -85,7 +85,7 @@ def _open_plan(runtime: str, folder: Path, manifest: EngineManifest) -> TensorRT
         api = load_api(runtime)
         if plan.version == api.__version__:
             content, memory = (folder / plan.file).read_bytes(), DeviceMemory(driver())
-            return TensorRTRunner(content, manifest.shape, api, memory, command)
+            return TensorRTRunner(content, manifest, api, memory, command)
         problem = f"is of {runtime} {plan.version}, and this device has {api.__version__}"
     elif plans:
         problem = f"is for compute capability {', '.join(plans)}, and this GPU ({gpu.name}) is {gpu.compute_capability}"

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -25,13 +27,8 @@ class Layout(Protocol):
     """Where the rows of the running forward lie, and the slots that they see."""
 
     def attend(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        mask: torch.Tensor,
-        scaling: float | None,
-    ) -> torch.Tensor:
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None
+    ) -> Tensor:
         """query [1, H, R, d], key and value [1, G, S, d] of the whole pool -> [1, R, H, d of value]."""
 
 
@@ -55,13 +52,13 @@ def current_layout() -> Layout | None:
 
 def slot_attention(
     module: torch.nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
     scaling: float | None = None,
     **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
+) -> tuple[Tensor, None]:
     """`Layout.attend`; outside `attending`, transformers' own SDPA."""
     layout = _layout.get()
     if layout is None or attention_mask is None:
@@ -78,9 +75,9 @@ class SessionSpan:
     last: int
     width: int
     start: int | None
-    seen: torch.Tensor
+    seen: Tensor
 
-    def read(self, pool: torch.Tensor) -> torch.Tensor:
+    def read(self, pool: Tensor) -> Tensor:
         """The slots [1, G, W, d] that it sees: a view where they are contiguous, else a copy."""
         if self.start is not None:
             return pool[:, :, self.start : self.start + self.width]
@@ -92,20 +89,15 @@ class SessionLayout:
     """Each session's rows attend to its own slots. Masks are [1, 1, R, W] over each row's own slots."""
 
     spans: Sequence[SessionSpan]
-    _masks: dict[int, tuple[torch.Tensor, list[torch.Tensor]]] = field(default_factory=dict)
+    _masks: dict[int, tuple[Tensor, list[Tensor]]] = field(default_factory=dict)
 
     def attend(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        mask: torch.Tensor,
-        scaling: float | None,
-    ) -> torch.Tensor:
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None
+    ) -> Tensor:
         heads, rows = query.shape[1:3]
         output = query.new_empty(1, rows, heads, value.shape[-1])
         for span, own in zip(self.spans, self._packed(mask, heads // key.shape[1]), strict=True):
-            part = torch.nn.functional.scaled_dot_product_attention(
+            part = scaled_dot_product_attention(
                 query[:, :, span.first : span.last].reshape(1, key.shape[1], -1, query.shape[-1]),
                 span.read(key),
                 span.read(value),
@@ -115,7 +107,7 @@ class SessionLayout:
             output[:, span.first : span.last] = part.reshape(1, heads, -1, value.shape[-1]).transpose(1, 2)
         return output
 
-    def _packed(self, mask: torch.Tensor, share: int) -> list[torch.Tensor]:
+    def _packed(self, mask: Tensor, share: int) -> list[Tensor]:
         """Each session's mask, repeated for the query heads that share a key head; made once for all layers."""
         if id(mask) not in self._masks:  # the mask is kept too, so that its id stays its own
             own = [mask[:, :, one.first : one.last, : one.width].repeat(1, 1, share, 1) for one in self.spans]

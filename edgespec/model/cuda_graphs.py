@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import torch
 
@@ -32,10 +31,8 @@ Graph = tuple[Callable[[], None], torch.Tensor]
 """Runs a captured function again, on the same memory; and what it returned."""
 
 
-class Capture(Protocol):
-    """Captures a function."""
-
-    def __call__(self, function: Callable[[], torch.Tensor]) -> Graph: ...
+Capture = Callable[[Callable[[], torch.Tensor]], Graph]
+"""Captures a function."""
 
 
 class CudaCapture:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
 from edgespec.core.slots import SLOT_BUCKET, Piece
 from edgespec.model.batch import FlatRows, ModuleInputs
@@ -30,11 +32,11 @@ class Gather:
     """Rows int64 [B] of a chunk whose ancestors are padded to one width: the pool's slots of their ancestors in the
     order of positions, int64 [B, W] (padded with the last), and the rows' own positions int64 [B]."""
 
-    rows: torch.Tensor
-    ancestors: torch.Tensor
-    positions: torch.Tensor
+    rows: Tensor
+    ancestors: Tensor
+    positions: Tensor
 
-    def mask(self, window: int, dtype: torch.dtype) -> torch.Tensor:
+    def mask(self, window: int, dtype: torch.dtype) -> Tensor:
         """Additive [B, 1, 1, W]: column j is position j, seen up to the row's own, `window` of them (0: all)."""
         columns = torch.arange(self.ancestors.shape[1], device=self.ancestors.device)
         own = self.positions[:, None]
@@ -42,7 +44,7 @@ class Gather:
         mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
         return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None, None]
 
-    def read(self, pool: torch.Tensor) -> torch.Tensor:
+    def read(self, pool: Tensor) -> Tensor:
         """The ancestors' keys or values [B, G, W, d]."""
         flat = pool[0].index_select(1, self.ancestors.reshape(-1))
         return flat.view(flat.shape[0], *self.ancestors.shape, -1).transpose(0, 1)
@@ -55,20 +57,15 @@ class GatherLayout:
     gathers: Sequence[Gather]
 
     def attend(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        mask: torch.Tensor,
-        scaling: float | None,
-    ) -> torch.Tensor:
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None
+    ) -> Tensor:
         heads, rows = query.shape[1:3]
         shared, window = key.shape[1], int(mask[0, 0, 0, 0])
         output = query.new_empty(1, rows, heads, value.shape[-1])
         for gather in self.gathers:
             count = len(gather.rows)
             own = query[0].index_select(1, gather.rows).transpose(0, 1)
-            part = torch.nn.functional.scaled_dot_product_attention(
+            part = scaled_dot_product_attention(
                 own.reshape(count, shared, heads // shared, -1),
                 gather.read(key),
                 gather.read(value),
@@ -86,8 +83,8 @@ class Chunk:
 
     first: int
     last: int
-    decided: torch.Tensor
-    places: torch.Tensor
+    decided: Tensor
+    places: Tensor
     inputs: ModuleInputs
 
 
@@ -96,7 +93,7 @@ def chunks(
 ) -> Iterator[Chunk]:
     """Cut a batch's rows into chunks, in order. Raises KvFull."""
 
-    def on_device(array: NDArray[np.int64]) -> torch.Tensor:
+    def on_device(array: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(array).to(device)
 
     flat = FlatRows.of(batch)
@@ -107,7 +104,7 @@ def chunks(
         last = min(first + CHUNK_ROWS, len(flat.tokens))
         scratch = np.arange(first + CHUNK_ROWS - last) + SCRATCH * SLOT_BUCKET
 
-        def padded(values: NDArray[np.int64], padding: NDArray[np.int64]) -> torch.Tensor:
+        def padded(values: NDArray[np.int64], padding: NDArray[np.int64]) -> Tensor:
             return on_device(np.concatenate([values, padding]))
 
         places = np.flatnonzero((first <= flat.decided) & (flat.decided < last))
@@ -145,9 +142,7 @@ def _gathers(ancestors: Sequence[NDArray[np.int64]], device: torch.device) -> li
     return gathers
 
 
-def _window_masks(
-    windows: Windows, dtype: torch.dtype, device: torch.device
-) -> torch.Tensor | dict[str, torch.Tensor]:
+def _window_masks(windows: Windows, dtype: torch.dtype, device: torch.device) -> Tensor | dict[str, Tensor]:
     """What transformers hands to attention as a mask, [1, 1, CHUNK_ROWS, 1]: each layer type's window."""
     masks = {
         kind: torch.full((1, 1, CHUNK_ROWS, 1), float(window or 0), dtype=dtype, device=device)

@@ -12,29 +12,13 @@ from edgespec.core.errors import EdgespecError
 
 ADVICE = "use a rotary causal model, such as Llama, Qwen, Mistral or Gemma"
 
-ALIBI = {"bloom", "mpt"}
-LEARNED_POSITIONS = {
-    "gpt2",
-    "gpt_bigcode",
-    "gpt_neo",
-    "gpt-sw3",
-    "openai-gpt",
-    "opt",
-    "biogpt",
-    "ctrl",
-    "xglm",
+REFUSED_FAMILIES = {
+    "encodes positions with ALiBi": "bloom mpt",
+    "has learned or absolute positions": "gpt2 gpt_bigcode gpt_neo gpt-sw3 openai-gpt opt biogpt ctrl xglm",
+    "keeps a recurrent (state-space) state": "mamba mamba2 falcon_mamba rwkv xlstm recurrent_gemma jamba zamba zamba2",
 }
-STATE_SPACE = {
-    "mamba",
-    "mamba2",
-    "falcon_mamba",
-    "rwkv",
-    "xlstm",
-    "recurrent_gemma",
-    "jamba",
-    "zamba",
-    "zamba2",
-}
+"""Why a model type cannot be a target."""
+
 KEY_VALUE_LAYERS = {"full_attention", "sliding_attention"}
 RECURRENT_LAYERS = {"linear_attention", "conv", "hybrid", "hybrid_sliding", "moe"}
 
@@ -74,16 +58,14 @@ def context_length(config: Any, name: str) -> int:
 
 
 def _refusal(config: Any) -> str | None:
-    kind = config.model_type
     layer_types = set(getattr(config, "layer_types", None) or ())
     if getattr(config, "is_encoder_decoder", False):
         return "is an encoder-decoder model"
-    if kind in ALIBI or getattr(config, "alibi", False):
+    for reason, families in REFUSED_FAMILIES.items():
+        if config.model_type in families.split():
+            return reason
+    if getattr(config, "alibi", False):
         return "encodes positions with ALiBi"
-    if kind in LEARNED_POSITIONS:
-        return "has learned or absolute positions"
-    if kind in STATE_SPACE:
-        return "keeps a recurrent (state-space) state"
     if layer_types & RECURRENT_LAYERS:
         return "has linear-attention, convolution or state-space layers"
     if layer_types - KEY_VALUE_LAYERS:

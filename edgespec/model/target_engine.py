@@ -167,20 +167,14 @@ class TargetEngine(Protocol):
     milliseconds of a forward of n rows where they are set in advance; None: measure them.
     """
 
-    @property
-    def target_id(self) -> str: ...
-    @property
-    def vocabulary_hash(self) -> bytes: ...
-    @property
-    def vocabulary_size(self) -> int: ...
-    @property
-    def context_length(self) -> int: ...
-    @property
-    def end_tokens(self) -> tuple[int, ...]: ...
-    @property
-    def layers(self) -> int: ...
-    @property
-    def exit_layers(self) -> tuple[int, ...]: ...
+    target_id: str
+    vocabulary_hash: bytes
+    vocabulary_size: int
+    context_length: int
+    end_tokens: tuple[int, ...]
+    layers: int
+    exit_layers: tuple[int, ...]
+
     @property
     def pages(self) -> PageCounts: ...
     @property
