@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.tensorrt_engines.device_memory import Buffer, DeviceMemory, Lines, aligned
+from edgespec.tensorrt_engines.device_memory import Buffer, DeviceMemory, HostBytes, Lines, aligned
 from edgespec.tensorrt_engines.draft_shape import DraftShape, RunShape, Sizes
 from edgespec.tensorrt_engines.plan import DECIDING_ROWS, PREFILL_ROWS
 
@@ -56,98 +56,80 @@ class DeviceCache:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Tensors one behind the other. tensors: by name, offset in bytes, shape and type. size: of all, in bytes."""
+class Staged:
+    """Tensors one behind the other: in host memory, and by name the address on the GPU. size: bytes of all."""
 
-    tensors: dict[str, tuple[int, tuple[int, ...], np.dtype[Any]]]
+    host: dict[str, NDArray[Any]]
+    addresses: dict[str, int]
     size: int
 
     @classmethod
-    def of(cls, sizes: Sizes) -> Layout:
-        tensors, offset = {}, 0
+    def of(cls, sizes: Sizes, host: HostBytes, device: Buffer) -> Staged:
+        views, addresses, offset = {}, {}, 0
         for name, (shape, kind) in sizes.items():
-            tensors[name] = offset, shape, np.dtype(kind)
-            offset += aligned(_bytes(shape, np.dtype(kind)))
-        return cls(tensors, offset)
+            end = offset + _bytes(shape, kind)
+            views[name] = host[offset:end].view(kind).reshape(shape)
+            addresses[name] = device.address + offset
+            offset = aligned(end)
+        return cls(views, addresses, offset)
 
 
-class Staging:
-    """Memory on the GPU, and the same amount in host memory that is copied to it or from it."""
+@dataclass(frozen=True)
+class Run:
+    """The tensors of one shape. inputs: written before `RunBuffers.upload`, with `noise` only where the shape has
+    noise. outputs: `best` and `scores` [D, K], valid from `RunBuffers.download` to the next run. bindings: of every
+    tensor of the plan."""
 
-    def __init__(self, size: int, memory: DeviceMemory) -> None:
-        self._memory = memory
-        self._device = memory.allocate(size)
-        self._host = memory.pinned(size)
-
-    def addresses(self, layout: Layout) -> dict[str, int]:
-        return {name: self._device.address + offset for name, (offset, _, _) in layout.tensors.items()}
-
-    def views(self, layout: Layout) -> dict[str, NDArray[Any]]:
-        """Each tensor in host memory; valid until the next run."""
-        return {
-            name: self._host[offset : offset + _bytes(shape, kind)].view(kind).reshape(shape)
-            for name, (offset, shape, kind) in layout.tensors.items()
-        }
-
-    def upload(self, layout: Layout) -> None:
-        self._memory.upload(self._device, self._host[: layout.size])
-
-    def download(self, layout: Layout) -> dict[str, NDArray[Any]]:
-        """Wait for the run, and return its outputs as `views` does."""
-        self._memory.download(self._host[: layout.size], self._device)
-        self._memory.synchronize()
-        return self.views(layout)
+    inputs: Staged
+    outputs: Staged
+    bindings: Bindings
 
 
 class RunBuffers:
-    """All that a run of a plan reads and writes, the cache included."""
+    """All that a run of a plan reads and writes, the cache included; `of` cuts it up for a shape."""
 
     def __init__(self, draft: DraftShape, cache: DeviceCache, memory: DeviceMemory) -> None:
         self._draft = draft
         self._cache = cache
-        self._inputs = functools.cache(self._inputs_of)
-        self._outputs = functools.cache(self._outputs_of)
+        self._memory = memory
+        self.of = functools.cache(self._cut)
         largest = RunShape(PREFILL_ROWS, DECIDING_ROWS, DECIDING_ROWS, draft.capacity)
         self.new_rows = cache.allocate_rows(PREFILL_ROWS)
         self._no_noise = memory.allocate(4 * draft.vocabulary_size)
-        self._input = Staging(self._inputs(largest).size, memory)
-        self._output = Staging(self._outputs(largest).size, memory)
+        input_bytes, output_bytes = (_total(sizes) for sizes in self._sizes(largest))
+        self._input, self._staged_input = memory.allocate(input_bytes), memory.pinned(input_bytes)
+        self._output, self._staged_output = memory.allocate(output_bytes), memory.pinned(output_bytes)
 
-    def inputs(self, shape: RunShape) -> dict[str, NDArray[Any]]:
-        """The inputs in host memory, to be written before `upload`; `noise` only where the shape has noise."""
-        return self._input.views(self._inputs(shape))
+    def upload(self, run: Run) -> None:
+        self._memory.upload(self._input, self._staged_input[: run.inputs.size])
 
-    def bindings(self, shape: RunShape) -> Bindings:
-        """Of every tensor of the plan."""
-        layout, outputs = self._inputs(shape), self._outputs(shape)
-        found = self._cache.bindings(shape.bucket)
-        for name, address in self._input.addresses(layout).items():
-            found[name] = layout.tensors[name][1], address
-        if not shape.noises:
-            found["noise"] = (1, self._draft.vocabulary_size), self._no_noise.address
-        for name, address in self._output.addresses(outputs).items():
-            found[name] = None, address
-        found["rows"] = None, self.new_rows.address
-        return found
+    def download(self, run: Run) -> None:
+        """Wait for the run."""
+        self._memory.download(self._staged_output[: run.outputs.size], self._output)
+        self._memory.synchronize()
 
-    def upload(self, shape: RunShape) -> None:
-        self._input.upload(self._inputs(shape))
+    def _cut(self, shape: RunShape) -> Run:
+        input_sizes, output_sizes = self._sizes(shape)
+        inputs = Staged.of(input_sizes, self._staged_input, self._input)
+        outputs = Staged.of(output_sizes, self._staged_output, self._output)
+        bindings = self._cache.bindings(shape.bucket)
+        bindings["noise"] = (1, self._draft.vocabulary_size), self._no_noise.address
+        bindings |= {name: (input_sizes[name][0], address) for name, address in inputs.addresses.items()}
+        bindings |= {name: (None, address) for name, address in outputs.addresses.items()}
+        bindings["rows"] = None, self.new_rows.address
+        return Run(inputs, outputs, bindings)
 
-    def download(self, shape: RunShape) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Wait for the run; its best tokens and scores [D, K], valid until the next run."""
-        found = self._output.download(self._outputs(shape))
-        return found["best"], found["scores"]
-
-    def _inputs_of(self, shape: RunShape) -> Layout:
-        sizes = shape.inputs
+    def _sizes(self, shape: RunShape) -> tuple[Sizes, Sizes]:
+        inputs = shape.inputs
         if shape.noises:
-            sizes["noise"] = (shape.noises, self._draft.vocabulary_size), np.float32
-        return Layout.of(sizes)
-
-    def _outputs_of(self, shape: RunShape) -> Layout:
+            inputs["noise"] = (shape.noises, self._draft.vocabulary_size), np.float32
         found = (shape.deciding, self._draft.choices)
-        return Layout.of({"best": (found, np.int32), "scores": (found, np.float32)})
+        return inputs, {"best": (found, np.int32), "scores": (found, np.float32)}
 
 
-def _bytes(shape: tuple[int, ...], kind: np.dtype[Any]) -> int:
-    return int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+def _bytes(shape: tuple[int, ...], kind: type) -> int:
+    return int(np.prod(shape, dtype=np.int64)) * np.dtype(kind).itemsize
+
+
+def _total(sizes: Sizes) -> int:
+    return sum(aligned(_bytes(*size)) for size in sizes.values())

@@ -100,16 +100,18 @@ class TensorRTRunner:
             noise, decide = None, np.zeros(1, dtype=np.int32)
         noises = 0 if noise is None else len(noise)
         shape = RunShape(rows, len(decide), noises, self._draft.bucket(width))
-        inputs = self._buffers.inputs(shape)
+        run = self._buffers.of(shape)
+        inputs = run.inputs.host
         fill_inputs(inputs, piece, decide, inverse_temperature)
         inputs["noise_rows"][:] = 0 if noise is None else noise_rows
         if noise is not None:
             inputs["noise"][:] = noise
-        self._buffers.upload(shape)
-        self._contexts.launch(shape, self._buffers.bindings(shape))
+        self._buffers.upload(run)
+        self._contexts.launch(shape, run.bindings)
         self._cache.place(self._buffers.new_rows, piece.slots)
-        best, scores = self._buffers.download(shape)
-        return best[:count].copy(), scores[:count].copy()
+        self._buffers.download(run)
+        best, scores = (run.outputs.host[name][:count].copy() for name in ("best", "scores"))
+        return best, scores
 
 
 def _parts(piece: Piece, wanted: NDArray[np.int32]) -> Iterator[tuple[int, Piece]]:

@@ -24,7 +24,7 @@ from edgespec.edge.session import Session
 from edgespec.edge.step import Step
 from edgespec.edge.text_session import TextSession
 from edgespec.kernels.data import Curves
-from edgespec.model.hints import HintTrees
+from edgespec.model.hints import ListenedRows
 from edgespec.model.target_engine import ExitRows, ForwardRequest
 from edgespec.server.server import Server
 from edgespec.server.server_drafter import ServerDrafter
@@ -119,7 +119,10 @@ def _exit_rows(part: ForwardRequest, rows: list[tuple[int, float]], layer: int) 
     tokens = np.array([token for token, _ in rows], dtype=np.int32)
     probabilities = np.array([probability for _, probability in rows], dtype=np.float32)
     return ExitRows(
-        layer, tokens, probabilities, HintTrees([part]).hints(tokens, probabilities, MARGIN_IS_PROBABILITY)[0]
+        layer,
+        tokens,
+        probabilities,
+        ListenedRows.of([part]).hints(tokens, probabilities, MARGIN_IS_PROBABILITY)[0],
     )
 
 

@@ -15,7 +15,7 @@ from edgespec.core.server_options import ServerOptions
 from edgespec.core.slots import Piece
 from edgespec.core.tree import COMMITTED_BIT, ROOT
 from edgespec.kernels.data import Curves
-from edgespec.model.hints import HintTrees, parents_of
+from edgespec.model.hints import ListenedRows, parents_of
 from edgespec.model.target_engine import ForwardRequest
 from edgespec.verifying.forward_hints import ForwardHints
 from edgespec.verifying.verifier import PlannedRows, Verifier, VerifierLimits
@@ -56,7 +56,7 @@ def test_hints_are_those_that_the_verifier_reads_itself() -> None:
         counts = [len(part.decide) for part in parts]
         tokens = random.integers(0, VOCABULARY, sum(counts)).astype(np.int32)
         margins = random.exponential(2, sum(counts)).astype(np.float32)
-        hints = HintTrees(parts).hints(tokens, margins, CURVES)
+        hints = ListenedRows.of(parts).hints(tokens, margins, CURVES)
         splits = np.cumsum(counts)[:-1]
         each = zip(
             sessions, temperatures, hints, np.split(tokens, splits), np.split(margins, splits), strict=True
@@ -92,7 +92,7 @@ def test_a_row_that_is_no_number_gives_no_hint() -> None:
     verifier, forward = random_session(np.random.default_rng(1), 4)
     rows = len(forward.decide)
     tokens, margins = np.full(rows, -1, np.int32), np.full(rows, np.nan, np.float32)
-    hint = HintTrees([part_of(forward)]).hints(tokens, margins, CURVES)[0]
+    hint = ListenedRows.of([part_of(forward)]).hints(tokens, margins, CURVES)[0]
     assert (hint.path, hint.token, hint.confidence) == ([], -1, 0)
     assert ForwardHints(verifier, forward)(hint.path, hint.token, hint.confidence) is None
 
@@ -101,4 +101,4 @@ def test_rows_that_are_no_tree_are_refused() -> None:
     piece = SimpleNamespace(among=np.eye(2, dtype=np.bool_), tokens=np.zeros(2, np.int32))
     part = ForwardRequest(cast(Any, None), cast(Piece, piece), np.arange(2), SamplingParams(), 0)
     with pytest.raises(EdgespecError, match="parents"):
-        HintTrees([part])
+        ListenedRows.of([part])

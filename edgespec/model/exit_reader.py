@@ -103,14 +103,13 @@ class ExitReader:
         if tap is None or layer not in tap.layers:
             return
         hidden = rows.index_select(0, tap.selected.to(rows.device))
-        parts = [Rows.of(part) for part, _ in tap.parts]
         if self.guesses is not None and self.guesses.pay(len(hidden)):
-            tokens, margins = self.guesses(layer, hidden, parts)
+            tokens, margins = self.guesses(layer, hidden, tap.rows)
         else:
             logits = scaled(self._model.head(self.exits.rows(layer, hidden)), self._model.config)
-            tokens, margins = guess_together(logits, parts)
-        hints = tap.trees.hints(tokens, margins, self._curves[layer])
-        ends = np.cumsum([len(part) for part in parts])[:-1]
+            tokens, margins = guess_together(logits, [Rows.of(part) for part, _ in tap.parts])
+        hints = tap.rows.hints(tokens, margins, self._curves[layer])
+        ends = tap.rows.trees.offsets[1:-1]
         if self._reached is not None:
             self._reached(layer / len(self._model.decoder_layers))
         said = zip(np.split(tokens, ends), np.split(margins, ends), hints, strict=True)

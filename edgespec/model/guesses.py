@@ -6,7 +6,6 @@ its own copy. Elsewhere `Target` guesses in torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from edgespec.kernels.exit_hint import exit_hint
 from edgespec.model.backends import backend_on
 from edgespec.model.decoder import NativeDecoder
 from edgespec.model.exits import ExitHeads
-from edgespec.model.sampling import Rows
+from edgespec.model.hints import ListenedRows
 from edgespec.model.static_inputs import StaticInputs
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -61,25 +60,20 @@ class KernelGuesses:
         return rows <= MAX_ROWS
 
     def __call__(
-        self, layer: int, hidden: torch.Tensor, parts: Sequence[Rows]
+        self, layer: int, hidden: torch.Tensor, rows: ListenedRows
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """Tokens int32 [R] and margins float32 [R] for hidden rows [R, D] read after `layer`: the rows of `parts`, one
-        after the other. A row that is not finite guesses token -1."""
-        counts = [len(part) for part in parts]
-        rows = self._exits.adapted(layer, hidden).contiguous()
+        """Tokens int32 [R] and margins float32 [R] for hidden rows [R, D] read after `layer`. A row that is not finite
+        guesses token -1."""
+        columns = (rows.temperatures, rows.seeds, rows.positions)
+        hidden = self._exits.adapted(layer, hidden).contiguous()
         norm = self._exits.heads[layer].norm
-        temperatures = np.repeat(np.array([part.sampling.temperature for part in parts], np.float32), counts)
-        seeds = np.repeat(np.array([part.seed for part in parts], np.uint64), counts)
-        positions = np.concatenate([np.asarray(part.positions, dtype=np.int32) for part in parts])
         if self._decoder is not None:
-            return self._decoder.guess(rows, norm, self._exits.norm_epsilon, temperatures, seeds, positions)
+            return self._decoder.guess(hidden, norm, self._exits.norm_epsilon, *columns)
         scores = exit_head(
-            rows,
+            hidden,
             norm,
             self._weight,
-            temperatures=temperatures,
-            seeds=seeds,
-            positions=positions,
+            **dict(zip(("temperatures", "seeds", "positions"), columns, strict=True)),
             settings=self._settings,
             backend=self._backend,
         )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgespec.kernels.data import CELL_WORDS, Cells, Curves
 from edgespec.model.guesses import KernelGuesses
-from edgespec.model.hints import parents_of
+from edgespec.model.hints import ListenedRows
 from edgespec.model.static_inputs import MAX_ROWS, ExitColumns, StaticInputs
 from edgespec.model.target_engine import ForwardRequest, Mailbox
 
@@ -81,15 +81,6 @@ class MailboxExits:
         self._guesses.publish(layer, hidden, inputs, self._on_device[layer], inputs.curve_of[exit], cells)
 
     def _columns(self, requests: Sequence[ForwardRequest]) -> ExitColumns:
-        counts = [len(one.decide) for one in requests]
-        temperatures = [one.sampling.temperature for one in requests]
-        return ExitColumns(
-            temperatures=np.repeat(np.array(temperatures, np.float32), counts),
-            seeds=np.repeat(np.array([one.seed for one in requests], np.uint64), counts).view(np.int64),
-            positions=np.concatenate([one.piece.positions[one.decide] + 1 for one in requests]),
-            offsets=np.cumsum([0, *counts]),
-            parents=np.concatenate([parents_of(one) for one in requests]),
-            tokens=np.concatenate([one.piece.tokens[one.decide] for one in requests]),
-            curve_of=np.stack([self._curves[layer].index(temperatures) for layer in self._order]),
-            sequence=self._number,
-        )
+        rows = ListenedRows.of(requests)
+        curve_of = [self._curves[layer].index(rows.session_temperatures) for layer in self._order]
+        return ExitColumns(rows, np.stack(curve_of), self._number)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgespec.core.slots import SLOT_BUCKET
 from edgespec.model.batch import ModuleInputs
+from edgespec.model.hints import ListenedRows
 from edgespec.model.kv_cache import SCRATCH
 from edgespec.model.masks import Windows
 
@@ -79,16 +80,10 @@ class StaticFields:
 
 @dataclass(frozen=True)
 class ExitColumns:
-    """What exits read of D decided rows of S sessions: temperatures float32 [D], seeds int64 [D] (bits of uint64),
-    positions int32 [D] of the tokens that are guessed; offsets [S + 1], parents, tokens [D] of the draft trees;
-    curve_of int32 [exits, S], the calibration curve of each session at each exit; sequence: the forward's number."""
+    """What exits read of a forward's decided rows. curve_of: int32 [exits, S], the calibration curve of each session at
+    each exit. sequence: the forward's number."""
 
-    temperatures: NDArray[np.float32]
-    seeds: NDArray[np.int64]
-    positions: NDArray[np.int32]
-    offsets: NDArray[np.integer[Any]]
-    parents: NDArray[np.int32]
-    tokens: NDArray[np.int32]
+    rows: ListenedRows
     curve_of: NDArray[np.int32]
     sequence: int
 
@@ -164,14 +159,15 @@ class StaticInputs:
         self._fields.upload()
 
     def _fill_exits(self, exits: ExitColumns) -> None:
-        host, decided = self._fields.host, len(exits.tokens)
+        host, rows = self._fields.host, exits.rows
+        trees = rows.trees
         columns: dict[str, tuple[NDArray[Any], int]] = {
-            "temperatures": (exits.temperatures, 0),
-            "seeds": (exits.seeds, 0),
-            "next_positions": (exits.positions, 0),
-            "parents": (exits.parents, -1),
-            "tree_tokens": (exits.tokens, 0),
-            "offsets": (exits.offsets, decided),
+            "temperatures": (rows.temperatures, 0),
+            "seeds": (rows.seeds.view(np.int64), 0),
+            "next_positions": (rows.positions, 0),
+            "parents": (trees.parents, -1),
+            "tree_tokens": (trees.tokens, 0),
+            "offsets": (trees.offsets, len(trees.tokens)),
             "curve_of": (exits.curve_of, 0),
         }
         for name, (values, beyond) in columns.items():

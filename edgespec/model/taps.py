@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgespec.core.calibration import Calibration
-from edgespec.model.hints import HintTrees
+from edgespec.model.hints import ListenedRows
 from edgespec.model.target_engine import ForwardRequest
 
 
@@ -57,6 +57,6 @@ class Tap:
         return torch.from_numpy(np.concatenate([rows for _, rows in self.parts]))
 
     @cached_property
-    def trees(self) -> HintTrees:
+    def rows(self) -> ListenedRows:
         """Raises EdgespecError where a part's first decided row is not an ancestor of its others."""
-        return HintTrees([part for part, _ in self.parts])
+        return ListenedRows.of([part for part, _ in self.parts])
