@@ -10,11 +10,13 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+import tiny_drafts
 
 HERE = Path(__file__).parent
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each worker, or they wait for each other's cores
@@ -64,3 +66,24 @@ def _imported(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A model folder that a test may change, alone in its place."""
+    return shutil.copytree(tiny_drafts.compiled() / "model", tmp_path / "model")
+
+
+@pytest.fixture
+def engine(tmp_path: Path, model: Path) -> Path:
+    """The engine of `model`, beside it."""
+    return shutil.copytree(tiny_drafts.compiled() / "engine", tmp_path / "engine")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds of `model` copy the graph of its engine in place of exporting the same one again."""
+    from edgespec.engines import export
+
+    graph_file = tiny_drafts.compiled() / "engine" / "draft.onnx"
+    monkeypatch.setattr(export, "export_graph", lambda graph, file: shutil.copyfile(graph_file, file))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +16,6 @@ from edgespec.engines.draft_engine import load_draft
 from edgespec.engines.manifest import FORMAT_VERSION, EngineManifest, hash_files
 
 pytest.importorskip("torch")
-
-
-@pytest.fixture
-def engine(tmp_path: Path) -> Path:
-    """An engine folder that a test may damage."""
-    return shutil.copytree(compiled() / "engine", tmp_path / "engine")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+import edgespec
+from edgespec.core.errors import EdgespecError
+
 VOCABULARY = 101
 CONTEXT = 400
 SHAPE = {
@@ -67,8 +72,6 @@ _kept = tempfile.TemporaryDirectory(prefix="edgespec-tiny-drafts-")
 @functools.cache
 def compiled(name: str = GROUPED, **options: Any) -> Path:
     """A folder with the `model` and the `engine` of a member of the family; made once per process: do not change it."""
-    import edgespec
-
     folder = Path(tempfile.mkdtemp(dir=_kept.name))
     save_family_member(folder / "model", name)
     options = {"runtime": "onnxruntime", "progress": False} | options
@@ -100,3 +103,18 @@ def save_draft(folder: Path, stem: str = "Llama", **changes: Any) -> Path:
     )
     (folder / "chat_template.jinja").write_text(TEMPLATE)
     return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below `folder`, hidden ones too."""
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def assert_refuses(sentence: str, model: str | Path, out: Path, **options: Any) -> None:
+    """compile raises one sentence that matches, and the folder of `out` stays as it was."""
+    before = contents(out.parent)
+    folders = sorted(out.parent.iterdir())
+    with pytest.raises(EdgespecError, match=sentence) as caught:
+        edgespec.compile(model, out, progress=False, **options)
+    assert "\n" not in str(caught.value)
+    assert (contents(out.parent), sorted(out.parent.iterdir())) == (before, folders)
