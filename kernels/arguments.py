@@ -44,20 +44,22 @@ def device_of(array: Any) -> str:
     return str(array.device.type) if is_tensor(array) else "cpu"
 
 
-def matrix(name: str, array: Any, shape: tuple[int | str, ...], dtypes: Collection[str]) -> None:
-    """Check an array's kind, type, shape and layout; a string in `shape` stands for any size of 1 and more."""
-    require(
-        is_tensor(array) or isinstance(array, np.ndarray),
-        name,
-        "a numpy array or a torch tensor",
-        type(array).__name__,
+def matrix(name: str, array: Any, shape: tuple[int | str | None, ...], dtypes: Collection[str]) -> None:
+    """Check an array's kind, type, shape and layout; a string in `shape` stands for any size of 1 and more, None for
+    any size."""
+    known = is_tensor(array) or isinstance(array, np.ndarray)
+    require(known, name, "a numpy array or a torch tensor", type(array).__name__)
+    how = (
+        f"convert it with .astype(np.{next(iter(dtypes))})" if isinstance(array, np.ndarray) else "convert it"
     )
-    require(dtype_name(array) in dtypes, name, " or ".join(dtypes), dtype_name(array), "convert it")
+    require(dtype_name(array) in dtypes, name, " or ".join(dtypes), dtype_name(array), how)
     got = tuple(array.shape)
     fits = len(got) == len(shape) and all(
-        size >= 1 if isinstance(want, str) else size == want for size, want in zip(got, shape, strict=True)
+        want is None or (size >= 1 if isinstance(want, str) else size == want)
+        for size, want in zip(got, shape, strict=True)
     )
-    require(fits, name, "[" + ", ".join(map(str, shape)) + "]" + " with no size 0" * (0 in got), list(got))
+    wanted = ", ".join("N" if want is None else str(want) for want in shape)
+    require(fits, name, f"[{wanted}]" + " with no size 0" * (0 in got), list(got))
     contiguous = array.is_contiguous() if is_tensor(array) else array.flags.c_contiguous
     require(bool(contiguous), name, "contiguous", "strided", "make it contiguous")
 
@@ -67,24 +69,18 @@ def column(name: str, array: Any, dtype: np.dtype[Any], size: int | None) -> Any
 
     uint64 is int64 in a tensor, with the same bits.
     """
-    if type(array) is not np.ndarray:
-        require(is_tensor(array), name, "a numpy array or a torch tensor", type(array).__name__)
-        if array.device.type == "cpu":
-            array = array.numpy().view(np.uint64) if _is_seed(array, dtype) else array.numpy()
-        else:
-            right = _is_seed(array, dtype) or dtype_name(array) == dtype.name
-            require(right, name, dtype.name, dtype_name(array), "convert it")
-    if array.dtype != dtype and type(array) is np.ndarray:
-        require(False, name, dtype.name, array.dtype, f"convert it with .astype(np.{dtype.name})")
-    if array.ndim != 1 or (size is not None and len(array) != size):
-        require(False, name, f"[{'N' if size is None else size}]", list(array.shape))
-    contiguous = array.flags.c_contiguous if type(array) is np.ndarray else array.is_contiguous()
-    require(contiguous, name, "contiguous", "strided", "make it contiguous")
+    seeds = dtype is UINT64 and is_tensor(array) and dtype_name(array) == "int64"
+    if is_tensor(array) and array.device.type == "cpu":
+        array = array.numpy().view(np.uint64) if seeds else array.numpy()
+    if (
+        type(array) is np.ndarray
+        and array.dtype == dtype
+        and array.shape == (len(array) if size is None else size,)
+    ):
+        if array.flags.c_contiguous:
+            return array  # the usual case, at once
+    matrix(name, array, (size,), ("int64",) if seeds and is_tensor(array) else (dtype.name,))
     return array
-
-
-def _is_seed(tensor: Any, dtype: np.dtype[Any]) -> bool:
-    return dtype is UINT64 and dtype_name(tensor) == "int64"
 
 
 def in_range(name: str, array: Any, low: float, high: float) -> None:

@@ -52,26 +52,37 @@ def decide_row(
         min_p = tl.load(min_ps + session)
         if sampled & (min_p > 0):
             log_min_p = tl.log(min_p)
-        seed = tl.load(seeds + session)
-        key_low = seed.to(tl.uint32)
-        key_high = (seed >> 32).to(tl.uint32)
-        position = tl.load(positions + row).to(tl.uint32)
-        best = tl.full((), float("-inf"), SCORE)
-        second = tl.full((), float("-inf"), SCORE)
-        for start in range(0, vocabulary, BLOCK):
-            ids, s = read(source, start, divisor, vocabulary, BLOCK, SCORE)
-            s = tl.where(passes(ids, s, cut, first, highest, log_min_p, SCORE), s, float("-inf"))
-            if sampled:
-                s = s + row_gumbel(start, position, key_low, key_high, BLOCK).to(SCORE)
-            own_best = tl.max(s)
-            own_token = tl.min(tl.where((s == own_best) & (s > float("-inf")), ids, 2147483647))
-            own_second = tl.max(tl.where(ids == own_token, float("-inf"), s))
-            second = tl.maximum(tl.minimum(best, own_best), tl.maximum(second, own_second))
-            token = tl.where((own_best > best) & (own_token < vocabulary), own_token, token)
-            best = tl.maximum(best, own_best)
+        token, best, second = _best_two(
+            source, divisor, cut, first, highest, log_min_p, sampled, tl.load(positions + row).to(tl.uint32),
+            tl.load(seeds + session), vocabulary, BLOCK, SCORE,
+        )  # fmt: skip
         margin = (best - second).to(tl.float32)
         logprob = (tl.load(raw + token).to(tl.float64) - logsumexp).to(tl.float32)
     return token, margin, logprob
+
+
+@triton.jit
+def _best_two(
+    source, divisor, cut, first, highest, log_min_p, sampled, position, seed, vocabulary,
+    BLOCK: tl.constexpr, SCORE: tl.constexpr,
+):  # fmt: skip
+    """(token, its noisy score, the second-best) of the tokens that pass the filters; of equals the lowest id."""
+    key_low, key_high = seed.to(tl.uint32), (seed >> 32).to(tl.uint32)
+    token = -1
+    best = tl.full((), float("-inf"), SCORE)
+    second = tl.full((), float("-inf"), SCORE)
+    for start in range(0, vocabulary, BLOCK):
+        ids, s = read(source, start, divisor, vocabulary, BLOCK, SCORE)
+        s = tl.where(passes(ids, s, cut, first, highest, log_min_p, SCORE), s, float("-inf"))
+        if sampled:
+            s = s + row_gumbel(start, position, key_low, key_high, BLOCK).to(SCORE)
+        own_best = tl.max(s)
+        own_token = tl.min(tl.where((s == own_best) & (s > float("-inf")), ids, 2147483647))
+        own_second = tl.max(tl.where(ids == own_token, float("-inf"), s))
+        second = tl.maximum(tl.minimum(best, own_best), tl.maximum(second, own_second))
+        token = tl.where((own_best > best) & (own_token < vocabulary), own_token, token)
+        best = tl.maximum(best, own_best)
+    return token, best, second
 
 
 @triton.jit
@@ -123,33 +134,51 @@ def _session_of(row, offsets, sessions):
 
 
 @triton.jit
+def _walk(
+    row_tokens, row_margins, row_logprobs, parents, tree_tokens, first, size, session,
+    lengths, paths, next_tokens, logprobs, margins, width, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Follow the decided tokens down a session's tree, whose rows other programs have decided: its verdict."""
+    node = tl.arange(0, ROWS)
+    real = node < size
+    parent = tl.load(parents + first + node, real, -2)
+    drafted = tl.load(tree_tokens + first + node, real, -2)
+    tokens = tl.load(row_tokens + first + node, real, -1, cache_modifier=".cg")
+    own_margins = tl.load(row_margins + first + node, real, 0.0, cache_modifier=".cg")
+    own_logprobs = tl.load(row_logprobs + first + node, real, 0.0, cache_modifier=".cg")
+    at = 0
+    length = 0
+    walking = True
+    next_token = -1
+    for _ in range(0, ROWS):
+        if walking:
+            next_token = tl.sum(tl.where(node == at, tokens, 0))
+            to = session * width + length
+            tl.store(margins + to, tl.sum(tl.where(node == at, own_margins, 0.0)))
+            tl.store(logprobs + to, tl.sum(tl.where(node == at, own_logprobs, 0.0)))
+            is_child = (parent == at) & (drafted == next_token) & (next_token >= 0)
+            child = tl.min(tl.where(is_child, node, ROWS))
+            walking = (child < ROWS) & (length + 1 < width)
+            if walking:
+                tl.store(paths + session * tl.maximum(width - 1, 1) + length, child)
+                length += 1
+                at = child
+    tl.store(lengths + session, length)
+    tl.store(next_tokens + session, next_token)
+
+
+@triton.jit
 def verify_rows(
     logits,  # [R, V]
     scores,  # float32 (float64 for float64 logits) [R, V], scratch; used with LISTS only
-    offsets,  # int32 [S + 1]
-    parents,  # int32 [R]
-    tree_tokens,  # int32 [R]
+    offsets, parents, tree_tokens,  # data.Trees
     positions,  # int32 [R]
-    temperatures,  # float64 [S]
-    top_ks,  # int32 [S]
-    top_ps,  # float64 [S]
-    min_ps,  # float64 [S]
-    penalties,  # float64 [S]
-    seeds,  # int64 [S]
-    seen_offsets,  # int32 [R + 1]
-    seen_ids,  # int32
-    bias_offsets,  # int32 [S + 1]
-    bias_ids,  # int32
-    bias_values,  # float32
-    row_tokens,  # int32 [R], out; so are the next
-    row_margins,  # float32 [R]
-    row_logprobs,  # float32 [R]
+    temperatures, top_ks, top_ps, min_ps, penalties, seeds,  # data.Samplings
+    seen_offsets, seen_ids,  # data.Ragged, a list a row
+    bias_offsets, bias_ids, bias_values,  # data.Ragged, a list a session
+    row_tokens, row_margins, row_logprobs,  # int32, float32, float32 [R], out
     ended,  # int32 [S], zero between launches
-    lengths,  # int32 [S]
-    paths,  # int32 [S, max(width - 1, 1)]
-    next_tokens,  # int32 [S]
-    logprobs,  # float32 [S, width]
-    margins,  # float32 [S, width]
+    lengths, paths, next_tokens, logprobs, margins,  # data.Verdicts, out
     sessions,  # S
     vocabulary,  # V
     width,  # rows of the largest session
@@ -157,17 +186,13 @@ def verify_rows(
     BLOCK: tl.constexpr,  # tokens that are held at once
     LISTS: tl.constexpr,  # a penalty or a bias is asked for
     LIST: tl.constexpr,  # entries of a row's lists that are read at once
-):
+):  # fmt: skip
     """Decides one row; the last of its session's programs walks the tree."""
     SCORE: tl.constexpr = scores.dtype.element_ty
     row = tl.program_id(0)
     session = _session_of(row, offsets, sessions)
     first = tl.load(offsets + session)
     size = tl.load(offsets + session + 1) - first
-    node = tl.arange(0, ROWS)
-    real = node < size
-    parent = tl.load(parents + first + node, real, -2)
-    drafted = tl.load(tree_tokens + first + node, real, -2)
     token, margin, logprob = decide_row(
         logits, scores, positions, temperatures, top_ks, top_ps, min_ps, penalties, seeds,
         seen_offsets, seen_ids, bias_offsets, bias_ids, bias_values, row, session, vocabulary,
@@ -179,26 +204,7 @@ def verify_rows(
     tl.debug_barrier()
     if tl.atomic_add(ended + session, 1) == size - 1:
         tl.store(ended + session, 0)
-        tokens = tl.load(row_tokens + first + node, real, -1, cache_modifier=".cg")
-        own_margins = tl.load(row_margins + first + node, real, 0.0, cache_modifier=".cg")
-        own_logprobs = tl.load(row_logprobs + first + node, real, 0.0, cache_modifier=".cg")
-        at = 0
-        length = 0
-        walking = True
-        next_token = -1
-        for _ in range(0, ROWS):
-            if walking:
-                next_token = tl.sum(tl.where(node == at, tokens, 0))
-                to = session * width + length
-                tl.store(margins + to, tl.sum(tl.where(node == at, own_margins, 0.0)))
-                tl.store(logprobs + to, tl.sum(tl.where(node == at, own_logprobs, 0.0)))
-                child = tl.min(
-                    tl.where((parent == at) & (drafted == next_token) & (next_token >= 0), node, ROWS)
-                )
-                walking = (child < ROWS) & (length + 1 < width)
-                if walking:
-                    tl.store(paths + session * tl.maximum(width - 1, 1) + length, child)
-                    length += 1
-                    at = child
-        tl.store(lengths + session, length)
-        tl.store(next_tokens + session, next_token)
+        _walk(
+            row_tokens, row_margins, row_logprobs, parents, tree_tokens, first, size, session,
+            lengths, paths, next_tokens, logprobs, margins, width, ROWS,
+        )  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,14 @@ import pytest
 from tiny_drafts import CONTEXT, TEMPLATE, assert_refuses, compiled, contents, save_draft
 
 import edgespec
+from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import SlotMap
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.tree import DraftTree
-from edgespec.engines import compiling
+from edgespec.engines import bundled, compiling
 from edgespec.engines.draft_engine import load_draft
 from edgespec.engines.engine_folder import NEUTRAL_CALIBRATION
-from edgespec.engines.manifest import EngineManifest
+from edgespec.engines.manifest import BuildSettings, EngineManifest, hash_inputs
 
 export = pytest.importorskip("edgespec.engines.export")
 
@@ -161,3 +164,37 @@ def test_another_engine_is_not_replaced_unasked(engine: Path, model: Path, optio
     if not options:
         (model / "tokenizer_config.json").write_text("{}")
     assert_refuses("holds another engine", model, engine, **options)
+
+
+# The bundled draft
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ({}, "engine"),
+        ({"removed": ["draft"]}, "engine"),
+        ({"retrained": True}, "draft/compiled"),
+        ({"removed": ["engine"]}, "draft/compiled"),
+        ({"removed": ["draft", "engine"]}, None),
+    ],
+)
+def test_the_bundled_engine_is_that_of_the_draft_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], found: str | None
+) -> None:
+    draft, engine = tmp_path / "draft", tmp_path / "engine"
+    shutil.copytree(compiled() / "model", draft)
+    shutil.copytree(compiled() / "engine", engine)
+    replace(EngineManifest.read(engine), input_hash=hash_inputs(draft, BuildSettings())).save(engine)
+    for name, value in {"FOLDER": tmp_path, "DRAFT": draft, "ENGINE": engine}.items():
+        monkeypatch.setattr(bundled, f"PAIR_{name}", value)
+    monkeypatch.setattr(bundled, "compile", lambda model, runtime: model / "compiled")
+    if change.get("retrained"):
+        (draft / "calibration.json").write_text("{}")
+    for name in change.get("removed", []):
+        shutil.rmtree(tmp_path / name)
+    if found is None:
+        with pytest.raises(EdgespecError, match="there is no bundled draft"):
+            bundled.bundled_engine()
+    else:
+        assert bundled.bundled_engine() == tmp_path / found

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tiny_drafts import CONTEXT, FAMILY, GROUPED, VOCABULARY, compiled
+from tiny_drafts import CONTEXT, FAMILY, GROUPED, VOCABULARY, compiled, moved
 
-from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import Piece, SlotMap
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.tree import ROOT, DraftTree
-from edgespec.engines import bundled
 from edgespec.engines.draft_engine import DraftEngine, load_draft
-from edgespec.engines.manifest import BuildSettings, EngineManifest, hash_inputs
 from edgespec.tensorrt_engines.draft_shape import DraftShape
 
 pytest.importorskip("torch")
@@ -57,14 +52,6 @@ def run_text(
     if order is not None:
         pieces = [moved(piece, order) for piece in pieces]
     return joined([run(engine, piece) for piece in pieces])
-
-
-def moved(piece: Piece, order: NDArray[Any]) -> Piece:
-    """The same piece with slot i in place order[i]."""
-    cached = np.zeros((len(piece), len(order)), dtype=np.bool_)
-    used = min(len(order), piece.cached.shape[1])
-    cached[:, order[:used]] = piece.cached[:, :used]
-    return replace(piece, slots=order[piece.slots].astype(np.int32), cached=cached)
 
 
 def reference(text: Sequence[int], name: str = GROUPED) -> NDArray[np.float32]:
@@ -266,37 +253,3 @@ print(sorted({name.split(".")[0] for name in sys.modules} & {"torch", "transform
 """
     command = [sys.executable, "-c", program, str(compiled() / "engine")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
-
-
-# The bundled draft
-
-
-@pytest.mark.parametrize(
-    ("change", "found"),
-    [
-        ({}, "engine"),
-        ({"removed": ["draft"]}, "engine"),
-        ({"retrained": True}, "draft/compiled"),
-        ({"removed": ["engine"]}, "draft/compiled"),
-        ({"removed": ["draft", "engine"]}, None),
-    ],
-)
-def test_the_bundled_engine_is_that_of_the_draft_beside_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any], found: str | None
-) -> None:
-    draft, engine = tmp_path / "draft", tmp_path / "engine"
-    shutil.copytree(compiled() / "model", draft)
-    shutil.copytree(compiled() / "engine", engine)
-    replace(EngineManifest.read(engine), input_hash=hash_inputs(draft, BuildSettings())).save(engine)
-    for name, value in {"FOLDER": tmp_path, "DRAFT": draft, "ENGINE": engine}.items():
-        monkeypatch.setattr(bundled, f"PAIR_{name}", value)
-    monkeypatch.setattr(bundled, "compile", lambda model, runtime: model / "compiled")
-    if change.get("retrained"):
-        (draft / "calibration.json").write_text("{}")
-    for name in change.get("removed", []):
-        shutil.rmtree(tmp_path / name)
-    if found is None:
-        with pytest.raises(EdgespecError, match="there is no bundled draft"):
-            bundled.bundled_engine()
-    else:
-        assert bundled.bundled_engine() == tmp_path / found

@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 from fake_tensorrt import FakeCuda, fake_api
 from numpy.typing import NDArray
-from tiny_drafts import CONTEXT, VOCABULARY, compiled
+from tiny_drafts import CONTEXT, VOCABULARY, compiled, moved
 
 from edgespec.core.cuda_driver import CudaDriver, CudaError, Gpu
 from edgespec.core.errors import EdgespecError
-from edgespec.core.slots import Piece, SlotMap
+from edgespec.core.slots import SlotMap
 from edgespec.core.tree import ROOT, DraftTree
 from edgespec.engines import check, runtimes
 from edgespec.engines.draft_engine import DraftEngine, load_draft
@@ -175,12 +175,6 @@ def test_scattered_slots_are_placed_and_found_again(exported: Path, device: Devi
         results.append(found)
     for one, other in zip(*results, strict=True):
         assert_same(one, other)
-
-
-def moved(piece: Piece, order: NDArray[np.int32]) -> Piece:
-    cached = np.zeros((len(piece), len(order)), dtype=np.bool_)
-    cached[:, order[: piece.cached.shape[1]]] = piece.cached
-    return replace(piece, slots=order[piece.slots], cached=cached)
 
 
 def test_reset_forgets_the_cache(exported: Path, device: Device) -> None:

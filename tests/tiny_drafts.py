@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import edgespec
 from edgespec.core.errors import EdgespecError
+from edgespec.core.slots import Piece
 
 VOCABULARY = 101
 CONTEXT = 400
@@ -118,3 +122,11 @@ def assert_refuses(sentence: str, model: str | Path, out: Path, **options: Any) 
         edgespec.compile(model, out, progress=False, **options)
     assert "\n" not in str(caught.value)
     assert (contents(out.parent), sorted(out.parent.iterdir())) == (before, folders)
+
+
+def moved(piece: Piece, order: NDArray[Any]) -> Piece:
+    """The same piece with slot i in place order[i]."""
+    cached = np.zeros((len(piece), len(order)), dtype=np.bool_)
+    used = min(len(order), piece.cached.shape[1])
+    cached[:, order[:used]] = piece.cached[:, :used]
+    return replace(piece, slots=order[piece.slots].astype(np.int32), cached=cached)
