@@ -86,22 +86,27 @@ def texts() -> list[list[int]]:
     return [next(found) for _ in range(TEXTS)]
 
 
+@pytest.fixture(scope="module")
+def target_logits(texts: list[list[int]]) -> list[NDArray[np.float32]]:
+    """The bundled target's, [TEXT_LENGTH, V] of each text."""
+    folder = PAIR_FOLDER / "target"
+    target: Any = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        return [target(torch.tensor([text])).logits[0].numpy() for text in texts]
+
+
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
 def test_int8_loses_at_most_two_points_of_acceptance_on_the_bundled_pair(
     engines: list[DraftEngine],
     texts: list[list[int]],
+    target_logits: list[NDArray[np.float32]],
     temperature: float,
     record_property: Any,
 ) -> None:
-    target: Any = transformers.AutoModelForCausalLM.from_pretrained(
-        PAIR_FOLDER / "target", dtype=torch.float32
-    )
     noise_rows = NoiseRows(engines[0].vocabulary_size, TEXT_LENGTH)
     noise, _ = noise_rows.rows(SEED, np.arange(1, TEXT_LENGTH + 1))
     accepted, agreed = [0, 0], 0
-    for text in texts:
-        with torch.no_grad():
-            logits = target(torch.tensor([text])).logits[0].numpy()
+    for text, logits in zip(texts, target_logits, strict=True):
         right = (logits / temperature + noise if temperature else logits).argmax(axis=1)
         full, rounded = (choices(engine, text, temperature) for engine in engines)
         accepted[0] += int((full == right).sum())
