@@ -6,6 +6,7 @@ All work is in the order of the stream; only `synchronize` waits. The driver ali
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class Copy2D(ctypes.Structure):
 
 
 class DeviceMemory:
-    """A stream of the first GPU, and memory that lives as long as this does.
+    """A stream of the first GPU, and memory, each piece of which is freed when nothing refers to it any more.
 
     `active` gives the calling thread the GPU; every other method is called inside.
     """
@@ -69,14 +70,12 @@ class DeviceMemory:
         """Raises CudaError where the GPU cannot be used."""
         self._call = cuda.call
         self._context, self._stream = ctypes.c_void_p(), ctypes.c_void_p()
-        self._taken: list[tuple[str, ctypes.c_ulonglong | ctypes.c_void_p]] = []
         device = ctypes.c_int()
         self._call("cuInit", ctypes.c_uint(0))
         self._call("cuDeviceGet", ctypes.byref(device), ctypes.c_int(0))
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), device)
         with self.active():
             self._call("cuStreamCreate", ctypes.byref(self._stream), ctypes.c_uint(0))
-        self._taken.append(("cuStreamDestroy_v2", self._stream))
 
     @property
     def stream(self) -> int:
@@ -103,8 +102,8 @@ class DeviceMemory:
                 f"the GPU has less than {size / 2**20:.0f} MiB left: end other programs on it, or compile with a "
                 "smaller max_len."
             ) from None
-        self._taken.append(("cuMemFree_v2", address))
         buffer = Buffer(address.value, size)
+        weakref.finalize(buffer, self._free, "cuMemFree_v2", address).atexit = False
         self.clear(buffer)
         return buffer
 
@@ -112,8 +111,9 @@ class DeviceMemory:
         """Memory of the host that the GPU reads and writes itself."""
         address = ctypes.c_void_p()
         self._call("cuMemAllocHost_v2", ctypes.byref(address), ctypes.c_size_t(size))
-        self._taken.append(("cuMemFreeHost", address))
-        memory = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address.value or 0))
+        block = (ctypes.c_uint8 * size).from_address(address.value or 0)
+        weakref.finalize(block, self._free, "cuMemFreeHost", address).atexit = False
+        memory = np.ctypeslib.as_array(block)  # which holds the block, as its views do
         memory[:] = 0
         return memory
 
@@ -147,10 +147,12 @@ class DeviceMemory:
     def _copy(self, name: str, target: object, source: object, size: int) -> None:
         self._call(name, target, source, ctypes.c_size_t(size), self._stream)
 
-    def __del__(self) -> None:
+    def _free(self, name: str, address: object) -> None:
         with suppress(CudaError), self.active():
-            for free, address in self._taken:
-                self._call(free, address)
+            self._call(name, address)
+
+    def __del__(self) -> None:
+        self._free("cuStreamDestroy_v2", self._stream)
 
 
 def aligned(size: int) -> int:

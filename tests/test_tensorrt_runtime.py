@@ -268,7 +268,13 @@ def test_memory_is_given_back_and_the_lack_of_it_told(
 ) -> None:
     engine = device.engine(exported)
     decode(engine, 3)
-    assert device.cuda.allocated
+    alone = len(device.cuda.allocated)
+    twin = engine.twin()
+    decode(twin, 3)
+    assert len(device.cuda.allocated) > alone > 0
+    del twin
+    gc.collect()
+    assert len(device.cuda.allocated) == alone
     del engine
     gc.collect()
     assert not device.cuda.allocated
