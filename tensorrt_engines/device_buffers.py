@@ -65,7 +65,8 @@ class Staged:
 
     @classmethod
     def of(cls, sizes: Sizes, host: HostBytes, device: Buffer) -> Staged:
-        views, addresses, offset = {}, {}, 0
+        views: dict[str, NDArray[Any]] = {}
+        addresses, offset = {}, 0
         for name, (shape, kind) in sizes.items():
             end = offset + _bytes(shape, kind)
             views[name] = host[offset:end].view(kind).reshape(shape)

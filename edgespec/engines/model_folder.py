@@ -69,7 +69,7 @@ def read_weights(folder: Path, *, bars: bool = False, trust_remote_code: bool = 
     options["trust_remote_code"] = trust_remote_code
     try:
         with quiet(bars):
-            model, report = AutoModelForCausalLM.from_pretrained(folder, **options)
+            loaded: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
     except Exception as error:
         if "trust_remote_code" in str(error):
             raise EdgespecError(
@@ -80,6 +80,7 @@ def read_weights(folder: Path, *, bars: bool = False, trust_remote_code: bool = 
             f"the model in {folder} cannot be loaded ({first_line(error)}): give the folder of a causal language "
             "model with its config.json and weights."
         ) from None
+    model, report = loaded
     missing = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if missing:
         raise EdgespecError(

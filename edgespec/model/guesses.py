@@ -64,16 +64,18 @@ class KernelGuesses:
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """Tokens int32 [R] and margins float32 [R] for hidden rows [R, D] read after `layer`. A row that is not finite
         guesses token -1."""
-        columns = (rows.temperatures, rows.seeds, rows.positions)
         hidden = self._exits.adapted(layer, hidden).contiguous()
         norm = self._exits.heads[layer].norm
         if self._decoder is not None:
+            columns = (rows.temperatures, rows.seeds, rows.positions)
             return self._decoder.guess(hidden, norm, self._exits.norm_epsilon, *columns)
         scores = exit_head(
             hidden,
             norm,
             self._weight,
-            **dict(zip(("temperatures", "seeds", "positions"), columns, strict=True)),
+            temperatures=rows.temperatures,
+            seeds=rows.seeds,
+            positions=rows.positions,
             settings=self._settings,
             backend=self._backend,
         )
