@@ -145,7 +145,7 @@ def _open(folder: Path, manifest: EngineManifest, threads: int) -> onnxruntime.I
 
 def _check_memory(folder: Path, manifest: EngineManifest) -> None:
     """Refuse what the kernel would end the process for."""
-    draft = manifest.shape
+    draft = manifest
     weights = sum(file.stat().st_size for file in folder.glob(f"{GRAPH_FILE}*"))
     cache = 2 * draft.layers * draft.capacity * draft.kv_heads * draft.head_dim * 4
     needed, left = COPIES * weights + cache, available_memory_bytes()
