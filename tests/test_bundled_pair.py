@@ -9,13 +9,14 @@ import pytest
 pytest.importorskip("torch")
 
 from edgespec.core.errors import EdgespecError
-from edgespec.model import model_folder
+from edgespec.engines import model_folder
+from edgespec.model.loading import find_exits
 
 
 @pytest.fixture
 def split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An installation from a device's wheel; the folder is on Python's path."""
-    monkeypatch.setattr(model_folder, "PAIR", tmp_path / "edgespec" / "pair")
+    monkeypatch.setattr(model_folder, "PAIR_FOLDER", tmp_path / "edgespec" / "pair")
     monkeypatch.syspath_prepend(tmp_path)
     return tmp_path
 
@@ -41,4 +42,4 @@ def test_without_it_a_server_says_what_to_install() -> None:
 def test_the_distribution_brings_target_and_exits(split: Path) -> None:
     target = install_pair(split)
     assert model_folder.find_folder(None) == target
-    assert model_folder.find_exits("auto", target) == split / "edgespec_pair" / "exits"
+    assert find_exits("auto", target) == split / "edgespec_pair" / "exits"

@@ -89,7 +89,7 @@ class Listening:
 
     def api(self, server: Server, target: str | None) -> contextlib.AbstractContextManager[object]:
         """The API as a process beside the server: neither keeps the other waiting. target: what --target named."""
-        from edgespec.model.model_folder import find_folder
+        from edgespec.engines.model_folder import find_folder
 
         if self.api_port is None:
             return contextlib.nullcontext()

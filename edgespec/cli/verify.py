@@ -100,7 +100,7 @@ def verify(context: click.Context, grid: Grid) -> None:
     samplings, modes = grid.samplings(), grid.chosen_modes()
     engine = None if grid.draft is None else load_draft(grid.draft)
     with needs("server"):
-        from edgespec.model.model_folder import find_folder
+        from edgespec.engines.model_folder import find_folder
         from edgespec.model.reference import generate
         from edgespec.model.target import Target
 

@@ -16,11 +16,10 @@ from edgespec.core.noise import NoiseRows
 from edgespec.core.slots import SlotMap
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.tree import DraftTree
-from edgespec.core.whole_files import save_json
+from edgespec.core.whole_files import save_json, sha256_of
 from edgespec.engines.draft_engine import DraftEngine, load_draft
 from edgespec.engines.manifest import CALIBRATION_FILE, EngineManifest
-from edgespec.model.exits import sha256_of
-from edgespec.model.model_folder import find_folder
+from edgespec.engines.model_folder import find_folder
 from edgespec.model.target import Target
 from edgespec.train.answers import Answer
 from edgespec.train.folders import same_run

@@ -18,8 +18,8 @@ from transformers import AutoModelForCausalLM
 from edgespec.core.calibration import TEMPERATURES
 from edgespec.core.errors import EdgespecError
 from edgespec.core.tokenizer import Tokenizer
+from edgespec.engines.model_folder import find_folder
 from edgespec.model.exits import ExitHeads, weights_sha256
-from edgespec.model.model_folder import find_folder
 from edgespec.model.target import Target
 from edgespec.train import corpus, loop, measure
 from edgespec.train.answers import Answer, answered, questions

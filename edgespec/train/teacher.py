@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from edgespec.core.errors import EdgespecError
+from edgespec.engines.model_folder import find_folder, name_of
 from edgespec.model import loading
 from edgespec.model.guesses import scaled
 from edgespec.model.loaded_model import LoadedModel
-from edgespec.model.model_folder import find_folder, name_of
 
 
 class Teacher:
