@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.results import FOLDER, ROOT
 
 MEASURING = (
-    "latency", "plan_validation", "peers", "overhead", "exactness", "wire", "link", "kernels", "hints", "load",
+    "latency", "plan_validation", "peers", "overhead", "exactness", "wire", "link", "kernels", "hints", "load", "api",
 )  # fmt: skip
 
 

@@ -61,7 +61,9 @@ def test_a_streamed_chat_is_the_same_text_and_ends_with_its_usage(client: openai
 def test_completions_take_text_lists_and_token_ids(client: openai.OpenAI) -> None:
     asked = {"model": "edgespec", "max_tokens": 8, "temperature": 0}
     assert client.completions.create(prompt=PROMPT, **asked).choices[0].text == expected(PROMPT, 8)
-    two = client.completions.create(prompt=["AB", "CD"], n=2, **asked).choices
+    answer = client.completions.create(prompt=["AB", "CD"], n=2, **asked)
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (4, 32)
+    two = answer.choices
     assert [one.text for one in two] == [expected("AB", 8)] * 2 + [expected("CD", 8)] * 2
     assert [one.index for one in two] == [0, 1, 2, 3]
     ids = client.completions.create(prompt=[0, 1], echo=True, **asked).choices[0].text

@@ -71,7 +71,7 @@ async def whole_chat(
     door: Door, request: ChatRequest, texts: AsyncIterator[TextStep]
 ) -> AsyncGenerator[bytes, None]:
     """The answer as one object."""
-    envelope, tally = Envelope("chatcmpl", "chat.completion", door.model), Tally()
+    envelope, tally = Envelope("chatcmpl", "chat.completion", door.model), Tally(request.n or 1)
     written: dict[int, Written] = {}
     async for text in texts:
         tally.add(text)
@@ -105,7 +105,7 @@ async def streamed_chat(
     door: Door, request: ChatRequest, texts: AsyncIterator[TextStep]
 ) -> AsyncGenerator[bytes, None]:
     """The answer as events: content is committed text only."""
-    envelope, tally = Envelope("chatcmpl", "chat.completion.chunk", door.model), Tally()
+    envelope, tally = Envelope("chatcmpl", "chat.completion.chunk", door.model), Tally(request.n or 1)
     usage = request.stream_options is not None and request.stream_options.include_usage
     between = {"usage": None} if usage else {}
     options, tokenizer = request.edgespec, door.source.tokenizer

@@ -33,7 +33,7 @@ def completion_asks(door: Door, request: CompletionRequest) -> list[Ask]:
 async def whole_completion(
     door: Door, request: CompletionRequest, texts: AsyncIterator[TextStep]
 ) -> AsyncGenerator[bytes, None]:
-    envelope, tally = Envelope("cmpl", "text_completion", door.model), Tally()
+    envelope, tally = Envelope("cmpl", "text_completion", door.model), Tally(request.n or 1)
     written: dict[int, Written] = {}
     async for text in texts:
         tally.add(text)
@@ -55,7 +55,7 @@ async def whole_completion(
 async def streamed_completion(
     door: Door, request: CompletionRequest, texts: AsyncIterator[TextStep]
 ) -> AsyncGenerator[bytes, None]:
-    envelope, tally = Envelope("cmpl", "text_completion", door.model), Tally()
+    envelope, tally = Envelope("cmpl", "text_completion", door.model), Tally(request.n or 1)
     usage = request.stream_options is not None and request.stream_options.include_usage
     between = {"usage": None} if usage else {}
     offsets: dict[int, int] = {}

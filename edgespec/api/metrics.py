@@ -69,13 +69,15 @@ class Metrics:
         """seconds: since the text's last step, None for the first; before: what its statistics were then."""
         statistics = step.step.statistics
         for name, (field, _) in COUNTED.items():
-            self._counters[name].inc(max(0, getattr(statistics, field) - before[field]))
-            before[field] = getattr(statistics, field)
+            if (now := getattr(statistics, field)) > before[field]:
+                self._counters[name].inc(now - before[field])
+                before[field] = now
         if step.step.tokens and seconds is not None:
             self._between.observe(seconds / len(step.step.tokens))
         if statistics.rtt_ms is not None:
             self._rtt.observe(statistics.rtt_ms / 1e3)
-        self._provisional.inc(bool(step.step.provisional))
+        if step.step.provisional:
+            self._provisional.inc()
         if step.step.finish_reason is not None:
             self._success.labels(step.step.finish_reason).inc()
 

@@ -5,32 +5,32 @@ from dataclasses import fields
 from typing import Any
 
 from edgespec.api.door import TextStep
-from edgespec.api.session_store import OpenSession
 from edgespec.edge.step import Statistics
 
 SUMMED = [field.name for field in fields(Statistics) if field.name not in ("ttft_ms", "rtt_ms")]
 
 
 class Tally:
-    """Fed with every step of a request's texts."""
+    """Fed with every step of a request's texts. choices: texts that have the same prompt, which counts once."""
 
-    def __init__(self) -> None:
+    def __init__(self, choices: int = 1) -> None:
         self.prompt_tokens = self.cached_tokens = self.provisional_tokens = self.revised_tokens = 0
-        self.totals = dict.fromkeys(SUMMED, 0.0)
+        self._choices = choices
+        self._earlier = dict.fromkeys(SUMMED, 0.0)
+        self._before = self._now = Statistics()
         self._histogram: Counter[int] = Counter()
-        self._opened: OpenSession | None = None
-        self._done = dict.fromkeys(SUMMED, 0.0)
+        self._index = -1
         self._rtt_ms: float | None = None
         self._cloud_s = 0.0
 
     def add(self, text: TextStep) -> None:
         statistics, opened = text.step.statistics, text.opened
-        if opened is not self._opened:
-            self._opened, self._done = opened, dict(self.totals)
-            self.prompt_tokens += len(opened.session.all_tokens) - len(opened.session.tokens)
-            self.cached_tokens += opened.reused
-        for name in SUMMED:
-            self.totals[name] = self._done[name] + getattr(statistics, name) - getattr(opened.before, name)
+        if text.index != self._index:
+            self._earlier, self._before, self._index = self.totals, opened.before, text.index
+            if text.index % self._choices == 0:
+                self.prompt_tokens += len(opened.session.all_tokens) - len(opened.session.tokens)
+                self.cached_tokens += opened.reused
+        self._now = statistics
         self._rtt_ms = statistics.rtt_ms
         self._cloud_s += len(text.step.tokens) * opened.session.measurements.forward_ms(1) / 1e3
         self.revised_tokens += text.step.revised
@@ -40,6 +40,12 @@ class Tally:
                 sources = event.detail["sources"]
                 assert isinstance(sources, list)
                 self._histogram[sum(source in ("draft", "hint") for source in sources)] += 1
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """The sums of all texts so far."""
+        before, now = self._before, self._now
+        return {name: self._earlier[name] + getattr(now, name) - getattr(before, name) for name in SUMMED}
 
     @property
     def completion_tokens(self) -> int:
@@ -56,9 +62,10 @@ class Tally:
     def metrics(self) -> dict[str, Any]:
         """speculative_decoding: as vLLM reports it. acceptance_histogram: verdicts by their accepted drafted tokens.
         speed_vs_cloud_estimated: this text's speed over one token a forward with no round trips between."""
-        count = {name: int(value) for name, value in self.totals.items()}
+        totals = self.totals
+        count = {name: int(value) for name, value in totals.items()}
         rounds, sent, accepted = count["rounds"], count["sent"], count["accepted"]
-        seconds = self.totals["seconds"]
+        seconds = totals["seconds"]
         return {
             "speculative_decoding": {
                 "mean_acceptance_length": 1 + accepted / rounds if rounds else None,
