@@ -16,6 +16,7 @@ from tiny_models import SIZE, VOCABULARY, refusal, save, tiny
 from edgespec.core.errors import EdgespecError
 from edgespec.core.tokenizer import vocabulary_hash
 from edgespec.model import loading, memory
+from edgespec.model.attention import SLOT_ATTENTION
 from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.support import UnsupportedModel
 from edgespec.model.target import Target
@@ -100,6 +101,14 @@ def test_the_self_check_refuses_wrong_positions_and_windows(
         monkeypatch.setattr("edgespec.model.masks._within", lambda piece, window: True)
     with pytest.raises(UnsupportedModel, match="otherwise than its chains"):
         Target(LoadedModel(model, "wrong", bytes(32)))
+
+
+def test_the_self_check_refuses_a_model_that_expands_the_whole_pool_in_each_forward() -> None:
+    model = tiny("deepseek-v2")
+    Target(LoadedModel(model, "selected", bytes(32)))
+    model.set_attn_implementation(SLOT_ATTENTION)
+    with pytest.raises(UnsupportedModel, match="all sessions in every forward"):
+        Target(LoadedModel(model, "expanding", bytes(32)))
 
 
 def test_half_precision_passes_the_self_check(tmp_path: Path) -> None:

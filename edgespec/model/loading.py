@@ -98,7 +98,7 @@ def load_model(
         **placement,
     )
     check_modules(model, name)
-    if model._supports_sdpa and not getattr(text_config, "attn_logit_softcapping", None):
+    if _reads_pool(model, text_config):
         model.set_attn_implementation(SLOT_ATTENTION)
     if dtype == torch.float64 and model._can_set_experts_implementation():
         model.set_experts_implementation("eager")  # the grouped product of experts has no float64
@@ -151,6 +151,13 @@ def tokenizer_hash(folder: Path) -> bytes:
             f"{folder} holds no tokenizer that can be read ({first_line(error)}): "
             "save the model's tokenizer beside its weights."
         ) from None
+
+
+def _reads_pool(model: Any, text_config: Any) -> bool:
+    """Whether its attention can read the pool in place: no softcap, and no latents that it would expand, of the whole
+    pool, in each forward."""
+    latent = getattr(text_config, "kv_lora_rank", None)
+    return bool(model._supports_sdpa and not getattr(text_config, "attn_logit_softcapping", None) and not latent)
 
 
 def _check_quantisation(config: Any, name: str) -> bool:

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from edgespec.core.errors import EdgespecError, first_line
 from edgespec.core.slots import SLOT_BUCKET, Piece
-from edgespec.model.model_runner import ModelRunner
+from edgespec.model.model_runner import CHECK_PAGES, ModelRunner
 from edgespec.model.support import ADVICE, UnsupportedModel
 from edgespec.model.target_engine import SessionRows
 
@@ -67,6 +69,45 @@ def check_independence(runner: ModelRunner) -> None:
             f"{runner.model.name} in {str(runner.model.dtype).removeprefix('torch.')} does not compute the same bits "
             "in every batch on this machine: leave --deterministic off, or try another --dtype."
         )
+
+
+def check_forward_size(runner: ModelRunner) -> None:
+    """A forward must not take more memory, and so time, where the pool of all sessions is larger: a model that expands
+    what it keeps in the cache would do that for the whole pool. Raises UnsupportedModel."""
+    taken = []
+    for pages in (CHECK_PAGES, 4 * CHECK_PAGES):
+        runner.resize_pool(pages)
+        piece = _piece(np.zeros(1, dtype=np.int64), [[0]], np.zeros(1, dtype=np.int32), range(1))
+        with torch.inference_mode(), _TakenBytes() as counter:
+            runner.logits([SessionRows(runner.open_cache(SLOT_BUCKET), piece, np.arange(1))])
+        taken.append(counter.bytes)
+    if taken[1] > taken[0]:
+        raise UnsupportedModel(
+            f"{runner.model.name} ({type(runner.model.module).__name__}) takes memory for the keys and values of all "
+            f"sessions in every forward: {ADVICE}."
+        )
+
+
+class _TakenBytes(TorchDispatchMode):
+    """Counts the bytes of new tensors that torch's operators return."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = {_storage(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)}
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, torch.Tensor) and _storage(leaf) not in given:
+                self.bytes += leaf.nbytes
+        return result
+
+
+def _storage(tensor: torch.Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 @contextmanager

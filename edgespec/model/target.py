@@ -25,7 +25,7 @@ from edgespec.model.mailbox_exits import MailboxExits
 from edgespec.model.memory import kv_pages
 from edgespec.model.model_runner import ModelRunner
 from edgespec.model.sampling import Rows, decide_together
-from edgespec.model.self_check import check_independence, check_tree
+from edgespec.model.self_check import check_forward_size, check_independence, check_tree
 from edgespec.model.support import UnsupportedModel
 from edgespec.model.taps import Exits
 from edgespec.model.target_engine import Decisions, ForwardRequest
@@ -194,6 +194,8 @@ def _checked_runner(
             raise
         log.warning("%s runs on transformers' modules, not on the native decoder: %s", model.name, error)
         return _checked_runner(model, False, deterministic, leader)
+    if leader is None:
+        check_forward_size(runner)
     if deterministic:
         check_independence(runner)
     return runner
