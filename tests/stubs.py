@@ -171,7 +171,7 @@ def hosted(scripted: HashModel, draft: type[StubDraft] = StubDraft) -> ServerDra
     def server_drafter(
         text: Sequence[int], params: SamplingParams, seed: int, max_new_tokens: int
     ) -> ServerDrafter:
-        drafter = Drafter(draft(scripted), params.temperature, seed)  # type: ignore[arg-type]
+        drafter = Drafter(draft(scripted), params.temperature, seed, VOCABULARY)  # type: ignore[arg-type]
         return ServerDrafter(drafter, text, max_new_tokens)
 
     return server_drafter
@@ -182,6 +182,7 @@ class StubTokenizer:
 
     vocabulary_hash = VOCABULARY_HASH
     end_tokens: tuple[int, ...] = ()
+    special_texts: Mapping[int, str] = {}
     vocabulary_size = 1 << 20
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:

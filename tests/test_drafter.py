@@ -1,8 +1,13 @@
 """The drafter: what a run finds does not depend on what ran before it."""
 
-from scripted_models import HashModel
+from typing import Any
+
+import numpy as np
+import pytest
+from scripted_models import VOCABULARY, HashModel
 from stubs import StubDraft
 
+from edgespec.core.slots import Piece
 from edgespec.core.tree import ROOT, DraftTree
 from edgespec.drafting.drafter import Drafter
 from edgespec.drafting.loop import Found
@@ -10,12 +15,16 @@ from edgespec.drafting.loop import Found
 SCRIPTED = HashModel()
 
 
+def drafting() -> Drafter:
+    return Drafter(StubDraft(SCRIPTED), 0.0, 0, VOCABULARY)  # type: ignore[arg-type]
+
+
 def one(drafter: Drafter, text: list[int], tree: DraftTree, node: int) -> Found:
     return drafter.expand(text, tree, [node])[0]
 
 
 def test_a_node_that_ran_as_an_ancestor_may_still_be_asked_for() -> None:
-    drafter, text, tree = Drafter(StubDraft(SCRIPTED), 0.0, 0), [1, 2, 3], DraftTree(3)  # type: ignore[arg-type]
+    drafter, text, tree = drafting(), [1, 2, 3], DraftTree(3)
     first = one(drafter, text, tree, ROOT).tokens[0]
     tree.add(1, ROOT, first)
     tree.add(2, 1, 7)
@@ -25,10 +34,45 @@ def test_a_node_that_ran_as_an_ancestor_may_still_be_asked_for() -> None:
 
 
 def test_so_may_one_that_became_the_end_of_the_text() -> None:
-    drafter, text, tree = Drafter(StubDraft(SCRIPTED), 0.0, 0), [1, 2, 3], DraftTree(3)  # type: ignore[arg-type]
+    drafter, text, tree = drafting(), [1, 2, 3], DraftTree(3)
     one(drafter, text, tree, ROOT)
     tree.add(1, ROOT, 5)
     tree.add(2, 1, 7)
     one(drafter, text, tree, 2)
     drafter.commit(tree.commit([5]), tree)
     assert one(drafter, [*text, 5], tree, ROOT).tokens == list(SCRIPTED.draft([*text, 5])[0])
+
+
+class PaddedDraft(StubDraft):
+    """Scores every id of a vocabulary of 12 by itself plus the noise; its embeddings are as many."""
+
+    vocabulary_size = 12
+
+    def run(
+        self,
+        piece: Piece,
+        noise: Any,
+        noise_rows: Any,
+        inverse_temperature: float,
+        decide: Any = None,
+    ) -> Any:
+        assert max(piece.tokens.tolist()) < self.vocabulary_size
+        scores = np.tile(np.arange(12, dtype=np.float32), (len(decide), 1))
+        if noise is not None:
+            scores += noise[noise_rows[decide]]
+        best = np.argsort(-scores, axis=1)[:, :2].astype(np.int32)
+        return best, np.take_along_axis(scores, best, axis=1)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_ids_that_only_the_padded_draft_has_are_not_drafted(temperature: float) -> None:
+    drafter = Drafter(PaddedDraft(SCRIPTED), temperature, 0, 7)  # type: ignore[arg-type]
+    found = one(drafter, [1, 2, 3], DraftTree(3), ROOT)
+    assert max(found.tokens) < 7
+    assert np.isfinite(found.probabilities).all()
+
+
+def test_ids_that_only_the_padded_target_has_are_not_fed_to_the_draft() -> None:
+    drafter, text, tree = Drafter(PaddedDraft(SCRIPTED), 0.0, 0, 20), [1, 2, 15], DraftTree(3)  # type: ignore[arg-type]
+    tree.add(1, ROOT, 19)
+    assert one(drafter, text, tree, 1).tokens == [11, 10]

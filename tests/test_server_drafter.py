@@ -63,7 +63,7 @@ def test_a_server_without_a_draft_refuses_in_a_sentence() -> None:
 
 def test_a_draft_of_another_vocabulary_is_refused_when_the_server_starts() -> None:
     with pytest.raises(EdgespecError, match="another vocabulary than the target"):
-        ServerDrafters(bundled_engine(), bytes(32))
+        ServerDrafters(bundled_engine(), bytes(32), 4096)
 
 
 class Fickle(Auto):
@@ -123,8 +123,8 @@ def test_what_an_earlier_session_found_faster_drafts_from_the_first_token_where_
 
 
 def test_engines_that_were_given_back_are_used_again() -> None:
-    vocabulary_hash = load_draft(bundled_engine()).vocabulary_hash
-    server_drafters = ServerDrafters(bundled_engine(), vocabulary_hash)
+    engine = load_draft(bundled_engine())
+    server_drafters = ServerDrafters(bundled_engine(), engine.vocabulary_hash, engine.vocabulary_size)
     first = server_drafters(PROMPT, SamplingParams(), 1, 10)
     other = server_drafters(PROMPT, SamplingParams(), 1, 10)
     assert other._drafter._engine is not first._drafter._engine

@@ -11,7 +11,7 @@ import pytest
 import tokenizers
 import torch
 import transformers
-from tiny_models import SIZE, VOCABULARY, refusal, save, tiny
+from tiny_models import LATENT, SIZE, VOCABULARY, refusal, save, tiny
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.tokenizer import vocabulary_hash
@@ -104,7 +104,8 @@ def test_the_self_check_refuses_wrong_positions_and_windows(
 
 
 def test_the_self_check_refuses_a_model_that_expands_the_whole_pool_in_each_forward() -> None:
-    model = tiny("deepseek-v2")
+    torch.manual_seed(7)
+    model = transformers.AutoModelForCausalLM.from_config(LATENT, dtype=torch.float32).eval()
     Target(LoadedModel(model, "selected", bytes(32)))
     model.set_attn_implementation(SLOT_ATTENTION)
     with pytest.raises(UnsupportedModel, match="all sessions in every forward"):

@@ -141,3 +141,27 @@ def test_the_context_keeps_the_first_tokens_leading_space() -> None:
     assert TextStream(sentencepiece).push([1]).text == "two"
     stream = TextStream(sentencepiece, context=[0])
     assert [stream.push([i]).text for i in (1, 2)] == [" two", " three"]
+
+
+SPECIAL = {1: "<|end|>", 2: "<|call|>"}
+
+
+def without_special(ids: Sequence[int]) -> str:
+    return "".join(chr(token) for token in ids if token not in SPECIAL)
+
+
+@pytest.mark.parametrize(
+    ("stop", "tokens", "text", "used"),
+    [
+        ("<|end|>", [97, 98, 1, 99], "ab", 3),
+        ("b<|end|>", [97, 98, 1, 99], "a", 3),
+        ("<|end|>c", [97, 2, 1, 99], "a", 4),
+        ("<|end|><|call|>", [1, 97, 1, 2, 98], "a", 4),
+        ("<|end|>", [97, 98], "ab", 2),
+        ("x", [97, 1, 98, 120], "ab", 4),
+        ("ab", [97, 1, 98], "", 3),
+    ],
+)
+def test_a_stop_string_may_hold_special_tokens(stop: str, tokens: list[int], text: str, used: int) -> None:
+    stream = TextStream(without_special, [stop], special=SPECIAL)
+    assert run(stream, [[token] for token in tokens]) == (text, used)

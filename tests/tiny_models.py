@@ -51,19 +51,6 @@ FAMILIES: dict[str, transformers.PretrainedConfig] = {
     "gemma3": transformers.Gemma3TextConfig(**SIZE, **SLIDING, layer_types=MIXED),
     "cohere": transformers.CohereConfig(**{k: v for k, v in SIZE.items() if k != "head_dim"}),
     "granite": transformers.GraniteConfig(**SIZE, logits_scaling=3.0),
-    "deepseek-v2": transformers.DeepseekV2Config(
-        **{**SIZE, "num_key_value_heads": 4, "head_dim": 8},
-        q_lora_rank=16,
-        kv_lora_rank=16,
-        qk_rope_head_dim=8,
-        qk_nope_head_dim=8,
-        v_head_dim=12,
-        n_routed_experts=4,
-        num_experts_per_tok=2,
-        moe_intermediate_size=16,
-        n_shared_experts=1,
-        first_k_dense_replace=1,
-    ),
     "gpt-j": transformers.GPTJConfig(
         vocab_size=VOCABULARY,
         n_embd=48,
@@ -78,6 +65,21 @@ FAMILIES: dict[str, transformers.PretrainedConfig] = {
         **SIZE, **SLIDING, layer_types=MIXED, num_local_experts=2, num_experts_per_tok=1
     ),
 }
+
+LATENT = transformers.DeepseekV2Config(
+    **{**SIZE, "num_key_value_heads": 4, "head_dim": 8},
+    q_lora_rank=16,
+    kv_lora_rank=16,
+    qk_rope_head_dim=8,
+    qk_nope_head_dim=8,
+    v_head_dim=12,
+    n_routed_experts=4,
+    num_experts_per_tok=2,
+    moe_intermediate_size=16,
+    n_shared_experts=1,
+    first_k_dense_replace=1,
+)
+"""Latent attention: what is cached is expanded in each forward."""
 
 
 def tiny(family: str = "llama", dtype: torch.dtype = torch.float64) -> Any:

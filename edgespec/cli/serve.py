@@ -120,17 +120,21 @@ class HostedDraft:
         "For experiments: make each run of this draft take at least this long.", type=POSITIVE
     )
 
-    def load(self, target: str | None, vocabulary_hash: bytes) -> ServerDrafters | None:
-        """None: this server runs no draft. target: what --target named."""
+    def load(self, named: str | None, target: Target) -> ServerDrafters | None:
+        """None: this server runs no draft. named: what --target names."""
         from edgespec.engines.bundled import bundled_engine
         from edgespec.server.server_drafter import ServerDrafters
 
         name = self.colocated_draft
-        if name == "none" or (name == "auto" and target is not None):
+        if name == "none" or (name == "auto" and named is not None):
             return None
         folder = bundled_engine() if name == "auto" else Path(name)
         return ServerDrafters(
-            folder, vocabulary_hash, self.colocated_draft_tokens, self.colocated_draft_pace_ms
+            folder,
+            target.vocabulary_hash,
+            target.vocabulary_size,
+            self.colocated_draft_tokens,
+            self.colocated_draft_pace_ms,
         )
 
 
@@ -204,7 +208,7 @@ def serve(
             return
         target = _load(model, target_pace.pace(), leader)
     metrics = None if listening.metrics is None else Metrics()
-    drafters = hosted_draft.load(model.target, target.vocabulary_hash)
+    drafters = hosted_draft.load(model.target, target)
     settings = replace(settings, security=security, metrics=metrics, server_drafters=drafters)
     server = Server(target, listening.host, listening.port, settings)
     with contextlib.ExitStack() as stack:

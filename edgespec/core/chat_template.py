@@ -21,25 +21,23 @@ def render_chat(
     messages: Sequence[Mapping[str, Any]],
     add_generation_prompt: bool,
     special_tokens: Mapping[str, str],
-    tools: Sequence[Mapping[str, Any]] | None = None,
+    variables: Mapping[str, Any],
 ) -> str:
     """The text of `messages` ({"role", "content"}) under `template`. Raises EdgespecError where it cannot be rendered.
 
-    messages, tools: values as JSON has them. special_tokens: name (bos_token, eos_token, ...) -> text, which templates
-    refer to.
+    special_tokens: name (bos_token, eos_token, ...) -> text, which templates refer to. variables: others that the
+    template knows, such as tools or enable_thinking. messages, variables: values as JSON has them.
     """
     import jinja2
 
-    plain = json.loads(json.dumps({"messages": list(messages), "tools": tools}))
+    plain = json.loads(json.dumps({**variables, "messages": list(messages)}))
     try:
         return (
             _environment()
             .from_string(template)
             .render(
-                **plain,
+                {"tools": None, "documents": None, **special_tokens, **plain},
                 add_generation_prompt=add_generation_prompt,
-                documents=None,
-                **special_tokens,
             )
         )
     except jinja2.TemplateError as error:

@@ -8,12 +8,16 @@ in vLLM and in transformers' streamers: each step decodes a short window whose b
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 HELD_TOKENS = 8
 """A window holds at most this many tokens of unfinished text (UTF-8 takes four bytes a character)."""
+
+FIRST_MARK, MOST_MARKS = 0xD800, 0x800
+_MARKS = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -32,13 +36,18 @@ class TextStream:
 
     decode: ids -> text, U+FFFD for broken UTF-8. stop: strings that end the text; the one completed first counts.
     context: the tokens before the stream (a few suffice), so that its first token is not taken for a text's first.
+    special: texts of tokens that `decode` leaves out; a stop string may hold them.
     """
 
     def __init__(
-        self, decode: Callable[[list[int]], str], stop: Sequence[str] = (), context: Sequence[int] = ()
+        self,
+        decode: Callable[[list[int]], str],
+        stop: Sequence[str] = (),
+        context: Sequence[int] = (),
+        special: Mapping[int, str] | None = None,
     ) -> None:
         self._decode = decode
-        self._stop = tuple(stop)
+        self._marks, self._stop = _marked(stop, special or {})
         self._window = list(context)[-HELD_TOKENS:]
         self._known = len(self._window)
         self._shown = len(decode(self._window)) if self._window else 0
@@ -58,7 +67,7 @@ class TextStream:
         for token in tokens:
             if self.stopped is not None:
                 break
-            text.append(self._release(self._next(int(token))))
+            text.append(self._release(self._next(int(token)) + self._marks.get(int(token), "")))
             used += 1
         return TextPiece("".join(text), used, self.stopped)
 
@@ -72,7 +81,7 @@ class TextStream:
             else ""
         )
         released = self._release(rest)
-        held, self._held = self._held, ""
+        held, self._held = _MARKS.sub("", self._held), ""
         self._window, self._known, self._shown = [], 0, 0
         return released + held
 
@@ -118,14 +127,32 @@ class TextStream:
         if not self._stop or self.stopped is not None:
             return fresh if self.stopped is None else ""
         text = self._held + fresh
-        ends = [(start + len(stop), start, stop) for stop in self._stop if (start := text.find(stop)) >= 0]
+        ends = [
+            (start + len(marked), start, stop)
+            for marked, stop in self._stop.items()
+            if (start := text.find(marked)) >= 0
+        ]
         if ends:
             _, start, self.stopped = min(ends)
             self._held = ""
-            return text[:start]
-        keep = max(_overlap(text, stop) for stop in self._stop)
+            return _MARKS.sub("", text[:start])
+        keep = max(_overlap(text, marked) for marked in self._stop)
         self._held = text[len(text) - keep :]
-        return text[: len(text) - keep]
+        return _MARKS.sub("", text[: len(text) - keep])
+
+
+def _marked(stop: Sequence[str], special: Mapping[int, str]) -> tuple[dict[int, str], dict[str, str]]:
+    """The marks, by id, of the special tokens that stop strings hold: a lone surrogate each, which no decoded text
+    holds; and the stop strings by what they are with these marks."""
+    texts = sorted({text for text in special.values() if text and any(text in one for one in stop)})
+    marks = {text: chr(FIRST_MARK + number) for number, text in enumerate(texts[:MOST_MARKS])}
+    marked = {}
+    for one in stop:
+        with_marks = one
+        for text in sorted(marks, key=len, reverse=True):
+            with_marks = with_marks.replace(text, marks[text])
+        marked[with_marks] = one
+    return {token: marks[text] for token, text in special.items() if text in marks}, marked
 
 
 def _overlap(text: str, stop: str) -> int:

@@ -88,22 +88,38 @@ class Tokenizer:
         text: str = self._core.decode(list(ids), skip_special_tokens=True)
         return text
 
+    @cached_property
+    def special_texts(self) -> dict[int, str]:
+        """The special tokens' texts by id: what `decode` leaves out."""
+        added = self._core.get_added_tokens_decoder().items()
+        return {token_id: token.content for token_id, token in added if token.special}
+
+    def encode_behind(self, text: str, start: int) -> list[int]:
+        """The ids of the whole text, without special tokens of a new text, from character `start` on."""
+        encoding = self._core.encode(text, add_special_tokens=False)
+        return [
+            token for token, (first, _) in zip(encoding.ids, encoding.offsets, strict=True) if first >= start
+        ]
+
     def chat(
         self,
         messages: Sequence[Mapping[str, Any]],
         add_generation_prompt: bool = True,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        **variables: Any,
     ) -> str:
         """The prompt of a chat of {"role", "content"} messages; encode it with `add_special_tokens=False`.
 
-        tools: functions that the model may call, as OpenAI's API describes them.
-        Raises EdgespecError where the model has no chat template, or its template refuses the messages.
+        tools: functions that the model may call, as OpenAI's API describes them. variables: what else the template
+        knows, such as enable_thinking. Raises EdgespecError where the model has no chat template, or its template
+        refuses the messages.
         """
         if self.chat_template is None:
             raise EdgespecError(
                 "this model has no chat template: put a chat_template.jinja beside its tokenizer.json."
             )
-        return render_chat(self.chat_template, messages, add_generation_prompt, self.special_tokens, tools)
+        known = {"tools": tools, **variables}
+        return render_chat(self.chat_template, messages, add_generation_prompt, self.special_tokens, known)
 
     @property
     def vocabulary_size(self) -> int:

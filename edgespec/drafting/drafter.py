@@ -5,6 +5,7 @@ The engine sees rows and slots, the loop sees nodes and probabilities; this is w
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +21,25 @@ from edgespec.engines.draft_engine import DraftEngine
 PREFILL_ROWS = 128
 """Tokens of the text that the draft reads in one run."""
 
+MASKED = -1e9
+"""Noise of ids that must not be drafted: no score outweighs it, and differences of scores stay finite."""
+
 
 class Drafter:
     """One session's use of a draft engine: the same coupled noise as the target's, at the same positions.
 
-    pacing: holds every run to a given time, for experiments.
+    vocabulary_size: the target's; padding may make its embeddings smaller or larger than the draft's. Ids that the
+    target lacks are not drafted, and the draft reads id 0 in place of those that it lacks. pacing: holds every run to
+    a given time, for experiments.
     """
 
     def __init__(
-        self, engine: DraftEngine, temperature: float, seed: int, pacing: DraftPacing | None = None
+        self,
+        engine: DraftEngine,
+        temperature: float,
+        seed: int,
+        vocabulary_size: int,
+        pacing: DraftPacing | None = None,
     ) -> None:
         self._engine = engine
         self._temperature = temperature
@@ -36,6 +47,7 @@ class Drafter:
         self._pacing = pacing
         self._slots = SlotMap(engine.capacity)
         self._noise = NoiseRows(engine.vocabulary_size)
+        self._vocabulary_size = vocabulary_size
         engine.reset()
 
     def run(self, loop: DraftingLoop) -> int | None:
@@ -122,12 +134,19 @@ class Drafter:
         return [node for node in rows if node not in self._slots.nodes]
 
     def _run(self, piece: Piece, decide: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        if not self._temperature or not len(decide):
-            return self._engine.run(piece, None, None, 1.0, decide)
-        noise, which = self._noise.rows(self._seed, piece.positions[decide] + 1)
+        engine, masked = self._engine, self._vocabulary_size < self._engine.vocabulary_size
+        lacking = piece.tokens >= engine.vocabulary_size
+        if lacking.any():
+            piece = replace(piece, tokens=np.where(lacking, 0, piece.tokens).astype(np.int32))
+        if not len(decide) or not (self._temperature or masked):
+            return engine.run(piece, None, None, 1.0, decide)
         noise_rows = np.zeros(len(piece), dtype=np.int32)
-        noise_rows[decide] = which
-        return self._engine.run(piece, noise, noise_rows, 1.0 / self._temperature, decide)
+        if self._temperature:
+            noise, noise_rows[decide] = self._noise.rows(self._seed, piece.positions[decide] + 1)
+        else:
+            noise = np.zeros((1, engine.vocabulary_size), dtype=np.float32)
+        noise[:, self._vocabulary_size :] = MASKED
+        return engine.run(piece, noise, noise_rows, 1.0 / (self._temperature or 1.0), decide)
 
     def _probabilities(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
         """Calibrated probabilities [R, K] of noisy scores [R, K]: each rank's, given the margin of the best."""

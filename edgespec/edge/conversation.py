@@ -1,45 +1,69 @@
 """A conversation as tokens: each turn is what the chat template adds to the text that is already committed.
 
-The first turn is a rendered prompt. A later one is only what stands, in the rendered conversation, behind the last
-answer: so the session appends it, and neither draft nor target reads the conversation again.
+The first turn is a rendered prompt. A later one is what follows in the tokens of the whole rendered conversation, so
+that draft and target read nothing twice and the text is what the template makes of all messages at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.tokenizer import Tokenizer
 
 ANSWER = "edgespec-answer-7f3a"
-"""Stands for an answer while a conversation is rendered, to find what comes behind it."""
+"""Stands for an answer whose tokens are not those that its text has: then only what comes behind it is taken."""
 
 
 class Conversation:
-    """The user's turns of one conversation; a model without a chat template continues the plain lines."""
+    """The user's turns of one conversation; a model without a chat template continues the plain lines.
 
-    def __init__(self, tokenizer: Tokenizer, system: str | None = None) -> None:
+    variables: given to the chat template, such as enable_thinking or tools.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, system: str | None = None, variables: Mapping[str, Any] | None = None
+    ) -> None:
         self._tokenizer = tokenizer
         self._messages = [] if system is None else [{"role": "system", "content": system}]
-        self._begun = False
+        self._variables = dict(variables or {})
+        self._committed: list[int] = []
 
     def next_turn(self, line: str, answer: Sequence[int]) -> list[int]:
         """The tokens to prompt (first) or append with. answer: the tokens committed since the turn before.
 
         Raises EdgespecError where the template refuses the conversation.
         """
-        first, self._begun = not self._begun, True
-        if self._tokenizer.chat_template is None:
-            return self._tokenizer.encode(f"{line}\n", add_special_tokens=first)
-        if not first:
-            self._messages.append({"role": "assistant", "content": ANSWER})
-        self._messages.append({"role": "user", "content": line})
-        rendered = self._tokenizer.chat(self._messages)
-        if first:
-            return self._tokenizer.encode(rendered, add_special_tokens=False)
-        _, found, behind = rendered.rpartition(ANSWER)
-        if not found:
+        tokens = self._turn(line, answer)
+        self._committed += [*answer, *tokens]
+        return tokens
+
+    def _turn(self, line: str, answer: Sequence[int]) -> list[int]:
+        tokenizer = self._tokenizer
+        if tokenizer.chat_template is None:
+            return tokenizer.encode(f"{line}\n", add_special_tokens=not self._committed)
+        question = {"role": "user", "content": line}
+        if not self._committed:
+            self._messages.append(question)
+            return tokenizer.encode(self._render(self._messages), add_special_tokens=False)
+        earlier, text = self._messages, tokenizer.decode(answer).strip()
+        self._messages = [*earlier, {"role": "assistant", "content": text}, question]
+        committed = [*self._committed, *answer]
+        whole = tokenizer.encode(self._render(self._messages), add_special_tokens=False)
+        if whole[: len(committed)] == committed and len(whole) > len(committed):
+            return whole[len(committed) :]
+        return self._behind([*earlier, {"role": "assistant", "content": ANSWER}, question], answer)
+
+    def _behind(self, messages: Sequence[Mapping[str, str]], answer: Sequence[int]) -> list[int]:
+        """What the template puts behind ANSWER; from its end token on, where the answer has that already."""
+        rendered = self._render(messages)
+        start = rendered.rfind(ANSWER)
+        if start < 0:
             raise EdgespecError(
                 "the chat template leaves earlier answers out, so a next turn cannot follow: use /reset."
             )
-        tokens = self._tokenizer.encode(behind, add_special_tokens=False)
-        ended = bool(answer) and answer[-1] in self._tokenizer.end_tokens
-        return tokens[1:] if ended and tokens and tokens[0] == answer[-1] else tokens
+        tokens = self._tokenizer.encode_behind(rendered, start + len(ANSWER))
+        ended = answer and answer[-1] in self._tokenizer.end_tokens and answer[-1] in tokens
+        return tokens[tokens.index(answer[-1]) + 1 :] if ended else tokens
+
+    def _render(self, messages: Sequence[Mapping[str, str]]) -> str:
+        return self._tokenizer.chat(messages, **self._variables)

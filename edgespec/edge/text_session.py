@@ -36,7 +36,7 @@ class OutputBuffer:
     """The text of one turn behind `context`. Stop strings end it; `logprobs` are kept where the caller wants them."""
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], context: Sequence[int]) -> None:
-        self.stream = TextStream(tokenizer.decode, stop, context=context)
+        self.stream = TextStream(tokenizer.decode, stop, context, tokenizer.special_texts)
         self._pieces: list[str] = []
         self._tokens: list[int] = []
         self._logprobs: list[float] = []
@@ -136,7 +136,10 @@ class TextSession(Closing, ABC):
         assert self.params.seed is not None
         tokens = prompt_tokens(self.tokenizer, prompt, True, self._context.vocabulary_size)
         if self._engine is not None:
-            self._drafter = Drafter(self._engine, self.params.temperature, self.params.seed, self._pacing)
+            temperature, vocabulary_size = self.params.temperature, self._context.vocabulary_size
+            self._drafter = Drafter(
+                self._engine, temperature, self.params.seed, vocabulary_size, self._pacing
+            )
         self._begin_turn(tokens, 0, self.params.max_new_tokens)
         self.prompt_tokens = tokens
 

@@ -157,7 +157,9 @@ def _reads_pool(model: Any, text_config: Any) -> bool:
     """Whether its attention can read the pool in place: no softcap, and no latents that it would expand, of the whole
     pool, in each forward."""
     latent = getattr(text_config, "kv_lora_rank", None)
-    return bool(model._supports_sdpa and not getattr(text_config, "attn_logit_softcapping", None) and not latent)
+    return bool(
+        model._supports_sdpa and not getattr(text_config, "attn_logit_softcapping", None) and not latent
+    )
 
 
 def _check_quantisation(config: Any, name: str) -> bool:

@@ -66,13 +66,20 @@ class ServerDrafter:
 class ServerDrafters:
     """Makes server drafters, each with an engine of its own; engines that were given back are used again.
 
-    folder: the engine's. vocabulary_hash: the target's. Raises EdgespecError for an engine of another vocabulary.
+    folder: the engine's. vocabulary_hash, vocabulary_size: the target's. Raises EdgespecError for an engine of another
+    vocabulary.
     """
 
     def __init__(
-        self, folder: Path, vocabulary_hash: bytes, draft_tokens: int = 4, pace_ms: float | None = None
+        self,
+        folder: Path,
+        vocabulary_hash: bytes,
+        vocabulary_size: int,
+        draft_tokens: int = 4,
+        pace_ms: float | None = None,
     ) -> None:
         self._folder = folder
+        self._vocabulary_size = vocabulary_size
         self._draft_tokens = draft_tokens
         self._pace_ms = pace_ms
         self._idle = [load_draft(folder)]
@@ -86,7 +93,7 @@ class ServerDrafters:
     ) -> ServerDrafter:
         engine = self._idle.pop() if self._idle else load_draft(self._folder)
         pacing = None if self._pace_ms is None else DraftPacing(self._pace_ms)
-        drafter = Drafter(engine, params.temperature, seed, pacing)
+        drafter = Drafter(engine, params.temperature, seed, self._vocabulary_size, pacing)
         close = partial(self._take_back, engine)
         return ServerDrafter(drafter, text, max_new_tokens, self._draft_tokens, close)
 

@@ -51,7 +51,7 @@ def _recorded(
         prompt, params.max_new_tokens, ServerOptions(fill=True), VerifierLimits(target.context_length)
     )
     cache = target.open_cache(len(prompt) + params.max_new_tokens + 1)
-    drafter = Drafter(engine, params.temperature, params.seed)
+    drafter = Drafter(engine, params.temperature, params.seed, engine.vocabulary_size)
     drafts, guesses = [], []
     while verifier.finish is None:
         forward = verifier.plan()
