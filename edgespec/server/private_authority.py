@@ -1,4 +1,4 @@
-"""A private certificate authority for a fleet, made by the `openssl` command.
+"""A private certificate authority for a fleet, made by the `openssl` command, 3.0 or newer.
 
 FOLDER/ca.pem       every edge gets it (--tls-ca)            ca.key      signs; keep it off the servers
 FOLDER/NAME.pem     a server's or device's certificate       NAME.key    its key
