@@ -26,7 +26,7 @@ hosts = click.option(
 
 @click.group()
 def tls() -> None:
-    """Create certificates for TLS: an authority of your own, servers, devices. Uses the openssl command, 3.0 or newer."""
+    """Create certificates for TLS: an authority of your own, servers, devices. Uses openssl 3.0 or newer."""
 
 
 @tls.command()
