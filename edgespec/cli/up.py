@@ -41,7 +41,7 @@ def up(
         access = listening.access(texts.max_body_kib << 10)
         with contextlib.ExitStack() as stack:
             threads = max(1, (os.cpu_count() or 2) - 1)
-            server = ["serve", "--port", "0", "--threads", str(threads)]
+            server = ["serve", "--port", "0", "--threads", str(threads), "--colocated-draft", "none"]
             server += ["--verify-pace-ms", str(verify_pace_ms)] if verify_pace_ms else []
             host, port = stack.enter_context(child(server, "starting a server with the bundled models ..."))
             address = stack.enter_context(child(_link(shape, f"{host}:{port}"), "starting the link ..."))
