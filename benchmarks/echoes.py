@@ -23,6 +23,9 @@ from typing import Any
 import numpy as np
 
 from edgespec import _native
+from edgespec.core.params import SamplingParams
+from edgespec.core.server_options import ServerOptions
+from edgespec.edge.connection import encoded_open
 from edgespec.server.private_authority import issue_for_server, make_authority
 
 BYTES = 64
@@ -97,17 +100,27 @@ def _serve_edgespec(folder: Path, pipe: ProcessPipe, tls: bool = False, spin: bo
         finish=_native.FinishReason.NONE, forwards=1, rows=1, forward_us=1, clock_us=1, turn=0,
     )  # fmt: skip
     assert len(verdict) == BYTES
+    welcome = _native.encode_welcome(
+        version=1, hosts_draft=False, vocabulary_hash=bytes(32), context_length=64, vocabulary_size=64, layers=1,
+        exit_layers=[], end_tokens=[], target_id="echo", max_frame_bytes=65536, max_block_nodes=64,
+    )  # fmt: skip
     while True:
         for number, message in listener.poll(None):
             if isinstance(message, _native.Block):
                 listener.send(number, verdict)
+            elif isinstance(message, _native.Hello):
+                listener.welcome(number, welcome, b"")
 
 
 def _call_edgespec(folder: Path, port: int, count: int, tls: bool = False, spin: bool = False) -> list[int]:
     authority = str(folder / "fleet" / "ca.pem")
     encryption = _native.Tls.client(authority) if tls else None
-    connection = _native.Connection(HOST, port, TIMEOUT_S, tls=encryption, busy_spin=spin)
-    connection.send(_native.encode_hello(vocabulary_hash=bytes(32), agent="benchmark"))
+    hello = _native.encode_hello(vocabulary_hash=bytes(32), agent="benchmark")
+    connection = _native.ResilientConnection(
+        [(HOST, port)], hello, hedge=False, tls=encryption, busy_spin=spin
+    )
+    connection.open(encoded_open(SamplingParams(), 1, ServerOptions(), [1], 1))
+    assert isinstance(connection.receive(TIMEOUT_S), _native.Welcome)
     parents = np.full(4, _native.COMMITTED_BIT | 3, dtype=np.uint32)
     probabilities = np.full(4, 200, dtype=np.uint8)
     block = _native.encode_block(1, 1, np.arange(4, dtype=np.int32), parents, probabilities)

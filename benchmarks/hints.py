@@ -34,7 +34,7 @@ from edgespec.model.target import Target
 from edgespec.model.target_engine import ForwardRequest, HintAddress
 
 sys.path.insert(0, str(REPOSITORY / "tests"))
-from test_hint_mailbox import opened
+from links import linked
 
 TIMEOUT_S = 10.0
 VOCABULARY, WIDTH, LAYER = 2048, 64, 8
@@ -68,7 +68,7 @@ def hint_delay_us(device: torch.device, runs: int = 200) -> float:
     ends: list[float] = []
     arrivals: list[float] = []
     with (
-        opened() as (connection, listener, session),
+        linked() as (connection, listener, session),
         closing(_native.HintMailbox(listener, words.numpy(), [LAYER], 1)) as mailbox,
     ):
         for number in range(1, 2 * runs + 1):
@@ -99,7 +99,7 @@ def _exit(device: torch.device, cells: Cells) -> Callable[[], None]:
     one = np.zeros(1, np.int32)
     columns = {
         "temperatures": np.zeros(1, np.float32), "seeds": np.zeros(1, np.uint64), "positions": one + 5,
-        "draft_tokens": one - 1, "trees": Trees(np.array([0, 1], np.int32), one - 1, one), "curve_of": one,
+        "trees": Trees(np.array([0, 1], np.int32), one - 1, one), "curve_of": one,
     }  # fmt: skip
     curves = Curves(torch.tensor([[0.0, 2.0]]), torch.tensor([[0.1, 1.0]]), (0.0,)).on(device)
     given = {name: on(value, device) for name, value in columns.items()}

@@ -85,14 +85,13 @@ def exit_case(head: torch.Tensor, rows: int) -> Case:
         "temperatures": on(np.full(rows, TEMPERATURE, np.float32), head.device),
         "seeds": on(np.full(rows, SEED, np.uint64), head.device),
         "positions": on(np.arange(rows, dtype=np.int32), head.device),
-        "draft_tokens": on(np.full(rows, -1, np.int32), head.device),
     }
 
     def in_torch(hidden: torch.Tensor, norm: torch.Tensor, head: torch.Tensor, noise: torch.Tensor) -> Any:
         x = torch.nn.functional.rms_norm(hidden, (dim,), norm, EPSILON)
         z = torch.nn.functional.linear(x, head).float() / TEMPERATURE
         best = (z + noise).topk(2)
-        return best.values[:, 0] - best.values[:, 1], best.indices[:, 0], z.logsumexp(-1)
+        return best.values[:, 0] - best.values[:, 1], best.indices[:, 0]
 
     noise = _noise(rows, vocab, head.device)
     kernel = lambda: exit_head(hidden, norm, head, **columns, settings=HeadSettings(EPSILON))  # noqa: E731

@@ -97,8 +97,9 @@ def serve(pipe: Connection) -> None:
     listener = _native.Listener("0.0.0.0", 0, opens=(1e3, 1e3))
     pipe.send(listener.port)
     welcome = _native.encode_welcome(
-        version=_native.PROTOCOL_VERSION, features=0, vocabulary_hash=HASH, context_length=2**30, vocabulary_size=64,
-        layers=1, exit_layers=[], end_tokens=[], target_id="echo", max_frame_bytes=65536, max_block_nodes=64,
+        version=_native.PROTOCOL_VERSION, hosts_draft=False, vocabulary_hash=HASH, context_length=2**30,
+        vocabulary_size=64, layers=1, exit_layers=[], end_tokens=[], target_id="echo", max_frame_bytes=65536,
+        max_block_nodes=64,
     )  # fmt: skip
     lengths: dict[int, int] = {}
     while True:

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from links import connect, event, opening
 from pytest_benchmark.fixture import BenchmarkFixture
-from test_net import MAX_WAIT_S, connect, opening
 
-from edgespec._native import Connection, Listener
+from edgespec._native import Listener, Open, ResilientConnection
 
 
 @pytest.fixture
-def link() -> Iterator[tuple[Connection, Listener]]:
+def link() -> Iterator[tuple[ResilientConnection, Listener]]:
     with closing(Listener("127.0.0.1", 0)) as listener, closing(connect(listener)[0]) as connection:
         yield connection, listener
 
@@ -27,11 +27,12 @@ def link() -> Iterator[tuple[Connection, Listener]]:
 @pytest.mark.parametrize("size", [128, 1 << 14, 1 << 18, (1 << 20) - 96])
 @pytest.mark.parametrize("way", ["view", "copy"])
 @pytest.mark.benchmark(group="tokens to Python")
-def test_tokens(benchmark: BenchmarkFixture, link: tuple[Connection, Listener], way: str, size: int) -> None:
+def test_tokens(
+    benchmark: BenchmarkFixture, link: tuple[ResilientConnection, Listener], way: str, size: int
+) -> None:
     """The copy goes into memory that is there already: the least that a copy can cost."""
     connection, listener = link
-    connection.send(opening(np.arange(size // 4, dtype=np.int32)))
-    [(_, opened)] = listener.poll(MAX_WAIT_S)
-    tokens: Any = opened
+    connection.open(opening(np.arange(size // 4, dtype=np.int32)))
+    tokens: Any = event(listener, Open)
     out = np.empty(size // 4, dtype=np.int32)
     benchmark((lambda: tokens.tokens) if way == "view" else (lambda: np.copyto(out, tokens.tokens)))

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 PROTOCOL_VERSION: int
-HOSTS_DRAFT: int  # a feature that WELCOME may name
 COMMITTED_BIT: int
 HAVE_TLS: bool  # this build has OpenSSL
 
@@ -56,29 +55,16 @@ def exit_head(
     temperatures: _Floats,
     seeds: NDArray[np.uint64],
     positions: _Ints,
-    draft_tokens: _Ints,
     epsilon: float,
     logit_scale: float,
     softcap: float,
     threads: int,
     tier: str = "",
-) -> tuple[_Ints, _Floats, _Floats, _Floats, _Floats, NDArray[np.bool_]]:
-    """Rows [R, D], weights [D], head [V, D]; five columns [R] of ExitScores, and whether each row was sound.
+) -> tuple[_Ints, _Floats]:
+    """Rows [R, D], weights [D], head [V, D]: tokens and margins [R].
 
     ValueError, TypeError: an argument holds what it may not, or is not of just the type that it is read as.
     """
-
-def exit_verdict(
-    decided: _Ints,
-    margins: _Floats,
-    offsets: _Ints,
-    parents: _Ints,
-    tokens: _Ints,
-    curve_margins: _Floats,
-    curve_probabilities: _Floats,
-    curve_of: _Ints,
-) -> tuple[_Ints, _Ints, _Ints, _Floats]:
-    """Rows [R] of S trees, curves [C, K]: lengths [S], paths [S, widest - 1], next tokens [S], confidences [S]."""
 
 def verify(
     logits: NDArray[Any],
@@ -167,33 +153,6 @@ class Decoder:
 
 # The wire format
 
-class FrameType:
-    HELLO: ClassVar[FrameType]
-    WELCOME: ClassVar[FrameType]
-    OPEN: ClassVar[FrameType]
-    APPEND: ClassVar[FrameType]
-    BLOCK: ClassVar[FrameType]
-    HINT: ClassVar[FrameType]
-    VERDICT: ClassVar[FrameType]
-    ACK: ClassVar[FrameType]
-    RESUME: ClassVar[FrameType]
-    CLOSE: ClassVar[FrameType]
-    PING: ClassVar[FrameType]
-    PONG: ClassVar[FrameType]
-    GOAWAY: ClassVar[FrameType]
-    ERROR: ClassVar[FrameType]
-    TUNE: ClassVar[FrameType]
-    __members__: ClassVar[dict[str, FrameType]]
-    def __init__(self, value: int) -> None: ...
-    def __int__(self) -> int: ...
-    def __index__(self) -> int: ...
-    def __hash__(self) -> int: ...
-    def __eq__(self, other: object, /) -> bool: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def value(self) -> int: ...
-
 class ErrorCode:
     PROTOCOL: ClassVar[ErrorCode]
     VERSION: ClassVar[ErrorCode]
@@ -255,8 +214,6 @@ class Welcome:
     def channel(self) -> int: ...
     @property
     def version(self) -> int: ...
-    @property
-    def features(self) -> int: ...
     @property
     def hosts_draft(self) -> bool: ...
     @property
@@ -432,10 +389,20 @@ Message: TypeAlias = (
 def decode(frame: bytes) -> Message:
     """The message of one whole frame. Raises BadFrame."""
 
-def encode_hello(vocabulary_hash: bytes, agent: str, credential: bytes = b"", features: int = 0) -> bytes: ...
+# The fields of an encode function may also come in the order of docs/wire-format.md. Raise BadFrame, or TypeError and
+# ValueError that name the field.
+
+def encode_hello(
+    *,
+    vocabulary_hash: bytes,
+    agent: str,
+    credential: bytes = b"",
+    features: int = 0,
+) -> bytes: ...
 def encode_welcome(
+    *,
     version: int,
-    features: int,
+    hosts_draft: bool,
     vocabulary_hash: bytes,
     context_length: int,
     vocabulary_size: int,
@@ -465,7 +432,7 @@ def encode_open(
     tokens: NDArray[np.int32],
 ) -> bytes: ...
 def encode_append(
-    channel: int, keep_length: int, max_new_tokens: int, tokens: NDArray[np.int32], turn: int
+    channel: int, keep_length: int, max_new_tokens: int, turn: int, tokens: NDArray[np.int32]
 ) -> bytes: ...
 def encode_tune(channel: int, options: ServerOptions) -> bytes: ...
 def encode_block(
@@ -477,6 +444,7 @@ def encode_block(
 ) -> bytes: ...
 def encode_hint(
     channel: int,
+    *,
     base_length: int,
     node: int,
     token: int,
@@ -487,6 +455,7 @@ def encode_hint(
 ) -> bytes: ...
 def encode_verdict(
     channel: int,
+    *,
     base_length: int,
     tokens: NDArray[np.int32],
     logprobs: NDArray[np.float32] | None,
@@ -500,9 +469,9 @@ def encode_verdict(
 def encode_resume(channel: int, session_id: bytes, last_sequence: int) -> bytes: ...
 def encode_close(channel: int, reason: FinishReason) -> bytes: ...
 def encode_error(
-    channel: int, code: ErrorCode, retryable: bool, message: str, retry_after_ms: int = 0
+    channel: int, code: ErrorCode, retryable: bool, retry_after_ms: int, message: str
 ) -> bytes: ...
-def encode_goaway(message: str, retry_after_ms: int = 0) -> bytes: ...
+def encode_goaway(retry_after_ms: int = 0, message: str = "") -> bytes: ...
 
 # Sockets
 
@@ -565,45 +534,6 @@ class Batch:
     @property
     def nodes(self) -> NDArray[np.void]:
         """[N], with the fields token (int32), parent (uint32), probability (uint8)."""
-
-class Connection:
-    """One connection to a server, with an I/O thread of its own. Raises OSError when it cannot be made in time."""
-
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        timeout_s: float,
-        dead_after_s: float = 3.0,
-        slabs: int = 256,
-        tls: Tls | None = None,
-        busy_spin: bool = False,
-    ) -> None:
-        """`dead_after_s`: the peer is dead when nothing came from it for so long. `slabs` (of 16 KiB) bound what waits
-        to be received or is still viewed: when they are used up the socket is not read."""
-    def send(self, frame: bytes) -> None:
-        """Queues one whole frame; never blocks. Raises ConnectionError when the connection is gone or closed."""
-    def receive(self, timeout_s: float | None) -> Message | None:
-        """The next message; None when none came in time (0: do not wait; None: wait without end).
-
-        Raises ConnectionError with the reason when the connection is gone and everything received was taken.
-        """
-    def fileno(self) -> int:
-        """An eventfd that is readable while there is something to receive or the connection is gone."""
-    def close(self) -> None:
-        """Closes once everything queued has left, within a second; does not wait for it."""
-    @property
-    def dead(self) -> bool: ...
-    @property
-    def bytes_sent(self) -> int: ...
-    @property
-    def bytes_received(self) -> int: ...
-    @property
-    def leased_bytes(self) -> int:
-        """Receive memory that is in use or still viewed."""
-    @property
-    def rtt_ms(self) -> float | None:
-        """The smoothed round trip of PING and PONG; None before the first."""
 
 class Listener:
     """A listening socket and all of its connections and sessions: one I/O thread, one queue of events."""
@@ -758,14 +688,16 @@ class ResilientConnection:
     def receive(
         self, timeout_s: float | None
     ) -> Message | Lost | Reconnected | Forgotten | Offline | GivenUp | None:
-        """As Connection.receive, with what happened to the link among the messages."""
+        """The next message, or what happened to the link; None when nothing came in time (0: do not wait; None: wait
+        without end). Raises ConnectionError with the reason when it is closed and everything received was taken."""
     def move(self) -> None:
         """Leaves this server for the next."""
 
     def await_verdicts(self, awaited: bool) -> None:
         """While they are awaited, heartbeats go on however long nothing comes."""
     def close(self) -> None: ...
-    def fileno(self) -> int: ...
+    def fileno(self) -> int:
+        """An eventfd that is readable while there is something to receive or the link is closed."""
     @property
     def dead(self) -> bool: ...
     @property

@@ -148,18 +148,11 @@ class ExitScores:
     """What an exit says of each of R rows. z is logit / temperature (the logit itself in greedy rows), s is z + noise.
 
     tokens: int32 [R], the best s, the lowest id among equals. margins: float32 [R], best minus second-best s (infinite
-    with one token). probabilities: float32 [R], softmax(z) at the token. logsumexps: float32 [R], of z. draft_scores:
-    float32 [R], s of the draft's token, NaN without one. agrees: bool [R], the draft's token is the best. sound: bool
-    [R], False where the logits hold NaN or infinity; the token is then -1 and the floats are NaN.
+    with one token). Where the logits hold NaN or infinity the token is -1 and the margin NaN.
     """
 
     tokens: Any
     margins: Any
-    probabilities: Any
-    logsumexps: Any
-    draft_scores: Any
-    agrees: Any
-    sound: Any
 
 
 @dataclass(frozen=True)

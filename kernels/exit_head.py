@@ -1,4 +1,4 @@
-"""An exit's guess: hidden rows -> RMS norm -> the target's LM head -> coupled noise -> the few words a hint needs.
+"""An exit's guess: hidden rows -> RMS norm -> the target's LM head -> coupled noise -> best token and margin.
 
 No [R, V] logits are kept. The backends are exit_head_reference.py, csrc/sampling/exit_head.cpp and, for CUDA,
 exit_head_launch.py with exit_head_triton.py. They agree except at near-ties; docs/kernels.md states the bound.
@@ -34,7 +34,6 @@ def exit_head(
     temperatures: Any,
     seeds: Any,
     positions: Any,
-    draft_tokens: Any = None,
     settings: HeadSettings = PLAIN,
     backend: str = "auto",
     threads: int | None = None,
@@ -44,11 +43,11 @@ def exit_head(
     hidden: [R, D], 1 to 64 rows, the exit's adapter already applied. norm: [D]. head: [V, D]. All three are contiguous,
     on one device and of one dtype: float32, bfloat16 or float16. As in the model, rows are normalised in float32 and
     rounded to that dtype before and after the norm's weights. temperatures: float32 [R], 0 is greedy. seeds: uint64
-    [R]. positions: int32 [R], absolute position of the guessed token. draft_tokens: int32 [R], -1 for none. backend:
-    "auto", "reference", "cpu" or "triton". threads: of the CPU backend; None: torch's number of them, as far as they
-    pay. Raises EdgespecError for an argument that does not fit.
+    [R]. positions: int32 [R], absolute position of the guessed token. backend: "auto", "reference", "cpu" or "triton".
+    threads: of the CPU backend; None: torch's number of them, as far as they pay. Raises EdgespecError
+    for an argument that does not fit.
     """
-    columns = checked(hidden, norm, head, temperatures, seeds, positions, draft_tokens)
+    columns = checked(hidden, norm, head, temperatures, seeds, positions)
     chosen = arguments.choose_backend(backend, hidden)
     if chosen == "triton":
         from edgespec.kernels import exit_head_launch  # imports torch
@@ -60,9 +59,9 @@ def exit_head(
 
 
 def checked(
-    hidden: Any, norm: Any, head: Any, temperatures: Any, seeds: Any, positions: Any, draft_tokens: Any
-) -> tuple[Any, Any, Any, Any]:
-    """The last four arguments of exit_head as arrays, all seven checked. Raises EdgespecError."""
+    hidden: Any, norm: Any, head: Any, temperatures: Any, seeds: Any, positions: Any
+) -> tuple[Any, Any, Any]:
+    """The last three arguments of exit_head as arrays, all six checked. Raises EdgespecError."""
     arguments.matrix("hidden", hidden, ("R", "D"), ("float32", *arguments.HALVES))
     rows, width = hidden.shape
     arguments.require(rows <= MAX_ROWS, "hidden", f"at most {MAX_ROWS} rows", f"{rows} rows")
@@ -71,39 +70,32 @@ def checked(
     arguments.matrix("head", head, ("V", width), same)
     devices = {arguments.device_of(array) for array in (hidden, norm, head)}
     arguments.require(len(devices) == 1, "hidden, norm and head", "on one device", sorted(devices))
-    drafted = np.full(rows, -1, np.int32) if draft_tokens is None else draft_tokens
     columns = (
         arguments.column("temperatures", temperatures, FLOAT32, rows),
         arguments.column("seeds", seeds, UINT64, rows),
         arguments.column("positions", positions, INT32, rows),
-        arguments.column("draft_tokens", drafted, INT32, rows),
     )
     arguments.in_range("temperatures", columns[0], 0, np.finfo(np.float32).max)
     arguments.in_range("positions", columns[2], 0, MAX_POSITION)
-    arguments.in_range("draft_tokens", columns[3], -1, head.shape[0] - 1)
     return columns
 
 
 def _on_cpu(
     hidden: Any, norm: Any, head: Any, columns: tuple[Any, ...], settings: HeadSettings, threads: int | None
 ) -> ExitScores:
-    weights, draft_tokens = arguments.raw(head), columns[3]
-    tokens, margins, probabilities, logsumexps, draft_scores, sound = _native.exit_head(
+    weights = arguments.raw(head)
+    tokens, margins = _native.exit_head(
         arguments.raw(hidden),
         arguments.raw(norm),
         weights,
         arguments.dtype_name(head),
-        columns[0],
-        columns[1],
-        columns[2],
-        columns[3],
+        *columns,
         settings.epsilon,
         settings.logit_scale,
         settings.softcap,
         useful_threads(threads, weights.nbytes),
     )
-    agrees = (tokens == draft_tokens) & (draft_tokens >= 0)
-    return ExitScores(tokens, margins, probabilities, logsumexps, draft_scores, agrees, sound)
+    return ExitScores(tokens, margins)
 
 
 def useful_threads(threads: int | None, bytes_to_read: int) -> int:

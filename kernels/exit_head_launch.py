@@ -14,9 +14,9 @@ from edgespec.kernels.data import Cells, Curves, ExitScores, HeadSettings, Trees
 from edgespec.kernels.launching import launch, power_of_2
 from edgespec.kernels.variants import HEAD_TILE
 
-TYPES = (torch.float32, torch.int64, torch.int32, torch.int32)
+TYPES = (torch.float32, torch.int64, torch.int32)
 
-PARTS = 7
+PARTS = 4
 """Numbers that a program keeps of each row."""
 
 
@@ -45,7 +45,7 @@ def exit_head(
     settings: HeadSettings,
     hints: HintRequest | None = None,
 ) -> ExitScores:
-    """As edgespec.kernels.exit_head. columns: temperatures, seeds, positions, draft tokens. hints: as exit_hint."""
+    """As edgespec.kernels.exit_head. columns: temperatures, seeds, positions. hints: as exit_hint."""
     device = hidden.device
     rows, dim = hidden.shape
 
@@ -64,30 +64,20 @@ def exit_head(
         device,
     )
     tokens = torch.empty(rows, dtype=torch.int32, device=device)
-    margins, probabilities, logsumexps, draft_scores = torch.empty(4, rows, device=device)
-    agrees, sound = torch.empty(2, rows, dtype=torch.int8, device=device)
+    margins = torch.empty(rows, device=device)
     asked = HintRequest.none(rows, device) if hints is None else hints
     trees, curves, cells = asked.trees, asked.curves, asked.cells
     largest, knots = trees.largest or rows, curves.margins.shape[1]
     launch(
         "exit_head_finish",
         trees.sessions,
-        [parts, columns[3], tokens, margins, probabilities, logsumexps, draft_scores, agrees, sound,
-         *map(put, (trees.offsets, trees.parents, trees.tokens)), curves.margins, curves.probabilities,
-         put(asked.curve_of),
-         cells.words, cells.sequence, rows, programs, knots, cells.exit, *cells.words.shape[1:3]],
+        [parts, tokens, margins, *map(put, (trees.offsets, trees.parents, trees.tokens)),
+         curves.margins, curves.probabilities, put(asked.curve_of), cells.words, cells.sequence,
+         rows, programs, knots, cells.exit, *cells.words.shape[1:3]],
         {"ROWS": power_of_2(largest), "KNOTS": power_of_2(knots), "HINT": hints is not None},
         device,
     )  # fmt: skip
-    return ExitScores(
-        tokens,
-        margins,
-        probabilities,
-        logsumexps,
-        draft_scores,
-        agrees.view(torch.bool),
-        sound.view(torch.bool),
-    )
+    return ExitScores(tokens, margins)
 
 
 def program_count(vocabulary: int, device: torch.device) -> int:

@@ -15,13 +15,10 @@ from edgespec.kernels.data import ExitScores, HeadSettings
 def exit_head(
     hidden: Any, norm: Any, head: Any, columns: Sequence[NDArray[Any]], settings: HeadSettings
 ) -> ExitScores:
-    """As edgespec.kernels.exit_head. columns: temperatures, seeds, positions, draft tokens."""
+    """As edgespec.kernels.exit_head. columns: temperatures, seeds, positions."""
     rows = zip(exit_logits(hidden, norm, head, settings), *columns, strict=True)
-    scores = [np.array(column) for column in zip(*map(_score_row, rows), strict=True)]
-    tokens, draft_tokens, sound = scores[0].astype(np.int32), columns[3], scores[5]
-    margins, probabilities, logsumexps, draft_scores = (one.astype(np.float32) for one in scores[1:5])
-    agrees = (tokens == draft_tokens) & (draft_tokens >= 0)
-    return ExitScores(tokens, margins, probabilities, logsumexps, draft_scores, agrees, sound)
+    tokens, margins = zip(*map(_score_row, rows), strict=True)
+    return ExitScores(np.array(tokens, np.int32), np.array(margins, np.float32))
 
 
 def exit_logits(hidden: Any, norm: Any, head: Any, settings: HeadSettings) -> NDArray[np.float32]:
@@ -40,21 +37,13 @@ def exit_logits(hidden: Any, norm: Any, head: Any, settings: HeadSettings) -> ND
     return logits
 
 
-def _score_row(
-    row: tuple[NDArray[np.float32], np.float32, np.uint64, np.int32, np.int32],
-) -> tuple[int, float, float, float, float, bool]:
-    """(token, margin, probability, log-sum-exp, draft's score, sound) of one row: logits [V], temperature, seed,
-    position, draft's token."""
-    logits, temperature, seed, position, draft_token = row
+def _score_row(row: tuple[NDArray[np.float32], np.float32, np.uint64, np.int32]) -> tuple[int, float]:
+    """(token, margin) of one row: logits [V], temperature, seed, position."""
+    logits, temperature, seed, position = row
     if not np.isfinite(logits).all():
-        return -1, np.nan, np.nan, np.nan, np.nan, False
+        return -1, np.nan
     z = logits if temperature == 0 else logits / temperature
-    s = z if temperature == 0 else z + philox.gumbel(int(seed), int(position), np.arange(len(z)))
-    token, margin = best(s)
-    top = z.max().astype(np.float64)
-    logsumexp = top + np.log(np.exp(z - top).sum())
-    draft_score = float(s[draft_token]) if draft_token >= 0 else np.nan
-    return token, margin, float(np.exp(z[token] - logsumexp)), float(logsumexp), draft_score, True
+    return best(z if temperature == 0 else z + philox.gumbel(int(seed), int(position), np.arange(len(z))))
 
 
 def best(scores: NDArray[Any]) -> tuple[int, float]:

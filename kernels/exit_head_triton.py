@@ -27,8 +27,7 @@ def exit_head_parts(
     temperatures,  # float32 [R]
     seeds,  # int64 [R]
     positions,  # int32 [R]
-    draft_tokens,  # int32 [R]
-    parts,  # float32 [programs, 7, R]; the token is kept as its bits
+    parts,  # float32 [programs, 4, R]: best, second-best, token as its bits, above 0 where a logit is not finite
     rows,  # R
     dim,  # D
     vocabulary,  # V
@@ -56,15 +55,11 @@ def exit_head_parts(
     divisor = tl.where(noisy, temperature, 1.0)
     seed = tl.load(seeds + row, real, 0)
     position = tl.load(positions + row, real, 0).to(tl.uint32)
-    draft = tl.load(draft_tokens + row, real, -1)
 
     best = tl.full((ROWS,), float("-inf"), tl.float32)
     second = tl.full((ROWS,), float("-inf"), tl.float32)
-    best_z = tl.zeros((ROWS,), tl.float32)
     token = tl.full((ROWS,), 2147483647, tl.int32)
-    top = tl.full((ROWS,), -3.4028234663852886e38, tl.float32)
-    total = tl.zeros((ROWS,), tl.float32)
-    draft_score = tl.zeros((ROWS,), tl.float32)
+    special = tl.zeros((ROWS,), tl.float32)
     for tile in range(program, tl.cdiv(vocabulary, TILE), programs):
         ids = tile * TILE + tl.arange(0, TILE)
         known = ids < vocabulary
@@ -87,13 +82,10 @@ def exit_head_parts(
             small = tl.exp(-2.0 * tl.abs(z) / softcap)
             z = tl.where(z < 0, -softcap, softcap) * (1.0 - small) / (1.0 + small)
         z = tl.div_rn(z, tl.broadcast_to(divisor[:, None], (ROWS, TILE)))
+        special += tl.sum(tl.where(known[None, :] & ~(tl.abs(z) < float("inf")), 1.0, 0.0), 1)
         z = tl.where(known[None, :], z, float("-inf"))
         noise = rows_gumbel(tile * TILE, position, seed.to(tl.uint32), (seed >> 32).to(tl.uint32), ROWS, TILE)
         s = z + tl.where(noisy[:, None], noise, 0.0)
-        # log-sum-exp of z
-        new_top = tl.maximum(top, tl.max(z, 1))
-        total = total * tl.exp(top - new_top) + tl.sum(tl.exp(z - new_top[:, None]), 1)
-        top = new_top
         # the best two of s; of equals the lowest id
         own_best = tl.max(s, 1)
         own_token = tl.min(tl.where(s == own_best[:, None], ids[None, :], 2147483647), 1)
@@ -101,31 +93,20 @@ def exit_head_parts(
         own_second = tl.max(tl.where(own, float("-inf"), s), 1)
         better = (own_best > best) | ((own_best == best) & (own_token < token))
         second = tl.maximum(tl.minimum(best, own_best), tl.maximum(second, own_second))
-        best_z = tl.where(better, tl.sum(tl.where(own, z, 0.0), 1), best_z)
         best = tl.where(better, own_best, best)
         token = tl.where(better, own_token, token)
-        draft_score += tl.sum(tl.where(ids[None, :] == draft[:, None], s, 0.0), 1)
-    to = parts + program * 7 * rows + row
+    to = parts + program * 4 * rows + row
     tl.store(to, best, real)
     tl.store(to + rows, second, real)
-    tl.store(to + 2 * rows, best_z, real)
-    tl.store(to + 3 * rows, token.to(tl.float32, bitcast=True), real)
-    tl.store(to + 4 * rows, top, real)
-    tl.store(to + 5 * rows, total, real)
-    tl.store(to + 6 * rows, draft_score, real)
+    tl.store(to + 2 * rows, token.to(tl.float32, bitcast=True), real)
+    tl.store(to + 3 * rows, special, real)
 
 
 @triton.jit
 def exit_head_finish(
-    parts,  # float32 [programs, 7, R]
-    draft_tokens,  # int32 [R]
-    tokens,  # int32 [R], out; so are the next, up to sound
-    margins,  # float32 [R]
-    probabilities,  # float32 [R]
-    logsumexps,  # float32 [R]
-    draft_scores,  # float32 [R]
-    agrees,  # int8 [R]
-    sound,  # int8 [R]
+    parts,  # float32 [programs, 4, R]
+    tokens,  # int32 [R], out
+    margins,  # float32 [R], out
     offsets,  # int32 [S + 1]
     parents,  # int32 [R]
     tree_tokens,  # int32 [R]
@@ -153,48 +134,29 @@ def exit_head_finish(
     real = row < size
     best = tl.full((ROWS,), float("-inf"), tl.float32)
     second = tl.full((ROWS,), float("-inf"), tl.float32)
-    best_z = tl.zeros((ROWS,), tl.float32)
     token = tl.full((ROWS,), 2147483647, tl.int32)
-    top = tl.full((ROWS,), -3.4028234663852886e38, tl.float32)
-    total = tl.zeros((ROWS,), tl.float32)
-    draft_score = tl.zeros((ROWS,), tl.float32)
+    special = tl.zeros((ROWS,), tl.float32)
     for start in range(0, programs, PROGRAMS):
         program = start + tl.arange(0, PROGRAMS)
         inside = (program < programs)[:, None] & real[None, :]
-        at = parts + program[:, None] * 7 * rows + first + row[None, :]
+        at = parts + program[:, None] * 4 * rows + first + row[None, :]
         bests = tl.load(at, inside, float("-inf"))
         seconds = tl.load(at + rows, inside, float("-inf"))
-        zs = tl.load(at + 2 * rows, inside, 0.0)
-        ids = tl.load(at + 3 * rows, inside, 0.0).to(tl.int32, bitcast=True)
-        tops = tl.load(at + 4 * rows, inside, -3.4028234663852886e38)
-        totals = tl.load(at + 5 * rows, inside, 0.0)
+        ids = tl.load(at + 2 * rows, inside, 0.0).to(tl.int32, bitcast=True)
+        special += tl.sum(tl.load(at + 3 * rows, inside, 0.0), 0)
         own_best = tl.max(bests, 0)
         own_token = tl.min(tl.where(bests == own_best[None, :], ids, 2147483647), 0)
         own = inside & (ids == own_token[None, :])
         own_second = tl.max(tl.where(own, seconds, bests), 0)
         better = (own_best > best) | ((own_best == best) & (own_token < token))
         second = tl.maximum(tl.minimum(best, own_best), tl.maximum(second, own_second))
-        best_z = tl.where(better, tl.sum(tl.where(own, zs, 0.0), 0), best_z)
         best = tl.where(better, own_best, best)
         token = tl.where(better, own_token, token)
-        new_top = tl.maximum(top, tl.max(tops, 0))
-        total = total * tl.exp(top - new_top) + tl.sum(totals * tl.exp(tops - new_top[None, :]), 0)
-        top = new_top
-        draft_score += tl.sum(tl.load(at + 6 * rows, inside, 0.0), 0)
-    logsumexp = top + tl.log(total)
-    nan = float("nan")
-    good = (tl.abs(logsumexp) < float("inf")) & (token != 2147483647)
-    token = tl.where(good, token, -1)
-    margin = tl.where(good, best - second, nan)
-    draft = tl.load(draft_tokens + first + row, real, -1)
-    out = first + row
-    tl.store(tokens + out, token, real)
-    tl.store(margins + out, margin, real)
-    tl.store(probabilities + out, tl.where(good, tl.exp(best_z - logsumexp), nan), real)
-    tl.store(logsumexps + out, tl.where(good, logsumexp, nan), real)
-    tl.store(draft_scores + out, tl.where(good & (draft >= 0), draft_score, nan), real)
-    tl.store(agrees + out, (good & (draft == token)).to(tl.int8), real)
-    tl.store(sound + out, good.to(tl.int8), real)
+    sound = (special == 0) & (token != 2147483647)
+    token = tl.where(sound, token, -1)
+    margin = tl.where(sound, best - second, float("nan"))
+    tl.store(tokens + first + row, token, real)
+    tl.store(margins + first + row, margin, real)
     if HINT:
         parent = tl.load(parents + first + row, real, -2)
         drafted = tl.load(tree_tokens + first + row, real, -2)

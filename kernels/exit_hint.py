@@ -26,7 +26,6 @@ def exit_hint(
     temperatures: Any,
     seeds: Any,
     positions: Any,
-    draft_tokens: Any,
     trees: Trees,
     curves: Curves,
     curve_of: Any,
@@ -41,7 +40,7 @@ def exit_hint(
     Raises EdgespecError.
     """
     cells.check(len(trees.offsets) - 1)
-    columns = (temperatures, seeds, positions, draft_tokens)
+    columns = (temperatures, seeds, positions)
     chosen = arguments.choose_backend(backend, hidden)
     if chosen == "triton":
         from edgespec.kernels import exit_head_launch  # imports torch
@@ -62,12 +61,11 @@ def exit_hint(
         temperatures=temperatures[:rows],
         seeds=seeds[:rows],
         positions=positions[:rows],
-        draft_tokens=draft_tokens[:rows],
         settings=settings,
         backend=chosen,
     )
     own = Trees(offsets[: sessions + 1], trees.parents[:rows], trees.tokens[:rows])
-    found = exit_verdict(scores.tokens, scores.margins, own, curves, curve_of[:sessions], backend=chosen)
+    found = exit_verdict(scores.tokens, scores.margins, own, curves, curve_of[:sessions])
     _publish(found, cells)
 
 

@@ -53,11 +53,10 @@ class Variant:
 
 def _variants() -> Iterator[Variant]:
     for dtype in ("bf16", "fp16", "fp32"):
-        types = f"*{dtype} *{dtype} *{dtype} *fp32 *i64 *i32 *i32 *fp32 i32 i32 i32 fp32 fp32 fp32"
+        types = f"*{dtype} *{dtype} *{dtype} *fp32 *i64 *i32 *fp32 i32 i32 i32 fp32 fp32 fp32"
         for rows in (16, 32, 64):
             yield Variant("exit_head_parts", f"{dtype}-{rows}", types, {"ROWS": rows})
-    scores = "*i32 *fp32 *fp32 *fp32 *fp32 *i8 *i8"
-    types = f"*fp32 *i32 {scores} *i32 *i32 *i32 *fp32 *fp32 *i32 *i32 *i32 i32 i32 i32 i32 i32 i32"
+    types = "*fp32 *i32 *fp32 *i32 *i32 *i32 *fp32 *fp32 *i32 *i32 *i32 i32 i32 i32 i32 i32 i32"
     for name in ("plain", "hint"):
         sizes = {"ROWS": MOST_ROWS, "KNOTS": 64, "HINT": name == "hint"}
         yield Variant("exit_head_finish", name, types, sizes)

@@ -47,7 +47,9 @@ def verify(
             for row in range(first, end)
         ]
         tokens, margins, logprobs = (np.array(column) for column in zip(*decided, strict=True))
-        path, token = walk(tokens, trees.parents[first:end], trees.tokens[first:end])
+        path, token = walk(
+            *(column.tolist() for column in (tokens, trees.parents[first:end], trees.tokens[first:end]))
+        )
         depth = len(path)
         verdicts.lengths[s], verdicts.tokens[s], verdicts.sound[s] = depth, token, token >= 0
         verdicts.paths[s, :depth] = path

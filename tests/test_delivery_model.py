@@ -9,12 +9,12 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import numpy as np
 import pytest
 import raw_peer
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from links import WELCOME, verdict
 from raw_peer import MAX_WAIT_S, Frame, RawPeer, frame, hello, opening
 from stubs import VOCABULARY_HASH
 
@@ -22,23 +22,10 @@ from edgespec import _native
 
 CHANNEL = 1
 PATHS = 3
-EARLY = 2
-"""Frames that may wait for one before them."""
-WINDOW = 3
-"""Verdicts that may wait to be acknowledged."""
-WELCOME = _native.encode_welcome(
-    version=1, features=0, vocabulary_hash=VOCABULARY_HASH, context_length=512, vocabulary_size=64, layers=12,
-    exit_layers=[], end_tokens=[], target_id="stub", max_frame_bytes=65536, max_block_nodes=1024,
-)  # fmt: skip
+EARLY = 2  # frames that may wait for one before them
+WINDOW = 3  # verdicts that may wait to be acknowledged
 ROOT = _native.COMMITTED_BIT | 1
 SLAB_BYTES = 16 * 1024
-
-
-def verdict(number: int) -> bytes:
-    return _native.encode_verdict(
-        1, base_length=number, tokens=np.array([7], dtype=np.int32), logprobs=None,
-        finish=_native.FinishReason.NONE, forwards=1, rows=1, forward_us=1, clock_us=0, turn=0,
-    )  # fmt: skip
 
 
 class Path:
@@ -57,7 +44,7 @@ class Delivery(RuleBasedStateMachine):
         super().__init__()
         self.listener = _native.Listener(
             "127.0.0.1", 0, opens=(1e6, 1e6), dead_after_s=60.0, slabs=64,
-            session_bytes=WINDOW * len(verdict(1)), early_frames=EARLY,
+            session_bytes=WINDOW * len(verdict([7], 1)), early_frames=EARLY,
         )  # fmt: skip
         self.paths: list[Path] = []
         self.clock = itertools.count(1)
@@ -193,7 +180,7 @@ class Delivery(RuleBasedStateMachine):
         """A verdict, which may be lost with every connection; one more than may wait ends the session."""
         assert self.session is not None
         self.said += 1
-        assert self.listener.send(self.session, verdict(self.said))
+        assert self.listener.send(self.session, verdict([7], self.said))
         if self.said - self.acknowledged > WINDOW:
             assert self.hear(_native.Disconnected) == self.session
             return self.begin_anew()

@@ -38,7 +38,6 @@ def case(shape: tuple[int, int, int], dtype: str, seed: int = 0) -> dict[str, An
         "temperatures": np.where(numbers % 3 == 2, 0, 0.6 + 0.1 * (numbers % 5)).astype(np.float32),
         "seeds": (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15),
         "positions": (7 * numbers).astype(np.int32),
-        "draft_tokens": np.where(numbers % 2, -1, numbers % vocabulary).astype(np.int32),
     }
 
 
@@ -77,14 +76,7 @@ def assert_agree(
     finite = np.isfinite(want.margins) & same
     np.testing.assert_array_equal(got.margins[same & ~finite], want.margins[same & ~finite])
     assert np.all(np.abs(got.margins - want.margins)[finite] <= bound[finite])
-    np.testing.assert_allclose(
-        got.probabilities[same], want.probabilities[same], rtol=float(bound.max()) * 2, atol=1e-6
-    )
-    assert np.all(np.abs(got.logsumexps - want.logsumexps) <= bound)
-    assert np.array_equal(np.isnan(got.draft_scores), np.isnan(want.draft_scores))
-    assert np.all(np.abs(got.draft_scores - want.draft_scores)[~np.isnan(want.draft_scores)] <= bound.max())
-    np.testing.assert_array_equal(got.agrees[same], want.agrees[same])
-    np.testing.assert_array_equal(got.sound, want.sound)
+    np.testing.assert_array_equal(got.tokens < 0, want.tokens < 0)
 
 
 def as_numpy(scores: ExitScores) -> ExitScores:
@@ -116,11 +108,8 @@ def test_every_tier_of_the_processor_agrees(dtype: str, tier: str) -> None:
     for shape in SHAPES:
         given = case(shape, dtype)
         raw = [arguments.raw(given[name]) for name in ("hidden", "norm", "head")]
-        columns = [given[name] for name in ("temperatures", "seeds", "positions", "draft_tokens")]
-        said = _native.exit_head(*raw, dtype, *columns, 1e-6, 1.0, 0.0, threads=1, tier=tier)
-        tokens, margins, probabilities, logsumexps, draft_scores, sound = said
-        agrees = (tokens == columns[3]) & (columns[3] >= 0)
-        got = ExitScores(tokens, margins, probabilities, logsumexps, draft_scores, agrees, sound)
+        columns = [given[name] for name in ("temperatures", "seeds", "positions")]
+        got = ExitScores(*_native.exit_head(*raw, dtype, *columns, 1e-6, 1.0, 0.0, threads=1, tier=tier))
         assert_agree(
             got, exit_head(**given, backend="reference"), logit_error(given, HeadSettings()), columns[0]
         )
@@ -167,10 +156,8 @@ def test_a_row_that_is_no_number_is_reported_and_never_sampled_from(value: float
     given = case((4, 16, 70), "float32")
     given["hidden"][1, 3] = value
     got = as_numpy(exit_head(**given, backend=backend))
-    assert got.sound.tolist() == [True, False, True, True]
-    assert got.tokens[1] == -1
+    assert (got.tokens < 0).tolist() == [False, True, False, False]
     assert np.isnan(got.margins[1])
-    assert not got.agrees[1]
 
 
 def test_the_reference_multiplies_as_torch_does() -> None:
@@ -199,8 +186,6 @@ def test_the_reference_multiplies_as_torch_does() -> None:
         ("seeds", np.zeros(4), "seeds must be uint64, not float64: convert it with .astype"),
         ("positions", integers(0, 1, -2, 3), "positions must be from 0"),
         ("positions", integers(0, 1, 2, 3)[None], r"positions must be \[4\]"),
-        ("draft_tokens", integers(0, -2, 1, 2), "draft_tokens must be from -1"),
-        ("draft_tokens", integers(0, 70, 1, 2), "draft_tokens must be from -1 to 69"),
         ("hidden", torch.zeros(0, 16), "hidden must be"),
         ("hidden", torch.zeros(65, 16), "at most 64 rows"),
         ("hidden", torch.zeros(4, 16, dtype=torch.float64), "hidden must be float32"),

@@ -37,7 +37,6 @@ def inputs(seed: int) -> dict[str, Any]:
         "temperatures": torch.from_numpy(random.choice([0.0, 0.8], ROWS).astype(np.float32)),
         "seeds": torch.full((ROWS,), -5),
         "positions": torch.arange(ROWS, dtype=torch.int32) + 90,
-        "draft_tokens": torch.full((ROWS,), -1, dtype=torch.int32),
         "trees": Trees(
             filled(trees.offsets, SESSIONS - 3, np.int32),
             filled(trees.parents, spare, np.int32),
@@ -65,7 +64,7 @@ def test_a_cell_holds_what_the_exit_says_of_its_session(backend: str, seed: int)
     given = inputs(seed)
     trees: Trees = given["trees"]
     rows = int(trees.offsets[-1])
-    columns = {k: given[k][:rows] for k in ("temperatures", "seeds", "positions", "draft_tokens")}
+    columns = {k: given[k][:rows] for k in ("temperatures", "seeds", "positions")}
     scores = exit_head(
         given["hidden"][:rows].numpy(),
         given["norm"].numpy(),
@@ -75,7 +74,7 @@ def test_a_cell_holds_what_the_exit_says_of_its_session(backend: str, seed: int)
     )
     own = Trees(trees.offsets[:4], trees.parents[:rows], trees.tokens[:rows])
     curve_of = np.array([0, 1, 1], np.int32)
-    hints = exit_verdict(scores.tokens, scores.margins, own, CURVES, curve_of, backend="reference")
+    hints = exit_verdict(scores.tokens, scores.margins, own, CURVES, curve_of)
     cells = written(given, number=7, exit=1, backend=backend)[1, :3, 1]
     assert cells[:, 0].tolist() == [7, 7, 7]
     assert cells[:, 1].tolist() == hints.lengths.tolist()

@@ -1,4 +1,4 @@
-"""exit_verdict on the CPU beside its reference; in Triton the walk is tested as part of exit_hint."""
+"""exit_verdict on the host; in Triton the walk is tested as part of exit_hint."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from edgespec.core.calibration import Calibration
 from edgespec.core.errors import EdgespecError
@@ -24,8 +23,6 @@ CALIBRATION = Calibration.from_json(
     }
 )
 CURVES = Curves.of(CALIBRATION)
-
-BACKENDS = ["cpu", "reference"]
 
 
 def random_trees(sessions: int, largest: int, vocabulary: int, random: np.random.Generator) -> Trees:
@@ -44,40 +41,24 @@ def random_trees(sessions: int, largest: int, vocabulary: int, random: np.random
     return Trees.of(offsets, parents, tokens)
 
 
-def hints_of(
-    backend: str, tokens: list[int] | NDArray[Any], margins: Any, trees: Trees, curve_of: Any
-) -> Hints:
-    given = (np.asarray(tokens, np.int32), np.asarray(margins, np.float32))
-    return exit_verdict(*given, trees, CURVES, np.asarray(curve_of, np.int32), backend=backend)
+def hints_of(tokens: list[int], margins: Any, trees: Trees, curve_of: list[int]) -> Hints:
+    given = (np.array(tokens, np.int32), np.asarray(margins, np.float32))
+    return exit_verdict(*given, trees, CURVES, np.array(curve_of, np.int32))
 
 
-def test_the_cpu_backend_agrees_with_the_reference() -> None:
-    random = np.random.default_rng(4)
-    for _ in range(50):
-        trees = random_trees(5, 9, 4, random)
-        rows = trees.offsets[-1]
-        given = random.integers(-1, 4, rows), random.gumbel(1, 2, rows), trees, random.integers(0, 2, 5)
-        got, want = (hints_of(one, *given) for one in BACKENDS)
-        for name in ("lengths", "paths", "tokens"):
-            np.testing.assert_array_equal(getattr(got, name), getattr(want, name))
-        np.testing.assert_allclose(got.confidences, want.confidences, rtol=1e-5)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_hint_is_the_path_the_token_behind_it_and_the_product_of_its_probabilities(backend: str) -> None:
+def test_a_hint_is_the_path_the_token_behind_it_and_the_product_of_its_probabilities() -> None:
     #      root -> 5 -> 7 ; root -> 6
     trees = Trees.of([0, 4], [-1, 0, 0, 1], [-1, 5, 6, 7])
     margins = np.array([1.0, 4.0, 9.0, 0.75])
-    hint = hints_of(backend, [5, 7, 1, 9], margins, trees, [0])
+    hint = hints_of([5, 7, 1, 9], margins, trees, [0])
     assert (hint.lengths.tolist(), hint.paths.tolist(), hint.tokens.tolist()) == ([2], [[1, 3, -1]], [9])
     probabilities = np.asarray(CALIBRATION.probability(margins, 0.0))
     np.testing.assert_allclose(hint.confidences, probabilities[[0, 1, 3]].prod(), rtol=1e-6)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_row_that_is_not_sound_ends_the_hint(backend: str) -> None:
+def test_a_row_that_is_not_sound_ends_the_hint() -> None:
     trees = Trees.of([0, 2, 3], [-1, 0, -1], [-1, 5, -1])
-    hint = hints_of(backend, [5, -1, 3], [1.0, np.nan, 1.0], trees, [0, 1])
+    hint = hints_of([5, -1, 3], [1.0, np.nan, 1.0], trees, [0, 1])
     assert hint.tokens.tolist() == [-1, 3]
     assert hint.confidences[0] == 0
     assert hint.lengths.tolist() == [1, 0]
@@ -104,7 +85,6 @@ def test_trees_that_are_none_are_named(trees: tuple[list[int], ...], message: st
         Trees.of(*trees)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -121,17 +101,15 @@ def test_trees_that_are_none_are_named(trees: tuple[list[int], ...], message: st
             "curves.probabilities must be",
         ),
         ({"curves": Curves(CURVES.margins[:0], CURVES.probabilities[:0], ())}, "curves.margins must be"),
-        ({"backend": "triton"}, "backend must be cpu or reference"),
     ],
 )
-def test_what_does_not_fit_is_named(changes: dict[str, Any], message: str, backend: str) -> None:
+def test_what_does_not_fit_is_named(changes: dict[str, Any], message: str) -> None:
     given = {
         "tokens": np.zeros(3, np.int32),
         "margins": np.zeros(3, np.float32),
         "trees": Trees.of([0, 3], [-1, 0, 1], [-1, 1, 2]),
         "curves": CURVES,
         "curve_of": np.zeros(1, np.int32),
-        "backend": backend,
     }
     with pytest.raises(EdgespecError, match=message):
         exit_verdict(**{**given, **changes})

@@ -139,7 +139,7 @@ def cells_of(place: Place, rows: int = 16, sessions: int = 4) -> NDArray[np.int3
     drafted[2::4] = (drafted[2::4] + 1) % 40
     cuda = place.device.type == "cuda"
     words = torch.zeros((2, sessions, 1, CELL_WORDS), dtype=torch.int32, pin_memory=cuda)
-    named = columns(rows) | {"seeds": np.full(rows, 3), "draft_tokens": np.full(rows, -1, np.int32)}
+    named = columns(rows) | {"seeds": np.full(rows, 3)}
     offsets, parents = np.arange(0, 17, 4, dtype=np.int32), np.array([-1, 0, 0, 1] * sessions, np.int32)
     exit_hint(
         *place.on(*given),

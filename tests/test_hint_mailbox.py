@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 import pytest
-from test_net import HELLO, MAX_WAIT_S, WELCOME, events, listening, opening
+from links import MAX_WAIT_S, linked, listening
 
 from edgespec import _native
-from edgespec._native import COMMITTED_BIT, Connection, HintMailbox, Listener, publish_hint
+from edgespec._native import COMMITTED_BIT, HintMailbox, Listener, ResilientConnection, publish_hint
 
 LAYERS = [8, 16]
 PLACES = 3
@@ -31,28 +30,14 @@ def mailbox_of(listener: Listener, cells: Any, rows: int = 8) -> Any:
     return closing(HintMailbox(listener, cells, LAYERS, rows))
 
 
-@contextmanager
-def opened() -> Iterator[tuple[Connection, Listener, int]]:
-    """A session's connection, and its number at the listener."""
-    with listening() as listener, closing(Connection("127.0.0.1", listener.port, MAX_WAIT_S)) as connection:
-        connection.send(HELLO)
-        (number, _), _ = events(listener, 2)
-        assert listener.welcome(number, WELCOME, b"")
-        connection.send(opening([1, 2, 3, 4]))
-        assert isinstance(connection.receive(MAX_WAIT_S), _native.Welcome)
-        [(session, what)] = events(listener, 1)
-        assert isinstance(what, _native.Open)
-        yield connection, listener, session
-
-
-def hint_of(connection: Connection) -> Any:
+def hint_of(connection: ResilientConnection) -> Any:
     hint = connection.receive(MAX_WAIT_S)
     assert isinstance(hint, _native.Hint)
     return hint
 
 
 def test_a_cell_becomes_a_hint_on_the_wire() -> None:
-    with opened() as (connection, listener, session), mailbox_of(listener, cells := empty_cells()) as mailbox:
+    with linked() as (connection, listener, session), mailbox_of(listener, cells := empty_cells()) as mailbox:
         mailbox.arm(1, [(session, 1, 4, 2, 0.25, REFERENCES)])
         publish_hint(cells, 1, place=1, exit=0, length=0, end=0, token=77, confidence=0.5)
         hint = hint_of(connection)
@@ -65,7 +50,7 @@ def test_a_cell_becomes_a_hint_on_the_wire() -> None:
 
 
 def test_the_cells_live_as_long_as_the_mailbox() -> None:
-    with opened() as (connection, listener, session):
+    with linked() as (connection, listener, session):
         cells = empty_cells()
         mailbox = HintMailbox(listener, cells, LAYERS, 8)
         alive = weakref.ref(cells)
@@ -80,17 +65,14 @@ def test_the_cells_live_as_long_as_the_mailbox() -> None:
 
 
 def test_a_session_that_is_gone_costs_nothing() -> None:
-    with (
-        opened() as (_, listener, session),
-        mailbox_of(listener, cells := empty_cells()) as mailbox,
-    ):
+    with linked() as (_, listener, session), mailbox_of(listener, cells := empty_cells()) as mailbox:
         mailbox.arm(1, [(session + 99, 0, 4, 0, 0.0, REFERENCES)])
         publish_hint(cells, 1, place=0, exit=0, length=0, end=0, token=5, confidence=1.0)
         assert mailbox.retire(1) == [0]
 
 
 def test_a_closed_mailbox_takes_no_more() -> None:
-    with opened() as (_, listener, session):
+    with linked() as (_, listener, session):
         mailbox = HintMailbox(listener, empty_cells(), LAYERS, 8)
         mailbox.close()
         mailbox.arm(1, [(session, 0, 4, 0, 0.0, REFERENCES)])

@@ -1,63 +1,19 @@
-"""The limits of a listener, made small: who says nothing, wants too much or floods it goes, and harms nobody."""
+"""The listener's limits, made small: who says too little, too much or too often is told so, and goes."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
 import raw_peer
-from raw_peer import MAX_WAIT_S, RawPeer, append, frame, hello, opening
-from stubs import VOCABULARY_HASH
+from links import HASH, WELCOME, listening
+from raw_peer import MAX_WAIT_S, RawPeer, append, frame, opening
 
 from edgespec import _native
 
 PROMPT = [1, 2, 3]
-HELLO = hello(VOCABULARY_HASH)
-WELCOME = _native.encode_welcome(
-    version=1,
-    features=0,
-    vocabulary_hash=VOCABULARY_HASH,
-    context_length=512,
-    vocabulary_size=64,
-    layers=12,
-    exit_layers=[],
-    end_tokens=[],
-    target_id="stub",
-    max_frame_bytes=65536,
-    max_block_nodes=1024,
-)
-
-
-@contextmanager
-def listening(**limits: object) -> Iterator[_native.Listener]:
-    listener = _native.Listener("127.0.0.1", 0, **limits)  # type: ignore[arg-type]
-    yield listener
-    listener.close()
-
-
-def heard(listener: _native.Listener, kind: type) -> list[object]:
-    """What comes, until something of that kind has."""
-    while True:
-        found = [message for _, message in listener.poll(MAX_WAIT_S) if isinstance(message, kind)]
-        if found:
-            return found
-
-
-def admitted(listener: _native.Listener, identity: bytes = b"") -> RawPeer:
-    """A peer that has been welcomed."""
-    peer = RawPeer(listener.port)
-    peer.send(HELLO)
-    number = None
-    while number is None:
-        number = next(
-            (n for n, message in listener.poll(MAX_WAIT_S) if isinstance(message, _native.Hello)), None
-        )
-    listener.welcome(number, WELCOME, identity)
-    answer = peer.next()
-    assert answer is not None and answer.kind == raw_peer.WELCOME
-    return peer
+HELLO = raw_peer.hello(HASH)
 
 
 def test_who_says_nothing_is_left() -> None:
@@ -72,17 +28,12 @@ def test_who_says_nothing_is_left() -> None:
 
 
 def test_a_frame_must_end() -> None:
-    with (
-        listening(frame_within_s=0.05, dead_after_s=0.3, hello_within_s=60.0) as listener,
-        RawPeer(listener.port, answers=False) as peer,
-    ):
+    limits = {"frame_within_s": 0.05, "dead_after_s": 0.3, "hello_within_s": 60.0}
+    with listening(**limits) as listener, RawPeer(listener.port, answers=False) as peer:
         peer.send(HELLO[:-1])
         error = peer.until(raw_peer.ERROR)
-        assert (
-            error is not None
-            and error.code == raw_peer.PROTOCOL
-            and b"not completed in time" in error.payload
-        )
+        assert error is not None and error.code == raw_peer.PROTOCOL
+        assert b"not completed in time" in error.payload
         assert peer.closed()
 
 
@@ -179,3 +130,26 @@ def test_pings_that_nobody_reads_the_answers_of() -> None:
                     peer.socket.sendall(pings)
         reasons = [message.reason for message in heard(listener, _native.Disconnected)]
         assert reasons
+
+
+def heard(listener: _native.Listener, kind: type) -> list[object]:
+    """What comes, until something of that kind has."""
+    while True:
+        found = [message for _, message in listener.poll(MAX_WAIT_S) if isinstance(message, kind)]
+        if found:
+            return found
+
+
+def admitted(listener: _native.Listener, identity: bytes = b"") -> RawPeer:
+    """A peer that has been welcomed."""
+    peer = RawPeer(listener.port)
+    peer.send(HELLO)
+    number = None
+    while number is None:
+        number = next(
+            (n for n, message in listener.poll(MAX_WAIT_S) if isinstance(message, _native.Hello)), None
+        )
+    listener.welcome(number, WELCOME, identity)
+    answer = peer.next()
+    assert answer is not None and answer.kind == raw_peer.WELCOME
+    return peer

@@ -4,11 +4,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
+import numpy as np
 import pytest
-from test_net import MAX_WAIT_S, block, event, events, linked, listening, opening, verdict
+from links import MAX_WAIT_S, answer, block, connect, events, linked, listening, verdict
 
 from edgespec import _native
-from edgespec._native import Connection, Listener
+from edgespec._native import Listener
 
 BLOCKS = 300
 
@@ -87,18 +88,15 @@ def test_echoes_go_on_though_both_callers_wait_most_of_the_time(spins: bool) -> 
         with running(serve):
             for token in range(BLOCKS):
                 connection.send(block(token))
-                assert connection.receive(MAX_WAIT_S).tokens.tolist() == [token]
+                assert answer(connection) == [token]
 
 
 def test_a_caller_that_does_not_come_back_keeps_its_link(spins: bool) -> None:
     """Neither end waits for longer than a peer may be silent, and heartbeats go on."""
-    with listening(dead_after_s=0.4, busy_spin=spins) as listener:
-        connection = Connection("127.0.0.1", listener.port, MAX_WAIT_S, dead_after_s=0.4, busy_spin=spins)
-        with closing(connection):
-            connection.send(_native.encode_hello(vocabulary_hash=bytes(32), agent="test"))
-            event(listener, _native.Connected)
-            event(listener, _native.Hello)
-            assert listener.poll(1.5, 1) == []
+    limits = {"dead_after_s": 0.4, "busy_spin": spins}
+    with listening(**limits) as listener, closing(connect(listener, **limits)[0]) as link:
+        assert listener.poll(1.5, 1) == []
+        assert not link.dead
 
 
 def test_closing_ends_the_wait_of_a_caller_that_runs_the_handlers(spins: bool) -> None:
@@ -115,11 +113,11 @@ def test_closing_ends_the_wait_of_a_caller_that_runs_the_handlers(spins: bool) -
             assert ended.wait(MAX_WAIT_S)
 
 
-def test_a_prompt_beside_blocks_is_whole(spins: bool) -> None:
-    with linked(busy_spin=spins) as (connection, listener, _):
-        prompt = list(range(20_000))
-        with running(lambda: [connection.send(block(i)) for i in range(50)] and None):
-            connection.send(opening(prompt))
+def test_a_long_turn_beside_blocks_is_whole(spins: bool) -> None:
+    with linked(busy_spin=spins) as (link, listener, _):
+        turn = np.arange(20_000, dtype=np.int32)
+        with running(lambda: [link.send(block(i)) for i in range(50)] and None):
+            link.send(_native.encode_append(1, keep_length=4, max_new_tokens=1, turn=1, tokens=turn))
             came = [what for _, what in events(listener, 51)]
-        [opened] = [what for what in came if isinstance(what, _native.Open)]
-        assert opened.tokens.tolist() == prompt
+        [append] = [what for what in came if isinstance(what, _native.Append)]
+        assert append.tokens.tolist() == turn.tolist()

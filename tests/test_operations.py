@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 from stubs import VOCABULARY_HASH, StubTarget, serving
 from test_many_sessions import SCRIPTED, session
-from test_wire import OPEN_FIELDS
 from tiny_models import tiny
+from wire_frames import CASES
 
 from edgespec import _native
 from edgespec.cli.config import read_config
@@ -126,14 +126,14 @@ def test_a_draining_server_finishes_its_texts_refuses_new_ones_and_ends() -> Non
         assert go_on.wait(30)
 
     with serving(StubTarget(SCRIPTED, before_forward=hold)) as server:
-        late = _native.Connection("127.0.0.1", server.port, 10.0)
-        late.send(_native.encode_hello(vocabulary_hash=VOCABULARY_HASH, agent="test"))
+        hello = _native.encode_hello(vocabulary_hash=VOCABULARY_HASH, agent="test")
+        late = _native.ResilientConnection([("127.0.0.1", server.port)], hello, hedge=False)
         assert isinstance(late.receive(10.0), _native.Welcome)
         with session(server) as one:
             one.prompt([1, 2])
             assert running.wait(10)
             server.drain(60)
-            late.send(_native.encode_open(1, **OPEN_FIELDS))
+            late.open(_native.encode_open(1, **CASES["open"].fields))
             go_on.set()
             answers = [late.receive(10.0), late.receive(10.0)]
             list(one)

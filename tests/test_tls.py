@@ -6,23 +6,24 @@ import json
 import logging
 import shutil
 import signal
+import ssl
 import subprocess
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 import raw_peer
 from faults import FaultProxy
+from raw_peer import RawPeer
 from scripted_models import HashModel
 from stubs import VOCABULARY_HASH, StubTarget, StubTokenizer, serving
-from test_wire import OPEN_FIELDS
 
 from edgespec import _native
 from edgespec.cli.child import COMMAND
 from edgespec.core.access import credential
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
-from edgespec.core.server_options import ServerOptions
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
 from edgespec.server.private_authority import issue_for_device, issue_for_server, make_authority
@@ -34,15 +35,6 @@ SCRIPTED = HashModel()
 PROMPT = [1, 2, 3]
 MAX_WAIT_S = 30.0  # before a test gives up; nothing passes by waiting for it
 TEXT = SCRIPTED.continuation(PROMPT, 12)
-OPENING = {
-    **OPEN_FIELDS,
-    "options": ServerOptions(fill=True).to_wire(),
-    "latency_us": 0,
-    "min_p": 0.0,
-    "repetition_penalty": 1.0,
-    "logit_bias": [],
-}
-
 needs_tls = pytest.mark.skipif(
     not _native.HAVE_TLS or shutil.which("openssl") is None,
     reason="needs a build with OpenSSL's headers, and the openssl command",
@@ -135,13 +127,12 @@ class TestEncryption:
             serving(StubTarget(SCRIPTED), security=server_security(fleet)) as server,
             FaultProxy(server.port) as proxy,
         ):
-            for _ in range(3):
-                connection = _native.Connection("127.0.0.1", proxy.port, MAX_WAIT_S, tls=tls)
-                connection.send(hello)
-                assert isinstance(connection.receive(MAX_WAIT_S), _native.Welcome)
-                proxy.cut()
-                with pytest.raises(ConnectionError):
-                    connection.receive(MAX_WAIT_S)
+            address = ("127.0.0.1", proxy.port)
+            with closing(_native.ResilientConnection([address], hello, hedge=False, tls=tls)) as link:
+                for cut in (proxy.cut, proxy.cut, lambda: None):
+                    while not isinstance(link.receive(MAX_WAIT_S), _native.Welcome):
+                        pass
+                    cut()
         assert (tls.handshakes, tls.resumed) == (3, 2)
 
     def test_a_device_shows_its_certificate_where_one_is_asked_for(
@@ -252,21 +243,21 @@ class TestTokens:
 
     def test_another_device_cannot_resume_a_session(self, fleet: Path, tokens: Path) -> None:
         shown = {device: credential(add_token(tokens, device)) for device in ("owner", "thief")}
-        tls = _native.Tls.client(str(fleet / "ca.pem"))
-        peers = {}
-        with serving(StubTarget(SCRIPTED), security=server_security(fleet, tokens=tokens)) as server:
-            for device, said in shown.items():
-                peer = peers[device] = _native.Connection("127.0.0.1", server.port, MAX_WAIT_S, tls=tls)
-                peer.send(_native.encode_hello(VOCABULARY_HASH, "test", said))
-                assert isinstance(peer.receive(MAX_WAIT_S), _native.Welcome)
-            peers["owner"].send(_native.encode_open(1, **OPENING))
-            answer = peers["owner"].receive(MAX_WAIT_S)
-            assert isinstance(answer, _native.Verdict)
-            resume = raw_peer.frame(raw_peer.RESUME, OPENING["session_id"] + bytes(8), channel=1)
-            peers["thief"].send(resume)
-            refused = peers["thief"].receive(MAX_WAIT_S)
-            assert isinstance(refused, _native.Error)
-            assert refused.code == _native.ErrorCode.UNKNOWN_SESSION
+        trust = ssl.create_default_context(cafile=fleet / "ca.pem")
+        with ExitStack() as stack:
+            server = stack.enter_context(
+                serving(StubTarget(SCRIPTED), security=server_security(fleet, tokens=tokens))
+            )
+            peers = {device: stack.enter_context(RawPeer(server.port)) for device in shown}
+            for device, peer in peers.items():
+                peer.socket = trust.wrap_socket(peer.socket, server_hostname="127.0.0.1")
+                peer.send(_native.encode_hello(VOCABULARY_HASH, agent="test", credential=shown[device]))
+                assert peer.until(raw_peer.WELCOME) is not None
+            peers["owner"].send(raw_peer.opening(1, bytes(16), PROMPT))
+            assert peers["owner"].until(raw_peer.VERDICT) is not None
+            peers["thief"].send(raw_peer.frame(raw_peer.RESUME, bytes(24), channel=1))
+            refused = peers["thief"].until(raw_peer.ERROR)
+            assert refused is not None and refused.code == raw_peer.UNKNOWN_SESSION
 
 
 @needs_tls

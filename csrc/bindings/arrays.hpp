@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <cstddef>
 #include <string>
+#include <vector>
 
+#include "sampling/exit_head.hpp"
 #include "simd/tier.hpp"
 
 namespace edgespec::bindings {
@@ -49,12 +51,6 @@ inline const void* matrix(const pybind11::array& array, simd::Type type, std::si
     return array.data();
 }
 
-template <class T>
-const T* column(const Array<T>& array, std::size_t size, const char* what) {
-    expect(array.ndim() == 1 && static_cast<std::size_t>(array.size()) == size, what);
-    return array.data();
-}
-
 // A contiguous array [N] of just this type, with its size; the array must outlive it.
 template <class T>
 const T* words(pybind11::handle array, std::size_t& size) {
@@ -71,6 +67,17 @@ const T* words_of(pybind11::handle array, std::size_t size, const char* what) {
     const T* data = words<T>(array, got);
     expect(got == size, what);
     return data;
+}
+
+// The columns int32 and float32 [R].
+inline pybind11::tuple tokens_and_margins(const std::vector<sampling::ExitHeadRow>& rows) {
+    Array<std::int32_t> tokens(static_cast<pybind11::ssize_t>(rows.size()));
+    Array<float> margins(tokens.size());
+    for (std::size_t row = 0; row < rows.size(); ++row) {
+        tokens.mutable_data()[row] = rows[row].token;
+        margins.mutable_data()[row] = rows[row].margin;
+    }
+    return pybind11::make_tuple(tokens, margins);
 }
 
 }  // namespace edgespec::bindings

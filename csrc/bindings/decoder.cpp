@@ -155,23 +155,16 @@ class Decoder {
         expect(static_cast<std::size_t>(temperatures.size()) == rows &&
                    static_cast<std::size_t>(seeds.size()) == rows && static_cast<std::size_t>(positions.size()) == rows,
                "temperatures, seeds and positions must be [R]");
-        const std::vector<std::int32_t> none(rows, -1);
         const sampling::ExitHeadInput input{
-            simd::Type::float32, hidden.data(), norm.data(),      nullptr,     rows,    dim,  decoder_->vocabulary(),
-            temperatures.data(), seeds.data(),  positions.data(), none.data(), epsilon, 1.0f, 0.0f};
+            simd::Type::float32, hidden.data(), norm.data(),      nullptr, rows, dim, decoder_->vocabulary(),
+            temperatures.data(), seeds.data(),  positions.data(), epsilon, 1.0f, 0.0f};
         std::vector<sampling::ExitHeadRow> said;
         {
             const py::gil_scoped_release release;
             const std::lock_guard lock(mutex_);
             said = decoder_->guess(input);
         }
-        Array<std::int32_t> tokens(static_cast<py::ssize_t>(rows));
-        Array<float> margins(static_cast<py::ssize_t>(rows));
-        for (std::size_t row = 0; row < rows; ++row) {
-            tokens.mutable_data()[row] = said[row].token;
-            margins.mutable_data()[row] = said[row].margin;
-        }
-        return py::make_tuple(tokens, margins);
+        return tokens_and_margins(said);
     }
 
  private:

@@ -37,13 +37,15 @@ std::shared_ptr<T> make_living(Arguments&&... arguments) {
 }
 
 template <class T>
-void end_living(void (T::*end)()) {
-    const auto all = living<T>();
-    for (const auto& weak : all) {
-        const auto alive = weak.lock();
-        const py::gil_scoped_release release;
-        if (alive) (*alive.*end)();
-    }
+void end_living_at_exit(void (T::*end)()) {
+    py::module_::import("atexit").attr("register")(py::cpp_function([end] {
+        const auto all = living<T>();
+        for (const auto& weak : all) {
+            const auto alive = weak.lock();
+            const py::gil_scoped_release release;
+            if (alive) (*alive.*end)();
+        }
+    }));
 }
 
 }  // namespace edgespec::bindings

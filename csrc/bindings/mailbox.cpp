@@ -71,7 +71,7 @@ void register_mailbox(py::module_& module) {
         .def("close", &net::HintMailbox::close, py::call_guard<py::gil_scoped_release>());
     module.def("publish_hint", &publish, py::arg("cells").noconvert(), py::arg("sequence"), py::arg("place"),
                py::arg("exit"), py::arg("length"), py::arg("end"), py::arg("token"), py::arg("confidence"));
-    py::module_::import("atexit").attr("register")(py::cpp_function([] { end_living(&net::HintMailbox::close); }));
+    end_living_at_exit(&net::HintMailbox::close);
 }
 
 }  // namespace edgespec::bindings

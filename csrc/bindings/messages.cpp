@@ -1,8 +1,11 @@
-// The classes of received messages: read-only fields, arrays that view the receive buffer.
+// The wire's messages for Python: a class each, whose fields are read-only and whose arrays view the receive buffer,
+// and an encode function each, which takes the fields by their names, or in the layout's order. The layouts say what
+// there is; a field that is not given keeps the default of wire/messages.hpp.
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include "bindings/register.hpp"
+#include "net/receiver.hpp"
 #include "wire/codec.hpp"
 
 namespace py = pybind11;
@@ -19,32 +22,28 @@ struct Held {
     std::shared_ptr<const void> lease;
 };
 
-// A read-only array over the receive buffer, with the message as its base.
-template <class T>
-py::object viewing(const py::object& self, wire::View<T> view) {
-    py::array_t<T> array({view.size}, {sizeof(T)}, view.data, self);
-    py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
-    return std::move(array);
-}
+// A field as Python sees it
 
 // A peer's text may be anything: what is not UTF-8 is shown as such, and raises nothing.
-py::str to_text(std::string_view text) {
+py::object shown(const py::object&, std::string_view text) {
     PyObject* decoded = PyUnicode_DecodeUTF8(text.data(), static_cast<py::ssize_t>(text.size()), "replace");
     if (decoded == nullptr) throw py::error_already_set();
     return py::reinterpret_steal<py::str>(decoded);
 }
 
-// A field as Python sees it.
-py::object shown(const py::object&, std::string_view text) { return to_text(text); }
+py::object shown(const py::object&, const wire::Bytes& bytes) { return py::bytes(bytes.data(), bytes.size()); }
 
 template <std::size_t N>
 py::object shown(const py::object&, const std::array<std::uint8_t, N>& bytes) {
     return py::bytes(reinterpret_cast<const char*>(bytes.data()), bytes.size());
 }
 
+// A read-only array over the receive buffer, with the message as its base.
 template <class T>
 py::object shown(const py::object& self, const wire::View<T>& view) {
-    return viewing(self, view);
+    py::array_t<T> array({view.size}, {sizeof(T)}, view.data, self);
+    py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+    return std::move(array);
 }
 
 py::object shown(const py::object&, const wire::View<wire::Bias>& biases) {
@@ -60,86 +59,152 @@ py::object shown(const py::object&, const T& value) {
     return py::cast(value);
 }
 
-template <class M>
-void add_fields(py::class_<Held<M>>&) {}
+// What a layout says that is none of Python's business.
+struct FieldsAlone {
+    void magic() {}
+    template <class Int, class List>
+    std::size_t count(Int, List) {
+        return 0;
+    }
+    template <class List>
+    std::size_t count_if_any(std::size_t, List) {
+        return 0;
+    }
+    void reserved(std::size_t) {}
+    std::size_t section_count() { return 0; }
+    void skip_sections(std::size_t) {}
+};
 
-template <class M, class T, class... Rest>
-void add_fields(py::class_<Held<M>>& type, const char* name, T M::* member, Rest... rest) {
-    type.def_property_readonly(
-        name, [member](const py::object& self) { return shown(self, self.cast<const Held<M>&>().message.*member); });
-    add_fields<M>(type, rest...);
+// A layout whose every field, whatever it is, is `field(name, member)` of Own.
+template <class M, class Own>
+struct EachField : FieldsAlone {
+    template <class T>
+    void value(const char* name, T M::* member) {
+        own().field(name, member);
+    }
+    template <class List>
+    void array(const char* name, List M::* member, std::size_t) {
+        own().field(name, member);
+    }
+    template <class Text>
+    void text(const char* name, Text M::* member, std::size_t) {
+        own().field(name, member);
+    }
+    template <class Int, class... Rest>
+    void bits(Int type, const char* name, bool M::* member, Rest... rest) {
+        own().field(name, member);
+        if constexpr (sizeof...(rest) != 0) bits(type, rest...);
+    }
+
+ private:
+    Own& own() { return static_cast<Own&>(*this); }
+};
+
+template <class M>
+struct Properties : EachField<M, Properties<M>> {
+    explicit Properties(py::class_<Held<M>>& shown_by) : type(shown_by) {}
+
+    template <class T>
+    void field(const char* name, T M::* member) {
+        type.def_property_readonly(name, [member](const py::object& self) -> py::object {
+            const T& own = self.cast<const Held<M>&>().message.*member;
+            if constexpr (std::is_same_v<T, wire::View<float>>) {
+                if (own.size == 0) return py::none();  // a VERDICT without log-probabilities
+            }
+            return shown(self, own);
+        });
+    }
+
+    py::class_<Held<M>>& type;
+};
+
+// Takes a message's fields from the arguments of its encode function, and keeps what they view.
+template <class M>
+class Arguments : public EachField<M, Arguments<M>> {
+ public:
+    Arguments(M& message, const py::args& in_order, const py::kwargs& named)
+        : message_(message), in_order_(in_order), named_(named) {
+        M::layout(*this);
+        if (used_ != in_order.size() + named.size()) throw py::type_error("a frame has no such field, or has it once");
+    }
+
+    template <class T>
+    void field(const char* name, T M::* member) {
+        PyObject* given = next_ < in_order_.size() ? PyTuple_GET_ITEM(in_order_.ptr(), static_cast<py::ssize_t>(next_))
+                                                   : PyDict_GetItemString(named_.ptr(), name);
+        ++next_;
+        if (given == nullptr) return;
+        ++used_;
+        try {
+            take(py::handle(given), message_.*member);
+        } catch (const py::cast_error&) {
+            throw py::type_error(std::string(name) + " is of another type, or does not fit");
+        } catch (const std::length_error& error) {
+            throw py::value_error(std::string(name) + error.what());
+        }
+    }
+
+ private:
+    template <class T>
+    void take(py::handle given, T& value) {
+        value = given.cast<T>();
+    }
+    void take(py::handle given, std::string_view& text) { text = given.cast<std::string_view>(); }
+    void take(py::handle given, wire::Bytes& bytes) { bytes = wire::Bytes(given.cast<std::string_view>()); }
+    template <std::size_t N>
+    void take(py::handle given, std::array<std::uint8_t, N>& bytes) {
+        const auto text = given.cast<std::string_view>();
+        if (text.size() != N) throw std::length_error(" must have " + std::to_string(N) + " bytes");
+        std::memcpy(bytes.data(), text.data(), N);
+    }
+    template <class T>
+    void take(py::handle given, wire::View<T>& view) {
+        if (given.is_none()) return;
+        const auto array = py::array_t<T, py::array::c_style | py::array::forcecast>::ensure(given);
+        if (!array) throw py::error_already_set();
+        if (array.ndim() != 1) throw std::length_error(" must have one dimension");
+        view = {array.data(), static_cast<std::size_t>(array.size())};
+        kept_.push_back(array);
+    }
+    void take(py::handle given, wire::View<wire::Bias>& view) {
+        for (const auto& [token, bias] : given.cast<std::vector<std::pair<std::int32_t, float>>>()) {
+            biases_.push_back({token, bias});
+        }
+        view = {biases_.data(), biases_.size()};
+    }
+
+    M& message_;
+    const py::args& in_order_;
+    const py::kwargs& named_;
+    std::size_t next_ = 0, used_ = 0;
+    std::vector<py::object> kept_;
+    std::vector<wire::Bias> biases_;
+};
+
+template <class M>
+py::bytes encode(std::uint16_t channel, const py::args& in_order, const py::kwargs& named) {
+    M message;
+    const Arguments<M> arguments(message, in_order, named);
+    const std::size_t bytes = wire::frame_bytes(message);
+    PyObject* frame = PyBytes_FromStringAndSize(nullptr, static_cast<py::ssize_t>(bytes));
+    if (frame == nullptr) throw py::error_already_set();
+    py::bytes owned = py::reinterpret_steal<py::bytes>(frame);
+    wire::encode(channel, message, reinterpret_cast<std::uint8_t*>(PyBytes_AS_STRING(frame)));
+    return owned;
 }
 
-// A class with the channel and these fields, each a name and a member.
-template <class M, class... Fields>
-py::class_<Held<M>> message_class(py::module_& module, const char* name, Fields... fields) {
+template <class M>
+void register_message(py::module_& module, const char* name, const char* encoder) {
     py::class_<Held<M>> type(module, name);
     type.def_readonly("channel", &Held<M>::channel);
-    add_fields<M>(type, fields...);
-    return type;
-}
-
-template <class M>
-void add_flag(py::class_<Held<M>> type, const char* name, std::uint32_t bit) {
-    type.def_property_readonly(name, [bit](const Held<M>& self) { return (self.message.flags & bit) != 0; });
-}
-
-void register_session_messages(py::module_& module) {
-    using wire::Append, wire::Block, wire::Close, wire::Hint, wire::Open, wire::Resume, wire::ServerOptions, wire::Tune,
-        wire::Verdict;
-    py::class_<ServerOptions>(module, "ServerOptions")
-        .def(py::init([](std::uint32_t flags, float hint_threshold, std::uint32_t max_wait_us) {
-                 return ServerOptions{flags, hint_threshold, max_wait_us};
-             }),
-             py::kw_only(), py::arg("flags"), py::arg("hint_threshold"), py::arg("max_wait_us"))
-        .def_readonly("flags", &ServerOptions::flags)
-        .def_readonly("hint_threshold", &ServerOptions::hint_threshold)
-        .def_readonly("max_wait_us", &ServerOptions::max_wait_us);
-    auto open = message_class<Open>(module, "Open", "session_id", &Open::session_id, "temperature", &Open::temperature,
-                                    "top_k", &Open::top_k, "top_p", &Open::top_p, "min_p", &Open::min_p,
-                                    "repetition_penalty", &Open::repetition_penalty, "seed", &Open::seed,
-                                    "max_new_tokens", &Open::max_new_tokens, "options", &Open::options, "latency_us",
-                                    &Open::latency_us, "tokens", &Open::tokens, "logit_bias", &Open::logit_bias);
-    add_flag<Open>(open, "logprobs", Open::kLogprobs);
-    add_flag<Open>(open, "ignore_eos", Open::kIgnoreEos);
-    message_class<Append>(module, "Append", "keep_length", &Append::keep_length, "max_new_tokens",
-                          &Append::max_new_tokens, "turn", &Append::turn, "tokens", &Append::tokens);
-    message_class<Block>(module, "Block", "first_node", &Block::first_node, "tokens", &Block::tokens, "parents",
-                         &Block::parents, "probabilities", &Block::probabilities);
-    message_class<Hint>(module, "Hint", "base_length", &Hint::base_length, "node", &Hint::node, "token", &Hint::token,
-                        "confidence", &Hint::confidence, "layer", &Hint::layer, "turn", &Hint::turn, "clock_us",
-                        &Hint::clock_us);
-    message_class<Verdict>(module, "Verdict", "base_length", &Verdict::base_length, "forwards", &Verdict::forwards,
-                           "rows", &Verdict::rows, "forward_us", &Verdict::forward_us, "clock_us", &Verdict::clock_us,
-                           "turn", &Verdict::turn, "finish", &Verdict::finish, "tokens", &Verdict::tokens)
-        .def_property_readonly("logprobs", [](const py::object& self) -> py::object {
-            const auto& logprobs = self.cast<const Held<Verdict>&>().message.logprobs;
-            return logprobs.size == 0 ? py::none() : viewing(self, logprobs);
-        });
-    message_class<Resume>(module, "Resume", "session_id", &Resume::session_id, "last_sequence", &Resume::last_sequence);
-    message_class<Close>(module, "Close", "reason", &Close::reason);
-    message_class<Tune>(module, "Tune", "options", &Tune::options);
-}
-
-void register_connection_messages(py::module_& module) {
-    using wire::Error, wire::Goaway, wire::Hello, wire::Welcome;
-    message_class<Hello>(module, "Hello", "version_min", &Hello::version_min, "version_max", &Hello::version_max,
-                         "features", &Hello::features, "vocabulary_hash", &Hello::vocabulary_hash, "agent",
-                         &Hello::agent)
-        .def_property_readonly("credential",
-                               [](const Held<Hello>& self) { return py::bytes(self.message.credential); });
-    message_class<Welcome>(module, "Welcome", "version", &Welcome::version, "features", &Welcome::features,
-                           "vocabulary_hash", &Welcome::vocabulary_hash, "context_length", &Welcome::context_length,
-                           "vocabulary_size", &Welcome::vocabulary_size, "layers", &Welcome::layers, "max_frame_bytes",
-                           &Welcome::max_frame_bytes, "max_block_nodes", &Welcome::max_block_nodes, "target_id",
-                           &Welcome::target_id, "exit_layers", &Welcome::exit_layers, "end_tokens",
-                           &Welcome::end_tokens)
-        .def_property_readonly("hosts_draft", [](const Held<Welcome>& self) {
-            return (self.message.features & Welcome::kHostsDraft) != 0;
-        });
-    message_class<Error>(module, "Error", "code", &Error::code, "retryable", &Error::retryable, "retry_after_ms",
-                         &Error::retry_after_ms, "message", &Error::message);
-    message_class<Goaway>(module, "Goaway", "retry_after_ms", &Goaway::retry_after_ms, "message", &Goaway::message);
+    Properties<M> properties(type);
+    M::layout(properties);
+    if constexpr (wire::is_of_session(M::kType) || M::kType == wire::FrameType::kError) {
+        module.def(encoder, &encode<M>, py::arg("channel"));
+    } else {
+        module.def(encoder,
+                   [](const py::args& in_order, const py::kwargs& named) { return encode<M>(0, in_order, named); });
+    }
 }
 
 }  // namespace
@@ -159,8 +224,27 @@ py::object to_python(net::Received&& received) {
 }
 
 void register_messages(py::module_& module) {
-    register_session_messages(module);
-    register_connection_messages(module);
+    using wire::ServerOptions;
+    py::class_<ServerOptions>(module, "ServerOptions")
+        .def(py::init([](std::uint32_t flags, float hint_threshold, std::uint32_t max_wait_us) {
+                 return ServerOptions{flags, hint_threshold, max_wait_us};
+             }),
+             py::kw_only(), py::arg("flags"), py::arg("hint_threshold"), py::arg("max_wait_us"))
+        .def_readonly("flags", &ServerOptions::flags)
+        .def_readonly("hint_threshold", &ServerOptions::hint_threshold)
+        .def_readonly("max_wait_us", &ServerOptions::max_wait_us);
+    register_message<wire::Hello>(module, "Hello", "encode_hello");
+    register_message<wire::Welcome>(module, "Welcome", "encode_welcome");
+    register_message<wire::Open>(module, "Open", "encode_open");
+    register_message<wire::Append>(module, "Append", "encode_append");
+    register_message<wire::Block>(module, "Block", "encode_block");
+    register_message<wire::Hint>(module, "Hint", "encode_hint");
+    register_message<wire::Verdict>(module, "Verdict", "encode_verdict");
+    register_message<wire::Resume>(module, "Resume", "encode_resume");
+    register_message<wire::Close>(module, "Close", "encode_close");
+    register_message<wire::Goaway>(module, "Goaway", "encode_goaway");
+    register_message<wire::Error>(module, "Error", "encode_error");
+    register_message<wire::Tune>(module, "Tune", "encode_tune");
 }
 
 }  // namespace edgespec::bindings

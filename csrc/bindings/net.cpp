@@ -2,24 +2,12 @@
 
 #include "bindings/batch.hpp"
 #include "bindings/living.hpp"
-#include "net/connection.hpp"
 
 namespace py = pybind11;
 
 namespace edgespec::bindings {
 
 namespace {
-
-py::object receive(net::Connection& connection, Seconds timeout_s) {
-    auto received = connection.inbox().take();
-    if (!received && !(timeout_s && *timeout_s <= 0 && !connection.dead())) {
-        wait(connection.loop(), timeout_s);
-        received = connection.inbox().take();
-    }
-    if (received) return to_python(std::move(*received));
-    if (connection.dead()) throw net::Disconnection(connection.reason());
-    return py::none();
-}
 
 py::list poll(net::Listener& listener, Seconds timeout_s, std::size_t max_events) {
     py::list events;
@@ -72,7 +60,6 @@ std::shared_ptr<net::Listener> make_listener(const std::string& host, std::uint1
 }  // namespace
 
 void register_net(py::module_& module) {
-    py::register_exception<net::Disconnection>(module, "Disconnection", PyExc_ConnectionError);
     py::class_<net::Connected>(module, "Connected")
         .def_readonly("address", &net::Connected::address)
         .def_readonly("certificate", &net::Connected::certificate);
@@ -81,32 +68,9 @@ void register_net(py::module_& module) {
     py::class_<net::Returned>(module, "Returned");
     register_batch(module);
 
-    py::class_<net::Connection, std::shared_ptr<net::Connection>>(module, "Connection")
-        .def(py::init([](const std::string& host, std::uint16_t port, double timeout_s, double dead_after_s,
-                         std::size_t slabs, std::shared_ptr<net::Tls> tls, bool busy_spin) {
-                 return make_living<net::Connection>(host, port, milliseconds(timeout_s), link_limits(dead_after_s),
-                                                     slabs, std::move(tls), busy_spin);
-             }),
-             py::arg("host"), py::arg("port"), py::arg("timeout_s"), py::arg("dead_after_s") = 3.0,
-             py::arg("slabs") = 256, py::arg("tls") = py::none(), py::arg("busy_spin") = false)
-        .def(
-            "send", [](net::Connection& self, const py::bytes& frame) { self.send(frame_from(frame)); },
-            py::arg("frame"))
-        .def("receive", &receive, py::arg("timeout_s"))
-        .def("fileno", [](net::Connection& self) { return self.inbox().descriptor(); })
-        .def("close", &net::Connection::close)
-        .def_property_readonly("dead", &net::Connection::dead)
-        .def_property_readonly("leased_bytes", [](const net::Connection& self) { return self.pool().leased_bytes(); })
-        .def_property_readonly("bytes_sent",
-                               [](const net::Connection& self) { return self.counters().bytes_sent.load(); })
-        .def_property_readonly("bytes_received",
-                               [](const net::Connection& self) { return self.counters().bytes_received.load(); })
-        .def_property_readonly("rtt_ms", [](const net::Connection& self) -> std::optional<double> {
-            const double rtt_ms = self.counters().rtt_ms.load();
-            return rtt_ms < 0 ? std::nullopt : std::optional<double>(rtt_ms);
-        });
-
-    py::class_<net::Listener, std::shared_ptr<net::Listener>>(module, "Listener")
+    py::class_<net::Listener, std::shared_ptr<net::Listener>> listener(module, "Listener");
+    add_traffic(listener);
+    listener
         .def(py::init(&make_listener), py::arg("host"), py::arg("port"), py::arg("backlog") = 128,
              py::arg("dead_after_s") = 3.0, py::arg("slabs") = 4096, py::arg("tls") = py::none(),
              py::arg("connections") = 2048, py::arg("connections_of_address") = 512, py::arg("hello_within_s") = 5.0,
@@ -114,11 +78,6 @@ void register_net(py::module_& module) {
              py::arg("busy_spin") = false, py::arg("session_bytes") = 1u << 20, py::arg("early_frames") = 256)
         .def_property_readonly("port", &net::Listener::port)
         .def_property_readonly("leased_bytes", [](const net::Listener& self) { return self.pool().leased_bytes(); })
-        .def_property_readonly("frames_sent", [](const net::Listener& self) { return self.traffic().sent.load(); })
-        .def_property_readonly("frames_hedged", [](const net::Listener& self) { return self.traffic().hedged.load(); })
-        .def_property_readonly("frames_resent", [](const net::Listener& self) { return self.traffic().resent.load(); })
-        .def_property_readonly("repeats_received",
-                               [](const net::Listener& self) { return self.traffic().repeats.load(); })
         .def("poll", &poll, py::arg("timeout_s"), py::arg("max_events") = 256)
         .def("poll_batch", &poll_batch, py::arg("timeout_s"), py::arg("max_events") = 1024)
         .def(
@@ -145,10 +104,7 @@ void register_net(py::module_& module) {
         .def("disconnect", &net::Listener::disconnect, py::arg("number"))
         .def("wake", [](net::Listener& self) { self.loop().wake(); })
         .def("close", &net::Listener::close, py::call_guard<py::gil_scoped_release>());
-    py::module_::import("atexit").attr("register")(py::cpp_function([] {
-        end_living(&net::Connection::end);
-        end_living(&net::Listener::close);
-    }));
+    end_living_at_exit(&net::Listener::close);
 }
 
 }  // namespace edgespec::bindings

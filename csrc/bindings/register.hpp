@@ -2,7 +2,9 @@
 
 #include <pybind11/pybind11.h>
 
-#include "net/link.hpp"
+namespace edgespec::net {
+struct Received;
+}
 
 namespace edgespec::bindings {
 
@@ -12,7 +14,6 @@ void register_verify(pybind11::module_& module);
 void register_decoder(pybind11::module_& module);
 void register_wire(pybind11::module_& module);
 void register_messages(pybind11::module_& module);
-void register_encoders(pybind11::module_& module);
 void register_tls(pybind11::module_& module);
 void register_net(pybind11::module_& module);
 void register_resilient_connection(pybind11::module_& module);

@@ -1,4 +1,4 @@
-// What the bindings of both ends share: waiting for an inbox without the GIL, seconds, frames from bytes.
+// What the bindings of both ends share: waiting for an inbox without the GIL, seconds, frames from bytes, counts.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "bindings/register.hpp"
+#include "net/link.hpp"
 #include "net/loop.hpp"
 
 namespace edgespec::bindings {
@@ -19,6 +20,18 @@ constexpr std::chrono::milliseconds kSignalCheck{100};
 
 inline std::chrono::milliseconds milliseconds(double seconds) {
     return std::chrono::milliseconds(static_cast<std::int64_t>(std::clamp(seconds, 0.0, 1e8) * 1e3));
+}
+
+// None while it is below 0: not known yet.
+inline std::optional<double> known_ms(double ms) { return ms < 0 ? std::nullopt : std::optional(ms); }
+
+template <class Type>
+void add_traffic(Type& type) {
+    using Self = typename Type::type;
+    type.def_property_readonly("frames_sent", [](const Self& self) { return self.traffic().sent.load(); })
+        .def_property_readonly("frames_hedged", [](const Self& self) { return self.traffic().hedged.load(); })
+        .def_property_readonly("frames_resent", [](const Self& self) { return self.traffic().resent.load(); })
+        .def_property_readonly("repeats_received", [](const Self& self) { return self.traffic().repeats.load(); });
 }
 
 inline net::Frame frame_from(const py::bytes& bytes) {

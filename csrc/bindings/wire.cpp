@@ -1,8 +1,8 @@
-// The wire format for Python: its constants, its messages, its encoders and decode().
+// The wire format for Python: its constants, its messages and decode().
 #include <pybind11/stl.h>
 
 #include "bindings/register.hpp"
-#include "wire/codec.hpp"
+#include "net/receiver.hpp"
 
 namespace py = pybind11;
 
@@ -19,7 +19,7 @@ py::object decode(const py::bytes& bytes) {
     if (copy->size() != wire::kHeaderBytes + wire::padded(header.payload_bytes)) {
         throw wire::BadFrame("a frame's length is not what its header says");
     }
-    net::Message message = net::decode_message(header, copy->data() + wire::kHeaderBytes);
+    net::Message message = wire::decode_message(header, copy->data() + wire::kHeaderBytes);
     return to_python({header.channel, std::move(message), std::move(copy)});
 }
 
@@ -28,24 +28,7 @@ py::object decode(const py::bytes& bytes) {
 void register_wire(py::module_& module) {
     py::register_exception<wire::BadFrame>(module, "BadFrame", PyExc_ValueError);
     module.attr("PROTOCOL_VERSION") = wire::kProtocolVersion;
-    module.attr("HOSTS_DRAFT") = wire::Welcome::kHostsDraft;
     module.attr("COMMITTED_BIT") = wire::kCommittedBit;
-    py::enum_<wire::FrameType>(module, "FrameType")
-        .value("HELLO", wire::FrameType::kHello)
-        .value("WELCOME", wire::FrameType::kWelcome)
-        .value("OPEN", wire::FrameType::kOpen)
-        .value("APPEND", wire::FrameType::kAppend)
-        .value("BLOCK", wire::FrameType::kBlock)
-        .value("HINT", wire::FrameType::kHint)
-        .value("VERDICT", wire::FrameType::kVerdict)
-        .value("ACK", wire::FrameType::kAck)
-        .value("RESUME", wire::FrameType::kResume)
-        .value("CLOSE", wire::FrameType::kClose)
-        .value("PING", wire::FrameType::kPing)
-        .value("PONG", wire::FrameType::kPong)
-        .value("GOAWAY", wire::FrameType::kGoaway)
-        .value("ERROR", wire::FrameType::kError)
-        .value("TUNE", wire::FrameType::kTune);
     py::enum_<wire::ErrorCode>(module, "ErrorCode")
         .value("PROTOCOL", wire::ErrorCode::kProtocol)
         .value("VERSION", wire::ErrorCode::kVersion)
@@ -65,7 +48,6 @@ void register_wire(py::module_& module) {
         .value("CANCELLED", wire::FinishReason::kCancelled)
         .value("ERROR", wire::FinishReason::kError);
     register_messages(module);
-    register_encoders(module);
     module.def("decode", &decode, py::arg("frame"), "The message of one whole frame. Raises BadFrame.");
 }
 

@@ -130,7 +130,7 @@ void Delivery::put(const Path& path, Frame frame) {
     header.acknowledge = ledger_.received();
     std::memcpy(frame.data(), &header, wire::kHeaderBytes);
     owing_ = false;
-    path.link->put(std::move(frame));
+    path.link->send(std::move(frame));
 }
 
 void Delivery::acknowledge(const Path& path) { put(path, frame_of(path.channel, wire::Ack{})); }

@@ -5,12 +5,12 @@
 
 namespace edgespec::net {
 
-// What a name's prompt_lookup reports to; no I/O context any more: to nobody.
-struct Dial::PromptLookup {
+// What looks up a name reports to; no I/O context any more: to nobody.
+struct Dial::NameLookup {
     std::mutex mutex;
     asio::io_context* io;
 
-    explicit PromptLookup(asio::io_context& context) : io(&context) {}
+    explicit NameLookup(asio::io_context& context) : io(&context) {}
     void abandon() {
         const std::lock_guard<std::mutex> lock(mutex);
         io = nullptr;
@@ -18,7 +18,7 @@ struct Dial::PromptLookup {
 };
 
 Dial::Dial(asio::io_context& io, std::shared_ptr<Tls> tls)
-    : socket_(io), timer_(io), tls_(std::move(tls)), lookup_(std::make_shared<PromptLookup>(io)) {}
+    : socket_(io), timer_(io), tls_(std::move(tls)), lookup_(std::make_shared<NameLookup>(io)) {}
 
 Dial::~Dial() { lookup_->abandon(); }
 
@@ -43,19 +43,19 @@ void Dial::cancel() {
     if (transport_) transport_->close();
 }
 
-// On a thread of its own: the system's prompt_lookup cannot be interrupted, and nobody is to wait for it longer than
+// On a thread of its own: the system's resolver cannot be interrupted, and nobody is to wait for it longer than
 // agreed.
 void Dial::look_up() {
-    std::thread([prompt_lookup = lookup_, address = address_, weak = weak_from_this()] {
+    std::thread([lookup = lookup_, address = address_, weak = weak_from_this()] {
         asio::io_context here;
         ErrorStatus error;
         Endpoints endpoints;
         for (const auto& found :
              asio::ip::tcp::resolver(here).resolve(address.host, std::to_string(address.port), error))
             endpoints.push_back(found.endpoint());
-        const std::lock_guard<std::mutex> lock(prompt_lookup->mutex);
-        if (prompt_lookup->io == nullptr) return;
-        asio::post(*prompt_lookup->io, [weak, endpoints, error] {
+        const std::lock_guard<std::mutex> lock(lookup->mutex);
+        if (lookup->io == nullptr) return;
+        asio::post(*lookup->io, [weak, endpoints, error] {
             const auto self = weak.lock();
             if (!self || !self->done_) return;
             if (!error) return self->connect(endpoints);

@@ -30,7 +30,7 @@ class Dial : public std::enable_shared_from_this<Dial> {
 
  private:
     using Endpoints = std::vector<asio::ip::tcp::endpoint>;
-    struct PromptLookup;
+    struct NameLookup;
 
     void look_up();
     void connect(const Endpoints& endpoints);
@@ -40,7 +40,7 @@ class Dial : public std::enable_shared_from_this<Dial> {
     asio::ip::tcp::socket socket_;
     asio::steady_timer timer_;
     const std::shared_ptr<Tls> tls_;
-    const std::shared_ptr<PromptLookup> lookup_;
+    const std::shared_ptr<NameLookup> lookup_;
     Address address_;
     std::unique_ptr<Transport> transport_;
     Done done_;

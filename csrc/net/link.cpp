@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 namespace edgespec::net {
 
@@ -16,12 +15,6 @@ std::size_t agreed_payload(const wire::Welcome& welcome) {
     return frame - wire::kHeaderBytes;
 }
 
-std::optional<std::size_t> agreed_payload(const Frame& frame) {
-    const auto header = wire::read_header(frame.data());
-    if (header.type != static_cast<std::uint8_t>(wire::FrameType::kWelcome)) return std::nullopt;
-    return agreed_payload(wire::decode<wire::Welcome>(frame.data() + wire::kHeaderBytes, header.payload_bytes));
-}
-
 Link::Link(asio::io_context& io, std::unique_ptr<Transport> transport, std::shared_ptr<SlabPool> pool,
            LinkLimits limits, std::shared_ptr<Counters> counters)
     : counters(std::move(counters)),
@@ -30,7 +23,6 @@ Link::Link(asio::io_context& io, std::unique_ptr<Transport> transport, std::shar
       receiver_(std::move(pool), limits.unread_bytes),
       limits_(limits),
       ticker_(io),
-      acknowledger_(io),
       retry_(io),
       closer_(io) {}
 
@@ -52,12 +44,6 @@ void Link::start(OnMessage on_message, OnEnd on_end, OfSession of_session) {
 }
 
 void Link::send(Frame frame) {
-    if (ended_ || finishing_) return;
-    stamp(frame);
-    put(std::move(frame));
-}
-
-void Link::put(Frame frame) {
     if (ended_ || finishing_ || queued_bytes_ > limits_.queued_bytes) return;
     if (wire::read_header(frame.data()).channel != 0) touch();
     queued_bytes_ += frame.size();
@@ -90,7 +76,6 @@ void Link::end(const std::string& reason) {
     ended_ = true;
     transport_->close();
     ticker_.cancel();
-    acknowledger_.cancel();
     retry_.cancel();
     closer_.cancel();
     const auto on_end = std::move(on_end_);
@@ -137,13 +122,6 @@ void Link::take(const wire::Header& header, Received&& received) {
     if (type != wire::FrameType::kPong) spoke_ = true;
     if (header.channel != 0) touch(heard_);
     if (header.channel != 0 && of_session_ && of_session_(header, received)) return;
-    if (wire::is_sequenced(type)) {
-        Channel& channel = channels_[header.channel];
-        if (header.sequence <= channel.received) return;
-        if (header.sequence != channel.received + 1) throw wire::BadFrame("a frame is missing before this one");
-        channel.received = header.sequence;
-        acknowledge_soon();
-    }
     if (const auto* ping = std::get_if<wire::Ping>(&received.message)) {
         send(frame_of(0, wire::Pong{ping->clock_ns, static_cast<std::uint32_t>(clock_ns() / 1000)}));
     } else if (const auto* pong = std::get_if<wire::Pong>(&received.message)) {
@@ -154,16 +132,6 @@ void Link::take(const wire::Header& header, Received&& received) {
         counters->rtt_ms = smoothed < 0 ? rtt_ms : smoothed + (rtt_ms - smoothed) / 8;
     } else if (type != wire::FrameType::kAck) {
         on_message_(std::move(received));
-    }
-}
-
-void Link::stamp(Frame& frame) {
-    wire::Header header = wire::read_header(frame.data());
-    if (header.channel != 0) {
-        Channel& channel = channels_[header.channel];
-        if (wire::is_sequenced(static_cast<wire::FrameType>(header.type))) header.sequence = ++channel.sent;
-        header.acknowledge = channel.acknowledged = channel.received;
-        std::memcpy(frame.data(), &header, wire::kHeaderBytes);
     }
 }
 
@@ -211,21 +179,6 @@ void Link::tick_in(std::chrono::milliseconds delay) {
     ticker_.expires_after(delay);
     ticker_.async_wait([self = shared_from_this()](ErrorStatus error) {
         if (!error && !self->ended_) self->tick();
-    });
-}
-
-void Link::acknowledge_soon() {
-    if (acknowledging_) return;
-    acknowledging_ = true;
-    acknowledger_.expires_after(limits_.acknowledge_within);
-    acknowledger_.async_wait([self = shared_from_this()](ErrorStatus error) {
-        self->acknowledging_ = false;
-        if (error || self->ended_) return;
-        std::vector<std::uint16_t> owing;
-        for (const auto& [number, channel] : self->channels_) {
-            if (channel.acknowledged != channel.received) owing.push_back(number);
-        }
-        for (const std::uint16_t number : owing) self->send(frame_of(number, wire::Ack{}));
     });
 }
 

@@ -1,14 +1,12 @@
-// A link: one connection's frames in and out, on its I/O thread. It counts and acknowledges what is sequenced, drops
-// repeats, answers PINGs, notices a dead or stalled peer, and bounds what waits to be sent. Client and server share it.
+// A link: one connection's frames in and out, on its I/O thread. It answers PINGs, notices a dead or stalled peer, and
+// bounds what waits to be sent. What is sequenced belongs to a session (delivery.hpp). Client and server share it.
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "net/receiver.hpp"
@@ -18,6 +16,11 @@ namespace edgespec::net {
 
 // The most an edge takes before WELCOME says what is agreed.
 constexpr std::size_t kFirstPayload = 64 * 1024;
+
+// A connection is closed or cannot be had; the text says why.
+struct Disconnection : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
 
 using Frame = std::vector<std::uint8_t>;
 using Clock = std::chrono::steady_clock;
@@ -32,7 +35,6 @@ struct LinkLimits {
     std::chrono::milliseconds quiet_ping_every{30000};
     std::chrono::milliseconds quiet_dead_after{90000};
     std::chrono::milliseconds frame_within{10000};  // from a frame's first byte to its last
-    std::chrono::milliseconds acknowledge_within{20};
     std::chrono::milliseconds finish_within{1000};  // what is queued may leave, and the peer may read it to its end
     std::size_t queued_bytes = 8u << 20;
     std::size_t unread_bytes = 1u << 20;  // received and not taken: beyond that the peer has to wait
@@ -50,7 +52,7 @@ class Link : public std::enable_shared_from_this<Link> {
  public:
     using OnMessage = std::function<void(Received&&)>;
     using OnEnd = std::function<void(const std::string& reason)>;
-    // Takes a frame of a channel that is a session's; false: it is none, and the link counts it itself.
+    // Takes a frame of a channel that is a session's; false: it is none.
     using OfSession = std::function<bool(const wire::Header&, Received&)>;
 
     Link(asio::io_context& io, std::unique_ptr<Transport> transport, std::shared_ptr<SlabPool> pool, LinkLimits limits,
@@ -63,7 +65,6 @@ class Link : public std::enable_shared_from_this<Link> {
     // All of these on the I/O thread. After `on_end` nothing more is delivered.
     void start(OnMessage on_message, OnEnd on_end, OfSession of_session = nullptr);
     void send(Frame frame);
-    void put(Frame frame);                              // as it is: what it counts and acknowledges is a session's
     void finish(const std::string& reason = "closed");  // close once the peer has read everything queued, or in time
     void refuse(const std::string& reason);             // the peer broke the protocol: say so, then close
     void end(const std::string& reason);
@@ -74,19 +75,11 @@ class Link : public std::enable_shared_from_this<Link> {
     const std::shared_ptr<Counters> counters;
 
  private:
-    struct Channel {
-        std::uint32_t sent = 0;
-        std::uint32_t received = 0;
-        std::uint32_t acknowledged = 0;
-    };
-
     void read();
     void take(const wire::Header& header, Received&& received);
-    void stamp(Frame& frame);
     void write();
     void tick();
     void tick_in(std::chrono::milliseconds delay);
-    void acknowledge_soon();
 
     asio::io_context& io_;
     std::unique_ptr<Transport> transport_;
@@ -96,10 +89,8 @@ class Link : public std::enable_shared_from_this<Link> {
     OnEnd on_end_;
     OfSession of_session_;
     asio::steady_timer ticker_;
-    asio::steady_timer acknowledger_;
     asio::steady_timer retry_;
     asio::steady_timer closer_;
-    std::unordered_map<std::uint16_t, Channel> channels_;
     std::vector<Frame> queued_;
     std::vector<Frame> writing_;
     std::vector<asio::const_buffer> buffers_;  // of what is being written
@@ -110,7 +101,6 @@ class Link : public std::enable_shared_from_this<Link> {
     bool quiet_ = false;
     bool spoke_ = false;         // the peer has sent more than answers since the last tick
     unsigned spoken_ticks_ = 0;  // ticks in a row of which that was true
-    bool acknowledging_ = false;
     bool finishing_ = false;
     std::string finish_reason_;
     bool ended_ = false;
@@ -124,8 +114,7 @@ Frame frame_of(std::uint16_t channel, const M& message) {
     return frame;
 }
 
-// The most payload of a frame, prompts apart, once this frame was said; none if it is not a WELCOME.
-std::optional<std::size_t> agreed_payload(const Frame& frame);
+// The most payload of a frame, prompts apart, once this was said.
 std::size_t agreed_payload(const wire::Welcome& welcome);
 
 std::uint64_t clock_ns();

@@ -117,13 +117,17 @@ void Listener::ended(std::uint64_t number, const std::string& reason) {
 
 bool Listener::welcome(std::uint64_t connection, Frame frame, std::string identity) {
     if (!find(connection)) return false;
-    const auto agreed = agreed_payload(frame);
-    if (!agreed) throw std::invalid_argument("a connection is welcomed with a WELCOME");
+    const auto header = wire::read_header(frame.data());
+    if (header.type != static_cast<std::uint8_t>(wire::FrameType::kWelcome)) {
+        throw std::invalid_argument("a connection is welcomed with a WELCOME");
+    }
+    const auto agreed =
+        agreed_payload(wire::decode<wire::Welcome>(frame.data() + wire::kHeaderBytes, header.payload_bytes));
     loop_.run([this, connection, agreed, frame = std::move(frame), identity = std::move(identity)]() mutable {
         const auto peer = peers_.find(connection);
         if (peer == peers_.end()) return;
         peer->second.identity = std::move(identity);
-        peer->second.link->set_max_payload(*agreed);
+        peer->second.link->set_max_payload(agreed);
         peer->second.link->send(std::move(frame));
     });
     return true;
@@ -131,11 +135,7 @@ bool Listener::welcome(std::uint64_t connection, Frame frame, std::string identi
 
 bool Listener::send(std::uint64_t number, Frame frame) {
     if (auto link = find(number)) {
-        const auto agreed = agreed_payload(frame);
-        loop_.run([link = std::move(link), frame = std::move(frame), agreed]() mutable {
-            if (agreed) link->set_max_payload(*agreed);
-            link->send(std::move(frame));
-        });
+        loop_.run([link = std::move(link), frame = std::move(frame)]() mutable { link->send(std::move(frame)); });
         return true;
     }
     auto delivery = sessions_.find(number);

@@ -1,5 +1,6 @@
 #include "net/receiver.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 namespace edgespec::net {
@@ -10,7 +11,7 @@ Receiver::Room Receiver::room() {
     const bool fits = parsed_ + frame_ <= memory_.size && left != 0;
     const bool leave = rest == 0 && !bursting_ && (left < kLeastRoom || memory_.size > kPieceBytes);
     if (!fits || leave) {
-        Lease next = bursting_ || frame_ > kPieceBytes ? pool_->lease(frame_) : pool_->lease_piece();
+        Lease next = pool_->lease(bursting_ ? std::max(frame_, kSlabBytes) : frame_);
         if (next.bytes) {
             if (rest != 0) std::memcpy(next.bytes.get(), memory_.bytes.get() + parsed_, rest);
             memory_ = std::move(next);

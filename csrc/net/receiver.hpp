@@ -10,12 +10,11 @@
 #include <memory>
 
 #include "net/slab.hpp"
-#include "wire/parser.hpp"
+#include "wire/codec.hpp"
 
 namespace edgespec::net {
 
 using Message = wire::AnyMessage;
-using wire::decode_message;
 
 // Bytes of a connection's messages that nobody has taken yet.
 class Unread {

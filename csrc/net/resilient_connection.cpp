@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "net/connection.hpp"
-
 namespace edgespec::net {
 
 namespace {
@@ -148,7 +146,7 @@ void ResilientConnection::begin(Path& path) {
     path.channel = channel_;
     if (delivery_ && delivery_->begun()) {
         path.enter(Path::Stage::kResuming);
-        path.link()->put(frame_of(channel_, wire::Resume{session_id_, delivery_->received()}));
+        path.link()->send(frame_of(channel_, wire::Resume{session_id_, delivery_->received()}));
         return;
     }
     path.greeted();

@@ -30,7 +30,7 @@ void ServerSessions::deliver(Peer& peer, const wire::Header& header, Received&& 
     } else if (const auto* asked = std::get_if<wire::Resume>(&received.message)) {
         resume(peer, header, *asked);
     } else if (wire::is_sequenced(type) && type != wire::FrameType::kClose) {
-        peer.link->put(unknown_session(header.channel));
+        peer.link->send(unknown_session(header.channel));
     }
 }
 
@@ -38,7 +38,7 @@ void ServerSessions::deliver_to(std::uint64_t number, Peer& peer, const wire::He
     Session& session = sessions_.at(number);
     const auto type = static_cast<wire::FrameType>(header.type);
     if (type == wire::FrameType::kAppend && !session.turns.take(Clock::now())) {
-        peer.link->put(limit_reached(header.channel, "the session's turns follow each other too fast"));
+        peer.link->send(limit_reached(header.channel, "the session's turns follow each other too fast"));
         return end(number, "its turns follow each other too fast");
     }
     const auto delivery = session.delivery;
@@ -57,9 +57,9 @@ void ServerSessions::open(Peer& peer, const wire::Header& header, Received&& rec
     }
     const wire::SessionId id = std::get<wire::Open>(received.message).session_id;
     std::uint64_t session = known(peer, id);
-    if (session == 0 && session_of_.count(id) != 0) return peer.link->put(unknown_session(header.channel));
+    if (session == 0 && session_of_.count(id) != 0) return peer.link->send(unknown_session(header.channel));
     if (session == 0 && !may_open(peer)) {
-        return peer.link->put(limit_reached(header.channel, "sessions are opened too fast"));
+        return peer.link->send(limit_reached(header.channel, "sessions are opened too fast"));
     }
     if (session == 0) session = begin(id, *peer.identity);
     bind(peer, header.channel, session);
@@ -70,10 +70,10 @@ void ServerSessions::open(Peer& peer, const wire::Header& header, Received&& rec
 
 void ServerSessions::resume(Peer& peer, const wire::Header& header, const wire::Resume& resume) {
     const std::uint64_t session = known(peer, resume.session_id);
-    if (session == 0) return peer.link->put(unknown_session(header.channel));
+    if (session == 0) return peer.link->send(unknown_session(header.channel));
     const auto delivery = sessions_.at(session).delivery;
     delivery->acknowledged(resume.last_sequence);
-    peer.link->put(frame_of(header.channel, wire::Resume{resume.session_id, delivery->received()}));
+    peer.link->send(frame_of(header.channel, wire::Resume{resume.session_id, delivery->received()}));
     bind(peer, header.channel, session);
     delivery->replay(*peer.link, resume.last_sequence);
 }

@@ -24,11 +24,7 @@ std::shared_ptr<Tls> tls_server(const std::string&, const std::string&, const st
 #include <map>
 #include <mutex>
 
-#ifdef EDGESPEC_STANDALONE_ASIO
-#include <asio/ssl.hpp>
-#else
-#include <boost/asio/ssl.hpp>
-#endif
+#include EDGESPEC_ASIO(ssl.hpp)
 
 namespace edgespec::net {
 

@@ -31,7 +31,7 @@ class Tls {
     std::atomic<std::uint64_t> resumed{0};     // of these, those that went on from an earlier one
 };
 
-// PEM files; an empty name is none. The edge calibration_ratios what `authority` has signed and nothing else; with a
+// PEM files; an empty name is none. The edge trusts what `authority` has signed and nothing else; with a
 // certificate of its own it can show who it is. Throws TlsError.
 std::shared_ptr<Tls> tls_client(const std::string& authority, const std::string& certificate, const std::string& key);
 

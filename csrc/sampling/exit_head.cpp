@@ -5,26 +5,21 @@
 #include <cstring>
 #include <limits>
 
-#include "noise/gumbel.hpp"
-
 namespace edgespec::sampling {
 
 using simd::Choice;
-using simd::Mass;
 using simd::Noise;
 
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
 
 constexpr Choice<float> kNothing{-kInfinity, -kInfinity, -1};
 
 // One row within one piece of the vocabulary.
 struct Partial {
     Choice<float> choice = kNothing;
-    Mass<float> mass{std::numeric_limits<float>::lowest(), 0};
-    float best_z = kNone, draft_score = kNone;
+    bool sound = true;  // no logit is NaN or infinite
 };
 
 const void* row_of(const void* matrix, Type type, std::size_t row, std::size_t width) {
@@ -74,10 +69,6 @@ std::vector<char> packed_rows(const ExitHeadInput& in, const Tier& tier) {
     return packed;
 }
 
-float noise_at(const Noise& noise, std::uint32_t token) {
-    return noise.any ? noise::gumbel(noise::noise_word(noise.seed, noise.position, token)) : 0.0f;
-}
-
 // Adds a choice among higher tokens.
 void join(Choice<float>& so_far, const Choice<float>& later) {
     if (later.best > so_far.best) {
@@ -85,6 +76,12 @@ void join(Choice<float>& so_far, const Choice<float>& later) {
     } else {
         so_far.second = std::max(so_far.second, later.best);
     }
+}
+
+bool all_finite(const float* z, std::size_t count) {
+    int special = 0;
+    for (std::size_t i = 0; i < count; ++i) special |= !(std::fabs(z[i]) < kInfinity);
+    return special == 0;
 }
 
 // Reduces one row's logits z [count] of the tokens from `first` on. What cannot be among the best two, for `known` are
@@ -101,38 +98,9 @@ Partial reduce(const ExitHeadInput& in, std::size_t row, float* z, std::size_t f
     const Noise noise{temperature > 0, in.seeds[row], static_cast<std::uint32_t>(in.positions[row])};
     if (noise.any && temperature != 1) tier.row.divide(z, count, temperature, z);
     const float floor = std::nextafter(known.second, -kInfinity);
-    Partial partial;
-    partial.choice = {floor, floor, -1};
-    tier.row.choose(z, count, static_cast<std::uint32_t>(first), 1, noise, partial.choice, &partial.mass);
-    if (partial.choice.token >= 0) partial.best_z = z[partial.choice.token - first];
-    const auto draft = static_cast<std::size_t>(in.draft_tokens[row]);  // -1 is beyond any vocabulary
-    if (draft >= first && draft < first + count) {
-        partial.draft_score = z[draft - first] + noise_at(noise, static_cast<std::uint32_t>(draft));
-    }
+    Partial partial{{floor, floor, -1}, all_finite(z, count)};
+    tier.row.choose(z, count, static_cast<std::uint32_t>(first), 1, noise, partial.choice, nullptr);
     return partial;
-}
-
-// `later` belongs to higher tokens.
-void join(Partial& so_far, const Partial& later) {
-    if (later.choice.best > so_far.choice.best) so_far.best_z = later.best_z;
-    join(so_far.choice, later.choice);
-    const float top = std::max(so_far.mass.top, later.mass.top);
-    const auto share = [top](const Mass<float>& mass) {
-        return mass.sum == 0 ? 0.0 : mass.sum * std::exp(static_cast<double>(mass.top) - top);
-    };
-    so_far.mass = {top, share(so_far.mass) + share(later.mass)};
-    if (!std::isnan(later.draft_score)) so_far.draft_score = later.draft_score;
-}
-
-ExitHeadRow conclude(const Partial& all) {
-    const double logsumexp = all.mass.top + std::log(all.mass.sum);
-    if (!std::isfinite(logsumexp) || all.choice.token < 0) return {-1, kNone, kNone, kNone, kNone, false};
-    return {all.choice.token,
-            all.choice.best - all.choice.second,
-            static_cast<float>(std::exp(all.best_z - logsumexp)),
-            static_cast<float>(logsumexp),
-            all.draft_score,
-            true};
 }
 
 }  // namespace
@@ -166,8 +134,13 @@ std::vector<ExitHeadRow> exit_head(const ExitHeadInput& in, const HeadProduct& p
     std::vector<ExitHeadRow> rows;
     for (std::size_t row = 0; row < in.rows; ++row) {
         Partial all = partials[row];
-        for (std::size_t piece = 1; piece < pieces; ++piece) join(all, partials[piece * in.rows + row]);
-        rows.push_back(conclude(all));
+        for (std::size_t piece = 1; piece < pieces; ++piece) {
+            join(all.choice, partials[piece * in.rows + row].choice);
+            all.sound = all.sound && partials[piece * in.rows + row].sound;
+        }
+        const bool sound = all.sound && all.choice.token >= 0;
+        rows.push_back(sound ? ExitHeadRow{all.choice.token, all.choice.best - all.choice.second}
+                             : ExitHeadRow{-1, std::numeric_limits<float>::quiet_NaN()});
     }
     return rows;
 }

@@ -1,4 +1,4 @@
-// An exit's guess on a CPU: RMS norm, LM head, coupled noise, and the few words of each row that a hint needs.
+// An exit's guess on a CPU: RMS norm, LM head, coupled noise, and each row's best token with its margin.
 //
 // The vocabulary is cut into pieces of fixed length, each multiplied, reduced and forgotten; the pieces' results are
 // joined in the order of their tokens, so that the outcome does not depend on the number of threads.
@@ -23,18 +23,16 @@ struct ExitHeadInput {
     const void* norm;    // [dim]
     const void* head;    // [vocabulary, dim]
     std::size_t rows, dim, vocabulary;
-    const float* temperatures;         // [rows], 0: greedy
-    const std::uint64_t* seeds;        // [rows]
-    const std::int32_t* positions;     // [rows]
-    const std::int32_t* draft_tokens;  // [rows], -1: none
+    const float* temperatures;      // [rows], 0: greedy
+    const std::uint64_t* seeds;     // [rows]
+    const std::int32_t* positions;  // [rows]
     float epsilon, logit_scale, softcap;
 };
 
-// What is said of one row; token -1 and NaN where its logits are NaN or infinite.
+// What is said of one row; token -1 and margin NaN where its logits are NaN or infinite.
 struct ExitHeadRow {
     std::int32_t token;
-    float margin, probability, logsumexp, draft_score;
-    bool sound;
+    float margin;
 };
 
 // On `threads` of the pool's threads, the caller's included.

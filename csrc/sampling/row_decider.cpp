@@ -128,8 +128,7 @@ Choice<T> RowDecider<T>::conclude(std::size_t session, const Choice<T>& best) {
     if (way_ == Way::greedy || way_ == Way::noisy) return best;
     Choice<T> choice = kNothing<T>;
     if (way_ == Way::listed) {
-        shortlist_.filter(temperature_, settings);
-        shortlist_.choose(noise_, choice);
+        shortlist_.choose(temperature_, settings, noise_, choice);
     } else {
         filters_.apply(scores_.data(), scores_.size(), settings);
         loops_.choose(scores_.data(), scores_.size(), 0, 1, noise_, choice, nullptr);

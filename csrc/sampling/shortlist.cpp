@@ -13,8 +13,7 @@ void Shortlist<T>::reserve(std::size_t count) {
     scores_.reserve(most);
     tokens_.reserve(most);
     sorted_.reserve(count);
-    weights_.reserve(count);
-    order_.reserve(count);
+    filters_.reserve(count);
 }
 
 template <class T>
@@ -46,19 +45,14 @@ void Shortlist<T>::add(const T* z, std::size_t count, std::size_t first_token) {
 }
 
 template <class T>
-void Shortlist<T>::filter(T temperature, const FilterSettings& settings) {
+void Shortlist<T>::choose(T temperature, const FilterSettings& settings, const Noise& noise, Choice<T>& choice) {
     if (filled_ > k_) {
         const T kth = kth_best();
         keep_from(kth - std::max(std::fabs(kth) * T(0x1p-20), T(1e-30)));
     }
     if (temperature != 1) loops_.divide(scores_.data(), filled_, temperature, scores_.data());
     if (filled_ > k_) keep_from(kth_best());
-    if (settings.top_p < 1) keep_top_p(settings.top_p);
-    if (settings.min_p > 0) keep_min_p(settings.min_p);
-}
-
-template <class T>
-void Shortlist<T>::choose(const Noise& noise, Choice<T>& choice) const {
+    if (filled_ > 0) filters_.apply(scores_.data(), filled_, {0, settings.top_p, settings.min_p});
     loops_.choose_listed(scores_.data(), tokens_.data(), filled_, noise, choice);
 }
 
@@ -79,40 +73,6 @@ void Shortlist<T>::keep_from(T score) {
         kept += scores_[i] >= score;
     }
     filled_ = kept;
-}
-
-template <class T>
-void Shortlist<T>::keep_top_p(double p) {
-    if (filled_ == 0) return;
-    weights_.resize(filled_);
-    const T top = *std::max_element(scores_.begin(), scores_.begin() + static_cast<std::ptrdiff_t>(filled_));
-    loops_.weigh(scores_.data(), filled_, top, weights_.data());
-    order_.resize(filled_);
-    double all = 0;
-    for (std::size_t i = 0; i < filled_; ++i) {
-        order_[i] = static_cast<std::uint32_t>(i);
-        all += weights_[i];
-    }
-    std::sort(order_.begin(), order_.end(), [this](std::uint32_t a, std::uint32_t b) {
-        return scores_[a] != scores_[b] ? scores_[a] > scores_[b] : a > b;
-    });
-    double above = 0;
-    for (const std::uint32_t last : order_) {
-        above += weights_[last];
-        if (above < p * all) continue;
-        const T lowest = scores_[last];
-        for (std::size_t i = 0; i < last; ++i) {  // of equals the highest ids stay
-            if (scores_[i] == lowest) scores_[i] = -std::numeric_limits<T>::infinity();
-        }
-        return keep_from(lowest);
-    }
-}
-
-template <class T>
-void Shortlist<T>::keep_min_p(double p) {
-    if (filled_ == 0) return;
-    keep_from(
-        min_p_edge(*std::max_element(scores_.begin(), scores_.begin() + static_cast<std::ptrdiff_t>(filled_)), p));
 }
 
 template class Shortlist<float>;

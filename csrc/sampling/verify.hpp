@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "sampling/exit_verdict.hpp"
+#include "sampling/trees.hpp"
 #include "simd/tier.hpp"
 #include "threads/thread_pool.hpp"
 

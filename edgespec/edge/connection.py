@@ -80,7 +80,7 @@ class ServerConnection:
         self._turn += 1
         self.link.await_verdicts(max_new_tokens > 0)
         array = np.array(tokens, dtype=np.int32)
-        frame = _native.encode_append(CHANNEL, keep_length, max_new_tokens, array, self._turn)
+        frame = _native.encode_append(CHANNEL, keep_length, max_new_tokens, turn=self._turn, tokens=array)
         self._guarded(self.link.send, frame)
 
     def send(self, message: Block | ServerOptions) -> None:

@@ -98,7 +98,6 @@ class KernelGuesses:
             temperatures=inputs.temperatures,
             seeds=inputs.seeds,
             positions=inputs.next_positions,
-            draft_tokens=inputs.draft_tokens,
             trees=Trees(inputs.offsets, inputs.parents, inputs.tree_tokens),
             curves=curves,
             curve_of=curve_of,

@@ -92,8 +92,8 @@ class StaticInputs:
     """The inputs of one bucket's forwards: tokens, positions int64 [1, R], slots int64 [R] that rows are written to,
     seen int64 [W] that they read, masks [1, 1, R, W], selected int64 [R], the rows that are decided, first.
 
-    For `exits` exits, of the decided rows: temperatures float32, seeds int64, next_positions, draft_tokens (-1, none),
-    parents, tree_tokens int32 [R], offsets int32 [R + 1], curve_of int32 [exits, R], sequence int32 [1].
+    For `exits` exits, of the decided rows: temperatures float32, seeds int64, next_positions, parents, tree_tokens
+    int32 [R], offsets int32 [R + 1], curve_of int32 [exits, R], sequence int32 [1].
     """
 
     def __init__(
@@ -112,7 +112,6 @@ class StaticInputs:
             "temperatures": ((rows,), torch.float32),
             "seeds": ((rows,), torch.int64),
             "next_positions": ((rows,), torch.int32),
-            "draft_tokens": ((rows,), torch.int32),
             "parents": ((rows,), torch.int32),
             "tree_tokens": ((rows,), torch.int32),
             "offsets": ((rows + 1,), torch.int32),
@@ -120,7 +119,6 @@ class StaticInputs:
             "sequence": ((1,), torch.int32),
         }
         self._fields = StaticFields(fields, device)
-        self._fields.host["draft_tokens"].fill_(-1)
 
     def __getattr__(self, name: str) -> torch.Tensor:
         """A field on the device."""

@@ -21,7 +21,7 @@ CHANNEL = 1
 def welcome_frame(target: TargetEngine, hosts_draft: bool) -> bytes:
     return _native.encode_welcome(
         version=_native.PROTOCOL_VERSION,
-        features=_native.HOSTS_DRAFT if hosts_draft else 0,
+        hosts_draft=hosts_draft,
         vocabulary_hash=target.vocabulary_hash,
         context_length=target.context_length,
         vocabulary_size=target.vocabulary_size,

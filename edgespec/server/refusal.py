@@ -21,6 +21,4 @@ class Refused(Exception):
 
     def frame(self, channel: int = 0) -> bytes:
         retry_ms = self.retry_after_ms
-        return _native.encode_error(
-            channel, self.code, retry_ms is not None, str(self), retry_after_ms=retry_ms or 0
-        )
+        return _native.encode_error(channel, self.code, retry_ms is not None, retry_ms or 0, str(self))

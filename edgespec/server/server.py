@@ -125,7 +125,7 @@ class Server:
 
     def _send_goaway(self) -> None:
         for connection in self._gate.welcomed:
-            self.listener.send(connection, _native.encode_goaway("the server is being stopped"))
+            self.listener.send(connection, _native.encode_goaway(message="the server is being stopped"))
 
     def _drained(self) -> bool:
         if self._drain_until_s is None:

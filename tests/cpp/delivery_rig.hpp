@@ -95,7 +95,7 @@ class DeliveryRig {
         }
     }
 
-    // As resilient_connection and listener do it: each end says what it has, and the rest is sent again.
+    // As ResilientConnection and Listener do it: each end says what it has, and the rest is sent again.
     void join(std::size_t piece, bool spare) {
         if (paths_.size() >= 16) return;
         Path path;

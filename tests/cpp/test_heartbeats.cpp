@@ -1,4 +1,4 @@
-// A resilient_connection that awaits a verdict keeps its heartbeats going however long no session speaks; one that
+// A connection that awaits a verdict keeps its heartbeats going however long no session speaks; one that
 // awaits nothing falls quiet. The server is a plain socket that welcomes, says nothing more, and reads what comes.
 #include <sys/socket.h>
 

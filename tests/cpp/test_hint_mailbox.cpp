@@ -4,7 +4,7 @@
 
 #include "check.hpp"
 #include "net/hint_mailbox.hpp"
-#include "wire/parser.hpp"
+#include "wire/codec.hpp"
 
 using namespace edgespec;
 using net::HintCell;

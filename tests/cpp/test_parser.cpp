@@ -1,7 +1,7 @@
 // The parser and the codec: whole buffers and single bytes agree, damage is refused, memory is never overrun.
 #include "check.hpp"
 #include "frames.hpp"
-#include "wire/parser.hpp"
+#include "wire/codec.hpp"
 
 using namespace edgespec;
 

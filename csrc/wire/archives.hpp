@@ -1,0 +1,164 @@
+// A message's layout, written and read.
+#pragma once
+
+#include <limits>
+
+#include "wire/messages.hpp"
+
+namespace edgespec::wire {
+
+[[noreturn]] inline void bad(const std::string& what) { throw BadFrame(what); }
+
+template <class T>
+std::size_t size_of(const View<T>& list) {
+    return list.size;
+}
+inline std::size_t size_of(std::string_view text) { return text.size(); }
+
+// Writes a message's fields one after the other; without memory to write to it counts their bytes.
+template <class M>
+class Writer {
+ public:
+    Writer(const M& message, std::uint8_t* to) : message_(message), to_(to) {}
+    std::size_t bytes() const { return bytes_; }
+
+    void magic() { put(&kMagic, sizeof kMagic); }
+    template <class T>
+    void value(const char*, T M::* field) {
+        put(&(message_.*field), sizeof(T));
+    }
+    template <class Int, class List>
+    std::size_t count(Int, List M::* list) {
+        const std::size_t size = size_of(message_.*list);
+        if (size > std::numeric_limits<Int>::max()) bad("a list is too long for a frame");
+        put_as<Int>(size);
+        return size;
+    }
+    template <class List>
+    std::size_t count_if_any(std::size_t count, List M::* list) {
+        const bool any = size_of(message_.*list) != 0;
+        put_as<std::uint8_t>(any);
+        return any ? count : 0;
+    }
+    template <class Int, class... Fields>
+    void bits(Int, Fields... fields) {
+        put_as<Int>(bits_of(fields...));
+    }
+    template <class T>
+    void array(const char*, View<T> M::* list, std::size_t) {
+        put((message_.*list).data, (message_.*list).size * sizeof(T));
+    }
+    template <class Text>
+    void text(const char*, Text M::* text, std::size_t) {
+        put((message_.*text).data(), (message_.*text).size());
+    }
+    void reserved(std::size_t bytes) {
+        const std::uint8_t zeros[8] = {};
+        put(zeros, bytes);
+    }
+    std::size_t section_count() {
+        reserved(2);
+        return 0;
+    }
+    void skip_sections(std::size_t) {}
+
+ private:
+    template <class Int>
+    void put_as(std::size_t value) {
+        const auto narrow = static_cast<Int>(value);
+        put(&narrow, sizeof narrow);
+    }
+    void put(const void* data, std::size_t bytes) {
+        if (to_ != nullptr && bytes != 0) std::memcpy(to_ + bytes_, data, bytes);
+        bytes_ += bytes;
+    }
+    std::size_t bits_of() const { return 0; }
+    template <class... Rest>
+    std::size_t bits_of(const char*, bool M::* field, Rest... rest) const {
+        return (message_.*field ? 1u : 0u) | bits_of(rest...) << 1;
+    }
+
+    const M& message_;
+    std::uint8_t* const to_;
+    std::size_t bytes_ = 0;
+};
+
+// Reads a message's fields within the bounds of its payload.
+template <class M>
+class Reader {
+ public:
+    Reader(M& message, const std::uint8_t* payload, std::size_t bytes)
+        : message_(message), start_(payload), bytes_(bytes) {}
+
+    void magic() {
+        if (get<std::uint32_t>() != kMagic) bad("this is not an edgespec HELLO");
+    }
+    template <class T>
+    void value(const char*, T M::* field) {
+        message_.*field = get<T>();
+    }
+    void value(const char*, bool M::* field) { message_.*field = get<std::uint8_t>() != 0; }
+    template <class Int, class List>
+    std::size_t count(Int, List M::*) {
+        return get<Int>();
+    }
+    template <class List>
+    std::size_t count_if_any(std::size_t count, List M::*) {
+        return (get<std::uint8_t>() & 1) != 0 ? count : 0;
+    }
+    template <class Int, class... Fields>
+    void bits(Int, Fields... fields) {
+        set_bits(get<Int>(), fields...);
+    }
+    template <class T>
+    void array(const char*, View<T> M::* list, std::size_t count) {
+        if (count > left() / sizeof(T)) bad("an array is longer than its frame");
+        message_.*list = {reinterpret_cast<const T*>(take(count * sizeof(T))), count};
+    }
+    template <class Text>
+    void text(const char*, Text M::* text, std::size_t bytes) {
+        message_.*text = Text(std::string_view(reinterpret_cast<const char*>(take(bytes)), bytes));
+    }
+    void reserved(std::size_t bytes) { take(bytes); }
+    std::size_t section_count() { return get<std::uint16_t>(); }
+    // Behind a message's arrays: u16 kind, u16 flags, u32 bytes, then the bytes; each begins at a multiple of 8. None
+    // is known yet.
+    void skip_sections(std::size_t count) {
+        for (; count > 0; --count) {
+            take(padded(at_) - at_);
+            get<std::uint16_t>();
+            if ((get<std::uint16_t>() & kOptionalFlag) == 0) bad("a frame has a section that is required and unknown");
+            take(get<std::uint32_t>());
+        }
+    }
+    void end() const {
+        if (left() != 0) bad("a frame is longer than what it says");
+    }
+
+ private:
+    std::size_t left() const { return bytes_ - at_; }
+    const std::uint8_t* take(std::size_t bytes) {
+        if (bytes > left()) bad("a frame is shorter than what it says");
+        at_ += bytes;
+        return start_ + at_ - bytes;
+    }
+    template <class T>
+    T get() {
+        T value;
+        std::memcpy(&value, take(sizeof value), sizeof value);
+        return value;
+    }
+    void set_bits(std::size_t) {}
+    template <class... Rest>
+    void set_bits(std::size_t bits, const char*, bool M::* field, Rest... rest) {
+        message_.*field = (bits & 1) != 0;
+        set_bits(bits >> 1, rest...);
+    }
+
+    M& message_;
+    const std::uint8_t* const start_;
+    const std::size_t bytes_;
+    std::size_t at_ = 0;
+};
+
+}  // namespace edgespec::wire
