@@ -11,7 +11,6 @@ from pathlib import Path
 
 from edgespec.cli.child import COMMAND, child
 
-EDGE = "import sys; from edgespec.cli.main import main; main()"
 PROMPT = "def read_settings(path):\n    "
 TOKENS = 24
 LEAST_ACCEPTED = 5
@@ -39,7 +38,7 @@ def compare(edge: list[str], connection: list[str], temperature: str) -> None:
     expected = json.loads(run(*arguments, "cloud"))["tokens"]
     assert len(expected) == TOKENS
     for mode in ("cloud", "sync", "auto"):
-        found = json.loads(printed([*edge, "-c", EDGE, *arguments, mode]))
+        found = json.loads(printed([*edge, *COMMAND[1:], *arguments, mode]))
         assert found["tokens"] == expected, (mode, temperature, found["tokens"], expected)
         accepted = found["statistics"]["accepted"]
         assert mode != "sync" or accepted >= LEAST_ACCEPTED, found["statistics"]
