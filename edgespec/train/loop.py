@@ -56,7 +56,7 @@ def train(stage: Stage, budget: Budget, checkpoint: Path, quiet: bool = False) -
         raise EdgespecError(
             f"interrupted after {record.steps} steps: the same command goes on from there."
         ) from None
-    except (torch.OutOfMemoryError, RuntimeError) as error:
+    except RuntimeError as error:
         if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
             raise
         raise EdgespecError(

@@ -62,8 +62,14 @@ class Kit:
     @classmethod
     def gather(cls, work: Path, target: str | None, run: Run) -> Kit:
         """Read the data and have the target answer, or take what an earlier run left in `work`."""
-        same_run(work, target=str(target), data=[str(one) for one in run.data], seed=run.seed,
-                 self_generated=run.self_generated, measured=run.measured)  # fmt: skip
+        same_run(
+            work,
+            target=str(target),
+            data=[str(one) for one in run.data],
+            seed=run.seed,
+            self_generated=run.self_generated,
+            measured=run.measured,
+        )
         tokenizer = Tokenizer.load(find_folder(target))
         material = gather(source(run), tokenizer, work, run.max_tokens, run.self_generated)
         model = Target.load(target, exits=None, device=run.device)

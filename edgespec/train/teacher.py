@@ -29,7 +29,7 @@ class Teacher:
         self.model = LoadedModel(module, self.name, loading.tokenizer_hash(self.folder))
         self.vocabulary_size = self.model.vocabulary_size
         self.layers = len(self.model.decoder_layers)
-        self.width = int(self.model.head.weight.shape[1])  # type: ignore[union-attr, index]
+        self.width = int(self.model.config.hidden_size)
         self.norm_epsilon = float(
             getattr(self.model.config, "rms_norm_eps", None)
             or getattr(self.model.config, "layer_norm_eps", None)
