@@ -43,7 +43,8 @@ DISTILLING: dict[str, dict[str, Any]] = {
     "cache_mib": about("Hidden rows of the target to keep on disk, in MiB.", type=COUNT),
     "device": about("Where torch computes, such as cpu or cuda:0."),
     "dtype": about(
-        "Type of the target's weights in training.", type=click.Choice(["bfloat16", "float32", "float64"])
+        "Type of the target's weights in training. auto: bfloat16 where the processor multiplies in it, else float32.",
+        type=click.Choice(["auto", "bfloat16", "float32", "float64"]),
     ),
 }
 PAIR = {"corpus": about("Folder of Python files.", show_default="Python's standard library"), **BUDGET}

@@ -36,7 +36,7 @@ class DraftStage(Stage):
 
     def losses(self, length: int) -> tuple[Iterable[torch.Tensor], int]:
         taught = self._lessons.draw(length)
-        with torch.autocast(self._teacher.device.type, dtype=torch.bfloat16):
+        with self._teacher.autocast():
             logits = draft_logits(self.model, taught.batch, taught.places)
         wanted = self._teacher.logits(taught.final)
         shared = min(wanted.shape[-1], logits.shape[-1])  # embeddings may be padded to different sizes

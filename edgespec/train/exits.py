@@ -63,7 +63,7 @@ class ExitStage(Stage):
     def _losses(self, final: torch.Tensor, taps: dict[int, torch.Tensor]) -> Iterator[torch.Tensor]:
         lesson = Lesson.of(self._teacher.logits(final))
         for layer, adapter in zip(self.layers, self._adapters, strict=True):
-            with torch.autocast(final.device.type, dtype=torch.bfloat16):
+            with self._teacher.autocast():
                 normed = adapter.forward(taps[layer].float(), self._teacher.norm_epsilon)
                 loss = lesson.divergence(self._teacher.logits(normed)) / len(self.layers)
             yield loss

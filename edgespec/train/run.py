@@ -27,6 +27,6 @@ class Run:
     measured: int = 32
     cache_mib: int = 256
     device: str = "auto"
-    dtype: str = "bfloat16"
+    dtype: str = "auto"
     threads: int | None = None
     quiet: bool = False

@@ -10,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from edgespec.train.packing import Batches
 from edgespec.train.stage import Stage
+from edgespec.train.teacher import fast_bfloat16
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class TargetStage(Stage):
 
     def losses(self, length: int) -> tuple[Iterable[torch.Tensor], int]:
         batch = torch.from_numpy(self.batches.next(length)[0])
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast_bfloat16(torch.device("cpu"))):
             logits = self.model(input_ids=batch, use_cache=False).logits
         rows, wanted = logits[:, :-1].flatten(0, 1).float(), batch[:, 1:].flatten()
         return [torch.nn.functional.cross_entropy(rows, wanted)], batch.numel()

@@ -18,14 +18,16 @@ from edgespec.model.loaded_model import LoadedModel
 class Teacher:
     """A frozen target. `folder`: its files."""
 
-    def __init__(self, target: str | None, device: str = "auto", dtype: str = "bfloat16") -> None:
-        """target: a folder or a model id, as `serve` takes it. Raises EdgespecError."""
+    def __init__(self, target: str | None, device: str = "auto", dtype: str = "auto") -> None:
+        """target: a folder or a model id, as `serve` takes it. dtype "auto": bfloat16 where that is fast. Raises
+        EdgespecError."""
         self.device = loading.choose_device(device)
         self.folder = find_folder(target)
         self.name = name_of(target, self.folder)
-        module = loading.load_model(
-            self.folder, self.name, loading.choose_dtype(dtype, self.device), self.device
-        )
+        if dtype == "auto" and fast_bfloat16(self.device):
+            dtype = "bfloat16"
+        chosen = loading.choose_dtype(dtype, self.device)
+        module = loading.load_model(self.folder, self.name, chosen, self.device)
         self.model = LoadedModel(module, self.name, loading.tokenizer_hash(self.folder))
         self.vocabulary_size = self.model.vocabulary_size
         self.layers = len(self.model.decoder_layers)
@@ -71,9 +73,22 @@ class Teacher:
                 hook.remove()
         return final, taps
 
+    def autocast(self) -> torch.autocast:
+        """Around what is trained: bfloat16 where the target is."""
+        narrow = self.model.dtype == torch.bfloat16
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=narrow)
+
     def logits(self, rows: torch.Tensor) -> torch.Tensor:
         """The LM head on normed rows [..., D] -> float32 [..., V], as the target scales them."""
         return scaled(self.model.head(rows.to(self.model.dtype)), self.model.config).float()
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies in bfloat16: a CPU without it takes several times as long as in float32."""
+    if device.type != "cpu":
+        return True
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
 
 @dataclass(frozen=True)
