@@ -251,7 +251,11 @@ class TestTokens:
             peers = {device: stack.enter_context(RawPeer(server.port)) for device in shown}
             for device, peer in peers.items():
                 peer.socket = trust.wrap_socket(peer.socket, server_hostname="127.0.0.1")
-                peer.send(_native.encode_hello(VOCABULARY_HASH, agent="test", credential=shown[device]))
+                peer.send(
+                    _native.encode_hello(
+                        vocabulary_hash=VOCABULARY_HASH, agent="test", credential=shown[device]
+                    )
+                )
                 assert peer.until(raw_peer.WELCOME) is not None
             peers["owner"].send(raw_peer.opening(1, bytes(16), PROMPT))
             assert peers["owner"].until(raw_peer.VERDICT) is not None
