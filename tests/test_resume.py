@@ -247,6 +247,19 @@ def test_a_server_with_another_target_is_passed_over(server: Server) -> None:
     assert one.tokens == RIGHT and "serves other" in events(steps)
 
 
+def test_another_target_of_the_same_name_is_passed_over_and_servers_are_named_rightly() -> None:
+    first_target, other, again = (
+        StubTarget(HashModel(seed=seed)) for seed in (SCRIPTED.seed, 9, SCRIPTED.seed)
+    )
+    first_target.target_id, other.target_id, again.target_id = "stub@aa", "stub@bb", "renamed@aa"
+    with serving(first_target) as first, serving(other) as second, serving(again) as third:
+        with prompted(first, second, third) as one:
+            steps = generate(one, 10, first.stop)
+        assert one.tokens == RIGHT
+        assert f"lost the link to 127.0.0.1:{first.port}" in events(steps) and "stub@bb" in events(steps)
+        assert f"re-opened at 127.0.0.1:{third.port}" in events(steps)
+
+
 def test_no_server_but_one_with_another_target_is_an_error() -> None:
     with mortal(5) as first:
         port = first.port

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import sys
@@ -27,7 +28,8 @@ def test_what_a_target_says_about_itself(tmp_path: Path) -> None:
     target = Target.load(str(folder))
     assert (target.layers, target.vocabulary_size, target.context_length) == (4, VOCABULARY, 512)
     assert target.end_tokens == (2,)
-    assert target.target_id == "small"
+    weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert target.target_id == f"small@{weights[:32]}"
     assert target.model.dtype == (torch.float32 if target.model.device.type == "cpu" else torch.bfloat16)
     assert target.exit_layers == ()
     core = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -16,6 +16,7 @@ from edgespec.api.turning import settled
 from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
+from edgespec.core.target_identity import target_name
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
@@ -116,7 +117,7 @@ class SessionStore:
             if isinstance(error, EdgespecError):
                 raise unavailable(error) from None
             raise
-        self.target_id = session.target.target_id
+        self.target_id = target_name(session.target.target_id)
         opened = OpenSession(session, engine, ask.manner)
         try:
             session.prompt(ask.prompt)

@@ -25,8 +25,8 @@ class Build:
         type=click.IntRange(1),
     )
     target_tokenizer: Path | None = option(
-        "The target's folder or tokenizer.json. Refuse a draft with a different vocabulary now, rather than when a "
-        "session opens."
+        "The target's folder or tokenizer.json. The engine encodes text as the target does. A draft with a different "
+        "vocabulary is refused now, rather than when a session opens."
     )
     force: bool = option("Build even if the folder already holds an engine.", False)
 

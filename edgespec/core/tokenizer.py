@@ -89,6 +89,12 @@ class Tokenizer:
         return text
 
     @cached_property
+    def encoding_hash(self) -> str:
+        """SHA-256, hex digits, of everything that decides how text is encoded."""
+        settings = json.loads(self._core.to_str()) | {"truncation": None, "padding": None}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+    @cached_property
     def special_texts(self) -> dict[int, str]:
         """The special tokens' texts by id: what `decode` leaves out."""
         added = self._core.get_added_tokens_decoder().items()

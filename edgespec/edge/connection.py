@@ -17,6 +17,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.messages import Block, Hint, Verdict
 from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
+from edgespec.core.target_identity import same_target
 from edgespec.edge.handshake import connect, explain
 from edgespec.edge.link_options import LinkOptions
 
@@ -53,6 +54,7 @@ class ServerConnection:
         self._encode_open = encode_open
         self._on_message = on_message
         self.link, self.target = connect(servers, vocabulary_hash, options)
+        self._server = self.address
         self.hosts_draft = self.target.hosts_draft
         self.notes: list[str] = []
         self.offline = self.writing = False
@@ -148,17 +150,19 @@ class ServerConnection:
         match event:
             case _native.Lost():
                 self.losses += 1
-                self.notes.append(f"lost the link to {self.address}: {event.reason}")
+                self.notes.append(f"lost the link to {self._server}: {event.reason}")
             case _native.Offline() if self.link.lost:
                 self.offline = True
                 self.notes.append(f"offline: no server for {self._options.offline_after_s:g} s")
             case _native.Reconnected():
                 self.offline, self._leaving = False, None
-                self.notes.append(f"reconnected to {Address(*event.address)} after {event.seconds:.1f} s")
+                self._server = Address(*event.address)
+                self.notes.append(f"reconnected to {self._server} after {event.seconds:.1f} s")
             case _native.Forgotten():
                 self.offline, self._leaving = False, None
                 after = f" after {event.seconds:.1f} s" if event.seconds else ""
-                self.notes.append(f"re-opened at {Address(*event.address)}{after}")
+                self._server = Address(*event.address)
+                self.notes.append(f"re-opened at {self._server}{after}")
                 self.open()
             case _native.Goaway() if self._leaving != self.address:
                 # It comes on each connection. With no other server the text goes on here as long as it may.
@@ -182,7 +186,7 @@ class ServerConnection:
     def _on_welcome(self, welcome: _native.Welcome) -> None:
         """Another server, or the same again: it must serve the same target, or the text would not be the same."""
         self.hosts_draft = welcome.hosts_draft
-        if welcome.target_id != self.target.target_id:
+        if not same_target(welcome.target_id, self.target.target_id):
             serves = f"the server at {self.address} serves {welcome.target_id}, not {self.target.target_id}"
             self._try_next(serves, EdgespecError(f"{serves}: start a new session for that."))
 

@@ -54,9 +54,11 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Build:
-    """compute_capability: of the GPU to build a plan for; "": the one in this machine."""
+    """tokenizer: the folder that the tokenizer is taken from. compute_capability: of the GPU to build a plan for; "":
+    the one in this machine."""
 
     source: Path
+    tokenizer: Path
     label: str
     settings: BuildSettings
     compute_capability: str
@@ -89,7 +91,8 @@ def compile(
     fp32. Half-precision matrices multiply as halves on a GPU and as float32 on a CPU. target_device: the name of a
     profile, which gives the settings left open here. max_len: tokens of a text, prompt included, that the draft can
     follow (2048); at most the model's own context. target_tokenizer: the target's folder or its tokenizer.json; a
-    draft of another vocabulary is refused. force: build although the folder holds an engine.
+    draft of another vocabulary is refused, and the engine encodes text as the target does. force: build although the
+    folder holds an engine.
     Where the plan of a TensorRT runtime cannot be built here, the folder holds the ONNX graph, and the device builds
     the plan of it. Raises EdgespecError, and then leaves nothing half-written.
     """
@@ -109,9 +112,11 @@ def compile(
             )
         source = find_folder(model)
         check_vocabulary(source, target_tokenizer)
-        input_hash = hash_inputs(source, settings)
+        tokenizer = _tokenizer_folder(source, target_tokenizer)
+        own = tokenizer == source
+        input_hash = hash_inputs(source, settings, "" if own else Tokenizer.load(tokenizer).encoding_hash)
         folder = Path(out).absolute() if out is not None else cache_folder() / input_hash[:24]
-        build = Build(source, _label(source, str(model)), settings, capability, device, input_hash)
+        build = Build(source, tokenizer, _label(source, str(model)), settings, capability, device, input_hash)
         _build_once(build, folder, force, report)
     if build.for_gpu and progress and not EngineManifest.read(folder).plans:
         command = EngineManifest.read(folder).plan_command(Path("ENGINE_DIR"), runtime)
@@ -140,7 +145,7 @@ def _build(build: Build, folder: Path, report: Report) -> None:
 
     report("loading the model")
     settings = build.settings
-    copy_files(build.source, folder)
+    copy_files(build.source, folder, build.tokenizer)
     Tokenizer.load(folder)  # a broken tokenizer is found before the long work
     model = read_weights(build.source, dtype=torch.float32).eval()
     capacity = export.usable_length(model.config, settings.max_len)
@@ -200,6 +205,16 @@ def check_vocabulary(draft: Path, target_tokenizer: str | Path | None) -> None:
             f"({theirs.vocabulary_size} tokens in {target_tokenizer}): use a draft that was trained with the target's "
             "tokenizer, or train one (`edgespec train draft`)."
         )
+
+
+def _tokenizer_folder(draft: Path, target_tokenizer: str | Path | None) -> Path:
+    """The draft's folder, or the target's where it encodes text in another way, such as with a first BOS."""
+    if target_tokenizer is None:
+        return draft
+    if Tokenizer.load(draft).encoding_hash == Tokenizer.load(target_tokenizer).encoding_hash:
+        return draft
+    place = Path(target_tokenizer)
+    return place.parent if place.is_file() else place
 
 
 def _label(source: Path, model: str) -> str:

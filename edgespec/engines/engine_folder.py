@@ -12,16 +12,16 @@ from edgespec.core.calibration import Calibration
 from edgespec.core.errors import EdgespecError
 from edgespec.engines.manifest import CALIBRATION_FILE, MANIFEST_FILE, TOKENIZER_FILE, EngineManifest
 
-COPIED_FILES = (
+TOKENIZER_FILES = (
     TOKENIZER_FILE,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
     "generation_config.json",
-    "config.json",
-    CALIBRATION_FILE,
 )
-"""The tokenizer, the chat template, the end tokens and the calibration."""
+"""The tokenizer, the chat template and the end tokens."""
+
+COPIED_FILES = (*TOKENIZER_FILES, "config.json", CALIBRATION_FILE)
 
 NEUTRAL_MARGINS = [0.1, 0.36, 0.69, 1.2, 2.3]
 NEUTRAL_RANKS = (
@@ -36,11 +36,13 @@ _RANKS = [{"margins": NEUTRAL_MARGINS, "probabilities": probabilities} for proba
 NEUTRAL_CALIBRATION = {"version": 1, "temperatures": [{"temperature": 0.8, "ranks": _RANKS}]}
 
 
-def copy_files(source: Path, folder: Path) -> None:
-    """Copy what an edge needs; a neutral calibration where the model has none. Raises EdgespecError."""
+def copy_files(source: Path, folder: Path, tokenizer: Path) -> None:
+    """Copy what an edge needs from the model's folder, and TOKENIZER_FILES from the folder `tokenizer`; a neutral
+    calibration where the model has none. Raises EdgespecError."""
     for name in COPIED_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
+        file = (tokenizer if name in TOKENIZER_FILES else source) / name
+        if file.is_file():
+            shutil.copyfile(file, folder / name)
     if not (folder / TOKENIZER_FILE).is_file():
         raise EdgespecError(
             f"{source} holds no {TOKENIZER_FILE}: save the model's fast tokenizer there "

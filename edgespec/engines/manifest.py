@@ -123,11 +123,12 @@ def hash_files(folder: Path) -> dict[str, str]:
     return {file.name: sha256_of(file) for file in files if file.name != MANIFEST_FILE}
 
 
-def hash_inputs(model_folder: Path, settings: BuildSettings) -> str:
-    """A hash of what an engine is made of, as hex: the model's files, the settings and the format of engines."""
+def hash_inputs(model_folder: Path, settings: BuildSettings, tokenizer_hash: str = "") -> str:
+    """A hash of what an engine is made of, as hex: the model's files, the settings and the format of engines;
+    tokenizer_hash: of the tokenizer, where it is not the model's own."""
     beside = [file for file in model_folder.iterdir() if file.is_file() and file.suffix in BESIDE_WEIGHTS]
     model_files = {file.name: sha256_of(file) for file in sorted([*beside, *weight_files(model_folder)])}
-    inputs = [FORMAT_VERSION, asdict(settings), model_files]
+    inputs = [FORMAT_VERSION, asdict(settings), model_files, *([tokenizer_hash] if tokenizer_hash else [])]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 

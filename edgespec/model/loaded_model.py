@@ -17,11 +17,12 @@ from edgespec.model.support import context_length
 @dataclass(frozen=True)
 class LoadedModel:
     """module: the transformers model. name: what messages and clients call it. vocabulary_hash: of the tokenizer
-    beside it (edgespec.core.tokenizer)."""
+    beside it (edgespec.core.tokenizer). weights_sha256: of its files, hex digits; empty where there are none."""
 
     module: Any
     name: str
     vocabulary_hash: bytes
+    weights_sha256: str = ""
 
     @cached_property
     def config(self) -> Any:

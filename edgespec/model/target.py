@@ -14,10 +14,12 @@ import torch
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import ForwardPacing
+from edgespec.core.target_identity import target_id
 from edgespec.engines.model_folder import find_folder, name_of
 from edgespec.model import loading
 from edgespec.model.cuda_graphs import Capture, CudaCapture
 from edgespec.model.exit_reader import ExitReader
+from edgespec.model.exits import weights_sha256
 from edgespec.model.kv_cache import KvPool, TargetCache
 from edgespec.model.kv_pages import Pages
 from edgespec.model.loaded_model import LoadedModel
@@ -53,7 +55,8 @@ class Target:
         Raises EdgespecError where the model fails its self-check or the exits do not fit it.
         """
         self.model = model
-        self.target_id = self.name = model.name
+        self.name = model.name
+        self.target_id = target_id(model.name, model.weights_sha256)
         self.vocabulary_hash = model.vocabulary_hash
         self.vocabulary_size = model.vocabulary_size
         self.context_length = model.context_length
@@ -104,7 +107,7 @@ class Target:
         )
         heads = None if exits_folder is None else loading.load_exits(exits_folder, folder, lm, name)
         return cls(
-            LoadedModel(lm, name, loading.tokenizer_hash(folder)),
+            LoadedModel(lm, name, loading.tokenizer_hash(folder), weights_sha256(folder)),
             heads,
             pace=pace,
             kv_memory=kv_memory,
