@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tokenizers
 from tiny_drafts import CONTEXT, TEMPLATE, assert_refuses, compiled, contents, save_draft
 
 import edgespec
@@ -19,7 +20,7 @@ from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.tree import DraftTree
 from edgespec.engines import bundled, compiling
 from edgespec.engines.draft_engine import load_draft
-from edgespec.engines.engine_folder import NEUTRAL_CALIBRATION
+from edgespec.engines.engine_folder import NEUTRAL_CALIBRATION, copy_files
 from edgespec.engines.manifest import BuildSettings, EngineManifest, hash_inputs
 
 export = pytest.importorskip("edgespec.engines.export")
@@ -198,3 +199,18 @@ def test_the_bundled_engine_is_that_of_the_draft_beside_it(
             bundled.bundled_engine()
     else:
         assert bundled.bundled_engine() == tmp_path / found
+
+
+def test_the_engine_takes_the_targets_tokenizer_where_it_encodes_otherwise(tmp_path: Path) -> None:
+    draft = save_draft(tmp_path / "draft")
+    target = shutil.copytree(draft, tmp_path / "target")
+    assert compiling._tokenizer_folder(draft, target) == draft
+    core = tokenizers.Tokenizer.from_file(str(target / "tokenizer.json"))
+    core.post_processor = tokenizers.processors.TemplateProcessing(single="w1 $A", special_tokens=[("w1", 1)])
+    core.save(str(target / "tokenizer.json"))
+    for place in (target, target / "tokenizer.json"):
+        assert compiling._tokenizer_folder(draft, place) == target
+    (tmp_path / "engine").mkdir()
+    copy_files(draft, tmp_path / "engine", target)
+    assert Tokenizer.load(tmp_path / "engine").encode("w5") == [1, 5]
+    assert Tokenizer.load(draft).encode("w5") == [5]

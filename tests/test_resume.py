@@ -257,6 +257,7 @@ def test_another_target_of_the_same_name_is_passed_over_and_servers_are_named_ri
             steps = generate(one, 10, first.stop)
         assert one.tokens == RIGHT
         assert f"lost the link to 127.0.0.1:{first.port}" in events(steps) and "stub@bb" in events(steps)
+        assert f"lost the link to 127.0.0.1:{second.port}" not in events(steps)
         assert f"re-opened at 127.0.0.1:{third.port}" in events(steps)
 
 

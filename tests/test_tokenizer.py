@@ -149,3 +149,17 @@ def test_a_model_without_a_template_says_so(folder: Path) -> None:
     (folder / "tokenizer_config.json").unlink()
     with pytest.raises(EdgespecError, match="no chat template"):
         Tokenizer.load(folder).chat([{"role": "user", "content": "x"}])
+
+
+def test_the_encoding_hash_knows_what_begins_a_text_and_not_how_long_it_may_be(
+    core: Core, folder: Path
+) -> None:
+    before = Tokenizer.load(folder)
+    core.enable_truncation(4)
+    core.save(str(folder / "tokenizer.json"))
+    assert Tokenizer.load(folder).encoding_hash == before.encoding_hash
+    core.post_processor = processors.TemplateProcessing(single="$A", special_tokens=[])
+    core.save(str(folder / "tokenizer.json"))
+    after = Tokenizer.load(folder)
+    assert after.vocabulary_hash == before.vocabulary_hash
+    assert after.encoding_hash != before.encoding_hash

@@ -24,6 +24,9 @@ from edgespec.edge.link_options import LinkOptions
 CHANNEL = 1
 """Any: the native connection fills in the channel that the session has on each of its connections."""
 
+LEFT = "the server is going away"
+"""Why the native connection says that a link was lost after `move`."""
+
 FINISH_REASONS: dict[_native.FinishReason, str] = {
     _native.FinishReason.STOP: "stop",
     _native.FinishReason.LENGTH: "length",
@@ -148,6 +151,8 @@ class ServerConnection:
 
     def _on_event(self, event: Any) -> None:
         match event:
+            case _native.Lost() if self._refusals and event.reason == LEFT:
+                pass  # a server that was passed over, as a note says already
             case _native.Lost():
                 self.losses += 1
                 self.notes.append(f"lost the link to {self._server}: {event.reason}")
