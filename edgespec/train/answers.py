@@ -102,12 +102,12 @@ def answer(target: Target, wanted: Sequence[Answer], new_tokens: int) -> Iterato
                 break
             active.append(_Writing(target, waiting.pop(), room))
         decisions = target.forward_batch([one.request() for one in active], exit_layers=())
-        for one, decided in zip(active, decisions, strict=True):
-            one.tokens.append(int(decided.tokens[0]))
-        for one in [one for one in active if one.finished(target.end_tokens)]:
-            active.remove(one)
-            one.cache.release()
-            yield replace(one.question, tokens=one.tokens)
+        for writing, decided in zip(active, decisions, strict=True):
+            writing.tokens.append(int(decided.tokens[0]))
+        for done in [other for other in active if other.finished(target.end_tokens)]:
+            active.remove(done)
+            done.cache.release()
+            yield replace(done.question, tokens=done.tokens)
 
 
 class _Writing:

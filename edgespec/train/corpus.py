@@ -49,7 +49,7 @@ def collect(folder: Path | None = None) -> Corpus:
     for name, fields in records([root], _is_source):
         path = name.partition("#")[0]
         by_path[path] = by_path.get(path, "") + fields["text"]
-    by_text = {}
+    by_text: dict[str, Document] = {}
     for path, text in by_path.items():
         if text.strip() and len(text.encode()) <= MOST_BYTES:
             by_text.setdefault(text, Document(path, text))
