@@ -16,6 +16,7 @@ from edgespec._version import __version__
 
 if TYPE_CHECKING:
     from edgespec.core.errors import EdgespecError as EdgespecError
+    from edgespec.core.guide import Guide as Guide
     from edgespec.core.params import SamplingParams as SamplingParams
     from edgespec.edge.async_session import AsyncSession as AsyncSession
     from edgespec.edge.conversation import Conversation as Conversation
@@ -39,6 +40,7 @@ if importlib.util.find_spec("edgespec._native") is None:
 
 _MODULES = {
     "core.errors": ("EdgespecError",),
+    "core.guide": ("Guide",),
     "core.params": ("SamplingParams",),
     "edge.async_session": ("AsyncSession",),
     "edge.conversation": ("Conversation",),

@@ -276,6 +276,8 @@ class Open:
     @property
     def logit_bias(self) -> list[tuple[int, float]]: ...
     @property
+    def sampling(self) -> bytes: ...
+    @property
     def tokens(self) -> NDArray[np.int32]: ...
 
 class Append:
@@ -430,6 +432,7 @@ def encode_open(
     latency_us: int = 0,
     logit_bias: Sequence[tuple[int, float]],
     tokens: NDArray[np.int32],
+    sampling: bytes = b"",
 ) -> bytes: ...
 def encode_append(
     channel: int, keep_length: int, max_new_tokens: int, turn: int, tokens: NDArray[np.int32]

@@ -79,6 +79,7 @@ class StubTarget:
     context_length = 512
     end_tokens: tuple[int, ...] = ()
     vocabulary_hash = VOCABULARY_HASH
+    tokenizer_path = None
     target_id = "stub"
     exit_layers = (4, 8)
 

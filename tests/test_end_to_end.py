@@ -84,6 +84,7 @@ def test_greedy_cloud_decoding_is_what_transformers_generates(
         {},
         {"temperature": 0.8, "top_p": 0.95, "top_k": 50, "seed": 7},
         {"temperature": 1.0, "min_p": 0.05, "repetition_penalty": 1.2, "logit_bias": {12: -3.0}, "seed": 2},
+        {"temperature": 0.8, "presence_penalty": 0.6, "frequency_penalty": 0.4, "min_tokens": 20, "seed": 5},
     ],
 )
 def test_every_mode_gives_the_same_tokens(

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <limits>
+#include <utility>
 
 #include "wire/messages.hpp"
 
@@ -61,6 +62,21 @@ class Writer {
         return 0;
     }
     void skip_sections(std::size_t) {}
+    std::size_t section_count(Bytes M::* section) {
+        const std::size_t count = (message_.*section).empty() ? 0 : 1;
+        put_as<std::uint16_t>(count);
+        return count;
+    }
+    void section(std::uint16_t kind, const char*, Bytes M::* section, std::size_t count) {
+        if (count == 0) return;
+        const Bytes bytes = message_.*section;
+        if (bytes.size() > std::numeric_limits<std::uint32_t>::max()) bad("a section is too long for a frame");
+        reserved(padded(bytes_) - bytes_);
+        put_as<std::uint16_t>(kind);
+        put_as<std::uint16_t>(0);
+        put_as<std::uint32_t>(bytes.size());
+        put(bytes.data(), bytes.size());
+    }
 
  private:
     template <class Int>
@@ -121,21 +137,41 @@ class Reader {
     }
     void reserved(std::size_t bytes) { take(bytes); }
     std::size_t section_count() { return get<std::uint16_t>(); }
-    // Behind a message's arrays: u16 kind, u16 flags, u32 bytes, then the bytes; each begins at a multiple of 8. None
-    // is known yet.
-    void skip_sections(std::size_t count) {
+    std::size_t section_count(Bytes M::*) { return section_count(); }
+    // Behind a message's arrays: u16 kind, u16 flags, u32 bytes, then the bytes; each begins at a multiple of 8.
+    void section(std::uint16_t kind, const char*, Bytes M::* section, std::size_t count) {
+        bool found = false;
         for (; count > 0; --count) {
-            take(padded(at_) - at_);
-            get<std::uint16_t>();
-            if ((get<std::uint16_t>() & kOptionalFlag) == 0) bad("a frame has a section that is required and unknown");
-            take(get<std::uint32_t>());
+            const Section next = next_section();
+            if (next.kind != kind) {
+                pass_over(next);
+                continue;
+            }
+            if (std::exchange(found, true)) bad("a frame has a section twice");
+            message_.*section = next.bytes;
         }
+    }
+    void skip_sections(std::size_t count) {
+        for (; count > 0; --count) pass_over(next_section());
     }
     void end() const {
         if (left() != 0) bad("a frame is longer than what it says");
     }
 
  private:
+    struct Section {
+        std::uint16_t kind, flags;
+        Bytes bytes;
+    };
+    Section next_section() {
+        take(padded(at_) - at_);
+        const auto kind = get<std::uint16_t>(), flags = get<std::uint16_t>();
+        const auto bytes = get<std::uint32_t>();
+        return {kind, flags, Bytes(std::string_view(reinterpret_cast<const char*>(take(bytes)), bytes))};
+    }
+    static void pass_over(const Section& unknown) {
+        if ((unknown.flags & kOptionalFlag) == 0) bad("a frame has a section that is required and unknown");
+    }
     std::size_t left() const { return bytes_ - at_; }
     const std::uint8_t* take(std::size_t bytes) {
         if (bytes > left()) bad("a frame is shorter than what it says");

@@ -19,6 +19,7 @@ struct ServerOptions {
 
 struct Open {
     static constexpr FrameType kType = FrameType::kOpen;
+    static constexpr std::uint16_t kSamplingSection = 1;
     SessionId session_id{};
     double temperature = 0, top_p = 1, min_p = 0, repetition_penalty = 1;
     std::uint64_t seed = 0;
@@ -28,6 +29,7 @@ struct Open {
     std::uint32_t latency_us = 0;  // the most that a token may take; 0: any time
     View<std::int32_t> tokens;
     View<Bias> logit_bias;
+    Bytes sampling;  // further sampling parameters, which this layer does not read
 
     template <class Io>
     static void layout(Io& io) {
@@ -41,12 +43,12 @@ struct Open {
         io.value("max_new_tokens", &Open::max_new_tokens);
         io.value("options", &Open::options);
         const auto tokens = io.count(kU32, &Open::tokens), biases = io.count(kU32, &Open::logit_bias);
-        const auto sections = io.section_count();
+        const auto sections = io.section_count(&Open::sampling);
         io.bits(kU16, "logprobs", &Open::logprobs, "ignore_eos", &Open::ignore_eos);
         io.value("latency_us", &Open::latency_us);
         io.array("tokens", &Open::tokens, tokens);
         io.array("logit_bias", &Open::logit_bias, biases);
-        io.skip_sections(sections);
+        io.section(kSamplingSection, "sampling", &Open::sampling, sections);
     }
 };
 

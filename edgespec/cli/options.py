@@ -3,15 +3,29 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import click
 
 from edgespec.cli.flags import NUMBER, PATH, POSITIVE, about, group, option
 from edgespec.core.address import Address, parse_addresses
 from edgespec.core.errors import EdgespecError
+from edgespec.core.guide import Guide
 from edgespec.core.params import SamplingParams
 from edgespec.drafting.modes import DEVICE, POLICIES
 from edgespec.edge.link_options import LinkOptions
+
+
+def guide(text: str) -> Guide:
+    """KIND=FILE, or regex=TEXT."""
+    kind, _, rest = text.partition("=")
+    try:
+        return Guide(cast("Any", kind), rest if kind == "regex" else Path(rest).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"the guide in {rest!r} cannot be read: {error}") from None
+    except EdgespecError as error:
+        raise click.BadParameter(str(error)) from None
+
 
 sampling = group(
     "params",
@@ -24,6 +38,23 @@ sampling = group(
     ),
     min_p=about("Drop tokens less probable than this fraction of the most probable one; 0 turns this off."),
     repetition_penalty=about("Make tokens that are already in the text less probable; 1 turns this off."),
+    presence_penalty=about("Subtract this from the logits of tokens that were generated; 0 turns this off."),
+    frequency_penalty=about(
+        "Subtract this from a token's logit for each time that it was generated; 0 turns this off."
+    ),
+    min_tokens=about("Do not end the text before this number of tokens."),
+    stop_token_ids=about(
+        "End the text after this token. May be given several times.",
+        multiple=True,
+        metavar="ID",
+        flag="--stop-token-id",
+    ),
+    guide=about(
+        "Hold the text to a JSON schema (json_schema=FILE), a grammar in Lark's notation (lark=FILE) or an "
+        "expression (regex=TEXT).",
+        type=guide,
+        metavar="KIND=...",
+    ),
     seed=about("Seed of the random sampling.", show_default="a random one"),
     stop=about("End the text before this string. May be given several times.", multiple=True, metavar="TEXT"),
     ignore_eos=about("Continue after the target's end-of-sequence token."),

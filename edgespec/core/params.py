@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edgespec.core.errors import EdgespecError
+from edgespec.core.guide import Guide
 
 
 class ParameterError(EdgespecError):
@@ -27,6 +28,11 @@ class SamplingParams:
     min_p: drop tokens less likely than min_p times the likeliest; 0 keeps all.
     repetition_penalty: divides positive and multiplies negative logits of tokens already in the text; 1 is none.
     logit_bias: token id -> value added to its logit.
+    presence_penalty: subtracted from the logits of tokens that this turn's text has; 0 is none, -2 to 2.
+    frequency_penalty: the same, once for each time that the text has the token. Both apply before repetition_penalty.
+    min_tokens: no end-of-sequence or stop token before this turn's text has this many.
+    stop_token_ids: tokens that end the text, which keeps them, as end-of-sequence tokens do.
+    guide: a JSON schema, regular expression or grammar that this turn's text must match; None: any text.
     seed: of the noise, 0 to 2^64 - 1; None: each session draws one.
     max_new_tokens: committed after the prompt (or after each appended turn).
     stop: strings that end the text, which is cut before them.
@@ -40,6 +46,11 @@ class SamplingParams:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     logit_bias: Mapping[int, float] = field(default_factory=dict)
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    min_tokens: int = 0
+    stop_token_ids: tuple[int, ...] = ()
+    guide: Guide | None = None
     seed: int | None = None
     max_new_tokens: int = 256
     stop: tuple[str, ...] = ()
@@ -50,6 +61,7 @@ class SamplingParams:
         if isinstance(self.stop, str):
             object.__setattr__(self, "stop", (self.stop,))
         object.__setattr__(self, "stop", tuple(self.stop))
+        object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
         biases = self.logit_bias.items()
         checks = (
             ("temperature", _number(self.temperature) and self.temperature >= 0, "0 or more"),
@@ -64,11 +76,22 @@ class SamplingParams:
             ("seed", self.seed is None or _whole(self.seed, 0, 2**64), "a whole number from 0 to 2^64 - 1"),
             ("max_new_tokens", _whole(self.max_new_tokens, 1, 2**31), "a whole number from 1"),
             ("stop", all(isinstance(text, str) and text for text in self.stop), "strings that are not empty"),
+            ("presence_penalty", _penalty(self.presence_penalty), "from -2 to 2"),
+            ("frequency_penalty", _penalty(self.frequency_penalty), "from -2 to 2"),
+            ("min_tokens", _whole(self.min_tokens, 0, 2**31), "a whole number from 0"),
+            ("stop_token_ids", all(_whole(token, 0, 2**31) for token in self.stop_token_ids), "token ids"),
+            ("guide", self.guide is None or isinstance(self.guide, Guide), "an edgespec.Guide"),
             ("logit_bias", all(_whole(t, 0) and _number(b) for t, b in biases), "token id -> number"),
         )
         for name, holds, expected in checks:
             if not holds:
                 raise ParameterError(f"{name} must be {expected}, not {getattr(self, name)!r}.")
+        if self.guide is not None and self.ignore_eos:
+            raise ParameterError("a guide ends its text with an end-of-sequence token: leave ignore_eos out.")
+        if self.min_tokens > self.max_new_tokens:
+            raise ParameterError(
+                f"min_tokens is {self.min_tokens}, above max_new_tokens, which is {self.max_new_tokens}."
+            )
 
     @property
     def greedy(self) -> bool:
@@ -77,6 +100,10 @@ class SamplingParams:
 
 def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _penalty(value: object) -> bool:
+    return _number(value) and isinstance(value, (int, float)) and -2 <= value <= 2
 
 
 def _whole(value: object, least: int, below: float = math.inf) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgespec import _native
+from edgespec.core import sampling_section
 from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
 from edgespec.core.messages import Block, Hint, Verdict
@@ -217,8 +218,9 @@ def encoded_open(
     tokens: Sequence[int],
     max_new_tokens: int,
     latency_ms: float | None = None,
+    generated: int = 0,
 ) -> bytes:
-    """An OPEN under a new session id."""
+    """An OPEN under a new session id. generated: the last tokens that are this turn's own text already."""
     return _native.encode_open(
         CHANNEL,
         session_id=secrets.token_bytes(16),
@@ -235,4 +237,5 @@ def encoded_open(
         latency_us=0 if latency_ms is None else max(1, round(latency_ms * 1e3)),
         logit_bias=list(params.logit_bias.items()),
         tokens=np.array(tokens, dtype=np.int32),
+        sampling=sampling_section.encode(params, generated),
     )

@@ -208,7 +208,13 @@ class Session(TextSession):
         self._earlier_forwards = self.statistics.target_forwards
         options = loop.open()
         return encoded_open(
-            self.params, self.params.seed, options, loop.text, loop.remaining, self._latency_ms
+            self.params,
+            self.params.seed,
+            options,
+            loop.text,
+            loop.remaining,
+            self._latency_ms,
+            generated=len(loop.text) - loop.turn_start,
         )
 
     def _begin_turn(self, tokens: Sequence[int], start: int, max_new_tokens: int) -> None:

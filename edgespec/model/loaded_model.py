@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,12 +18,14 @@ from edgespec.model.support import context_length
 @dataclass(frozen=True)
 class LoadedModel:
     """module: the transformers model. name: what messages and clients call it. vocabulary_hash: of the tokenizer
-    beside it (edgespec.core.tokenizer). weights_sha256: of its files, hex digits; empty where there are none."""
+    beside it (edgespec.core.tokenizer). weights_sha256: of its files, hex digits; empty where there are none.
+    tokenizer_path: its tokenizer.json; None: it has none."""
 
     module: Any
     name: str
     vocabulary_hash: bytes
     weights_sha256: str = ""
+    tokenizer_path: Path | None = None
 
     @cached_property
     def config(self) -> Any:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
+from edgespec.core.row_constraints import RowConstraints
 from edgespec.kernels import arguments
 from edgespec.kernels.data import Ragged, Samplings, Trees
 from edgespec.kernels.verify import verify
@@ -32,20 +33,20 @@ NOT_NUMBERS = (
 class Rows:
     """One session's rows among those that are decided together.
 
-    positions: int [D], absolute position of the token sampled behind each row (the row's own plus one). seen: for a
-    repetition penalty, each row's text so far: different token ids, int32 [...].
+    positions: int [D], absolute position of the token sampled behind each row (the row's own plus one). constraints:
+    what depends on each row's text; where they have biases, sampling.logit_bias is among those.
     """
 
     sampling: SamplingParams
     seed: int
     positions: ArrayLike
-    seen: Sequence[NDArray[np.int32]] | None = None
+    constraints: RowConstraints | None = None
 
     @classmethod
     def of(cls, request: ForwardRequest) -> Rows:
         """A request's decided rows."""
         positions = request.piece.positions[request.decide] + 1
-        return cls(request.sampling, request.seed, positions, request.seen)
+        return cls(request.sampling, request.seed, positions, request.constraints)
 
     def __len__(self) -> int:
         return len(np.asarray(self.positions))
@@ -58,16 +59,18 @@ def decide_together(logits: torch.Tensor, parts: Sequence[Rows]) -> list[Decisio
     finite numbers.
     """
     for part in parts:
-        if part.sampling.repetition_penalty != 1 and len(part) and part.seen is None:
-            raise EdgespecError("a repetition penalty needs each row's text so far: give `seen`.")
+        seen = None if part.constraints is None else part.constraints.seen
+        if part.sampling.repetition_penalty != 1 and len(part) and seen is None:
+            raise EdgespecError("a repetition penalty needs each row's text so far: give `constraints`.")
     if not len(logits):
         empty = Decisions(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.float32))
         return [empty for _ in parts]
     backend = backend_on(logits.device)
     if backend is None:
         logits, backend = logits.cpu(), "cpu"
+    allowed_logits, raw_mass = _allowed(logits, parts)
     verdicts = verify(
-        logits.contiguous(),
+        allowed_logits.contiguous(),
         Trees.single_rows(len(logits)),  # draft trees are walked by the verifier
         np.concatenate([np.asarray(part.positions, dtype=np.int32) for part in parts]),
         _samplings(parts),
@@ -77,7 +80,10 @@ def decide_together(logits: torch.Tensor, parts: Sequence[Rows]) -> list[Decisio
     )
     if not arguments.on_host(verdicts.sound).all():
         raise EdgespecError(NOT_NUMBERS)
-    columns = (verdicts.tokens, verdicts.logprobs[:, 0], verdicts.margins[:, 0])
+    logprobs = arguments.on_host(verdicts.logprobs[:, 0])
+    if raw_mass is not None:
+        logprobs = logprobs + raw_mass
+    columns = (verdicts.tokens, logprobs, verdicts.margins[:, 0])
     ends = np.cumsum([len(part) for part in parts])[:-1]
     split = (np.split(arguments.on_host(column), ends) for column in columns)
     return [Decisions(*part) for part in zip(*split, strict=True)]
@@ -112,27 +118,41 @@ def _samplings(parts: Sequence[Rows]) -> Samplings:
     )
 
 
+def _allowed(logits: torch.Tensor, parts: Sequence[Rows]) -> tuple[torch.Tensor, NDArray[np.float32] | None]:
+    """The logits with what the rows' guides do not allow at -inf, and what turns a log-probability under them into one
+    under the raw logits [D]; the logits themselves and None where no row has a guide."""
+    if all(part.constraints is None or part.constraints.allowed is None for part in parts):
+        return logits, None
+    masked, starts = logits.clone(), np.cumsum([0, *(len(part) for part in parts)])
+    for part, start in zip(parts, starts[:-1].tolist(), strict=True):
+        if part.constraints is not None and part.constraints.allowed is not None:
+            bits = np.unpackbits(part.constraints.allowed.view(np.uint8), axis=1, bitorder="little")
+            banned = torch.from_numpy(bits[:, : logits.shape[1]] == 0).to(logits.device)
+            masked[start : start + len(part)].masked_fill_(banned, -torch.inf)
+    mass = masked.double().logsumexp(-1) - logits.double().logsumexp(-1)
+    return masked, mass.float().cpu().numpy()
+
+
 def _seen(parts: Sequence[Rows]) -> Ragged | None:
     """Each row's text, where its session has a repetition penalty."""
-    if all(part.sampling.repetition_penalty == 1 for part in parts):
-        return None
     nothing = np.empty(0, np.int32)
-    lists = [
-        nothing if part.seen is None or part.sampling.repetition_penalty == 1 else part.seen[row]
-        for part in parts
-        for row in range(len(part))
-    ]
-    return Ragged(_offsets(lists), np.concatenate(lists).astype(np.int32))
+    lists: list[NDArray[np.int32]] = []
+    for part in parts:
+        seen = None if part.constraints is None else part.constraints.seen
+        lists += [nothing] * len(part) if seen is None else seen
+    return Ragged(_offsets(lists), np.concatenate(lists).astype(np.int32)) if any(map(len, lists)) else None
 
 
 def _biases(parts: Sequence[Rows]) -> Ragged | None:
-    """Each row's logit bias."""
-    biases = [part.sampling.logit_bias for part in parts for _ in range(len(part))]
-    if not any(biases):
-        return None
-    ids = [token for bias in biases for token in bias]
-    values = [value for bias in biases for value in bias.values()]
-    return Ragged(_offsets(biases), np.array(ids, np.int32), np.array(values, np.float32))
+    """What is added to each row's logits."""
+    lists: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
+    for part in parts:
+        biases = None if part.constraints is None else part.constraints.biases
+        own = part.sampling.logit_bias
+        same = np.array(list(own), np.int32), np.array(list(own.values()), np.float32)
+        lists += [same] * len(part) if biases is None else biases
+    ids, values = (np.concatenate(column) for column in zip(*lists, strict=True))
+    return Ragged(_offsets([one for one, _ in lists]), ids, values) if len(ids) else None
 
 
 def _offsets(lists: Sequence[Sized]) -> NDArray[np.int32]:

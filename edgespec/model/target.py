@@ -59,6 +59,7 @@ class Target:
         self.target_id = target_id(model.name, model.weights_sha256)
         self.vocabulary_hash = model.vocabulary_hash
         self.vocabulary_size = model.vocabulary_size
+        self.tokenizer_path = model.tokenizer_path
         self.context_length = model.context_length
         self.end_tokens = model.end_tokens
         self.layers = len(model.decoder_layers)
@@ -107,7 +108,9 @@ class Target:
         )
         heads = None if exits_folder is None else loading.load_exits(exits_folder, folder, lm, name)
         return cls(
-            LoadedModel(lm, name, loading.tokenizer_hash(folder), weights_sha256(folder)),
+            LoadedModel(
+                lm, name, loading.tokenizer_hash(folder), weights_sha256(folder), folder / "tokenizer.json"
+            ),
             heads,
             pace=pace,
             kv_memory=kv_memory,

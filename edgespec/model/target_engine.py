@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.core.params import SamplingParams
+from edgespec.core.row_constraints import RowConstraints
 from edgespec.core.slots import Piece
 
 
@@ -100,15 +102,15 @@ class HintAddress:
 class ForwardRequest(SessionRows):
     """One session's share of a batched forward.
 
-    on_exit: called as soon as an exit has read this session's rows; None: no hints. seen: with a repetition penalty,
-    for each decided row the distinct token ids of its text so far, int32 [...]. hint_address: where the engine has a
-    hint mailbox, hints go through it, and on_exit is not called.
+    on_exit: called as soon as an exit has read this session's rows; None: no hints. constraints: of the decided rows;
+    where they have biases, sampling.logit_bias is among those. hint_address: where the engine has a hint mailbox, hints
+    go through it, and on_exit is not called.
     """
 
     sampling: SamplingParams
     seed: int
     on_exit: OnExit | None = None
-    seen: Sequence[NDArray[np.int32]] | None = None
+    constraints: RowConstraints | None = None
     hint_address: HintAddress | None = None
 
 
@@ -172,6 +174,7 @@ class TargetEngine(Protocol):
     vocabulary_size: int
     context_length: int
     end_tokens: tuple[int, ...]
+    tokenizer_path: Path | None
     layers: int
     exit_layers: tuple[int, ...]
 

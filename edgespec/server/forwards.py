@@ -15,6 +15,7 @@ import numpy as np
 
 from edgespec import _native
 from edgespec.core.params import SamplingParams
+from edgespec.core.row_constraints import RowConstraints
 from edgespec.core.slots import SlotMap
 from edgespec.core.tree import DraftTree
 from edgespec.model.target_engine import Decisions, ExitRows, ForwardRequest, HintAddress, TargetEngine
@@ -25,6 +26,7 @@ from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerSession
 from edgespec.verifying.loop import Forward, Share, VerifyingLoop
 from edgespec.verifying.session import VerifyingSession
+from edgespec.verifying.verifier import PlannedRows
 
 if TYPE_CHECKING:
     from edgespec.server.metrics import Metrics
@@ -132,9 +134,15 @@ class ForwardRunner:
             session.params,
             session.seed,
             partial(self._send_hint, session, share) if hints else None,
-            session.verifier.seen_tokens(rows) if session.params.repetition_penalty != 1 else None,
+            self._constraints(session, rows),
             self._hint_address(session, share) if hints and self.mailbox else None,
         )
+
+    @staticmethod
+    def _constraints(session: ServerSession, rows: PlannedRows) -> RowConstraints | None:
+        verifier = session.verifier
+        paths = [verifier.tree.path_tokens(end) for end in rows.nodes]
+        return session.constraints.of_rows(verifier.text, verifier.turn_start, paths)
 
     def _send_hint(self, session: ServerSession, share: Share, exit_rows: ExitRows) -> None:
         guess = exit_rows.guess

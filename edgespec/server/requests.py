@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgespec import _native
+from edgespec.core import sampling_section
 from edgespec.core.errors import EdgespecError
 from edgespec.core.messages import Block
 from edgespec.core.params import SamplingParams
@@ -22,9 +23,11 @@ from edgespec.model.target_engine import TargetEngine
 from edgespec.server.admission import Admission
 from edgespec.server.forwards import learn_cost
 from edgespec.server.gate import VOID, Gate, device_name
+from edgespec.server.guides import Guides
 from edgespec.server.open_sessions import OpenSessions
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerDrafters, ServerSession, SessionStatistics
+from edgespec.verifying.constraints import Constraints
 from edgespec.verifying.loop import VerifyingLoop
 from edgespec.verifying.received_tree import BadBlock
 from edgespec.verifying.session import VerifyingSession
@@ -48,6 +51,7 @@ class Requests:
     sessions: OpenSessions
     admission: Admission
     drafters: ServerDrafters | None
+    guides: Guides
 
     def take(self, batch: _native.Batch) -> None:
         """All that happened since the last batch; a batch has its blocks last."""
@@ -127,24 +131,35 @@ class Requests:
         options = ServerOptions.from_wire(opened.options)
         asked_ms = opened.latency_us / 1e3 if opened.latency_us else None
         latency_ms = self.admission.admit(asked_ms, options.low_priority)
-        self._check(opened, options)
+        params, generated = _sampling_params(opened)
+        self._check(opened, params, options)
         if (identity := self.gate.listener.identity(number)) is None:
             return  # its edge has ended it already
         if not self.gate.knows(identity):  # it came before the tokens were read again
             raise Refused(Code.CREDENTIAL, VOID)
-        session = self._session(number, identity, opened, options, latency_ms)
+        now_s = time.monotonic()
+        verifier = self._verifier(opened, params, options, generated)
+        session = ServerSession(
+            VerifyingSession(number, device_name(identity) or number, verifier, now_s, latency_ms),
+            identity,
+            params,
+            opened.seed,
+            self._constraints(params),
+            self.target.open_cache(verifier.slots.capacity),
+            SessionStatistics(now_s, len(opened.tokens)),
+        )
         self.admission.reserve_memory(session)
         session.host_draft(self.drafters)
         self.sessions.add(session)
 
-    def _check(self, opened: _native.Open, options: ServerOptions) -> None:
+    def _check(self, opened: _native.Open, params: SamplingParams, options: ServerOptions) -> None:
         if options.server_draft == "required" and self.drafters is None:
             raise Refused(
                 Code.PARAMETER,
                 "this server hosts no draft for mode 'colocated': start it with --colocated-draft",
             )
         self._check_tokens(opened.tokens)
-        self._check_tokens([token for token, _ in opened.logit_bias])
+        self._check_tokens([*params.logit_bias, *params.stop_token_ids])
         if not 0 < len(opened.tokens) < self.target.context_length:
             raise Refused(
                 Code.CONTEXT,
@@ -152,26 +167,24 @@ class Requests:
                 f"{self.target.context_length}: shorten the prompt",
             )
 
-    def _session(
-        self,
-        number: int,
-        identity: bytes,
-        opened: _native.Open,
-        options: ServerOptions,
-        latency_ms: float | None,
-    ) -> ServerSession:
-        now_s = time.monotonic()
-        end_tokens = () if opened.ignore_eos else self.target.end_tokens
-        limits = VerifierLimits(self.target.context_length, end_tokens)
-        verifier = Verifier(opened.tokens.tolist(), opened.max_new_tokens, options, limits)
-        return ServerSession(
-            VerifyingSession(number, device_name(identity) or number, verifier, now_s, latency_ms),
-            identity,
-            _sampling_params(opened),
-            opened.seed,
-            self.target.open_cache(verifier.slots.capacity),
-            SessionStatistics(now_s, len(opened.tokens)),
-        )
+    def _verifier(
+        self, opened: _native.Open, params: SamplingParams, options: ServerOptions, generated: int
+    ) -> Verifier:
+        if generated >= len(opened.tokens):
+            raise Refused(Code.PARAMETER, "the text that this turn has generated is longer than the prompt")
+        limits = VerifierLimits(self.target.context_length, self._end_tokens(params))
+        return Verifier(opened.tokens.tolist(), opened.max_new_tokens, options, limits, generated)
+
+    def _constraints(self, params: SamplingParams) -> Constraints:
+        try:
+            matcher = None if params.guide is None else self.guides.matcher(params.guide)
+        except EdgespecError as error:
+            raise Refused(Code.PARAMETER, str(error)) from None
+        return Constraints(params, self._end_tokens(params), matcher)
+
+    def _end_tokens(self, params: SamplingParams) -> frozenset[int]:
+        ends = () if params.ignore_eos else self.target.end_tokens
+        return frozenset((*ends, *params.stop_token_ids))
 
     # APPEND
 
@@ -207,9 +220,12 @@ SAMPLING_FIELDS = (
 )  # fmt: skip
 
 
-def _sampling_params(opened: _native.Open) -> SamplingParams:
+def _sampling_params(opened: _native.Open) -> tuple[SamplingParams, int]:
+    """The parameters, and how many of the prompt's last tokens this turn has generated already."""
+    fields = {name: getattr(opened, name) for name in SAMPLING_FIELDS}
     try:
-        fields = {name: getattr(opened, name) for name in SAMPLING_FIELDS}
-        return SamplingParams(logit_bias=dict(opened.logit_bias), **fields)
+        further, generated = sampling_section.decode(opened.sampling)
+        fields["max_new_tokens"] += generated
+        return SamplingParams(logit_bias=dict(opened.logit_bias), **fields, **further), generated
     except EdgespecError as error:
         raise Refused(Code.PARAMETER, str(error)) from None

@@ -22,6 +22,7 @@ from edgespec.server.admission import Admission
 from edgespec.server.forwards import ForwardRunner, learn_cost
 from edgespec.server.frames import welcome_frame
 from edgespec.server.gate import Gate
+from edgespec.server.guides import Guides
 from edgespec.server.open_sessions import OpenSessions
 from edgespec.server.requests import Requests
 from edgespec.server.settings import ServerSecurity, ServerSettings
@@ -52,7 +53,13 @@ class Server:
         self.sessions = OpenSessions(self._loop, self._gate, settings.resume_for_s, settings.metrics)
         admission = Admission(self.sessions.table, settings, self._loop.cost, self._loop.limits.rows)
         self._requests = Requests(
-            target, self._loop, self._gate, self.sessions, admission, settings.server_drafters
+            target,
+            self._loop,
+            self._gate,
+            self.sessions,
+            admission,
+            settings.server_drafters,
+            Guides(target.tokenizer_path, target.vocabulary_size, target.end_tokens),
         )
         self._forwards = ForwardRunner(
             target,

@@ -13,6 +13,7 @@ from typing import Any
 from edgespec.core.params import SamplingParams
 from edgespec.model.target_engine import KvFull, SessionCache
 from edgespec.server.server_drafter import ServerDrafter
+from edgespec.verifying.constraints import Constraints
 from edgespec.verifying.session import VerifyingSession
 from edgespec.verifying.verifier import Conclusion, Verifier
 
@@ -56,6 +57,7 @@ class ServerSession:
     identity: bytes
     params: SamplingParams
     seed: int
+    constraints: Constraints
     cache: SessionCache
     statistics: SessionStatistics
     turn: int = 0

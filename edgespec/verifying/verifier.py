@@ -64,10 +64,16 @@ class Conclusion:
 
 
 class Verifier:
-    """options: what the edge asks for, at any time anew."""
+    """options: what the edge asks for, at any time anew. generated: the last tokens of `prompt` that this turn has
+    generated already, where a session goes on at another server."""
 
     def __init__(
-        self, prompt: Sequence[int], max_new_tokens: int, options: ServerOptions, limits: VerifierLimits
+        self,
+        prompt: Sequence[int],
+        max_new_tokens: int,
+        options: ServerOptions,
+        limits: VerifierLimits,
+        generated: int = 0,
     ) -> None:
         self.text = list(prompt)
         self.options = options
@@ -77,9 +83,10 @@ class Verifier:
         self.forwards = 0
         self.received = ReceivedTree(self.text, limits.max_waiting_nodes)
         self._lookup = TextLookup(self.received)
-        self._last_length = 0
+        self._last_length = self.turn_start = 0
         self._requested = False
         self._begin_turn(max_new_tokens)
+        self.turn_start -= generated
 
     @property
     def tree(self) -> DraftTree:
@@ -105,7 +112,8 @@ class Verifier:
         self._begin_turn(max_new_tokens)
 
     def _begin_turn(self, max_new_tokens: int) -> None:
-        self._last_length = min(len(self.text) + max_new_tokens, self.limits.context_length)
+        self.turn_start = len(self.text)
+        self._last_length = min(self.turn_start + max_new_tokens, self.limits.context_length)
         self._new_text = True
         self._requested = False
 
@@ -164,12 +172,6 @@ class Verifier:
         piece = self.slots.plan(self.text, len(self.text), self.tree, chosen)
         drafted = sum(node not in self._lookup for node in chosen)
         return PlannedRows(piece, [ROOT, *chosen], np.arange(first, len(piece)), drafted)
-
-    def seen_tokens(self, rows: PlannedRows) -> list[NDArray[np.int32]]:
-        """The different tokens of the text behind which each row decides, int32 [...]."""
-        text = set(self.text)
-        paths = [self.tree.path_tokens(end) for end in rows.nodes]
-        return [np.array(sorted(text.union(path)), dtype=np.int32) for path in paths]
 
     # What the forward decided
 

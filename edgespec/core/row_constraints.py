@@ -1,0 +1,20 @@
+"""What the rows of a forward may say, where that depends on the text behind which each of them decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class RowConstraints:
+    """For D decided rows. seen: distinct token ids of each row's text, int32 [...], for the repetition penalty.
+    biases: ids int32 and values float32 that are added to each row's logits. allowed: bits of the tokens that may
+    come, int32 [D, ceil(V / 32)]. None: there is no such constraint."""
+
+    seen: Sequence[NDArray[np.int32]] | None = None
+    biases: Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]] | None = None
+    allowed: NDArray[np.int32] | None = None

@@ -1,0 +1,108 @@
+"""Guides at the server: JSON schemas, regular expressions and grammars, by llguidance.
+
+A matcher follows one turn's text. For a draft tree it goes down each path and back again, so that every row has the
+tokens that are allowed behind its own path.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespec.core.errors import EdgespecError
+from edgespec.core.guide import Guide
+
+
+class Guides:
+    """Makes matchers for one target. tokenizer_path: its tokenizer.json. end_tokens: which end a text."""
+
+    def __init__(
+        self, tokenizer_path: Path | None, vocabulary_size: int, end_tokens: Collection[int]
+    ) -> None:
+        self._tokenizer_path = tokenizer_path
+        self._vocabulary_size = vocabulary_size
+        self._end_tokens = list(end_tokens)
+        self._tokenizer: Any = None
+
+    def matcher(self, guide: Guide) -> TextMatcher:
+        """Raises EdgespecError for a guide that cannot be followed, with what is wrong with it."""
+        if importlib.util.find_spec("llguidance") is None:
+            raise EdgespecError(
+                "this server has no llguidance, so it takes no guide: pip install llguidance."
+            )
+        if self._tokenizer_path is None or not self._tokenizer_path.is_file():
+            raise EdgespecError(
+                "this target has no tokenizer.json, which guides need: save it beside its weights."
+            )
+        if not self._end_tokens:
+            raise EdgespecError("this target has no end-of-sequence token, so no guide can end its text.")
+        from llguidance import LLMatcher, LLTokenizer
+
+        if self._tokenizer is None:
+            content = self._tokenizer_path.read_text(encoding="utf-8")
+            self._tokenizer = LLTokenizer(content, self._vocabulary_size, self._end_tokens)
+        makers = {
+            "json_schema": LLMatcher.grammar_from_json_schema,
+            "regex": LLMatcher.grammar_from_regex,
+            "lark": LLMatcher.grammar_from_lark,
+        }
+        try:
+            grammar = makers[guide.kind](guide.text)
+        except ValueError as error:
+            raise EdgespecError(f"the {guide.kind} cannot be used: {error}") from None
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
+        if matcher.is_error():
+            raise EdgespecError(f"the {guide.kind} cannot be used: {_first_line(matcher.get_error())}")
+        return TextMatcher(matcher, self._vocabulary_size, self._end_tokens)
+
+
+class TextMatcher:
+    """llguidance's matcher behind one turn's text, which it follows by itself."""
+
+    def __init__(self, matcher: Any, vocabulary_size: int, end_tokens: Sequence[int]) -> None:
+        self._matcher = matcher
+        self._words = -(-vocabulary_size // 32)
+        self._end_tokens = end_tokens
+        self._text: list[int] = []
+
+    def masks(self, generated: Sequence[int], paths: Sequence[Sequence[int]]) -> NDArray[np.int32]:
+        """See `verifying.constraints.Matcher`."""
+        self._follow(generated)
+        allowed = np.full((len(paths), self._words), -1, dtype=np.int32)
+        for row, path in enumerate(paths):
+            taken = self._matcher.try_consume_tokens(list(path)) if path else 0
+            if taken == len(path):
+                self._fill(allowed[row])
+            if taken:
+                self._matcher.rollback(taken)
+        return allowed
+
+    def _follow(self, generated: Sequence[int]) -> None:
+        """Come to be behind `generated`: by what is new of it, or from its beginning in another turn."""
+        known = len(self._text)
+        if list(generated[:known]) != self._text:
+            self._matcher.reset()
+            known = 0
+        if not self._matcher.consume_tokens(list(generated[known:])):
+            raise EdgespecError(
+                f"the text does not match its guide: {_first_line(self._matcher.get_error())}"
+            )
+        self._text = list(generated)
+
+    def _fill(self, row: NDArray[np.int32]) -> None:
+        if self._matcher.is_stopped():
+            row[:] = 0
+            bits = row.view(np.uint32)
+            for token in self._end_tokens:
+                bits[token // 32] |= np.uint32(1 << token % 32)
+            return
+        self._matcher.unsafe_compute_mask_ptr(row.ctypes.data, row.nbytes)
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else "unknown"
