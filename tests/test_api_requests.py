@@ -30,10 +30,14 @@ def url() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("param", "value"),
     [
-        ("presence_penalty", 0.5),
-        ("response_format", {"type": "json_object"}),
+        ("presence_penalty", 3),
+        ("min_tokens", 9),
+        ("response_format", {"type": "poem"}),
+        ("response_format", {"type": "json_schema"}),
+        ("structured_outputs", {"json": {}, "regex": "a"}),
+        ("guided_json", "{"),
+        ("guided_choice", []),
         ("top_logprobs", 3),
-        ("guided_regex", "a+"),
         ("no_such_thing", 1),
         ("temperature", -1),
         ("temperature", "warm"),

@@ -12,6 +12,7 @@ from edgespec.api.metrics import Metrics
 from edgespec.api.session_store import OpenSession, SessionStore, Source
 from edgespec.api.turning import steps
 from edgespec.core.errors import EdgespecError
+from edgespec.core.params import ParameterError
 from edgespec.drafting.modes import POLICIES, policy
 from edgespec.edge.session import Session
 from edgespec.edge.step import Step
@@ -85,6 +86,8 @@ class Door:
                 return
             except ApiError:
                 raise
+            except ParameterError as error:
+                raise ApiError(400, str(error)) from None
             except EdgespecError as error:
                 if begun or not reused:
                     raise unavailable(error) from None

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from edgespec.api.ask import Ask
 from edgespec.api.door import Door
 from edgespec.api.errors import ApiError, refused
+from edgespec.api.guides import guide_of
 from edgespec.api.schema import SamplingRequest
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
@@ -54,12 +55,19 @@ def _params(request: SamplingRequest, max_new_tokens: int, logprobs: bool, numbe
             min_p=_or(request.min_p, 0.0),
             repetition_penalty=_or(request.repetition_penalty, 1.0),
             logit_bias=request.logit_bias or {},
+            presence_penalty=_or(request.presence_penalty, 0.0),
+            frequency_penalty=_or(request.frequency_penalty, 0.0),
+            min_tokens=request.min_tokens or 0,
+            stop_token_ids=tuple(request.stop_token_ids or ()),
+            guide=guide_of(request),
             seed=None if request.seed is None else (request.seed + number) % SEEDS,
             max_new_tokens=max_new_tokens,
             stop=(stop,) if isinstance(stop, str) else tuple(stop),
             ignore_eos=bool(request.ignore_eos),
             logprobs=logprobs,
         )
+    except ApiError:
+        raise
     except EdgespecError as error:
         raise ApiError(400, str(error), param=str(error).split()[0]) from None
 

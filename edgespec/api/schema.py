@@ -12,10 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from edgespec.api.errors import refused
 
 NEUTRAL: dict[str, tuple[object, ...]] = {
-    "frequency_penalty": (None, 0, 0.0),
-    "presence_penalty": (None, 0, 0.0),
     "top_logprobs": (None, 0),
-    "response_format": (None, {"type": "text"}),
     "parallel_tool_calls": (None, True),
     "functions": (None, []),
     "function_call": (None, "none"),
@@ -30,17 +27,10 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "metadata": (None, {}),
     "best_of": (None, 1),
     "suffix": (None, ""),
-    "stop_token_ids": (None, []),
-    "min_tokens": (None, 0),
     "length_penalty": (None, 1, 1.0),
     "use_beam_search": (None, False),
     "skip_special_tokens": (None, True),
     "prompt_logprobs": (None,),
-    "guided_json": (None,),
-    "guided_regex": (None,),
-    "guided_choice": (None,),
-    "guided_grammar": (None,),
-    "structured_outputs": (None,),
 }
 """Known parameters that are not offered -> the values that ask for nothing."""
 
@@ -85,6 +75,16 @@ class SamplingRequest(BaseModel):
     logit_bias: (
         Annotated[dict[Token, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)] | None
     ) = None
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    min_tokens: int | None = Field(None, ge=0, lt=2**31)
+    stop_token_ids: Annotated[list[Token], Field(max_length=64)] | None = None
+    response_format: dict[str, Any] | None = Field(None, description="text, json_object or json_schema.")
+    structured_outputs: dict[str, Any] | None = Field(None, description="json, regex, choice, grammar.")
+    guided_json: dict[str, Any] | str | None = None
+    guided_regex: str | None = None
+    guided_choice: Annotated[list[str], Field(min_length=1, max_length=256)] | None = None
+    guided_grammar: str | None = None
     ignore_eos: bool | None = False
     n: int | None = Field(1, ge=1)
     seed: int | None = Field(None, ge=-(2**63), lt=2**64)

@@ -6,7 +6,7 @@ The server holds the target to it, with llguidance. The text is what plain decod
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -50,6 +50,11 @@ class Guide:
     def regex(cls, expression: str) -> Guide:
         """A text that matches the expression from its beginning to its end."""
         return cls("regex", expression)
+
+    @classmethod
+    def choice(cls, choices: Sequence[str]) -> Guide:
+        """A text that is one of these."""
+        return cls("lark", "start: " + " | ".join(json.dumps(one) for one in choices))
 
     @classmethod
     def lark(cls, grammar: str) -> Guide:

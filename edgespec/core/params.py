@@ -15,7 +15,7 @@ from edgespec.core.guide import Guide
 
 
 class ParameterError(EdgespecError):
-    """A sampling parameter has a value that means nothing."""
+    """A sampling parameter has a value that means nothing, or that the server cannot honour."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from edgespec.core import sampling_section
 from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
 from edgespec.core.messages import Block, Hint, Verdict
-from edgespec.core.params import SamplingParams
+from edgespec.core.params import ParameterError, SamplingParams
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.target_identity import same_target
 from edgespec.edge.handshake import connect, explain
@@ -184,7 +184,8 @@ class ServerConnection:
             case _native.Welcome():
                 self._on_welcome(event)
             case _native.Error():
-                refusal = EdgespecError(explain(event, self.address))
+                kind = ParameterError if event.code == _native.ErrorCode.PARAMETER else EdgespecError
+                refusal = kind(explain(event, self.address))
                 if not event.retryable:
                     raise refusal
                 self._try_next(str(refusal), refusal)
