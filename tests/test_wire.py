@@ -123,6 +123,7 @@ class TestRoundTrips:
                 "ignore_eos": st.booleans(),
                 "latency_us": st.integers(0, 2**32 - 1),
                 "session_id": st.binary(min_size=16, max_size=16),
+                "sampling": st.binary(max_size=40),
             }
         ),
         ids,

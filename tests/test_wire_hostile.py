@@ -175,13 +175,22 @@ class TestSections:
         with pytest.raises(_native.BadFrame, match="section that is required"):
             _native.decode(self.block((1, 1, b"abc"), (2, 0, b"")))
 
-    def test_an_open_may_have_sections_too(self) -> None:
+    @staticmethod
+    def opened(kind: int, flags: int) -> bytes:
+        """An OPEN with another section behind that of the sampling parameters."""
         payload = bytearray(OPEN.payload)
-        struct.pack_into("<H", payload, 88, 1)
-        payload += bytes(-len(payload) % 8) + struct.pack("<HHI", 1, 1, 3) + b"abc"
-        message = _native.decode(framed(3, 7, bytes(payload)))
+        struct.pack_into("<H", payload, 88, 2)
+        payload += bytes(-len(payload) % 8) + struct.pack("<HHI", kind, flags, 3) + b"abc"
+        return framed(3, 7, bytes(payload))
+
+    def test_an_open_may_have_further_sections(self) -> None:
+        message = _native.decode(self.opened(2, 1))
         assert isinstance(message, _native.Open)
-        assert message.tokens.tolist() == [1, 2, 3]
+        assert message.tokens.tolist() == [1, 2, 3] and message.sampling == b'{"min_tokens":2}'
+
+    def test_a_section_that_comes_twice_is_refused(self) -> None:
+        with pytest.raises(_native.BadFrame, match="section twice"):
+            _native.decode(self.opened(1, 1))
 
     def test_a_section_longer_than_its_frame_is_refused(self) -> None:
         frame = bytearray(self.block((1, 1, b"abc")))

@@ -79,10 +79,10 @@ CASES = {
         "session_id": SESSION_ID, "temperature": 0.75, "top_p": 0.5, "min_p": 0.25, "repetition_penalty": 1.5,
         "seed": 0x0123456789ABCDEF, "top_k": 40, "max_new_tokens": 64, "options": OPTIONS.to_wire(),
         "logprobs": True, "ignore_eos": False, "latency_us": 0x01020304, "tokens": ids(1, 2, 3),
-        "logit_bias": [(7, -1.5)],
+        "logit_bias": [(7, -1.5)], "sampling": b'{"min_tokens":2}',
     }, SESSION_ID + struct.pack("<ddddQ", 0.75, 0.5, 0.25, 1.5, 0x0123456789ABCDEF)
-        + struct.pack("<IIIfIIIIHHI", 40, 64, 1 | 2 | 8 | 16, 0.5, 1500, 0, 3, 1, 0, 1, 0x01020304)
-        + struct.pack("<3iif", 1, 2, 3, 7, -1.5)),
+        + struct.pack("<IIIfIIIIHHI", 40, 64, 1 | 2 | 8 | 16, 0.5, 1500, 0, 3, 1, 1, 1, 0x01020304)
+        + struct.pack("<3iif4xHHI", 1, 2, 3, 7, -1.5, 1, 0, 16) + b'{"min_tokens":2}'),
     "append": Case("append", 4, 7, {
         "keep_length": 10, "max_new_tokens": 20, "turn": 3, "tokens": ids(5, 6),
     }, struct.pack("<IIIHH2i", 10, 20, 2, 3, 0, 5, 6)),

@@ -7,7 +7,7 @@ tokens that are allowed behind its own path.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.guide import Guide
+
+
+COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
+"""JSON without white space, as small models may write white space without end. A schema's `x-guidance` goes first."""
 
 
 class Guides:
@@ -46,8 +50,8 @@ class Guides:
         if self._tokenizer is None:
             content = self._tokenizer_path.read_text(encoding="utf-8")
             self._tokenizer = LLTokenizer(content, self._vocabulary_size, self._end_tokens)
-        makers = {
-            "json_schema": LLMatcher.grammar_from_json_schema,
+        makers: dict[str, Callable[[str], str]] = {
+            "json_schema": lambda schema: LLMatcher.grammar_from_json_schema(schema, COMPACT),
             "regex": LLMatcher.grammar_from_regex,
             "lark": LLMatcher.grammar_from_lark,
         }
@@ -65,7 +69,8 @@ class TextMatcher:
     """llguidance's matcher behind one turn's text, which it follows by itself."""
 
     def __init__(self, matcher: Any, vocabulary_size: int, end_tokens: Sequence[int]) -> None:
-        self._matcher = matcher
+        self._beginning = matcher
+        self._matcher = matcher.deep_copy()
         self._words = -(-vocabulary_size // 32)
         self._end_tokens = end_tokens
         self._text: list[int] = []
@@ -86,7 +91,7 @@ class TextMatcher:
         """Come to be behind `generated`: by what is new of it, or from its beginning in another turn."""
         known = len(self._text)
         if list(generated[:known]) != self._text:
-            self._matcher.reset()
+            self._matcher = self._beginning.deep_copy()
             known = 0
         if not self._matcher.consume_tokens(list(generated[known:])):
             raise EdgespecError(
