@@ -76,9 +76,9 @@ def column(name: str, array: Any, dtype: np.dtype[Any], size: int | None) -> Any
         type(array) is np.ndarray
         and array.dtype == dtype
         and array.shape == (len(array) if size is None else size,)
+        and array.flags.c_contiguous
     ):
-        if array.flags.c_contiguous:
-            return array  # the usual case, at once
+        return array  # the usual case, at once
     matrix(name, array, (size,), ("int64",) if seeds and is_tensor(array) else (dtype.name,))
     return array
 

@@ -279,7 +279,7 @@ def test_memory_is_given_back_and_the_lack_of_it_told(
     gc.collect()
     assert not device.cuda.allocated
     monkeypatch.setattr(FakeCuda, "free_bytes", 1 << 10)
-    with pytest.raises(EdgespecError, match="the GPU has less than .* MiB left"):
+    with pytest.raises(EdgespecError, match=r"the GPU has less than .* MiB left"):
         device.engine(exported)
 
 

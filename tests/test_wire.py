@@ -214,9 +214,9 @@ class TestEncodersRefuse:
     def test_a_prompt_over_the_limit(self) -> None:
         largest = (2**20 - 96 - 8) // 4
         tokens = np.zeros(largest + 1, dtype=np.int32)
-        assert len(CASES["open"].encoded(tokens=tokens[:largest])) == 16 + 2**20
+        assert len(CASES["open"].encoded(tokens=tokens[:largest], sampling=b"")) == 16 + 2**20
         with pytest.raises(ValueError, match="too long"):
-            CASES["open"].encoded(tokens=tokens)
+            CASES["open"].encoded(tokens=tokens, sampling=b"")
 
     @pytest.mark.parametrize(
         ("name", "changes", "message"),
