@@ -81,7 +81,12 @@ def checked(
 
 
 def _on_cpu(
-    hidden: Any, norm: Any, head: Any, columns: tuple[Any, ...], settings: HeadSettings, threads: int | None
+    hidden: Any,
+    norm: Any,
+    head: Any,
+    columns: tuple[Any, Any, Any],
+    settings: HeadSettings,
+    threads: int | None,
 ) -> ExitScores:
     weights = arguments.raw(head)
     tokens, margins = _native.exit_head(

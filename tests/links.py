@@ -35,7 +35,7 @@ def opening(tokens: Any) -> bytes:
     """An OPEN under a new session id."""
     session_id = next(SESSIONS).to_bytes(16, "little")
     return CASES["open"].encoded(
-        session_id=session_id, tokens=np.asarray(tokens, dtype=np.int32), logit_bias=[]
+        session_id=session_id, tokens=np.asarray(tokens, dtype=np.int32), logit_bias=[], sampling=b""
     )
 
 

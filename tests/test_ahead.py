@@ -116,7 +116,8 @@ class Library:
 
 C_TYPES = {"*": ctypes.c_uint64, "i32": ctypes.c_int32}
 FINISH = next(one for one in FEW if one.kernel == "exit_head_finish")
-ADDRESSES, NUMBERS = list(range(2**40, 2**40 + 17)), [3, -1, 5, 6, 7, 8]
+POINTERS = FINISH.types.count("*")
+ADDRESSES, NUMBERS = list(range(2**40, 2**40 + POINTERS)), [3, -1, 5, 6, 7, 8]
 CONSTANTS = {"ROWS": 8, "KNOTS": 1, "HINT": False}
 
 
@@ -128,7 +129,7 @@ def launch(kernels: Binaries, **changes: Any) -> None:
 def test_a_launch_passes_addresses_numbers_and_no_scratch(built: Path) -> None:
     kernels = Binaries.load(built, architecture=87)
     scratch = kernels.entries[-1].scratch_arguments
-    library = Library("* " * 17 + "i32 " * 6 + "* " * scratch)
+    library = Library("* " * POINTERS + "i32 " * 6 + "* " * scratch)
     kernels.driver = CudaDriver(library)
     for _ in range(2):
         launch(kernels)

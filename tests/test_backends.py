@@ -16,6 +16,7 @@ from tiny_models import save, tiny
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
+from edgespec.core.row_constraints import RowConstraints
 from edgespec.kernels import arguments, launching
 from edgespec.model import backends
 from edgespec.model.sampling import Rows, decide_together
@@ -28,7 +29,7 @@ PARTS = [
         SamplingParams(temperature=1.2, min_p=0.02, repetition_penalty=1.3, logit_bias={5: 2.0}),
         9,
         [90, 91],
-        [np.array([1, 2, 5], np.int32), np.array([3], np.int32)],
+        RowConstraints(seen=[np.array([1, 2, 5], np.int32), np.array([3], np.int32)]),
     ),
 ]
 

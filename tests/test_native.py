@@ -47,9 +47,20 @@ def test_stub_and_module_have_the_same_names() -> None:
     assert stubbed == {name for name in dir(_native) if not name.startswith("_")}
 
 
+ENCODERS = {
+    "hello": _native.Hello, "welcome": _native.Welcome, "open": _native.Open, "append": _native.Append,
+    "tune": _native.Tune, "block": _native.Block, "hint": _native.Hint, "verdict": _native.Verdict,
+    "resume": _native.Resume, "close": _native.Close, "error": _native.Error, "goaway": _native.Goaway,
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(("name", "function"), FUNCTIONS)
 def test_functions_have_the_stubs_arguments(name: str, function: ast.FunctionDef) -> None:
-    assert arguments_at_run_time(getattr(_native, name)) == arguments_of(function)
+    if name.startswith("encode_"):  # it takes the fields of its message, whichever they are
+        fields = {one for one in dir(ENCODERS[name.removeprefix("encode_")]) if not one.startswith("_")}
+        assert set(arguments_of(function)) | {"channel"} == fields - {"version_min", "version_max"}
+    else:
+        assert arguments_at_run_time(getattr(_native, name)) == arguments_of(function)
 
 
 @pytest.mark.parametrize(("name", "stubbed"), CLASSES)

@@ -73,6 +73,8 @@ class TestPeersThatGo:
                 listener.disconnect(number)
                 lost = link.receive(MAX_WAIT_S)
                 assert isinstance(lost, _native.Lost) and lost.reason == "the peer closed the connection"
+                ends = (type(message) for _, message in iter(lambda: events(listener, 1)[0], None))
+                assert _native.Disconnected in ends  # the edge may have called again before
                 assert not listener.welcome(number, WELCOME, b"")
 
     def test_an_edge_that_goes_away(self) -> None:

@@ -42,7 +42,7 @@ def test_an_exit_chooses_what_float64_chooses(dtype: str, tier: str) -> None:
     noise = np.zeros((ROWS, VOCABULARY), dtype=np.float32)
     for row in (1, 2):
         _native.fill_gumbel(int(seeds[row]), positions[row : row + 1], noise[row : row + 1])
-    chosen, *_ = _native.exit_head(
+    chosen, _ = _native.exit_head(
         stored(hidden, dtype),
         stored(norm, dtype),
         stored(head, dtype),
@@ -50,7 +50,6 @@ def test_an_exit_chooses_what_float64_chooses(dtype: str, tier: str) -> None:
         temperatures,
         seeds,
         positions,
-        np.full(ROWS, -1, dtype=np.int32),
         1e-6,
         1.0,
         0.0,

@@ -1,6 +1,7 @@
 """What a request says about its text's form, as a `Guide`: OpenAI's `response_format`, vLLM's `structured_outputs` and
 `guided_*`. More than one of them is refused."""
 
+from collections.abc import Callable
 from typing import Any
 
 from edgespec.api.errors import refused
@@ -8,19 +9,26 @@ from edgespec.api.schema import SamplingRequest
 from edgespec.core.errors import EdgespecError
 from edgespec.core.guide import Guide
 
-GUIDED = {
+Make = Callable[[Any], Guide | None]
+
+GUIDED: dict[str, Make] = {
     "guided_json": Guide.json_schema,
     "guided_regex": Guide.regex,
     "guided_choice": Guide.choice,
     "guided_grammar": Guide.lark,
 }
-STRUCTURED = {"json": Guide.json_schema, "regex": Guide.regex, "choice": Guide.choice, "grammar": Guide.lark}
+STRUCTURED: dict[str, Make] = {
+    "json": Guide.json_schema,
+    "regex": Guide.regex,
+    "choice": Guide.choice,
+    "grammar": Guide.lark,
+}
 ANY_OBJECT = {"type": "object"}
 
 
 def guide_of(request: SamplingRequest) -> Guide | None:
     """Raises ApiError that names the parameter."""
-    asked = [(name, GUIDED[name], getattr(request, name)) for name in GUIDED]
+    asked: list[tuple[str, Make, Any]] = [(name, GUIDED[name], getattr(request, name)) for name in GUIDED]
     if request.response_format is not None:
         asked.append(("response_format", _of_format, request.response_format))
     if request.structured_outputs is not None:

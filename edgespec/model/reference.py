@@ -40,7 +40,8 @@ def generate(model: LoadedModel, prompt: Sequence[int], params: SamplingParams) 
     if not params.greedy:
         assert params.seed is not None
         processors = [_CoupledNoise(model.vocabulary_size, params.temperature, params.seed)]
-    settings = transformers.GenerationConfig(
+    config: Any = transformers.GenerationConfig
+    settings = config(
         do_sample=False,
         max_new_tokens=params.max_new_tokens,
         eos_token_id=None if params.ignore_eos else list(model.end_tokens) or None,

@@ -88,11 +88,11 @@ def check_forward_size(runner: ModelRunner) -> None:
         )
 
 
-class _TakenBytes(TorchDispatchMode):
+class _TakenBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of new tensors that torch's operators return."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.bytes = 0
 
     def __torch_dispatch__(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edgespec.core.errors import EdgespecError
 from edgespec.core.guide import Guide
 
-COMPACT = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
+COMPACT: Any = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 """JSON without white space, as small models may write white space without end. A schema's `x-guidance` goes first."""
 
 

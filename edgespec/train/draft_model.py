@@ -87,7 +87,8 @@ def _first_layers(teacher: Teacher, layers: int) -> Any:
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:layers]
     config.max_window_layers = min(layers, getattr(config, "max_window_layers", None) or layers)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
+    auto: Any = AutoModelForCausalLM
+    model = auto.from_config(config, dtype=torch.float32, attn_implementation="sdpa")
     wanted = model.state_dict()
     own = {name: value for name, value in module.state_dict().items() if name in wanted}
     if set(wanted) - set(own):
