@@ -140,6 +140,8 @@ class ForwardRunner:
 
     @staticmethod
     def _constraints(session: ServerSession, rows: PlannedRows) -> RowConstraints | None:
+        if not session.constraints.depend_on_text:
+            return None
         verifier = session.verifier
         paths = [verifier.tree.path_tokens(end) for end in rows.nodes]
         return session.constraints.of_rows(verifier.text, verifier.turn_start, paths)

@@ -40,6 +40,17 @@ class Constraints:
         self._matcher = matcher
         self._counted = bool(params.presence_penalty or params.frequency_penalty)
 
+    @property
+    def depend_on_text(self) -> bool:
+        """Rows differ by the text behind which they decide; otherwise nobody needs to look at their paths."""
+        params = self._params
+        return (
+            self._counted
+            or self._matcher is not None
+            or params.repetition_penalty != 1
+            or bool(self._end_tokens and params.min_tokens)
+        )
+
     def of_rows(
         self, text: Sequence[int], turn_start: int, paths: Sequence[Sequence[int]]
     ) -> RowConstraints | None:
