@@ -10,7 +10,7 @@ from edgespec.api.door import Door, TextStep
 from edgespec.api.errors import refused
 from edgespec.api.sampling import asks
 from edgespec.api.schema import ChatRequest, Message, Tool
-from edgespec.api.shapes import Envelope, Written, chat_logprobs, closing, extra, finish_reason
+from edgespec.api.shapes import Envelope, Written, chat_logprobs, closing, extra, finish_reason, gathered
 from edgespec.api.tally import Tally
 from edgespec.api.tool_calls import ToolCall, ToolCallParser, family_of
 from edgespec.core.errors import EdgespecError
@@ -72,10 +72,7 @@ async def whole_chat(
 ) -> AsyncGenerator[bytes, None]:
     """The answer as one object."""
     envelope, tally = Envelope("chatcmpl", "chat.completion", door.model), Tally(request.n or 1)
-    written: dict[int, Written] = {}
-    async for text in texts:
-        tally.add(text)
-        written.setdefault(text.index, Written()).add(text)
+    written = await gathered(texts, tally)
     choices = [_choice(door, request, index, one) for index, one in written.items()]
     yield encode(envelope.wrap(choices, **closing(tally))).encode()
 

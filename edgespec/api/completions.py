@@ -8,7 +8,7 @@ from edgespec.api.door import Door, TextStep
 from edgespec.api.errors import refused
 from edgespec.api.sampling import asks
 from edgespec.api.schema import CompletionRequest
-from edgespec.api.shapes import Envelope, Written, closing, completion_logprobs, extra, finish_reason
+from edgespec.api.shapes import Envelope, closing, completion_logprobs, extra, finish_reason, gathered
 from edgespec.api.tally import Tally
 
 DEFAULT_TOKENS = 16
@@ -34,10 +34,7 @@ async def whole_completion(
     door: Door, request: CompletionRequest, texts: AsyncIterator[TextStep]
 ) -> AsyncGenerator[bytes, None]:
     envelope, tally = Envelope("cmpl", "text_completion", door.model), Tally(request.n or 1)
-    written: dict[int, Written] = {}
-    async for text in texts:
-        tally.add(text)
-        written.setdefault(text.index, Written([_echo(door, request, text.index)])).add(text)
+    written = await gathered(texts, tally, lambda index: _echo(door, request, index))
     choices = [
         {
             "index": index,

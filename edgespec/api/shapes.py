@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,19 @@ class Written:
     @property
     def text(self) -> str:
         return "".join(self.pieces)
+
+
+async def gathered(
+    texts: AsyncIterator[TextStep], tally: Tally, before: Callable[[int], str] = lambda index: ""
+) -> dict[int, Written]:
+    """Every text in full, by its index; `before` says what stands before a text's own."""
+    written: dict[int, Written] = {}
+    async for text in texts:
+        tally.add(text)
+        if text.index not in written:
+            written[text.index] = Written([before(text.index)])
+        written[text.index].add(text)
+    return written
 
 
 def finish_reason(text: TextStep) -> str | None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.core.errors import EdgespecError
+from edgespec.core.errors import EdgespecError, first_line
 from edgespec.core.guide import Guide
 
 COMPACT: Any = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
@@ -60,7 +60,9 @@ class Guides:
             raise EdgespecError(f"the {guide.kind} cannot be used: {error}") from None
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
         if matcher.is_error():
-            raise EdgespecError(f"the {guide.kind} cannot be used: {_first_line(matcher.get_error())}")
+            raise EdgespecError(
+                f"the {guide.kind} cannot be used: {first_line(ValueError(matcher.get_error()))}"
+            )
         return TextMatcher(matcher, self._vocabulary_size, self._end_tokens)
 
 
@@ -94,7 +96,7 @@ class TextMatcher:
             known = 0
         if not self._matcher.consume_tokens(list(generated[known:])):
             raise EdgespecError(
-                f"the text does not match its guide: {_first_line(self._matcher.get_error())}"
+                f"the text does not match its guide: {first_line(ValueError(self._matcher.get_error()))}"
             )
         self._text = list(generated)
 
@@ -106,7 +108,3 @@ class TextMatcher:
                 bits[token // 32] |= np.uint32(1 << token % 32)
             return
         self._matcher.unsafe_compute_mask_ptr(row.ctypes.data, row.nbytes)
-
-
-def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0] if text.strip() else "unknown"
