@@ -57,8 +57,10 @@ def test_a_draft_that_is_never_right_is_put_to_rest(outcomes: dict[str, Outcome]
 
 
 def test_a_draft_at_rest_is_tried_again() -> None:
-    auto, measurements, view = Auto(), Measurements(acceptance=0.01), Speculator()
+    auto, measurements, view = Auto(), Measurements(), Speculator()
     view.extend([1, 2, 3], 0, 100)
+    for _ in range(200):
+        measurements.calibration_ratios.best.observe(0.7, came_true=False)
     depths = []
     for forwards in range(8, 8 * 20, 8):
         measurements.forwards = forwards
@@ -106,8 +108,8 @@ def settled(rtt_ms: float, objective: str = "latency", exits_ms: float = 0.0) ->
 
 def test_hints_whose_exits_are_dear_are_off_after_a_short_trial() -> None:
     auto, hinted = settled(0.0, exits_ms=4.0)
-    assert not hints(auto) and hinted == 3
-    assert auto.reasons["hints"].startswith("off")
+    assert 1 <= hinted <= 2
+    assert not hints(auto) or auto._hints.trial, "tried again when the first trial is earned back"
 
 
 def test_a_long_way_carries_no_thin_branches_and_no_doubtful_hints() -> None:
@@ -233,6 +235,9 @@ def test_on_a_link_that_is_full_it_is_as_cloud_and_says_so() -> None:
     auto = Auto()
     measurements = on_a_link(auto, 40.0, 20)
     assert auto.depth and "link" not in auto.reasons
+    for rtt_ms in (390.0, 395.0):
+        on_a_link(auto, rtt_ms, 5, measurements)
+        assert auto.depth, "a single hiccup is no reason"
     on_a_link(auto, 400.0, 1, measurements)
     assert auto.depth == 0 and not hints(auto) and not auto.options.max_wait_ms
     assert auto.reasons["link"].startswith("the link is full: a round trip took 40 ms and takes 400 ms now")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from edgespec.cli.child import COMMAND
-from edgespec.core.measurements import LinearCost
+from edgespec.core.costs import LinearCost
 from edgespec.core.params import SamplingParams
 from edgespec.core.whole_files import save_json
 from edgespec.edge.device_session import DeviceSession

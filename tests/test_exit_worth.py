@@ -34,3 +34,11 @@ def test_what_has_changed_is_found_out() -> None:
         exits = worth(8, 8)
         worth.observe(exits, 8, 28.0 + (20.0 if exits and number < 100 else 0.0))
     assert sum(worth(8, 8) for _ in range(EXPLORE)) == EXPLORE - 1
+
+
+def test_one_ruinous_forward_keeps_exits_away_from_those_on_their_way() -> None:
+    worth, exits = ExitWorth(), []
+    for number in range(20):
+        exits.append(worth(1, 8) and number >= 8)
+        worth.observe(exits[-1], 8, 150.0 if exits[-1] else 28.0)
+    assert exits[8:14] == [True, False, False, False, False, True]

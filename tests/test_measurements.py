@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.core.measurements import CLOCK_MS, CalibrationRatio, ForwardClock, LinearCost, Measurements
+from edgespec.core.calibration_ratios import CalibrationRatio
+from edgespec.core.costs import LinearCost
+from edgespec.core.measurements import CLOCK_MS, ForwardClock, Measurements
 
 FORWARD_MS = 28.0
 RTT_MS = 40.0

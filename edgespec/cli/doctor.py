@@ -90,7 +90,7 @@ def _situation(auto: Session) -> Situation:
         rtt_ms=measurements.rtt_ms or 0.0,
         forward_ms=max(0.01, forward_ms),
         draft_ms=max(0.01, draft_ms),
-        acceptance=measurements.acceptance,
+        acceptance=measurements.calibration_ratios.best.share,
         forward_row_share=measurements.forward_ms.per_row_ms / forward_ms if forward_ms else 0.0,
         draft_row_share=measurements.draft_ms.per_row_ms / draft_ms if draft_ms else 0.0,
     )

@@ -5,120 +5,8 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
-
-class LinearCost:
-    """Milliseconds of a run by its rows: a line fitted to what was seen, the newest weighing most.
-
-    `decay`: how much of an observation's weight is left after the next one.
-    """
-
-    def __init__(self, decay: float = 0.97) -> None:
-        self._decay = decay
-        self._weight = self._rows = self._ms = self._rows_rows = self._rows_ms = 0.0
-        self.seen = 0
-
-    @property
-    def known(self) -> bool:
-        return self.seen > 0
-
-    def observe(self, rows: int, milliseconds: float) -> None:
-        self.seen += 1
-        decay = self._decay
-        self._weight = self._weight * decay + 1.0
-        self._rows = self._rows * decay + rows
-        self._ms = self._ms * decay + milliseconds
-        self._rows_rows = self._rows_rows * decay + rows * rows
-        self._rows_ms = self._rows_ms * decay + rows * milliseconds
-
-    @property
-    def per_row_ms(self) -> float:
-        """What one row more costs; 0 where all runs seen had about the same rows."""
-        spread = self._weight * self._rows_rows - self._rows**2
-        if spread <= 1e-3 * self._weight**2:
-            return 0.0
-        return max(0.0, (self._weight * self._rows_ms - self._rows * self._ms) / spread)
-
-    def __call__(self, rows: int) -> float:
-        """The expected milliseconds of a run of `rows` rows; 0 when nothing was seen yet."""
-        if not self.known:
-            return 0.0
-        mean_rows, mean_ms = self._rows / self._weight, self._ms / self._weight
-        return max(0.1 * mean_ms, mean_ms + self.per_row_ms * (rows - mean_rows))
-
-
-class CalibrationRatio:
-    """How often predictions came true, divided by how often their probabilities said they would.
-
-    It corrects a calibration that does not fit this text. It starts at 1 and follows about the last hundred
-    observations.
-    """
-
-    _DECAY = 0.99
-    _LEAST_PRIOR = 1.0
-
-    def __init__(self, prior: float = 15.0) -> None:
-        self._first_prior = self._prior = prior
-        self._foretold = 0.0
-        self._true = 0.0
-        self._count = 0.0
-
-    def observe(self, probability: float, came_true: bool) -> None:
-        self._foretold = self._foretold * self._DECAY + probability
-        self._true = self._true * self._DECAY + came_true
-        self._count = self._count * self._DECAY + 1
-        self._prior = max(self._LEAST_PRIOR, self._prior * self._DECAY)
-
-    @property
-    def share(self) -> float:
-        """How often it came true, lately; one half while nothing was observed."""
-        return (self._true + 0.5) / (self._count + 1.0)
-
-    @property
-    def ratio(self) -> float:
-        return (self._true + self._prior) / (self._foretold + self._prior)
-
-    def corrected(self, probability: float) -> float:
-        return min(0.995, probability * self.ratio)
-
-    def forgive(self) -> None:
-        """Keep a quarter of what was observed, and trust the calibration as at first."""
-        self._foretold, self._true, self._count = self._foretold / 4, self._true / 4, self._count / 4
-        self._prior = self._first_prior
-
-
-HINT_PRIOR = 5.0
-"""Small, so that hints that never come true are found out within a few forwards."""
-
-
-@dataclass
-class CalibrationRatios:
-    """Of the draft's best choices, of its other choices, and of hints."""
-
-    best: CalibrationRatio = field(default_factory=CalibrationRatio)
-    others: CalibrationRatio = field(default_factory=CalibrationRatio)
-    hints: CalibrationRatio = field(default_factory=lambda: CalibrationRatio(HINT_PRIOR))
-
-
-class TokenTime:
-    """Milliseconds a token at the server, over about the last twenty forwards. seen: how many forwards were observed;
-    last_forward: the number of the newest of them."""
-
-    _DECAY = 0.95
-
-    def __init__(self) -> None:
-        self._tokens = self._ms = 0.0
-        self.seen = self.last_forward = 0
-
-    def observe(self, tokens: int, milliseconds: float, forward: int) -> None:
-        self.seen += 1
-        self.last_forward = forward
-        self._tokens = self._tokens * self._DECAY + tokens
-        self._ms = self._ms * self._DECAY + milliseconds
-
-    def __call__(self) -> float:
-        """0 when nothing was seen yet."""
-        return self._ms / self._tokens if self._tokens else 0.0
-
+from edgespec.core.calibration_ratios import CalibrationRatios
+from edgespec.core.costs import LinearCost, TokenTime
 
 CLOCK_MS = 2**32 / 1e3
 """When the server's clock, 32 bits of microseconds, begins again."""
@@ -166,21 +54,26 @@ class ForwardClock:
         return max(0.0, period_ms - (now_ms - began_ms) % period_ms - margin_ms) if period_ms else 0.0
 
 
+RUINOUS, RUINOUS_MS = 1.5, 5.0
+"""A forward that takes this many times as long as without exits, and these milliseconds more, is ruined by them."""
+
+USUAL_DRAFT_ROW_SHARE = 0.1
+"""What a further row adds to a run of a small draft, while too few runs were seen to tell."""
+
+
 @dataclass
 class Measurements:
     """What `auto` decides from. Times in milliseconds; None or 0 where nothing was measured yet."""
 
     rtt_ms: float | None = None
     jitter_ms: float = 0.0
-    draft_ms: LinearCost = field(default_factory=LinearCost)
+    draft_ms: LinearCost = field(default_factory=lambda: LinearCost(usual_row_share=USUAL_DRAFT_ROW_SHARE))
     plain_forward_ms: LinearCost = field(default_factory=LinearCost)
     hinted_forward_ms: LinearCost = field(default_factory=LinearCost)
     clock: ForwardClock = field(default_factory=ForwardClock)
     forwards: int = 0
     committed: int = 0
     calibration_ratios: CalibrationRatios = field(default_factory=CalibrationRatios)
-    hint_calibration_ratio: float = 1.0
-    acceptance: float = 0.5
     server_drafts: bool = False
     own_draft_token_ms: TokenTime = field(default_factory=TokenTime)
     server_draft_token_ms: TokenTime = field(default_factory=TokenTime)
@@ -204,6 +97,11 @@ class Measurements:
             (self.hinted_forward_ms if hints else self.plain_forward_ms).observe(rows + 1, milliseconds)
         self.forwards += 1
         self.committed += tokens
+
+    def ruined_by_exits(self, rows: int, milliseconds: float) -> bool:
+        """Whether a forward that may have run exits took so long that it must have, and had better not."""
+        plain_ms = self.plain_forward_ms(rows + 1)
+        return 0 < plain_ms < milliseconds - RUINOUS_MS and milliseconds > RUINOUS * plain_ms
 
     def observe_tokens(self, tokens: int, milliseconds: float, server_draft: bool) -> None:
         """Tokens were committed from one forward's end to the next's, with drafts of the edge or of the server."""

@@ -14,18 +14,13 @@ from typing import Any
 from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
 from edgespec.drafting.drafter_choice import DrafterChoice
+from edgespec.drafting.full_link import FullLink
+from edgespec.drafting.hint_choice import HintChoice
 from edgespec.drafting.policies import STREAM_OPTIONS, Stream
 from edgespec.drafting.speculator import Speculator
 
 DECIDE_EVERY = 8
 """Forwards between two decisions."""
-
-PLAIN_FORWARDS, TRIAL_FORWARDS = 8, 3
-"""Forwards without hints, and then with them, before the cost of exits is judged."""
-
-HINT_GAIN, HINT_RANGE = 0.05, 1.4
-"""What hints gain with no round trip, in simulations of the bundled pair; the gain falls to nothing at a round trip of
-this many forwards."""
 
 SEND_FLOORS = (0.02, 0.05)
 """The least probability of being committed that is worth sending, with no round trip and with one of a forward or more:
@@ -45,13 +40,11 @@ OBJECTIVES = ("latency", "cost", "energy")
 ENERGY_FLOOR = 0.25
 """With the objective `energy`, the least probability of being committed that is worth drafting."""
 
-LEAST_ACCEPTANCE = 0.08
-"""A draft that is right less often rests, and is tried again later."""
+LEAST_ACCEPTANCE, WORTHWHILE_ACCEPTANCE = 0.08, 0.25
+"""A draft that is right less often rests, and is tried again later. It must also be certain that it is right less often
+than the second figure: a few unlucky draws are no reason."""
 
 REST_FORWARDS, PROBE_FORWARDS = 48, 8
-
-CONGESTED, CONGESTED_FORWARDS = 4.0, 8.0
-"""A link is full when its round trip has grown to this multiple of the shortest, and to this many forwards."""
 
 
 class Auto(Stream):
@@ -88,9 +81,10 @@ class Auto(Stream):
         self._seen = (0, 0)
         self.reasons: dict[str, str] = {}
         self._decided_at = 0
-        self._trial, self._threshold = False, HINT_THRESHOLDS[0]
+        self._threshold = HINT_THRESHOLDS[0]
         self._run_ms = 0.0
-        self._least_rtt_ms = math.inf
+        self._hints = HintChoice()
+        self._link = FullLink()
         self._drafter_choice = DrafterChoice()
 
     def expand(self, view: Speculator) -> Sequence[int]:
@@ -122,11 +116,12 @@ class Auto(Stream):
         self._run_ms = measurements.draft_ms(self.rows)
         self._choose_drafter(measurements)
         if self._is_congested(measurements) or self._server_drafts:
-            self._trial = False
+            self._hints.stop()
             self._ask(hint_threshold=None, max_wait_ms=0.0)
             return
-        tried = self._trial and measurements.hinted_forward_ms.seen >= TRIAL_FORWARDS
-        if not tried and measurements.forwards < self._decided_at + DECIDE_EVERY:
+        if self._hints.trial:
+            self._choose_hints(measurements)
+        if measurements.forwards < self._decided_at + DECIDE_EVERY:
             return
         self._decided_at = measurements.forwards
         self._choose_depth(measurements)
@@ -137,16 +132,10 @@ class Auto(Stream):
 
     def _is_congested(self, measurements: Measurements) -> bool:
         """Whether the link cannot carry what goes over it: nothing is drafted or hinted for a while, as in `cloud`."""
-        rtt_ms, forward_ms = measurements.rtt_ms or 0.0, measurements.forward_ms(1)
-        self._least_rtt_ms = min(self._least_rtt_ms, rtt_ms or math.inf)
-        full = rtt_ms > CONGESTED * self._least_rtt_ms and 0 < CONGESTED_FORWARDS * forward_ms < rtt_ms
-        if full:
-            self.depth, self._rests_until = 0, measurements.forwards + REST_FORWARDS
-            self.reasons["link"] = (
-                f"the link is full: a round trip took {self._least_rtt_ms:.0f} ms and takes {rtt_ms:.0f} ms now, "
-                "so nothing is drafted or hinted for a while"
-            )
-        elif measurements.forwards >= self._rests_until:
+        if self._link.update(measurements, REST_FORWARDS):
+            self.depth, self._rests_until = 0, self._link.rests_until
+            self.reasons["link"] = self._link.reason
+        else:
             self.reasons.pop("link", None)
         return "link" in self.reasons
 
@@ -161,15 +150,20 @@ class Auto(Stream):
 
     def _choose_depth(self, measurements: Measurements) -> None:
         """A draft that is hardly ever right rests, but for a trial now and then."""
+        best = measurements.calibration_ratios.best
         if self.depth == 0:
             if measurements.forwards < self._rests_until:
                 return
             self.depth, self._rests_until = self._depth, measurements.forwards + PROBE_FORWARDS
-        elif measurements.acceptance < LEAST_ACCEPTANCE and measurements.forwards >= self._rests_until:
+        elif (
+            best.share < LEAST_ACCEPTANCE
+            and best.most_share < WORTHWHILE_ACCEPTANCE
+            and measurements.forwards >= self._rests_until
+        ):
             self.depth, self._rests_until = 0, measurements.forwards + REST_FORWARDS
         self.reasons["depth"] = (
             f"drafts {'up to ' + str(self.depth) + ' tokens ahead' if self.depth else 'nothing'}: "
-            f"the draft is right {measurements.acceptance:.0%} of the time"
+            f"the draft is right {best.share:.0%} of the time"
         )
 
     def _choose_rows(self, measurements: Measurements) -> None:
@@ -195,38 +189,16 @@ class Auto(Stream):
         )
 
     def _choose_hints(self, measurements: Measurements) -> None:
-        """Hints are tried, then kept if what they should gain on this link exceeds what the exits cost."""
-        rows = 4
-        plain_ms, hinted_ms = measurements.plain_forward_ms(rows), measurements.hinted_forward_ms(rows)
-        rtt_ms = measurements.rtt_ms or 0.0
-        gain = HINT_GAIN * (1 - rtt_ms / (HINT_RANGE * plain_ms)) if plain_ms else 0.0
-        self._trial, hints = False, self.options.hint_threshold is not None
-        if plain_ms and gain <= 0:
-            hints = False
-            self.reasons["hints"] = f"off: too late after {rtt_ms / plain_ms:.1f} forwards of a round trip"
-        elif not measurements.hinted_forward_ms.known:
-            hints = self._trial = measurements.forwards >= PLAIN_FORWARDS
-            self.reasons["hints"] = "on for a trial" if hints else "off until plain forwards are measured"
-        elif measurements.hint_calibration_ratio < 0.5:
-            hints = False
-            self.reasons["hints"] = (
-                f"off: only {measurements.hint_calibration_ratio:.0%} of what they promised came true"
-            )
-        else:
-            cost = hinted_ms / plain_ms - 1 if plain_ms else 0.0
-            hints = gain + (0.01 if hints else -0.01) > cost
-            self.reasons["hints"] = (
-                f"{'on' if hints else 'off'}: worth about {gain:.1%} at {rtt_ms:.0f} ms round trip, "
-                f"and exits cost {max(0.0, cost):.1%} of a forward"
-            )
-        self._ask(hint_threshold=self._threshold if hints else None)
+        self._hints.update(measurements)
+        self.reasons["hints"] = self._hints.reason
+        self._ask(hint_threshold=self._threshold if self._hints.on else None)
 
     def _choose_max_wait(self, measurements: Measurements) -> None:
         """Where the draft's answer to a verdict comes soon, a forward had better wait for it than run with nothing."""
         forward_ms, rtt_ms = measurements.forward_ms(1), measurements.rtt_ms
         if not forward_ms or rtt_ms is None:
             return
-        answer_ms = rtt_ms + 3 * measurements.draft_ms(self.rows)
+        answer_ms = rtt_ms + measurements.jitter_ms + 3 * measurements.draft_ms(self.rows)
         if self.objective == "cost" and self.depth:
             return self._spare_forwards(measurements, answer_ms)
         share = answer_ms / forward_ms

@@ -1,9 +1,16 @@
 """Who drafts for `auto`: this device, or the server where it hosts a draft. Both are tried, and the faster is kept."""
 
+import math
+
+from edgespec.core.calibration_ratios import SURE
+from edgespec.core.costs import TokenTime
 from edgespec.core.measurements import Measurements
 
 TRIAL_FORWARDS = 8
 """Forwards with either drafter before the two are compared."""
+
+LEAST_FORWARDS = 2
+"""Forwards with a drafter before it is given up, however slow it is."""
 
 LONG_RTT = 0.5
 """From a round trip of this many forwards on, drafts of the device come late: the server's is tried at once."""
@@ -11,8 +18,8 @@ LONG_RTT = 0.5
 FASTER = 0.95
 """The other drafter's time a token, as a share of this one's, below which it is chosen."""
 
-MUCH_SLOWER = 0.5
-"""This drafter is given up early where the other takes less than this share of its time a token."""
+LONGEST_TRIAL = 24
+"""Forwards after which the faster one is kept, however uncertain; before, only one that is certainly faster."""
 
 RETRY_FORWARDS = 128
 """Forwards until the slower drafter is tried again, if it was hardly slower. Doubled at each retry."""
@@ -30,12 +37,11 @@ class DrafterChoice:
     def update(self, measurements: Measurements) -> None:
         own, server = measurements.own_draft_token_ms, measurements.server_draft_token_ms
         this, other = (server, own) if self.server_drafts else (own, server)
-        other_share = other() / this() if this() and other.seen else 1.0
         if self._trial_start is None:
             self._trial_start = this.seen
             change = self._at_first(measurements)
         else:
-            change = self._after(this.seen - self._trial_start, measurements, other_share)
+            change = self._after(this.seen - self._trial_start, measurements, this, other)
         if change:
             self.server_drafts = not self.server_drafts
             self._trial_start = other.seen
@@ -52,17 +58,22 @@ class DrafterChoice:
         long_ago = measurements.forwards - slow.last_forward >= RETRY_FORWARDS * (slow() / quick()) ** 2
         return faster != long_ago
 
-    def _after(self, forwards: int, measurements: Measurements, other_share: float) -> bool:
+    def _after(self, forwards: int, measurements: Measurements, this: TokenTime, other: TokenTime) -> bool:
         """Whether to change after this many forwards with one drafter."""
-        other = measurements.own_draft_token_ms if self.server_drafts else measurements.server_draft_token_ms
-        untried = not other.seen
-        long_rtt = (measurements.rtt_ms or 0.0) > LONG_RTT * measurements.forward_ms(1)
-        much_slower = other_share < MUCH_SLOWER and other.seen > 2
-        retry = forwards >= self._retry_after * other_share**2
-        if forwards < (1 if untried and long_rtt else 2 if much_slower else TRIAL_FORWARDS):
+        if not other.seen:
+            long_rtt = (measurements.rtt_ms or 0.0) > LONG_RTT * measurements.forward_ms(1)
+            return forwards >= (1 if long_rtt else TRIAL_FORWARDS)
+        if forwards < LEAST_FORWARDS:
             return False
-        self._retry_after *= 2 if retry else 1
-        return untried or retry or other_share < FASTER
+        other_share = other() / this() if this() else 1.0
+        if forwards >= self._retry_after * other_share**2:
+            self._retry_after *= 2
+            return True
+        faster = other_share < FASTER
+        if this() - other() > SURE * math.hypot(this.error_ms, other.error_ms):
+            return faster
+        tried = forwards >= TRIAL_FORWARDS and other.seen < TRIAL_FORWARDS
+        return faster and (tried or forwards >= LONGEST_TRIAL)
 
     @property
     def reason(self) -> str:

@@ -150,7 +150,9 @@ class DraftingLoop(Speculator):
         if not self._first_forward:
             settled = not self._changing and now_ms >= self._settled_from_ms
             self._changing = self._changing and now_ms < self._settled_from_ms
-            hints = options.hint_threshold is not None if settled else None
+            hints: bool | None = options.hint_threshold is not None
+            if not settled and not (hints and measurements.ruined_by_exits(verdict.rows, verdict.forward_ms)):
+                hints = None
             measurements.observe_forward(verdict.rows, verdict.forward_ms, hints, len(verdict.tokens))
             measurements.clock.verdict(now_ms, ended_ms, verdict.forward_ms)
             if settled:
@@ -159,10 +161,7 @@ class DraftingLoop(Speculator):
         self._first_forward, self._ended_ms = False, ended_ms
 
     def _adapt(self) -> None:
-        ratios, measurements = self.measurements.calibration_ratios, self.measurements
-        measurements.hint_calibration_ratio = ratios.hints.ratio
-        measurements.acceptance = ratios.best.share
-        self.policy.adapt(self, measurements)
+        self.policy.adapt(self, self.measurements)
         trouble = self.policy.reasons.get("link")
         if trouble is not None and self._trouble is None:
             self.notes.append(trouble)

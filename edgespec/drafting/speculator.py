@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edgespec.core.measurements import CalibrationRatios
+from edgespec.core.calibration_ratios import CalibrationRatios
 from edgespec.core.messages import Block, Hint, Verdict
 from edgespec.core.tree import COMMITTED_BIT, ROOT, DraftTree
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from edgespec.core.measurements import LinearCost
+from edgespec.core.costs import LinearCost
 from edgespec.verifying.batching_delay import BatchingDelay
 from edgespec.verifying.exit_worth import ExitWorth
 from edgespec.verifying.forward_hints import ForwardHints

@@ -1,0 +1,115 @@
+"""What runs and tokens cost in milliseconds, as measured, and how well that is known. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+USUAL_DEVIATION = 0.03
+"""Before much was seen, a run is taken to deviate from its mean by this share."""
+
+USUAL_TOKEN_DEVIATION = 1.0
+"""Likewise a forward's time a token: forwards commit one token or several."""
+
+
+@dataclass
+class LinearCost:
+    """Milliseconds of a run by its rows: a line fitted to what was seen, the newest weighing most.
+
+    decay: how much of an observation's weight is left after the next one. usual_row_share: what a further row costs, as
+    a share of a run, while few different numbers of rows were seen; it counts as much as one observation of one row
+    more. None: nothing is assumed.
+    """
+
+    decay: float = 0.97
+    usual_row_share: float | None = None
+    seen: int = 0
+    _weight: float = 0.0
+    _rows: float = 0.0
+    _ms: float = 0.0
+    _rows_rows: float = 0.0
+    _rows_ms: float = 0.0
+    _ms_ms: float = 0.0
+
+    @property
+    def known(self) -> bool:
+        return self.seen > 0
+
+    def observe(self, rows: int, milliseconds: float) -> None:
+        self.seen += 1
+        decay = self.decay
+        self._weight = self._weight * decay + 1.0
+        self._rows = self._rows * decay + rows
+        self._ms = self._ms * decay + milliseconds
+        self._rows_rows = self._rows_rows * decay + rows * rows
+        self._rows_ms = self._rows_ms * decay + rows * milliseconds
+        self._ms_ms = self._ms_ms * decay + milliseconds * milliseconds
+
+    @property
+    def per_row_ms(self) -> float:
+        """What one row more costs; 0 where all runs seen had about the same rows and nothing is assumed."""
+        if not self.known:
+            return 0.0
+        spread = self._rows_rows - self._rows**2 / self._weight
+        together = self._rows_ms - self._rows * self._ms / self._weight
+        if self.usual_row_share is not None:
+            return max(0.0, (together + self.usual_row_share * self._ms / self._weight) / (spread + 1.0))
+        return 0.0 if spread <= 1e-3 * self._weight else max(0.0, together / spread)
+
+    def __call__(self, rows: int) -> float:
+        """The expected milliseconds of a run of `rows` rows; 0 when nothing was seen yet."""
+        if not self.known:
+            return 0.0
+        mean_rows, mean_ms = self._rows / self._weight, self._ms / self._weight
+        return max(0.1 * mean_ms, mean_ms + self.per_row_ms * (rows - mean_rows))
+
+    @property
+    def error_ms(self) -> float:
+        """The standard error of the mean; infinite while nothing was seen."""
+        if not self.known:
+            return math.inf
+        mean_ms = self._ms / self._weight
+        squares = max(0.0, self._ms_ms - self._weight * mean_ms**2)
+        return math.sqrt(squares + (USUAL_DEVIATION * mean_ms) ** 2) / self._weight
+
+
+@dataclass
+class TokenTime:
+    """Milliseconds a token at the server, over about the last twenty forwards. seen: how many forwards were observed;
+    last_forward: the number of the newest of them."""
+
+    seen: int = 0
+    last_forward: int = 0
+    _weight: float = 0.0
+    _tokens: float = 0.0
+    _ms: float = 0.0
+    _tokens_tokens: float = 0.0
+    _tokens_ms: float = 0.0
+    _ms_ms: float = 0.0
+
+    def observe(self, tokens: int, milliseconds: float, forward: int) -> None:
+        self.seen += 1
+        self.last_forward = forward
+        for name, value in (
+            ("_weight", 1.0),
+            ("_tokens", tokens),
+            ("_ms", milliseconds),
+            ("_tokens_tokens", tokens * tokens),
+            ("_tokens_ms", tokens * milliseconds),
+            ("_ms_ms", milliseconds * milliseconds),
+        ):
+            setattr(self, name, getattr(self, name) * 0.95 + value)
+
+    def __call__(self) -> float:
+        """0 when nothing was seen yet."""
+        return self._ms / self._tokens if self._tokens else 0.0
+
+    @property
+    def error_ms(self) -> float:
+        """The standard error of the time a token; infinite while nothing was seen."""
+        if not self._tokens:
+            return math.inf
+        ratio = self._ms / self._tokens
+        squares = max(0.0, self._ms_ms - 2 * ratio * self._tokens_ms + ratio**2 * self._tokens_tokens)
+        usual_ms = USUAL_TOKEN_DEVIATION * self._ms / self._weight
+        return math.sqrt(squares + usual_ms**2) / self._tokens
