@@ -659,6 +659,15 @@ class Forgotten:
     @property
     def address(self) -> tuple[str, int]: ...
 
+class Astray:
+    """The second connection keeps reaching servers that do not know the session."""
+
+    @property
+    def address(self) -> tuple[str, int]: ...
+
+class Woken:
+    """`wake` was called."""
+
 class Offline:
     """No server has been reached for `offline_after_s`."""
 
@@ -682,19 +691,27 @@ class ResilientConnection:
         give_up_s: float = 30.0,
         offline_after_s: float | None = None,
         tls: Tls | None = None,
+        tls_name: str = "",
         busy_spin: bool = False,
-    ) -> None: ...
+    ) -> None:
+        """tls_name: that the servers' certificates must be for; empty: each one's host."""
+
     def open(self, frame: bytes) -> None:
         """An OPEN: the session begins, or begins anew."""
     def send(self, frame: bytes) -> None:
         """Queues one whole frame for the session; never blocks. Raises ConnectionError when closed."""
     def receive(
         self, timeout_s: float | None
-    ) -> Message | Lost | Reconnected | Forgotten | Offline | GivenUp | None:
+    ) -> Message | Lost | Reconnected | Forgotten | Astray | Woken | Offline | GivenUp | None:
         """The next message, or what happened to the link; None when nothing came in time (0: do not wait; None: wait
         without end). Raises ConnectionError with the reason when it is closed and everything received was taken."""
     def move(self) -> None:
         """Leaves this server for the next."""
+
+    def set_servers(self, others: Sequence[tuple[str, int]], tls_name: str = "") -> None:
+        """The servers that there are beside the present one, in place of those known so far."""
+    def wake(self) -> None:
+        """`receive` returns a `Woken` in its turn; from any thread."""
 
     def await_verdicts(self, awaited: bool) -> None:
         """While they are awaited, heartbeats go on however long nothing comes."""

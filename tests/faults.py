@@ -68,7 +68,7 @@ class _Passage:
 
 
 class FaultProxy:
-    """Stands before the server on 127.0.0.1:`port_behind`; a context manager.
+    """Stands before the server on 127.0.0.1:`port_behind`; a context manager. choose: gives each connection's.
 
     faults: one for each connection in the order they come, then none. delay_s, jitter_s: of every piece, one way.
     """
@@ -84,7 +84,7 @@ class FaultProxy:
     ) -> None:
         self.port = 0
         self.connections = 0
-        self._port_behind = port_behind
+        self.choose: Callable[[], int] = lambda: port_behind
         self._faults = iter(faults)
         self.delay_s = delay_s
         self._jitter_s = jitter_s
@@ -168,7 +168,7 @@ class FaultProxy:
     async def _carry(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int, fault: Fault | None
     ) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._port_behind)
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.choose())
         passage = _Passage(number, writer, far_writer, fault)
         self._passages = sorted([*self._passages, passage], key=lambda one: one.number)
         up = asyncio.ensure_future(self._pass("up", passage, reader, far_writer))

@@ -36,12 +36,16 @@ py::object receive(Link& link, Seconds timeout_s) {
     return py::none();
 }
 
+std::vector<net::Address> servers_at(const std::vector<HostPort>& addresses, const std::string& tls_name) {
+    std::vector<net::Address> servers;
+    for (const auto& [host, port] : addresses) servers.push_back({host, port, tls_name});
+    return servers;
+}
+
 std::shared_ptr<Link> make(const std::vector<HostPort>& addresses, const py::bytes& hello, bool hedge, double timeout_s,
                            double dead_after_s, double give_up_s, Seconds offline_after_s,
-                           std::shared_ptr<net::Tls> tls, bool busy_spin) {
+                           std::shared_ptr<net::Tls> tls, const std::string& tls_name, bool busy_spin) {
     if (addresses.empty()) throw py::value_error("a connection needs an address");
-    std::vector<net::Address> servers;
-    for (const auto& [host, port] : addresses) servers.push_back({host, port});
     net::ResilientConnectionLimits limits;
     limits.link = link_limits(dead_after_s);
     limits.hedge = hedge;
@@ -50,7 +54,7 @@ std::shared_ptr<Link> make(const std::vector<HostPort>& addresses, const py::byt
     limits.outage.give_up_after = milliseconds(give_up_s);
     if (offline_after_s)
         limits.outage.offline_after = std::max(milliseconds(*offline_after_s), std::chrono::milliseconds(1));
-    return make_living<Link>(std::move(servers), frame_from(hello), limits, std::move(tls));
+    return make_living<Link>(servers_at(addresses, tls_name), frame_from(hello), limits, std::move(tls));
 }
 
 void register_events(py::module_& module) {
@@ -62,6 +66,10 @@ void register_events(py::module_& module) {
         .def_readonly("seconds", &net::Forgotten::seconds)
         .def_property_readonly("address", [](const net::Forgotten& self) { return pair_of(self.address); });
     py::class_<net::Offline>(module, "Offline");
+    py::class_<net::Astray>(module, "Astray").def_property_readonly("address", [](const net::Astray& self) {
+        return pair_of(self.address);
+    });
+    py::class_<net::Woken>(module, "Woken");
     py::class_<net::GivenUp>(module, "GivenUp").def_readonly("reason", &net::GivenUp::reason);
 }
 
@@ -74,13 +82,21 @@ void register_resilient_connection(py::module_& module) {
     add_traffic(link);
     link.def(py::init(&make), py::arg("addresses"), py::arg("hello"), py::kw_only(), py::arg("hedge") = true,
              py::arg("timeout_s") = 10.0, py::arg("dead_after_s") = 2.5, py::arg("give_up_s") = 30.0,
-             py::arg("offline_after_s") = py::none(), py::arg("tls") = py::none(), py::arg("busy_spin") = false)
+             py::arg("offline_after_s") = py::none(), py::arg("tls") = py::none(), py::arg("tls_name") = "",
+             py::arg("busy_spin") = false)
         .def(
             "open", [](Link& self, const py::bytes& frame) { self.open(frame_from(frame)); }, py::arg("frame"))
         .def(
             "send", [](Link& self, const py::bytes& frame) { self.send(frame_from(frame)); }, py::arg("frame"))
         .def("receive", &receive, py::arg("timeout_s"))
         .def("move", &Link::move)
+        .def(
+            "set_servers",
+            [](Link& self, const std::vector<HostPort>& others, const std::string& tls_name) {
+                self.set_servers(servers_at(others, tls_name));
+            },
+            py::arg("others"), py::arg("tls_name") = "")
+        .def("wake", &Link::wake)
         .def("await_verdicts", &Link::await, py::arg("awaited"))
         .def("close", &Link::close)
         .def("fileno", [](Link& self) { return self.inbox().descriptor(); })

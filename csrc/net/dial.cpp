@@ -73,8 +73,8 @@ void Dial::connect(const Endpoints& endpoints) {
 }
 
 void Dial::begin() {
-    transport_ =
-        tls_ ? tls_->transport(std::move(socket_), address_.host, address_.port) : tcp_transport(std::move(socket_));
+    const std::string& name = address_.tls_name.empty() ? address_.host : address_.tls_name;
+    transport_ = tls_ ? tls_->transport(std::move(socket_), name, address_.port) : tcp_transport(std::move(socket_));
     transport_->begin([self = shared_from_this()](const std::string& reason) {
         if (!self->done_) return;
         auto transport = std::move(self->transport_);

@@ -7,6 +7,7 @@ namespace edgespec::net {
 namespace {
 
 constexpr std::size_t kSlabs = 256;
+constexpr unsigned kStrays = 2;  // after which it is no accident
 
 }  // namespace
 
@@ -14,7 +15,7 @@ ResilientConnection::ResilientConnection(std::vector<Address> addresses, Frame h
                                          std::shared_ptr<Tls> tls)
     : io_(1),
       work_(io_.get_executor()),
-      addresses_(std::move(addresses)),
+      servers_(std::move(addresses)),
       limits_(limits),
       setup_{std::move(hello), std::move(tls),      std::make_shared<SlabPool>(kSlabs),
              limits.link,      limits.greet_within, counters_},
@@ -66,11 +67,18 @@ void ResilientConnection::send(Frame frame) {
 
 void ResilientConnection::move() {
     loop_.run([this] {
-        if (closing_ || addresses_.size() < 2) return;
+        if (closing_ || servers_.size() < 2) return;
         for (Path& path : paths_) path.drop();
-        at_ = (at_ + 1) % addresses_.size();
+        servers_.move();
         lose("the server is going away");
         search(paths_[0]);
+    });
+}
+
+// Connections there are, and attempts under way, stay with their servers.
+void ResilientConnection::set_servers(std::vector<Address> others) {
+    loop_.run([this, others = std::move(others)] {
+        if (!closing_) servers_.replace<2>(others, {&paths_[0].address, &paths_[1].address});
     });
 }
 
@@ -96,7 +104,7 @@ std::string ResilientConnection::reason() const {
 
 void ResilientConnection::approach(Path& path, std::size_t address) {
     path.address = address;
-    path.dial(addresses_[address], dial_within(path));
+    path.dial(servers_[address], dial_within(path));
     if (lost()) approach_beside(limits_.dial_beside);
 }
 
@@ -134,8 +142,7 @@ void ResilientConnection::hear_welcome(Path& path, Received&& received) {
     reached_ = true;
     if (!limits_.hedge && other(path).stage() >= Path::Stage::kWelcomed) return path.drop();
     if (!up(other(path))) {
-        at_ = path.address;
-        current_ = at_;
+        servers_.found_at(path.address);
         inbox_.push(std::move(received));
     }
     begin(path);
@@ -194,13 +201,15 @@ void ResilientConnection::warm(const Path& path) {
 
 // The server has no such session. If the other connection carries it, so much the better.
 void ResilientConnection::forgotten(Path& path) {
-    if (path.stage() == Path::Stage::kResuming && up(other(path)))
+    if (path.stage() == Path::Stage::kResuming && up(other(path))) {
+        if (++strays_ == kStrays) inbox_.push(Astray{servers_[path.address]});
         return failed(path, "the server does not know the session");
+    }
     forget();
     other(path).drop();
     path.enter(Path::Stage::kWelcomed);
     path.greeted();
-    inbox_.push(Forgotten{outage_.end(), addresses_[path.address]});
+    inbox_.push(Forgotten{outage_.end(), servers_[path.address]});
 }
 
 void ResilientConnection::failed(Path& path, const std::string& reason) {
@@ -209,7 +218,7 @@ void ResilientConnection::failed(Path& path, const std::string& reason) {
     ++path.failures;
     Path& rest = other(path);
     if (!reached_) {
-        if (path.address + 1 < addresses_.size()) return approach(path, path.address + 1);
+        if (path.address + 1 < servers_.size()) return approach(path, path.address + 1);
         return die(reason);
     }
     if (up(rest)) return limits_.hedge ? approach_after(path, rest.address, path.failures) : void();
@@ -230,29 +239,22 @@ void ResilientConnection::entered() {
     carrying_ = carrying;
 }
 
-void ResilientConnection::leaves(const Link& link) {
-    if (delivery_) delivery_->detach(link);
-}
-
 // The link is lost: try the servers in turn, the last one first; pause after each round.
 void ResilientConnection::search(Path& path) {
-    const unsigned failed_rounds = outage_.failed_rounds(addresses_.size());
+    const unsigned failed_rounds = outage_.failed_rounds(servers_.size());
     approach_after(path, next_server(), failed_rounds);
 }
-
-std::size_t ResilientConnection::next_server() { return outage_.next_server(at_, addresses_.size()); }
 
 // At once, or after failures with a pause.
 void ResilientConnection::approach_after(Path& path, std::size_t address, unsigned failures) {
     if (failures == 0) return approach(path, address);
-    path.pause(outage_.pause(failures), [this, &path, address] { approach(path, address); });
+    path.pause(outage_.pause(failures), [this, &path, address] {
+        const Path& rest = other(path);  // the servers may have changed meanwhile
+        approach(path, up(rest) ? rest.address : std::min(address, servers_.size() - 1));
+    });
 }
 
 // Losing the link, and finding it again
-
-bool ResilientConnection::up(const Path& path) const {
-    return path.stage() == Path::Stage::kCarrying || (!delivery_ && path.stage() == Path::Stage::kWelcomed);
-}
 
 void ResilientConnection::lose(const std::string& reason) {
     if (lost()) return;
@@ -260,17 +262,14 @@ void ResilientConnection::lose(const std::string& reason) {
     inbox_.push(Lost{reason});
 }
 
-void ResilientConnection::tell(Arrival arrival) {
-    if (!closing_) inbox_.push(std::move(arrival));
-}
-
 void ResilientConnection::found(std::size_t address) {
-    if (lost()) inbox_.push(Reconnected{outage_.end(), addresses_[address]});
+    if (lost()) inbox_.push(Reconnected{outage_.end(), servers_[address]});
 }
 
 void ResilientConnection::forget() {
     if (delivery_) delivery_->stop();
     delivery_.reset();
+    strays_ = 0;
 }
 
 void ResilientConnection::die(const std::string& reason) {
@@ -289,7 +288,7 @@ void ResilientConnection::note(const std::string& reason) {
 }
 
 std::chrono::milliseconds ResilientConnection::dial_within(const Path& path) const {
-    if (!reached_) return limits_.first_contact / static_cast<int>(addresses_.size());
+    if (!reached_) return limits_.first_contact / static_cast<int>(servers_.size());
     const std::chrono::milliseconds three(static_cast<int>(3 * std::max(0.0, counters_->rtt_ms.load())));
     const auto longer = three * (1 << std::min(path.failures, 4u));
     return std::clamp(longer, limits_.dial_at_least, limits_.dial_at_most);

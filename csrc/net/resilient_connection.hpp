@@ -11,6 +11,7 @@
 #include "net/edge_path.hpp"
 #include "net/loop.hpp"
 #include "net/outage.hpp"
+#include "net/servers.hpp"
 
 namespace edgespec::net {
 
@@ -40,10 +41,14 @@ struct Forgotten {   // a server does not know the session: open it anew
     Address address;
 };
 struct Offline {};  // lost for longer than `offline_after`
-struct GivenUp {    // lost for `give_up_after`, and again that long; attempts go on
+struct Astray {     // the second connection keeps reaching servers that do not know the session
+    Address address;
+};
+struct Woken {};  // `wake` was called
+struct GivenUp {  // lost for `give_up_after`, and again that long; attempts go on
     std::string reason;
 };
-using Arrival = std::variant<Received, Lost, Reconnected, Forgotten, Offline, GivenUp>;
+using Arrival = std::variant<Received, Lost, Reconnected, Forgotten, Offline, Astray, Woken, GivenUp>;
 
 class ResilientConnection final : private EdgePathOwner {
  public:
@@ -56,8 +61,12 @@ class ResilientConnection final : private EdgePathOwner {
 
     // An OPEN: the session begins, or begins anew, on whichever server there is; nothing of one before is kept.
     void open(Frame open);
-    void send(Frame frame);                                       // to the session; never blocks
-    void move();                                                  // leave this server for the next
+    void send(Frame frame);                         // to the session; never blocks
+    void move();                                    // leave this server for the next
+    void set_servers(std::vector<Address> others);  // behind the present one, in place of all others
+    void wake() {                                   // who waits on the inbox; from any thread
+        loop_.run([this] { tell(Woken{}); });
+    }
     void await(bool verdicts) { counters_->awaited = verdicts; }  // a link that waits for them is never quiet
     void close();                                                 // what is queued may leave
     void end();                                                   // and has left: waits for it
@@ -69,7 +78,7 @@ class ResilientConnection final : private EdgePathOwner {
     unsigned paths() const { return carrying_; }     // connections that carry it
     unsigned welcomed() const { return welcomed_; }  // connections that a server has welcomed
     std::string reason() const;
-    const Address& address() const { return addresses_[current_]; }
+    Address address() const { return servers_.answered(); }
     const Counters& counters() const { return *counters_; }
     const Traffic& traffic() const { return *traffic_; }
 
@@ -80,7 +89,9 @@ class ResilientConnection final : private EdgePathOwner {
     void heard_of_session(Path& path, const wire::Header& header, Received&& received) override;
     void failed(Path& path, const std::string& reason) override;
     void entered() override;
-    void leaves(const Link& link) override;
+    void leaves(const Link& link) override {
+        if (delivery_) delivery_->detach(link);
+    }
 
     void approach(Path& path, std::size_t address);
     void hear_welcome(Path& path, Received&& received);
@@ -89,23 +100,27 @@ class ResilientConnection final : private EdgePathOwner {
     void warm(const Path& path);
     void forgotten(Path& path);
     void search(Path& path);
-    std::size_t next_server();
+    std::size_t next_server() { return outage_.next_server(servers_.at(), servers_.size()); }
     void approach_beside(std::chrono::milliseconds after);
     void approach_after(Path& path, std::size_t address, unsigned failures);
     void lose(const std::string& reason);
-    void tell(Arrival arrival);
+    void tell(Arrival arrival) {
+        if (!closing_) inbox_.push(std::move(arrival));
+    }
     void found(std::size_t address);
     void forget();
     void die(const std::string& reason);
     void note(const std::string& reason);
 
     Path& other(const Path& path) { return &path == &paths_[0] ? paths_[1] : paths_[0]; }
-    bool up(const Path& path) const;
+    bool up(const Path& path) const {
+        return path.stage() == Path::Stage::kCarrying || (!delivery_ && path.stage() == Path::Stage::kWelcomed);
+    }
     std::chrono::milliseconds dial_within(const Path& path) const;
 
     asio::io_context io_;
     std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work_;
-    const std::vector<Address> addresses_;
+    Servers servers_;
     const ResilientConnectionLimits limits_;
     const std::shared_ptr<Counters> counters_ = std::make_shared<Counters>();
     const EdgePathSetup setup_;
@@ -115,15 +130,14 @@ class ResilientConnection final : private EdgePathOwner {
     std::shared_ptr<Delivery> delivery_;  // the session's, once it is open
     wire::SessionId session_id_{};
     std::uint16_t channel_ = 0;  // of the session; another each time it is opened
-    std::size_t at_ = 0;         // the server that has the session, or had it last
     bool reached_ = false;       // some server has welcomed us
+    unsigned strays_ = 0;        // since the session was opened
     bool closing_ = false;
     Outage outage_;
     asio::steady_timer beside_;
     std::atomic<bool> dead_{false};
     std::atomic<unsigned> carrying_{0};
     std::atomic<unsigned> welcomed_{0};
-    std::atomic<std::size_t> current_{0};
     mutable std::mutex mutex_;  // guards reason_
     std::string reason_;
     Loop<Arrival> loop_{io_, inbox_};

@@ -23,7 +23,7 @@ class Tls {
  public:
     virtual ~Tls() = default;
 
-    // `host` and `port`: whom the edge calls; the server's certificate must be for that host. A server gives neither.
+    // `host` and `port`: whom the edge calls; the server's certificate must be for that name. A server gives neither.
     virtual std::unique_ptr<Transport> transport(asio::ip::tcp::socket socket, const std::string& host,
                                                  std::uint16_t port) = 0;
 

@@ -18,6 +18,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
 from edgespec.core.target_identity import target_name
 from edgespec.core.tokenizer import Tokenizer
+from edgespec.edge.directory import Directory
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
 from edgespec.edge.step import Statistics
@@ -33,6 +34,7 @@ class Source:
     engine: DraftEngine | None
     tokenizer: Tokenizer
     link: LinkOptions
+    directory: Directory | None = None
 
 
 @dataclass
@@ -133,6 +135,7 @@ class SessionStore:
             source.servers,
             engine,
             ask.params,
+            directory=source.directory,
             mode=ask.mode,
             objective=ask.objective,
             draft_tokens=ask.draft_tokens,

@@ -18,6 +18,7 @@ from edgespec.cli.options import Connection, connection
 from edgespec.cli.streaming import reachable_server
 from edgespec.core.errors import EdgespecError
 from edgespec.core.tokenizer import Tokenizer
+from edgespec.edge.directory import Directory
 from edgespec.edge.link_options import LinkOptions
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
@@ -123,8 +124,9 @@ def api(
     with needs("api"):
         access = listening.access(texts.max_body_kib << 10)
         link = connection.link_options()
-        with reachable_server(connection.server) as servers:
-            door = open_door(draft, tokenizer, servers, link, texts)
+        directory = connection.asked_directory()
+        with reachable_server(connection) as servers:
+            door = open_door(draft, tokenizer, servers, link, texts, directory)
             run(door, access, (listening.host, listening.port), end_with_stdin)
 
 
@@ -134,8 +136,9 @@ def open_door(
     servers: Sequence[tuple[str, int]],
     link: LinkOptions,
     texts: Texts,
+    directory: Directory | None = None,
 ) -> Door:
-    """Raises EdgespecError."""
+    """directory: names the servers, where they are not given. Raises EdgespecError."""
     from edgespec.api.door import Door
     from edgespec.api.session_store import Source
 
@@ -146,7 +149,7 @@ def open_door(
     with spinner("loading the draft ..."):
         engine = None if draft == "none" else load_draft(draft or bundled_engine())
     loaded = Tokenizer.load(engine.tokenizer_path if engine is not None else str(tokenizer))
-    source = Source(servers, engine, loaded, link)
+    source = Source(servers, engine, loaded, link, directory)
     return Door(source, texts.model_name, texts.limits())
 
 

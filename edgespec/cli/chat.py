@@ -28,7 +28,7 @@ def chat(
     A model without a template continues what you type. /reset starts a new conversation, /exit ends.
     """
     maker = SessionMaker(speculation, params, connection)
-    with reachable_server(connection.server, speculation.mode) as servers:
+    with reachable_server(connection, speculation.mode) as servers:
         if maker.tokenizer.chat_template is None:
             click.echo("This model has no chat template: it continues what you type.", err=True)
         click.echo(HELP, err=True)

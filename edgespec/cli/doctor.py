@@ -26,13 +26,24 @@ WORTH_SAYING = 0.03
 @group(
     "connection",
     Connection,
-    only=("server", "tls_ca", "tls_cert", "tls_key", "token_file", "insecure"),
+    only=(
+        "server",
+        "directory",
+        "directory_ca",
+        "directory_token_file",
+        "tls_ca",
+        "tls_name",
+        "tls_cert",
+        "tls_key",
+        "token_file",
+        "insecure",
+    ),
     **connection_options,
 )
 def doctor(prompt: str, temperature: float, speculation: Speculation, connection: Connection) -> None:
     """Measure link, draft and target. Say what speculation gains here, and which changes would help most."""
     params = SamplingParams(temperature=temperature, seed=0, max_new_tokens=TOKENS, ignore_eos=True)
-    with reachable_server(connection.server) as servers:
+    with reachable_server(connection) as servers:
         measured = []
         for mode in ("cloud", "auto"):
             maker = SessionMaker(replace(speculation, mode=mode), params, connection)

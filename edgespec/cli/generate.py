@@ -66,7 +66,7 @@ def generate(
     """
     text = prompt.text()
     maker = SessionMaker(speculation, params, connection, traced=output.trace is not None)
-    with reachable_server(connection.server, speculation.mode) as servers, maker.open(servers) as session:
+    with reachable_server(connection, speculation.mode) as servers, maker.open(servers) as session:
         session.prompt(text)
         interrupted = stream(session, (lambda _: None) if output.json else show)
         if output.json:

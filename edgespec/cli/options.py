@@ -13,6 +13,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.guide import Guide
 from edgespec.core.params import SamplingParams
 from edgespec.drafting.modes import DEVICE, POLICIES
+from edgespec.edge.directory import Directory
 from edgespec.edge.link_options import LinkOptions
 
 
@@ -96,25 +97,43 @@ class Connection(LinkOptions):
     """
 
     server: list[Address] | None = None
+    directory: str | None = None
+    directory_ca: Path | None = None
+    directory_token_file: Path | None = None
     token_file: Path | None = None
 
     def link_options(self) -> LinkOptions:
         """What the session needs of this. Raises EdgespecError."""
-        if self.server is not None:
-            return replace(self, token=self._token())
+        if self.server is not None or self.directory is not None:
+            return replace(self, token=_token(self.token_file, "EDGESPEC_TOKEN"))
         if self.token_file or self.tls_ca or self.tls_cert or self.tls_key or self.insecure:
             raise EdgespecError(
-                "TLS, tokens and --insecure need --server: without it, this command starts its own local server."
+                "TLS, tokens and --insecure need --server or --directory: without them, this command starts its own "
+                "local server."
             )
         return self
 
-    def _token(self) -> str | None:
-        if self.token_file is None:
-            return os.environ.get("EDGESPEC_TOKEN")
-        try:
-            return self.token_file.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise EdgespecError(f"cannot read the token in {self.token_file} ({error}).") from None
+    def asked_directory(self) -> Directory | None:
+        """What names the servers; None: they are given. Raises EdgespecError."""
+        if self.directory is None:
+            if self.directory_ca or self.directory_token_file:
+                raise EdgespecError(
+                    "--directory-ca and --directory-token-file need --directory: give all of them."
+                )
+            return None
+        if self.server is not None:
+            raise EdgespecError("--server and --directory both say where servers are: give one of the two.")
+        token = _token(self.directory_token_file, "EDGESPEC_DIRECTORY_TOKEN")
+        return Directory(self.directory, self.directory_ca, token, self.insecure)
+
+
+def _token(file: Path | None, variable: str) -> str | None:
+    if file is None:
+        return os.environ.get(variable)
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EdgespecError(f"cannot read the token in {file} ({error}).") from None
 
 
 speculation = group("speculation", Speculation)
@@ -124,6 +143,19 @@ connection_options = {
         show_default="start a server with the bundled models",
         type=parse_addresses,
         metavar="HOST:PORT[,...]",
+    ),
+    "directory": about(
+        "Address to ask for a server, in place of --server. It is asked again when the server is lost or full.",
+        metavar="URL",
+    ),
+    "directory_ca": about(
+        "Certificate of the authority that signed the directory's certificate.",
+        show_default="those that the system trusts",
+        type=PATH,
+    ),
+    "directory_token_file": about(
+        "File with a token for the directory, sent as `Authorization: Bearer`.",
+        show_default="the variable EDGESPEC_DIRECTORY_TOKEN",
     ),
     "timeout_s": about("Maximum time to connect to a server.", type=POSITIVE),
     "give_up_s": about("End with an error after this long without a server.", type=POSITIVE),
@@ -135,6 +167,10 @@ connection_options = {
     "tls_ca": about(
         "Certificate of the authority that signed the server's certificate. Encrypts the connection.",
         type=PATH,
+    ),
+    "tls_name": about(
+        "Name in the servers' certificates, for servers that are called by address.",
+        show_default="each server's host",
     ),
     "tls_cert": about("This device's certificate, for servers that ask for one.", type=PATH),
     "tls_key": about("The private key of --tls-cert.", type=PATH),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgespec.model.tensor_parallel import Leader
     from edgespec.server.server import Server
     from edgespec.server.server_drafter import ServerDrafters
+    from edgespec.server.where import Advertised
 
 PORT = click.IntRange(0, 65535)
 
@@ -64,7 +65,7 @@ class Listening:
     host: str = option("Address to listen on.", "127.0.0.1")
     port: int = option("Port to listen on; 0 takes a free one.", 7433, type=PORT)
     metrics_port: int | None = option(
-        "Serve /metrics, /health and /sessions by HTTP on this port.", type=PORT
+        "Serve /metrics, /health, /sessions and /where by HTTP on this port.", type=PORT
     )
     api_port: int | None = option(
         "Serve an OpenAI-compatible API for clients that do not draft on this port.", type=PORT
@@ -73,7 +74,28 @@ class Listening:
         "Address for --api-port; elsewhere than here it needs EDGESPEC_API_KEY.", "127.0.0.1"
     )
     metrics_host: str = option("Address for --metrics-port. It has no access control.", "127.0.0.1")
+    advertise: str | None = option(
+        "Address that `POST /where` on --metrics-port tells devices to call.",
+        show_default="--host and --port",
+        metavar="HOST:PORT",
+    )
+    tls_name: str | None = option(
+        "Name in the server's certificate, for devices that `POST /where` sends to an address."
+    )
     drain_s: float = option("After SIGTERM, wait this long for texts to be finished.", 30.0, type=POSITIVE)
+
+    @property
+    def advertised(self) -> Advertised:
+        """Raises EdgespecError for an address that is none."""
+        from edgespec.server.where import Advertised
+
+        advertised = Advertised(self.advertise, self.tls_name)
+        if (self.advertise or self.tls_name) and self.metrics_port is None:
+            raise EdgespecError(
+                "--advertise and --tls-name are what POST /where says: give --metrics-port too."
+            )
+        advertised.address(self.host, self.port)
+        return advertised
 
     @property
     def metrics(self) -> tuple[str, int] | None:
@@ -197,6 +219,8 @@ def serve(
     """
     security.check(listening.host)  # before a model is loaded for nothing
     listening.check_api(security)
+    with needs("server"):
+        advertised = listening.advertised
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with needs("server"):
         from edgespec.server.metrics import Metrics
@@ -213,7 +237,7 @@ def serve(
     server = Server(target, listening.host, listening.port, settings)
     with contextlib.ExitStack() as stack:
         if metrics is not None and listening.metrics is not None:
-            stack.enter_context(monitoring(server, metrics, target.pages, listening.metrics))
+            stack.enter_context(monitoring(server, metrics, target.pages, listening.metrics, advertised))
         stack.enter_context(listening.api(server, model.target))
         _run(server, listening.drain_s, end_with_stdin)
     if leader is not None:

@@ -31,10 +31,11 @@ INTERRUPT_CHECK_S = 0.1
 
 
 @contextlib.contextmanager
-def reachable_server(servers: Sequence[HostPort] | None, mode: str = "auto") -> Iterator[Sequence[HostPort]]:
-    """The given servers; if None, a local one with the bundled models, started here (mode `device` needs none)."""
-    if servers is not None or mode == DEVICE:
-        yield servers or ()
+def reachable_server(connection: Connection, mode: str = "auto") -> Iterator[Sequence[HostPort]]:
+    """The servers that are given, none for a directory; otherwise a local one with the bundled models, started here
+    (mode `device` needs none)."""
+    if connection.server is not None or connection.directory is not None or mode == DEVICE:
+        yield connection.server or ()
         return
     threads = max(1, (os.cpu_count() or 2) - 1)  # the edge needs one
     command = ["serve", "--port", "0", "--threads", str(threads)]
@@ -74,6 +75,7 @@ class SessionMaker:
         drafts = mode == DEVICE or policy(mode, speculation.draft_tokens, objective, budget).drafts
         self._params, self._traced = params, traced
         self._options = {**asdict(speculation), "link": connection.link_options()}
+        self._options["directory"] = connection.asked_directory()
         folder = self._options.pop("draft") or bundled_engine()
         with spinner("loading the draft ..."):
             self._engine = load_draft(folder) if drafts else None

@@ -19,7 +19,9 @@ from edgespec.core.messages import Block, Hint, Verdict
 from edgespec.core.params import ParameterError, SamplingParams
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.target_identity import same_target
-from edgespec.edge.handshake import connect, explain
+from edgespec.edge.directory import Directory
+from edgespec.edge.finder import Finder
+from edgespec.edge.handshake import connect, connect_by, explain
 from edgespec.edge.link_options import LinkOptions
 
 CHANNEL = 1
@@ -27,6 +29,11 @@ CHANNEL = 1
 
 LEFT = "the server is going away"
 """Why the native connection says that a link was lost after `move`."""
+
+ASTRAY = (
+    "connections to {} reach several servers, which do not share sessions: let the balancer there keep a device on one "
+    "server (by source address), or start servers with --advertise and give the device --directory."
+)
 
 FINISH_REASONS: dict[_native.FinishReason, str] = {
     _native.FinishReason.STOP: "stop",
@@ -38,7 +45,8 @@ class ServerConnection:
     """One session's link to whichever of its servers is there.
 
     encode_open: makes an OPEN whenever a server has to be told everything (see `encoded_open`). on_message: takes the
-    verdicts and hints of the present turn.
+    verdicts and hints of the present turn. directory: names the servers, at the start and whenever the present one does
+    not do; `servers` are then none.
 
     link: the native connection, with what it counts. target: the WELCOME of the first server; hosts_draft: whether the
     newest server hosts one. notes: what happened, in words; the caller clears them. offline: there has been no
@@ -52,19 +60,28 @@ class ServerConnection:
         options: LinkOptions,
         encode_open: Callable[[], bytes],
         on_message: Callable[[Verdict | Hint], None],
+        directory: Directory | None = None,
     ) -> None:
-        self._servers = servers
         self._options = options
         self._encode_open = encode_open
         self._on_message = on_message
-        self.link, self.target = connect(servers, vocabulary_hash, options)
+        session = secrets.token_hex(16)
+        self.link, self.target = (
+            connect(servers, vocabulary_hash, options)
+            if directory is None
+            else connect_by(directory, session, vocabulary_hash, options)
+        )
+        self._finder = Finder(directory, session, self.link, self.target.target_id, options)
         self._server = self.address
+        self._servers = servers
+        self._there = f"where {directory.url} says" if directory else "at " + " or ".join(map(str, servers))
         self.hosts_draft = self.target.hosts_draft
         self.notes: list[str] = []
         self.offline = self.writing = False
         self.losses = 0
         self._turn = 0
         self._refusals = 0
+        self._wrong_target = False
         self._leaving: Address | None = None
 
     @property
@@ -104,6 +121,7 @@ class ServerConnection:
 
     def close(self) -> None:
         """The session ends; what is queued may leave."""
+        self._finder.settled()
         if not self.link.dead:
             self.link.send(_native.encode_close(CHANNEL, _native.FinishReason.CANCELLED))
             self.link.close()
@@ -119,7 +137,8 @@ class ServerConnection:
         if arrival is None:
             return False
         if isinstance(arrival, _native.Verdict):
-            self._on_verdict(arrival)
+            if not self._wrong_target:
+                self._on_verdict(arrival)
         elif isinstance(arrival, _native.Hint):
             if arrival.turn == self._turn:
                 hint = Hint(
@@ -131,7 +150,9 @@ class ServerConnection:
         return True
 
     def _on_verdict(self, verdict: _native.Verdict) -> None:
-        self._refusals = 0
+        if self._refusals:
+            self._refusals = 0
+            self._finder.settled()
         if verdict.finish != _native.FinishReason.NONE:
             self.link.await_verdicts(False)
         if verdict.turn == self._turn:
@@ -157,6 +178,8 @@ class ServerConnection:
             case _native.Lost():
                 self.losses += 1
                 self.notes.append(f"lost the link to {self._server}: {event.reason}")
+                if event.reason != LEFT:
+                    self._finder.begin(leave=False)
             case _native.Offline() if self.link.lost:
                 self.offline = True
                 self.notes.append(f"offline: no server for {self._options.offline_after_s:g} s")
@@ -164,21 +187,26 @@ class ServerConnection:
                 self.offline, self._leaving = False, None
                 self._server = Address(*event.address)
                 self.notes.append(f"reconnected to {self._server} after {event.seconds:.1f} s")
+                self._settled()
             case _native.Forgotten():
                 self.offline, self._leaving = False, None
                 after = f" after {event.seconds:.1f} s" if event.seconds else ""
                 self._server = Address(*event.address)
                 self.notes.append(f"re-opened at {self._server}{after}")
+                self._settled()
                 self.open()
             case _native.Goaway() if self._leaving != self.address:
                 # It comes on each connection. With no other server the text goes on here as long as it may.
                 self._leaving = self.address
                 self.notes.append(f"the server at {self.address} is going away: {event.message}")
-                self.link.move()
+                self._finder.begin(leave=True) if self._finder else self.link.move()
+            case _native.Astray():
+                self.notes.append(ASTRAY.format(Address(*event.address)))
+            case _native.Woken():
+                self._on_directory()
             case _native.GivenUp() if self.link.lost and not (self.offline and self.writing):
-                tried = " or ".join(str(server) for server in self._servers)
                 raise EdgespecError(
-                    f"the server went away, and for {self._options.give_up_s:g} s there has been none at {tried} "
+                    f"the server went away, and for {self._options.give_up_s:g} s there has been none {self._there} "
                     f"({event.reason}): see that it runs; another step goes on waiting."
                 )
             case _native.Welcome():
@@ -188,22 +216,43 @@ class ServerConnection:
                 refusal = kind(explain(event, self.address))
                 if not event.retryable:
                     raise refusal
-                self._try_next(str(refusal), refusal)
+                self._try_next(str(refusal), refusal, event.retry_after_ms / 1e3)
 
     def _on_welcome(self, welcome: _native.Welcome) -> None:
         """Another server, or the same again: it must serve the same target, or the text would not be the same."""
         self.hosts_draft = welcome.hosts_draft
-        if not same_target(welcome.target_id, self.target.target_id):
+        self._wrong_target = not same_target(welcome.target_id, self.target.target_id)
+        if self._wrong_target:
             serves = f"the server at {self.address} serves {welcome.target_id}, not {self.target.target_id}"
             self._try_next(serves, EdgespecError(f"{serves}: start a new session for that."))
 
-    def _try_next(self, why: str, error: EdgespecError) -> None:
-        """Try the next server, unless every one has been tried: then raise."""
+    def _try_next(self, why: str, error: EdgespecError, retry_s: float = 1.0) -> None:
+        """Try the next server, unless every one has been tried: then raise. retry_s: when this one may be asked
+        again."""
         self._refusals += 1
+        if self._finder:
+            if self._refusals == 1:
+                self.notes.append(why)
+            if self._wrong_target:
+                self.link.move()
+            self._finder.begin(leave=True, refusal=error, after_s=retry_s if self._refusals > 1 else 0.0)
+            return
         if self._refusals >= len(self._servers):
             raise error
         self.notes.append(why)
         self.link.move()
+
+    def _on_directory(self) -> None:
+        sentence, open_again = self._finder.on_answer()
+        if sentence is not None:
+            self.notes.append(sentence)
+        if open_again:
+            self.open()
+
+    def _settled(self) -> None:
+        """There is a link to a server that may have the session."""
+        if not (self._refusals or self._wrong_target):
+            self._finder.settled()
 
     def _guarded(self, call: Callable[..., Any], argument: Any) -> Any:
         try:

@@ -1,18 +1,48 @@
 """The edge's side of the handshake: find the server, say HELLO, be welcomed; and errors in words."""
 
+import time
 from collections.abc import Sequence
 
 from edgespec import _native
 from edgespec._version import __version__
 from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
+from edgespec.core.where import Question
+from edgespec.edge.directory import Directory, DirectoryError
 from edgespec.edge.link_options import LinkOptions
+
+ANSWERS = 3
+"""Of a directory, whose servers are tried before there is a session."""
+
+Connected = tuple[_native.ResilientConnection, _native.Welcome]
+
+
+class NoServer(EdgespecError):
+    """Nothing answers as a server there."""
+
+
+def connect_by(directory: Directory, session: str, vocabulary_hash: bytes, options: LinkOptions) -> Connected:
+    """`connect` to the server that the directory names. While the fleet is full or another answer may help, the
+    directory is asked again, within `timeout_s`. Raises EdgespecError."""
+    end_s = time.monotonic() + options.timeout_s
+    answers = 0
+    while True:
+        try:
+            place = directory.ask(Question(session))
+            answers += 1
+            return connect([place.address], vocabulary_hash, options, place.tls_name or "")
+        except (DirectoryError, NoServer) as error:
+            wait_s = error.retry_s if isinstance(error, DirectoryError) else 0.0
+            if answers >= ANSWERS or time.monotonic() + wait_s > end_s:
+                raise
+        time.sleep(wait_s)
 
 
 def connect(
-    servers: Sequence[Address], vocabulary_hash: bytes, options: LinkOptions
-) -> tuple[_native.ResilientConnection, _native.Welcome]:
+    servers: Sequence[Address], vocabulary_hash: bytes, options: LinkOptions, tls_name: str = ""
+) -> Connected:
     """Connect to the first server that answers, and be welcomed; the native connection keeps the link up from then on.
+    tls_name: that a directory gave.
 
     Raises EdgespecError with the reason when the servers are absent, silent or refuse.
     """
@@ -29,22 +59,21 @@ def connect(
         give_up_s=options.give_up_s,
         offline_after_s=options.offline_after_s,
         tls=options.tls,
+        tls_name=options.tls_name or tls_name,
         busy_spin=options.busy_spin,
     )
     try:
         answer = resilient_connection.receive(timeout_s)
     except ConnectionError as error:
         tried = " or ".join(str(server) for server in servers)
-        raise EdgespecError(
-            f"there is no server at {tried} ({error}): {_advice(str(error), options)}."
-        ) from None
+        raise NoServer(f"there is no server at {tried} ({error}): {_advice(str(error), options)}.") from None
     if isinstance(answer, _native.Welcome):
         return resilient_connection, answer
     address = Address(*resilient_connection.address)
     resilient_connection.close()
     if isinstance(answer, _native.Error):
         raise EdgespecError(explain(answer, address))
-    raise EdgespecError(
+    raise NoServer(
         f"{address} did not answer as an edgespec server within {timeout_s:g} s: check the address."
     )
 

@@ -22,9 +22,10 @@ class LinkOptions:
     for so long a step raises. offline_after_s: with no server for so long the draft goes on alone; None: never.
     busy_spin: threads that wait for the link poll it. This takes a core, and saves the time to wake up.
 
-    tls_ca: the authority (PEM file) that signed the servers' certificates; with it the link is encrypted. tls_cert,
-    tls_key: this device's own certificate, for servers that ask for one. token: what `edgespec token new` printed.
-    insecure: the token may be sent in the clear to other machines.
+    tls_ca: the authority (PEM file) that signed the servers' certificates; with it the link is encrypted. tls_name: the
+    name in those certificates, for servers that are called by address; "": each one's host. tls_cert, tls_key: this
+    device's own certificate, for servers that ask for one. token: what `edgespec token new` printed. insecure: the token
+    may be sent in the clear to other machines.
     """
 
     timeout_s: float = 10.0
@@ -34,6 +35,7 @@ class LinkOptions:
     offline_after_s: float | None = None
     busy_spin: bool = False
     tls_ca: str | Path | None = None
+    tls_name: str = ""
     tls_cert: str | Path | None = None
     tls_key: str | Path | None = None
     token: str | None = field(default=None, repr=False)

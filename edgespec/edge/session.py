@@ -21,6 +21,7 @@ from edgespec.drafting.loop import DraftingLoop
 from edgespec.drafting.modes import policy
 from edgespec.drafting.policy import Policy
 from edgespec.edge.connection import ServerConnection, encoded_open
+from edgespec.edge.directory import Directory
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.provisional import ProvisionalText
 from edgespec.edge.step import Step
@@ -37,14 +38,16 @@ MAX_LATENCY_MS = 1e6
 class Session(TextSession):
     """One text, drafted here and verified by `server`.
 
-    server: "HOST:PORT" or (host, port), or several of them: when one is gone the text goes on at the next. draft: an
-    engine, or the folder that `edgespec.compile` wrote; modes that do not draft need none. mode: the name of a policy
-    (modes.py; "auto" chooses for itself) or a `Policy`; draft_tokens: the length of a block, or the depth of a tree.
-    objective: what "auto" minimises: "latency", "cost" (target forwards; budget: how many a token it may use) or
-    "energy" (drafting). latency_ms: the most that a token may take, or the server refuses. tokenizer: for a session
-    without a draft. timeout_s: to connect and be welcomed; link: how hard the link is kept up from then on. trace: a
-    list that takes the timeline's events. draft_pace: holds every run of the draft to a given time, for experiments.
-    measurements: those of an earlier session on the same link and engines, so that "auto" need not learn them again.
+    server: "HOST:PORT" or (host, port), or several of them: when one is gone the text goes on at the next. directory:
+    in its place, the address of what names servers, such as https://fleet.example; it is asked at the start, and when
+    the server is lost, goes away or is full. draft: an engine, or the folder that `edgespec.compile` wrote; modes that do
+    not draft need none. mode: the name of a policy (modes.py; "auto" chooses for itself) or a `Policy`; draft_tokens:
+    the length of a block, or the depth of a tree. objective: what "auto" minimises: "latency", "cost" (target forwards;
+    budget: how many a token it may use) or "energy" (drafting). latency_ms: the most that a token may take, or the
+    server refuses. tokenizer: for a session without a draft. timeout_s: to connect and be welcomed; link: how hard the
+    link is kept up from then on. trace: a list that takes the timeline's events. draft_pace: holds every run of the
+    draft to a given time, for experiments. measurements: those of an earlier session on the same link and engines, so
+    that "auto" need not learn them again.
 
     policy, measurements: this session's own. target: the WELCOME of the first server.
 
@@ -57,6 +60,7 @@ class Session(TextSession):
         draft: DraftEngine | str | Path | None = None,
         params: SamplingParams | None = None,
         *,
+        directory: Directory | str | None = None,
         mode: str | Policy = "auto",
         draft_tokens: int | None = None,
         objective: str = "latency",
@@ -74,13 +78,20 @@ class Session(TextSession):
             raise EdgespecError(
                 f"latency_ms must be above 0 and at most {MAX_LATENCY_MS:g}, not {latency_ms!r}."
             )
+        if directory is not None and server and server != DEFAULT_SERVER:
+            raise EdgespecError("a session asks a directory or has servers: give one of the two.")
         chosen = policy(mode, draft_tokens, objective, budget) if isinstance(mode, str) else mode
         engine = load_draft(draft) if isinstance(draft, (str, Path)) else draft
         options = link or LinkOptions(timeout_s=timeout_s)
         tokenizer = _tokenizer(engine, tokenizer, chosen, options)
         self._latency_ms = latency_ms
         self._connection = ServerConnection(
-            parse_addresses(server), tokenizer.vocabulary_hash, options, self._encode_open, self._apply
+            parse_addresses(server) if directory is None else [],
+            tokenizer.vocabulary_hash,
+            options,
+            self._encode_open,
+            self._apply,
+            Directory(directory) if isinstance(directory, str) else directory,
         )
         self.target = self._connection.target
         loop = DraftingLoop(chosen, None if measurements is None else measurements.handed_on())

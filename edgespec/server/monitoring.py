@@ -1,4 +1,4 @@
-"""What an operator reads of a running server by HTTP: /metrics for Prometheus, /health, /sessions for `edgespec top`.
+"""What a running server says by HTTP: /metrics for Prometheus, /health, /sessions for `edgespec top`, POST /where.
 
 The endpoint has its own threads, and asks the server's loop for what it answers.
 """
@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from edgespec.core.errors import EdgespecError
+from edgespec.core.where import MOST_BYTES
 from edgespec.model.target_engine import PageCounts
 from edgespec.server.metrics import Metrics
 from edgespec.server.server import Server
+from edgespec.server.where import NOT_ADVERTISED, Advertised, WhereAnswers
 
 ANSWER_TIMEOUT_S = 10.0
 """How long the endpoint waits for the server's loop, which may be in the middle of a forward."""
@@ -25,9 +27,14 @@ Page = Callable[[], tuple[int, str, bytes]]
 
 @contextmanager
 def monitoring(
-    server: Server, metrics: Metrics, pages: PageCounts, address: tuple[str, int]
+    server: Server,
+    metrics: Metrics,
+    pages: PageCounts,
+    address: tuple[str, int],
+    advertised: Advertised = NOT_ADVERTISED,
 ) -> Iterator[int]:
-    """Serve the metrics of a server at `address` (host and port; 0: a free one); the port. Raises EdgespecError."""
+    """Serve the metrics of a server at `address` (host and port; 0: a free one); the port. advertised: what devices are
+    told of where it is. Raises EdgespecError."""
     sessions = server.sessions
     gauges = {
         "num_requests_running": ("Texts that are not finished.", lambda: sessions.unfinished),
@@ -50,7 +57,7 @@ def monitoring(
         return (503, "text/plain", b"draining\n") if sessions.draining else (200, "text/plain", b"ok\n")
 
     by_path = {"/metrics": metrics_page, "/sessions": sessions_page, "/health": health_page}
-    with _endpoint(address, by_path) as endpoint:
+    with _endpoint(address, by_path, WhereAnswers(server, pages, advertised)) as endpoint:
         threading.Thread(target=endpoint.serve_forever, name="edgespec-metrics", daemon=True).start()
         try:
             yield int(endpoint.server_address[1])
@@ -58,7 +65,12 @@ def monitoring(
             endpoint.shutdown()
 
 
-def _endpoint(address: tuple[str, int], pages: dict[str, Page]) -> ThreadingHTTPServer:
+class _Endpoint(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 1024
+
+
+def _endpoint(address: tuple[str, int], pages: dict[str, Page], where: WhereAnswers) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         timeout = 5.0
 
@@ -66,8 +78,21 @@ def _endpoint(address: tuple[str, int], pages: dict[str, Page]) -> ThreadingHTTP
             page = pages.get(self.path.partition("?")[0])
             nowhere = (404, "text/plain", f"there are {', '.join(pages)}\n".encode())
             status, kind, body = nowhere if page is None else page()
+            self._answer(status, {"Content-Type": kind}, body)
+
+        def do_POST(self) -> None:
+            length = self.headers.get("Content-Length", "")
+            if self.path.partition("?")[0] != "/where":
+                return self._answer(404, {}, b"POST goes to /where\n")
+            if not length.isdecimal() or int(length) > MOST_BYTES:
+                return self._answer(413, {}, b"the question is too long, or does not say how long it is\n")
+            status, headers, body = where(self.rfile.read(int(length)))
+            self._answer(status, {"Content-Type": "application/json", **headers}, body)
+
+        def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", kind)
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -76,7 +101,7 @@ def _endpoint(address: tuple[str, int], pages: dict[str, Page]) -> ThreadingHTTP
             """Nothing: requests do not go into the server's log."""
 
     try:
-        return ThreadingHTTPServer(address, Handler)
+        return _Endpoint(address, Handler)
     except OSError as error:
         host, port = address
         raise EdgespecError(

@@ -46,6 +46,8 @@ class Server:
         welcome = welcome_frame(target, settings.server_drafters is not None)
         self._gate = Gate(host, port, settings, welcome, target.vocabulary_hash)
         self.listener = self._gate.listener
+        self.target_id = target.target_id
+        self.max_sessions = settings.max_sessions
         self.host = host
         self.port: int = self.listener.port
         self._mailbox = _hint_mailbox(target, self.listener)

@@ -1,0 +1,97 @@
+"""What a server answers to `POST /where`: its own address, for a session that would like to run here.
+
+A router in front spreads the questions over servers. A server that is draining or full says 503 and when to ask again,
+so the router can try another one.
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import TimeoutError as NotInTime
+from dataclasses import dataclass
+
+from edgespec.core.address import Address, parse_address
+from edgespec.core.errors import EdgespecError
+from edgespec.core.target_identity import same_target
+from edgespec.core.where import Place, Question
+from edgespec.model.target_engine import PageCounts
+from edgespec.server.server import Server
+
+RETRY_S = 1
+
+LOOP_TIMEOUT_S = 0.002
+"""How long an answer waits for the server's loop to say how full the memory is; then the last figure serves."""
+
+EVERYWHERE = ("0.0.0.0", "::")
+"""Hosts to listen on that are no address to call."""
+
+
+@dataclass(frozen=True)
+class Advertised:
+    """What devices are told. advertise: the address to call; None: where the server listens. tls_name: the name in its
+    certificate, where that is not the address's host."""
+
+    advertise: str | None = None
+    tls_name: str | None = None
+
+    def address(self, host: str, port: int) -> Address | None:
+        """None: the server listens everywhere, and nobody said how it is called. Raises EdgespecError."""
+        if self.advertise is not None:
+            return parse_address(self.advertise, default_port=port)
+        return None if host in EVERYWHERE else Address(host, port)
+
+
+NOT_ADVERTISED = Advertised()
+
+
+@dataclass
+class WhereAnswers:
+    """Of one server. Called by the HTTP endpoint's threads."""
+
+    server: Server
+    pages: PageCounts
+    advertised: Advertised
+    _memory: tuple[float, bool] = (0.0, False)
+    """Of the key-value memory, the share in use, and whether none can be had."""
+
+    def __call__(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        """A status, headers and a JSON body."""
+        server = self.server
+        try:
+            question = Question.from_json(body)
+            address = self.advertised.address(server.host, server.port)
+        except EdgespecError as error:
+            return _refusal(400, str(error))
+        if question.model is not None and not same_target(question.model, server.target_id):
+            return _refusal(404, f"this server serves {server.target_id}, not {question.model}")
+        if address is None:
+            return _refusal(500, "this server listens everywhere: start it with --advertise HOST:PORT")
+        if server.sessions.draining:
+            return _refusal(503, "this server is being stopped")
+        sessions = len(server.sessions.table) / server.max_sessions
+        memory, full = self._memory_now()
+        if full or sessions >= 1.0:
+            return _refusal(503, "this server is full")
+        place = Place(address, server.target_id, max(sessions, memory), self.advertised.tls_name)
+        return 200, {}, place.to_json()
+
+    def _memory_now(self) -> tuple[float, bool]:
+        asked = self.server.call(self._look)
+        try:
+            return asked.result(LOOP_TIMEOUT_S)
+        except NotInTime:
+            return self._memory
+
+    def _look(self) -> tuple[float, bool]:
+        """In the server's loop."""
+        used, count = self.pages.used, self.pages.count
+        idle = any(
+            one.verifier.finish is not None and one.reserved for one in self.server.sessions.table.values()
+        )
+        self._memory = used / count, used >= count and not idle
+        return self._memory
+
+
+def _refusal(status: int, sentence: str) -> tuple[int, dict[str, str], bytes]:
+    headers = {"Retry-After": str(RETRY_S)} if status == 503 else {}
+    return status, headers, json.dumps({"error": sentence}).encode()

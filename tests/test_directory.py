@@ -1,0 +1,219 @@
+"""Sessions that ask a directory where they may run: at the start, after a loss, when a server goes away or is full."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from directories import Answer, StubDirectory, directory, place_of, refusal
+from faults import FaultProxy
+from scripted_models import HashModel
+from stubs import StubTarget, serving, stub_session
+from test_resume import PROMPT, QUICK, RIGHT, SCRIPTED, TOKENS, another_target, events, generate, mortal
+
+from edgespec.core.errors import EdgespecError
+from edgespec.core.where import Question
+from edgespec.edge.directory import Directory
+from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.session import Session
+from edgespec.edge.step import Step
+from edgespec.server.server import Server
+
+
+def asking(
+    where: StubDirectory | str, link: LinkOptions = QUICK, mode: str = "sync", **options: Any
+) -> Session:
+    url = where if isinstance(where, str) else where.url
+    return stub_session(
+        scripted=SCRIPTED, directory=url, link=link, mode=mode, max_new_tokens=TOKENS, **options
+    )
+
+
+def text(one: Session, *happens: Any) -> list[Step]:
+    one.prompt(PROMPT)
+    return generate(one, 10, *happens)
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[Server, Server]]:
+    with serving(StubTarget(SCRIPTED)) as first, serving(StubTarget(SCRIPTED)) as second:
+        yield first, second
+
+
+def test_a_session_runs_where_the_directory_says(servers: tuple[Server, Server]) -> None:
+    with directory(lambda _: place_of(servers[1])) as where, asking(where) as one:
+        text(one)
+        assert one.tokens == RIGHT and len(servers[1].sessions.table) == 1 and not servers[0].sessions.table
+    assert len(where.questions) == 1 and where.questions[0].model is None
+
+
+@pytest.mark.parametrize("mode", ["cloud", "sync", "preempt", "stream", "auto"])
+def test_a_server_that_dies_is_replaced_by_the_one_that_the_directory_names_next(
+    servers: tuple[Server, Server], mode: str
+) -> None:
+    with mortal(5) as first:
+        answers = iter([place_of(first)])
+        with (
+            directory(lambda _: next(answers, place_of(servers[1]))) as where,
+            asking(where, mode=mode) as one,
+        ):
+            steps = text(one)
+    assert one.tokens == RIGHT
+    assert f"re-opened at 127.0.0.1:{servers[1].port}" in events(steps)
+    assert {question.session for question in where.questions} == {where.questions[0].session}
+    assert where.questions[1].model == "stub"
+
+
+def test_a_session_leaves_a_draining_server_for_the_one_named_next(servers: tuple[Server, Server]) -> None:
+    answers = iter([place_of(servers[0])])
+    with directory(lambda _: next(answers, place_of(servers[1]))) as where, asking(where) as one:
+        steps = text(one, lambda: servers[0].drain(30))
+    assert one.tokens == RIGHT
+    assert f"re-opened at 127.0.0.1:{servers[1].port}" in events(steps)
+
+
+def test_a_session_that_is_refused_for_want_of_room_goes_where_there_is_some() -> None:
+    with ExitStack() as stack:
+        full = stack.enter_context(serving(StubTarget(SCRIPTED), max_sessions=1))
+        roomy = stack.enter_context(serving(StubTarget(SCRIPTED)))
+        holds = stack.enter_context(stub_session(full.port, scripted=SCRIPTED, mode="sync"))
+        holds.prompt(PROMPT)
+        holds.step()
+        answers = iter([place_of(full)])
+        where = stack.enter_context(directory(lambda _: next(answers, place_of(roomy))))
+        one = stack.enter_context(asking(where))
+        steps = text(one)
+    assert one.tokens == RIGHT and "the server is full" in events(steps)
+
+
+def test_where_every_server_is_full_the_refusal_is_raised_in_time() -> None:
+    with ExitStack() as stack:
+        full = stack.enter_context(serving(StubTarget(SCRIPTED), max_sessions=1))
+        holds = stack.enter_context(stub_session(full.port, scripted=SCRIPTED, mode="sync"))
+        holds.prompt(PROMPT)
+        holds.step()
+        where = stack.enter_context(directory(lambda _: place_of(full)))
+        one = stack.enter_context(asking(where, link=LinkOptions(give_up_s=0.3)))
+        with pytest.raises(EdgespecError, match="the server is full"):
+            text(one)
+
+
+LIES: dict[str, Any] = {
+    "another target": lambda server: place_of(server, target_id="other"),
+    "no address": lambda server: place_of(server, address="nowhere:0:x"),
+    "no JSON": lambda server: (200, {}, b"<html>"),
+    "a long answer": lambda server: (200, {}, b"{" + b" " * 5000 + b"}"),
+    "a server that is none": lambda server: place_of(server, address="127.0.0.1:9"),
+    "an error": lambda server: refusal(500, "broken"),
+    "a redirect": lambda server: (302, {"Location": "http://127.0.0.1:9/where"}, b""),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_what_a_directory_says_wrongly_costs_no_text(servers: tuple[Server, Server], lie: str) -> None:
+    with mortal(5) as first:
+        told = iter([place_of(first), LIES[lie](servers[1])])
+        with directory(lambda _: next(told, place_of(servers[1]))) as where, asking(where) as one:
+            steps = text(one)
+    assert one.tokens == RIGHT and f"re-opened at 127.0.0.1:{servers[1].port}" in events(steps)
+
+
+def test_a_place_with_other_weights_is_left_again_and_none_of_its_tokens_taken(
+    servers: tuple[Server, Server],
+) -> None:
+    with serving(another_target()) as other, mortal(5) as first:
+        told = iter([place_of(first), place_of(other, target_id="stub")])
+        with directory(lambda _: next(told, place_of(servers[1]))) as where, asking(where) as one:
+            steps = text(one)
+    assert one.tokens == RIGHT and "serves other" in events(steps)
+
+
+def test_a_directory_that_is_gone_leaves_the_text_with_its_server(servers: tuple[Server, Server]) -> None:
+    with FaultProxy(servers[0].port) as proxy:
+        with directory(lambda _: place_of(servers[0], address=f"127.0.0.1:{proxy.port}")) as where:
+            one = asking(where)
+        with one:
+            steps = text(one, proxy.cut)
+    assert one.tokens == RIGHT and "re-opened" not in events(steps)
+
+
+def test_a_slow_directory_delays_no_text(servers: tuple[Server, Server]) -> None:
+    asked_again, go_on = threading.Event(), threading.Event()
+
+    def answer(question: Question) -> Answer:
+        if question.model is not None:
+            asked_again.set()
+            go_on.wait(30)
+        return place_of(servers[0], address=f"127.0.0.1:{proxy.port}")
+
+    with FaultProxy(servers[0].port) as proxy, directory(answer) as where, asking(where) as one:
+        text(one, proxy.cut)
+        assert one.tokens == RIGHT and asked_again.wait(10)
+        go_on.set()
+
+
+def test_at_the_start_a_full_fleet_is_waited_for(servers: tuple[Server, Server]) -> None:
+    answers = iter([refusal(503, "this server is full", Retry_After="0")])
+    with directory(lambda _: next(answers, place_of(servers[0]))) as where, asking(where) as one:
+        text(one)
+    assert one.tokens == RIGHT and len(where.questions) == 2
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        (
+            lambda: refusal(503, "this server is full", Retry_After="60"),
+            "names no server .this server is full",
+        ),
+        (lambda: refusal(401, "no such token", Retry_After="60"), "no such token"),
+        (lambda: (200, {}, b"[]"), "no JSON object"),
+    ],
+)
+def test_a_directory_that_names_no_server_is_said_in_a_sentence(told: Any, sentence: str) -> None:
+    with (
+        directory(lambda _: told()) as where,
+        pytest.raises(EdgespecError, match=sentence) as caught,
+    ):
+        asking(where, link=LinkOptions(timeout_s=0.3))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["fleet.example", "ftp://fleet", "http://", "http://me:secret@fleet"])
+def test_what_is_no_directorys_address_is_refused(url: str) -> None:
+    with pytest.raises(EdgespecError, match="no directory's address"):
+        Directory(url)
+
+
+def test_a_directory_and_servers_are_not_both_given() -> None:
+    with pytest.raises(EdgespecError, match="one of the two"):
+        stub_session(7000, scripted=HashModel(), directory="http://127.0.0.1:9")
+
+
+def test_a_token_goes_to_the_directory_and_never_in_the_clear_to_others(
+    servers: tuple[Server, Server],
+) -> None:
+    with directory(lambda _: place_of(servers[0])) as where:
+        Directory(where.url, token="sesame\n").ask(Question("a"))
+    assert where.headers["Authorization"] == "Bearer sesame"
+    with pytest.raises(EdgespecError, match="in the clear"):
+        Directory("http://fleet.example", token="sesame")
+
+
+def test_behind_a_balancer_of_bytes_a_session_says_what_to_configure() -> None:
+    go_on = threading.Event()
+    target = StubTarget(SCRIPTED, before_forward=lambda: len(target.forwards) < 2 or go_on.wait(30))
+    with serving(target) as first, serving(StubTarget(SCRIPTED)) as second, FaultProxy(first.port) as proxy:
+        ports = iter([first.port])
+        proxy.choose = lambda: next(ports, second.port)
+        with stub_session(proxy.port, scripted=SCRIPTED, mode="sync", max_new_tokens=TOKENS) as one:
+            one.prompt(PROMPT)
+            said: list[str] = []
+            while not any("reach several servers" in event for event in said):
+                said += one.step(5.0).events
+            go_on.set()
+            generate(one)
+    assert one.tokens == RIGHT

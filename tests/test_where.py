@@ -1,0 +1,135 @@
+"""`POST /where` of a server: its address and load, or why no session may come."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from scripted_models import HashModel
+from stubs import StubTarget, serving, stub_session
+
+from edgespec.core.address import Address
+from edgespec.core.errors import EdgespecError
+from edgespec.core.where import Place, Question
+from edgespec.edge.directory import Directory
+from edgespec.server.metrics import Metrics
+from edgespec.server.monitoring import monitoring
+from edgespec.server.server import Server
+from edgespec.server.where import NOT_ADVERTISED, Advertised
+
+SCRIPTED = HashModel()
+PAGES: Any = SimpleNamespace(count=100, used=25, reclaimable=0)
+
+
+@contextmanager
+def answering(
+    advertised: Advertised = NOT_ADVERTISED, pages: Any = None, **options: Any
+) -> Iterator[tuple[Server, str]]:
+    with (
+        serving(StubTarget(SCRIPTED), **options) as server,
+        monitoring(server, Metrics(), pages or PAGES, ("127.0.0.1", 0), advertised) as port,
+    ):
+        yield server, f"http://127.0.0.1:{port}"
+
+
+def post(url: str, body: bytes) -> tuple[int, dict[str, Any], str | None]:
+    try:
+        with urllib.request.urlopen(f"{url}/where", body, timeout=10) as answer:
+            return 200, json.load(answer), None
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read()), error.headers.get("Retry-After")
+
+
+def test_a_server_names_its_own_address_target_and_load() -> None:
+    with answering(max_sessions=4) as (server, url), stub_session(server.port, scripted=SCRIPTED) as one:
+        one.prompt([1, 2])
+        one.step()
+        place = Directory(url).ask(Question("a", "stub"))
+        assert place == Place(Address("127.0.0.1", server.port), "stub", 0.25)
+
+
+def test_the_advertised_address_and_name_are_told_in_its_place() -> None:
+    with answering(Advertised("cloud.example:9", "fleet.example")) as (_, url):
+        status, fields, _ = post(url, Question("a").to_json())
+    assert status == 200
+    assert (fields["address"], fields["tls_name"]) == ("cloud.example:9", "fleet.example")
+
+
+def test_a_draining_server_sends_nobody_to_itself() -> None:
+    running, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        running.set()
+        assert go_on.wait(30)
+
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(StubTarget(SCRIPTED, before_forward=hold)))
+        port = stack.enter_context(monitoring(server, Metrics(), PAGES, ("127.0.0.1", 0)))
+        one = stack.enter_context(stub_session(server.port, scripted=SCRIPTED))
+        one.prompt([1, 2])
+        assert running.wait(10)
+        server.drain(30)
+        status, fields, retry = post(f"http://127.0.0.1:{port}", Question("a").to_json())
+        go_on.set()
+        list(one)
+    assert (status, fields, retry) == (503, {"error": "this server is being stopped"}, "1")
+
+
+def test_a_full_server_says_when_to_ask_again() -> None:
+    with answering(max_sessions=1) as (server, url), stub_session(server.port, scripted=SCRIPTED) as one:
+        one.prompt([1, 2])
+        one.step()
+        assert post(url, Question("a").to_json()) == (503, {"error": "this server is full"}, "1")
+    with answering(pages=SimpleNamespace(count=100, used=100, reclaimable=0)) as (server, url):
+        by_time = time.monotonic() + 30  # the loop may be late with its first answer
+        while (answer := post(url, Question("a").to_json()))[0] == 200 and time.monotonic() < by_time:
+            pass
+        assert answer == (503, {"error": "this server is full"}, "1")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "sentence"),
+    [
+        (b"[]", 400, "no JSON object"),
+        (b"{", 400, "not JSON"),
+        (b'{"session": 7}', 400, "`session` must be a string"),
+        (Question("a", "other@1").to_json(), 404, "serves stub, not other@1"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_is_refused_in_a_sentence(
+    body: bytes, status: int, sentence: str
+) -> None:
+    with answering() as (_, url):
+        code, fields, _ = post(url, body)
+    assert code == status and sentence in fields["error"]
+
+
+def test_a_server_that_listens_everywhere_must_be_told_its_address() -> None:
+    assert Advertised().address("0.0.0.0", 7433) is None
+    assert Advertised("cloud.example").address("0.0.0.0", 7433) == ("cloud.example", 7433)
+    with pytest.raises(EdgespecError, match="not an address"):
+        Advertised("cloud.example:x").address("0.0.0.0", 7433)
+
+
+def test_many_devices_may_ask_at_once() -> None:
+    with answering() as (_, url), ThreadPoolExecutor(8) as pool:
+        ask = Directory(url).ask
+
+        def asked(number: int) -> float:
+            start_s = time.monotonic()
+            ask(Question(str(number)))
+            return time.monotonic() - start_s
+
+        times_s = list(pool.map(asked, range(200)))
+    assert statistics.median(times_s) < 1.0
