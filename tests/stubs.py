@@ -82,6 +82,7 @@ class StubTarget:
     tokenizer_path = None
     target_id = "stub"
     exit_layers = (4, 8)
+    trees = True
 
     def __init__(
         self, scripted: HashModel | None = None, before_forward: Callable[[], None] = lambda: None

@@ -230,3 +230,11 @@ def test_a_hint_behind_a_node_that_the_edge_does_not_know_is_not_sent() -> None:
     rows = session.plan()
     others = len(rows.nodes) - 1
     assert ForwardHints(session, rows).of_decisions([4] + [30] * others, [1.0] * (others + 1)) is None
+
+
+def test_an_engine_without_trees_verifies_the_likeliest_chain() -> None:
+    chained = verifier(trees=False)
+    chained.receive(1, [5, 6, 7, 8], [root(3), root(3), 2, 2], [0.4, 0.6, 0.2, 0.7])
+    assert chained.probabilities() == pytest.approx([0.6, 0.42])
+    rows = chained.plan()
+    assert rows.nodes == [ROOT, 2, 4]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import click
 
 from edgespec.cli.child import child, when_stdin_ends
 from edgespec.cli.config import config_option
+from edgespec.cli.engine import Model, load_target
 from edgespec.cli.extras import needs
 from edgespec.cli.flags import NUMBER, POSITIVE, about, end_with_stdin, group, option
 from edgespec.core.errors import EdgespecError
@@ -20,42 +21,12 @@ from edgespec.core.pacing import ForwardPacing
 from edgespec.server.settings import ServerSecurity, ServerSettings
 
 if TYPE_CHECKING:
-    from edgespec.model.target import Target
-    from edgespec.model.tensor_parallel import Leader
+    from edgespec.model.target_engine import TargetEngine
     from edgespec.server.server import Server
     from edgespec.server.server_drafter import ServerDrafters
     from edgespec.server.where import Advertised
 
 PORT = click.IntRange(0, 65535)
-
-
-@dataclass(frozen=True)
-class Model:
-    """The target and how it computes."""
-
-    target: str | None = option(
-        "Folder or Hugging Face id of the target, a causal language model.", show_default="the bundled target"
-    )
-    exits: str = option(
-        "Folder of the target's exit heads; auto: `exits` in its folder; none: no exits.", "auto"
-    )
-    dtype: str = option(
-        "Type of the weights. auto: float32 on a CPU, bfloat16 on a GPU.",
-        "auto",
-        type=click.Choice(["auto", "float64", "float32", "bfloat16", "float16"]),
-    )
-    device: str = option("Where torch computes, such as cpu or cuda:0.", "auto")
-    threads: int | None = option("CPU threads.", show_default="torch decides", type=click.IntRange(1, 1024))
-    kv_memory: str | None = option(
-        "Memory for the keys and values of all sessions, such as 2GiB or 40%.",
-        show_default="20% of what is free",
-    )
-    deterministic: bool = option(
-        "Make results independent of what else the server runs, bit for bit. Slower, mostly for small batches.",
-        False,
-    )
-    tensor_parallel: bool = option("Split the target over the processes that `torchrun` started.", False)
-    trust_remote_code: bool = option("Run Python code that the target's folder brings. Read it first.", False)
 
 
 @dataclass(frozen=True)
@@ -142,7 +113,7 @@ class HostedDraft:
         "For experiments: make each run of this draft take at least this long.", type=POSITIVE
     )
 
-    def load(self, named: str | None, target: Target) -> ServerDrafters | None:
+    def load(self, named: str | None, target: TargetEngine) -> ServerDrafters | None:
         """None: this server runs no draft. named: what --target names."""
         from edgespec.engines.bundled import bundled_engine
         from edgespec.server.server_drafter import ServerDrafters
@@ -227,10 +198,9 @@ def serve(
         from edgespec.server.monitoring import monitoring
         from edgespec.server.server import Server
 
-        leader = _join_processes(model) if model.tensor_parallel else None
-        if model.tensor_parallel and leader is None:
-            return
-        target = _load(model, target_pace.pace(), leader)
+    target, leader = load_target(model, target_pace.pace())
+    if target is None:
+        return
     metrics = None if listening.metrics is None else Metrics()
     drafters = hosted_draft.load(model.target, target)
     settings = replace(settings, security=security, metrics=metrics, server_drafters=drafters)
@@ -253,34 +223,3 @@ def _run(server: Server, drain_s: float, end_with_stdin: bool) -> None:
         when_stdin_ends(server.stop)
     click.echo(f"edgespec: listening on {server.host}:{server.port}")
     server.run()
-
-
-def _load(model: Model, pace: ForwardPacing | None, leader: Leader | None) -> Target:
-    from edgespec.model.target import Target
-
-    options = asdict(model)
-    exits = None if model.exits == "none" else model.exits
-    del options["target"], options["exits"], options["tensor_parallel"]
-    return Target.load(model.target, exits, pace=pace, leader=leader, **options)
-
-
-def _join_processes(model: Model) -> Leader | None:
-    """In the process that serves: the leader of the others. In each of the others: follow it to its end, then None."""
-    import torch
-
-    from edgespec.engines.model_folder import find_folder, name_of
-    from edgespec.model import loading
-    from edgespec.model.tensor_parallel import Leader, follow, join
-
-    device = loading.choose_device(model.device)
-    if join(device) == 0:
-        return Leader()
-    for number in (signal.SIGINT, signal.SIGTERM):  # a follower ends when the leader does
-        signal.signal(number, signal.SIG_IGN)
-    if model.threads is not None:
-        torch.set_num_threads(model.threads)
-    folder = find_folder(model.target)
-    name = name_of(model.target, folder)
-    dtype = loading.choose_dtype(model.dtype, device)
-    follow(loading.load_model(folder, name, dtype, device, True, model.trust_remote_code))
-    return None

@@ -40,14 +40,14 @@ class Session(TextSession):
 
     server: "HOST:PORT" or (host, port), or several of them: when one is gone the text goes on at the next. directory:
     in its place, the address of what names servers, such as https://fleet.example; it is asked at the start, and when
-    the server is lost, goes away or is full. draft: an engine, or the folder that `edgespec.compile` wrote; modes that do
-    not draft need none. mode: the name of a policy (modes.py; "auto" chooses for itself) or a `Policy`; draft_tokens:
-    the length of a block, or the depth of a tree. objective: what "auto" minimises: "latency", "cost" (target forwards;
-    budget: how many a token it may use) or "energy" (drafting). latency_ms: the most that a token may take, or the
-    server refuses. tokenizer: for a session without a draft. timeout_s: to connect and be welcomed; link: how hard the
-    link is kept up from then on. trace: a list that takes the timeline's events. draft_pace: holds every run of the
-    draft to a given time, for experiments. measurements: those of an earlier session on the same link and engines, so
-    that "auto" need not learn them again.
+    the server is lost, goes away or is full. draft: an engine, or the folder that `edgespec.compile` wrote; modes that
+    do not draft need none. mode: the name of a policy (modes.py; "auto" chooses for itself) or a `Policy`.
+    draft_tokens: the length of a block, or the depth of a tree. objective: what "auto" minimises: "latency", "cost"
+    (target forwards; budget: how many a token it may use) or "energy" (drafting). latency_ms: the most that a token may
+    take, or the server refuses. tokenizer: for a session without a draft. timeout_s: to connect and be welcomed; link:
+    how hard the link is kept up from then on. trace: a list that takes the timeline's events. draft_pace: holds every
+    run of the draft to a given time, for experiments. measurements: those of an earlier session on the same link and
+    engines, so that "auto" need not learn them again.
 
     policy, measurements: this session's own. target: the WELCOME of the first server.
 

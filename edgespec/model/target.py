@@ -39,6 +39,8 @@ log = logging.getLogger("edgespec.model")
 class Target:
     """A checked model with its key-value pool and its exits. `Target.load` makes one from a folder or a model id."""
 
+    trees = True
+
     def __init__(
         self,
         model: LoadedModel,

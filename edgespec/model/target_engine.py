@@ -163,10 +163,12 @@ class HintCells(Protocol):
 
 
 class TargetEngine(Protocol):
-    """A loaded target that runs batched forwards for a server.
+    """A loaded target that runs batched forwards for a server, whatever runs it: edgespec's own `Target`, or another
+    engine. Nothing above it knows which.
 
     exit_layers: the layers with an exit, rising. hint_cells: None where hints reach `on_exit` only. forward_cost:
-    milliseconds of a forward of n rows where they are set in advance; None: measure them.
+    milliseconds of a forward of n rows where they are set in advance; None: measure them. trees: a session's rows may
+    be a draft tree; otherwise they are one chain.
     """
 
     target_id: str
@@ -177,6 +179,7 @@ class TargetEngine(Protocol):
     tokenizer_path: Path | None
     layers: int
     exit_layers: tuple[int, ...]
+    trees: bool
 
     @property
     def pages(self) -> PageCounts: ...

@@ -172,7 +172,7 @@ class Requests:
     ) -> Verifier:
         if generated >= len(opened.tokens):
             raise Refused(Code.PARAMETER, "the text that this turn has generated is longer than the prompt")
-        limits = VerifierLimits(self.target.context_length, self._end_tokens(params))
+        limits = VerifierLimits(self.target.context_length, self._end_tokens(params), trees=self.target.trees)
         return Verifier(opened.tokens.tolist(), opened.max_new_tokens, options, limits, generated)
 
     def _constraints(self, params: SamplingParams) -> Constraints:

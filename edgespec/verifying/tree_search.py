@@ -17,9 +17,11 @@ class Walk(NamedTuple):
     picks: list[int]
 
 
-def likeliest(tree: DraftTree, count: int, last_position: int) -> Iterator[tuple[int, float]]:
+def likeliest(
+    tree: DraftTree, count: int, last_position: int, trees: bool = True
+) -> Iterator[tuple[int, float]]:
     """At most `count` nodes before `last_position` that hang together, each with its probability to be committed:
-    parents first, falling."""
+    parents first, falling. trees: False for the nodes of one chain."""
     frontier = [(-tree[node].path_probability, node) for node in tree[ROOT].children.values()]
     heapq.heapify(frontier)
     while frontier and count > 0:
@@ -28,6 +30,8 @@ def likeliest(tree: DraftTree, count: int, last_position: int) -> Iterator[tuple
             continue
         yield node, -reach
         count -= 1
+        if not trees:
+            frontier.clear()
         for child in tree[node].children.values():
             heapq.heappush(frontier, (-tree[child].path_probability, child))
 

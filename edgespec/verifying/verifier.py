@@ -5,7 +5,7 @@ It plans the rows of a forward, and commits what the last layer decided about th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,13 +29,15 @@ ENOUGH_EXPECTED = 1.0
 @dataclass(frozen=True)
 class VerifierLimits:
     """context_length: tokens that the target can attend to. end_tokens: those that end a text. prefill_rows: tokens of
-    the text in one forward; draft_rows: nodes in one forward; max_waiting_nodes: beyond it a block is refused."""
+    the text in one forward; draft_rows: nodes in one forward; max_waiting_nodes: beyond it a block is refused. trees:
+    the nodes of a forward may be a tree; otherwise they are the likeliest chain."""
 
     context_length: int
     end_tokens: Collection[int] = ()
     prefill_rows: int = 256
     draft_rows: int = 64
     max_waiting_nodes: int = MAX_WAITING_NODES
+    trees: bool = True
 
     def slots(self, text_length: int) -> int:
         """Slots for a text that may become this long, and for the drafts that are verified behind it."""
@@ -154,7 +156,7 @@ class Verifier:
     def probabilities(self) -> list[float]:
         """Of the nodes that the next forward could run to be committed, the likeliest first."""
         self._extend_tree()
-        return [reach for _, reach in likeliest(self.tree, self.limits.draft_rows, self._last_length - 1)]
+        return [reach for _, reach in self._likeliest(self.limits.draft_rows)]
 
     def plan(self, rows: int | None = None, nodes: int | None = None) -> PlannedRows:
         """The rows of the next forward; their slots are taken.
@@ -167,7 +169,7 @@ class Verifier:
             return PlannedRows(piece, [], np.zeros(0, dtype=np.int64))
         self._extend_tree()
         nodes = self.limits.draft_rows if nodes is None else nodes
-        chosen = [node for node, _ in likeliest(self.tree, nodes, self._last_length - 1)]
+        chosen = [node for node, _ in self._likeliest(nodes)]
         first = self.pending - 1
         piece = self.slots.plan(self.text, len(self.text), self.tree, chosen)
         drafted = sum(node not in self._lookup for node in chosen)
@@ -206,6 +208,9 @@ class Verifier:
             ended_ms=ended_ms,
         )
         return Conclusion(verdict, picks[: len(committed)], accepted)
+
+    def _likeliest(self, count: int) -> Iterator[tuple[int, float]]:
+        return likeliest(self.tree, count, self._last_length - 1, self.limits.trees)
 
     def _extend_tree(self) -> None:
         if self.options.prompt_lookup and self.options.fill:
