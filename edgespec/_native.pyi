@@ -165,6 +165,7 @@ class ErrorCode:
     INTERNAL: ClassVar[ErrorCode]
     LIMIT: ClassVar[ErrorCode]
     DRAINING: ClassVar[ErrorCode]
+    UNKNOWN_PICTURE: ClassVar[ErrorCode]
     __members__: ClassVar[dict[str, ErrorCode]]
     def __init__(self, value: int) -> None: ...
     def __int__(self) -> int: ...
@@ -234,6 +235,8 @@ class Welcome:
     def max_frame_bytes(self) -> int: ...
     @property
     def max_block_nodes(self) -> int: ...
+    @property
+    def pictures(self) -> bytes: ...
 
 class ServerOptions:
     """What OPEN and TUNE ask of the server; `edgespec.core.server_options` names the flags."""
@@ -278,6 +281,8 @@ class Open:
     @property
     def sampling(self) -> bytes: ...
     @property
+    def pictures(self) -> bytes: ...
+    @property
     def tokens(self) -> NDArray[np.int32]: ...
 
 class Append:
@@ -291,6 +296,8 @@ class Append:
     def turn(self) -> int: ...
     @property
     def tokens(self) -> NDArray[np.int32]: ...
+    @property
+    def pictures(self) -> bytes: ...
 
 class Block:
     @property
@@ -414,6 +421,7 @@ def encode_welcome(
     target_id: str,
     max_frame_bytes: int,
     max_block_nodes: int,
+    pictures: bytes = b"",
 ) -> bytes: ...
 def encode_open(
     channel: int,
@@ -433,9 +441,15 @@ def encode_open(
     logit_bias: Sequence[tuple[int, float]],
     tokens: NDArray[np.int32],
     sampling: bytes = b"",
+    pictures: bytes = b"",
 ) -> bytes: ...
 def encode_append(
-    channel: int, keep_length: int, max_new_tokens: int, turn: int, tokens: NDArray[np.int32]
+    channel: int,
+    keep_length: int,
+    max_new_tokens: int,
+    turn: int,
+    tokens: NDArray[np.int32],
+    pictures: bytes = b"",
 ) -> bytes: ...
 def encode_tune(channel: int, options: ServerOptions) -> bytes: ...
 def encode_block(

@@ -101,9 +101,11 @@ class TestRoundTrips:
         assert (message.tokens.tolist(), message.parents.tolist()) == (tokens, parents)
         assert message.probabilities.tolist() == probabilities
 
-    @given(channels, u32, u32, ids, u16)
-    def test_append(self, channel: int, keep: int, limit: int, tokens: list[int], turn: int) -> None:
-        fields = {"keep_length": keep, "max_new_tokens": limit, "turn": turn}
+    @given(channels, u32, u32, ids, u16, st.binary(max_size=40))
+    def test_append(
+        self, channel: int, keep: int, limit: int, tokens: list[int], turn: int, pictures: bytes
+    ) -> None:
+        fields = {"keep_length": keep, "max_new_tokens": limit, "turn": turn, "pictures": pictures}
         frame = _native.encode_append(channel=channel, tokens=np.array(tokens, dtype=np.int32), **fields)
         assert read_back(_native.decode(frame)) == fields | {"channel": channel, "tokens": tokens}
 
@@ -124,6 +126,7 @@ class TestRoundTrips:
                 "latency_us": st.integers(0, 2**32 - 1),
                 "session_id": st.binary(min_size=16, max_size=16),
                 "sampling": st.binary(max_size=40),
+                "pictures": st.binary(max_size=40),
             }
         ),
         ids,
@@ -214,9 +217,9 @@ class TestEncodersRefuse:
     def test_a_prompt_over_the_limit(self) -> None:
         largest = (2**20 - 96 - 8) // 4
         tokens = np.zeros(largest + 1, dtype=np.int32)
-        assert len(CASES["open"].encoded(tokens=tokens[:largest], sampling=b"")) == 16 + 2**20
+        assert len(CASES["open"].encoded(tokens=tokens[:largest], sampling=b"", pictures=b"")) == 16 + 2**20
         with pytest.raises(ValueError, match="too long"):
-            CASES["open"].encoded(tokens=tokens, sampling=b"")
+            CASES["open"].encoded(tokens=tokens, sampling=b"", pictures=b"")
 
     @pytest.mark.parametrize(
         ("name", "changes", "message"),

@@ -177,14 +177,14 @@ class TestSections:
 
     @staticmethod
     def opened(kind: int, flags: int) -> bytes:
-        """An OPEN with another section behind that of the sampling parameters."""
+        """An OPEN with another section behind those of sampling parameters and pictures."""
         payload = bytearray(OPEN.payload)
-        struct.pack_into("<H", payload, 88, 2)
+        struct.pack_into("<H", payload, 88, 3)
         payload += bytes(-len(payload) % 8) + struct.pack("<HHI", kind, flags, 3) + b"abc"
         return framed(3, 7, bytes(payload))
 
     def test_an_open_may_have_further_sections(self) -> None:
-        message = _native.decode(self.opened(2, 1))
+        message = _native.decode(self.opened(9, 1))
         assert isinstance(message, _native.Open)
         assert message.tokens.tolist() == [1, 2, 3] and message.sampling == b'{"min_tokens":2}'
 

@@ -72,20 +72,22 @@ CASES = {
     "welcome": Case("welcome", 2, 0, {
         "version": 1, "layers": 12, "hosts_draft": True, "context_length": 2048, "vocabulary_size": 4096,
         "max_frame_bytes": 65536, "max_block_nodes": 1024, "vocabulary_hash": HASH, "end_tokens": [0, 9],
-        "exit_layers": [3, 6, 9], "target_id": "target",
-    }, struct.pack("<HHIIIIIHHI", 1, 12, 1, 2048, 4096, 65536, 1024, 2, 3, 6) + HASH
-        + struct.pack("<2i3H", 0, 9, 3, 6, 9) + b"target"),
+        "exit_layers": [3, 6, 9], "target_id": "target", "pictures": b'{"cell":28}',
+    }, struct.pack("<HHIIIIIHHHH", 1, 12, 1, 2048, 4096, 65536, 1024, 2, 3, 6, 1) + HASH
+        + struct.pack("<2i3H6s4xHHI", 0, 9, 3, 6, 9, b"target", 2, 0, 11) + b'{"cell":28}'),
     "open": Case("open", 3, 7, {
         "session_id": SESSION_ID, "temperature": 0.75, "top_p": 0.5, "min_p": 0.25, "repetition_penalty": 1.5,
         "seed": 0x0123456789ABCDEF, "top_k": 40, "max_new_tokens": 64, "options": OPTIONS.to_wire(),
         "logprobs": True, "ignore_eos": False, "latency_us": 0x01020304, "tokens": ids(1, 2, 3),
         "logit_bias": [(7, -1.5)], "sampling": b'{"min_tokens":2}',
+        "pictures": b"picture",
     }, SESSION_ID + struct.pack("<ddddQ", 0.75, 0.5, 0.25, 1.5, 0x0123456789ABCDEF)
-        + struct.pack("<IIIfIIIIHHI", 40, 64, 1 | 2 | 8 | 16, 0.5, 1500, 0, 3, 1, 1, 1, 0x01020304)
-        + struct.pack("<3iif4xHHI", 1, 2, 3, 7, -1.5, 1, 0, 16) + b'{"min_tokens":2}'),
+        + struct.pack("<IIIfIIIIHHI", 40, 64, 1 | 2 | 8 | 16, 0.5, 1500, 0, 3, 1, 2, 1, 0x01020304)
+        + struct.pack("<3iif4xHHI", 1, 2, 3, 7, -1.5, 1, 0, 16) + b'{"min_tokens":2}'
+        + struct.pack("<HHI", 2, 0, 7) + b"picture"),
     "append": Case("append", 4, 7, {
-        "keep_length": 10, "max_new_tokens": 20, "turn": 3, "tokens": ids(5, 6),
-    }, struct.pack("<IIIHH2i", 10, 20, 2, 3, 0, 5, 6)),
+        "keep_length": 10, "max_new_tokens": 20, "turn": 3, "tokens": ids(5, 6), "pictures": b"picture",
+    }, struct.pack("<IIIHH2iHHI", 10, 20, 2, 3, 1, 5, 6, 2, 0, 7) + b"picture"),
     "block": Case("block", 5, 7, {
         "first_node": 11, "tokens": ids(5, 6, 7),
         "parents": np.array([COMMITTED_BIT | 4, 11, 11], dtype=np.uint32),

@@ -71,9 +71,8 @@ struct FieldsAlone {
         return 0;
     }
     void reserved(std::size_t) {}
-    std::size_t section_count() { return 0; }
-    template <class Section>
-    std::size_t section_count(Section) {
+    template <class... Kinds>
+    std::size_t section_count(Kinds...) {
         return 0;
     }
     void skip_sections(std::size_t) {}
@@ -94,7 +93,10 @@ struct EachField : FieldsAlone {
     void text(const char* name, Text M::* member, std::size_t) {
         own().field(name, member);
     }
-    void section(std::uint16_t, const char* name, wire::Bytes M::* member, std::size_t) { own().field(name, member); }
+    template <class... Kinds>
+    void sections(std::size_t, Kinds... kinds) {
+        (own().field(kinds.name, kinds.bytes), ...);
+    }
     template <class Int, class... Rest>
     void bits(Int type, const char* name, bool M::* member, Rest... rest) {
         own().field(name, member);

@@ -40,7 +40,8 @@ void register_wire(py::module_& module) {
         .value("OVERLOADED", wire::ErrorCode::kOverloaded)
         .value("INTERNAL", wire::ErrorCode::kInternal)
         .value("LIMIT", wire::ErrorCode::kLimit)
-        .value("DRAINING", wire::ErrorCode::kDraining);
+        .value("DRAINING", wire::ErrorCode::kDraining)
+        .value("UNKNOWN_PICTURE", wire::ErrorCode::kUnknownPicture);
     py::enum_<wire::FinishReason>(module, "FinishReason")
         .value("NONE", wire::FinishReason::kNone)
         .value("STOP", wire::FinishReason::kStop)

@@ -1,6 +1,7 @@
 // A message's layout, written and read.
 #pragma once
 
+#include <array>
 #include <limits>
 #include <utility>
 
@@ -57,28 +58,29 @@ class Writer {
         const std::uint8_t zeros[8] = {};
         put(zeros, bytes);
     }
-    std::size_t section_count() {
-        reserved(2);
-        return 0;
-    }
     void skip_sections(std::size_t) {}
-    std::size_t section_count(Bytes M::* section) {
-        const std::size_t count = (message_.*section).empty() ? 0 : 1;
+    template <class... Kinds>
+    std::size_t section_count(Kinds... kinds) {
+        const std::size_t count = (std::size_t{!(message_.*kinds.bytes).empty()} + ... + 0);
         put_as<std::uint16_t>(count);
         return count;
     }
-    void section(std::uint16_t kind, const char*, Bytes M::* section, std::size_t count) {
-        if (count == 0) return;
-        const Bytes bytes = message_.*section;
+    template <class... Kinds>
+    void sections(std::size_t, Kinds... kinds) {
+        (section(kinds), ...);
+    }
+
+ private:
+    void section(SectionKind<M> kind) {
+        const Bytes bytes = message_.*kind.bytes;
+        if (bytes.empty()) return;
         if (bytes.size() > std::numeric_limits<std::uint32_t>::max()) bad("a section is too long for a frame");
         reserved(padded(bytes_) - bytes_);
-        put_as<std::uint16_t>(kind);
+        put_as<std::uint16_t>(kind.number);
         put_as<std::uint16_t>(0);
         put_as<std::uint32_t>(bytes.size());
         put(bytes.data(), bytes.size());
     }
-
- private:
     template <class Int>
     void put_as(std::size_t value) {
         const auto narrow = static_cast<Int>(value);
@@ -136,19 +138,17 @@ class Reader {
         message_.*text = Text(std::string_view(reinterpret_cast<const char*>(take(bytes)), bytes));
     }
     void reserved(std::size_t bytes) { take(bytes); }
-    std::size_t section_count() { return get<std::uint16_t>(); }
-    std::size_t section_count(Bytes M::*) { return section_count(); }
+    template <class... Kinds>
+    std::size_t section_count(Kinds...) {
+        return get<std::uint16_t>();
+    }
     // Behind a message's arrays: u16 kind, u16 flags, u32 bytes, then the bytes; each begins at a multiple of 8.
-    void section(std::uint16_t kind, const char*, Bytes M::* section, std::size_t count) {
-        bool found = false;
-        for (; count > 0; --count) {
+    template <class... Kinds>
+    void sections(std::size_t count, Kinds... kinds) {
+        for (std::array<bool, sizeof...(kinds)> found{}; count > 0; --count) {
             const Section next = next_section();
-            if (next.kind != kind) {
-                pass_over(next);
-                continue;
-            }
-            if (std::exchange(found, true)) bad("a frame has a section twice");
-            message_.*section = next.bytes;
+            std::size_t at = 0;
+            if (!(take_section(next, kinds, found[at++]) || ...)) pass_over(next);
         }
     }
     void skip_sections(std::size_t count) {
@@ -168,6 +168,12 @@ class Reader {
         const auto kind = get<std::uint16_t>(), flags = get<std::uint16_t>();
         const auto bytes = get<std::uint32_t>();
         return {kind, flags, Bytes(std::string_view(reinterpret_cast<const char*>(take(bytes)), bytes))};
+    }
+    bool take_section(const Section& next, SectionKind<M> kind, bool& found) {
+        if (next.kind != kind.number) return false;
+        if (std::exchange(found, true)) bad("a frame has a section twice");
+        message_.*kind.bytes = next.bytes;
+        return true;
     }
     static void pass_over(const Section& unknown) {
         if ((unknown.flags & kOptionalFlag) == 0) bad("a frame has a section that is required and unknown");

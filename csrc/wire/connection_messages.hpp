@@ -35,6 +35,7 @@ struct Welcome {
     View<std::int32_t> end_tokens;
     View<std::uint16_t> exit_layers;
     std::string_view target_id;
+    Bytes pictures;  // a section: how the server takes pictures; empty: it takes none
 
     template <class Io>
     static void layout(Io& io) {
@@ -46,11 +47,14 @@ struct Welcome {
         io.value("max_frame_bytes", &Welcome::max_frame_bytes);
         io.value("max_block_nodes", &Welcome::max_block_nodes);
         const auto ends = io.count(kU16, &Welcome::end_tokens), exits = io.count(kU16, &Welcome::exit_layers);
-        const auto name = io.count(kU32, &Welcome::target_id);
+        const auto name = io.count(kU16, &Welcome::target_id);
+        const SectionKind<Welcome> pictures{2, "pictures", &Welcome::pictures};
+        const auto sections = io.section_count(pictures);
         io.value("vocabulary_hash", &Welcome::vocabulary_hash);
         io.array("end_tokens", &Welcome::end_tokens, ends);
         io.array("exit_layers", &Welcome::exit_layers, exits);
         io.text("target_id", &Welcome::target_id, name);
+        io.sections(sections, pictures);
     }
 };
 

@@ -21,6 +21,14 @@ struct Bytes : std::string_view {
     explicit Bytes(std::string_view bytes) : std::string_view(bytes) {}
 };
 
+// A section that a message may have: its number on the wire, its name, and where its bytes are.
+template <class Message>
+struct SectionKind {
+    std::uint16_t number;
+    const char* name;
+    Bytes Message::* bytes;
+};
+
 using Hash = std::array<std::uint8_t, 32>;
 using SessionId = std::array<std::uint8_t, 16>;
 

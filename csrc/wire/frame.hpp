@@ -49,6 +49,7 @@ enum class ErrorCode : std::uint16_t {
     kInternal = 9,
     kLimit = 10,
     kDraining = 11,
+    kUnknownPicture = 12,
 };
 
 enum class FinishReason : std::uint8_t { kNone = 0, kStop = 1, kLength = 2, kCancelled = 3, kError = 4 };

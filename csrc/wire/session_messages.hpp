@@ -19,7 +19,6 @@ struct ServerOptions {
 
 struct Open {
     static constexpr FrameType kType = FrameType::kOpen;
-    static constexpr std::uint16_t kSamplingSection = 1;
     SessionId session_id{};
     double temperature = 0, top_p = 1, min_p = 0, repetition_penalty = 1;
     std::uint64_t seed = 0;
@@ -29,7 +28,8 @@ struct Open {
     std::uint32_t latency_us = 0;  // the most that a token may take; 0: any time
     View<std::int32_t> tokens;
     View<Bias> logit_bias;
-    Bytes sampling;  // further sampling parameters, which this layer does not read
+    // Sections, which this layer does not read: further sampling parameters, and pictures in the prompt.
+    Bytes sampling, pictures;
 
     template <class Io>
     static void layout(Io& io) {
@@ -43,12 +43,13 @@ struct Open {
         io.value("max_new_tokens", &Open::max_new_tokens);
         io.value("options", &Open::options);
         const auto tokens = io.count(kU32, &Open::tokens), biases = io.count(kU32, &Open::logit_bias);
-        const auto sections = io.section_count(&Open::sampling);
+        const SectionKind<Open> sampling{1, "sampling", &Open::sampling}, pictures{2, "pictures", &Open::pictures};
+        const auto sections = io.section_count(sampling, pictures);
         io.bits(kU16, "logprobs", &Open::logprobs, "ignore_eos", &Open::ignore_eos);
         io.value("latency_us", &Open::latency_us);
         io.array("tokens", &Open::tokens, tokens);
         io.array("logit_bias", &Open::logit_bias, biases);
-        io.section(kSamplingSection, "sampling", &Open::sampling, sections);
+        io.sections(sections, sampling, pictures);
     }
 };
 
@@ -57,6 +58,7 @@ struct Append {
     std::uint32_t keep_length = 0, max_new_tokens = 0;
     std::uint16_t turn = 0;
     View<std::int32_t> tokens;
+    Bytes pictures;  // as in Open
 
     template <class Io>
     static void layout(Io& io) {
@@ -64,8 +66,10 @@ struct Append {
         io.value("max_new_tokens", &Append::max_new_tokens);
         const auto tokens = io.count(kU32, &Append::tokens);
         io.value("turn", &Append::turn);
-        io.reserved(2);
+        const SectionKind<Append> pictures{2, "pictures", &Append::pictures};
+        const auto sections = io.section_count(pictures);
         io.array("tokens", &Append::tokens, tokens);
+        io.sections(sections, pictures);
     }
 };
 
