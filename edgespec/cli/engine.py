@@ -72,6 +72,13 @@ def load_target(model: Model, pace: ForwardPacing | None) -> tuple[TargetEngine 
         return Target.load(model.target, exits, pace=pace, leader=leader, **options), leader
 
 
+def load_engine(model: Model, pace: ForwardPacing | None) -> TargetEngine:
+    """`load_target`, in one process."""
+    engine, _ = load_target(model, pace)
+    assert engine is not None
+    return engine
+
+
 def _join_processes(model: Model) -> Leader | None:
     """In the process that serves: the leader of the others. In each of the others: follow it to its end, then None."""
     import torch

@@ -69,7 +69,7 @@ def group(
     def decorate(function: Function) -> Function:
         @functools.wraps(function)
         def grouped(**flags: Any) -> Any:
-            values = {field: flags.pop(field) for field in fields if field in flags}
+            values = {field: flags.pop(field) for field in declared if field in flags}
             return function(**flags, **{name: kind(**values)})
 
         command: Any = grouped

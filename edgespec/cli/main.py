@@ -18,6 +18,7 @@ COMMANDS = {
     "up": ("up:up", "Try it: start everything on this machine and open a page."),
     "demo": ("demo.command:demo", "Compare the modes on this machine: the same text, at different speeds."),
     "serve": ("serve:serve", "Serve a target model to devices."),
+    "fleet": ("fleet:fleet", "Run many servers under Ray, behind one address."),
     "generate": ("generate:generate", "Continue one prompt."),
     "chat": ("chat:chat", "Talk with the target, turn by turn."),
     "api": ("api:api", "Serve an OpenAI-compatible API on this device."),

@@ -144,31 +144,31 @@ class TargetPace:
         return None if self.verify_pace_ms is None else ForwardPacing(self.verify_pace_ms, self.pace_rows)
 
 
+settings_options = {
+    "max_sessions": about("Maximum number of open sessions.", type=click.IntRange(1)),
+    "latency_ms": about(
+        "Latency target per token. New sessions are refused while it cannot be kept.", type=POSITIVE
+    ),
+    "least_latency_ms": about(
+        "The lowest latency target that a session may ask for.", show_default="--latency-ms", type=POSITIVE
+    ),
+    "resume_for_s": about("Keep a session for this long after its connection is lost.", type=NUMBER),
+    "busy_spin": about("Poll the sockets without sleeping: lower latency, one busy CPU core.", type=bool),
+}
+security_options = {
+    "tls_cert": about("The server's certificate, such as from `edgespec tls init`. Encrypts connections."),
+    "tls_key": about("The private key of --tls-cert."),
+    "tls_client_ca": about("Accept only devices with a certificate signed by this authority."),
+    "tokens": about("Accept only devices with a token in this file; `edgespec token new` adds them."),
+    "insecure": about("Serve other machines without TLS or tokens."),
+}
+
+
 @click.command()
 @group("model", Model)
 @group("listening", Listening)
-@group(
-    "settings",
-    ServerSettings,
-    max_sessions=about("Maximum number of open sessions.", type=click.IntRange(1)),
-    latency_ms=about(
-        "Latency target per token. New sessions are refused while it cannot be kept.", type=POSITIVE
-    ),
-    least_latency_ms=about(
-        "The lowest latency target that a session may ask for.", show_default="--latency-ms", type=POSITIVE
-    ),
-    resume_for_s=about("Keep a session for this long after its connection is lost.", type=NUMBER),
-    busy_spin=about("Poll the sockets without sleeping: lower latency, one busy CPU core.", type=bool),
-)
-@group(
-    "security",
-    ServerSecurity,
-    tls_cert=about("The server's certificate, such as from `edgespec tls init`. Encrypts connections."),
-    tls_key=about("The private key of --tls-cert."),
-    tls_client_ca=about("Accept only devices with a certificate signed by this authority."),
-    tokens=about("Accept only devices with a token in this file; `edgespec token new` adds them."),
-    insecure=about("Serve other machines without TLS or tokens."),
-)
+@group("settings", ServerSettings, **settings_options)
+@group("security", ServerSecurity, **security_options)
 @group("hosted_draft", HostedDraft)
 @group("target_pace", TargetPace)
 @config_option

@@ -19,6 +19,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.where import MOST_BYTES, Place, Question
 
 ANSWER_TIMEOUT_S = 2.0
+RETRY_DEFAULT_S = 0.5
 RETRY_S = (0.2, 30.0)
 """The least and the most that is waited before the directory is asked again."""
 
@@ -26,7 +27,7 @@ RETRY_S = (0.2, 30.0)
 class DirectoryError(EdgespecError):
     """The directory gave no place; it may be asked again after `retry_s`."""
 
-    def __init__(self, sentence: str, retry_s: float = 1.0) -> None:
+    def __init__(self, sentence: str, retry_s: float = RETRY_DEFAULT_S) -> None:
         super().__init__(sentence)
         self.retry_s = min(max(retry_s, RETRY_S[0]), RETRY_S[1])
 
@@ -61,7 +62,7 @@ class Directory:
     def ask(self, question: Question) -> Place:
         """Raises DirectoryError."""
         path = "" if urlsplit(self.url).path.strip("/") else "/where"
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "X-Session-Id": question.session}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token.strip()}"
         request = urllib.request.Request(self.url.rstrip("/") + path, question.to_json(), headers)
@@ -86,7 +87,7 @@ class Directory:
             handlers.append(urllib.request.HTTPSHandler(context=context))
         return urllib.request.build_opener(*handlers)
 
-    def _error(self, reason: str, retry_s: float = 1.0) -> DirectoryError:
+    def _error(self, reason: str, retry_s: float = RETRY_DEFAULT_S) -> DirectoryError:
         reason = " ".join(reason.split()).rstrip(".")
         return DirectoryError(f"the directory at {self.url} names no server ({reason}).", retry_s)
 
@@ -150,4 +151,4 @@ def _retry_s(refusal: urllib.error.HTTPError) -> float:
     try:
         return float(refusal.headers.get("Retry-After", ""))
     except ValueError:
-        return 1.0
+        return RETRY_DEFAULT_S

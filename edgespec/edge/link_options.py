@@ -24,8 +24,8 @@ class LinkOptions:
 
     tls_ca: the authority (PEM file) that signed the servers' certificates; with it the link is encrypted. tls_name: the
     name in those certificates, for servers that are called by address; "": each one's host. tls_cert, tls_key: this
-    device's own certificate, for servers that ask for one. token: what `edgespec token new` printed. insecure: the token
-    may be sent in the clear to other machines.
+    device's own certificate, for servers that ask for one. token: what `edgespec token new` printed. insecure: the
+    token may be sent in the clear to other machines.
     """
 
     timeout_s: float = 10.0

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgespec.core.address import DEFAULT_SERVER, AnAddress, parse_addresses
+from edgespec.core.address import DEFAULT_SERVER, Address, AnAddress, parse_addresses
 from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
 from edgespec.core.messages import Block, Hint, Verdict
@@ -109,6 +109,11 @@ class Session(TextSession):
             if deadline_s is not None and time.monotonic() >= deadline_s:
                 return self.snapshot()
         return step
+
+    @property
+    def address(self) -> Address:
+        """The server that has the session, or had it last."""
+        return self._connection.address
 
     @property
     def provisional(self) -> str:

@@ -25,11 +25,13 @@ ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """Counters, gauges and histograms of one server; some count by themselves, the others in `record_...`."""
+    """Counters, gauges and histograms of one server; some count by themselves, the others in `record_...`. generated:
+    tokens committed so far."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
+        self.generated = 0
         # vLLM's
         self._accepted = self._counter(
             "spec_decode_num_accepted_tokens", "Drafted tokens that were committed."
@@ -81,6 +83,7 @@ class Metrics:
         when the verdict before it left."""
         committed, accepted = len(conclusion.verdict.tokens), conclusion.accepted
         self._generated.inc(committed)
+        self.generated += committed
         if drafted:
             self._drafts.inc()
             self._drafted.inc(drafted)

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from edgespec.cli.child import spinner
 from edgespec.cli.demo.figures import Pacing, Run, identical, mode_figures
+from edgespec.cli.demo.fleet import play_fleet
 from edgespec.cli.demo.pictures import speeds, timeline
 from edgespec.cli.demo.report import hardware, report
 from edgespec.cli.demo.runs import Setting, bundled_prompts, play, serving
@@ -83,12 +84,21 @@ class Comparison:
     metavar="DIR",
     help="Folder for the pictures and the figures.",
 )
-def demo(link: LinkShape, engines: Engines, params: SamplingParams, comparison: Comparison, out: Path) -> int:
+@click.option(
+    "--fleet",
+    is_flag=True,
+    help="Kill one of three servers under Ray in mid-text instead, and show that it goes on.",
+)
+def demo(
+    link: LinkShape, engines: Engines, params: SamplingParams, comparison: Comparison, out: Path, fleet: bool
+) -> int:
     """Compare the modes on this machine: the same text, at different speeds.
 
     Runs a server, an emulated link and a device. By default their times are those of the paper's devices (a Jetson and
     an A100), divided by five.
     """
+    if fleet:
+        return 0 if play_fleet(params) else 1
     names = comparison.names()
     out.mkdir(parents=True, exist_ok=True)
     setting = Setting(link, engines.pacing(), params, comparison.draft_tokens, ("--dtype", engines.dtype))

@@ -1,0 +1,100 @@
+"""A fleet as Ray Serve runs it: start, look at, end. On the Ray cluster that is there, or one on this machine alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray import serve
+
+from edgespec.core.errors import EdgespecError, first_line
+from edgespec.fleet.replica import Replica, ReplicaSettings
+
+APPLICATION = "edgespec"
+DEPLOYMENT = "replica"
+OBJECT_STORE_BYTES = 100 << 20
+"""Of a cluster on this machine; nothing of ours goes through it."""
+
+HEALTH_PERIOD_S = 1.0
+STATUS_TIMEOUT_S = 20.0
+
+
+@dataclass(frozen=True)
+class FleetSettings:
+    """replicas: how many. host, port: of the directory. cpus, gpus: that Ray keeps for each replica. start_s: how long
+    replicas may take to load."""
+
+    replicas: int
+    host: str = "127.0.0.1"
+    port: int = 7400
+    cpus: float = 1.0
+    gpus: float = 0.0
+    start_s: float = 1800.0
+
+
+def start(fleet: FleetSettings, replica: ReplicaSettings) -> None:
+    """Start a fleet, or change the one that runs: replicas are then replaced one by one. Raises EdgespecError."""
+    _connect(may_start=True, cpus=fleet.replicas * fleet.cpus)
+    deployment = serve.deployment(Replica).options(
+        name=DEPLOYMENT,
+        num_replicas=fleet.replicas,
+        max_ongoing_requests=256,
+        ray_actor_options={"num_cpus": fleet.cpus, "num_gpus": fleet.gpus},
+        health_check_period_s=HEALTH_PERIOD_S,
+        graceful_shutdown_timeout_s=replica.drain_s + 10.0,
+    )
+    try:
+        serve.start(http_options={"host": fleet.host, "port": fleet.port})
+        serve.run(deployment.bind(replica), name=APPLICATION, route_prefix="/")
+    except Exception as error:
+        raise EdgespecError(f"the fleet does not start ({first_line(error)}).") from None
+
+
+def replicas() -> list[dict[str, Any]]:
+    """What each replica says of itself (`Replica.status`). Raises EdgespecError where no fleet runs."""
+    _connect(may_start=False)
+    try:
+        handle = serve.get_deployment_handle(DEPLOYMENT, APPLICATION)
+        found: list[dict[str, Any]] = handle.broadcast("status").results(timeout_s=STATUS_TIMEOUT_S)
+    except Exception as error:
+        raise EdgespecError(
+            f"no fleet answers ({first_line(error)}): start one with `edgespec fleet up`."
+        ) from None
+    return sorted(found, key=lambda one: str(one["address"]))
+
+
+def running() -> bool:
+    """Whether the fleet's application is there."""
+    return APPLICATION in serve.status().applications
+
+
+def stop() -> None:
+    """End the fleet: texts are finished first. Raises EdgespecError where none runs."""
+    _connect(may_start=False)
+    if not running():
+        raise EdgespecError("no fleet runs here: there is nothing to end.")
+    serve.delete(APPLICATION)
+
+
+def _connect(may_start: bool, cpus: float = 0.0) -> None:
+    """To the cluster that RAY_ADDRESS names or that runs on this machine. may_start: one on this machine, if there is
+    none."""
+    if ray.is_initialized():
+        return
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "serve"}
+    try:
+        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **quiet)
+        return
+    except ConnectionError as error:
+        if not may_start or "RAY_ADDRESS" in os.environ:
+            raise EdgespecError(
+                f"there is no Ray cluster ({first_line(error)}): start a fleet with `edgespec fleet up`, or give "
+                "RAY_ADDRESS."
+            ) from None
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    most = max(cpus + 2, os.cpu_count() or 1)  # cores are shared on one machine
+    ray.init(num_cpus=int(most), include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)

@@ -1,0 +1,103 @@
+"""A replica of a fleet: an edgespec server in a Ray actor, on a port of its own.
+
+Ray Serve routes `POST /where` to some replica, which answers with its own address; sessions never pass through Ray.
+Serve places replicas, starts them again when they die, and asks them to end: then texts are finished first.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from edgespec.core.where import MOST_BYTES
+from edgespec.model.target_engine import TargetEngine
+from edgespec.server.metrics import Metrics
+from edgespec.server.monitoring import monitoring
+from edgespec.server.server import Server
+from edgespec.server.settings import ServerSettings
+from edgespec.server.where import EVERYWHERE, Advertised, WhereAnswers
+
+
+@dataclass(frozen=True)
+class ReplicaSettings:
+    """load: loads the target, in the replica. host: where each server listens. tls_name: see `Advertised`. drain_s: how
+    long a replica that is to end waits for its texts."""
+
+    load: Callable[[], TargetEngine]
+    server: ServerSettings
+    host: str = "127.0.0.1"
+    tls_name: str | None = None
+    drain_s: float = 30.0
+
+
+class Replica:
+    """Ray Serve makes it, calls it with HTTP requests, checks it and ends it."""
+
+    def __init__(self, settings: ReplicaSettings) -> None:
+        target = settings.load()
+        metrics = Metrics()
+        self._drain_s = settings.drain_s
+        self._server = Server(target, settings.host, 0, replace(settings.server, metrics=metrics))
+        self._metrics = metrics
+        address = f"{_called(settings.host)}:{self._server.port}"
+        advertised = Advertised(address, settings.tls_name)
+        self._where = WhereAnswers(self._server, target.pages, advertised)
+        self._stack = ExitStack()
+        port = self._stack.enter_context(
+            monitoring(self._server, metrics, target.pages, (settings.host, 0), advertised)
+        )
+        self._metrics_address = f"{_called(settings.host)}:{port}"
+        self._address = address
+        self._thread = threading.Thread(target=self._server.run, name="edgespec-server", daemon=True)
+        self._thread.start()
+
+    async def __call__(self, request: Request) -> Response:
+        if request.url.path != "/where" or request.method != "POST":
+            return PlainTextResponse("POST /where asks for a server\n", 404)
+        if int(request.headers.get("content-length") or MOST_BYTES + 1) > MOST_BYTES:
+            return PlainTextResponse("the question is too long, or does not say how long it is\n", 413)
+        status, headers, body = self._where(await request.body())
+        return Response(body, status, headers, media_type="application/json")
+
+    def status(self) -> dict[str, Any]:
+        """For `edgespec fleet status`, of one replica."""
+        sessions = self._server.sessions
+        summaries = self._server.call(sessions.summaries).result(10.0)
+        return {
+            "address": self._address,
+            "metrics": self._metrics_address,
+            "target_id": self._server.target_id,
+            "pid": os.getpid(),
+            "state": "draining" if sessions.draining else "serving",
+            "sessions": len(summaries),
+            "running": sum(one["state"] == "open" for one in summaries),
+            "tokens": self._metrics.generated,
+        }
+
+    def check_health(self) -> None:
+        """Raises where the server has ended."""
+        if not self._thread.is_alive():
+            raise RuntimeError("the server of this replica has ended")
+
+    def __del__(self) -> None:
+        """Serve's word that the replica is to end: finish the texts, send the devices elsewhere."""
+        if hasattr(self, "_thread"):
+            self._server.drain(self._drain_s)
+            self._thread.join(self._drain_s + 5.0)
+            self._stack.close()
+
+
+def _called(host: str) -> str:
+    """The address of a server that listens on this host, as others call it."""
+    if host not in EVERYWHERE:
+        return host
+    import ray
+
+    return str(ray.util.get_node_ip_address())

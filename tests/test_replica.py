@@ -1,0 +1,87 @@
+"""A replica of a fleet without Ray: it answers for itself, is checked, and finishes its texts when it is to end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from scripted_models import HashModel
+from stubs import StubTarget, stub_session
+
+from edgespec.core.where import Place, Question
+from edgespec.fleet.replica import Replica, ReplicaSettings
+from edgespec.server.settings import ServerSettings
+
+SCRIPTED = HashModel()
+
+
+class PagedTarget(StubTarget):
+    pages = SimpleNamespace(count=10, used=0, reclaimable=0)
+
+
+def replica(target: StubTarget | None = None) -> Replica:
+    return Replica(ReplicaSettings(lambda: target or PagedTarget(SCRIPTED), ServerSettings()))  # type: ignore[arg-type,return-value]
+
+
+def ask(one: Replica, body: bytes, path: str = "/where", method: str = "POST") -> tuple[int, bytes]:
+    """As Ray Serve calls it."""
+
+    async def answer() -> bytes:
+        return body
+
+    request: Any = SimpleNamespace(
+        url=SimpleNamespace(path=path), method=method, headers={"content-length": str(len(body))}, body=answer
+    )
+    response = asyncio.run(one(request))
+    return response.status_code, bytes(response.body)
+
+
+def test_a_replica_names_its_own_server() -> None:
+    one = replica()
+    status, body = ask(one, Question("a").to_json())
+    place = Place.from_json(body)
+    with stub_session(place.address.port, scripted=SCRIPTED) as session:
+        session.prompt([1, 2])
+        list(session)
+        assert session.tokens == SCRIPTED.continuation([1, 2], 40)
+        shown = one.status()
+    assert status == 200 and shown["address"] == str(place.address)
+    assert (shown["state"], shown["sessions"], shown["tokens"]) == ("serving", 1, 40)
+    one.check_health()
+    one.__del__()
+    with pytest.raises(RuntimeError, match="has ended"):
+        one.check_health()
+
+
+def test_a_replica_answers_nothing_but_where() -> None:
+    one = replica()
+    assert ask(one, b"", "/health", "GET")[0] == 404
+    assert ask(one, b" " * 5000)[0] == 413
+    assert ask(one, b"nonsense") == (400, json.dumps({"error": "the body is not JSON"}).encode())
+    one.__del__()
+
+
+def test_a_replica_that_is_to_end_finishes_its_texts_and_takes_no_more() -> None:
+    running, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        running.set()
+        assert go_on.wait(30)
+
+    one = replica(PagedTarget(SCRIPTED, before_forward=hold))
+    port = Place.from_json(ask(one, Question("a").to_json())[1]).address.port
+    with stub_session(port, scripted=SCRIPTED) as session:
+        session.prompt([1, 2])
+        assert running.wait(10)
+        ending = threading.Thread(target=one.__del__)
+        ending.start()
+        while ask(one, Question("b").to_json())[0] != 503:
+            pass
+        go_on.set()
+        list(session)
+    ending.join(30)
+    assert session.tokens == SCRIPTED.continuation([1, 2], 40)
