@@ -220,6 +220,8 @@ class Welcome:
     @property
     def vocabulary_hash(self) -> bytes: ...
     @property
+    def tokenizer_hash(self) -> bytes: ...
+    @property
     def context_length(self) -> int: ...
     @property
     def vocabulary_size(self) -> int: ...
@@ -231,6 +233,8 @@ class Welcome:
     def end_tokens(self) -> NDArray[np.int32]: ...
     @property
     def target_id(self) -> str: ...
+    @property
+    def sampling(self) -> bytes: ...
     @property
     def max_frame_bytes(self) -> int: ...
     @property
@@ -391,8 +395,39 @@ class Tune:
     @property
     def options(self) -> ServerOptions: ...
 
+class Fetch:
+    @property
+    def channel(self) -> int: ...
+    @property
+    def tokenizer_hash(self) -> bytes: ...
+    @property
+    def first_byte(self) -> int: ...
+
+class File:
+    @property
+    def channel(self) -> int: ...
+    @property
+    def first_byte(self) -> int: ...
+    @property
+    def total_bytes(self) -> int: ...
+    @property
+    def content(self) -> bytes: ...
+
 Message: TypeAlias = (
-    Hello | Welcome | Open | Append | Block | Hint | Verdict | Resume | Close | Goaway | Error | Tune
+    Hello
+    | Welcome
+    | Open
+    | Append
+    | Block
+    | Hint
+    | Verdict
+    | Resume
+    | Close
+    | Goaway
+    | Error
+    | Tune
+    | Fetch
+    | File
 )
 
 def decode(frame: bytes) -> Message:
@@ -421,6 +456,8 @@ def encode_welcome(
     target_id: str,
     max_frame_bytes: int,
     max_block_nodes: int,
+    tokenizer_hash: bytes = ...,
+    sampling: bytes = b"",
     pictures: bytes = b"",
 ) -> bytes: ...
 def encode_open(
@@ -452,6 +489,8 @@ def encode_append(
     pictures: bytes = b"",
 ) -> bytes: ...
 def encode_tune(channel: int, options: ServerOptions) -> bytes: ...
+def encode_fetch(*, tokenizer_hash: bytes, first_byte: int) -> bytes: ...
+def encode_file(*, first_byte: int, total_bytes: int, content: bytes) -> bytes: ...
 def encode_block(
     channel: int,
     first_node: int,
@@ -714,6 +753,8 @@ class ResilientConnection:
         """An OPEN: the session begins, or begins anew."""
     def send(self, frame: bytes) -> None:
         """Queues one whole frame for the session; never blocks. Raises ConnectionError when closed."""
+    def ask(self, frame: bytes) -> None:
+        """Sends one frame of the connection's own over one that is welcomed. Raises ConnectionError when closed."""
     def receive(
         self, timeout_s: float | None
     ) -> Message | Lost | Reconnected | Forgotten | Astray | Woken | Offline | GivenUp | None:

@@ -63,7 +63,7 @@ BEFORE_WELCOME = {
     "a length of 4 GiB": (b"\xff\xff\xff\xff\x01\x00\x00\x00" + bytes(8), raw_peer.PROTOCOL),
     "a required type from the future": (frame(99), raw_peer.PROTOCOL),
     "versions of the future": (hello(VOCABULARY_HASH, versions=(2, 9)), raw_peer.VERSION),
-    "another tokenizer": (hello(bytes(32)), raw_peer.VOCABULARY),
+    "another tokenizer": (hello(b"\1" * 32), raw_peer.VOCABULARY),
     "a session before HELLO": (opening(1, bytes(16), PROMPT), raw_peer.PROTOCOL),
     "RESUME before HELLO": (frame(raw_peer.RESUME, bytes(24), channel=1), raw_peer.PROTOCOL),
     "WELCOME from an edge": (frame(raw_peer.GOAWAY, bytes(8)), raw_peer.PROTOCOL),

@@ -239,7 +239,7 @@ def test_a_session_that_cannot_be(options: dict[str, Any], says: str) -> None:
 
 def test_a_tokenizer_that_is_not_the_targets(server: Server) -> None:
     other = StubTokenizer()
-    other.vocabulary_hash = b"\0" * 32
+    other.vocabulary_hash = b"\1" * 32
     with pytest.raises(EdgespecError, match="tokenizer"):
         Session(("127.0.0.1", server.port), mode="cloud", tokenizer=other)  # type: ignore[arg-type]
 

@@ -10,6 +10,7 @@ from stubs import StubTarget
 
 from edgespec import _native
 from edgespec.core.server_options import ServerOptions
+from edgespec.core.tokenizer_archive import NO_HASH
 from edgespec.core.tree import COMMITTED_BIT, MAX_NODE
 from edgespec.server.frames import welcome_frame
 from edgespec.verifying.received_tree import BadBlock
@@ -50,7 +51,7 @@ def test_the_servers_own_ids_are_the_documents() -> None:
 
 def test_welcome_announces_the_number_of_waiting_nodes_that_the_server_enforces() -> None:
     (limit,) = numbers(r"waiting for verification \(edgespec's server: (\d+)\)")
-    welcome = _native.decode(welcome_frame(StubTarget(), hosts_draft=False))  # type: ignore[arg-type]
+    welcome = _native.decode(welcome_frame(StubTarget(), False, NO_HASH, {}))  # type: ignore[arg-type]
     assert isinstance(welcome, _native.Welcome) and welcome.max_block_nodes == limit
     chain = [COMMITTED_BIT | 3, *range(1, limit)]
     session = verifier()

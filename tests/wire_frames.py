@@ -71,10 +71,12 @@ CASES = {
     }, b"EDGS" + struct.pack("<HHIHH", 1, 1, 5, 2, 3) + HASH + b"me" + b"key"),
     "welcome": Case("welcome", 2, 0, {
         "version": 1, "layers": 12, "hosts_draft": True, "context_length": 2048, "vocabulary_size": 4096,
-        "max_frame_bytes": 65536, "max_block_nodes": 1024, "vocabulary_hash": HASH, "end_tokens": [0, 9],
-        "exit_layers": [3, 6, 9], "target_id": "target", "pictures": b'{"cell":28}',
-    }, struct.pack("<HHIIIIIHHHH", 1, 12, 1, 2048, 4096, 65536, 1024, 2, 3, 6, 1) + HASH
-        + struct.pack("<2i3H6s4xHHI", 0, 9, 3, 6, 9, b"target", 2, 0, 11) + b'{"cell":28}'),
+        "max_frame_bytes": 65536, "max_block_nodes": 1024, "vocabulary_hash": HASH,
+        "tokenizer_hash": HASH[::-1], "end_tokens": [0, 9], "exit_layers": [3, 6, 9], "target_id": "target",
+        "sampling": b"{}", "pictures": b'{"cell":28}',
+    }, struct.pack("<HHIIIIIHHHH", 1, 12, 1, 2048, 4096, 65536, 1024, 2, 3, 6, 2) + HASH + HASH[::-1]
+        + struct.pack("<2i3H6s4xHHI", 0, 9, 3, 6, 9, b"target", 1, 0, 2) + b"{}" + bytes(6)
+        + struct.pack("<HHI", 2, 0, 11) + b'{"cell":28}'),
     "open": Case("open", 3, 7, {
         "session_id": SESSION_ID, "temperature": 0.75, "top_p": 0.5, "min_p": 0.25, "repetition_penalty": 1.5,
         "seed": 0x0123456789ABCDEF, "top_k": 40, "max_new_tokens": 64, "options": OPTIONS.to_wire(),
@@ -110,6 +112,10 @@ CASES = {
     "error": Case("error", 14, 7, {
         "code": ErrorCode.OVERLOADED, "retryable": True, "retry_after_ms": 250, "message": "full",
     }, struct.pack("<HBBIII", 8, 1, 0, 250, 4, 0) + b"full"),
+    "fetch": Case("fetch", 16, 0, {"tokenizer_hash": HASH, "first_byte": 60_000},
+                  HASH + struct.pack("<II", 60_000, 0)),
+    "file": Case("file", 17, 0, {"first_byte": 60_000, "total_bytes": 60_003, "content": b"end"},
+                 struct.pack("<IIII", 60_000, 60_003, 3, 0) + b"end"),
     "tune": Case("tune", 15, 7, {"options": TUNED.to_wire()}, struct.pack("<IfII", 2 | 4 | 32, 0.25, 2000, 0)),
 }
 # fmt: on

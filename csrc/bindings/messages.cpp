@@ -252,6 +252,8 @@ void register_messages(py::module_& module) {
     register_message<wire::Goaway>(module, "Goaway", "encode_goaway");
     register_message<wire::Error>(module, "Error", "encode_error");
     register_message<wire::Tune>(module, "Tune", "encode_tune");
+    register_message<wire::Fetch>(module, "Fetch", "encode_fetch");
+    register_message<wire::File>(module, "File", "encode_file");
 }
 
 }  // namespace edgespec::bindings

@@ -88,6 +88,8 @@ void register_resilient_connection(py::module_& module) {
             "open", [](Link& self, const py::bytes& frame) { self.open(frame_from(frame)); }, py::arg("frame"))
         .def(
             "send", [](Link& self, const py::bytes& frame) { self.send(frame_from(frame)); }, py::arg("frame"))
+        .def(
+            "ask", [](Link& self, const py::bytes& frame) { self.ask(frame_from(frame)); }, py::arg("frame"))
         .def("receive", &receive, py::arg("timeout_s"))
         .def("move", &Link::move)
         .def(

@@ -65,6 +65,15 @@ void ResilientConnection::send(Frame frame) {
     });
 }
 
+void ResilientConnection::ask(Frame frame) {
+    if (dead_) throw Disconnection(reason());
+    loop_.run([this, frame = std::move(frame)]() mutable {
+        for (Path& path : paths_) {
+            if (path.stage() >= Path::Stage::kWelcomed) return path.link()->send(std::move(frame));
+        }
+    });
+}
+
 void ResilientConnection::move() {
     loop_.run([this] {
         if (closing_ || servers_.size() < 2) return;
@@ -131,7 +140,7 @@ void ResilientConnection::heard(Path& path, Received&& received) {
         const bool greeting = path.stage() == Path::Stage::kGreeting;
         if (!greeting || !reached_) inbox_.push(std::move(received));
         if (greeting) failed(path, reason);
-    } else if (up(path)) {
+    } else if (up(path) || std::holds_alternative<wire::File>(received.message)) {
         inbox_.push(std::move(received));
     }
 }

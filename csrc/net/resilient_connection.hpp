@@ -62,6 +62,7 @@ class ResilientConnection final : private EdgePathOwner {
     // An OPEN: the session begins, or begins anew, on whichever server there is; nothing of one before is kept.
     void open(Frame open);
     void send(Frame frame);                         // to the session; never blocks
+    void ask(Frame frame);                          // of the connection, over whichever is welcomed
     void move();                                    // leave this server for the next
     void set_servers(std::vector<Address> others);  // behind the present one, in place of all others
     void wake() {                                   // who waits on the inbox; from any thread

@@ -164,5 +164,7 @@ EDGESPEC_FRAME(Pong)
 EDGESPEC_FRAME(Goaway)
 EDGESPEC_FRAME(Error)
 EDGESPEC_FRAME(Tune)
+EDGESPEC_FRAME(Fetch)
+EDGESPEC_FRAME(File)
 
 }  // namespace edgespec::wire

@@ -31,11 +31,11 @@ struct Welcome {
     std::uint16_t version = kProtocolVersion, layers = 0;
     bool hosts_draft = false;
     std::uint32_t context_length = 0, vocabulary_size = 0, max_frame_bytes = 0, max_block_nodes = 0;
-    Hash vocabulary_hash{};
+    Hash vocabulary_hash{}, tokenizer_hash{};
     View<std::int32_t> end_tokens;
     View<std::uint16_t> exit_layers;
     std::string_view target_id;
-    Bytes pictures;  // a section: how the server takes pictures; empty: it takes none
+    Bytes sampling, pictures;  // sections: parameters that are recommended; how pictures are taken, empty: not at all
 
     template <class Io>
     static void layout(Io& io) {
@@ -48,13 +48,15 @@ struct Welcome {
         io.value("max_block_nodes", &Welcome::max_block_nodes);
         const auto ends = io.count(kU16, &Welcome::end_tokens), exits = io.count(kU16, &Welcome::exit_layers);
         const auto name = io.count(kU16, &Welcome::target_id);
+        const SectionKind<Welcome> sampling{1, "sampling", &Welcome::sampling};
         const SectionKind<Welcome> pictures{2, "pictures", &Welcome::pictures};
-        const auto sections = io.section_count(pictures);
+        const auto sections = io.section_count(sampling, pictures);
         io.value("vocabulary_hash", &Welcome::vocabulary_hash);
+        io.value("tokenizer_hash", &Welcome::tokenizer_hash);
         io.array("end_tokens", &Welcome::end_tokens, ends);
         io.array("exit_layers", &Welcome::exit_layers, exits);
         io.text("target_id", &Welcome::target_id, name);
-        io.sections(sections, pictures);
+        io.sections(sections, sampling, pictures);
     }
 };
 
@@ -109,6 +111,36 @@ struct Error {
         const auto bytes = io.count(kU32, &Error::message);
         io.reserved(4);
         io.text("message", &Error::message, bytes);
+    }
+};
+
+// Asks for a part of the target's tokenizer, from byte `first_byte` on.
+struct Fetch {
+    static constexpr FrameType kType = FrameType::kFetch;
+    Hash tokenizer_hash{};
+    std::uint32_t first_byte = 0;
+
+    template <class Io>
+    static void layout(Io& io) {
+        io.value("tokenizer_hash", &Fetch::tokenizer_hash);
+        io.value("first_byte", &Fetch::first_byte);
+        io.reserved(4);
+    }
+};
+
+// The answer: bytes of the archive of `total_bytes`.
+struct File {
+    static constexpr FrameType kType = FrameType::kFile;
+    std::uint32_t first_byte = 0, total_bytes = 0;
+    Bytes content;
+
+    template <class Io>
+    static void layout(Io& io) {
+        io.value("first_byte", &File::first_byte);
+        io.value("total_bytes", &File::total_bytes);
+        const auto bytes = io.count(kU32, &File::content);
+        io.reserved(4);
+        io.text("content", &File::content, bytes);
     }
 };
 

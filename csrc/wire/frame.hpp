@@ -35,6 +35,8 @@ enum class FrameType : std::uint8_t {
     kGoaway = 13,
     kError = 14,
     kTune = 15,
+    kFetch = 16,
+    kFile = 17,
 };
 
 enum class ErrorCode : std::uint16_t {
@@ -104,7 +106,7 @@ constexpr bool is_of_session(FrameType type) {
     }
 }
 
-constexpr bool is_known(std::uint8_t type) { return type >= 1 && type <= 15; }
+constexpr bool is_known(std::uint8_t type) { return type >= 1 && type <= 17; }
 
 // The most payload of a frame of this type where frames may have `max_payload`: prompts may be larger, once welcomed.
 constexpr std::size_t payload_limit(std::uint8_t type, std::size_t max_payload) {

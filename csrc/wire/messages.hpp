@@ -14,6 +14,6 @@ namespace edgespec::wire {
 
 // In the order of their types' numbers.
 using AnyMessage = std::variant<Hello, Welcome, Open, Append, Block, Hint, Verdict, Ack, Resume, Close, Ping, Pong,
-                                Goaway, Error, Tune>;
+                                Goaway, Error, Tune, Fetch, File>;
 
 }  // namespace edgespec::wire

@@ -1,6 +1,7 @@
 """A request's parameters as `SamplingParams`, one for each text that it asks for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from edgespec.api.ask import Ask
 from edgespec.api.door import Door
@@ -33,7 +34,7 @@ def asks(
         Ask(
             prompt,
             prompt_param,
-            _params(request, max_new_tokens, logprobs, number),
+            _params(request, door.source.sampling, max_new_tokens, logprobs, number),
             mode,
             request.edgespec.objective,
             request.edgespec.draft_tokens,
@@ -45,15 +46,18 @@ def asks(
     ]
 
 
-def _params(request: SamplingRequest, max_new_tokens: int, logprobs: bool, number: int) -> SamplingParams:
+def _params(
+    request: SamplingRequest, recommended: Mapping[str, Any], max_new_tokens: int, logprobs: bool, number: int
+) -> SamplingParams:
     stop = request.stop or ()
+    defaults = {"temperature": 1.0, **recommended}
     try:
         return SamplingParams(
-            temperature=_or(request.temperature, 1.0),
-            top_k=max(0, request.top_k or 0),
-            top_p=_or(request.top_p, 1.0),
-            min_p=_or(request.min_p, 0.0),
-            repetition_penalty=_or(request.repetition_penalty, 1.0),
+            temperature=_or(request.temperature, defaults["temperature"]),
+            top_k=max(0, int(_or(request.top_k, defaults.get("top_k", 0)))),
+            top_p=_or(request.top_p, defaults.get("top_p", 1.0)),
+            min_p=_or(request.min_p, defaults.get("min_p", 0.0)),
+            repetition_penalty=_or(request.repetition_penalty, defaults.get("repetition_penalty", 1.0)),
             logit_bias=request.logit_bias or {},
             presence_penalty=_or(request.presence_penalty, 0.0),
             frequency_penalty=_or(request.frequency_penalty, 0.0),

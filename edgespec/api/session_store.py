@@ -6,9 +6,10 @@ conversation is read from where the last one ended. The least recently used is c
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from edgespec.api.ask import Ask
 from edgespec.api.errors import ApiError, unavailable
@@ -28,13 +29,14 @@ from edgespec.engines.draft_engine import DraftEngine
 @dataclass(frozen=True)
 class Source:
     """Where texts come from. engine: None: modes that draft are not offered. link: with its `offline_after_s`, for
-    requests that want provisional text."""
+    requests that want provisional text. sampling: parameters that the model's makers recommend."""
 
     servers: Sequence[Address | tuple[str, int]]
     engine: DraftEngine | None
     tokenizer: Tokenizer
     link: LinkOptions
     directory: Directory | None = None
+    sampling: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass

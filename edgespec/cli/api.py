@@ -16,10 +16,13 @@ from edgespec.cli.extras import needs
 from edgespec.cli.flags import PATH, end_with_stdin, group, option
 from edgespec.cli.options import Connection, connection
 from edgespec.cli.streaming import reachable_server
+from edgespec.core.address import parse_addresses
 from edgespec.core.errors import EdgespecError
+from edgespec.core.generation_config import sampling_defaults
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.edge.directory import Directory
 from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.target_tokenizer import TargetTexts, ask_target
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
 
@@ -101,7 +104,19 @@ class Texts:
     show_default="the bundled draft",
     help="Folder from `edgespec compile`; none: the server decodes alone.",
 )
-@click.option("--tokenizer", type=PATH, help="The target's folder or tokenizer.json, for --draft none.")
+@click.option(
+    "--tokenizer",
+    type=PATH,
+    show_default="the server's",
+    help="The target's folder or tokenizer.json.",
+)
+@click.option(
+    "--generation-config",
+    default="auto",
+    show_default=True,
+    help="Folder whose generation_config.json says how requests sample that say nothing. auto: as the server says; "
+    "none: at temperature 1.",
+)
 @connection
 @group("listening", Listening)
 @group("texts", Texts)
@@ -109,6 +124,7 @@ class Texts:
 def api(
     draft: str | None,
     tokenizer: Path | None,
+    generation_config: str,
     connection: Connection,
     listening: Listening,
     texts: Texts,
@@ -126,7 +142,7 @@ def api(
         link = connection.link_options()
         directory = connection.asked_directory()
         with reachable_server(connection) as servers:
-            door = open_door(draft, tokenizer, servers, link, texts, directory)
+            door = open_door(draft, tokenizer, servers, link, texts, directory, generation_config)
             run(door, access, (listening.host, listening.port), end_with_stdin)
 
 
@@ -137,20 +153,40 @@ def open_door(
     link: LinkOptions,
     texts: Texts,
     directory: Directory | None = None,
+    generation_config: str = "auto",
 ) -> Door:
     """directory: names the servers, where they are not given. Raises EdgespecError."""
     from edgespec.api.door import Door
     from edgespec.api.session_store import Source
 
-    if (draft == "none") != (tokenizer is not None):
-        raise EdgespecError("--draft none and --tokenizer belong together: give both or neither.")
     if draft == "none" and link.offline_after_s is not None:
         raise EdgespecError("going on offline needs a draft: leave --offline-after-s out.")
     with spinner("loading the draft ..."):
         engine = None if draft == "none" else load_draft(draft or bundled_engine())
-    loaded = Tokenizer.load(engine.tokenizer_path if engine is not None else str(tokenizer))
-    source = Source(servers, engine, loaded, link, directory)
+    path = tokenizer or (engine and engine.tokenizer_path)
+    own = None if path is None else Tokenizer.load(path)
+    if own is not None and tokenizer is not None:
+        target = TargetTexts(own, {})
+    else:
+        target = _target_texts(servers, link, own, directory)
+    sampling = target.sampling
+    if generation_config != "auto":
+        sampling = {} if generation_config == "none" else sampling_defaults(Path(generation_config))
+    source = Source(servers, engine, target.tokenizer, link, directory, sampling)
     return Door(source, texts.model_name, texts.limits())
+
+
+def _target_texts(
+    servers: Sequence[tuple[str, int]], link: LinkOptions, own: Tokenizer | None, directory: Directory | None
+) -> TargetTexts:
+    """What the server says, or, where it is out of reach, what is at hand. Raises EdgespecError."""
+    try:
+        return ask_target(directory or parse_addresses(servers), link, own)
+    except EdgespecError as error:
+        if own is None:
+            raise
+        click.echo(f"edgespec: {error} The draft's tokenizer is used.", err=True)
+        return TargetTexts(own, {})
 
 
 def run(

@@ -9,8 +9,6 @@ from edgespec.cli.options import Connection, Speculation, connection, sampling, 
 from edgespec.cli.streaming import SessionMaker, reachable_server, show, show_statistics, stream
 from edgespec.core.params import SamplingParams
 from edgespec.edge.conversation import Conversation
-from edgespec.edge.device_session import DeviceSession
-from edgespec.edge.session import Session
 
 HELP = "/reset starts a new conversation, /exit ends; Ctrl-C stops an answer."
 
@@ -29,8 +27,6 @@ def chat(
     """
     maker = SessionMaker(speculation, params, connection)
     with reachable_server(connection, speculation.mode) as servers:
-        if maker.tokenizer.chat_template is None:
-            click.echo("This model has no chat template: it continues what you type.", err=True)
         click.echo(HELP, err=True)
         while _converse(maker, servers, system):
             click.echo("A new conversation.", err=True)
@@ -38,27 +34,21 @@ def chat(
 
 def _converse(maker: SessionMaker, servers: Sequence[tuple[str, int]], system: str | None) -> bool:
     """One conversation: True if /reset ended it, False at the end of input."""
-    conversation = Conversation(maker.tokenizer, system)
-    session: Session | DeviceSession | None = None
-    try:
+    with maker.open(servers) as session:
+        conversation = Conversation(session.tokenizer, system)
+        if session.tokenizer.chat_template is None:
+            click.echo("This model has no chat template: it continues what you type.", err=True)
         while (line := _read_line()) is not None:
             if line == "/reset":
                 return True
             if not line:
                 continue
-            turn = conversation.next_turn(line, session.tokens if session else [])
-            if session is None:
-                session = maker.open(servers)
-                session.prompt(turn)
-            else:
-                session.append(turn)
+            turn = conversation.next_turn(line, session.tokens)
+            (session.append if session.all_tokens else session.prompt)(turn)
             stream(session, show)
             show("\n")
             show_statistics(session)
         return False
-    finally:
-        if session is not None:
-            session.close()
 
 
 def _read_line() -> str | None:

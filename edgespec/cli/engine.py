@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import signal
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from edgespec.cli.extras import needs
 from edgespec.cli.flags import option
+from edgespec.core.errors import EdgespecError
+from edgespec.core.generation_config import FILE, sampling_defaults
 from edgespec.core.pacing import ForwardPacing
+from edgespec.engines.model_folder import find_folder, name_of
 
 if TYPE_CHECKING:
     from edgespec.model.target_engine import TargetEngine
@@ -53,7 +57,22 @@ class Model:
         False,
     )
     tensor_parallel: bool = option("Split the target over the processes that `torchrun` started.", False)
+    generation_config: str = option(
+        "Folder whose generation_config.json says how devices sample that ask for nothing else. auto: the target's; "
+        "none: greedily.",
+        "auto",
+    )
     trust_remote_code: bool = option("Run Python code that the target's folder brings. Read it first.", False)
+
+    def sampling_defaults(self) -> dict[str, object]:
+        """What the chosen generation_config.json recommends. Raises EdgespecError."""
+        if self.generation_config == "none":
+            return {}
+        named = self.generation_config != "auto"
+        folder = Path(self.generation_config) if named else find_folder(self.target)
+        if named and not (folder / FILE).is_file():
+            raise EdgespecError(f"--generation-config: {folder} holds no {FILE}.")
+        return sampling_defaults(folder)
 
 
 def load_target(model: Model, pace: ForwardPacing | None) -> tuple[TargetEngine | None, Leader | None]:
@@ -67,7 +86,7 @@ def load_target(model: Model, pace: ForwardPacing | None) -> tuple[TargetEngine 
             return None, None
         options = asdict(model)
         exits = None if model.exits == "none" else model.exits
-        for name in ("target", "exits", "tensor_parallel", "engine"):
+        for name in ("target", "exits", "tensor_parallel", "engine", "generation_config"):
             del options[name]
         return Target.load(model.target, exits, pace=pace, leader=leader, **options), leader
 
@@ -83,7 +102,6 @@ def _join_processes(model: Model) -> Leader | None:
     """In the process that serves: the leader of the others. In each of the others: follow it to its end, then None."""
     import torch
 
-    from edgespec.engines.model_folder import find_folder, name_of
     from edgespec.model import loading
     from edgespec.model.tensor_parallel import Leader, follow, join
 

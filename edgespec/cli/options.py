@@ -1,11 +1,12 @@
 """Groups of options that several commands share."""
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
 import click
+from click.core import ParameterSource
 
 from edgespec.cli.flags import NUMBER, PATH, POSITIVE, about, group, option
 from edgespec.core.address import Address, parse_addresses
@@ -60,6 +61,16 @@ sampling = group(
     stop=about("End the text before this string. May be given several times.", multiple=True, metavar="TEXT"),
     ignore_eos=about("Continue after the target's end-of-sequence token."),
 )
+
+
+def chosen_sampling(params: SamplingParams) -> dict[str, Any]:
+    """Those that the user of the running command gave; the rest are the target's to recommend."""
+    given = click.get_current_context().get_parameter_source
+    return {
+        field.name: getattr(params, field.name)
+        for field in fields(params)
+        if given(field.name) not in (None, ParameterSource.DEFAULT)
+    }
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,8 @@ class Listening:
                 "with --tls-ca and --token-file."
             )
 
-    def api(self, server: Server, target: str | None) -> contextlib.AbstractContextManager[object]:
-        """The API as a process beside the server: neither keeps the other waiting. target: what --target named."""
+    def api(self, server: Server, model: Model) -> contextlib.AbstractContextManager[object]:
+        """The API as a process beside the server: neither keeps the other waiting. model: what it serves."""
         from edgespec.engines.model_folder import find_folder
 
         if self.api_port is None:
@@ -90,7 +90,9 @@ class Listening:
         command = ["api", "--server", f"{host}:{server.port}", "--draft", "none"]
         command += [
             "--tokenizer",
-            str(find_folder(target)),
+            str(find_folder(model.target)),
+            "--generation-config",
+            str(find_folder(model.target)) if model.generation_config == "auto" else model.generation_config,
             "--host",
             self.api_host,
             "--port",
@@ -203,12 +205,18 @@ def serve(
         return
     metrics = None if listening.metrics is None else Metrics()
     drafters = hosted_draft.load(model.target, target)
-    settings = replace(settings, security=security, metrics=metrics, server_drafters=drafters)
+    settings = replace(
+        settings,
+        security=security,
+        metrics=metrics,
+        server_drafters=drafters,
+        sampling_defaults=model.sampling_defaults(),
+    )
     server = Server(target, listening.host, listening.port, settings)
     with contextlib.ExitStack() as stack:
         if metrics is not None and listening.metrics is not None:
             stack.enter_context(monitoring(server, metrics, target.pages, listening.metrics, advertised))
-        stack.enter_context(listening.api(server, model.target))
+        stack.enter_context(listening.api(server, model))
         _run(server, listening.drain_s, end_with_stdin)
     if leader is not None:
         leader.end()

@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from types import FrameType
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from edgespec.cli.child import child, spinner
-from edgespec.cli.options import Connection, Speculation
+from edgespec.cli.options import Connection, Speculation, chosen_sampling
 from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import DraftPacing
 from edgespec.core.params import SamplingParams
@@ -46,18 +46,20 @@ def reachable_server(connection: Connection, mode: str = "auto") -> Iterator[Seq
 def open_session(
     servers: Sequence[HostPort],
     engine: DraftEngine | None,
-    params: SamplingParams,
+    params: SamplingParams | Mapping[str, Any],
     *,
     mode: str,
     draft_pace_ms: float | None,
     trace: list[Event] | None,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None = None,
     **options: Any,
 ) -> Session | DeviceSession:
-    """A session in any mode; mode `device` has no server, and so no options. Raises EdgespecError."""
+    """A session in any mode; mode `device` has no server, and so no options. params: a mapping names those that are
+    chosen (see `Session`). Raises EdgespecError."""
     pace = None if draft_pace_ms is None else DraftPacing(draft_pace_ms)
     if mode == DEVICE:
         assert engine is not None
+        params = params if isinstance(params, SamplingParams) else SamplingParams(**params)
         return DeviceSession(engine, params, tokenizer=tokenizer, draft_pace=pace, trace=trace)
     options |= {"mode": mode, "tokenizer": tokenizer, "draft_pace": pace, "trace": trace}
     return Session(servers, engine, params, **options)
@@ -73,19 +75,18 @@ class SessionMaker:
         if mode == DEVICE and speculation.latency_ms is not None:
             raise EdgespecError("mode `device` has no server that could keep --latency-ms: leave it out.")
         drafts = mode == DEVICE or policy(mode, speculation.draft_tokens, objective, budget).drafts
-        self._params, self._traced = params, traced
+        self._traced = traced
         self._options = {**asdict(speculation), "link": connection.link_options()}
         self._options["directory"] = connection.asked_directory()
-        folder = self._options.pop("draft") or bundled_engine()
+        folder = self._options.pop("draft")
         with spinner("loading the draft ..."):
-            self._engine = load_draft(folder) if drafts else None
-            self.tokenizer = Tokenizer.load(self._engine.tokenizer_path if self._engine else folder)
+            self._engine = load_draft(folder or bundled_engine()) if drafts else None
+        self._chosen = chosen_sampling(params)
 
     def open(self, servers: Sequence[HostPort]) -> Session | DeviceSession:
         """A new session with the first server that answers. Raises EdgespecError if none does."""
         trace: list[Event] | None = [] if self._traced else None
-        options = {**self._options, "tokenizer": self.tokenizer, "trace": trace}
-        return open_session(servers, self._engine, self._params, **options)
+        return open_session(servers, self._engine, self._chosen, **self._options, trace=trace)
 
 
 def stream(session: Session | DeviceSession, write: Callable[[str], object]) -> bool:

@@ -51,8 +51,9 @@ class Tokenizer:
         self.path = path
 
     @classmethod
-    def load(cls, folder: str | Path) -> Tokenizer:
-        """Read a model's or an engine's folder (or its tokenizer.json itself). Raises EdgespecError."""
+    def load(cls, folder: str | Path, end_tokens: Sequence[int] | None = None) -> Tokenizer:
+        """Read a model's or an engine's folder (or its tokenizer.json itself). end_tokens: those that end a text; None:
+        as the folder says. Raises EdgespecError."""
         path = Path(folder)
         file = path if path.is_file() else path / "tokenizer.json"
         if not path.exists():
@@ -74,7 +75,7 @@ class Tokenizer:
             core,
             chat_template=_chat_template(file.parent, config),
             special_tokens=special_tokens,
-            end_tokens=_end_tokens(file.parent, core, special_tokens),
+            end_tokens=_end_tokens(file.parent, core, special_tokens) if end_tokens is None else end_tokens,
             path=file,
         )
 

@@ -6,17 +6,20 @@ runs here. What to draft and what to send is the drafting loop's business, the l
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from edgespec.core.address import DEFAULT_SERVER, Address, AnAddress, parse_addresses
 from edgespec.core.errors import EdgespecError
+from edgespec.core.generation_config import with_defaults
 from edgespec.core.measurements import Measurements
 from edgespec.core.messages import Block, Hint, Verdict
 from edgespec.core.pacing import DraftPacing
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
+from edgespec.core.tokenizer_archive import NO_HASH
 from edgespec.drafting.loop import DraftingLoop
 from edgespec.drafting.modes import policy
 from edgespec.drafting.policy import Policy
@@ -25,6 +28,7 @@ from edgespec.edge.directory import Directory
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.provisional import ProvisionalText
 from edgespec.edge.step import Step
+from edgespec.edge.target_tokenizer import recommended_sampling, target_tokenizer
 from edgespec.edge.text_session import NO_PROMPT, Context, TextSession
 from edgespec.edge.trace import Event
 from edgespec.engines.draft_engine import DraftEngine, load_draft
@@ -41,13 +45,14 @@ class Session(TextSession):
     server: "HOST:PORT" or (host, port), or several of them: when one is gone the text goes on at the next. directory:
     in its place, the address of what names servers, such as https://fleet.example; it is asked at the start, and when
     the server is lost, goes away or is full. draft: an engine, or the folder that `edgespec.compile` wrote; modes that
-    do not draft need none. mode: the name of a policy (modes.py; "auto" chooses for itself) or a `Policy`.
+    do not draft need none. params: a mapping holds what is chosen, and the target's makers recommend the rest
+    (generation_config.json). mode: the name of a policy (modes.py; "auto" chooses for itself) or a `Policy`;
     draft_tokens: the length of a block, or the depth of a tree. objective: what "auto" minimises: "latency", "cost"
     (target forwards; budget: how many a token it may use) or "energy" (drafting). latency_ms: the most that a token may
-    take, or the server refuses. tokenizer: for a session without a draft. timeout_s: to connect and be welcomed; link:
-    how hard the link is kept up from then on. trace: a list that takes the timeline's events. draft_pace: holds every
-    run of the draft to a given time, for experiments. measurements: those of an earlier session on the same link and
-    engines, so that "auto" need not learn them again.
+    take, or the server refuses. tokenizer: None: the target's, from the draft's folder or from the server. timeout_s:
+    to connect and be welcomed; link: how hard the link is kept up from then on. trace: a list that takes the timeline's
+    events. draft_pace: holds every run of the draft to a given time, for experiments. measurements: those of an earlier
+    session on the same link and engines, so that "auto" need not learn them again.
 
     policy, measurements: this session's own. target: the WELCOME of the first server.
 
@@ -58,7 +63,7 @@ class Session(TextSession):
         self,
         server: AnAddress | Sequence[AnAddress] = DEFAULT_SERVER,
         draft: DraftEngine | str | Path | None = None,
-        params: SamplingParams | None = None,
+        params: SamplingParams | Mapping[str, Any] | None = None,
         *,
         directory: Directory | str | None = None,
         mode: str | Policy = "auto",
@@ -83,20 +88,22 @@ class Session(TextSession):
         chosen = policy(mode, draft_tokens, objective, budget) if isinstance(mode, str) else mode
         engine = load_draft(draft) if isinstance(draft, (str, Path)) else draft
         options = link or LinkOptions(timeout_s=timeout_s)
-        tokenizer = _tokenizer(engine, tokenizer, chosen, options)
+        _check_draft(engine, chosen, options)
+        own = tokenizer or (None if engine is None else Tokenizer.load(engine.tokenizer_path))
         self._latency_ms = latency_ms
         self._connection = ServerConnection(
             parse_addresses(server) if directory is None else [],
-            tokenizer.vocabulary_hash,
+            NO_HASH if own is None else own.vocabulary_hash,
             options,
             self._encode_open,
             self._apply,
             Directory(directory) if isinstance(directory, str) else directory,
         )
         self.target = self._connection.target
+        tokenizer = tokenizer or self._target_tokenizer(own, options.timeout_s)
         loop = DraftingLoop(chosen, None if measurements is None else measurements.handed_on())
         context = Context(self.target.context_length, self.target.vocabulary_size, "target")
-        super().__init__(loop, engine, tokenizer, params or SamplingParams(), context, draft_pace, trace)
+        super().__init__(loop, engine, tokenizer, self._params(params), context, draft_pace, trace)
         self._provisional = ProvisionalText()
         self._earlier_forwards = 0
 
@@ -123,6 +130,18 @@ class Session(TextSession):
     def close(self) -> None:
         """End the session; the server forgets it."""
         self._connection.close()
+
+    def _target_tokenizer(self, own: Tokenizer | None, timeout_s: float) -> Tokenizer:
+        try:
+            return target_tokenizer(self._connection.link, self.target, own, timeout_s)
+        except EdgespecError:
+            self.close()
+            raise
+
+    def _params(self, chosen: SamplingParams | Mapping[str, Any] | None) -> SamplingParams:
+        if isinstance(chosen, SamplingParams):
+            return chosen
+        return with_defaults(chosen or {}, recommended_sampling(self.target))
 
     # The parts of a step, which `AsyncSession` turns too
 
@@ -253,18 +272,9 @@ def _switch_threads_often() -> None:
     sys.setswitchinterval(min(sys.getswitchinterval(), 1e-4))
 
 
-def _tokenizer(
-    engine: DraftEngine | None, tokenizer: Tokenizer | None, chosen: Policy, options: LinkOptions
-) -> Tokenizer:
-    """The one given, or the draft's. Raises EdgespecError for a session that lacks a draft or a tokenizer."""
-    if engine is None:
-        if chosen.drafts:
-            raise EdgespecError(
-                f"mode {chosen.name!r} needs a draft engine: pass draft=, or use mode='cloud'."
-            )
-        if options.offline_after_s is not None:
-            raise EdgespecError("going on offline needs a draft engine: pass draft=, or no offline_after_s.")
-        if tokenizer is None:
-            raise EdgespecError("a session without a draft engine needs a tokenizer: pass tokenizer=.")
-        return tokenizer
-    return tokenizer or Tokenizer.load(engine.tokenizer_path)
+def _check_draft(engine: DraftEngine | None, chosen: Policy, options: LinkOptions) -> None:
+    """Raises EdgespecError for a session that lacks a draft."""
+    if engine is None and chosen.drafts:
+        raise EdgespecError(f"mode {chosen.name!r} needs a draft engine: pass draft=, or use mode='cloud'.")
+    if engine is None and options.offline_after_s is not None:
+        raise EdgespecError("going on offline needs a draft engine: pass draft=, or no offline_after_s.")

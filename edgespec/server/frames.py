@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +21,15 @@ CHANNEL = 1
 """Any: the listener fills in the channel that a session has on its connection."""
 
 
-def welcome_frame(target: TargetEngine, hosts_draft: bool) -> bytes:
+def welcome_frame(
+    target: TargetEngine, hosts_draft: bool, tokenizer_hash: bytes, sampling_defaults: Mapping[str, Any]
+) -> bytes:
     return _native.encode_welcome(
         version=_native.PROTOCOL_VERSION,
         hosts_draft=hosts_draft,
         vocabulary_hash=target.vocabulary_hash,
+        tokenizer_hash=tokenizer_hash,
+        sampling=json.dumps(dict(sampling_defaults)).encode() if sampling_defaults else b"",
         context_length=target.context_length,
         vocabulary_size=target.vocabulary_size,
         layers=target.layers,

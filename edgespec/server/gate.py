@@ -13,8 +13,10 @@ from typing import Any
 from edgespec import _native
 from edgespec.core.access import device_of
 from edgespec.core.errors import EdgespecError
+from edgespec.core.tokenizer_archive import NO_HASH
 from edgespec.server.refusal import Refused
 from edgespec.server.settings import ServerSettings
+from edgespec.server.tokenizer_offer import TokenizerOffer
 
 log = logging.getLogger("edgespec.server")
 
@@ -26,23 +28,31 @@ VOID = "the device's tokens are void"
 
 @dataclass
 class _Connection:
-    """identity: once it is welcomed."""
+    """identity: once it is welcomed. parts: of the tokenizer that it was sent."""
 
     certificate: str
     identity: bytes | None = None
+    parts: int = 0
 
 
 class Gate:
     """Listens; `port` 0 takes a free one. welcome: the WELCOME frame. Raises EdgespecError where it cannot listen."""
 
     def __init__(
-        self, host: str, port: int, settings: ServerSettings, welcome: bytes, vocabulary_hash: bytes
+        self,
+        host: str,
+        port: int,
+        settings: ServerSettings,
+        welcome: bytes,
+        vocabulary_hash: bytes,
+        offer: TokenizerOffer,
     ) -> None:
         self._security = security = settings.security
         security.check(host)
         self._tokens = security.known_tokens()
         self._welcome = welcome
         self._vocabulary_hash = vocabulary_hash
+        self._offer = offer
         self._connections: dict[int, _Connection] = {}
         try:
             self.listener = _native.Listener(
@@ -74,6 +84,8 @@ class Gate:
             identity = self._identify(message.credential, self._connections[number].certificate)
             self._connections[number].identity = identity
             self.listener.welcome(number, self._welcome, identity)
+        elif isinstance(message, _native.Fetch) and self._connections[number].identity is not None:
+            self._send_part(number, message)
         else:
             raise Refused(_native.ErrorCode.PROTOCOL, "say HELLO first, once, and wait for the WELCOME")
 
@@ -108,11 +120,18 @@ class Gate:
                 f"this server speaks protocol version {_native.PROTOCOL_VERSION}, the edge {hello.version_min} to "
                 f"{hello.version_max}: install the same edgespec on both",
             )
-        if hello.vocabulary_hash != self._vocabulary_hash:
+        if hello.vocabulary_hash not in (self._vocabulary_hash, NO_HASH):
             raise Refused(
                 _native.ErrorCode.VOCABULARY,
                 "the draft's tokenizer is not the target's: compile a draft that shares the target's tokenizer",
             )
+
+    def _send_part(self, number: int, asked: _native.Fetch) -> None:
+        connection = self._connections[number]
+        connection.parts += 1
+        if connection.parts > self._offer.most_parts:
+            raise Refused(_native.ErrorCode.LIMIT, "the tokenizer was fetched often enough: keep it")
+        self.listener.send(number, self._offer.part(asked))
 
     def _identify(self, credential: bytes, certificate: str) -> bytes:
         if self._tokens is None:

@@ -26,6 +26,7 @@ from edgespec.server.guides import Guides
 from edgespec.server.open_sessions import OpenSessions
 from edgespec.server.requests import Requests
 from edgespec.server.settings import ServerSecurity, ServerSettings
+from edgespec.server.tokenizer_offer import TokenizerOffer
 from edgespec.verifying.loop import VerifyingLoop
 
 Answer = TypeVar("Answer")
@@ -43,8 +44,10 @@ class Server:
     ) -> None:
         """Raises EdgespecError where it may not listen there, or cannot."""
         settings = settings or ServerSettings()
-        welcome = welcome_frame(target, settings.server_drafters is not None)
-        self._gate = Gate(host, port, settings, welcome, target.vocabulary_hash)
+        offer = TokenizerOffer(target.tokenizer_path and target.tokenizer_path.parent)
+        hosts_draft = settings.server_drafters is not None
+        welcome = welcome_frame(target, hosts_draft, offer.hash, settings.sampling_defaults)
+        self._gate = Gate(host, port, settings, welcome, target.vocabulary_hash, offer)
         self.listener = self._gate.listener
         self.target_id = target.target_id
         self.max_sessions = settings.max_sessions

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgespec import _native
 from edgespec.core.access import KnownToken, check_exposure
@@ -65,7 +66,8 @@ class ServerSettings:
     resume_for_s: how long a session waits for an edge that has lost its connections; dead_after_s: after which silence
     a connection is given up. security: who may connect, and whether links are encrypted; by default this machine only.
     server_drafters: makes a drafter for a session that asks for one; None: this server hosts no draft. busy_spin: poll
-    the sockets without sleeping, which takes a core and saves the time to wake up.
+    the sockets without sleeping, which takes a core and saves the time to wake up. sampling_defaults: how edges sample
+    whose user asks for nothing else (edgespec.core.generation_config).
     """
 
     max_sessions: int = 1024
@@ -75,5 +77,6 @@ class ServerSettings:
     dead_after_s: float = 2.5
     busy_spin: bool = False
     security: ServerSecurity = field(default_factory=ServerSecurity)
+    sampling_defaults: Mapping[str, Any] = field(default_factory=dict)
     metrics: Metrics | None = None
     server_drafters: ServerDrafters | None = None

@@ -41,6 +41,7 @@ inline wire::Welcome welcome() {
     welcome.end_tokens = {kTokens, 1};
     welcome.exit_layers = {kLayers, 2};
     welcome.target_id = "target";
+    welcome.sampling = wire::Bytes("{}");
     return welcome;
 }
 
@@ -74,7 +75,9 @@ inline std::vector<Frame> one_of_each() {
             frame_of(0, wire::Pong{123, 4}),
             frame_of(0, wire::Goaway{100, "draining"}),
             frame_of(0, wire::Error{wire::ErrorCode::kLimit, true, 100, "too many"}),
-            frame_of(1, wire::Tune{{3, 0.5f, 100}})};
+            frame_of(1, wire::Tune{{3, 0.5f, 100}}),
+            frame_of(0, wire::Fetch{{1}, 60}),
+            frame_of(0, wire::File{60, 63, wire::Bytes("end")})};
 }
 
 // Numbered, as a sender's link would.
