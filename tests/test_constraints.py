@@ -56,6 +56,7 @@ def test_a_repetition_penalty_sees_the_whole_text_and_the_path() -> None:
     [
         {"presence_penalty": 0.5, "min_tokens": 3},
         {"frequency_penalty": -1.0, "stop_token_ids": (4, 9)},
+        {"bad_words_ids": ((4,), (1, 9))},
         {"guide": Guide.regex("[0-9]+")},
         {"guide": Guide.json_schema({"type": "object"}), "min_tokens": 1},
     ],
@@ -127,3 +128,23 @@ def test_a_row_without_a_bias_has_arrays_of_the_right_types() -> None:
     found = Constraints(SamplingParams(presence_penalty=1.0), ()).of_rows([1], 1, [[]])
     assert found is not None and found.biases is not None
     assert [(ids.dtype, values.dtype) for ids, values in found.biases] == [(np.int32, np.float32)]
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "banned"),
+    [
+        ([5, 1], [], {4, 9}),
+        ([5, 1], [2], {4, 8}),
+        ([5], [1, 2], {4, 8}),
+        ([5, 1, 2], [], {4, 8}),
+        ([5, 2], [], {4}),
+        ([1, 2], [], {4}),
+        ([], [5, 1, 2], {4, 8}),
+    ],
+)
+def test_the_last_token_of_a_bad_word_may_not_follow_the_others_in_this_turn(
+    text: list[int], path: list[int], banned: set[int]
+) -> None:
+    params = SamplingParams(bad_words_ids=((4,), (1, 9), (5, 1, 2, 8)))
+    [row] = biases(params, [1, *text], 1, [path])
+    assert row == dict.fromkeys(banned, BANNED)

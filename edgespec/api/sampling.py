@@ -63,6 +63,7 @@ def _params(
             frequency_penalty=_or(request.frequency_penalty, 0.0),
             min_tokens=request.min_tokens or 0,
             stop_token_ids=tuple(request.stop_token_ids or ()),
+            bad_words=tuple(request.bad_words or ()),
             guide=guide_of(request),
             seed=None if request.seed is None else (request.seed + number) % SEEDS,
             max_new_tokens=max_new_tokens,

@@ -79,6 +79,7 @@ class SamplingRequest(BaseModel):
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     min_tokens: int | None = Field(None, ge=0, lt=2**31)
     stop_token_ids: Annotated[list[Token], Field(max_length=64)] | None = None
+    bad_words: Annotated[list[str], Field(max_length=64)] | None = None
     response_format: dict[str, Any] | None = Field(None, description="text, json_object or json_schema.")
     structured_outputs: dict[str, Any] | None = Field(None, description="json, regex, choice, grammar.")
     guided_json: dict[str, Any] | str | None = None

@@ -51,6 +51,12 @@ sampling = group(
         metavar="ID",
         flag="--stop-token-id",
     ),
+    bad_words=about(
+        "Keep this string out of the text. May be given several times.",
+        multiple=True,
+        metavar="TEXT",
+        flag="--bad-word",
+    ),
     guide=about(
         "Hold the text to a JSON schema (json_schema=FILE), a grammar in Lark's notation (lark=FILE) or an "
         "expression (regex=TEXT).",

@@ -32,6 +32,9 @@ class SamplingParams:
     frequency_penalty: the same, once for each time that the text has the token. Both apply before repetition_penalty.
     min_tokens: no end-of-sequence or stop token before this turn's text has this many.
     stop_token_ids: tokens that end the text, which keeps them, as end-of-sequence tokens do.
+    bad_words: strings that the text must not have, as the tokenizer writes them alone and behind a space;
+        an `edgespec.Session` adds their tokens to bad_words_ids.
+    bad_words_ids: sequences of tokens whose last one may not come behind the others.
     guide: a JSON schema, regular expression or grammar that this turn's text must match; None: any text.
     seed: of the noise, 0 to 2^64 - 1; None: each session draws one.
     max_new_tokens: committed after the prompt (or after each appended turn).
@@ -50,6 +53,8 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     min_tokens: int = 0
     stop_token_ids: tuple[int, ...] = ()
+    bad_words: tuple[str, ...] = ()
+    bad_words_ids: tuple[tuple[int, ...], ...] = ()
     guide: Guide | None = None
     seed: int | None = None
     max_new_tokens: int = 256
@@ -62,6 +67,8 @@ class SamplingParams:
             object.__setattr__(self, "stop", (self.stop,))
         object.__setattr__(self, "stop", tuple(self.stop))
         object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
+        object.__setattr__(self, "bad_words", tuple(self.bad_words))
+        object.__setattr__(self, "bad_words_ids", tuple(tuple(one) for one in self.bad_words_ids))
         biases = self.logit_bias.items()
         checks = (
             ("temperature", _number(self.temperature) and self.temperature >= 0, "0 or more"),
@@ -80,6 +87,16 @@ class SamplingParams:
             ("frequency_penalty", _penalty(self.frequency_penalty), "from -2 to 2"),
             ("min_tokens", _whole(self.min_tokens, 0, 2**31), "a whole number from 0"),
             ("stop_token_ids", all(_whole(token, 0, 2**31) for token in self.stop_token_ids), "token ids"),
+            (
+                "bad_words",
+                all(isinstance(one, str) and one for one in self.bad_words),
+                "strings that are not empty",
+            ),
+            (
+                "bad_words_ids",
+                all(map(_sequence, self.bad_words_ids)),
+                "lists of token ids that are not empty",
+            ),
             ("guide", self.guide is None or isinstance(self.guide, Guide), "an edgespec.Guide"),
             ("logit_bias", all(_whole(t, 0) and _number(b) for t, b in biases), "token id -> number"),
         )
@@ -96,6 +113,10 @@ class SamplingParams:
     @property
     def greedy(self) -> bool:
         return self.temperature == 0.0
+
+
+def _sequence(value: tuple[object, ...]) -> bool:
+    return bool(value) and all(_whole(token, 0, 2**31) for token in value)
 
 
 def _number(value: object) -> bool:

@@ -16,7 +16,7 @@ from edgespec.core.params import ParameterError, SamplingParams
 MAX_BYTES = 1 << 18
 GENERATED = "generated"
 
-NAMES = ("presence_penalty", "frequency_penalty", "min_tokens", "stop_token_ids", "guide")
+NAMES = ("presence_penalty", "frequency_penalty", "min_tokens", "stop_token_ids", "bad_words_ids", "guide")
 
 
 def encode(params: SamplingParams, generated: int) -> bytes:
@@ -50,8 +50,11 @@ def decode(section: bytes) -> tuple[dict[str, Any], int]:
         raise ParameterError(f"{GENERATED} must be a whole number from 0, not {generated!r}.")
     if unknown := sorted(members.keys() - set(NAMES)):
         raise ParameterError(f"this server does not know the sampling parameter {unknown[0]!r}.")
-    if isinstance(ids := members.get("stop_token_ids"), list):
-        members["stop_token_ids"] = tuple(ids)
+    for name in ("stop_token_ids", "bad_words_ids"):
+        if name in members and not isinstance(members[name], list):
+            raise ParameterError(f"{name} must be a list, not {members[name]!r}.")
+    if not all(isinstance(one, list) for one in members.get("bad_words_ids", ())):
+        raise ParameterError("bad_words_ids must be lists of token ids.")
     if "guide" in members:
         members["guide"] = _guide(members["guide"])
     return members, generated

@@ -108,6 +108,7 @@ class TextSession(Closing, ABC):
         pacing: DraftPacing | None,
         trace: list[Event] | None,
     ) -> None:
+        params = _with_bad_words(params, tokenizer)
         self.params = params if params.seed is not None else replace(params, seed=secrets.randbits(64))
         self.policy = loop.policy
         self.measurements = loop.measurements
@@ -237,3 +238,12 @@ class TextSession(Closing, ABC):
         if self._drafter is not None:
             self._drafter.truncate(keep_length)
         self.finish_reason = reason
+
+
+def _with_bad_words(params: SamplingParams, tokenizer: Tokenizer) -> SamplingParams:
+    """The params with the tokens of their bad words, as they are written inside a text and behind a space."""
+    if not params.bad_words:
+        return params
+    written = [tokenizer.encode(form, False) for word in params.bad_words for form in (word, f" {word}")]
+    found = dict.fromkeys((*params.bad_words_ids, *(tuple(ids) for ids in written if ids)))
+    return replace(params, bad_words_ids=tuple(found))

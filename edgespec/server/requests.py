@@ -5,6 +5,7 @@ What an edge cannot have raises Refused. A message that fails ends whoever sent 
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Sequence
@@ -159,7 +160,8 @@ class Requests:
                 "this server hosts no draft for mode 'colocated': start it with --colocated-draft",
             )
         self._check_tokens(opened.tokens)
-        self._check_tokens([*params.logit_bias, *params.stop_token_ids])
+        named = itertools.chain(params.logit_bias, params.stop_token_ids, *params.bad_words_ids)
+        self._check_tokens(list(named))
         if not 0 < len(opened.tokens) < self.target.context_length:
             raise Refused(
                 Code.CONTEXT,

@@ -48,6 +48,7 @@ class Constraints:
             self._counted
             or self._matcher is not None
             or params.repetition_penalty != 1
+            or bool(params.bad_words_ids)
             or bool(self._end_tokens and params.min_tokens)
         )
 
@@ -60,10 +61,21 @@ class Constraints:
         seen = self._seen(text, paths) if self._params.repetition_penalty != 1 else None
         allowed = None if self._matcher is None else self._matcher.masks(generated, paths)
         held_back = self._end_tokens and len(generated) < self._params.min_tokens
-        biases = self._biases(generated, paths) if self._counted or held_back else None
+        listed = self._counted or held_back or self._params.bad_words_ids
+        biases = self._biases(generated, paths) if listed else None
         if seen is None and biases is None and allowed is None:
             return None
         return RowConstraints(seen, biases, allowed)
+
+    def _ends_of_bad_words(self, generated: Sequence[int], path: Sequence[int]) -> list[int]:
+        """The tokens that would finish a bad word behind this turn's text and the path."""
+        ends = []
+        for *first, last in self._params.bad_words_ids:
+            before = len(first) - len(path)
+            tail = [*(generated[-before:] if before > 0 else ()), *path][-len(first) :]
+            if not first or tail == first:
+                ends.append(last)
+        return ends
 
     @staticmethod
     def _seen(text: Sequence[int], paths: Sequence[Sequence[int]]) -> list[NDArray[np.int32]]:
@@ -83,6 +95,7 @@ class Constraints:
                 values[token] = values.get(token, 0.0) - presence - frequency * count
             if len(generated) + len(path) < self._params.min_tokens:
                 values |= dict.fromkeys(self._end_tokens, BANNED)
+            values |= dict.fromkeys(self._ends_of_bad_words(generated, path), BANNED)
             rows.append(
                 (np.array(list(values), dtype=np.int32), np.array(list(values.values()), dtype=np.float32))
             )
