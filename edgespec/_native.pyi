@@ -38,6 +38,36 @@ def fill_gumbel(
     The same bits on every machine. Raises ValueError when the shapes do not fit, TypeError on other types of `out`.
     """
 
+# Texts that are looked up for guesses
+
+class TextIndex:
+    """What followed the last tokens of a text where they occurred before. An id below 0 ends a text.
+
+    It holds the newest `most_tokens`, rounded down to a power of two, and finds matches of `shortest_match` to
+    LONGEST_MATCH tokens.
+    """
+
+    LONGEST_MATCH: ClassVar[int]
+
+    def __init__(self, most_tokens: int, shortest_match: int = 1) -> None: ...
+    def __len__(self) -> int:
+        """Tokens held."""
+    def add(self, tokens: list[int]) -> None:
+        """The present text goes on with these. Raises ValueError for an id below 0."""
+    def add_texts(self, tokens: NDArray[np.int32]) -> None:
+        """Many texts at once, int32 [N]; each ends with -1."""
+    def end_text(self) -> None:
+        """What comes next is another text."""
+    def find(self, text: list[int], more: list[int] = ...) -> tuple[int, int, list[tuple[int, int]]]:
+        """What followed the end of `text` and `more`: the length of the longest match (0: none), how many there are,
+        and the next tokens with their counts, the most frequent first. It looks at the newest 16 matches."""
+    def clear(self) -> None: ...
+    @property
+    def bytes(self) -> int:
+        """Memory taken."""
+    @staticmethod
+    def bytes_per_token(shortest_match: int) -> int: ...
+
 # The CPU kernels, behind edgespec.kernels, which checks values; here only sizes are checked: ValueError.
 
 _Ints: TypeAlias = NDArray[np.int32]

@@ -9,6 +9,7 @@ PYBIND11_MODULE(_native, module) {
     edgespec::bindings::register_kernels(module);
     edgespec::bindings::register_verify(module);
     edgespec::bindings::register_decoder(module);
+    edgespec::bindings::register_lookup(module);
     edgespec::bindings::register_wire(module);
     edgespec::bindings::register_tls(module);
     edgespec::bindings::register_net(module);

@@ -12,6 +12,7 @@ void register_sampling(pybind11::module_& module);
 void register_kernels(pybind11::module_& module);
 void register_verify(pybind11::module_& module);
 void register_decoder(pybind11::module_& module);
+void register_lookup(pybind11::module_& module);
 void register_wire(pybind11::module_& module);
 void register_messages(pybind11::module_& module);
 void register_tls(pybind11::module_& module);

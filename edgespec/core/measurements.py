@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from edgespec.core.calibration_ratios import CalibrationRatios
 from edgespec.core.costs import LinearCost, TokenTime
+from edgespec.core.lookup import LookupRates
 
 CLOCK_MS = 2**32 / 1e3
 """When the server's clock, 32 bits of microseconds, begins again."""
@@ -74,6 +75,7 @@ class Measurements:
     forwards: int = 0
     committed: int = 0
     calibration_ratios: CalibrationRatios = field(default_factory=CalibrationRatios)
+    lookup_rates: LookupRates = field(default_factory=LookupRates)
     server_drafts: bool = False
     own_draft_token_ms: TokenTime = field(default_factory=TokenTime)
     server_draft_token_ms: TokenTime = field(default_factory=TokenTime)

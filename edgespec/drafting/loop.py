@@ -17,9 +17,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgespec._native import TextIndex
 from edgespec.core.measurements import CLOCK_MS, Measurements
 from edgespec.core.messages import Block, Hint, Verdict
 from edgespec.core.server_options import ServerOptions
+from edgespec.drafting.memory_draft import MemoryDraft
 from edgespec.drafting.policy import Policy
 from edgespec.drafting.speculator import Speculator
 
@@ -55,11 +57,19 @@ class DraftingLoop(Speculator):
         self._ended_ms = 0.0
         self._settled_from_ms = 0.0
         self._changing = False
+        self._memory: MemoryDraft | None = None
+
+    def remember(self, index: TextIndex) -> None:
+        """Draft from these texts too, where the policy does so."""
+        self._memory = MemoryDraft(index, self.measurements.lookup_rates)
 
     def begin(self, tokens: Sequence[int], keep_length: int, max_new_tokens: int) -> None:
         """A prompt or a next turn: keep `keep_length` tokens of the text, then `tokens`; at most `max_new_tokens` may
         follow. With no tokens and none to follow the text ends there."""
         self.extend(tokens, keep_length, max_new_tokens)
+        if self._memory is not None:
+            self._memory.clear()
+        self._grow()
         self._first_forward = True
         if tokens:
             self.turn_start = len(self.text)
@@ -87,7 +97,10 @@ class DraftingLoop(Speculator):
         if isinstance(message, Hint):
             self.hint(message)
             return []
+        if self._memory is not None:
+            self._memory.judge(self, message.tokens)
         path = self.commit(message)
+        self._grow()
         self._measure(message, now_ms)
         before = self.policy.options
         self._adapt()
@@ -113,7 +126,14 @@ class DraftingLoop(Speculator):
             probabilities = self.found(one.node, one.tokens, one.probabilities)
             width = self.policy.width(self, one.node, probabilities)
             self.add_children(one.node, one.tokens[:width], probabilities[:width])
+            if self._memory is not None and self.policy.remembers:
+                self._memory.weigh(self, one.node)
+        self._grow()
         self.measurements.draft_ms.observe(len(found), draft_ms)
+
+    def _grow(self) -> None:
+        if self._memory is not None and self.policy.remembers and self.remaining > 0:
+            self._memory.grow(self)
 
     # Sending
 

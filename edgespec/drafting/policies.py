@@ -135,7 +135,7 @@ class Stream(Policy):
     """
 
     name = "stream"
-    drafts = True
+    drafts = remembers = True
 
     def __init__(
         self,
@@ -155,16 +155,15 @@ class Stream(Policy):
     def expand(self, view: Speculator) -> Sequence[int]:
         if self.depth == 0:
             return ()
-        if view.can_expand(ROOT):
-            return (ROOT,)
         tree = view.tree
         deepest = min(self.depth, view.remaining)
-        able = (node for node in tree if view.can_expand(node) and tree.depth(node) < deepest)
-        return heapq.nlargest(
-            self.rows,
-            (node for node in able if tree.path_probability(node) >= self.floor),
-            key=tree.path_probability,
-        )
+        worth = {
+            node: tree.path_probability(node) * _open_share(tree, node)
+            for node in (ROOT, *tree)
+            if view.can_expand(node) and (tree.depth(node) < deepest or node in view.remembered)
+        }
+        able = (node for node, share in worth.items() if share >= self.floor)
+        return heapq.nlargest(self.rows, able, key=worth.__getitem__)
 
     def width(self, view: Speculator, node: int, probabilities: Sequence[float]) -> int:
         so_far = view.tree.path_probability(node)
@@ -176,6 +175,11 @@ class Stream(Policy):
     def send(self, view: Speculator) -> Sequence[int]:
         worth = (node for node in view.tree if view.tree.path_probability(node) >= self.send_floor)
         return sorted(worth, key=view.tree.depth)
+
+
+def _open_share(tree: DraftTree, node: int) -> float:
+    """How likely it is that none of the node's children follows it: what a run of the draft could add there."""
+    return 1.0 - sum(tree[child].probability for child in tree[node].children.values())
 
 
 def _chain(tree: DraftTree, start: int) -> list[int]:

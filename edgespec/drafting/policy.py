@@ -15,12 +15,13 @@ from edgespec.drafting.speculator import Speculator
 class Policy:
     """How an edge speculates. A mode overrides what it does differently; this one drafts nothing.
 
-    drafts: it needs a draft engine. options: what it asks of the server; a policy that adapts replaces them. reasons:
-    why it adapted as it did, in words, by what was chosen.
+    drafts: it needs a draft engine. remembers: it also proposes what the device's memory knows. options: what it asks
+    of the server; a policy that adapts replaces them. reasons: why it adapted as it did, in words, by what was chosen.
     """
 
     name = ""
     drafts = False
+    remembers = False
     options = ServerOptions()
     reasons: Mapping[str, str] = MappingProxyType({})
 

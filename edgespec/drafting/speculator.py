@@ -16,19 +16,21 @@ class OutOfStep(Exception):
     """A verdict does not continue the committed text: the server and the edge hold different texts."""
 
 
-Source = Literal["draft", "hint", "server_guess", "target"]
-"""Where a committed token came from: the draft or a hint foresaw it, the server guessed it (by look-up or with a draft
-of its own), or the target decoded it with nothing foreseen."""
+Source = Literal["draft", "hint", "memory", "server_guess", "target"]
+"""Where a committed token came from: the draft, a hint or the device's memory foresaw it, the server guessed it (by
+look-up or with a draft of its own), or the target decoded it with nothing foreseen."""
 
 
 @dataclass
 class DraftCounts:
-    """drafted: nodes the draft made; sent: those that went up; rounds: verdicts whose forward verified drafted nodes;
-    accepted: drafted tokens that the target committed; hints_sent: hints that came; hints_hit: those that were right in
-    full; draft_runs, draft_ms: runs of the draft, and the time in them."""
+    """drafted: nodes the draft made; remembered: those from the device's memory; sent: those that went up; rounds:
+    verdicts whose forward verified drafted nodes; accepted: drafted tokens that the target committed; hints_sent:
+    hints that came; hints_hit: those that were right in full; draft_runs, draft_ms: runs of the draft, and their time.
+    """
 
     rounds: int = 0
     drafted: int = 0
+    remembered: int = 0
     sent: int = 0
     accepted: int = 0
     hints_sent: int = 0
@@ -43,6 +45,7 @@ class Speculator:
     hinted: the node that the newest hint of the running forward names as the next committed token; preempted: a hint
     had foretold the last verdict in full. draft_full: the draft's cache has no room left. slack_ms: how long sending
     may wait and still be in time for the same forward; 0 when that is not known. sources: of the tokens committed last.
+    remembered: the nodes that the device's memory proposed first.
     """
 
     def __init__(self, calibration_ratios: CalibrationRatios | None = None) -> None:
@@ -61,6 +64,7 @@ class Speculator:
         self._sent: dict[int, int] = {}
         self._choices: dict[int, tuple[Sequence[int], Sequence[float]]] = {}
         self._added_by_hints: set[int] = set()
+        self.remembered: set[int] = set()
         self._hints: list[tuple[tuple[int, ...], float]] = []
         self._asked_length = -1
         self._calibration_ratios = calibration_ratios or CalibrationRatios()
@@ -96,6 +100,7 @@ class Speculator:
         self._expanded.clear()
         self._choices.clear()
         self._added_by_hints.clear()
+        self.remembered.clear()
         self.preempted = False
         self.forget_sent()
 
@@ -116,7 +121,7 @@ class Speculator:
         accepted = [node for node in followed if node in self._sent]
         self.counts.rounds += verdict.rows > 0
         self.counts.accepted += len(accepted)
-        self.sources = ["hint" if node in self._added_by_hints else "draft" for node in accepted]
+        self.sources = [self._source(node) for node in accepted]
         self.sources += ["server_guess"] * (len(tokens) - 1 - len(accepted))
         self.sources += ["target"]
         path = self.tree.commit(tokens)
@@ -126,8 +131,12 @@ class Speculator:
         self._expanded = {node for node in self._expanded if node in live}
         if root_expanded:
             self._expanded.add(ROOT)
+        root_choices = self._choices.get(path[-1]) if root_expanded else None
         self._choices = {node: found for node, found in self._choices.items() if node in live}
+        if root_choices is not None:
+            self._choices[ROOT] = root_choices
         self._added_by_hints &= live
+        self.remembered &= live
         self._sent = {node: sent for node, sent in self._sent.items() if node in live}
         self._next_forward()
         return path
@@ -159,6 +168,18 @@ class Speculator:
         self._choices[node] = (tokens, probabilities)
         best, others = self._calibration_ratios.best, self._calibration_ratios.others
         return [(others if rank else best).corrected(one) for rank, one in enumerate(probabilities)]
+
+    def best_choice(self, node: int) -> int | None:
+        """The draft's best token behind `node`; None: it was not run there."""
+        found = self._choices.get(node)
+        return found[0][0] if found is not None else None
+
+    def remember(self, node: int, token: int, probability: float) -> int:
+        """The device's memory proposes `token` behind `node`; the new node."""
+        child = self._add(node, token, probability)
+        self.remembered.add(child)
+        self.counts.remembered += 1
+        return child
 
     def add_children(self, node: int, tokens: Sequence[int], probabilities: Sequence[float]) -> None:
         for token, probability in zip(tokens, probabilities, strict=True):
@@ -198,6 +219,11 @@ class Speculator:
             hits += hit
         self.counts.hints_hit += hits
         return hits
+
+    def _source(self, node: int) -> Source:
+        if node in self._added_by_hints:
+            return "hint"
+        return "memory" if node in self.remembered else "draft"
 
     def _add(self, parent: int, token: int, probability: float) -> int:
         node = self._next_node

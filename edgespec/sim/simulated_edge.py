@@ -24,13 +24,15 @@ class SimulatedEdge:
         timing: Timing,
         send: Callable[[Block | ServerOptions], None],
         draft_capacity: int | None = None,
+        measurements: Measurements | None = None,
     ) -> None:
         self._clock = clock
         self._model = model
         self._timing = timing
         self._send_up = send
         self._draft_capacity = draft_capacity
-        self.loop = DraftingLoop(policy, Measurements(server_drafts=timing.server_draft_ms is not None))
+        hosted = timing.server_draft_ms is not None
+        self.loop = DraftingLoop(policy, measurements or Measurements(server_drafts=hosted))
         self._drafting = False
         self._inbox: list[Hint | Verdict] = []
         self.finish: str | None = None

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from edgespec._native import TextIndex
+from edgespec.core.measurements import Measurements
 from edgespec.core.messages import Block, Hint, Verdict
 from edgespec.core.server_options import ServerOptions
 from edgespec.drafting.policy import Policy
@@ -49,8 +51,13 @@ def simulate(
     end_tokens: Sequence[int] = (),
     context_length: int = 2048,
     draft_capacity: int | None = None,
+    memory: TextIndex | None = None,
+    measurements: Measurements | None = None,
 ) -> Outcome:
-    """Play one generation. Raises Stuck when it would hang."""
+    """Play one generation. memory: texts that the device remembers. measurements: of an earlier one, which are changed.
+
+    Raises Stuck when it would hang.
+    """
     timing = timing or Timing()
     clock, history = Clock(), list[tuple[float, str]]()
     up, down = clock.link(timing.up_ms), clock.link(timing.down_ms)
@@ -66,7 +73,9 @@ def simulate(
         down(partial(edge.receive, message))
 
     server = SimulatedServer(clock, scripted, timing, send_down)
-    edge = SimulatedEdge(clock, scripted, policy, timing, send_up, draft_capacity)
+    edge = SimulatedEdge(clock, scripted, policy, timing, send_up, draft_capacity, measurements)
+    if memory is not None:
+        edge.loop.remember(memory)
     options = edge.start(prompt, max_new_tokens)
     limits = VerifierLimits(context_length, end_tokens)
     up(partial(server.open, prompt, max_new_tokens, options, limits))

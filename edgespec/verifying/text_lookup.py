@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from edgespec.core.prompt_lookup import PromptLookup
 from edgespec.verifying.received_tree import ReceivedTree
 
@@ -24,11 +22,11 @@ class TextLookup:
         """Whether this node was looked up, and no draft has proposed it too."""
         return node in self._nodes and self._received.edge_id(node) is None
 
-    def extend_tree(self, text: Sequence[int]) -> None:
+    def extend_tree(self, text: list[int]) -> None:
         if self._done_at != len(text):
             self._done_at = len(text)
             self._lookup.read(text)
-            self._nodes.update(self._received.suggest(self._lookup.guess()))
+            self._nodes.update(self._received.suggest(self._lookup.guess(text)))
 
     def committed(self) -> None:
         """The tree was re-rooted."""

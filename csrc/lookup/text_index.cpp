@@ -1,0 +1,168 @@
+#include "lookup/text_index.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace edgespec::lookup {
+
+namespace {
+
+constexpr std::size_t kFirstCapacity = 1024;
+constexpr int kCandidates = 16;  // occurrences that a look-up counts
+constexpr int kSteps = 48;       // entries that it walks; other tokens may have the same hash
+
+std::uint64_t hash_on(std::uint64_t hash, std::int32_t token) {
+    return (hash ^ (static_cast<std::uint32_t>(token) + 1u)) * 0x9E3779B97F4A7C15u;
+}
+
+std::size_t power_of_two_to(std::size_t most) {
+    std::size_t power = 2;
+    while (2 * power <= most) power *= 2;
+    return power;
+}
+
+void count(std::vector<Choice>& choices, std::int32_t token) {
+    const auto known = std::find_if(choices.begin(), choices.end(), [&](const Choice& c) { return c.token == token; });
+    if (known == choices.end()) {
+        choices.push_back({token, 1});
+    } else {
+        ++known->count;
+    }
+}
+
+}  // namespace
+
+TextIndex::TextIndex(std::size_t most_tokens, std::size_t shortest_match)
+    : most_tokens_(power_of_two_to(std::min<std::size_t>(most_tokens, std::size_t{1} << 30))),
+      orders_(static_cast<std::size_t>(
+          std::count_if(kOrders.begin(), kOrders.end(), [&](std::size_t order) { return order >= shortest_match; }))) {
+    clear();
+}
+
+void TextIndex::clear() {
+    held_ = 0;
+    end_ = 1;
+    tokens_.clear();
+    grow(std::min(kFirstCapacity, most_tokens_));
+}
+
+std::size_t TextIndex::bytes_per_token(std::size_t shortest_match) {
+    const auto orders =
+        std::count_if(kOrders.begin(), kOrders.end(), [&](auto order) { return order >= shortest_match; });
+    return sizeof(std::int32_t) + static_cast<std::size_t>(orders) * (sizeof(Position) + sizeof(Position) / 2);
+}
+
+std::size_t TextIndex::bytes() const {
+    std::size_t words = tokens_.size();
+    for (const Chain& chain : chains_) words += chain.heads.size() + chain.previous.size();
+    return words * sizeof(Position);
+}
+
+void TextIndex::add(const std::int32_t* tokens, std::size_t count) {
+    if (count > most_tokens_) {
+        tokens += count - most_tokens_;
+        count = most_tokens_;
+    }
+    const std::size_t wanted = std::min(most_tokens_, held_ + count);
+    std::size_t capacity = tokens_.size();
+    while (capacity < wanted) capacity *= 2;
+    if (capacity > tokens_.size()) grow(capacity);
+    for (std::size_t i = 0; i < count; ++i) append(tokens[i]);
+}
+
+// A larger ring, with what is held entered anew.
+void TextIndex::grow(std::size_t capacity) {
+    std::vector<std::int32_t> before(held_);
+    for (std::size_t i = 0; i < held_; ++i) before[i] = token(static_cast<Position>(end_ - held_ + i));
+    tokens_.assign(capacity, kTextEnd);
+    mask_ = static_cast<Position>(capacity - 1);
+    unsigned bits = 1;
+    while ((std::size_t{2} << bits) < capacity) ++bits;
+    shift_ = 64 - bits;
+    for (std::size_t order = 0; order < orders_; ++order) {
+        chains_[order].heads.assign(std::max<std::size_t>(2, capacity / 2), 0);
+        chains_[order].previous.assign(capacity, 0);
+    }
+    held_ = 0;
+    end_ = 1;
+    for (const std::int32_t one : before) append(one);
+}
+
+void TextIndex::append(std::int32_t one) {
+    if (end_ == 0) ++end_;  // positions have wrapped round
+    const Position position = end_++;
+    const std::size_t slot = position & mask_;
+    tokens_[slot] = one < 0 ? kTextEnd : one;
+    held_ = std::min(held_ + 1, tokens_.size());
+    std::uint64_t hash = 0;
+    std::size_t length = 0;
+    for (std::size_t order = orders_; order-- > 0;) {
+        Chain& chain = chains_[order];
+        chain.previous[slot] = 0;
+        for (; length < kOrders[order]; ++length) {
+            const Position at = position - static_cast<Position>(length);
+            if (!holds(at) || token(at) == kTextEnd) break;
+            hash = hash_on(hash, token(at));
+        }
+        if (length < kOrders[order]) continue;
+        chain.previous[slot] = std::exchange(chain.heads[bucket(hash)], position);
+    }
+}
+
+Found TextIndex::find(const std::int32_t* context, std::size_t count) const {
+    const std::int32_t* end = context + count;
+    count = std::min(count, kLongestMatch);
+    std::array<std::uint64_t, kOrders.size()> hashes{};
+    std::uint64_t hash = 0;
+    std::size_t length = 0, usable = orders_;
+    for (std::size_t order = orders_; order-- > 0 && kOrders[order] <= count; usable = order) {
+        for (; length < kOrders[order]; ++length) hash = hash_on(hash, end[-1 - static_cast<std::ptrdiff_t>(length)]);
+        hashes[order] = hash;
+        if (order == 0) {
+            usable = 0;
+            break;
+        }
+    }
+    Found found;
+    for (std::size_t order = usable; order < orders_ && found.length == 0; ++order) {
+        count_choices(order, chains_[order].heads[bucket(hashes[order])], end, count, found);
+    }
+    std::stable_sort(found.choices.begin(), found.choices.end(),
+                     [](const Choice& one, const Choice& other) { return one.count > other.count; });
+    return found;
+}
+
+std::size_t TextIndex::match_length(Position position, const std::int32_t* end, std::size_t count) const {
+    std::size_t length = 0;
+    while (length < count) {
+        const Position at = position - static_cast<Position>(length);
+        if (!holds(at) || token(at) == kTextEnd || token(at) != end[-1 - static_cast<std::ptrdiff_t>(length)]) break;
+        ++length;
+    }
+    return length;
+}
+
+// Counts what follows the longest matches among the newest entries of a chain.
+void TextIndex::count_choices(std::size_t order, Position newest, const std::int32_t* end, std::size_t count_context,
+                              Found& found) const {
+    int candidates = 0;
+    Position position = newest;
+    for (int step = 0; step < kSteps && candidates < kCandidates && holds(position); ++step) {
+        const Position next = position + 1;
+        const std::size_t length =
+            holds(next) && token(next) != kTextEnd ? match_length(position, end, count_context) : 0;
+        if (length >= kOrders[order]) {
+            ++candidates;
+            if (length > found.length) found = Found{length, 0, {}};
+            if (length == found.length) {
+                ++found.total;
+                count(found.choices, token(next));
+            }
+        }
+        const Position before = chains_[order].previous[position & mask_];
+        if (end_ - before <= end_ - position) break;  // an entry that was overwritten since
+        position = before;
+    }
+}
+
+}  // namespace edgespec::lookup

@@ -1,0 +1,95 @@
+"""Guesses from texts that were seen before: what followed the last tokens, and how likely that makes it now.
+
+The index (csrc/lookup) counts what followed the longest match. How often such guesses come true is learnt as they are
+used, by length of the match and by how far its occurrences agree; so texts that do not repeat stop being guessed. The
+server looks up in the text itself, a device in the texts that it remembers. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from edgespec import _native
+
+DECAY = 0.98
+PRIOR = 4.0
+"""Observations that what is expected at first counts for."""
+
+LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
+"""Matches of at least so many tokens are told apart."""
+
+AT_FIRST = (0.22, 0.3, 0.45, 0.6, 0.72, 0.8, 0.86, 0.9)
+"""How often the likeliest token is taken to be right, for each of them."""
+
+UNANIMOUS = 0.8
+"""Occurrences agree where this share of them was followed by the same token."""
+
+CONTRADICTED = 0.4
+"""How much less likely a guess is taken to be, at first, where the draft says otherwise."""
+
+MOST_CHOICES = 3
+LARGEST_SUM = 0.98
+
+
+class Guess(NamedTuple):
+    """length: tokens that matched. total: occurrences. choices: what followed, with counts, most frequent first."""
+
+    length: int
+    total: int
+    choices: list[tuple[int, int]]
+
+    @property
+    def token(self) -> int:
+        """The likeliest."""
+        return self.choices[0][0]
+
+
+@dataclass
+class LookupRates:
+    """How often the likeliest token of a guess was right, by kind of guess."""
+
+    _right: list[float] = field(default_factory=lambda: [PRIOR * rate for rate in _rates_at_first()])
+    _offered: list[float] = field(default_factory=lambda: [PRIOR] * len(_rates_at_first()))
+
+    def rate(self, guess: Guess, contradicted: bool = False) -> float:
+        kind = _kind(guess, contradicted)
+        return self._right[kind] / self._offered[kind]
+
+    def observe(self, guess: Guess, token: int, contradicted: bool = False) -> None:
+        """The guess was judged: this is the right token."""
+        kind = _kind(guess, contradicted)
+        self._offered[kind] = self._offered[kind] * DECAY + 1
+        self._right[kind] = self._right[kind] * DECAY + (token == guess.token)
+
+    def probabilities(self, guess: Guess, contradicted: bool = False) -> list[tuple[int, float]]:
+        """The next tokens, likeliest first, each with its probability."""
+        rate, first = self.rate(guess, contradicted), guess.choices[0][1]
+        found, left = [], LARGEST_SUM
+        for token, count in guess.choices[:MOST_CHOICES]:
+            probability = min(rate * count / first, left)
+            found.append((token, probability))
+            left -= probability
+        return found
+
+
+def look_up(index: _native.TextIndex, text: list[int], more: list[int]) -> Guess | None:
+    """What the index knows to follow `text` and `more`; None: nothing."""
+    length, total, choices = index.find(text, more)
+    return Guess(length, total, choices) if length else None
+
+
+def _kind(guess: Guess, contradicted: bool) -> int:
+    length = max(i for i, least in enumerate(LENGTHS) if guess.length >= least)
+    support = 0 if guess.total == 1 else 1 if guess.choices[0][1] >= UNANIMOUS * guess.total else 2
+    return (length * 3 + support) * 2 + contradicted
+
+
+def _rates_at_first() -> Sequence[float]:
+    rates = []
+    for at_first in AT_FIRST:
+        for support in (0.9, 1.05, 0.6):
+            rate = min(0.95, at_first * support)
+            rates += [rate, CONTRADICTED * rate]
+    return rates
