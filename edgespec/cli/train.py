@@ -123,6 +123,14 @@ def pair(out: Path, run: Run) -> None:
 
 
 @train.command()
+@out
+@group("run", Run, **BUDGET)
+def robot(out: Path, run: Run) -> None:
+    """Train models that drive a robot in simulated rooms: a target that sees, and a draft with and one without eyes."""
+    recipe("robot.recipe", run).make_robot(out, run)
+
+
+@train.command()
 @click.argument("folder", type=PATH)
 @group("run", Run, **PAIR)
 def card(folder: Path, run: Run) -> None:

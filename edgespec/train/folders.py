@@ -26,9 +26,11 @@ from edgespec.train.loop import Record
 TRAINING_FILE = "training.json"
 CHECKPOINT_FILE = "checkpoint.pt"
 RUN_FILE = "run.json"
+SIGHT_FILE = "sight.pt"
 WORK_FILES = (
     CHECKPOINT_FILE,
     RUN_FILE,
+    SIGHT_FILE,
     "tokens.bin",
     "learnt.bin",
     "material.json",

@@ -1,0 +1,83 @@
+"""Requests and answers in tokens, and the language model's forward over them while it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from edgespec.train.robot.lessons import CELLS, COLUMNS, ROWS
+from edgespec.train.robot.words import END, IMAGE, prompt_text
+
+
+@dataclass(frozen=True)
+class Batch:
+    """ids: int64 [B, L], padded behind. first: the row of the picture's first cell. places: int64 [N], which of the B · L rows say an answer's token; wanted: int64
+    [N], that token."""
+
+    ids: torch.Tensor
+    first: int
+    places: torch.Tensor
+    wanted: torch.Tensor
+
+
+class Conversations:
+    """Makes batches of requests and answers."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.end = tokenizer.token_to_id(END)
+        self.first = self.prompt("").index(tokenizer.token_to_id(IMAGE))
+
+    def prompt(self, request: str) -> list[int]:
+        ids: list[int] = self._tokenizer.encode(prompt_text(request, CELLS)).ids
+        return ids
+
+    def batch(self, asked: Sequence[tuple[str, str]]) -> Batch:
+        """Of requests and their answers."""
+        prompts = [self.prompt(request) for request, _ in asked]
+        answers = [[*self._tokenizer.encode(answer).ids, self.end] for _, answer in asked]
+        longest = max(len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True))
+        ids = np.zeros((len(asked), longest), np.int64)
+        places: list[int] = []
+        for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+            ids[row, : len(prompt) + len(answer)] = prompt + answer
+            begin = row * longest + len(prompt) - 1
+            places.extend(range(begin, begin + len(answer)))
+        wanted = np.concatenate([np.array(answer, np.int64) for answer in answers])
+        return Batch(torch.from_numpy(ids), self.first, torch.tensor(places), torch.from_numpy(wanted))
+
+    def text(self, tokens: Sequence[int]) -> str:
+        whole: str = self._tokenizer.decode(list(tokens))
+        return whole
+
+
+def positions(first: int, length: int) -> torch.Tensor:
+    """int64 [3, length]: rotary positions of a text with one picture whose first cell is row `first`."""
+    down, right = np.divmod(np.arange(CELLS), COLUMNS)
+    picture = first + np.stack([np.zeros(CELLS, np.int64), down, right])
+    before = np.broadcast_to(np.arange(first), (3, first))
+    after = np.arange(length - first - CELLS) + first + max(ROWS, COLUMNS)
+    behind = np.broadcast_to(after, (3, len(after)))
+    return torch.from_numpy(np.concatenate([before, picture, behind], 1))
+
+
+def embedded(model: Any, ids: torch.Tensor, features: torch.Tensor | None, first: int) -> torch.Tensor:
+    """Rows [B, L, W] of a text in which features [B, CELLS, W] stand for the picture. None: the picture's tokens."""
+    rows: torch.Tensor = model.model.language_model.embed_tokens(ids)
+    if features is None:
+        return rows
+    return torch.cat([rows[:, :first], features.to(rows.dtype), rows[:, first + CELLS :]], 1)
+
+
+def answer_logits(model: Any, batch: Batch, features: torch.Tensor | None) -> torch.Tensor:
+    """Logits float32 [N, V] of a batch's answers."""
+    rows = embedded(model, batch.ids, features, batch.first)
+    where = positions(batch.first, batch.ids.shape[1])[:, None].expand(3, len(batch.ids), -1)
+    hidden = model.model.language_model(inputs_embeds=rows, position_ids=where, use_cache=False).last_hidden_state
+    logits: torch.Tensor = model.lm_head(hidden.flatten(0, 1)[batch.places]).float()
+    return logits
