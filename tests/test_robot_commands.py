@@ -71,7 +71,9 @@ def test_a_clause_without_end_is_refused_once_and_the_next_one_is_read() -> None
         ([Sighting(0, "blue box", -3.0, 3.9), Sighting(1, "red cone", -44.0, 2.5)], "red cone"),
     ],
 )
-def test_every_answer_fits_its_grammar_and_its_commands_the_limits(sightings: list[Sighting], goal: str) -> None:
+def test_every_answer_fits_its_grammar_and_its_commands_the_limits(
+    sightings: list[Sighting], goal: str
+) -> None:
     text = answer(sightings, goal)
     assert re.fullmatch(ANSWER_PATTERN, text)
     parser = CommandParser()

@@ -60,7 +60,9 @@ def test_provisional_text_slows_the_robot_and_never_moves_it() -> None:
 def test_a_provisional_stop_halts_the_robot_until_text_is_committed() -> None:
     pilot = Pilot()
     pilot.committed("forward 2.0;", 0.0)
-    pilot.provisional(" stop;")
+    pilot.provisional(" st")
+    assert pilot.state(0.0) is State.SLOW
+    pilot.provisional("op")
     assert pilot.velocity(0.0, PERIOD_S) == STILL
     pilot.committed(" look", 0.1)
     assert pilot.velocity(0.1, PERIOD_S) != STILL
@@ -87,7 +89,8 @@ def test_cancel_drops_everything() -> None:
     pilot = Pilot()
     pilot.committed("forward 2.0;", 0.0)
     pilot.cancel()
-    assert pilot.idle and pilot.velocity(0.0, PERIOD_S) == STILL
+    pilot.committed(" turn left 20;", 0.1)
+    assert pilot.idle and pilot.velocity(0.1, PERIOD_S) == STILL
 
 
 def test_a_body_stands_before_what_is_in_its_way() -> None:

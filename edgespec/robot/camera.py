@@ -135,9 +135,7 @@ def _empty_room(room: Room, pose: Pose) -> tuple[Floats, Floats]:
     return colour, depth
 
 
-def _draw(
-    room: Room, pose: Pose, index: int, colour: Floats, depth: Floats, shown: NDArray[np.int8]
-) -> int:
+def _draw(room: Room, pose: Pose, index: int, colour: Floats, depth: Floats, shown: NDArray[np.int8]) -> int:
     """Draw a thing where it is nearer than what is there; returns the pixels of its whole outline within view."""
     thing = room.things[index]
     window = _window(thing, pose)
@@ -149,7 +147,9 @@ def _draw(
     right = np.broadcast_to(_columns()[None, columns], shape).ravel()
     up = np.broadcast_to(_rows()[rows, None], shape).ravel()
     directions = np.stack([cos + sin * right, sin - cos * right, up], 1).astype(np.float32)
-    near, normals = meet(thing.kind)(_turned(pose.x - thing.x, pose.y - thing.y, CAMERA_M, -thing.yaw), directions)
+    near, normals = meet(thing.kind)(
+        _turned(pose.x - thing.x, pose.y - thing.y, CAMERA_M, -thing.yaw), directions
+    )
     light = normals @ _turned(room.light[0], room.light[1], room.light[2], -thing.yaw)
     lit = (np.float32(0.45) + np.float32(0.55) * np.clip(light, 0, 1))[:, None] * np.array(
         COLOURS[thing.colour], np.float32
@@ -179,7 +179,10 @@ def _window(thing: Thing, pose: Pose) -> tuple[slice, slice] | None:
     if left > edge or right < -edge:
         return None
     nearest = max(0.1, (distance - radius) * math.cos(edge))
-    low, high = -CAMERA_M / nearest, (height - CAMERA_M) / (nearest if height > CAMERA_M else distance + radius)
+    low, high = (
+        -CAMERA_M / nearest,
+        (height - CAMERA_M) / (nearest if height > CAMERA_M else distance + radius),
+    )
     columns = [_pixel(math.tan(max(-edge, min(edge, angle))) / _HALF, WIDTH) for angle in (left, right)]
     rows = [_pixel(-tangent / (_HALF * HEIGHT / WIDTH), HEIGHT) for tangent in (high, low)]
     return slice(rows[0], rows[1] + 1), slice(columns[0], columns[1] + 1)
@@ -190,9 +193,7 @@ def _pixel(share: float, size: int) -> int:
     return max(0, min(size - 1, int((share + 1) / 2 * size)))
 
 
-def _sightings(
-    room: Room, pose: Pose, shown: NDArray[np.int8], outlines: list[int]
-) -> tuple[Sighting, ...]:
+def _sightings(room: Room, pose: Pose, shown: NDArray[np.int8], outlines: list[int]) -> tuple[Sighting, ...]:
     pixels = np.bincount(shown[shown >= 0], minlength=len(room.things))
     seen = [
         Sighting(

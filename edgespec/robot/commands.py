@@ -83,9 +83,14 @@ class CommandParser:
 
     def finish(self) -> list[Command]:
         """The last command: the text has ended."""
-        command = self._whole(self._rest.rstrip(".!? \n"))
+        command = self._whole(self._rest)
         self._rest = ""
         return [] if command is None else [command]
+
+    def foresee(self, text: str) -> list[Command]:
+        """The commands that there would be if the text went on like this and ended. Takes nothing in."""
+        clauses = _clauses(self._rest + text)
+        return [command for clause in clauses if (command := parse_clause(clause, self._limits)) is not None]
 
     def _whole(self, clause: str) -> Command | None:
         if self._skipping:
@@ -96,7 +101,7 @@ class CommandParser:
 
 def parse_clause(clause: str, limits: Limits) -> Command | None:
     """The command that a whole clause is; None: speech."""
-    words = " ".join(clause.split())
+    words = " ".join(clause.split()).rstrip(".!?")
     if words in ("look", "stop"):
         return Look() if words == "look" else Stop()
     if match := _TURN.fullmatch(words):

@@ -1,6 +1,6 @@
 """What the robot is asked, and what the target is to say: what it sees and where, then commands.
 
-`I see red chair left 20 1.8 m, blue ball ahead 2.4 m. turn left 20; forward 0.8; look`
+`I see red chair left 20 1.8 m, blue ball ahead 2.4 m. turn left 20; forward 0.6; look`
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ BEARING_STEP = 5
 """Degrees between bearings that are said."""
 
 DISTANCE_STEP_M = 0.2
-REACH_M = 1.0
+REACH_M = 1.2
 """Where the robot stops before the middle of its goal."""
 
-NEAR_M = 1.2
+NEAR_M = 1.4
 """A goal that is no further away is reached."""
 
 LONGEST_STEP_M = 2.4
@@ -31,9 +31,7 @@ REQUESTS = ("go to the {}", "walk to the {}", "find the {}", "please go to the {
 
 _NUMBER = r"[0-9]{1,2}"
 _COMMAND = rf"(turn (left|right) {_NUMBER}|forward [0-9]\.[0-9]|look|stop)"
-_SIGHT = (
-    rf"({'|'.join(COLOURS)}) ({'|'.join(KINDS)}) (ahead|(left|right) {_NUMBER}) [0-9]\.[0-9] m"
-)
+_SIGHT = rf"({'|'.join(COLOURS)}) ({'|'.join(KINDS)}) (ahead|(left|right) {_NUMBER}) [0-9]\.[0-9] m"
 ANSWER_PATTERN = rf"I see ({_SIGHT}(, {_SIGHT})*|nothing)\. {_COMMAND}(; {_COMMAND})*"
 """A regular expression of every answer; `edgespec.Guide(regex=ANSWER_PATTERN)` holds a model to it."""
 
@@ -45,7 +43,9 @@ def request(rng: np.random.Generator, name: str) -> str:
 
 def answer(sightings: Sequence[Sighting], name: str) -> str:
     """What is to be said by a robot that sees this and is asked for the thing of this name."""
-    seen = ", ".join(f"{one.name} {said_bearing(one.bearing)} {said_distance(one.distance):.1f} m" for one in sightings)
+    seen = ", ".join(
+        f"{one.name} {said_bearing(one.bearing)} {said_distance(one.distance):.1f} m" for one in sightings
+    )
     goal = next((one for one in sightings if one.name == name), None)
     return f"I see {seen or 'nothing'}. {'; '.join(_commands(goal))}"
 

@@ -13,8 +13,11 @@ from edgespec.edge.step import Step
 from edgespec.robot.commands import Command
 from edgespec.robot.pilot import Pilot
 
-Ask = Callable[[NDArray[np.uint8], str], Iterable[Step]]
-"""Puts a picture uint8 [H, W, 3] and a request to the target; brings the answer step by step, also steps without
+Picture = NDArray[np.uint8] | bytes
+"""uint8 [H, W, 3], or a JPEG or PNG file."""
+
+Ask = Callable[[Picture, str], Iterable[Step]]
+"""Puts a picture and a request to the target; brings the answer step by step, also steps without
 news, at least one a control period."""
 
 
@@ -46,19 +49,21 @@ class Outcome:
 
 
 class Mission:
-    """ask: see `Ask`. picture: takes one. tick: lets a control period pass. clock: the time in seconds that the pilot
-    goes by."""
+    """ask: see `Ask`. picture: takes one. wait: lets a control period pass. on_step: is called while an answer comes, at
+    least once a control period. clock: the time in seconds that the pilot goes by."""
 
     def __init__(
         self,
         pilot: Pilot,
         ask: Ask,
-        picture: Callable[[], NDArray[np.uint8]],
-        tick: Callable[[], None],
+        picture: Callable[[], Picture],
+        wait: Callable[[], None],
+        on_step: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         most_looks: int = 6,
     ) -> None:
-        self._pilot, self._ask, self._picture, self._tick, self._clock = pilot, ask, picture, tick, clock
+        self._pilot, self._ask, self._picture, self._clock = pilot, ask, picture, clock
+        self._wait, self._on_step = wait, on_step
         self._most_looks = most_looks
 
     def follow(self, request: str, told: Callable[[Step], None] = lambda step: None) -> Outcome:
@@ -70,7 +75,7 @@ class Mission:
             looks.append(record)
             self._listen(record, request, told)
             while not self._pilot.idle:
-                self._tick()
+                self._wait()
             if reason := self._over(record):
                 return Outcome(looks, self._pilot.reached, reason)
         return Outcome(looks, False, f"the goal was not reached in {self._most_looks} looks")
@@ -85,7 +90,7 @@ class Mission:
             state = self._pilot.state(self._clock()).value
             if record.states[-1:] != [state]:
                 record.states.append(state)
-            self._tick()
+            self._on_step()
 
     def _apply(self, step: Step) -> list[Command]:
         """Tell the pilot; returns the commands that are whole now."""
@@ -103,12 +108,12 @@ class Mission:
     def _over(self, record: LookRecord) -> str:
         """Why the mission ends here; empty: it goes on."""
         pilot = self._pilot
+        if pilot.cancelled:
+            return "cancelled"
         if pilot.reached:
             return "the goal is reached"
         if pilot.refused is not None:
             return f"refused {pilot.refused.text!r}: {pilot.refused.reason}"
-        if record.finish_reason in (None, "cancelled"):
-            return "the answer was cancelled"
         return "" if pilot.wants_to_look else "the answer did not say how to go on"
 
 

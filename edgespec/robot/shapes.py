@@ -24,7 +24,9 @@ def _boxes(*corners: tuple[tuple[float, float, float], tuple[float, float, float
     return np.array(corners, np.float32)
 
 
-def _legs(x: float, y: float, half: float, height: float) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
+def _legs(
+    x: float, y: float, half: float, height: float
+) -> list[tuple[tuple[float, ...], tuple[float, ...]]]:
     places = [(sx * x, sy * y) for sx in (-1, 1) for sy in (-1, 1)]
     return [((px - half, py - half, 0.0), (px + half, py + half, height)) for px, py in places]
 
@@ -39,9 +41,7 @@ BOXES: dict[str, Floats] = {
         ],
         np.float32,
     ),
-    "table": np.array(
-        [((-0.5, -0.35, 0.58), (0.5, 0.35, 0.68)), *_legs(0.45, 0.30, 0.045, 0.6)], np.float32
-    ),
+    "table": np.array([((-0.5, -0.35, 0.58), (0.5, 0.35, 0.68)), *_legs(0.45, 0.30, 0.045, 0.6)], np.float32),
 }
 
 EXTENT: dict[str, tuple[float, float]] = {

@@ -78,6 +78,8 @@ def answer_logits(model: Any, batch: Batch, features: torch.Tensor | None) -> to
     """Logits float32 [N, V] of a batch's answers."""
     rows = embedded(model, batch.ids, features, batch.first)
     where = positions(batch.first, batch.ids.shape[1])[:, None].expand(3, len(batch.ids), -1)
-    hidden = model.model.language_model(inputs_embeds=rows, position_ids=where, use_cache=False).last_hidden_state
+    hidden = model.model.language_model(
+        inputs_embeds=rows, position_ids=where, use_cache=False
+    ).last_hidden_state
     logits: torch.Tensor = model.lm_head(hidden.flatten(0, 1)[batch.places]).float()
     return logits

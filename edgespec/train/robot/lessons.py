@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgespec.robot.camera import HEIGHT, WIDTH, Sighting, View, jpeg, look, with_lines
+from edgespec.robot.camera import HEIGHT, LINE_EVERY, WIDTH, Sighting, View, jpeg, look, with_lines
 from edgespec.robot.language import NAMES, answer, request
 from edgespec.robot.rooms import COLOURS, KINDS, Pose, Room, make_room
 from edgespec.train.robot.shape import MERGE, PATCH
@@ -60,7 +60,12 @@ class Scene:
 
     def mirrored(self) -> Scene:
         turned = tuple(replace(one, bearing=-one.bearing) for one in reversed(self.sightings))
-        return Scene(with_lines(self.picture[:, ::-1]), turned, self.cells.mirrored())
+        picture = self.picture[:, ::-1].copy()
+        old = slice(LINE_EVERY - 1, None, LINE_EVERY)
+        picture[:, old] = picture[
+            :, LINE_EVERY - 2 :: LINE_EVERY
+        ]  # paint over the lines that were mirrored too
+        return Scene(with_lines(picture), turned, self.cells.mirrored())
 
     def ask(self, rng: np.random.Generator) -> tuple[str, str]:
         """A request, mostly for something in view, and the answer to it."""
@@ -117,11 +122,12 @@ def draw_scene(rng: np.random.Generator) -> Scene:
     view = look(room, pose, rng)
     picture = view.picture
     if rng.random() < COMPRESSED_SHARE:
-        picture = _decoded(jpeg(picture, int(rng.integers(80, 96))))
+        picture = decoded(jpeg(picture, int(rng.integers(80, 96))))
     return Scene(picture, view.sightings, label_cells(room, view, pose))
 
 
-def _decoded(file: bytes) -> NDArray[np.uint8]:
+def decoded(file: bytes) -> NDArray[np.uint8]:
+    """The pixels of a picture file, uint8 [H, W, 3]."""
     with Image.open(io.BytesIO(file)) as picture:
         return np.asarray(picture.convert("RGB"))
 

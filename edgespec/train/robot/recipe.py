@@ -65,7 +65,7 @@ def _make_model(
         )
         record = run_stage(stage, to_answer, work)
         model.to(torch.bfloat16).save_pretrained(work)
-        _save_processor(work)
+        save_processor(work)
         write_training(work, record, run.seed, shape=asdict(shape), sight_minutes=to_see.minutes)
 
 
@@ -85,7 +85,7 @@ def _learn_to_see(model: Any, head: CellHead, scenes: Scenes, run: Run, work: Pa
     (work / CHECKPOINT_FILE).unlink(missing_ok=True)
 
 
-def _save_processor(folder: Path) -> None:
+def save_processor(folder: Path) -> None:
     """preprocessor_config.json, as transformers expects it."""
     save_json(
         {

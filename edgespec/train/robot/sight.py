@@ -122,7 +122,9 @@ class CellHead(torch.nn.Module):
             "colour": float(np.mean(colour.argmax(-1).numpy()[there] == colours[there])),
             "kind": float(np.mean(kind.argmax(-1).numpy()[there] == kinds[there])),
             "bearing": float(np.mean(np.abs(said_bearing - bearings)[there])),
-            "distance": float(np.mean((np.abs(said_distance - distances) / np.maximum(distances, 0.1))[there])),
+            "distance": float(
+                np.mean((np.abs(said_distance - distances) / np.maximum(distances, 0.1))[there])
+            ),
         }
 
 

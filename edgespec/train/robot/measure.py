@@ -1,0 +1,152 @@
+"""How well a model sees, says and drives, on rooms that it has not learnt from."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import DynamicCache
+
+from edgespec.robot.camera import jpeg
+from edgespec.robot.pilot import Pilot
+from edgespec.robot.trial import MOST_LOOKS, make_trials
+from edgespec.train.robot.conversation import Conversations, embedded, positions
+from edgespec.train.robot.lessons import CELLS, COLUMNS, ROWS, Scene, decoded, draw_scene
+from edgespec.train.robot.sight import encode, patches
+
+HELD_OUT_SEED, TRIALS_SEED = 1_000_003, 2_000_003
+"""Far from the seeds of training."""
+
+LONGEST_ANSWER = 80
+_SIGHT = re.compile(r"(\w+ \w+) (?:ahead|(left|right) (\d+)) (\d+\.\d) m")
+
+
+@torch.no_grad()
+def answers(
+    model: Any,
+    conversations: Conversations,
+    pictures: Sequence[NDArray[np.uint8]],
+    requests: Sequence[str],
+    blind: bool = False,
+) -> list[list[int]]:
+    """Greedy answers, each with its end token if it has ended."""
+    groups: dict[int, list[int]] = defaultdict(list)
+    prompts = [conversations.prompt(one) for one in requests]
+    for number, prompt in enumerate(prompts):
+        groups[len(prompt)].append(number)
+    found: dict[int, list[int]] = {}
+    for group in groups.values():
+        features = None
+        if not blind:
+            features = encode(model.model.visual, patches(np.stack([pictures[one] for one in group])))
+        ids = torch.tensor([prompts[one] for one in group])
+        for number, tokens in zip(group, _written(model, conversations, ids, features), strict=True):
+            found[number] = tokens
+    return [found[number] for number in range(len(requests))]
+
+
+def _written(
+    model: Any, conversations: Conversations, ids: torch.Tensor, features: torch.Tensor | None
+) -> list[list[int]]:
+    language, length = model.model.language_model, ids.shape[1]
+    cache = DynamicCache(config=model.config.text_config)
+    rows = embedded(model, ids, features, conversations.first)
+    where = positions(conversations.first, length)[:, None].expand(3, len(ids), -1)
+    shift = max(ROWS, COLUMNS) - CELLS
+    said: list[torch.Tensor] = []
+    for number in range(LONGEST_ANSWER):
+        hidden = language(inputs_embeds=rows, position_ids=where, past_key_values=cache, use_cache=True)
+        said.append(model.lm_head(hidden.last_hidden_state[:, -1]).argmax(-1))
+        if all((torch.stack(said, 1) == conversations.end).any(1)):
+            break
+        rows = language.embed_tokens(said[-1][:, None])
+        where = torch.full((3, len(ids), 1), length + number + shift)
+    whole: list[list[int]] = torch.stack(said, 1).tolist()
+    return [
+        tokens[: tokens.index(conversations.end) + 1] if conversations.end in tokens else tokens
+        for tokens in whole
+    ]
+
+
+def held_out(count: int) -> list[tuple[Scene, str, str]]:
+    """Scenes with a request and the answer that is right."""
+    rng = np.random.default_rng(HELD_OUT_SEED)
+    scenes = [draw_scene(rng) for _ in range(count)]
+    return [(scene, *scene.ask(rng)) for scene in scenes]
+
+
+def sight_figures(
+    model: Any, conversations: Conversations, cases: Sequence[tuple[Scene, str, str]]
+) -> dict[str, Any]:
+    """objects_f1: of the things named; bearing_error: mean, in degrees, and distance_error: mean share, of the things
+    named rightly; exact: share of answers that are right to the letter; goal_seen: share that rightly say whether the
+    goal is in view."""
+    tokens = answers(
+        model, conversations, [scene.picture for scene, _, _ in cases], [asked for _, asked, _ in cases]
+    )
+    texts = [conversations.text(one) for one in tokens]
+    named = right = there = goal_right = 0
+    bearings: list[float] = []
+    distances: list[float] = []
+    for text, (scene, asked, wanted) in zip(texts, cases, strict=True):
+        said = sights(text)
+        true = {one.name: (one.bearing, one.distance) for one in scene.sightings}
+        named, there = named + len(said), there + len(true)
+        for name in said.keys() & true.keys():
+            right += 1
+            bearings.append(abs(said[name][0] - true[name][0]))
+            distances.append(abs(said[name][1] - true[name][1]) / true[name][1])
+        goal = next(name for name in (*true, asked) if asked.endswith(name))
+        goal_right += (goal in said) == (goal in true)
+    return {
+        "scenes": len(cases),
+        "objects_f1": 2 * right / max(1, named + there),
+        "bearing_error_degrees": float(np.mean(bearings or [90.0])),
+        "distance_error_share": float(np.mean(distances or [1.0])),
+        "goal_seen": goal_right / len(cases),
+        "exact": float(np.mean([text == wanted for text, (_, _, wanted) in zip(texts, cases, strict=True)])),
+        "tokens_an_answer": float(np.mean([len(one) for one in tokens])),
+        "examples": [
+            [asked, text, wanted] for text, (_, asked, wanted) in zip(texts[:6], cases, strict=False)
+        ],
+    }
+
+
+def sights(text: str) -> dict[str, tuple[float, float]]:
+    """Name -> bearing in degrees to the left and distance in metres, of all that an answer says it sees."""
+    return {
+        name: (float(degrees or 0) * (-1 if side == "right" else 1), float(metres))
+        for name, side, degrees, metres in _SIGHT.findall(text)
+    }
+
+
+def driving_figures(model: Any, conversations: Conversations, count: int) -> dict[str, Any]:
+    """Closed loop: the share of rooms in which the robot stops at its goal in MOST_LOOKS looks, by JPEG pictures."""
+    trials = make_trials(TRIALS_SEED, count)
+    going, looks = list(trials), 0
+    for _ in range(MOST_LOOKS):
+        pictures = [decoded(jpeg(trial.picture())) for trial in going]
+        said = answers(model, conversations, pictures, [trial.request for trial in going])
+        looks += len(going)
+        going = [
+            trial
+            for trial, tokens in zip(going, said, strict=True)
+            if trial.carry_out(Pilot(), conversations.text(tokens))
+        ]
+        if not going:
+            break
+    return {
+        "rooms": count,
+        "success": sum(trial.reached for trial in trials) / count,
+        "bumped": sum(bool(trial.body.bumps) for trial in trials) / count,
+        "stopped_elsewhere": sum(
+            trial.said_stop and not trial.reached and not trial.body.bumps for trial in trials
+        )
+        / count,
+        "looks_a_room": looks / count,
+    }
