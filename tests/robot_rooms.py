@@ -1,6 +1,7 @@
 """A plain room for tests."""
 
 import numpy as np
+
 from edgespec.robot.rooms import Room, Thing
 
 

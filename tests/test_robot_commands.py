@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from edgespec.robot.camera import Sighting
 from edgespec.robot.commands import (
     LONGEST_CLAUSE,

@@ -3,11 +3,12 @@
 import math
 
 import pytest
+from robot_rooms import room_with
+
 from edgespec.robot.body import Body
 from edgespec.robot.commands import Forward, Limits, Turn
 from edgespec.robot.pilot import STILL, Pilot, State, Velocity
 from edgespec.robot.rooms import Pose
-from robot_rooms import room_with
 
 PERIOD_S = 0.05
 

@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from robot_rooms import room_with
+
 from edgespec.robot import camera
 from edgespec.robot.camera import look
 from edgespec.robot.language import answer
 from edgespec.robot.pilot import Pilot
 from edgespec.robot.rooms import COLOURS, KINDS, Pose, make_room
 from edgespec.robot.trial import MOST_LOOKS, make_trials
-from robot_rooms import room_with
 
 
 @pytest.mark.parametrize("kind", KINDS)

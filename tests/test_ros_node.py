@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from edgespec.edge.step import Statistics, Step
 
 rclpy = pytest.importorskip("rclpy", reason="needs a ROS 2 Python: ros-rclpy[fastrtps] from PyPI will do")
@@ -42,12 +43,13 @@ class Rig:
     """The node beside one that plays the camera, the user and the base."""
 
     def __init__(self) -> None:
-        from edgespec.robot import ros_node
         from geometry_msgs.msg import Twist
         from rclpy.executors import MultiThreadedExecutor
         from rclpy.qos import qos_profile_sensor_data
         from sensor_msgs.msg import CompressedImage
         from std_msgs.msg import Empty, String
+
+        from edgespec.robot import ros_node
 
         rclpy.init()
         self._over = threading.Event()

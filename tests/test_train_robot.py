@@ -28,6 +28,7 @@ def kit() -> tuple[Any, Any, Any]:
 
 def test_training_computes_what_transformers_computes(kit: Any) -> None:
     import torch
+
     from edgespec.train.robot.conversation import answer_logits
     from edgespec.train.robot.shape import FRAMES, PATCH
     from edgespec.train.robot.sight import GRID, PATCHES, patches, seen_by
@@ -49,10 +50,11 @@ def test_training_computes_what_transformers_computes(kit: Any) -> None:
 
 def test_patches_are_those_of_transformers_processor(kit: Any, tmp_path: Path) -> None:
     import torch
+    from transformers import AutoImageProcessor
+
     from edgespec.train.robot.recipe import save_processor
     from edgespec.train.robot.shape import FRAMES, PATCH
     from edgespec.train.robot.sight import GRID, PATCHES, patches
-    from transformers import AutoImageProcessor
 
     save_processor(tmp_path)
     (scene,) = kit[2].next(1)
@@ -77,10 +79,11 @@ def test_a_mirrored_scene_is_the_mirrored_room(kit: Any) -> None:
 
 
 def test_cells_are_labelled_with_what_they_show() -> None:
+    from robot_rooms import room_with
+
     from edgespec.robot.camera import look
     from edgespec.robot.rooms import COLOURS, KINDS, Pose
     from edgespec.train.robot.lessons import label_cells
-    from robot_rooms import room_with
 
     room = room_with(("blue", "box", 2.0, 1.2))
     view = look(room, Pose())
@@ -96,6 +99,7 @@ def test_cells_are_labelled_with_what_they_show() -> None:
 
 def test_greedy_answers_are_those_of_transformers(kit: Any) -> None:
     import torch
+
     from edgespec.train.robot.measure import answers
     from edgespec.train.robot.shape import FRAMES, PATCH
     from edgespec.train.robot.sight import GRID, PATCHES, patches

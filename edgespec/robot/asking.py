@@ -22,7 +22,8 @@ class SessionAsk:
     def __call__(self, picture: Picture, request: str) -> Iterator[Step]:
         self._cancelled = False
         with self._open() as session:
-            session.prompt(messages(picture, request))
+            parts = [{"type": "image", "image": picture}, {"type": "text", "text": request}]
+            session.prompt([{"role": "user", "content": parts}])
             while not session.finished:
                 if self._cancelled:
                     session.cancel()

@@ -94,20 +94,21 @@ def jpeg(picture: NDArray[np.uint8], quality: int = 90) -> bytes:
 def _lines() -> NDArray[np.uint8]:
     """uint8 [lines, 3]: their colours."""
     right = np.linspace(0, 1, len(range(0, WIDTH, LINE_EVERY)))
-    return (255 * np.stack([right, 1 - np.abs(2 * right - 1), 1 - right], 1)).astype(np.uint8)
+    colours = 255 * np.stack([right, 1 - np.abs(2 * right - 1), 1 - right], 1)
+    return np.asarray(colours, np.uint8)
 
 
 @functools.cache
 def _columns() -> Floats:
     """float32 [WIDTH]: the tangent of each column's angle to the right."""
-    return ((np.arange(WIDTH) + 0.5) / WIDTH * 2 - 1).astype(np.float32) * np.float32(_HALF)
+    return np.asarray(((np.arange(WIDTH) + 0.5) / WIDTH * 2 - 1) * _HALF, np.float32)
 
 
 @functools.cache
 def _rows() -> Floats:
     """float32 [HEIGHT]: the tangent of each row's angle upwards."""
     up = 1 - (np.arange(HEIGHT) + 0.5) / HEIGHT * 2
-    return up.astype(np.float32) * np.float32(_HALF * HEIGHT / WIDTH)
+    return np.asarray(up * (_HALF * HEIGHT / WIDTH), np.float32)
 
 
 def _empty_room(room: Room, pose: Pose) -> tuple[Floats, Floats]:

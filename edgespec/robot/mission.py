@@ -49,8 +49,8 @@ class Outcome:
 
 
 class Mission:
-    """ask: see `Ask`. picture: takes one. wait: lets a control period pass. on_step: is called while an answer comes, at
-    least once a control period. clock: the time in seconds that the pilot goes by."""
+    """ask: see `Ask`. picture: takes one. wait: lets a control period pass. on_step: is called while an answer comes,
+    at least once a control period. clock: the time in seconds that the pilot goes by."""
 
     def __init__(
         self,

@@ -38,7 +38,7 @@ def orthogonal(matrix: torch.Tensor) -> torch.Tensor:
     """A matrix [M, N] with about the same singular vectors, whose singular values are about one."""
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
-    found = matrix.T if tall else matrix
+    found: torch.Tensor = matrix.T if tall else matrix
     found = found / (found.norm() + 1e-7)
     for _ in range(ITERATIONS):
         square = found @ found.T

@@ -65,9 +65,10 @@ class TargetStage(Stage):
 
     def __init__(self, model: LlamaForCausalLM, batches: Batches, context: int) -> None:
         super().__init__("target", model, batches, context)
+        self._windows = batches
 
     def losses(self, length: int) -> tuple[Iterable[torch.Tensor], int]:
-        batch = torch.from_numpy(self.batches.next(length)[0])
+        batch = torch.from_numpy(self._windows.next(length)[0])
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast_bfloat16(torch.device("cpu"))):
             logits = self.model(input_ids=batch, use_cache=False).logits
         rows, wanted = logits[:, :-1].flatten(0, 1).float(), batch[:, 1:].flatten()

@@ -16,8 +16,8 @@ from edgespec.train.robot.words import END, IMAGE, prompt_text
 
 @dataclass(frozen=True)
 class Batch:
-    """ids: int64 [B, L], padded behind. first: the row of the picture's first cell. places: int64 [N], which of the B · L rows say an answer's token; wanted: int64
-    [N], that token."""
+    """ids: int64 [B, L], padded behind. first: the row of the picture's first cell. places: int64 [N], which of the
+    B · L rows say an answer's token; wanted: int64 [N], that token."""
 
     ids: torch.Tensor
     first: int
@@ -31,7 +31,7 @@ class Conversations:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.end = tokenizer.token_to_id(END)
-        self.first = self.prompt("").index(tokenizer.token_to_id(IMAGE))
+        self.first = self.prompt("").index(int(tokenizer.token_to_id(IMAGE) or 0))
 
     def prompt(self, request: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(prompt_text(request, CELLS)).ids

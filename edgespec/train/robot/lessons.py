@@ -107,7 +107,7 @@ class Scenes:
 
     def state(self) -> dict[str, Any]:
         """Of the random numbers. The ring is filled again."""
-        return self._rng.bit_generator.state  # type: ignore[return-value]
+        return self._rng.bit_generator.state
 
     def restore(self, state: dict[str, Any]) -> None:
         self._rng.bit_generator.state = state  # type: ignore[assignment]

@@ -62,7 +62,7 @@ def _written(
     for number in range(LONGEST_ANSWER):
         hidden = language(inputs_embeds=rows, position_ids=where, past_key_values=cache, use_cache=True)
         said.append(model.lm_head(hidden.last_hidden_state[:, -1]).argmax(-1))
-        if all((torch.stack(said, 1) == conversations.end).any(1)):
+        if bool(torch.stack(said, 1).eq(conversations.end).any(1).all()):
             break
         rows = language.embed_tokens(said[-1][:, None])
         where = torch.full((3, len(ids), 1), length + number + shift)
@@ -93,7 +93,7 @@ def sight_figures(
     named = right = there = goal_right = 0
     bearings: list[float] = []
     distances: list[float] = []
-    for text, (scene, asked, wanted) in zip(texts, cases, strict=True):
+    for text, (scene, asked, _) in zip(texts, cases, strict=True):
         said = sights(text)
         true = {one.name: (one.bearing, one.distance) for one in scene.sightings}
         named, there = named + len(said), there + len(true)

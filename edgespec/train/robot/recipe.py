@@ -46,7 +46,8 @@ def make_robot(folder: Path, run: Run) -> None:
 
 def load(folder: Path) -> Any:
     """The model in `folder`, float32, ready to be asked."""
-    return Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    model: Any = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    return model.eval()
 
 
 def _make_model(

@@ -35,7 +35,7 @@ def build(shape: SeeingShape, tokenizer: Tokenizer, seed: int) -> Any:
     torch.manual_seed(seed)
     pairs = shape.width // shape.heads // 2
     sides = 3 * pairs // 8
-    ids = {
+    ids: dict[str, Any] = {
         name: tokenizer.token_to_id(token)
         for name, token in {
             "image_token_id": IMAGE,

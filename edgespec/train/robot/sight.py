@@ -129,11 +129,11 @@ class CellHead(torch.nn.Module):
 
 
 def _bearing_places(bearings: NDArray[np.float32]) -> NDArray[np.float32]:
-    return (bearings + np.float32(WIDEST_SHOWN)) / np.float32(2 * WIDEST_SHOWN) * np.float32(BEARING_BINS - 1)
+    return np.asarray((bearings + WIDEST_SHOWN) / (2 * WIDEST_SHOWN) * (BEARING_BINS - 1), np.float32)
 
 
 def _distance_places(distances: NDArray[np.float32]) -> NDArray[np.float32]:
-    return distances / np.float32(FARTHEST_M) * np.float32(DISTANCE_BINS - 1)
+    return np.asarray(distances / FARTHEST_M * (DISTANCE_BINS - 1), np.float32)
 
 
 def _soft(places: NDArray[np.float32], bins: int) -> torch.Tensor:
