@@ -83,7 +83,13 @@ def test_every_flag_of_a_command_that_a_page_names_exists(page: Path, flags: set
         if re.search(r"\bedgespec [a-z]|\bserve --|\bgenerate --", line)
     ]
     named = {flag for line in ours for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", line)}
-    of_others = {"--no-build-isolation", "--nproc-per-node", "--no-python", "--system-site-packages"}
+    of_others = {
+        "--no-build-isolation",
+        "--nproc-per-node",
+        "--no-python",
+        "--system-site-packages",
+        "--ros-args",
+    }
     assert named - flags - of_others == set()
 
 

@@ -115,6 +115,16 @@ def test_jitter_is_the_seeds() -> None:
     assert first == again != other
 
 
+def test_a_lost_piece_comes_later_and_holds_up_what_follows() -> None:
+    pieces = [(float(i), 10) for i in range(300)]
+    times = carry(LinkShape(rtt_ms=40, loss_percent=10, retransmit_ms=200, seed=3), pieces)
+    delays = [left - entered for entered, left in times]
+    late = [delay for delay in delays if delay > 0.03]
+    assert late == pytest.approx([0.22] * len(late)) and 15 <= len(late) <= 45
+    (_, first), (_, second) = carry(LinkShape(loss_percent=99.9, seed=1), [(0.0, 10), (0.001, 10)])
+    assert first == pytest.approx(0.2) and second >= first
+
+
 def test_a_full_pipe_holds_its_sender_back() -> None:
     async def run() -> None:
         pipe = Pipe(Line(LinkShape(), "up"), VirtualClock(), under_way_bytes=100)

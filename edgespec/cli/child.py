@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from edgespec.core.errors import EdgespecError
 
@@ -25,9 +26,24 @@ END_TIMEOUT_S = 10.0
 """A process that has not ended this long after it was asked to is killed."""
 
 
+@dataclass(frozen=True)
+class Child:
+    """A process of ours and the address that it listens on."""
+
+    process: subprocess.Popen[str]
+    address: tuple[str, int]
+
+
 @contextlib.contextmanager
 def child(arguments: Sequence[str], waiting: str) -> Iterator[tuple[str, int]]:
-    """Run `edgespec ARGUMENTS` as a process for as long as this lasts; yields the address that it listens on.
+    """Run `edgespec ARGUMENTS` as `started` does; yields the address alone."""
+    with started(arguments, waiting) as one:
+        yield one.address
+
+
+@contextlib.contextmanager
+def started(arguments: Sequence[str], waiting: str) -> Iterator[Child]:
+    """Run `edgespec ARGUMENTS` as a process for as long as this lasts, once it listens.
 
     waiting: what a terminal shows until it is ready. Raises EdgespecError with the process's own message if it fails.
     """
@@ -48,7 +64,7 @@ def child(arguments: Sequence[str], waiting: str) -> Iterator[tuple[str, int]]:
                 process.wait()
                 errors.seek(0)
                 raise EdgespecError(_error_message(errors.read(), process.returncode))
-            yield address
+            yield Child(process, address)
         finally:
             end(process)
 

@@ -6,7 +6,7 @@ import signal
 import click
 
 from edgespec.cli.child import when_stdin_ends
-from edgespec.cli.flags import end_with_stdin, group
+from edgespec.cli.flags import NUMBER, about, end_with_stdin, group
 from edgespec.cli.options import link_shape_options
 from edgespec.core.access import is_loopback
 from edgespec.core.address import parse_address
@@ -30,7 +30,9 @@ required_rtt = {**link_shape_options["rtt_ms"], "required": True}
     "shape",
     LinkShape,
     **{**link_shape_options, "rtt_ms": required_rtt},
-    seed={"help": "Seed of the random jitter.", "flag": "--jitter-seed"},
+    seed={"help": "Seed of the random jitter and losses.", "flag": "--jitter-seed"},
+    loss_percent=about("Share of the pieces that are lost once, in percent.", type=NUMBER),
+    retransmit_ms=about("Time until a lost piece is sent again.", type=NUMBER),
 )
 @click.option(
     "--insecure",

@@ -2,7 +2,8 @@
 
 Each way takes half the round trip, plus or minus some jitter, after the bytes have passed a line of limited rate that
 all connections share. The bytes under way are bounded: a sender faster than the line has to wait, as with TCP.
-Opening a connection costs nothing; only bytes are delayed.
+Opening a connection costs nothing; only bytes are delayed. A lost piece comes after it was sent again, and holds up what
+follows it on its connection, as with TCP.
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ TIMER_S = 0.001
 @dataclass(frozen=True)
 class LinkShape:
     """What the link is like: round trip (ms), jitter (the round trip varies by up to this much, ms), rate (megabits a
-    second each way; None: unlimited), and the seed that the jitter is drawn from."""
+    second each way; None: unlimited), and the seed that jitter and losses are drawn from. loss_percent: of the pieces,
+    those that are lost once; retransmit_ms: until such a piece is sent again (200 is the least that Linux takes)."""
 
     rtt_ms: float = 0.0
     jitter_ms: float = 0.0
     mbps: float | None = None
     seed: int = 0
+    loss_percent: float = 0.0
+    retransmit_ms: float = 200.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.rtt_ms <= 60_000:
@@ -44,6 +48,10 @@ class LinkShape:
             raise EdgespecError(
                 f"a link's rate must be above 0 and at most 1000000 Mbit/s, not {self.mbps:g}."
             )
+        if not 0 <= self.loss_percent < 100:
+            raise EdgespecError(f"a link may lose 0 to less than 100 percent, not {self.loss_percent:g}.")
+        if not 0 <= self.retransmit_ms <= 60_000:
+            raise EdgespecError(f"sending again must take 0 to 60000 ms, not {self.retransmit_ms:g}.")
 
     @property
     def under_way_bytes(self) -> int:
@@ -72,6 +80,7 @@ class Line:
     def __init__(self, shape: LinkShape, direction: str) -> None:
         self._shape = shape
         self._jitter = random.Random(f"{shape.seed} {direction}")
+        self._losses = random.Random(f"{shape.seed} {direction} losses")
         self._free_s = 0.0
 
     def arrival_s(self, now_s: float, size: int) -> float:
@@ -80,7 +89,9 @@ class Line:
         if self._shape.mbps is not None:
             self._free_s += size * 8 / (self._shape.mbps * 1e6)
         jitter_ms = self._jitter.uniform(-0.5, 0.5) * self._shape.jitter_ms
-        return self._free_s + (self._shape.rtt_ms / 2 + jitter_ms) / 1e3
+        lost = self._losses.random() * 100 < self._shape.loss_percent
+        again_ms = self._shape.retransmit_ms if lost else 0.0
+        return self._free_s + (self._shape.rtt_ms / 2 + jitter_ms + again_ms) / 1e3
 
 
 class Pipe:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edgespec.cli.child import child
+from edgespec.cli.child import Child, child, started
 from edgespec.cli.demo.figures import Pacing, Run
 from edgespec.cli.streaming import open_session
 from edgespec.core.measurements import Measurements
@@ -51,21 +51,36 @@ def bundled_prompts(count: int) -> list[str]:
 
 @contextlib.contextmanager
 def serving(setting: Setting) -> Iterator[tuple[str, int]]:
-    """A server with the bundled models and a link to it, each in a process; yields the link's address.
+    """A server and an emulated link to it; yields the link's address."""
+    with server(setting) as behind, link_to(behind, setting.link) as link:
+        yield link.address
+
+
+@contextlib.contextmanager
+def server(setting: Setting) -> Iterator[tuple[str, int]]:
+    """A server with the bundled models, in a process, or with others where `server_options` name them.
 
     The server hosts no draft unless `server_options` say so: the demo shows what drafting on the device gains.
     """
-    pacing, link = setting.pacing, setting.link
-    server = ["serve", "--port", "0", "--threads", str(setting.server_threads), "--colocated-draft", "none"]
-    server += setting.server_options
+    pacing = setting.pacing
+    command = ["serve", "--port", "0", "--threads", str(setting.server_threads), "--colocated-draft", "none"]
+    command += setting.server_options
     if pacing.verify_ms:
-        server += ["--verify-pace-ms", str(pacing.verify_ms), "--pace-rows", str(pacing.rows)]
-    with child(server, "starting the server ...") as (host, port):
-        proxy = ["link", "--to", f"{host}:{port}", "--rtt-ms", str(link.rtt_ms)]
-        proxy += ["--jitter-ms", str(link.jitter_ms), "--jitter-seed", str(link.seed)]
-        proxy += [] if link.mbps is None else ["--mbps", str(link.mbps)]
-        with child(proxy, "starting the link ...") as address:
-            yield address
+        command += ["--verify-pace-ms", str(pacing.verify_ms), "--pace-rows", str(pacing.rows)]
+    with child(command, "starting the server ...") as address:
+        yield address
+
+
+@contextlib.contextmanager
+def link_to(address: tuple[str, int], link: LinkShape) -> Iterator[Child]:
+    """An emulated link to this address, in a process."""
+    host, port = address
+    proxy = ["link", "--to", f"{host}:{port}", "--rtt-ms", str(link.rtt_ms)]
+    proxy += ["--jitter-ms", str(link.jitter_ms), "--jitter-seed", str(link.seed)]
+    proxy += ["--loss-percent", str(link.loss_percent), "--retransmit-ms", str(link.retransmit_ms)]
+    proxy += [] if link.mbps is None else ["--mbps", str(link.mbps)]
+    with started(proxy, "starting the link ...") as process:
+        yield process
 
 
 def play(
