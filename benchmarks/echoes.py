@@ -25,7 +25,7 @@ import numpy as np
 from edgespec import _native
 from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
-from edgespec.edge.connection import encoded_open
+from edgespec.edge.opening import encoded_open
 from edgespec.server.private_authority import issue_for_server, make_authority
 
 BYTES = 64

@@ -48,10 +48,10 @@ class SlotMemory:
     def reserve(self, slots: int) -> None:
         """There is room for everything."""
 
-    def adopt(self, tokens: Sequence[int]) -> int:
+    def adopt(self, tokens: Sequence[int], pictures: Sequence[Any] = ()) -> int:
         return 0
 
-    def publish(self, tokens: Sequence[int]) -> None:
+    def publish(self, tokens: Sequence[int], pictures: Sequence[Any] = ()) -> None:
         """Nobody adopts."""
 
     def release(self) -> None:
@@ -83,6 +83,8 @@ class StubTarget:
     target_id = "stub"
     exit_layers = (4, 8)
     trees = True
+    picture_format = None
+    whole_pictures = False
 
     def __init__(
         self, scripted: HashModel | None = None, before_forward: Callable[[], None] = lambda: None

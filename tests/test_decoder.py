@@ -166,7 +166,7 @@ def test_scattered_pages_are_read_where_they_lie() -> None:
 
 def test_an_exit_guesses_what_the_kernel_guesses() -> None:
     model = model_of("qwen3").to(torch.bfloat16).float()
-    native = NativeDecoder.wanted(model)
+    native = NativeDecoder.wanted(LoadedModel(model, "tiny", bytes(32)))
     assert native is not None
     random = np.random.default_rng(8)
     hidden = torch.from_numpy(random.normal(size=(23, 48)).astype(np.float32))
@@ -228,12 +228,12 @@ def _hooked(model: Any) -> Any:
     ids=["float64", "bfloat16", "window", "family", "another family", "bias", "activation", "hook"],
 )
 def test_what_it_does_not_know_is_left_to_the_model(make: Any) -> None:
-    assert NativeDecoder.wanted(make()) is None
+    assert NativeDecoder.wanted(LoadedModel(make(), "tiny", bytes(32))) is None
 
 
 def test_sizes_that_do_not_fit_are_refused_before_anything_is_read() -> None:
     model = model_of("llama")
-    native = NativeDecoder.wanted(model)
+    native = NativeDecoder.wanted(LoadedModel(model, "tiny", bytes(32)))
     assert native is not None
     native._use(KvPool(4, 2))
     hidden, angles = np.zeros((2, 48), np.float32), np.zeros((2, 12), np.float32)

@@ -3,10 +3,11 @@
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec
 
+from edgespec.edge.prompt import Prompt
 from edgespec.edge.session import Session
 from edgespec.edge.step import Step
 
@@ -40,11 +41,11 @@ class AsyncSession:
     def finished(self) -> bool:
         return self.session.finished
 
-    async def prompt(self, prompt: str | Sequence[int]) -> None:
+    async def prompt(self, prompt: Prompt) -> None:
         """As `Session.prompt`."""
         await asyncio.to_thread(self.session.prompt, prompt)
 
-    async def append(self, text: str | Sequence[int], max_new_tokens: int | None = None) -> None:
+    async def append(self, text: Prompt, max_new_tokens: int | None = None) -> None:
         """As `Session.append`."""
         await asyncio.to_thread(self.session.append, text, max_new_tokens)
 

@@ -12,20 +12,19 @@ from typing import Any
 import numpy as np
 
 from edgespec import _native
-from edgespec.core import sampling_section
 from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
 from edgespec.core.messages import Block, Hint, Verdict
-from edgespec.core.params import ParameterError, SamplingParams
+from edgespec.core.params import ParameterError
+from edgespec.core.picture_section import SentPicture
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.target_identity import same_target
 from edgespec.edge.directory import Directory
 from edgespec.edge.finder import Finder
 from edgespec.edge.handshake import connect, connect_by, explain
 from edgespec.edge.link_options import LinkOptions
-
-CHANNEL = 1
-"""Any: the native connection fills in the channel that the session has on each of its connections."""
+from edgespec.edge.opening import CHANNEL
+from edgespec.edge.sent_pictures import SENT
 
 LEFT = "the server is going away"
 """Why the native connection says that a link was lost after `move`."""
@@ -44,7 +43,7 @@ FINISH_REASONS: dict[_native.FinishReason, str] = {
 class ServerConnection:
     """One session's link to whichever of its servers is there.
 
-    encode_open: makes an OPEN whenever a server has to be told everything (see `encoded_open`). on_message: takes the
+    encode_open: makes an OPEN whenever a server has to be told everything (opening.py). on_message: takes the
     verdicts and hints of the present turn. directory: names the servers, at the start and whenever the present one does
     not do; `servers` are then none.
 
@@ -79,6 +78,7 @@ class ServerConnection:
         self.notes: list[str] = []
         self.offline = self.writing = False
         self.losses = 0
+        self.all_files = False
         self._turn = 0
         self._refusals = 0
         self._wrong_target = False
@@ -91,20 +91,38 @@ class ServerConnection:
 
     # What goes up
 
-    def open(self) -> None:
-        """The session begins, here or anew at another server."""
+    def open(self, all_files: bool = False) -> None:
+        """The session begins, here or anew at another server. all_files: the server lacks pictures."""
+        self.all_files = all_files
         self._turn = 0
         self.link.await_verdicts(True)
         self._guarded(self.link.open, self._encode_open())
 
-    def append(self, keep_length: int, tokens: Sequence[int], max_new_tokens: int) -> None:
-        """The next turn; or, with no tokens and none to come, the end of this one. Messages of earlier turns, which may
-        still be on their way, are dropped."""
+    def append(
+        self,
+        keep_length: int,
+        tokens: Sequence[int],
+        max_new_tokens: int,
+        pictures: Sequence[SentPicture] = (),
+    ) -> None:
+        """The next turn, with the pictures among its tokens; or, with no tokens and none to come, the end of this one.
+        Messages of earlier turns, which may still be on their way, are dropped."""
         self._turn += 1
         self.link.await_verdicts(max_new_tokens > 0)
         array = np.array(tokens, dtype=np.int32)
-        frame = _native.encode_append(CHANNEL, keep_length, max_new_tokens, turn=self._turn, tokens=array)
+        frame = _native.encode_append(
+            CHANNEL,
+            keep_length,
+            max_new_tokens,
+            turn=self._turn,
+            tokens=array,
+            pictures=self.picture_section(pictures),
+        )
         self._guarded(self.link.send, frame)
+
+    def picture_section(self, pictures: Sequence[SentPicture]) -> bytes:
+        """What brings these pictures to the server that has the session."""
+        return SENT.section(self.address, pictures, self.all_files) if pictures else b""
 
     def send(self, message: Block | ServerOptions) -> None:
         if isinstance(message, ServerOptions):
@@ -211,6 +229,8 @@ class ServerConnection:
                 )
             case _native.Welcome():
                 self._on_welcome(event)
+            case _native.Error() if event.code == _native.ErrorCode.UNKNOWN_PICTURE:
+                self.open(all_files=True)
             case _native.Error():
                 kind = ParameterError if event.code == _native.ErrorCode.PARAMETER else EdgespecError
                 refusal = kind(explain(event, self.address))
@@ -259,33 +279,3 @@ class ServerConnection:
             return call(argument)
         except ConnectionError as error:
             raise EdgespecError(f"the link is closed ({error}): start a new session.") from None
-
-
-def encoded_open(
-    params: SamplingParams,
-    seed: int,
-    options: ServerOptions,
-    tokens: Sequence[int],
-    max_new_tokens: int,
-    latency_ms: float | None = None,
-    generated: int = 0,
-) -> bytes:
-    """An OPEN under a new session id. generated: the last tokens that are this turn's own text already."""
-    return _native.encode_open(
-        CHANNEL,
-        session_id=secrets.token_bytes(16),
-        temperature=params.temperature,
-        top_k=params.top_k,
-        top_p=params.top_p,
-        min_p=params.min_p,
-        repetition_penalty=params.repetition_penalty,
-        seed=seed,
-        max_new_tokens=max_new_tokens,
-        logprobs=params.logprobs,
-        ignore_eos=params.ignore_eos,
-        options=options.to_wire(),
-        latency_us=0 if latency_ms is None else max(1, round(latency_ms * 1e3)),
-        logit_bias=list(params.logit_bias.items()),
-        tokens=np.array(tokens, dtype=np.int32),
-        sampling=sampling_section.encode(params, generated),
-    )

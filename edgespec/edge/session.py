@@ -18,14 +18,16 @@ from edgespec.core.measurements import Measurements
 from edgespec.core.messages import Block, Hint, Verdict
 from edgespec.core.pacing import DraftPacing
 from edgespec.core.params import SamplingParams
+from edgespec.core.pictures import PictureFormat
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.tokenizer_archive import NO_HASH
 from edgespec.drafting.loop import DraftingLoop
 from edgespec.drafting.modes import policy
 from edgespec.drafting.policy import Policy
-from edgespec.edge.connection import ServerConnection, encoded_open
+from edgespec.edge.connection import ServerConnection
 from edgespec.edge.directory import Directory
 from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.opening import encoded_open
 from edgespec.edge.provisional import ProvisionalText
 from edgespec.edge.step import Step
 from edgespec.edge.target_tokenizer import recommended_sampling, target_tokenizer
@@ -104,6 +106,7 @@ class Session(TextSession):
         loop = DraftingLoop(chosen, None if measurements is None else measurements.handed_on())
         context = Context(self.target.context_length, self.target.vocabulary_size, "target")
         super().__init__(loop, engine, tokenizer, self._params(params), context, draft_pace, trace)
+        self._picture_format = PictureFormat.from_json(self.target.pictures)
         self._provisional = ProvisionalText()
         self._earlier_forwards = 0
 
@@ -126,6 +129,11 @@ class Session(TextSession):
     def provisional(self) -> str:
         """Text that the draft wrote with no server there, which follows `text` and is not verified yet."""
         return self._provisional.text
+
+    @property
+    def picture_format(self) -> PictureFormat | None:
+        """How the first server's target takes pictures; None: it takes none."""
+        return self._picture_format
 
     def close(self) -> None:
         """End the session; the server forgets it."""
@@ -250,12 +258,14 @@ class Session(TextSession):
             loop.remaining,
             self._latency_ms,
             generated=len(loop.text) - loop.turn_start,
+            pictures=self._connection.picture_section(self.pictures),
         )
 
     def _begin_turn(self, tokens: Sequence[int], start: int, max_new_tokens: int) -> None:
         super()._begin_turn(tokens, start, max_new_tokens)
         if start:
-            self._connection.append(start, tokens, max_new_tokens)
+            new = [picture for picture in self.pictures if picture.span.first_row >= start]
+            self._connection.append(start, tokens, max_new_tokens, new)
         else:
             self._connection.open()
         self._send()

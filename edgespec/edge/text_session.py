@@ -11,10 +11,13 @@ from typing import NamedTuple, TypeVar
 from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import DraftPacing
 from edgespec.core.params import SamplingParams
+from edgespec.core.picture_section import SentPicture
+from edgespec.core.pictures import PictureFormat, cut_picture
 from edgespec.core.text_stream import TextPiece, TextStream
-from edgespec.core.tokenizer import Tokenizer, prompt_tokens
+from edgespec.core.tokenizer import Tokenizer
 from edgespec.drafting.drafter import Drafter
 from edgespec.drafting.loop import DraftingLoop
+from edgespec.edge.prompt import Prompt, PromptReader, check_pictures
 from edgespec.edge.step import Statistics, Step
 from edgespec.edge.trace import Event, Timeline
 from edgespec.engines.draft_engine import DraftEngine
@@ -95,7 +98,8 @@ class TextSession(Closing, ABC):
     engine: the draft; None: there is none. pacing: holds every run of it to a given time, for experiments. trace: a
     list that takes the timeline's events.
 
-    prompt_tokens: the prompt, as tokens. finish_reason: see `Step`. statistics: what was counted so far.
+    prompt_tokens: the prompt, as tokens. pictures: those in the text. finish_reason: see `Step`. statistics: what was
+    counted so far.
     """
 
     def __init__(
@@ -116,6 +120,7 @@ class TextSession(Closing, ABC):
         self.statistics = loop.counts = Statistics()
         self.finish_reason: str | None = None
         self.prompt_tokens: list[int] = []
+        self.pictures: list[SentPicture] = []
         self.trace = trace
         self._loop = loop
         self._context = context
@@ -128,14 +133,20 @@ class TextSession(Closing, ABC):
 
     # A text's life
 
-    def prompt(self, prompt: str | Sequence[int]) -> None:
-        """Begin a text. Raises EdgespecError when the prompt is empty or too long."""
+    def prompt(self, prompt: Prompt) -> None:
+        """Begin a text. prompt: a text; token ids; a list of texts and pictures; or a chat's messages, rendered by the
+        chat template. A picture is a uint8 array [H, W, 3], a PIL image, the bytes or the path of a PNG or JPEG, or an
+        `edgespec.Picture`. Raises EdgespecError when the prompt is empty or too long, or the target reads no pictures.
+        """
         if self._loop.text:
             raise EdgespecError(
                 "this session has its prompt already: use append() for a next turn, or a new session."
             )
         assert self.params.seed is not None
-        tokens = prompt_tokens(self.tokenizer, prompt, True, self._context.vocabulary_size)
+        read = self._reader.read(prompt, True, 0)
+        tokens = read.tokens
+        check_pictures(read.pictures, self.picture_format)
+        self.pictures = read.pictures
         if self._engine is not None:
             temperature, vocabulary_size = self.params.temperature, self._context.vocabulary_size
             self._drafter = Drafter(
@@ -144,20 +155,25 @@ class TextSession(Closing, ABC):
         self._begin_turn(tokens, 0, self.params.max_new_tokens)
         self.prompt_tokens = tokens
 
-    def append(
-        self, text: str | Sequence[int], max_new_tokens: int | None = None, keep_length: int | None = None
-    ) -> None:
+    def append(self, text: Prompt, max_new_tokens: int | None = None, keep_length: int | None = None) -> None:
         """The next turn: this goes behind the text so far, which is not read again by draft or target.
 
-        max_new_tokens: of this turn; None: as `params` say. keep_length: tokens of the text to keep (at least one), the
-        rest is forgotten; None: all.
+        text: as in `prompt`. max_new_tokens: of this turn; None: as `params` say. keep_length: tokens of the text to
+        keep (at least one, and no part of a picture), the rest is forgotten; None: all.
         """
         if not self.finished:
             raise EdgespecError("the text is not finished: append() waits for that, or cancel() first.")
-        tokens = prompt_tokens(self.tokenizer, text, False, self._context.vocabulary_size)
         kept = len(self._loop.text) if keep_length is None else keep_length
         if not 0 < kept <= len(self._loop.text):
             raise EdgespecError(f"cannot keep {kept} of the text's {len(self._loop.text)} tokens.")
+        if (cut := cut_picture([picture.span for picture in self.pictures], kept)) is not None:
+            raise EdgespecError(
+                f"the first {kept} tokens end within a picture: keep {cut.first_row} or {cut.end} of them."
+            )
+        read = self._reader.read(text, False, kept)
+        tokens, earlier = read.tokens, [one for one in self.pictures if one.span.end <= kept]
+        check_pictures([*earlier, *read.pictures], self.picture_format)
+        self.pictures = [*earlier, *read.pictures]
         most = self.params.max_new_tokens if max_new_tokens is None else max_new_tokens
         self._begin_turn(tokens, kept, most)
 
@@ -169,6 +185,15 @@ class TextSession(Closing, ABC):
     @abstractmethod
     def step(self, timeout_s: float | None = None) -> Step:
         """Work until something is committed, or `timeout_s` has passed: the step then brings no tokens."""
+
+    @property
+    def picture_format(self) -> PictureFormat | None:
+        """How pictures are taken; None: this session takes none."""
+        return None
+
+    @property
+    def _reader(self) -> PromptReader:
+        return PromptReader(self.tokenizer, self.picture_format, self._context.vocabulary_size)
 
     @property
     def finished(self) -> bool:

@@ -60,16 +60,25 @@ def name_of(model: str | Path | None, folder: Path) -> str:
     return folder.resolve().name if Path(model).expanduser().exists() else str(model)
 
 
-def read_weights(folder: Path, *, bars: bool = False, trust_remote_code: bool = False, **options: Any) -> Any:
+def read_weights(
+    folder: Path,
+    *,
+    bars: bool = False,
+    trust_remote_code: bool = False,
+    pictures: bool = False,
+    **options: Any,
+) -> Any:
     """The causal LM in `folder`, by transformers with these options. Raises EdgespecError where it cannot be loaded or
-    lacks weights. bars: show the progress. trust_remote_code: Python code in the folder may run."""
-    from transformers import AutoModelForCausalLM
+    lacks weights. bars: show the progress. trust_remote_code: Python code in the folder may run. pictures: it is a
+    vision-language model."""
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
+    auto = AutoModelForImageTextToText if pictures else AutoModelForCausalLM
     options |= {"attn_implementation": "eager", "local_files_only": True, "output_loading_info": True}
     options["trust_remote_code"] = trust_remote_code
     try:
         with quiet(bars):
-            loaded: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
+            loaded: Any = auto.from_pretrained(folder, **options)
     except Exception as error:
         if "trust_remote_code" in str(error):
             raise EdgespecError(

@@ -66,13 +66,14 @@ class GraphedForwards:
         self._device = model.device
         self._capture = capture
         self._exits = exits
+        self._rotary_cell = model.rotary_cell
         self._inputs: dict[Bucket, StaticInputs] = {}
         self._graphs: dict[tuple[Bucket, frozenset[int]], Graph] = {}
         self.failed = False
         """A capture failed: nothing is captured from then on."""
 
     def fits(self, batch: Sequence[SessionRows]) -> bool:
-        """Whether a bucket holds the batch's rows, some of which are decided."""
+        """Whether a bucket holds the batch's rows, some of which are decided, and none is a picture's."""
         return any(len(one.decide) for one in batch) and _bucket(batch) is not None
 
     def __call__(
@@ -90,7 +91,7 @@ class GraphedForwards:
         decided = sum(len(one.decide) for one in batch)
         if bucket is None or not decided or (self.failed and not layers):
             return None
-        inputs = module_inputs(batch, self._windows, self._dtype, HOST, apart=False)
+        inputs = module_inputs(batch, self._windows, self._dtype, HOST, False, self._rotary_cell)
         if bucket not in self._inputs:
             self._inputs[bucket] = StaticInputs(bucket, self._windows, self._dtype, self._device, self._exits)
         static = self._inputs[bucket]
@@ -117,4 +118,11 @@ class GraphedForwards:
 
 
 def _bucket(batch: Sequence[SessionRows]) -> Bucket | None:
+    if any(len(one.piece) and one.piece.positions.min() < end for one in batch for end in _pictures_end(one)):
+        return None  # a picture's rows are read from elsewhere, and turned on three axes
     return Bucket.of(sum(len(one.piece) for one in batch), sum(one.piece.cached.shape[1] for one in batch))
+
+
+def _pictures_end(rows: SessionRows) -> list[int]:
+    """Where the last picture of the text ends; empty where there is none."""
+    return [picture.span.end for picture in rows.pictures[-1:]]

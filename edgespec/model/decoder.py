@@ -14,25 +14,34 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM
+from transformers.models.llama import LlamaModel
+from transformers.models.qwen2 import Qwen2Model
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLTextModel
+from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLTextModel
+from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextModel
 
 from edgespec import _native
 from edgespec.core.slots import SLOT_BUCKET
 from edgespec.model.batch import FlatRows
 from edgespec.model.kv_cache import KvPool
 from edgespec.model.kv_pages import runs
+from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.masks import Windows, visible
 from edgespec.model.target_engine import SessionRows
 
 FAMILIES = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
+LANGUAGE_MODELS = (LlamaModel, Qwen2Model, Qwen2VLTextModel, Qwen2_5_VLTextModel, Qwen3VLTextModel)
+"""Those of vision-language models."""
 
 
 class NativeDecoder:
     """The decoder layers and the LM head of `model`, for which `wanted` makes it."""
 
-    def __init__(self, model: Any, threads: int) -> None:
-        config = model.config
-        first = model.model.layers[0].self_attn
-        self._model = model
+    def __init__(self, model: LoadedModel, threads: int) -> None:
+        config, decoder = model.config, model.decoder
+        first = decoder.layers[0].self_attn
+        self._head_width = first.head_dim
+        self._model = decoder
         self._pool: KvPool | None = None
         self._decoder = _native.Decoder(
             dim=config.hidden_size,
@@ -41,25 +50,28 @@ class NativeDecoder:
             head_width=first.head_dim,
             mlp_width=config.intermediate_size,
             epsilon=config.rms_norm_eps,
-            layers=[_arrays_of(layer) for layer in model.model.layers],
-            head=[_matrix(model.lm_head)],
-            final_norm=_vector(model.model.norm.weight),
+            layers=[_arrays_of(layer) for layer in decoder.layers],
+            head=[_matrix(model.head)],
+            final_norm=_vector(decoder.norm.weight),
             threads=threads,
         )
-        self.layers = len(model.model.layers)
+        self.layers = len(decoder.layers)
 
     @classmethod
-    def wanted(cls, model: Any) -> NativeDecoder | None:
+    def wanted(cls, model: LoadedModel) -> NativeDecoder | None:
         """None where the model's family, dtype, device or layers are not supported."""
-        if type(model) not in FAMILIES or model.dtype != torch.float32 or model.device.type != "cpu":
+        known = type(model.module) in FAMILIES or (
+            model.vision is not None and type(model.decoder) in LANGUAGE_MODELS
+        )
+        if not known or model.dtype != torch.float32 or model.device.type != "cpu":
             return None
         config = model.config
         windows = Windows.of(config).by_layer_type.values()
         if config.hidden_act != "silu" or any(window is not None for window in windows):
             return None
-        if any(_unusual(layer) for layer in model.model.layers) or type(model.lm_head) is not torch.nn.Linear:
+        if any(_unusual(layer) for layer in model.decoder.layers) or type(model.head) is not torch.nn.Linear:
             return None
-        if model.lm_head.bias is not None:
+        if model.head.bias is not None:
             return None
         return cls(model, torch.get_num_threads())
 
@@ -69,17 +81,22 @@ class NativeDecoder:
         """Run a batch's rows: yields, after each of the layers `stops` and after the last, the number of layers run
         and the rows float32 [R, D], which the next layers overwrite. flat: the batch's FlatRows."""
         self._use(pool)
-        base = self._model.model
+        base, pictures = self._model, flat.pictures
         rows = base.embed_tokens(torch.from_numpy(flat.tokens)[None])
-        positions = torch.from_numpy(flat.positions)[None]
+        positions = torch.from_numpy(flat.positions)[..., None, :]
         cos, sin = (angles[0].contiguous().numpy() for angles in base.rotary_emb(rows, positions))
         rows = rows[0].contiguous()
+        if pictures is not None:
+            pictures.put(rows)
+            stops = sorted({*stops, *range(1, len(pictures.deeper) + 1)})
         sessions = _sessions_of(batch)
         done = 0
         for stop in [*stops, self.layers]:
             self._decoder.run(done, stop, rows.numpy(), cos, sin, flat.slots, sessions)
             done = stop
             yield stop, rows
+            if pictures is not None:
+                pictures.add(stop, rows)
 
     def logits(self, rows: NDArray[np.float32]) -> torch.Tensor:
         """Logits float32 [D, V] of rows [D, dim] after the last layer."""
@@ -103,9 +120,7 @@ class NativeDecoder:
         config = self._model.config
         for layer in pool.pool_layers:
             if not layer.is_initialized:
-                empty = torch.empty(
-                    1, config.num_key_value_heads, 0, self._model.model.layers[0].self_attn.head_dim
-                )
+                empty = torch.empty(1, config.num_key_value_heads, 0, self._head_width)
                 layer.lazy_initialization(empty, empty)
         self._decoder.remember_in(
             [layer.keys.numpy() for layer in pool.pool_layers],

@@ -89,14 +89,18 @@ class Chunk:
 
 
 def chunks(
-    batch: Sequence[SessionRows], windows: Windows, dtype: torch.dtype, device: torch.device
+    batch: Sequence[SessionRows],
+    windows: Windows,
+    dtype: torch.dtype,
+    device: torch.device,
+    rotary_cell: int = 0,
 ) -> Iterator[Chunk]:
-    """Cut a batch's rows into chunks, in order. Raises KvFull."""
+    """Cut a batch's rows into chunks, in order. rotary_cell: of the model's vision encoder. Raises KvFull."""
 
     def on_device(array: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(array).to(device)
 
-    flat = FlatRows.of(batch)
+    flat = FlatRows.of(batch, rotary_cell)
     ancestors = [one.cache.pool_slots(slots) for one in batch for slots in _in_order(one.piece)]
     masks = _window_masks(windows, dtype, device)
     for first in range(0, len(flat.tokens), CHUNK_ROWS):
@@ -105,17 +109,19 @@ def chunks(
         scratch = np.arange(first + CHUNK_ROWS - last) + SCRATCH * SLOT_BUCKET
 
         def padded(values: NDArray[np.int64], padding: NDArray[np.int64]) -> Tensor:
-            return on_device(np.concatenate([values, padding]))
+            axes = np.broadcast_to(padding, (*values.shape[:-1], len(padding)))
+            return on_device(np.concatenate([values, axes], axis=-1))
 
         places = np.flatnonzero((first <= flat.decided) & (flat.decided < last))
         inputs = ModuleInputs(
             tokens=padded(flat.tokens[chunk], 0 * scratch)[None],
-            positions=padded(flat.positions[chunk], 0 * scratch)[None],
+            positions=padded(flat.positions[..., chunk], 0 * scratch)[..., None, :],
             slots=padded(flat.slots[chunk], scratch),
             seen=None,
             masks=masks,
             keep=0 if len(places) else torch.empty(0, dtype=torch.int64),
             layout=GatherLayout(_gathers([*ancestors[chunk], *scratch[:, None]], device)),
+            pictures=None if flat.pictures is None else flat.pictures.within(first, last),
         )
         yield Chunk(first, last, on_device(flat.decided[places] - first), on_device(places), inputs)
 

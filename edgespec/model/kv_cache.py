@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from edgespec.core.pictures import PictureSpan
 from edgespec.core.slots import SLOT_BUCKET, Piece
 from edgespec.model.kv_pages import Pages, runs
 
@@ -162,13 +163,13 @@ class TargetCache:
             self.pool.clear(taken)
             self.pages += taken
 
-    def adopt(self, tokens: Sequence[int]) -> int:
+    def adopt(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> int:
         assert not self.pages
-        self.pages = self.pool.pages.find(tokens)
+        self.pages = self.pool.pages.find(tokens, pictures)
         return len(self.pages) * SLOT_BUCKET
 
-    def publish(self, tokens: Sequence[int]) -> None:
-        self.pool.pages.remember(tokens, self.pages)
+    def publish(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> None:
+        self.pool.pages.remember(tokens, self.pages, pictures)
 
     def release(self) -> None:
         self.pool.pages.drop(self.pages)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.core.pictures import PictureSpan
 from edgespec.core.slots import SLOT_BUCKET
 from edgespec.model.target_engine import KvFull
 
@@ -65,10 +66,10 @@ class Pages:
         """It has another reader or is remembered as a prefix: it must not be written."""
         return bool(self._holders[page] > 1)
 
-    def find(self, tokens: Sequence[int]) -> list[int]:
+    def find(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> list[int]:
         """The known pages that hold the first tokens of `tokens`; each has one more reader."""
         found = []
-        for key in prefix_keys(tokens):
+        for key in prefix_keys(tokens, pictures):
             page = self._page_of.get(key)
             if page is None:
                 break
@@ -77,9 +78,11 @@ class Pages:
             found.append(page)
         return found
 
-    def remember(self, tokens: Sequence[int], pages: Sequence[int]) -> None:
+    def remember(
+        self, tokens: Sequence[int], pages: Sequence[int], pictures: Sequence[PictureSpan] = ()
+    ) -> None:
         """`pages` hold the first tokens of `tokens`, SLOT_BUCKET a page; they stay until reclaimed."""
-        for key, page in zip(prefix_keys(tokens), pages, strict=False):
+        for key, page in zip(prefix_keys(tokens, pictures), pages, strict=False):
             if key not in self._page_of and page not in self._key_of:
                 self._page_of[key] = page
                 self._key_of[page] = key
@@ -97,15 +100,18 @@ class Pages:
         return [int(page) for page in np.flatnonzero(free)[:count]]
 
 
-def prefix_keys(tokens: Sequence[int]) -> list[bytes]:
+def prefix_keys(tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> list[bytes]:
     """A key for each whole page of tokens but the last token's, which must be left to run: the SHA-256 of all tokens
-    up to the page's end, so that equal keys mean equal prefixes."""
+    up to the page's end, and of the pictures that it touches, so that equal keys mean equal prefixes."""
     whole = (len(tokens) - 1) // SLOT_BUCKET
     array = np.asarray(tokens[: whole * SLOT_BUCKET], dtype=np.int32)
     digest = hashlib.sha256()
     keys = []
-    for page in array.reshape(whole, SLOT_BUCKET):
+    for number, page in enumerate(array.reshape(whole, SLOT_BUCKET)):
         digest.update(page.tobytes())
+        for span in pictures:
+            if span.first_row < (number + 1) * SLOT_BUCKET and span.end > number * SLOT_BUCKET:
+                digest.update(b"picture" + span.sha256 + span.first_row.to_bytes(4, "little"))
         keys.append(digest.copy().digest())
     return keys
 

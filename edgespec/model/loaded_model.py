@@ -13,19 +13,21 @@ from edgespec.core.errors import EdgespecError
 from edgespec.model.attention import SLOT_ATTENTION
 from edgespec.model.masks import Windows
 from edgespec.model.support import context_length
+from edgespec.model.vision import VisionEncoder, language_model
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """module: the transformers model. name: what messages and clients call it. vocabulary_hash: of the tokenizer
     beside it (edgespec.core.tokenizer). weights_sha256: of its files, hex digits; empty where there are none.
-    tokenizer_path: its tokenizer.json; None: it has none."""
+    tokenizer_path: its tokenizer.json; None: it has none. vision: its vision encoder; None: it reads text only."""
 
     module: Any
     name: str
     vocabulary_hash: bytes
     weights_sha256: str = ""
     tokenizer_path: Path | None = None
+    vision: VisionEncoder | None = None
 
     @cached_property
     def config(self) -> Any:
@@ -49,6 +51,16 @@ class LoadedModel:
         return head
 
     @cached_property
+    def decoder(self) -> Any:
+        """The module from tokens to the rows that the LM head reads."""
+        return self.module.base_model if self.vision is None else language_model(self.module)
+
+    @property
+    def rotary_cell(self) -> int:
+        """See `VisionEncoder`."""
+        return 0 if self.vision is None else self.vision.rotary_cell
+
+    @cached_property
     def vocabulary_size(self) -> int:
         return int(self.module.get_output_embeddings().weight.shape[0])
 
@@ -60,7 +72,7 @@ class LoadedModel:
     def decoder_layers(self) -> torch.nn.ModuleList:
         """The decoder's layers, wherever the model keeps them. Raises EdgespecError."""
         count = self.config.num_hidden_layers
-        for module in self.module.get_decoder().modules():
+        for module in (self.module.get_decoder() if self.vision is None else self.decoder).modules():
             if isinstance(module, torch.nn.ModuleList) and len(module) == count:
                 return module
         raise EdgespecError(

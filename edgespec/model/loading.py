@@ -21,6 +21,8 @@ from edgespec.model.attention import SLOT_ATTENTION
 from edgespec.model.exits import ExitHeads, weights_sha256
 from edgespec.model.memory import check_fits
 from edgespec.model.support import check_config, check_modules
+from edgespec.model.vision import language_model
+from edgespec.model.vision_families import FAMILIES, check_family
 
 DTYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")
@@ -83,6 +85,12 @@ def load_model(
         ) from None
     text_config = config.get_text_config()
     check_config(text_config, name)
+    check_family(config, name)
+    pictures = config.model_type in FAMILIES
+    if pictures and sharded:
+        raise EdgespecError(
+            f"{name} reads pictures, and such a target is not sharded: leave --tensor-parallel out."
+        )
     quantised = _check_quantisation(config, name)
     if not (sharded or quantised):
         stored = getattr(text_config, "dtype", None)
@@ -93,13 +101,16 @@ def load_model(
         folder,
         bars=weight_bytes(folder) >= SMALL_BYTES,
         trust_remote_code=trust_remote_code,
+        pictures=pictures,
         config=config,
         dtype=dtype,
         **placement,
     )
     check_modules(model, name)
+    if pictures:
+        model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
     if _reads_pool(model, text_config):
-        model.set_attn_implementation(SLOT_ATTENTION)
+        (language_model(model) if pictures else model).set_attn_implementation(SLOT_ATTENTION)
     if dtype == torch.float64 and model._can_set_experts_implementation():
         model.set_experts_implementation("eager")  # the grouped product of experts has no float64
     return (model if placement else model.to(device)).eval().requires_grad_(False)

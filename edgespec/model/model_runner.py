@@ -7,6 +7,7 @@ model's own torch modules, and deterministic forwards of one shape.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -45,7 +46,7 @@ class ModelRunner:
         if leader is not None:
             leader.lead(model.module)
         plain = not deterministic and leader is None
-        self.decoder = NativeDecoder.wanted(model.module) if native and plain else None
+        self.decoder = NativeDecoder.wanted(model) if native and plain else None
         self.graphs: GraphedForwards | None = None
         self.exits: ExitReader | None = None
 
@@ -72,7 +73,11 @@ class ModelRunner:
         if self.decoder is not None:
             return self._native_logits(self.decoder, batch)
         model = self.model
-        return self._run(module_inputs(batch, model.windows, model.dtype, model.device, model.reads_slots))
+        return self._run(
+            module_inputs(
+                batch, model.windows, model.dtype, model.device, model.reads_slots, model.rotary_cell
+            )
+        )
 
     def graphed_logits(
         self, batch: Sequence[SessionRows], layers: frozenset[int], columns: ExitColumns
@@ -84,7 +89,7 @@ class ModelRunner:
         return logits
 
     def _native_logits(self, decoder: NativeDecoder, batch: Sequence[SessionRows]) -> torch.Tensor:
-        flat = FlatRows.of(batch)
+        flat = FlatRows.of(batch, self.model.rotary_cell)
         stops = self.exits.stops if self.exits is not None else ()
         for layer, rows in decoder.hidden(batch, flat, self.pool, stops):
             if self.exits is not None and layer in stops:
@@ -95,7 +100,7 @@ class ModelRunner:
         model = self.model
         decided = sum(len(one.decide) for one in batch)
         logits = torch.empty(decided, model.vocabulary_size, dtype=model.dtype, device=model.device)
-        for chunk in chunks(batch, model.windows, model.dtype, model.device):
+        for chunk in chunks(batch, model.windows, model.dtype, model.device, model.rotary_cell):
             if self.exits is not None:
                 self.exits.narrow(chunk.first, chunk.last)
             logits[chunk.places] = self._run(chunk.inputs)[chunk.decided]
@@ -122,18 +127,30 @@ class ModelRunner:
     def _run(self, inputs: ModuleInputs) -> torch.Tensor:
         """The model's own forward: logits of the rows to keep."""
         self.pool.place(inputs.slots, inputs.seen)
+        model, keep = self.model, inputs.keep
         arguments = {
-            "input_ids": inputs.tokens,
+            **self._read(inputs),
             "position_ids": inputs.positions,
             "attention_mask": inputs.masks,
             "past_key_values": self.pool,
             "use_cache": True,
         }
         with attending(inputs.layout):
-            if isinstance(inputs.keep, torch.Tensor) and not len(inputs.keep):
-                self.model.module.base_model(**arguments)
-                return torch.empty(
-                    0, self.model.vocabulary_size, dtype=self.model.dtype, device=self.model.device
-                )
-            logits: torch.Tensor = self.model.module(**arguments, logits_to_keep=inputs.keep).logits[0]
-        return logits
+            if isinstance(keep, torch.Tensor) and not len(keep):
+                model.decoder(**arguments)
+                return torch.empty(0, model.vocabulary_size, dtype=model.dtype, device=model.device)
+            if model.vision is None:
+                logits: torch.Tensor = model.module(**arguments, logits_to_keep=keep).logits[0]
+                return logits
+            rows: torch.Tensor = model.decoder(**arguments).last_hidden_state[0]
+        return self.model.head(rows[keep] if isinstance(keep, torch.Tensor) else rows)
+
+    def _read(self, inputs: ModuleInputs) -> dict[str, Any]:
+        """What the rows hold: tokens, or embeddings where some are pictures'."""
+        pictures = inputs.pictures
+        if pictures is None:
+            return {"input_ids": inputs.tokens}
+        embeddings = self.model.decoder.get_input_embeddings()(inputs.tokens)
+        pictures.put(embeddings[0])
+        further = pictures.arguments(embeddings.shape[1], embeddings.device)
+        return {"inputs_embeds": embeddings, **further}

@@ -5,7 +5,7 @@ It decides whether a model that nobody tried before can be a target, and whether
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,11 +31,17 @@ PREFIX, NODES, WINDOW = 6, 8, 4
 def check_tree(runner: ModelRunner) -> None:
     """A small random tree on permuted slots must have the logits of its chains; sliding windows are narrowed
     meanwhile, so that the short text shows them. Raises UnsupportedModel."""
+    check(runner, "computes a draft tree otherwise than its chains", lambda: _differences(runner))
+
+
+def check(runner: ModelRunner, trouble: str, differences: Callable[[], Iterable[float]]) -> None:
+    """The largest of `differences`, as a share of the logits' spread, must be within TOLERANCE. trouble: what is wrong
+    otherwise. Raises UnsupportedModel."""
     model = runner.model
     kind = f"{model.name} ({type(model.module).__name__})"
     try:
         with _narrow_window(model.config), torch.inference_mode():
-            difference = float(np.max(list(_differences(runner))))
+            difference = float(np.max(list(differences())))
     except EdgespecError:
         raise
     except Exception as error:
@@ -44,8 +50,8 @@ def check_tree(runner: ModelRunner) -> None:
         ) from error
     if not difference <= TOLERANCE[model.dtype]:
         raise UnsupportedModel(
-            f"{kind} computes a draft tree otherwise than its chains (they differ by {difference:.2g} of the logits' "
-            f"spread, and may by {TOLERANCE[model.dtype]:.2g}): {ADVICE}."
+            f"{kind} {trouble} (they differ by {difference:.2g} of the logits' spread, and may by "
+            f"{TOLERANCE[model.dtype]:.2g}): {ADVICE}."
         )
 
 
@@ -136,10 +142,15 @@ def _differences(runner: ModelRunner) -> Iterator[float]:
     prefix = _piece(tokens, paths, slots, range(PREFIX))
     runner.logits([SessionRows(cache, prefix, np.arange(PREFIX))])
     tree = SessionRows(cache, _piece(tokens, paths, slots, range(PREFIX, count)), np.arange(NODES))
-    for node, row in enumerate(runner.logits([tree]).double(), PREFIX):
+    for node, row in enumerate(runner.logits([tree]), PREFIX):
         chain = torch.from_numpy(tokens[paths[node]]).to(runner.model.device)
-        expected = runner.model.module(input_ids=chain[None], use_cache=False).logits[0, -1].double()
-        yield float((row - expected).abs().max() / (expected.std() + 1e-9))
+        yield difference(row, runner.model.module(input_ids=chain[None], use_cache=False).logits[0, -1])
+
+
+def difference(row: torch.Tensor, expected: torch.Tensor) -> float:
+    """How far logits [V] are from those expected, as a share of the spread of these."""
+    expected = expected.double()
+    return float((row.double() - expected).abs().max() / (expected.std() + 1e-9))
 
 
 def _slots(random: np.random.Generator, count: int) -> NDArray[np.int32]:

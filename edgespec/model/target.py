@@ -10,7 +10,9 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import ForwardPacing
@@ -26,12 +28,15 @@ from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.mailbox_exits import MailboxExits
 from edgespec.model.memory import kv_pages
 from edgespec.model.model_runner import ModelRunner
+from edgespec.model.picture_check import check_picture
 from edgespec.model.sampling import Rows, decide_together
 from edgespec.model.self_check import check_forward_size, check_independence, check_tree
 from edgespec.model.support import UnsupportedModel
 from edgespec.model.taps import Exits
 from edgespec.model.target_engine import Decisions, ForwardRequest
 from edgespec.model.tensor_parallel import Leader
+from edgespec.model.vision import Features
+from edgespec.model.vision_families import find_encoder
 
 log = logging.getLogger("edgespec.model")
 
@@ -65,6 +70,8 @@ class Target:
         self.context_length = model.context_length
         self.end_tokens = model.end_tokens
         self.layers = len(model.decoder_layers)
+        self.picture_format = None if model.vision is None else model.vision.format
+        self.whole_pictures = model.vision is not None and model.vision.mutual
         self._pace = pace
         self.runner = _checked_runner(model, native, deterministic, leader)
         self.runner.resize_pool(kv_pages(kv_memory, self.pool.page_bytes, model.device, model.name))
@@ -111,7 +118,12 @@ class Target:
         heads = None if exits_folder is None else loading.load_exits(exits_folder, folder, lm, name)
         return cls(
             LoadedModel(
-                lm, name, loading.tokenizer_hash(folder), weights_sha256(folder), folder / "tokenizer.json"
+                lm,
+                name,
+                loading.tokenizer_hash(folder),
+                weights_sha256(folder),
+                folder / "tokenizer.json",
+                find_encoder(lm, folder),
             ),
             heads,
             pace=pace,
@@ -143,6 +155,11 @@ class Target:
 
     def open_cache(self, capacity: int) -> TargetCache:
         return self.runner.open_cache(capacity)
+
+    def encode_picture(self, pixels: NDArray[np.uint8]) -> Features:
+        """What the language model reads in place of a picture (`TargetEngine.encode_picture`)."""
+        assert self.model.vision is not None
+        return self.model.vision.encode(pixels)
 
     def use_graphs(self, capture: Capture) -> None:
         """From now on, run forwards that fit a bucket as graphs that `capture` makes."""
@@ -197,6 +214,8 @@ def _checked_runner(
     runner = ModelRunner(model, native=native, deterministic=deterministic, leader=leader)
     try:
         check_tree(runner)
+        if model.vision is not None:
+            check_picture(runner, model.vision)
     except UnsupportedModel as error:
         if runner.decoder is None:
             raise

@@ -6,7 +6,7 @@ Plain Python and numpy, so that a server and its tests run without torch. `Targe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.core.params import SamplingParams
+from edgespec.core.pictures import PictureFormat, PictureSpan
 from edgespec.core.row_constraints import RowConstraints
 from edgespec.core.slots import Piece
 
@@ -36,25 +37,34 @@ class SessionCache(Protocol):
     def reserve(self, slots: int) -> None:
         """Hold memory for at least `slots` tokens. Raises KvFull, with nothing changed."""
 
-    def adopt(self, tokens: Sequence[int]) -> int:
-        """Reuse what other sessions published of the prefix `tokens`; returns how many tokens that covers. Only an
-        empty cache adopts; its slots 0, 1, ... then hold those tokens."""
+    def adopt(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> int:
+        """Reuse what other sessions published of the prefix `tokens`, in which these pictures are; returns how many
+        tokens that covers. Only an empty cache adopts; its slots 0, 1, ... then hold those tokens."""
 
-    def publish(self, tokens: Sequence[int]) -> None:
-        """Slots 0, 1, ... hold `tokens`: let other sessions adopt them."""
+    def publish(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> None:
+        """Slots 0, 1, ... hold `tokens`, in which these pictures are: let other sessions adopt them."""
 
     def release(self) -> None:
         """Free all memory."""
 
 
 @dataclass(frozen=True)
+class PlacedPicture:
+    """A picture in a session's text. features: what the engine's `encode_picture` made of it."""
+
+    span: PictureSpan
+    features: Any
+
+
+@dataclass(frozen=True)
 class SessionRows:
     """One session's rows in a forward: the rows of `piece` run on `cache`, a SessionCache that the same engine opened,
-    and the rows `decide` int [D] are decided."""
+    and the rows `decide` int [D] are decided. pictures: those in the session's text, in order."""
 
     cache: Any
     piece: Piece
     decide: NDArray[np.integer[Any]]
+    pictures: Sequence[PlacedPicture] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -168,7 +178,8 @@ class TargetEngine(Protocol):
 
     exit_layers: the layers with an exit, rising. hint_cells: None where hints reach `on_exit` only. forward_cost:
     milliseconds of a forward of n rows where they are set in advance; None: measure them. trees: a session's rows may
-    be a draft tree; otherwise they are one chain.
+    be a draft tree; otherwise they are one chain. picture_format: how it takes pictures; None: it takes none.
+    whole_pictures: all of a picture's rows must run in one forward.
     """
 
     target_id: str
@@ -180,6 +191,8 @@ class TargetEngine(Protocol):
     layers: int
     exit_layers: tuple[int, ...]
     trees: bool
+    picture_format: PictureFormat | None
+    whole_pictures: bool
 
     @property
     def pages(self) -> PageCounts: ...
@@ -190,6 +203,10 @@ class TargetEngine(Protocol):
 
     def open_cache(self, capacity: int) -> SessionCache:
         """An empty cache for one session of at most `capacity` slots."""
+
+    def encode_picture(self, pixels: NDArray[np.uint8]) -> Any:
+        """What the engine makes of a picture's pixels uint8 [H, W, 3], of a size that `picture_format` takes. It has
+        `bytes`. Any thread may call this."""
 
     def forward_batch(
         self, requests: Sequence[ForwardRequest], exit_layers: Sequence[int] | None = None

@@ -136,6 +136,7 @@ class ForwardRunner:
             partial(self._send_hint, session, share) if hints else None,
             self._constraints(session, rows),
             self._hint_address(session, share) if hints and self.mailbox else None,
+            pictures=session.pictures,
         )
 
     @staticmethod

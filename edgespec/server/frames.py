@@ -38,6 +38,7 @@ def welcome_frame(
         target_id=target.target_id,
         max_frame_bytes=MAX_FRAME_BYTES,
         max_block_nodes=MAX_WAITING_NODES,
+        pictures=b"" if target.picture_format is None else target.picture_format.to_json(),
     )
 
 

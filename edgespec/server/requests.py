@@ -26,6 +26,7 @@ from edgespec.server.forwards import learn_cost
 from edgespec.server.gate import VOID, Gate, device_name
 from edgespec.server.guides import Guides
 from edgespec.server.open_sessions import OpenSessions
+from edgespec.server.pictures import Pictures, check_kept
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerDrafters, ServerSession, SessionStatistics
 from edgespec.verifying.constraints import Constraints
@@ -53,6 +54,7 @@ class Requests:
     admission: Admission
     drafters: ServerDrafters | None
     guides: Guides
+    pictures: Pictures
 
     def take(self, batch: _native.Batch) -> None:
         """All that happened since the last batch; a batch has its blocks last."""
@@ -138,6 +140,7 @@ class Requests:
             return  # its edge has ended it already
         if not self.gate.knows(identity):  # it came before the tokens were read again
             raise Refused(Code.CREDENTIAL, VOID)
+        pictures = self.pictures.check(opened.pictures, identity, opened.tokens, 0)
         now_s = time.monotonic()
         verifier = self._verifier(opened, params, options, generated)
         session = ServerSession(
@@ -149,6 +152,7 @@ class Requests:
             self.target.open_cache(verifier.slots.capacity),
             SessionStatistics(now_s, len(opened.tokens)),
         )
+        self.pictures.place(session, pictures)
         self.admission.reserve_memory(session)
         session.host_draft(self.drafters)
         self.sessions.add(session)
@@ -199,11 +203,18 @@ class Requests:
             raise Refused(Code.PROTOCOL, f"cannot keep {append.keep_length} of {len(verifier.text)} tokens")
         if length >= self.target.context_length:
             raise Refused(Code.CONTEXT, f"the turn makes the text {length} tokens long, over the context")
+        check_kept(session, append.keep_length)
+        kept = [one for one in session.pictures if one.span.end <= append.keep_length]
+        pictures = self.pictures.check(
+            append.pictures, session.identity, append.tokens, append.keep_length, len(kept)
+        )
         if append.max_new_tokens:
             self.admission.reserve_memory(session, verifier.limits.slots(length + append.max_new_tokens))
         session.turn = append.turn
         turn = append.keep_length, append.tokens.tolist(), append.max_new_tokens
+        session.pictures[:] = kept
         verifier.append(*turn)
+        self.pictures.place(session, pictures)
         if session.drafter is not None:
             session.drafter.append(*turn)
 

@@ -24,6 +24,7 @@ from edgespec.server.frames import welcome_frame
 from edgespec.server.gate import Gate
 from edgespec.server.guides import Guides
 from edgespec.server.open_sessions import OpenSessions
+from edgespec.server.pictures import Pictures
 from edgespec.server.requests import Requests
 from edgespec.server.settings import ServerSecurity, ServerSettings
 from edgespec.server.tokenizer_offer import TokenizerOffer
@@ -57,6 +58,8 @@ class Server:
         self._loop = VerifyingLoop(target.forward_cost)
         self.sessions = OpenSessions(self._loop, self._gate, settings.resume_for_s, settings.metrics)
         admission = Admission(self.sessions.table, settings, self._loop.cost, self._loop.limits.rows)
+        self._calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
+        self._pictures = Pictures(target, self.sessions, self.call)
         self._requests = Requests(
             target,
             self._loop,
@@ -65,6 +68,7 @@ class Server:
             admission,
             settings.server_drafters,
             Guides(target.tokenizer_path, target.vocabulary_size, target.end_tokens),
+            self._pictures,
         )
         self._forwards = ForwardRunner(
             target,
@@ -79,7 +83,6 @@ class Server:
             learn_cost(target, self._loop)
         self._stopping = False
         self._drain_until_s: float | None = None
-        self._calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
 
     def run(self) -> None:
         """Serve until `stop`."""
@@ -94,6 +97,7 @@ class Server:
             if self._mailbox is not None:
                 self._mailbox.close()
             self.listener.close()
+            self._pictures.close()
             self.sessions.end_all("the server stops")
 
     # From any thread, or a signal handler

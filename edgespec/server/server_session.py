@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edgespec.core.params import SamplingParams
-from edgespec.model.target_engine import KvFull, SessionCache
+from edgespec.core.pictures import PictureSpan
+from edgespec.model.target_engine import KvFull, PlacedPicture, SessionCache
 from edgespec.server.server_drafter import ServerDrafter
 from edgespec.verifying.constraints import Constraints
 from edgespec.verifying.session import VerifyingSession
@@ -51,7 +52,8 @@ class SessionStatistics:
 @dataclass
 class ServerSession:
     """state: in the verifying loop. identity: of its edge, at the gate. turn: of the conversation, which hints and
-    verdicts name. reserved: it has its memory. drafter: drafts for it on this server."""
+    verdicts name. reserved: it has its memory. drafter: drafts for it on this server. pictures: in its text, in
+    order."""
 
     state: VerifyingSession
     identity: bytes
@@ -63,6 +65,7 @@ class ServerSession:
     turn: int = 0
     reserved: bool = False
     drafter: ServerDrafter | None = None
+    pictures: list[PlacedPicture] = field(default_factory=list)
     _published: bool = False
 
     @property
@@ -73,13 +76,17 @@ class ServerSession:
     def verifier(self) -> Verifier:
         return self.state.verifier
 
+    @property
+    def spans(self) -> list[PictureSpan]:
+        return [picture.span for picture in self.pictures]
+
     def reserve(self, slots: int | None = None) -> None:
         """Take memory for this many slots (None: for what the text may become), and adopt what other sessions computed
         of the text. Raises KvFull, with no more taken."""
         verifier = self.verifier
         slots = slots or verifier.limits.slots(len(verifier.text) + verifier.remaining)
         try:
-            if not self.reserved and (length := self.cache.adopt(verifier.text)):
+            if not self.reserved and (length := self.cache.adopt(verifier.text, self.spans)):
                 verifier.slots.adopt(length)
                 self.statistics.prefix_tokens += length
             self.cache.reserve(slots)
@@ -99,7 +106,7 @@ class ServerSession:
         """The prompt is computed: sessions whose text begins alike may adopt it."""
         if not self._published:
             self._published = True
-            self.cache.publish(self.verifier.text[: self.verifier.slots.in_order + 1])
+            self.cache.publish(self.verifier.text[: self.verifier.slots.in_order + 1], self.spans)
 
     def host_draft(self, drafters: ServerDrafters | None) -> None:
         """Draft for it here from now on, or no longer, as its options say. drafters: None where no draft is hosted."""

@@ -32,6 +32,8 @@ class VerifyingSession:
     concluded_s: float
     latency_ms: float | None = None
     away_since_s: float | None = None
+    waiting_for: int = 0
+    """Pictures in its text that are not encoded yet: it runs when all are."""
     _pauses_at: float = math.inf
     """The number of forwards after which it pauses."""
     _turnaround_s: float | None = None
@@ -54,7 +56,7 @@ class VerifyingSession:
     def wait_s(self, now_s: float) -> float | None:
         """Seconds until its next forward may start; None: there is nothing to run."""
         verifier = self.verifier
-        if not verifier.ready or verifier.forwards >= self._pauses_at:
+        if not verifier.ready or self.waiting_for or verifier.forwards >= self._pauses_at:
             return None
         if not verifier.can_wait:
             return 0.0
@@ -69,6 +71,7 @@ class VerifyingSession:
         turnaround_s, passed_s = self._turnaround_s, now_s - self.concluded_s
         if (
             turnaround_s is None
+            or self.waiting_for
             or self.away_since_s is not None
             or self.verifier.finish is not None
             or passed_s >= 2 * turnaround_s

@@ -1,0 +1,197 @@
+"""Pictures in sessions' texts: what arrives is checked at once, then decoded and encoded off the server's loop.
+
+What the target's encoder made of a picture is kept by the picture's hash, for the device that sent it: its next session
+need not send the file again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from edgespec import _native
+from edgespec.core import picture_files, picture_section
+from edgespec.core.errors import EdgespecError
+from edgespec.core.picture_section import SentPicture
+from edgespec.core.pictures import PictureFormat, cut_picture
+from edgespec.model.target_engine import PlacedPicture, TargetEngine
+from edgespec.server.open_sessions import OpenSessions
+from edgespec.server.refusal import Refused
+from edgespec.server.server_session import ServerSession
+
+KEPT_BYTES = 256 << 20
+"""Of encoded pictures that are remembered."""
+
+WAITING_BYTES = 64 << 20
+"""Of picture files that wait to be decoded, of all sessions together."""
+
+RETRY_MS = 200
+
+Key = tuple[bytes, bytes]
+"""A device's identity, and a picture's hash."""
+
+
+class EncodedPictures:
+    """What the encoder made of pictures, the newest `limit` bytes of it."""
+
+    def __init__(self, limit: int = KEPT_BYTES) -> None:
+        self._limit = limit
+        self._bytes = 0
+        self._kept: OrderedDict[Key, Any] = OrderedDict()
+
+    def get(self, key: Key) -> Any | None:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+        return self._kept.get(key)
+
+    def put(self, key: Key, features: Any) -> None:
+        if key in self._kept:
+            return
+        self._kept[key] = features
+        self._bytes += features.bytes
+        while self._bytes > self._limit:
+            self._bytes -= self._kept.popitem(last=False)[1].bytes
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """Checked pictures of one OPEN or APPEND. features: by hash, of those that are encoded already."""
+
+    pictures: Sequence[SentPicture]
+    features: dict[bytes, Any]
+
+    @property
+    def waiting_bytes(self) -> int:
+        return sum(len(one.file) for one in self.pictures if one.span.sha256 not in self.features)
+
+
+class Pictures:
+    """call: runs a function in the server's loop, from any thread."""
+
+    def __init__(
+        self, target: TargetEngine, sessions: OpenSessions, call: Callable[[Callable[[], object]], object]
+    ) -> None:
+        self._target = target
+        self._sessions = sessions
+        self._call = call
+        self._encoded = EncodedPictures()
+        self._waiting_bytes = 0
+        self._thread: ThreadPoolExecutor | None = None
+
+    def check(
+        self, section: bytes, identity: bytes, tokens: Sequence[int], first: int, earlier: int = 0
+    ) -> Arrived:
+        """The pictures among `tokens`, which begin at position `first` of the text. earlier: pictures that the text has
+        already. Raises Refused."""
+        if not section:
+            return Arrived([], {})
+        form = self._target.picture_format
+        if form is None:
+            raise _refused("this server's target reads no pictures: leave them out")
+        try:
+            pictures = picture_section.decode(section)
+            for picture in pictures:
+                _check(picture, form, tokens, first)
+        except EdgespecError as error:
+            raise _refused(str(error).rstrip(".")) from None
+        if len(pictures) + earlier > form.max_pictures:
+            raise _refused(f"a session may have {form.max_pictures} pictures: begin a new one")
+        found = {one.span.sha256: self._encoded.get((identity, one.span.sha256)) for one in pictures}
+        arrived = Arrived(
+            pictures, {hash: features for hash, features in found.items() if features is not None}
+        )
+        if any(not one.file and one.span.sha256 not in arrived.features for one in pictures):
+            raise Refused(
+                _native.ErrorCode.UNKNOWN_PICTURE,
+                "the server has not this picture any more: send its file",
+                0,
+            )
+        if self._waiting_bytes + arrived.waiting_bytes > WAITING_BYTES:
+            raise Refused(
+                _native.ErrorCode.OVERLOADED, "too many pictures wait to be read: try again later", RETRY_MS
+            )
+        return arrived
+
+    def place(self, session: ServerSession, arrived: Arrived) -> None:
+        """Put them into the session's text; it runs once all are encoded."""
+        for picture in arrived.pictures:
+            span = picture.span
+            features = arrived.features.get(span.sha256)
+            session.pictures.append(PlacedPicture(span, features))
+            if features is None:
+                self._encode(session, picture)
+
+    def close(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _encode(self, session: ServerSession, picture: SentPicture) -> None:
+        session.state.waiting_for += 1
+        self._waiting_bytes += len(picture.file)
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "pictures")
+        self._thread.submit(self._encode_in_thread, session, picture)
+
+    def _encode_in_thread(self, session: ServerSession, picture: SentPicture) -> None:
+        features: Any = None
+        failure: Refused | None = None
+        try:
+            features = self._target.encode_picture(picture_files.decode(picture.file))
+        except EdgespecError as error:
+            failure = _refused(str(error).rstrip("."))
+        except Exception as error:
+            failure = Refused.internal("picture's encoder", error)
+        self._call(lambda: self._encoded_one(session, picture, features, failure))
+
+    def _encoded_one(
+        self, session: ServerSession, picture: SentPicture, features: Any, failure: Refused | None
+    ) -> None:
+        """In the server's loop."""
+        self._waiting_bytes -= len(picture.file)
+        session.state.waiting_for -= 1
+        if features is not None:
+            self._encoded.put((session.identity, picture.span.sha256), features)
+        if self._sessions.table.get(session.number) is not session:
+            return  # it has ended meanwhile
+        if failure is not None:
+            self._sessions.refuse(session.number, failure)
+            return
+        session.pictures[:] = [
+            PlacedPicture(one.span, features) if one.span == picture.span else one for one in session.pictures
+        ]
+
+
+def check_kept(session: ServerSession, keep_length: int) -> None:
+    """A text is not cut within a picture. Raises Refused."""
+    if cut_picture([one.span for one in session.pictures], keep_length) is not None:
+        raise _refused(
+            f"the text's first {keep_length} tokens end within a picture: keep all of it or nothing"
+        )
+
+
+def _check(picture: SentPicture, form: PictureFormat, tokens: Sequence[int], first: int) -> None:
+    """Raises EdgespecError."""
+    span = picture.span
+    rows = form.rows_of(span.height, span.width)
+    if span.rows != rows:
+        raise EdgespecError(
+            f"a picture of {span.width}x{span.height} pixels takes {rows} rows, not {span.rows}."
+        )
+    if span.first_row < first or span.end > first + len(tokens):
+        raise EdgespecError("a picture's rows lie outside the tokens that came with it.")
+    if any(int(token) != form.placeholder for token in tokens[span.first_row - first : span.end - first]):
+        raise EdgespecError(f"a picture's rows must hold the token {form.placeholder}.")
+    if picture.file:
+        if hashlib.sha256(picture.file).digest() != span.sha256:
+            raise EdgespecError("a picture's file has another SHA-256 than was said.")
+        header = picture_files.read_header(picture.file)
+        if (header.format, header.height, header.width) != (picture.format, span.height, span.width):
+            raise EdgespecError("a picture's file has another format or size than was said.")
+
+
+def _refused(message: str) -> Refused:
+    return Refused(_native.ErrorCode.PARAMETER, message)
