@@ -28,9 +28,9 @@ from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
-from edgespec.edge.opening import encoded_open
 from edgespec.edge.handshake import connect
 from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.opening import encoded_open
 
 HASH = bytes(32)
 CONNECTIONS = 8
