@@ -18,11 +18,13 @@ from scripted_models import VOCABULARY, HashModel
 
 from edgespec.core.params import SamplingParams
 from edgespec.core.slots import Piece
+from edgespec.core.tokenizer import Tokenizer
 from edgespec.drafting.drafter import Drafter
 from edgespec.drafting.policy import Policy
 from edgespec.edge.session import Session
 from edgespec.edge.step import Step
 from edgespec.edge.text_session import TextSession
+from edgespec.engines.model_folder import PAIR_FOLDER
 from edgespec.kernels.data import Curves
 from edgespec.model.hints import ListenedRows
 from edgespec.model.target_engine import ExitRows, ForwardRequest
@@ -116,6 +118,17 @@ class StubTarget:
         return SimpleNamespace(
             tokens=tokens, logprobs=-tokens.astype(np.float32), margins=tokens.astype(np.float32)
         )
+
+
+OWN = Tokenizer.load(PAIR_FOLDER / "draft")
+
+
+class TargetWithTokenizer(StubTarget):
+    """A stub that offers the bundled pair's tokenizer."""
+
+    tokenizer_path = OWN.path  # type: ignore[assignment]
+    vocabulary_hash = OWN.vocabulary_hash
+    vocabulary_size = OWN.vocabulary_size
 
 
 def _exit_rows(part: ForwardRequest, rows: list[tuple[int, float]], layer: int) -> ExitRows:

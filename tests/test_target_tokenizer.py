@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stubs import StubTarget, serving
+from stubs import OWN, StubTarget, TargetWithTokenizer, serving
 
 from edgespec import SamplingParams, Session, _native
 from edgespec.core import tokenizer_archive as archives
@@ -19,21 +19,12 @@ from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
 from edgespec.core.generation_config import sampling_defaults, with_defaults
 from edgespec.core.params import ParameterError
-from edgespec.core.tokenizer import Tokenizer
 from edgespec.edge import target_tokenizer
 from edgespec.edge.handshake import connect
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.target_tokenizer import ask_target
-from edgespec.engines.model_folder import PAIR_FOLDER
 
-OWN = Tokenizer.load(PAIR_FOLDER / "draft")
 FILES = {"tokenizer.json": b'{"version": "1.0"}', "chat_template.jinja": b"{{ messages }}"}
-
-
-class TargetWithTokenizer(StubTarget):
-    tokenizer_path = OWN.path  # type: ignore[assignment]
-    vocabulary_hash = OWN.vocabulary_hash
-    vocabulary_size = OWN.vocabulary_size
 
 
 def test_an_archive_holds_the_files_that_its_hash_names() -> None:

@@ -89,6 +89,11 @@ class Tokenizer:
         text: str = self._core.decode(list(ids), skip_special_tokens=True)
         return text
 
+    @property
+    def core(self) -> tokenizers.Tokenizer:
+        """The library's own."""
+        return self._core
+
     @cached_property
     def encoding_hash(self) -> str:
         """SHA-256, hex digits, of everything that decides how text is encoded."""

@@ -30,7 +30,7 @@ from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.opening import encoded_open
 from edgespec.edge.provisional import ProvisionalText
 from edgespec.edge.step import Step
-from edgespec.edge.target_tokenizer import recommended_sampling, target_tokenizer
+from edgespec.edge.target_tokenizer import recommended_sampling, target_tokenizer, translated
 from edgespec.edge.text_session import NO_PROMPT, Context, TextSession
 from edgespec.edge.trace import Event
 from edgespec.engines.draft_engine import DraftEngine, load_draft
@@ -91,18 +91,17 @@ class Session(TextSession):
         engine = load_draft(draft) if isinstance(draft, (str, Path)) else draft
         options = link or LinkOptions(timeout_s=timeout_s)
         _check_draft(engine, chosen, options)
-        own = tokenizer or (None if engine is None else Tokenizer.load(engine.tokenizer_path))
         self._latency_ms = latency_ms
         self._connection = ServerConnection(
             parse_addresses(server) if directory is None else [],
-            NO_HASH if own is None else own.vocabulary_hash,
+            NO_HASH if tokenizer is None else tokenizer.vocabulary_hash,
             options,
             self._encode_open,
             self._apply,
             Directory(directory) if isinstance(directory, str) else directory,
         )
         self.target = self._connection.target
-        tokenizer = tokenizer or self._target_tokenizer(own, options.timeout_s)
+        tokenizer, engine = self._matched(tokenizer, engine, options.timeout_s)
         loop = DraftingLoop(chosen, None if measurements is None else measurements.handed_on())
         context = Context(self.target.context_length, self.target.vocabulary_size, "target")
         super().__init__(loop, engine, tokenizer, self._params(params), context, draft_pace, trace)
@@ -139,9 +138,18 @@ class Session(TextSession):
         """End the session; the server forgets it."""
         self._connection.close()
 
-    def _target_tokenizer(self, own: Tokenizer | None, timeout_s: float) -> Tokenizer:
+    def _matched(
+        self, tokenizer: Tokenizer | None, engine: DraftEngine | None, timeout_s: float
+    ) -> tuple[Tokenizer, DraftEngine | None]:
+        """The target's tokenizer, and the draft as one that speaks its tokens. Raises EdgespecError."""
         try:
-            return target_tokenizer(self._connection.link, self.target, own, timeout_s)
+            differs = engine is not None and engine.vocabulary_hash != self.target.vocabulary_hash
+            needed = engine is not None and (tokenizer is None or differs)
+            own = Tokenizer.load(engine.tokenizer_path) if engine is not None and needed else None
+            found = tokenizer or target_tokenizer(self._connection.link, self.target, own, timeout_s)
+            if engine is None or own is None or not differs:
+                return found, engine
+            return found, translated(engine, own, found, self.target)
         except EdgespecError:
             self.close()
             raise

@@ -20,9 +20,12 @@ from edgespec.core import tokenizer_archive as archives
 from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
 from edgespec.core.tokenizer import Tokenizer
+from edgespec.core.vocabulary_map import vocabulary_map
 from edgespec.edge.directory import Directory
 from edgespec.edge.handshake import connect, connect_by, explain
 from edgespec.edge.link_options import LinkOptions
+from edgespec.engines.draft_engine import DraftEngine
+from edgespec.engines.translated_engine import TranslatedEngine
 
 
 class TargetTexts(NamedTuple):
@@ -35,11 +38,10 @@ class TargetTexts(NamedTuple):
 def ask_target(servers: Sequence[Address], options: LinkOptions, own: Tokenizer | None = None) -> TargetTexts:
     """What the first of these servers that answers says of its target. own: the draft's tokenizer, which is taken where
     its files are the same. Raises EdgespecError."""
-    vocabulary = archives.NO_HASH if own is None else own.vocabulary_hash
     link, welcome = (
-        connect_by(servers, secrets.token_hex(16), vocabulary, options)
+        connect_by(servers, secrets.token_hex(16), archives.NO_HASH, options)
         if isinstance(servers, Directory)
-        else connect(servers, vocabulary, options)
+        else connect(servers, archives.NO_HASH, options)
     )
     try:
         tokenizer = target_tokenizer(link, welcome, own, options.timeout_s)
@@ -68,6 +70,22 @@ def target_tokenizer(
         folder = _keep(files, folder)
     ends = welcome.end_tokens.tolist()
     return Tokenizer.load(folder, end_tokens=ends or None)
+
+
+def translated(
+    engine: DraftEngine, own: Tokenizer, tokenizer: Tokenizer, welcome: _native.Welcome
+) -> DraftEngine:
+    """The draft as one that reads and writes the target's tokens. own: the draft's tokenizer; tokenizer: the target's.
+    Raises EdgespecError where they share too little."""
+    if tokenizer.vocabulary_hash != welcome.vocabulary_hash or tokenizer.path is None:
+        raise EdgespecError(
+            "the draft's tokenizer is not the target's, and the server does not offer its own: compile a draft that "
+            "shares the target's tokenizer."
+        )
+    size = welcome.vocabulary_size
+    return TranslatedEngine(
+        engine, vocabulary_map(tokenizer, own, size, engine.vocabulary_size), size, tokenizer.path
+    )
 
 
 def recommended_sampling(welcome: _native.Welcome) -> Mapping[str, Any]:
