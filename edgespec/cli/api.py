@@ -163,7 +163,7 @@ def open_door(
         raise EdgespecError("going on offline needs a draft: leave --offline-after-s out.")
     with spinner("loading the draft ..."):
         engine = None if draft == "none" else load_draft(draft or bundled_engine())
-    path = tokenizer or (engine and engine.tokenizer_path)
+    path = tokenizer or (None if engine is None else engine.tokenizer_path)
     own = None if path is None else Tokenizer.load(path)
     if own is not None and tokenizer is not None:
         target = TargetTexts(own, {})

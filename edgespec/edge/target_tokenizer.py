@@ -35,7 +35,9 @@ class TargetTexts(NamedTuple):
     sampling: Mapping[str, Any]
 
 
-def ask_target(servers: Sequence[Address], options: LinkOptions, own: Tokenizer | None = None) -> TargetTexts:
+def ask_target(
+    servers: Sequence[Address] | Directory, options: LinkOptions, own: Tokenizer | None = None
+) -> TargetTexts:
     """What the first of these servers that answers says of its target. own: the draft's tokenizer, which is taken where
     its files are the same. Raises EdgespecError."""
     link, welcome = (

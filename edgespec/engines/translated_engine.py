@@ -44,7 +44,7 @@ class TranslatedEngine:
 
     def twin(self) -> TranslatedEngine:
         return TranslatedEngine(
-            self._engine.twin(),  # type: ignore[arg-type]
+            self._engine.twin(),
             self._vocabulary,
             self.vocabulary_size,
             self.tokenizer_path,
