@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgespec.core.params import SamplingParams
+from edgespec.edge.prompt import Chat
 
 
 @dataclass(frozen=True)
 class Ask:
     """prompt_param: the request's parameter that holds the prompt. latency_ms, mode, objective, draft_tokens: as
-    `Session` takes them. offline: the draft goes on alone while no server is there; its text is provisional."""
+    `Session` takes them. offline: the draft goes on alone while no server is there; its text is provisional. chat: the
+    prompt where it holds pictures, whose rows only a session knows; `prompt` is then empty."""
 
     prompt: Sequence[int]
     prompt_param: str
@@ -19,6 +21,7 @@ class Ask:
     draft_tokens: int | None = None
     latency_ms: float | None = None
     offline: bool = False
+    chat: Chat | None = None
 
     @property
     def manner(self) -> tuple[object, ...]:

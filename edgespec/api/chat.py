@@ -9,28 +9,62 @@ from edgespec.api.ask import Ask
 from edgespec.api.door import Door, TextStep
 from edgespec.api.errors import refused
 from edgespec.api.sampling import asks
-from edgespec.api.schema import ChatRequest, Message, Tool
+from edgespec.api.schema import ChatRequest, ImagePart, Message, TextPart, Tool
 from edgespec.api.shapes import Envelope, Written, chat_logprobs, closing, extra, finish_reason, gathered
 from edgespec.api.tally import Tally
 from edgespec.api.tool_calls import ToolCall, ToolCallParser, family_of
 from edgespec.core.errors import EdgespecError
+from edgespec.edge.prompt import Chat, data_url
 
 
 def chat_asks(door: Door, request: ChatRequest) -> list[Ask]:
     """Raises ApiError."""
     most = request.max_completion_tokens or request.max_tokens or door.limits.default_tokens
     tools = request.tools if tool_parser(door, request) else None
-    prompt = chat_prompt(door, request.messages, tools)
-    return asks(door, request, [prompt], "messages", most, bool(request.logprobs))
+    chat = _with_pictures(request.messages, tools)
+    prompt = [] if chat else chat_prompt(door, request.messages, tools)
+    return asks(door, request, [prompt], "messages", most, bool(request.logprobs), chat)
+
+
+def _with_pictures(messages: Sequence[Message], tools: Sequence[Tool] | None) -> Chat | None:
+    """None: the messages hold no pictures. Raises ApiError."""
+    if not any(message.images for message in messages):
+        return None
+    parted = []
+    for number, message in enumerate(messages):
+        plain = _plain(number, message)
+        if message.images:
+            assert isinstance(message.content, list)
+            plain["content"] = [
+                {"type": "text", "text": part.text}
+                if isinstance(part, TextPart)
+                else {
+                    "type": "image",
+                    "image": _picture(f"messages[{number}].content[{at}].image_url.url", part),
+                }
+                for at, part in enumerate(message.content)
+            ]
+        parted.append(plain)
+    return Chat(parted, _described(tools))
+
+
+def _picture(param: str, part: ImagePart) -> bytes:
+    try:
+        return data_url(part.image_url.url)
+    except EdgespecError as error:
+        raise refused(param, str(error)) from None
+
+
+def _described(tools: Sequence[Tool] | None) -> list[dict[str, Any]] | None:
+    return [tool.model_dump(exclude_none=True) for tool in tools] if tools else None
 
 
 def chat_prompt(door: Door, messages: Sequence[Message], tools: Sequence[Tool] | None = None) -> list[int]:
     """The conversation's tokens. Raises ApiError."""
     plain = [_plain(number, message) for number, message in enumerate(messages)]
-    described = [tool.model_dump(exclude_none=True) for tool in tools] if tools else None
     tokenizer = door.source.tokenizer
     try:
-        return tokenizer.encode(tokenizer.chat(plain, tools=described), add_special_tokens=False)
+        return tokenizer.encode(tokenizer.chat(plain, tools=_described(tools)), add_special_tokens=False)
     except EdgespecError as error:
         raise refused("messages", str(error)) from None
 

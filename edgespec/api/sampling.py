@@ -11,6 +11,7 @@ from edgespec.api.schema import SamplingRequest
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.drafting.modes import policy
+from edgespec.edge.prompt import Chat
 
 SEEDS = 2**64
 
@@ -22,8 +23,9 @@ def asks(
     prompt_param: str,
     max_new_tokens: int,
     logprobs: bool,
+    chat: Chat | None = None,
 ) -> list[Ask]:
-    """Every text of a request: `n` for each prompt. Raises ApiError."""
+    """Every text of a request: `n` for each prompt. chat: see `Ask`. Raises ApiError."""
     choices = request.n or 1
     if choices > door.limits.choices:
         raise refused("n", f"at most {door.limits.choices} are offered.")
@@ -40,6 +42,7 @@ def asks(
             request.edgespec.draft_tokens,
             request.edgespec.latency_ms,
             request.edgespec.offline,
+            chat,
         )
         for prompt in prompts
         for number in range(choices)

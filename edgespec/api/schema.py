@@ -132,13 +132,23 @@ class ToolCall(BaseModel):
     function: FunctionCall
 
 
+class ImageUrl(Model):
+    url: str = Field(description="A data: URL; no other is fetched.")
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class ImagePart(Model):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
 class Message(BaseModel):
     """One message of a conversation."""
 
     model_config = ConfigDict(extra="allow")
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    content: str | list[TextPart | ImagePart] | None = None
     name: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
@@ -146,7 +156,15 @@ class Message(BaseModel):
     @property
     def text(self) -> str:
         content = self.content or ""
-        return content if isinstance(content, str) else "\n".join(part.text for part in content)
+        if isinstance(content, str):
+            return content
+        return "\n".join(part.text for part in content if isinstance(part, TextPart))
+
+    @property
+    def images(self) -> list[str]:
+        """The URLs of its pictures."""
+        parts = self.content if isinstance(self.content, list) else []
+        return [part.image_url.url for part in parts if isinstance(part, ImagePart)]
 
 
 class Function(Model):

@@ -94,7 +94,9 @@ class SessionStore:
         found = [
             (length, key)
             for key, kept in self._kept.items()
-            if kept.manner == manner and (length := ask.reusable(kept.session.all_tokens))
+            if kept.manner == manner
+            and not kept.session.pictures
+            and (length := ask.reusable(kept.session.all_tokens))
         ]
         if not found:
             return None
@@ -124,10 +126,11 @@ class SessionStore:
         self.target_id = target_name(session.target.target_id)
         opened = OpenSession(session, engine, ask.manner)
         try:
-            session.prompt(ask.prompt)
+            session.prompt(ask.chat or ask.prompt)
         except EdgespecError as error:
             self._close(opened)
-            raise ApiError(400, str(error), param=ask.prompt_param, code="context_length_exceeded") from None
+            code = None if ask.chat else "context_length_exceeded"
+            raise ApiError(400, str(error), param=ask.prompt_param, code=code) from None
         return opened
 
     def _session(self, ask: Ask, engine: DraftEngine | None) -> Session:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -14,12 +15,24 @@ HELP = "/reset starts a new conversation, /exit ends; Ctrl-C stops an answer."
 
 
 @click.command()
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="A picture that the first question is about; may be repeated.",
+)
 @click.option("--system", metavar="TEXT", help="System message, for models whose chat template has one.")
 @speculation
 @sampling
 @connection
 def chat(
-    system: str | None, speculation: Speculation, params: SamplingParams, connection: Connection
+    images: tuple[Path, ...],
+    system: str | None,
+    speculation: Speculation,
+    params: SamplingParams,
+    connection: Connection,
 ) -> None:
     """Talk with the target, turn by turn, with its own chat template.
 
@@ -28,11 +41,13 @@ def chat(
     maker = SessionMaker(speculation, params, connection)
     with reachable_server(connection, speculation.mode) as servers:
         click.echo(HELP, err=True)
-        while _converse(maker, servers, system):
+        while _converse(maker, servers, system, images):
             click.echo("A new conversation.", err=True)
 
 
-def _converse(maker: SessionMaker, servers: Sequence[tuple[str, int]], system: str | None) -> bool:
+def _converse(
+    maker: SessionMaker, servers: Sequence[tuple[str, int]], system: str | None, images: Sequence[Path]
+) -> bool:
     """One conversation: True if /reset ended it, False at the end of input."""
     with maker.open(servers) as session:
         conversation = Conversation(session.tokenizer, system)
@@ -43,8 +58,12 @@ def _converse(maker: SessionMaker, servers: Sequence[tuple[str, int]], system: s
                 return True
             if not line:
                 continue
-            turn = conversation.next_turn(line, session.tokens)
-            (session.append if session.all_tokens else session.prompt)(turn)
+            if session.all_tokens:
+                session.append(conversation.next_turn(line, session.tokens))
+            else:
+                session.prompt(
+                    conversation.first_turn(line, images) if images else conversation.next_turn(line, [])
+                )
             stream(session, show)
             show("\n")
             show_statistics(session)

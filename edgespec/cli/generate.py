@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from edgespec.cli.flags import group, option
+from edgespec.cli.flags import PATH, group, option
 from edgespec.cli.options import Connection, Speculation, connection, sampling, speculation
 from edgespec.cli.streaming import SessionMaker, reachable_server, show, show_statistics, stream
 from edgespec.core.errors import EdgespecError
@@ -25,6 +25,9 @@ class Prompt:
 
     prompt: str | None = option("The text to continue.", metavar="TEXT")
     prompt_file: str | None = option("A file with the text to continue; - is standard input.", metavar="FILE")
+    image: tuple[Path, ...] = option(
+        "A picture before the text; may be repeated.", (), multiple=True, type=PATH, metavar="FILE"
+    )
 
     def text(self) -> str:
         if (self.prompt is None) == (self.prompt_file is None):
@@ -67,7 +70,7 @@ def generate(
     text = prompt.text()
     maker = SessionMaker(speculation, params, connection, traced=output.trace is not None)
     with reachable_server(connection, speculation.mode) as servers, maker.open(servers) as session:
-        session.prompt(text)
+        session.prompt([*prompt.image, text] if prompt.image else text)
         interrupted = stream(session, (lambda _: None) if output.json else show)
         if output.json:
             click.echo(json.dumps(_report(session, speculation.draft_pace_ms), ensure_ascii=False))

@@ -9,9 +9,13 @@ from typing import Any
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.tokenizer import Tokenizer
+from edgespec.edge.prompt import Chat, Prompt
 
 ANSWER = "edgespec-answer-7f3a"
 """Stands for an answer whose tokens are not those that its text has: then only what comes behind it is taken."""
+
+NOT_KNOWN = -1
+"""Stands for the tokens of a turn with pictures: how many rows these take is known to the session alone."""
 
 
 class Conversation:
@@ -27,6 +31,18 @@ class Conversation:
         self._messages = [] if system is None else [{"role": "system", "content": system}]
         self._variables = dict(variables or {})
         self._committed: list[int] = []
+
+    def first_turn(self, line: str, pictures: Sequence[object]) -> Prompt:
+        """A first turn that begins with pictures (see `Session.prompt`). Later ones follow by `next_turn`."""
+        question = {"role": "user", "content": line}
+        if self._tokenizer.chat_template is None:
+            self._committed = [NOT_KNOWN]
+            return [*pictures, f"{line}\n"]
+        parts = [{"type": "image", "image": picture} for picture in pictures]
+        messages = [*self._messages, {"role": "user", "content": [*parts, {"type": "text", "text": line}]}]
+        self._messages.append(question)
+        self._committed = [NOT_KNOWN]
+        return Chat(messages)
 
     def next_turn(self, line: str, answer: Sequence[int]) -> list[int]:
         """The tokens to prompt (first) or append with. answer: the tokens committed since the turn before.

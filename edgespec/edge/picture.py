@@ -19,6 +19,11 @@ from edgespec.core.pictures import PictureFormat, PictureSpan
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+READ_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
+"""Of files that are decoded here, and sent as PNG or JPEG."""
+
+READ_PIXELS = 50_000_000
+
 JPEG_QUALITIES = (90, 75, 50)
 """Of a JPEG; a lower one where the file would be too large."""
 
@@ -94,11 +99,17 @@ def _image(source: Any) -> Image:
     from PIL import ImageOps
 
     try:
-        with pillow.open(io.BytesIO(source)) as image:
+        with pillow.open(io.BytesIO(source), formats=READ_FORMATS) as image:
+            if image.width * image.height > READ_PIXELS:
+                raise EdgespecError(
+                    f"a picture has {image.width}x{image.height} pixels, too many to read: scale it down."
+                )
             return ImageOps.exif_transpose(image).convert("RGB")
+    except EdgespecError:
+        raise
     except Exception as error:  # Pillow raises many kinds for a file that is broken
         raise EdgespecError(
-            f"a picture cannot be decoded ({type(error).__name__}): give a PNG or JPEG file."
+            f"a picture cannot be decoded ({type(error).__name__}): give a PNG, JPEG, WebP or BMP file."
         ) from None
 
 

@@ -14,9 +14,18 @@ from edgespec.core.pictures import PictureFormat
 from edgespec.core.tokenizer import Tokenizer, prompt_tokens
 from edgespec.edge.picture import fitted, is_picture
 
-Prompt = str | Sequence[Any]
-"""A text; token ids; texts and pictures; or messages {"role", "content"} whose content is a text or a list of
-{"type": "text", "text": ...}, {"type": "image", "image": ...} and {"type": "image_url", ...} parts."""
+
+@dataclass(frozen=True)
+class Chat:
+    """messages: {"role", "content"}, where content is a text or a list of {"type": "text", "text": ...}, {"type":
+    "image", "image": ...} and {"type": "image_url", ...} parts. tools: as `Tokenizer.chat` takes them."""
+
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]] | None = None
+
+
+Prompt = str | Sequence[Any] | Chat
+"""A text; token ids; texts and pictures; or a chat, which may be its messages alone."""
 
 ALL_FILES_BYTES = 900 * 1024
 """Of a session's pictures together: its OPEN, of 1 MiB at most, holds all of them where it begins anew."""
@@ -39,9 +48,11 @@ class PromptReader:
     def read(self, prompt: Prompt, begins: bool, first: int) -> ReadPrompt:
         """begins: special tokens that begin a text are added. first: where in the text the prompt stands. Raises
         EdgespecError."""
+        if isinstance(prompt, Chat):
+            return self._chat(prompt, first)
         if not isinstance(prompt, str) and len(prompt):
             if isinstance(prompt[0], Mapping):
-                return self._messages(prompt, first)
+                return self._chat(Chat(prompt), first)
             if isinstance(prompt[0], str) or is_picture(prompt[0]):
                 return self._parts(prompt, begins, first)
         return ReadPrompt(prompt_tokens(self.tokenizer, prompt, begins, self.vocabulary_size), [])
@@ -62,28 +73,31 @@ class PromptReader:
                 raise EdgespecError(f"a part of a prompt is a text or a picture, not {type(part).__name__}.")
         return self._checked(tokens, pictures)
 
-    def _messages(self, messages: Sequence[Mapping[str, Any]], first: int) -> ReadPrompt:
-        sources = [source for message in messages for source in _sources(message)]
+    def _chat(self, chat: Chat, first: int) -> ReadPrompt:
+        sources = [source for message in chat.messages for source in _sources(message)]
         if not sources:
-            text = self.tokenizer.chat([_plain(message, None) for message in messages])
-            return self._checked(self.tokenizer.encode(text, add_special_tokens=False), [])
-        marked = self._marked(messages, len(sources))
-        return self._with_pictures(marked, sources, first)
+            plain = [_plain(message, None) for message in chat.messages]
+            return self._checked(self._rendered(plain, chat), [])
+        return self._with_pictures(self._marked(chat, len(sources)), sources, first)
 
-    def _marked(self, messages: Sequence[Mapping[str, Any]], count: int) -> list[int]:
+    def _rendered(self, messages: Sequence[Mapping[str, Any]], chat: Chat) -> list[int]:
+        text = self.tokenizer.chat(messages, tools=chat.tools)
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def _marked(self, chat: Chat, count: int) -> list[int]:
         """The rendered messages' tokens with one mark a picture: as the template writes it, or as it stands in a text
         where the template knows no pictures."""
-        form, tokenizer = self._form(), self.tokenizer
-        mark = tokenizer.special_texts.get(form.mark)
-        attempts = [[_parted(message) for message in messages]]
+        form = self._form()
+        mark = self.tokenizer.special_texts.get(form.mark)
+        attempts = [[_parted(message) for message in chat.messages]]
         if mark is not None:
-            attempts.append([_plain(message, mark) for message in messages])
+            attempts.append([_plain(message, mark) for message in chat.messages])
         trouble = EdgespecError(
             "the chat template leaves pictures out: pass a list of texts and pictures instead."
         )
         for attempt in attempts:
             try:
-                tokens = tokenizer.encode(tokenizer.chat(attempt), add_special_tokens=False)
+                tokens = self._rendered(attempt, chat)
             except EdgespecError as error:
                 trouble = error
                 continue
