@@ -1,14 +1,17 @@
 """What `edgespec serve` runs its target with: the options of the target, and the engine that they choose.
 
-Whatever runs it is a `TargetEngine` to the rest of the server.
+Whatever runs it is a `TargetEngine` to the rest of the server. Options that an engine does not have are refused by
+name.
 """
 
 from __future__ import annotations
 
+import json
+import shlex
 import signal
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,7 +26,10 @@ if TYPE_CHECKING:
     from edgespec.model.target_engine import TargetEngine
     from edgespec.model.tensor_parallel import Leader
 
-ENGINES = ("auto", "own")
+ENGINES = ("auto", "own", "llamacpp")
+
+OWN_ONLY = ("exits", "dtype", "device", "deterministic", "tensor_parallel", "trust_remote_code")
+"""Options of edgespec's own engine; another one has `--engine-args`."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +40,13 @@ class Model:
         "Folder or Hugging Face id of the target, a causal language model.", show_default="the bundled target"
     )
     engine: str = option(
-        "What runs the target. auto: edgespec's own engine, which verifies trees and sends hints.",
+        "What runs the target. auto: edgespec's own engine; llamacpp: llama.cpp, for GGUF files.",
         "auto",
         type=click.Choice(ENGINES),
+    )
+    engine_args: str | None = option(
+        "Arguments of another engine, such as 'n_gpu_layers=20 flash_attn_type=1'.",
+        metavar="'NAME=VALUE ...'",
     )
     exits: str = option(
         "Folder of the target's exit heads; auto: `exits` in its folder; none: no exits.", "auto"
@@ -50,7 +60,7 @@ class Model:
     threads: int | None = option("CPU threads.", show_default="torch decides", type=click.IntRange(1, 1024))
     kv_memory: str | None = option(
         "Memory for the keys and values of all sessions, such as 2GiB or 40%.",
-        show_default="20% of what is free",
+        show_default="20% of what is free, on a GPU 75%",
     )
     deterministic: bool = option(
         "Make results independent of what else the server runs, bit for bit. Slower, mostly for small batches.",
@@ -69,15 +79,58 @@ class Model:
         if self.generation_config == "none":
             return {}
         named = self.generation_config != "auto"
-        folder = Path(self.generation_config) if named else find_folder(self.target)
+        folder = Path(self.generation_config) if named else self._folder()
         if named and not (folder / FILE).is_file():
             raise EdgespecError(f"--generation-config: {folder} holds no {FILE}.")
         return sampling_defaults(folder)
+
+    def _folder(self) -> Path:
+        """What lies beside the weights."""
+        if self.engine != "llamacpp":
+            return find_folder(self.target)
+        file = Path(self.target or "")
+        return file if file.is_dir() else file.parent
+
+    def check(self) -> None:
+        """Raises EdgespecError for options that the engine does not have."""
+        if self.engine in ("auto", "own"):
+            if self.engine_args is not None:
+                raise EdgespecError(
+                    "--engine-args are those of another engine: give --engine llamacpp, or none."
+                )
+            return
+        self.arguments()
+        accepted = {field.name: {field.default} for field in fields(self)} | {"exits": {"auto", "none"}}
+        given = [name for name in OWN_ONLY if getattr(self, name) not in accepted[name]]
+        if given:
+            names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise EdgespecError(
+                f"--engine {self.engine} does not have {names}: leave it out, or give --engine own."
+            )
+
+    def arguments(self) -> dict[str, Any]:
+        """`engine_args`, by name; values are JSON where they can be read as such, else text. Raises EdgespecError."""
+        try:
+            items = shlex.split(self.engine_args or "")
+        except ValueError as error:
+            raise EdgespecError(f"--engine-args cannot be read ({error}): give 'NAME=VALUE ...'.") from None
+        found = {}
+        for item in items:
+            name, equals, value = item.partition("=")
+            if not name.isidentifier() or not equals:
+                raise EdgespecError(f"--engine-args takes 'NAME=VALUE ...', not {item!r}.")
+            try:
+                found[name] = json.loads(value)
+            except ValueError:
+                found[name] = value
+        return found
 
 
 def load_target(model: Model, pace: ForwardPacing | None) -> tuple[TargetEngine | None, Leader | None]:
     """The engine with its target loaded, and the leader where this process leads others. No engine: this process
     followed another one to its end. Raises EdgespecError."""
+    if model.engine == "llamacpp":
+        return _load_llamacpp(model, pace), None
     with needs("server"):
         from edgespec.model.target import Target
 
@@ -86,7 +139,7 @@ def load_target(model: Model, pace: ForwardPacing | None) -> tuple[TargetEngine 
             return None, None
         options = asdict(model)
         exits = None if model.exits == "none" else model.exits
-        for name in ("target", "exits", "tensor_parallel", "engine", "generation_config"):
+        for name in ("target", "exits", "tensor_parallel", "engine", "engine_args", "generation_config"):
             del options[name]
         return Target.load(model.target, exits, pace=pace, leader=leader, **options), leader
 
@@ -96,6 +149,17 @@ def load_engine(model: Model, pace: ForwardPacing | None) -> TargetEngine:
     engine, _ = load_target(model, pace)
     assert engine is not None
     return engine
+
+
+def _load_llamacpp(model: Model, pace: ForwardPacing | None) -> TargetEngine:
+    with needs("llamacpp"):
+        import llama_cpp  # noqa: F401
+    with needs("server"):
+        from edgespec.model.llamacpp.engine import LlamaCppEngine
+
+        return LlamaCppEngine.load(
+            model.target, model.threads, model.kv_memory, pace=pace, arguments=model.arguments()
+        )
 
 
 def _join_processes(model: Model) -> Leader | None:

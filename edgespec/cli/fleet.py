@@ -80,6 +80,7 @@ def up(
     Prints one line, `edgespec: fleet listening on HOST:PORT`, when every server is ready: the address for --directory.
     Ctrl-C and `edgespec fleet down` end it; texts are finished first.
     """
+    model.check()
     if model.tensor_parallel:
         raise EdgespecError("a fleet's server is one process: leave --tensor-parallel out.")
     security.check(options.replica_host)
@@ -89,7 +90,7 @@ def up(
         from edgespec.fleet.replica import ReplicaSettings
 
         load = partial(load_engine, model, target_pace.pace())
-        server = replace(settings, security=security)
+        server = replace(settings, security=security, sampling_defaults=model.sampling_defaults())
         control.start(
             options.settings(),
             ReplicaSettings(load, server, options.replica_host, options.tls_name, options.drain_s),

@@ -18,7 +18,9 @@ from edgespec.cli.extras import needs
 from edgespec.cli.flags import NUMBER, POSITIVE, about, end_with_stdin, group, option
 from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import ForwardPacing
+from edgespec.core.slots import SLOT_BUCKET
 from edgespec.server.settings import ServerSecurity, ServerSettings
+from edgespec.verifying.verifier import VerifierLimits
 
 if TYPE_CHECKING:
     from edgespec.model.target_engine import TargetEngine
@@ -190,7 +192,8 @@ def serve(
     can reach, it needs TLS and tokens. SIGTERM finishes the running texts first; SIGHUP reloads certificates and
     tokens.
     """
-    security.check(listening.host)  # before a model is loaded for nothing
+    model.check()  # before a model is loaded for nothing
+    security.check(listening.host)
     listening.check_api(security)
     with needs("server"):
         advertised = listening.advertised
@@ -217,9 +220,22 @@ def serve(
         if metrics is not None and listening.metrics is not None:
             stack.enter_context(monitoring(server, metrics, target.pages, listening.metrics, advertised))
         stack.enter_context(listening.api(server, model))
+        click.echo(fitting(target.pages.count, target.context_length), err=True)
         _run(server, listening.drain_s, end_with_stdin)
     if leader is not None:
         leader.end()
+
+
+def fitting(pages: int, context_length: int) -> str:
+    """What the key-value memory holds, in words."""
+    sessions = pages // -(-VerifierLimits(context_length).slots(context_length) // SLOT_BUCKET)
+    if sessions:
+        return f"edgespec: {sessions} sessions of {context_length} tokens fit"
+    longest = pages * SLOT_BUCKET - (VerifierLimits(context_length).slots(0))
+    return (
+        f"edgespec: no session of {context_length} tokens fits, the context: texts of {max(0, longest)} tokens do; "
+        "raise --kv-memory"
+    )
 
 
 def _run(server: Server, drain_s: float, end_with_stdin: bool) -> None:

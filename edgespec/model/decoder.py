@@ -165,6 +165,8 @@ def _unusual(layer: Any) -> bool:
     plain = (attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
     if any(type(linear) is not torch.nn.Linear for linear in (*inputs, *plain)):
         return True
+    if any(type(linear.weight.data) is not torch.Tensor for linear in (*inputs, *plain)):
+        return True  # quantised in place, as torchao does
     if any(linear.bias is not None for linear in plain):
         return True
     if len({linear.bias is None for linear in inputs}) != 1:

@@ -21,6 +21,7 @@ from edgespec.model.attention import SLOT_ATTENTION
 from edgespec.model.exits import ExitHeads, weights_sha256
 from edgespec.model.memory import check_fits
 from edgespec.model.support import check_config, check_modules
+from edgespec.model.tensor_parallel import check_divides, sharded_placement
 from edgespec.model.vision import language_model
 from edgespec.model.vision_families import FAMILIES, check_family
 
@@ -96,7 +97,9 @@ def load_model(
         stored = getattr(text_config, "dtype", None)
         stored = stored if isinstance(stored, torch.dtype) else DTYPES.get(str(stored), dtype)
         check_fits(weight_bytes(folder) * dtype.itemsize / stored.itemsize, dtype, device, name)
-    placement = {"tp_plan": "auto"} if sharded else {"device_map": str(device)} if quantised else {}
+    if sharded:
+        check_divides(text_config, name)
+    placement = sharded_placement() if sharded else {"device_map": str(device)} if quantised else {}
     model = read_weights(
         folder,
         bars=weight_bytes(folder) >= SMALL_BYTES,
@@ -178,7 +181,15 @@ def _check_quantisation(config: Any, name: str) -> bool:
     settings = getattr(config, "quantization_config", None)
     if settings is None:
         return False
-    method = str(settings.get("quant_method", "") if isinstance(settings, dict) else settings.quant_method)
+    read = (
+        settings.get if isinstance(settings, dict) else lambda key, default: getattr(settings, key, default)
+    )
+    method = str(read("quant_method", ""))
+    if method == "bitsandbytes" and read("load_in_8bit", False):
+        raise EdgespecError(
+            f"{name} is quantised by LLM.int8, whose results depend on what else a forward runs, so no text would be "
+            "exact: quantise it to nf4 (load_in_4bit), or by GPTQ or AWQ."
+        )
     missing = [library for library in QUANTISERS.get(method, ("accelerate",)) if find_spec(library) is None]
     if missing:
         raise EdgespecError(

@@ -10,8 +10,11 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.memory import available_memory_bytes
 from edgespec.core.slots import SLOT_BUCKET
 
-KV_SHARE = 0.2
-"""The default share of the device's available memory for keys and values."""
+KV_SHARES = {"cuda": 0.75}
+"""The default share of a device's available memory for keys and values, once the weights are there: a GPU holds little
+else, and Llama-2-7B on 24 GB gets three whole contexts. On other devices other programs want memory too."""
+
+OTHER_KV_SHARE = 0.2
 
 
 def available_bytes(device: torch.device) -> float:
@@ -34,9 +37,10 @@ def check_fits(needed: float, dtype: torch.dtype, device: torch.device, name: st
 
 def kv_pages(kv_memory: int | str | None, page_bytes: int, device: torch.device, name: str) -> int:
     """Pages of key-value memory. kv_memory: bytes, "512MiB", "4GB" or a share of the device's available memory such as
-    "40%"; None: KV_SHARE of it. Raises EdgespecError where that is more than there is, or too little."""
+    "40%"; None: the default share. Raises EdgespecError where that is more than there is, or too little."""
     available = available_bytes(device)
-    wanted = KV_SHARE * available if kv_memory is None else parse_memory(kv_memory, available)
+    share = KV_SHARES.get(device.type, OTHER_KV_SHARE)
+    wanted = share * available if kv_memory is None else parse_memory(kv_memory, available)
     if wanted > available:
         raise EdgespecError(
             f"--kv-memory {kv_memory} is {wanted / 2**30:.2f} GiB, and the device has "

@@ -36,6 +36,30 @@ def join(device: torch.device) -> int:
     return dist.get_rank()
 
 
+def sharded_placement() -> dict[str, Any]:
+    """How transformers loads this process's shard: by the model's own plan."""
+    try:
+        from transformers.distributed import DistributedConfig
+
+        return {"distributed_config": DistributedConfig(tp_plan="auto")}
+    except (ImportError, TypeError):  # transformers 5.0 to 5.15
+        return {"tp_plan": "auto"}
+
+
+def check_divides(config: Any, name: str) -> None:
+    """Raises EdgespecError where the attention heads cannot be shared out among the processes."""
+    processes = dist.get_world_size()
+    for kind in ("num_key_value_heads", "num_attention_heads"):
+        heads = getattr(config, kind, None)
+        if isinstance(heads, int) and heads % processes:
+            words = kind.removeprefix("num_").replace("_", "-").replace("-heads", " heads")
+            fitting = [str(n) for n in range(1, heads + 1) if heads % n == 0]
+            raise EdgespecError(
+                f"{name} has {heads} {words}, which {processes} processes cannot share evenly: give --nproc-per-node "
+                f"{' or '.join(fitting)}."
+            )
+
+
 class Leader:
     """Rank 0, which tells the followers what runs. `pool_changed` is for `KvPool`; `lead` hooks it onto the model."""
 

@@ -1,0 +1,1 @@
+"""A target that llama.cpp runs, from a GGUF file."""

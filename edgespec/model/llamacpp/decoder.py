@@ -1,0 +1,179 @@
+"""llama.cpp through llama-cpp-python's low-level functions: a model, its context, and batches of rows.
+
+llama.cpp multiplies one row by other kernels than several, with other roundings: logits of a quantised model differ by
+more than half a point. Several rows give the same bits whatever their number (measured on SmolLM2 in Q4_1). So no row
+ever runs or is decided alone: another one is put beside it, and its results are dropped. Texts are then the same
+whatever was drafted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgespec.core.errors import EdgespecError
+from edgespec.core.slots import SLOT_BUCKET
+from edgespec.core.target_identity import engine_target_id
+from edgespec.model.llamacpp.gguf_files import gguf_file, gguf_vocabulary_hash
+from edgespec.model.llamacpp.sequences import MOST_SEQUENCES, PADDING, Row
+from edgespec.model.memory import kv_pages
+
+MOST_ROWS = 512
+"""Of one forward."""
+
+OURS = {"n_ctx", "n_batch", "n_ubatch", "n_seq_max", "kv_unified", "n_threads", "n_threads_batch", "swa_full"}
+"""Arguments that follow from edgespec's own options."""
+
+_silent = llama_cpp.llama_log_callback(lambda level, text, data: None)
+
+
+class LlamaDecoder:
+    """The model in a GGUF file. See `LlamaCppEngine.load`."""
+
+    def __init__(
+        self,
+        target: str | Path | None,
+        threads: int | None,
+        kv_memory: int | str | None,
+        arguments: Mapping[str, Any],
+    ) -> None:
+        llama_cpp.llama_log_set(_silent, ctypes.c_void_p(0))
+        self._file = gguf_file(target)
+        model_params = llama_cpp.llama_model_default_params()
+        context_params = llama_cpp.llama_context_default_params()
+        _set_arguments(arguments, model_params, context_params)
+        self._model = llama_cpp.llama_model_load_from_file(str(self._file).encode(), model_params)
+        if not self._model:
+            raise EdgespecError(
+                f"llama.cpp cannot read {self._file}: is it a GGUF file of a causal language model?"
+            )
+        if llama_cpp.llama_model_is_recurrent(self._model) or llama_cpp.llama_model_is_hybrid(self._model):
+            raise EdgespecError(
+                f"{self._file.name} keeps a recurrent state, which edgespec cannot verify trees with: use a rotary "
+                "causal model, such as Llama, Qwen, Mistral or Gemma."
+            )
+        pages = kv_pages(kv_memory, self._page_bytes(), torch.device("cpu"), self._file.name)
+        self.cells = pages * SLOT_BUCKET
+        context_params.n_ctx = self.cells + SLOT_BUCKET  # the padding's
+        context_params.n_batch = context_params.n_ubatch = MOST_ROWS
+        context_params.n_seq_max = MOST_SEQUENCES
+        context_params.kv_unified = context_params.swa_full = True
+        context_params.n_threads = context_params.n_threads_batch = threads or os.cpu_count() or 1
+        if "flash_attn_type" not in arguments:
+            context_params.flash_attn_type = (
+                llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+            )  # rows stay alike in any company
+        self._context = llama_cpp.llama_init_from_model(self._model, context_params)
+        if not self._context:
+            raise EdgespecError(
+                f"llama.cpp cannot make a context for {self._file.name}: give less --kv-memory."
+            )
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        self._vocabulary = llama_cpp.llama_model_get_vocab(self._model)
+        self._vocabulary_size = int(llama_cpp.llama_vocab_n_tokens(self._vocabulary))
+        self._batch = llama_cpp.llama_batch_init(MOST_ROWS, 0, MOST_SEQUENCES)
+
+    def facts(self) -> dict[str, Any]:
+        """What `TargetEngine` says of its target."""
+        model, vocabulary = self._model, self._vocabulary
+        description = ctypes.create_string_buffer(256)
+        llama_cpp.llama_model_desc(model, description, len(description))
+        with self._file.open("rb") as file:
+            weights = _sha256(file)
+        kind = description.value.decode(errors="replace").split()[-1]
+        tokenizer = self._file.parent / "tokenizer.json"
+        ends = range(self._vocabulary_size)
+        return {
+            "target_id": engine_target_id(
+                self._file.stem, weights, f"llamacpp-{version('llama-cpp-python')}", kind
+            ),
+            "vocabulary_hash": gguf_vocabulary_hash(self._file),
+            "vocabulary_size": self._vocabulary_size,
+            "context_length": min(int(llama_cpp.llama_model_n_ctx_train(model)), self.cells),
+            "end_tokens": tuple(token for token in ends if llama_cpp.llama_vocab_is_eog(vocabulary, token)),
+            "tokenizer_path": tokenizer if tokenizer.is_file() else None,
+            "layers": int(llama_cpp.llama_model_n_layer(model)),
+        }
+
+    def remove(self, sequence: int, start: int, end: int) -> None:
+        llama_cpp.llama_memory_seq_rm(self._memory, sequence, start, end)
+
+    def share(self, source: int, destination: int, start: int, end: int) -> None:
+        llama_cpp.llama_memory_seq_cp(self._memory, source, destination, start, end)
+
+    def decode(self, rows: Sequence[Row]) -> NDArray[np.float32]:
+        """See `Decoder.decode`. Raises EdgespecError."""
+        decided = [i for i, row in enumerate(rows) if row.decide]
+        self._run(_in_company(rows))
+        logits = np.empty((len(decided), self._vocabulary_size), dtype=np.float32)
+        for place, i in enumerate(decided):
+            pointer = llama_cpp.llama_get_logits_ith(self._context, i)
+            logits[place] = np.ctypeslib.as_array(pointer, (self._vocabulary_size,))
+        self.remove(PADDING, 0, -1)
+        return logits
+
+    def _run(self, rows: Sequence[Row]) -> None:
+        batch = self._batch
+        if len(rows) > MOST_ROWS:
+            raise EdgespecError(
+                f"a forward of {len(rows)} rows is more than llama.cpp is given here ({MOST_ROWS})."
+            )
+        batch.n_tokens = len(rows)
+        for i, row in enumerate(rows):
+            batch.token[i], batch.pos[i], batch.logits[i] = row.token, row.position, row.decide
+            batch.n_seq_id[i] = len(row.sequences)
+            for j, sequence in enumerate(row.sequences):
+                batch.seq_id[i][j] = sequence
+        status = llama_cpp.llama_decode(self._context, batch)
+        if status != 0:
+            raise EdgespecError(f"llama.cpp's forward failed (status {status}).")
+
+    def _page_bytes(self) -> int:
+        """Of keys and values of SLOT_BUCKET tokens, in 16 bits."""
+        model = self._model
+        heads, all_heads = llama_cpp.llama_model_n_head_kv(model), llama_cpp.llama_model_n_head(model)
+        width = int(llama_cpp.llama_model_n_embd(model)) // int(all_heads)
+        return 2 * 2 * int(llama_cpp.llama_model_n_layer(model)) * int(heads) * width * SLOT_BUCKET
+
+
+def _in_company(rows: Sequence[Row]) -> list[Row]:
+    """The rows, and what keeps the only row, or the only one that is decided, company."""
+    together = list(rows)
+    if len(rows) == 1:
+        together.append(Row(rows[0].token, 0, (PADDING,), rows[0].decide))
+    elif sum(row.decide for row in rows) == 1:
+        other = next(i for i, row in enumerate(rows) if not row.decide)
+        together[other] = replace(rows[other], decide=True)
+    return together
+
+
+def _set_arguments(arguments: Mapping[str, Any], *params: Any) -> None:
+    """Raises EdgespecError for names that llama.cpp does not have, or that are edgespec's."""
+    for name, value in arguments.items():
+        if name in OURS:
+            raise EdgespecError(f"--engine-args {name} follows from --kv-memory and --threads: leave it out.")
+        place = next((one for one in params if any(name == field for field, _ in one._fields_)), None)
+        if place is None or isinstance(value, str):
+            raise EdgespecError(f"llama.cpp has no argument {name}={value}: see its llama_context_params.")
+        try:
+            setattr(place, name, value)
+        except TypeError as error:
+            raise EdgespecError(f"--engine-args {name}={value} cannot be used ({error}).") from None
+
+
+def _sha256(file: Any) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
