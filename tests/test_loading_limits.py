@@ -15,6 +15,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import SLOT_BUCKET
 from edgespec.model import loading, memory, tensor_parallel
 from edgespec.model.decoder import NativeDecoder
+from edgespec.model.loaded_model import LoadedModel
 
 GIB = 1 << 30
 LLAMA_7B_PAGE_BYTES = 2 * 2 * 32 * 32 * 128 * SLOT_BUCKET
@@ -50,9 +51,9 @@ class Quantised(torch.Tensor):
 
 
 def test_weights_of_another_kind_run_on_the_models_own_modules() -> None:
-    model = tiny(dtype=torch.float32)
+    model = LoadedModel(tiny(dtype=torch.float32), "tiny", b"")
     assert NativeDecoder.wanted(model) is not None
-    linear = model.model.layers[0].mlp.up_proj
+    linear = model.module.model.layers[0].mlp.up_proj
     linear.weight = torch.nn.Parameter(linear.weight.detach().as_subclass(Quantised), requires_grad=False)
     assert NativeDecoder.wanted(model) is None
 

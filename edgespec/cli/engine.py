@@ -79,12 +79,12 @@ class Model:
         if self.generation_config == "none":
             return {}
         named = self.generation_config != "auto"
-        folder = Path(self.generation_config) if named else self._folder()
+        folder = Path(self.generation_config) if named else self.folder()
         if named and not (folder / FILE).is_file():
             raise EdgespecError(f"--generation-config: {folder} holds no {FILE}.")
         return sampling_defaults(folder)
 
-    def _folder(self) -> Path:
+    def folder(self) -> Path:
         """What lies beside the weights."""
         if self.engine != "llamacpp":
             return find_folder(self.target)

@@ -84,17 +84,15 @@ class Listening:
 
     def api(self, server: Server, model: Model) -> contextlib.AbstractContextManager[object]:
         """The API as a process beside the server: neither keeps the other waiting. model: what it serves."""
-        from edgespec.engines.model_folder import find_folder
-
         if self.api_port is None:
             return contextlib.nullcontext()
         host = "127.0.0.1" if self.host == "0.0.0.0" else "[::1]" if self.host == "::" else server.host
         command = ["api", "--server", f"{host}:{server.port}", "--draft", "none"]
         command += [
             "--tokenizer",
-            str(find_folder(model.target)),
+            str(model.folder()),
             "--generation-config",
-            str(find_folder(model.target)) if model.generation_config == "auto" else model.generation_config,
+            str(model.folder()) if model.generation_config == "auto" else model.generation_config,
             "--host",
             self.api_host,
             "--port",

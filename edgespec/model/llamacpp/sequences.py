@@ -14,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from edgespec.core.pictures import PictureSpan
 from edgespec.core.slots import SLOT_BUCKET, Piece
 from edgespec.model.target_engine import KvFull
 
@@ -89,10 +90,10 @@ class SessionSequences:
             pool.used += more
             self._pages += more
 
-    def adopt(self, tokens: Sequence[int]) -> int:
+    def adopt(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> int:
         return 0
 
-    def publish(self, tokens: Sequence[int]) -> None:
+    def publish(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> None:
         """No other session adopts."""
 
     def release(self) -> None:
