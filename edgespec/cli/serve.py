@@ -186,7 +186,7 @@ def serve(
 ) -> None:
     """Serve a target model to devices until interrupted.
 
-    Prints one line, `edgespec: listening on HOST:PORT`, when it is ready. To listen on an address that other machines
+    Prints `edgespec: listening on HOST:PORT` when it is ready, then how many sessions fit. To listen on an address that other machines
     can reach, it needs TLS and tokens. SIGTERM finishes the running texts first; SIGHUP reloads certificates and
     tokens.
     """
@@ -218,8 +218,7 @@ def serve(
         if metrics is not None and listening.metrics is not None:
             stack.enter_context(monitoring(server, metrics, target.pages, listening.metrics, advertised))
         stack.enter_context(listening.api(server, model))
-        click.echo(fitting(target.pages.count, target.context_length), err=True)
-        _run(server, listening.drain_s, end_with_stdin)
+        _run(server, listening.drain_s, end_with_stdin, fitting(target.pages.count, target.context_length))
     if leader is not None:
         leader.end()
 
@@ -236,7 +235,7 @@ def fitting(pages: int, context_length: int) -> str:
     )
 
 
-def _run(server: Server, drain_s: float, end_with_stdin: bool) -> None:
+def _run(server: Server, drain_s: float, end_with_stdin: bool, fits: str) -> None:
     """Serve until a signal, or the end of standard input, stops the server."""
     signal.signal(signal.SIGINT, lambda *_: server.stop())
     signal.signal(signal.SIGHUP, lambda *_: server.reload())
@@ -244,4 +243,5 @@ def _run(server: Server, drain_s: float, end_with_stdin: bool) -> None:
     if end_with_stdin:
         when_stdin_ends(server.stop)
     click.echo(f"edgespec: listening on {server.host}:{server.port}")
+    click.echo(fits)
     server.run()
