@@ -14,13 +14,13 @@ import pytest
 from edgespec.cli.child import child
 from edgespec.core.errors import EdgespecError
 from edgespec.core.guide import Guide
+from edgespec.core.guide_matcher import Guides
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.drafting.modes import POLICIES
 from edgespec.edge.session import Session
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import DraftEngine, load_draft
-from edgespec.server.guides import Guides
 
 pytest.importorskip("llguidance")
 pytestmark = pytest.mark.needs_torch

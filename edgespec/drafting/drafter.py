@@ -15,6 +15,7 @@ from edgespec.core.noise import NoiseRows
 from edgespec.core.pacing import DraftPacing
 from edgespec.core.slots import CacheFull, Piece, SlotMap
 from edgespec.core.tree import ROOT, DraftTree
+from edgespec.drafting.draft_guide import DraftGuide, forced_token
 from edgespec.drafting.loop import DraftingLoop, Found
 from edgespec.engines.draft_engine import DraftEngine
 
@@ -30,7 +31,7 @@ class Drafter:
 
     vocabulary_size: the target's; padding may make its embeddings smaller or larger than the draft's. Ids that the
     target lacks are not drafted, and the draft reads id 0 in place of those that it lacks. pacing: holds every run to
-    a given time, for experiments.
+    a given time, for experiments. guide: that the session's texts must match.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class Drafter:
         seed: int,
         vocabulary_size: int,
         pacing: DraftPacing | None = None,
+        guide: DraftGuide | None = None,
     ) -> None:
         self._engine = engine
         self._temperature = temperature
         self._seed = seed
         self._pacing = pacing
+        self._guide = guide
         self._slots = SlotMap(engine.capacity)
         self._noise = NoiseRows(engine.vocabulary_size)
         self._vocabulary_size = vocabulary_size
@@ -69,9 +72,14 @@ class Drafter:
             nodes = loop.next_draft()
             if not nodes:
                 return None
+            forced, nodes, allowed = self._guided(loop, nodes)
+            if forced:
+                loop.on_forced(forced)
+            if not nodes:
+                return 0
             if self._pacing is not None:
                 self._pacing.begin(len(nodes))
-            found = self.expand(loop.text, loop.tree, nodes)
+            found = self.expand(loop.text, loop.tree, nodes, allowed)
             if self._pacing is not None:
                 self._pacing.end()
         except CacheFull:
@@ -104,8 +112,32 @@ class Drafter:
         self._run(self._slots.plan(text, start + PREFILL_ROWS, tree, []), np.zeros(0, dtype=np.int32))
         return True
 
-    def expand(self, text: Sequence[int], tree: DraftTree, nodes: Sequence[int]) -> list[Found]:
+    def _guided(
+        self, loop: DraftingLoop, nodes: Sequence[int]
+    ) -> tuple[list[Found], Sequence[int], NDArray[np.bool_] | None]:
+        """What the guide leaves no choice about, the nodes behind which there is one, and what it allows there."""
+        if self._guide is None:
+            return [], nodes, None
+        paths = [[loop.tree[one].token for one in loop.tree.path(node)] for node in nodes]
+        allowed = self._guide.allowed(loop.text[loop.turn_start :], paths)
+        forced = [forced_token(row) for row in allowed]
+        found = [
+            Found(node, [token], [1.0])
+            for node, token in zip(nodes, forced, strict=True)
+            if token is not None
+        ]
+        open_rows = [row for row, token in enumerate(forced) if token is None]
+        return found, [nodes[row] for row in open_rows], allowed[open_rows]
+
+    def expand(
+        self,
+        text: Sequence[int],
+        tree: DraftTree,
+        nodes: Sequence[int],
+        allowed: NDArray[np.bool_] | None = None,
+    ) -> list[Found]:
         """Run the draft on `nodes` (ROOT: on the last committed token), and on their ancestors that it has not seen.
+        allowed: bool [N, V], the tokens that may be drafted behind each; None: all.
 
         Raises CacheFull when they do not fit.
         """
@@ -116,7 +148,7 @@ class Drafter:
         piece = self._slots.plan(text, len(text), tree, rows)
         row_of = {ROOT: pending - 1, **{node: pending + i for i, node in enumerate(rows)}}
         decide = np.array([row_of[node] for node in nodes], dtype=np.int32)
-        tokens, scores = self._run(piece, decide)
+        tokens, scores = self._run(piece, decide, allowed)
         probabilities = self._probabilities(scores).tolist()
         return [Found(node, *best) for node, *best in zip(nodes, tokens.tolist(), probabilities, strict=True)]
 
@@ -133,12 +165,14 @@ class Drafter:
         rows = {ancestor: None for node in nodes for ancestor in tree.path(node)}
         return [node for node in rows if node not in self._slots.nodes]
 
-    def _run(self, piece: Piece, decide: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def _run(
+        self, piece: Piece, decide: NDArray[np.int32], allowed: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         engine, masked = self._engine, self._vocabulary_size < self._engine.vocabulary_size
         lacking = piece.tokens >= engine.vocabulary_size
         if lacking.any():
             piece = replace(piece, tokens=np.where(lacking, 0, piece.tokens).astype(np.int32))
-        if not len(decide) or not (self._temperature or masked):
+        if not len(decide) or not (self._temperature or masked or allowed is not None):
             return engine.run(piece, None, None, 1.0, decide)
         noise_rows = np.zeros(len(piece), dtype=np.int32)
         if self._temperature:
@@ -146,6 +180,11 @@ class Drafter:
         else:
             noise = np.zeros((1, engine.vocabulary_size), dtype=np.float32)
         noise[:, self._vocabulary_size :] = MASKED
+        if allowed is not None:
+            noise = noise[noise_rows[decide]]  # a row's guide is its own
+            noise_rows[decide] = np.arange(len(decide))
+            width = min(allowed.shape[1], noise.shape[1])
+            noise[:, :width][~allowed[:, :width]] = MASKED
         return engine.run(piece, noise, noise_rows, 1.0 / (self._temperature or 1.0), decide)
 
     def _probabilities(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:

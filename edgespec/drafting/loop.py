@@ -122,6 +122,11 @@ class DraftingLoop(Speculator):
 
     def on_draft(self, found: Sequence[Found], draft_ms: float) -> None:
         """The draft ran on the nodes that `next_draft` named, in one run."""
+        self.on_forced(found)
+        self.measurements.draft_ms.observe(len(found), draft_ms)
+
+    def on_forced(self, found: Sequence[Found]) -> None:
+        """What follows the nodes was found without running the draft."""
         for one in found:
             probabilities = self.found(one.node, one.tokens, one.probabilities)
             width = self.policy.width(self, one.node, probabilities)
@@ -129,7 +134,6 @@ class DraftingLoop(Speculator):
             if self._memory is not None and self.policy.remembers:
                 self._memory.weigh(self, one.node)
         self._grow()
-        self.measurements.draft_ms.observe(len(found), draft_ms)
 
     def _grow(self) -> None:
         if self._memory is not None and self.policy.remembers and self.remaining > 0:

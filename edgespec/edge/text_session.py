@@ -17,6 +17,7 @@ from edgespec.core.text_stream import TextPiece, TextStream
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.drafting.drafter import Drafter
 from edgespec.drafting.loop import DraftingLoop
+from edgespec.edge.draft_guide import draft_guide
 from edgespec.edge.prompt import Prompt, PromptReader, check_pictures
 from edgespec.edge.step import Statistics, Step
 from edgespec.edge.trace import Event, Timeline
@@ -150,7 +151,12 @@ class TextSession(Closing, ABC):
         if self._engine is not None:
             temperature, vocabulary_size = self.params.temperature, self._context.vocabulary_size
             self._drafter = Drafter(
-                self._engine, temperature, self.params.seed, vocabulary_size, self._pacing
+                self._engine,
+                temperature,
+                self.params.seed,
+                vocabulary_size,
+                self._pacing,
+                draft_guide(self.params.guide, self.tokenizer, vocabulary_size),
             )
         self._begin_turn(tokens, 0, self.params.max_new_tokens)
         self.prompt_tokens = tokens

@@ -17,6 +17,7 @@ import numpy as np
 from edgespec import _native
 from edgespec.core import sampling_section
 from edgespec.core.errors import EdgespecError
+from edgespec.core.guide_matcher import Guides
 from edgespec.core.messages import Block
 from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
@@ -24,7 +25,6 @@ from edgespec.model.target_engine import TargetEngine
 from edgespec.server.admission import Admission
 from edgespec.server.forwards import learn_cost
 from edgespec.server.gate import VOID, Gate, device_name
-from edgespec.server.guides import Guides
 from edgespec.server.open_sessions import OpenSessions
 from edgespec.server.pictures import Pictures, check_kept
 from edgespec.server.refusal import Refused

@@ -16,13 +16,13 @@ from typing import TypeVar
 
 from edgespec import _native
 from edgespec.core.address import DEFAULT_PORT
+from edgespec.core.guide_matcher import Guides
 from edgespec.core.pacing import ForwardPacing
 from edgespec.model.target_engine import TargetEngine
 from edgespec.server.admission import Admission
 from edgespec.server.forwards import ForwardRunner, learn_cost
 from edgespec.server.frames import welcome_frame
 from edgespec.server.gate import Gate
-from edgespec.server.guides import Guides
 from edgespec.server.open_sessions import OpenSessions
 from edgespec.server.pictures import Pictures
 from edgespec.server.requests import Requests

@@ -1,4 +1,4 @@
-"""Guides at the server: JSON schemas, regular expressions and grammars, by llguidance.
+"""What guides allow: JSON schemas, regular expressions and grammars, followed along a text by llguidance.
 
 A matcher follows one turn's text. For a draft tree it goes down each path and back again, so that every row has the
 tokens that are allowed behind its own path.
@@ -36,7 +36,7 @@ class Guides:
         """Raises EdgespecError for a guide that cannot be followed, with what is wrong with it."""
         if importlib.util.find_spec("llguidance") is None:
             raise EdgespecError(
-                "this server has no llguidance, so it takes no guide: pip install llguidance."
+                "llguidance is not installed here, so no guide can be followed: pip install llguidance."
             )
         if self._tokenizer_path is None or not self._tokenizer_path.is_file():
             raise EdgespecError(

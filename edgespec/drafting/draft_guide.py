@@ -1,0 +1,37 @@
+"""A draft held to its session's guide: what the guide forbids is not drafted, and what it leaves no choice about is
+drafted without running the draft.
+
+The target is held to the guide by the server; this only saves drafts that could not be right.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Matcher(Protocol):
+    """A guide's state behind one turn's text so far."""
+
+    def masks(self, generated: Sequence[int], paths: Sequence[Sequence[int]]) -> NDArray[np.int32]:
+        """The tokens allowed behind `generated` and each path, as bits: int32 [paths, ceil(V / 32)]."""
+
+
+class DraftGuide:
+    """matcher: of the target's vocabulary, which has `vocabulary_size` tokens."""
+
+    def __init__(self, matcher: Matcher, vocabulary_size: int) -> None:
+        self._matcher = matcher
+        self._vocabulary_size = vocabulary_size
+
+    def allowed(self, generated: Sequence[int], paths: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
+        """bool [paths, V]: which tokens may follow this turn's text and each path."""
+        bits = self._matcher.masks(generated, paths).view(np.uint8)
+        return np.unpackbits(bits, axis=1, bitorder="little")[:, : self._vocabulary_size].astype(np.bool_)
+
+
+def forced_token(allowed: NDArray[np.bool_]) -> int | None:
+    """The only token of bool [V] that may follow; None where there is a choice."""
+    tokens = np.flatnonzero(allowed)
+    return int(tokens[0]) if len(tokens) == 1 else None
