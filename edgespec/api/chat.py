@@ -13,6 +13,7 @@ from edgespec.api.schema import ChatRequest, ImagePart, Message, TextPart, Tool
 from edgespec.api.shapes import Envelope, Written, chat_logprobs, closing, extra, finish_reason, gathered
 from edgespec.api.tally import Tally
 from edgespec.api.tool_calls import ToolCall, ToolCallParser, family_of
+from edgespec.api.tool_choice import call_guide, called_tools
 from edgespec.core.errors import EdgespecError
 from edgespec.edge.prompt import Chat, data_url
 
@@ -20,10 +21,14 @@ from edgespec.edge.prompt import Chat, data_url
 def chat_asks(door: Door, request: ChatRequest) -> list[Ask]:
     """Raises ApiError."""
     most = request.max_completion_tokens or request.max_tokens or door.limits.default_tokens
-    tools = request.tools if tool_parser(door, request) else None
+    parser = tool_parser(door, request)
+    tools = request.tools if parser else None
+    called = called_tools(request)
+    several = request.tool_choice == "required"
+    calls = call_guide(parser.family, called, several) if parser and called else None
     chat = _with_pictures(request.messages, tools)
     prompt = [] if chat else chat_prompt(door, request.messages, tools)
-    return asks(door, request, [prompt], "messages", most, bool(request.logprobs), chat)
+    return asks(door, request, [prompt], "messages", most, bool(request.logprobs), chat, calls)
 
 
 def _with_pictures(messages: Sequence[Message], tools: Sequence[Tool] | None) -> Chat | None:

@@ -139,7 +139,7 @@ class _Response:
             "metadata": {},
             "parallel_tool_calls": True,
             "temperature": 1.0 if request.temperature is None else request.temperature,
-            "tool_choice": request.tool_choice or "auto",
+            "tool_choice": request.model_dump(include={"tool_choice"})["tool_choice"] or "auto",
             "tools": [tool.model_dump() for tool in request.tools or ()],
             "top_p": 1.0 if request.top_p is None else request.top_p,
             "usage": None,

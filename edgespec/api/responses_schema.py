@@ -83,6 +83,17 @@ class FlatTool(Function):
 Items = Annotated[list[InputMessage | CallItem | CallOutputItem], Field(min_length=1, max_length=4096)]
 
 
+class FlatNamedTool(BaseModel):
+    """The tool that an answer must call."""
+
+    type: Literal["function"]
+    name: str
+
+    def nested(self) -> dict[str, Any]:
+        """As chat completions have it."""
+        return {"type": self.type, "function": {"name": self.name}}
+
+
 class ResponsesRequest(BaseModel):
     """POST /v1/responses. Nothing is stored: the whole conversation comes with each request."""
 
@@ -96,7 +107,7 @@ class ResponsesRequest(BaseModel):
     temperature: float | None = Field(None, ge=0, le=100)
     top_p: float | None = Field(None, gt=0, le=1)
     tools: Annotated[list[FlatTool], Field(max_length=128)] | None = None
-    tool_choice: Literal["none", "auto"] | None = None
+    tool_choice: Literal["none", "auto", "required"] | FlatNamedTool | None = None
     user: str | None = Field(None, max_length=512)
     edgespec: EdgespecOptions = EdgespecOptions.model_validate({})
 
@@ -116,6 +127,9 @@ class ResponsesRequest(BaseModel):
         else:
             messages += [item.message() for item in self.input]
         tools = [Tool(type="function", function=Function(**_function(tool))) for tool in self.tools or ()]
+        choice = (
+            self.tool_choice.nested() if isinstance(self.tool_choice, FlatNamedTool) else self.tool_choice
+        )
         return ChatRequest.model_validate(
             {
                 "messages": messages,
@@ -123,7 +137,7 @@ class ResponsesRequest(BaseModel):
                 "temperature": self.temperature,
                 "top_p": self.top_p,
                 "tools": tools or None,
-                "tool_choice": self.tool_choice,
+                "tool_choice": choice,
                 "edgespec": self.edgespec,
             }
         )

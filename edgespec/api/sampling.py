@@ -1,6 +1,7 @@
 """A request's parameters as `SamplingParams`, one for each text that it asks for."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from edgespec.api.ask import Ask
@@ -9,6 +10,7 @@ from edgespec.api.errors import ApiError, refused
 from edgespec.api.guides import guide_of
 from edgespec.api.schema import SamplingRequest
 from edgespec.core.errors import EdgespecError
+from edgespec.core.guide import Guide
 from edgespec.core.params import SamplingParams
 from edgespec.drafting.modes import policy
 from edgespec.edge.prompt import Chat
@@ -24,8 +26,15 @@ def asks(
     max_new_tokens: int,
     logprobs: bool,
     chat: Chat | None = None,
+    calls: Guide | None = None,
 ) -> list[Ask]:
-    """Every text of a request: `n` for each prompt. chat: see `Ask`. Raises ApiError."""
+    """Every text of a request: `n` for each prompt. chat: see `Ask`. calls: what an answer that must call a tool looks
+    like. Raises ApiError."""
+    guide = guide_of(request)
+    if guide is not None and calls is not None:
+        raise refused(
+            "tool_choice", "an answer that must call a tool has no other form: leave one of them out."
+        )
     choices = request.n or 1
     if choices > door.limits.choices:
         raise refused("n", f"at most {door.limits.choices} are offered.")
@@ -36,7 +45,9 @@ def asks(
         Ask(
             prompt,
             prompt_param,
-            _params(request, door.source.sampling, max_new_tokens, logprobs, number),
+            replace(
+                _params(request, door.source.sampling, max_new_tokens, logprobs, number), guide=calls or guide
+            ),
             mode,
             request.edgespec.objective,
             request.edgespec.draft_tokens,
@@ -67,7 +78,6 @@ def _params(
             min_tokens=request.min_tokens or 0,
             stop_token_ids=tuple(request.stop_token_ids or ()),
             bad_words=tuple(request.bad_words or ()),
-            guide=guide_of(request),
             seed=None if request.seed is None else (request.seed + number) % SEEDS,
             max_new_tokens=max_new_tokens,
             stop=(stop,) if isinstance(stop, str) else tuple(stop),

@@ -179,6 +179,17 @@ class Tool(Model):
     function: Function
 
 
+class FunctionName(Model):
+    name: str
+
+
+class NamedTool(Model):
+    """The tool that an answer must call."""
+
+    type: Literal["function"]
+    function: FunctionName
+
+
 class ChatRequest(SamplingRequest):
     """POST /v1/chat/completions."""
 
@@ -187,4 +198,4 @@ class ChatRequest(SamplingRequest):
     logprobs: bool | None = False
     add_generation_prompt: Literal[True] | None = True
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
-    tool_choice: Literal["none", "auto"] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None

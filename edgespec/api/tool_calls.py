@@ -34,7 +34,7 @@ class ToolCallParser:
     none stays content."""
 
     def __init__(self, family: Family) -> None:
-        self._family = family
+        self.family = family
         self._held = ""
         self._plain = self._behind_call = False
         self.calls: list[ToolCall] = []
@@ -42,12 +42,12 @@ class ToolCallParser:
     def push(self, text: str) -> tuple[str, list[ToolCall]]:
         """The content and the calls that became certain with this text."""
         self._held += text
-        return self._push_hermes() if self._family == "hermes" else self._push_llama()
+        return self._push_hermes() if self.family == "hermes" else self._push_llama()
 
     def finish(self) -> tuple[str, list[ToolCall]]:
         """The text ends here."""
         held, self._held = self._held, ""
-        calls = _llama_calls(held) if self._family == "llama" and not self._plain else []
+        calls = _llama_calls(held) if self.family == "llama" and not self._plain else []
         self.calls += calls
         return ("" if calls else held), calls
 

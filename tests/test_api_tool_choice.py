@@ -1,0 +1,106 @@
+"""An answer that must call a tool is held to the tool's schema."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("llguidance")
+
+from stubs import OWN
+
+from edgespec.api.errors import ApiError
+from edgespec.api.schema import ChatRequest
+from edgespec.api.tool_calls import Family, ToolCallParser
+from edgespec.api.tool_choice import call_guide, called_tools
+from edgespec.core.guide_matcher import Guides
+
+
+def tool(name: str, **properties: Any) -> dict[str, Any]:
+    schema = {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+    return {"type": "function", "function": {"name": name, "parameters": schema}}
+
+
+TOOLS = [tool("move", metres={"type": "number"}), tool("stop")]
+MOVE = {"name": "move", "arguments": {"metres": 2}}
+STOP = {"name": "stop", "arguments": {}}
+
+
+def request(**more: Any) -> ChatRequest:
+    return ChatRequest.model_validate(
+        {"messages": [{"role": "user", "content": "go"}], "tools": TOOLS, **more}
+    )
+
+
+def hermes(*calls: dict[str, Any]) -> str:
+    return "\n".join(f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in calls)
+
+
+def holds(family: Family, choice: Any, text: str) -> bool:
+    """Whether an answer under this tool_choice may be exactly this text."""
+    asked = request(tool_choice=choice)
+    guide = call_guide(family, called_tools(asked), choice == "required")
+    matcher = Guides(Path(str(OWN.path)), OWN.vocabulary_size, OWN.end_tokens).matcher(guide)
+    tokens = OWN.encode(text, add_special_tokens=False)
+    behind = [*tokens, OWN.end_tokens[0]]
+    for length, token in enumerate(behind):
+        [mask] = matcher.masks(behind[:length], [[]])
+        if not int(mask.view("uint32")[token // 32]) >> (token % 32) & 1:
+            return False
+    return True
+
+
+NAMED = {"type": "function", "function": {"name": "stop"}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "text", "allowed"),
+    [
+        ("required", hermes(MOVE), True),
+        ("required", hermes(STOP, MOVE), True),
+        ("required", "Hello.", False),
+        ("required", hermes({**MOVE, "arguments": {"metres": "far"}}), False),
+        ("required", hermes({"name": "fly", "arguments": {}}), False),
+        (NAMED, hermes(STOP), True),
+        (NAMED, hermes(MOVE), False),
+        (NAMED, hermes(STOP, STOP), False),
+    ],
+)
+def test_a_hermes_model_can_say_nothing_but_calls(choice: Any, text: str, allowed: bool) -> None:
+    assert holds("hermes", choice, text) == allowed
+
+
+def test_a_llama_model_writes_its_call_alone() -> None:
+    call = {"name": "move", "parameters": {"metres": 2}}
+    assert holds("llama", "required", json.dumps(call))
+    assert not holds("llama", "required", f"Sure: {json.dumps(call)}")
+
+
+def test_what_the_guide_allows_is_parsed_as_a_call() -> None:
+    parser = ToolCallParser("hermes")
+    parser.push(hermes(MOVE, STOP))
+    assert [(call.name, json.loads(call.arguments)) for call in parser.calls] == [
+        ("move", {"metres": 2}),
+        ("stop", {}),
+    ]
+
+
+@pytest.mark.parametrize("choice", [None, "none", "auto"])
+def test_an_answer_that_may_do_without_tools_has_no_guide(choice: Any) -> None:
+    assert not called_tools(request(tool_choice=choice))
+
+
+def test_a_choice_of_a_tool_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ApiError, match="no tool 'fly'"):
+        called_tools(request(tool_choice={"type": "function", "function": {"name": "fly"}}))
+    with pytest.raises(ApiError, match="give tools"):
+        called_tools(request(tool_choice="required", tools=None))
