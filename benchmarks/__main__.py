@@ -18,6 +18,7 @@ from benchmarks.results import FOLDER, ROOT
 
 MEASURING = (
     "latency", "plan_validation", "peers", "overhead", "exactness", "wire", "link", "kernels", "hints", "load", "api",
+    "memory",
 )  # fmt: skip
 
 

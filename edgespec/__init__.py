@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edgespec.edge.async_session import AsyncSession as AsyncSession
     from edgespec.edge.conversation import Conversation as Conversation
     from edgespec.edge.link_options import LinkOptions as LinkOptions
+    from edgespec.edge.memory import Memory as Memory
     from edgespec.edge.picture import Picture as Picture
     from edgespec.edge.session import Session as Session
     from edgespec.edge.step import Statistics as Statistics
@@ -47,6 +48,7 @@ _MODULES = {
     "edge.conversation": ("Conversation",),
     "edge.link_options": ("LinkOptions",),
     "edge.picture": ("Picture",),
+    "edge.memory": ("Memory",),
     "edge.session": ("Session",),
     "edge.step": ("Statistics", "Step"),
     "edge.trace": ("Event", "trace_object"),

@@ -30,6 +30,14 @@ TORCH_MODULES = ("torch", "transformers", "triton", "edgespec.model", "edgespec.
 
 
 @pytest.fixture(scope="session", autouse=True)
+def no_memory_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What commands remember of texts lies elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def away_from_the_sources() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(HERE)

@@ -18,6 +18,7 @@ from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.drafting.modes import POLICIES
 from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.memory import Memory
 from edgespec.edge.session import Session
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import DraftEngine, load_draft
@@ -44,8 +45,10 @@ def sampled(params: dict[str, Any]) -> SamplingParams:
     return SamplingParams(max_new_tokens=TOKENS, ignore_eos=True, **params)
 
 
-def generate(server: tuple[str, int], engine: DraftEngine, mode: str, **params: Any) -> list[int]:
-    with Session(server, engine, sampled(params), mode=mode) as session:
+def generate(
+    server: tuple[str, int], engine: DraftEngine, mode: str, memory: Memory | None = None, **params: Any
+) -> list[int]:
+    with Session(server, engine, sampled(params), mode=mode, memory=memory) as session:
         session.prompt(PROMPT)
         for _ in session:
             pass
@@ -88,9 +91,12 @@ def test_greedy_cloud_decoding_is_what_transformers_generates(
     ],
 )
 def test_every_mode_gives_the_same_tokens(
-    server: tuple[str, int], engine: DraftEngine, sampling: dict[str, Any]
+    server: tuple[str, int], engine: DraftEngine, tmp_path: Path, sampling: dict[str, Any]
 ) -> None:
     texts = {mode: generate(server, engine, mode, **sampling) for mode in POLICIES}
+    memory = Memory(tmp_path)
+    for mode in ("sync", "auto", "stream"):
+        texts[f"{mode} with a memory"] = generate(server, engine, mode, memory, **sampling)
     assert len(texts["cloud"]) == TOKENS
     assert {mode: text for mode, text in texts.items() if text != texts["cloud"]} == {}
 

@@ -16,6 +16,7 @@ pytest.importorskip("torch")
 
 from edgespec.core.params import SamplingParams
 from edgespec.edge.device_session import DeviceSession
+from edgespec.edge.memory import Memory
 from edgespec.edge.session import Session
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import DraftEngine, load_draft
@@ -65,19 +66,28 @@ class running:
         self.thread.join()
 
 
-def session(servers: list[Server], engine: DraftEngine, mode: str, **params: Any) -> Session:
-    params = {"max_new_tokens": 40, **params}
-    return Session([("127.0.0.1", one.port) for one in servers], engine, SamplingParams(**params), mode=mode)
+@pytest.fixture(scope="module")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> Memory:
+    """Each case comes in two modes, so that the second one finds what the first one left."""
+    return Memory(tmp_path_factory.mktemp("memory"))
+
+
+def session(
+    servers: list[Server], engine: DraftEngine, mode: str, memory: Memory | None = None, **params: Any
+) -> Session:
+    sampling = SamplingParams(**{"max_new_tokens": 40, **params})
+    addresses = [("127.0.0.1", one.port) for one in servers]
+    return Session(addresses, engine, sampling, mode=mode, memory=memory)
 
 
 @pytest.mark.parametrize(("case", "mode"), CASES)
 def test_a_mode_gives_the_recorded_text_and_the_next_turn(
-    server: Server, engine: DraftEngine, case: dict[str, Any], mode: str
+    server: Server, engine: DraftEngine, memory: Memory, case: dict[str, Any], mode: str
 ) -> None:
     params = {**case["params"]}
     params["logit_bias"] = {int(token): bias for token, bias in params.get("logit_bias", {}).items()}
     first, second = case["turns"]
-    with session([server], engine, mode, **params) as one:
+    with session([server], engine, mode, memory, **params) as one:
         one.prompt(case["prompt"])
         list(one)
         assert (one.tokens, one.text, one.finish_reason) == (

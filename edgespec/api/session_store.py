@@ -21,6 +21,7 @@ from edgespec.core.target_identity import target_name
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.edge.directory import Directory
 from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.memory import Memory
 from edgespec.edge.session import Session
 from edgespec.edge.step import Statistics
 from edgespec.engines.draft_engine import DraftEngine
@@ -29,7 +30,8 @@ from edgespec.engines.draft_engine import DraftEngine
 @dataclass(frozen=True)
 class Source:
     """Where texts come from. engine: None: modes that draft are not offered. link: with its `offline_after_s`, for
-    requests that want provisional text. sampling: parameters that the model's makers recommend."""
+    requests that want provisional text. sampling: parameters that the model's makers recommend. memory: of the
+    device, which all texts share."""
 
     servers: Sequence[Address | tuple[str, int]]
     engine: DraftEngine | None
@@ -37,6 +39,7 @@ class Source:
     link: LinkOptions
     directory: Directory | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    memory: Memory | None = None
 
 
 @dataclass
@@ -149,6 +152,7 @@ class SessionStore:
             link=link,
             trace=[],
             measurements=self._measurements.get(ask.mode),
+            memory=source.memory,
         )
 
     def _engine(self) -> DraftEngine | None:

@@ -14,7 +14,7 @@ import click
 from edgespec.cli.child import spinner, when_stdin_ends
 from edgespec.cli.extras import needs
 from edgespec.cli.flags import PATH, end_with_stdin, group, option
-from edgespec.cli.options import Connection, connection
+from edgespec.cli.options import Connection, Remembering, connection, remembering
 from edgespec.cli.streaming import reachable_server
 from edgespec.core.address import parse_addresses
 from edgespec.core.errors import EdgespecError
@@ -22,6 +22,7 @@ from edgespec.core.generation_config import sampling_defaults
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.edge.directory import Directory
 from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.memory import Memory
 from edgespec.edge.target_tokenizer import TargetTexts, ask_target
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
@@ -118,6 +119,7 @@ class Texts:
     "none: at temperature 1.",
 )
 @connection
+@remembering
 @group("listening", Listening)
 @group("texts", Texts)
 @end_with_stdin
@@ -126,6 +128,7 @@ def api(
     tokenizer: Path | None,
     generation_config: str,
     connection: Connection,
+    remembering: Remembering,
     listening: Listening,
     texts: Texts,
     end_with_stdin: bool,
@@ -142,7 +145,9 @@ def api(
         link = connection.link_options()
         directory = connection.asked_directory()
         with reachable_server(connection) as servers:
-            door = open_door(draft, tokenizer, servers, link, texts, directory, generation_config)
+            door = open_door(
+                draft, tokenizer, servers, link, texts, directory, generation_config, remembering.open()
+            )
             run(door, access, (listening.host, listening.port), end_with_stdin)
 
 
@@ -154,8 +159,9 @@ def open_door(
     texts: Texts,
     directory: Directory | None = None,
     generation_config: str = "auto",
+    memory: Memory | None = None,
 ) -> Door:
-    """directory: names the servers, where they are not given. Raises EdgespecError."""
+    """directory: names the servers, where they are not given. memory: of the device. Raises EdgespecError."""
     from edgespec.api.door import Door
     from edgespec.api.session_store import Source
 
@@ -172,7 +178,7 @@ def open_door(
     sampling = target.sampling
     if generation_config != "auto":
         sampling = {} if generation_config == "none" else sampling_defaults(Path(generation_config))
-    source = Source(servers, engine, target.tokenizer, link, directory, sampling)
+    source = Source(servers, engine, target.tokenizer, link, directory, sampling, memory)
     return Door(source, texts.model_name, texts.limits())
 
 

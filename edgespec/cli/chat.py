@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from edgespec.cli.options import Connection, Speculation, connection, sampling, speculation
+from edgespec.cli.options import (
+    Connection,
+    Remembering,
+    Speculation,
+    connection,
+    remembering,
+    sampling,
+    speculation,
+)
 from edgespec.cli.streaming import SessionMaker, reachable_server, show, show_statistics, stream
 from edgespec.core.params import SamplingParams
 from edgespec.edge.conversation import Conversation
@@ -27,18 +35,20 @@ HELP = "/reset starts a new conversation, /exit ends; Ctrl-C stops an answer."
 @speculation
 @sampling
 @connection
+@remembering
 def chat(
     images: tuple[Path, ...],
     system: str | None,
     speculation: Speculation,
     params: SamplingParams,
     connection: Connection,
+    remembering: Remembering,
 ) -> None:
     """Talk with the target, turn by turn, with its own chat template.
 
     A model without a template continues what you type. /reset starts a new conversation, /exit ends.
     """
-    maker = SessionMaker(speculation, params, connection)
+    maker = SessionMaker(speculation, params, connection, memory=remembering.open(speculation.mode))
     with reachable_server(connection, speculation.mode) as servers:
         click.echo(HELP, err=True)
         while _converse(maker, servers, system, images):

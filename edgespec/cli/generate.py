@@ -9,7 +9,15 @@ from typing import Any
 import click
 
 from edgespec.cli.flags import PATH, group, option
-from edgespec.cli.options import Connection, Speculation, connection, sampling, speculation
+from edgespec.cli.options import (
+    Connection,
+    Remembering,
+    Speculation,
+    connection,
+    remembering,
+    sampling,
+    speculation,
+)
 from edgespec.cli.streaming import SessionMaker, reachable_server, show, show_statistics, stream
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
@@ -59,16 +67,23 @@ class Output:
 @speculation
 @sampling
 @connection
+@remembering
 @group("output", Output)
 def generate(
-    prompt: Prompt, speculation: Speculation, params: SamplingParams, connection: Connection, output: Output
+    prompt: Prompt,
+    speculation: Speculation,
+    params: SamplingParams,
+    connection: Connection,
+    remembering: Remembering,
+    output: Output,
 ) -> int:
     """Continue one prompt.
 
     Without --server, this command starts a local server with the bundled models, and ends it afterwards.
     """
     text = prompt.text()
-    maker = SessionMaker(speculation, params, connection, traced=output.trace is not None)
+    memory, traced = remembering.open(speculation.mode), output.trace is not None
+    maker = SessionMaker(speculation, params, connection, traced, memory)
     with reachable_server(connection, speculation.mode) as servers, maker.open(servers) as session:
         session.prompt([*prompt.image, text] if prompt.image else text)
         interrupted = stream(session, (lambda _: None) if output.json else show)

@@ -23,6 +23,7 @@ COMMANDS = {
     "chat": ("chat:chat", "Talk with the target, turn by turn."),
     "api": ("api:api", "Serve an OpenAI-compatible API on this device."),
     "ros": ("ros:ros", "Drive a robot from ROS 2."),
+    "memory": ("memory:memory", "Show or clear what this device remembers of earlier texts."),
     "compile": ("compile:compile_draft", "Build a draft engine from a draft model."),
     "top": ("top:top", "Show a server's sessions."),
     "link": ("link:link", "Emulate a slow link between device and server."),

@@ -16,6 +16,7 @@ from edgespec.core.params import SamplingParams
 from edgespec.drafting.modes import DEVICE, POLICIES
 from edgespec.edge.directory import Directory
 from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.memory import Memory
 
 
 def guide(text: str) -> Guide:
@@ -153,7 +154,27 @@ def _token(file: Path | None, variable: str) -> str | None:
         raise EdgespecError(f"cannot read the token in {file} ({error}).") from None
 
 
+@dataclass(frozen=True)
+class Remembering:
+    """What the device remembers of earlier texts, to draft from."""
+
+    memory: Path | None = option(
+        "Folder of the device's memory: texts, and what was learnt about links. It never leaves the device.",
+        show_default="edgespec/memory in the user's folder for state",
+        metavar="DIR",
+    )
+    no_memory: bool = option("Remember nothing, and use nothing that was remembered.", False)
+
+    def open(self, mode: str = "auto") -> Memory | None:
+        """None: there is none. Raises EdgespecError."""
+        if self.memory is not None and (self.no_memory or mode == DEVICE):
+            other = "--no-memory" if self.no_memory else "mode `device`, which has no target to remember,"
+            raise EdgespecError(f"--memory and {other} exclude each other: leave one out.")
+        return None if self.no_memory or mode == DEVICE else Memory(self.memory)
+
+
 speculation = group("speculation", Speculation)
+remembering = group("remembering", Remembering)
 connection_options = {
     "server": about(
         "Address of a running `edgespec serve`, or several to try in turn.",

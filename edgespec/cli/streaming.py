@@ -19,6 +19,7 @@ from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.drafting.modes import DEVICE, policy
 from edgespec.edge.device_session import DeviceSession
+from edgespec.edge.memory import Memory
 from edgespec.edge.session import Session
 from edgespec.edge.trace import Event
 from edgespec.engines.bundled import bundled_engine
@@ -69,7 +70,12 @@ class SessionMaker:
     """Opens sessions with the same options. The draft engine is loaded once."""
 
     def __init__(
-        self, speculation: Speculation, params: SamplingParams, connection: Connection, traced: bool = False
+        self,
+        speculation: Speculation,
+        params: SamplingParams,
+        connection: Connection,
+        traced: bool = False,
+        memory: Memory | None = None,
     ) -> None:
         mode, objective, budget = speculation.mode, speculation.objective, speculation.budget
         if mode == DEVICE and speculation.latency_ms is not None:
@@ -78,6 +84,7 @@ class SessionMaker:
         self._traced = traced
         self._options = {**asdict(speculation), "link": connection.link_options()}
         self._options["directory"] = connection.asked_directory()
+        self._options["memory"] = memory
         folder = self._options.pop("draft")
         with spinner("loading the draft ..."):
             self._engine = load_draft(folder or bundled_engine()) if drafts else None

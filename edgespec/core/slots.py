@@ -104,13 +104,12 @@ class SlotMap:
             among[:pending, :pending] = np.tri(pending, dtype=np.bool_)
         for node, row in row_of.items():
             parent = tree[node].parent
-            if parent in row_of:
-                cached[row] = cached[row_of[parent]]
-                among[row] |= among[row_of[parent]]
-                continue
-            while parent != ROOT:
+            while parent != ROOT and parent not in row_of:
                 cached[row, self.nodes[parent]] = True
                 parent = tree[parent].parent
+            if parent != ROOT:
+                cached[row] |= cached[row_of[parent]]
+                among[row] |= among[row_of[parent]]
 
         self._positions[taken] = positions
         self.committed.extend(slots[:pending])

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from edgespec.core.errors import EdgespecError
 
@@ -24,6 +24,17 @@ def save_json(content: Mapping[str, Any], file: Path) -> None:
         unfinished.replace(file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def private_file(file: Path, append: bool = False) -> BinaryIO:
+    """Open a file for writing that only its user may read, now as later; what a link points to is not touched.
+
+    append: what it holds stays, and may be cut with `truncate`.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_APPEND if append else os.O_TRUNC)
+    descriptor = os.open(file, flags, 0o600)
+    os.fchmod(descriptor, 0o600)
+    return os.fdopen(descriptor, "wb")
 
 
 @contextmanager

@@ -59,7 +59,7 @@ class DraftingLoop(Speculator):
         self._changing = False
         self._memory: MemoryDraft | None = None
 
-    def remember(self, index: TextIndex) -> None:
+    def use_memory(self, index: TextIndex) -> None:
         """Draft from these texts too, where the policy does so."""
         self._memory = MemoryDraft(index, self.measurements.lookup_rates)
 

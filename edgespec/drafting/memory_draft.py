@@ -81,7 +81,7 @@ class MemoryDraft:
                 drafted = 0.0 if child in view.remembered else tree[child].probability
                 tree.reweigh(child, max(drafted, probability))
             elif tree.path_probability(node) * probability >= LEAST_PROBABILITY:
-                new.append(view.remember(node, token, probability))
+                new.append(view.add_remembered(node, token, probability))
         children = tree[node].children.values()
         total = sum(tree[child].probability for child in children)
         if total > LARGEST_SUM:

@@ -174,7 +174,7 @@ class Speculator:
         found = self._choices.get(node)
         return found[0][0] if found is not None else None
 
-    def remember(self, node: int, token: int, probability: float) -> int:
+    def add_remembered(self, node: int, token: int, probability: float) -> int:
         """The device's memory proposes `token` behind `node`; the new node."""
         child = self._add(node, token, probability)
         self.remembered.add(child)

@@ -27,6 +27,7 @@ from edgespec.drafting.policy import Policy
 from edgespec.edge.connection import ServerConnection
 from edgespec.edge.directory import Directory
 from edgespec.edge.link_options import LinkOptions
+from edgespec.edge.memory import Memory, recall
 from edgespec.edge.opening import encoded_open
 from edgespec.edge.provisional import ProvisionalText
 from edgespec.edge.step import Step
@@ -54,7 +55,8 @@ class Session(TextSession):
     take, or the server refuses. tokenizer: None: the target's, from the draft's folder or from the server. timeout_s:
     to connect and be welcomed; link: how hard the link is kept up from then on. trace: a list that takes the timeline's
     events. draft_pace: holds every run of the draft to a given time, for experiments. measurements: those of an earlier
-    session on the same link and engines, so that "auto" need not learn them again.
+    session on the same link and engines, so that "auto" need not learn them again. memory: what the device remembers of
+    texts and links, or the folder where that lies (docs/memory.md); None: nothing is remembered.
 
     policy, measurements: this session's own. target: the WELCOME of the first server.
 
@@ -79,6 +81,7 @@ class Session(TextSession):
         trace: list[Event] | None = None,
         draft_pace: DraftPacing | None = None,
         measurements: Measurements | None = None,
+        memory: Memory | str | Path | None = None,
     ) -> None:
         _switch_threads_often()
         if latency_ms is not None and not 0 < latency_ms <= MAX_LATENCY_MS:
@@ -102,7 +105,12 @@ class Session(TextSession):
         )
         self.target = self._connection.target
         tokenizer, engine = self._matched(tokenizer, engine, options.timeout_s)
+        recollection = recall(memory, self.target, tokenizer.vocabulary_hash, self.address, engine)
+        measurements = measurements or (recollection and recollection.measurements)
         loop = DraftingLoop(chosen, None if measurements is None else measurements.handed_on())
+        if recollection is not None:
+            loop.use_memory(recollection.index)
+        self._recollection = recollection
         context = Context(self.target.context_length, self.target.vocabulary_size, "target")
         super().__init__(loop, engine, tokenizer, self._params(params), context, draft_pace, trace)
         self._picture_format = PictureFormat.from_json(self.target.pictures)
@@ -204,7 +212,8 @@ class Session(TextSession):
         if self.finished:
             self._provisional.drop()
         provisional, revised = self._provisional.take()
-        events = [*self._connection.notes, *self._loop.notes]
+        remembering = [] if self._recollection is None else self._recollection.take_notes()
+        events = [*self._connection.notes, *self._loop.notes, *remembering]
         self._connection.notes.clear()
         self._loop.notes.clear()
         return replace(super().snapshot(), provisional=provisional, revised=revised, events=events)
@@ -243,6 +252,8 @@ class Session(TextSession):
         self.statistics.forward_ms += message.forward_ms
         self._provisional.committed(message.tokens)
         self._commit(message.tokens, message.logprobs, message.finish)
+        if self.finished:
+            self._remember()
 
     def _send(self) -> None:
         now_s = time.monotonic()
@@ -282,6 +293,11 @@ class Session(TextSession):
         """End the text at this length; the server stops there as well, and verdicts on their way are void."""
         self._connection.append(keep_length, [], 0)
         super()._stop(keep_length, reason)
+        self._remember()
+
+    def _remember(self) -> None:
+        if self._recollection is not None:
+            self._recollection.turn_ended(self._loop.text, self._loop.turn_start, self.measurements)
 
 
 def _switch_threads_often() -> None:

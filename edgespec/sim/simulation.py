@@ -75,7 +75,7 @@ def simulate(
     server = SimulatedServer(clock, scripted, timing, send_down)
     edge = SimulatedEdge(clock, scripted, policy, timing, send_up, draft_capacity, measurements)
     if memory is not None:
-        edge.loop.remember(memory)
+        edge.loop.use_memory(memory)
     options = edge.start(prompt, max_new_tokens)
     limits = VerifierLimits(context_length, end_tokens)
     up(partial(server.open, prompt, max_new_tokens, options, limits))
