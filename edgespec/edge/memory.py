@@ -20,6 +20,8 @@ from edgespec.core.address import Address
 from edgespec.core.kept_measurements import from_json, to_json
 from edgespec.core.measurements import Measurements
 from edgespec.core.whole_files import private_file
+from edgespec.drafting.loop import DraftingLoop
+from edgespec.drafting.policy import Policy
 from edgespec.edge.memory_folder import LINKS, default_folder
 from edgespec.edge.text_log import ForeignFile, TextLog
 from edgespec.engines.draft_engine import DraftEngine
@@ -136,28 +138,40 @@ class Memory:
 
 
 class Recollection:
-    """One session's use of a memory. measurements: of the last session on this link; None: there are none."""
+    """One session's use of a memory, which may be none."""
 
-    def __init__(self, memory: Memory, texts: RememberedTexts, link: bytes) -> None:
+    def __init__(
+        self, memory: Memory | None, texts: RememberedTexts | None = None, link: bytes = b""
+    ) -> None:
         self._memory = memory
         self._texts = texts
         self._link = link
         self._ended: tuple[int, int] | None = None
-        self.measurements = memory.measurements(link)
-        self.index = texts.index
+
+    def loop(self, policy: Policy, measurements: Measurements | None) -> DraftingLoop:
+        """A drafting loop that starts from these measurements, or those of the last session on this link."""
+        if measurements is None and self._memory is not None:
+            measurements = self._memory.measurements(self._link)
+        loop = DraftingLoop(policy, None if measurements is None else measurements.handed_on())
+        if self._texts is not None:
+            loop.use_memory(self._texts.index)
+        return loop
 
     def take_notes(self) -> list[str]:
+        if self._memory is None:
+            return []
         notes = list(self._memory.notes)
         self._memory.notes.clear()
         return notes
 
-    def turn_ended(self, text: Sequence[int], turn_start: int, measurements: Measurements) -> None:
-        """A turn's tokens are all there, `text` from `turn_start` on; it may be said twice."""
-        if self._ended == (turn_start, len(text)) or turn_start >= len(text):
+    def turn_ended(self, loop: DraftingLoop) -> None:
+        """The turn's tokens are all in the loop's text; it may be said twice."""
+        turn = loop.turn_start, len(loop.text)
+        if self._memory is None or self._texts is None or self._ended == turn or turn[0] >= turn[1]:
             return
-        self._ended = turn_start, len(text)
-        self._texts.add(text[max(0, turn_start - PROMPT_TOKENS) :])
-        self._memory.keep_measurements(self._link, measurements)
+        self._ended = turn
+        self._texts.add(loop.text[max(0, turn[0] - PROMPT_TOKENS) :])
+        self._memory.keep_measurements(self._link, loop.measurements)
 
 
 def recall(
@@ -166,10 +180,10 @@ def recall(
     vocabulary_hash: bytes,
     server: Address,
     draft: DraftEngine | None,
-) -> Recollection | None:
-    """What a memory, or the one in a folder, has for a session with this server; None for none."""
+) -> Recollection:
+    """What a memory, or the one in a folder, has for a session with this server; None: there is none."""
     if memory is None:
-        return None
+        return Recollection(None)
     opened = memory if isinstance(memory, Memory) else Memory(memory)
     texts = opened.texts(target.target_id, vocabulary_hash, target.vocabulary_size)
     folder = "" if draft is None else str(draft.tokenizer_path.parent)

@@ -21,7 +21,6 @@ from edgespec.core.params import SamplingParams
 from edgespec.core.pictures import PictureFormat
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.tokenizer_archive import NO_HASH
-from edgespec.drafting.loop import DraftingLoop
 from edgespec.drafting.modes import policy
 from edgespec.drafting.policy import Policy
 from edgespec.edge.connection import ServerConnection
@@ -55,10 +54,8 @@ class Session(TextSession):
     take, or the server refuses. tokenizer: None: the target's, from the draft's folder or from the server. timeout_s:
     to connect and be welcomed; link: how hard the link is kept up from then on. trace: a list that takes the timeline's
     events. draft_pace: holds every run of the draft to a given time, for experiments. measurements: those of an earlier
-    session on the same link and engines, so that "auto" need not learn them again. memory: what the device remembers of
-    texts and links, or the folder where that lies (docs/memory.md); None: nothing is remembered.
-
-    policy, measurements: this session's own. target: the WELCOME of the first server.
+    session on the same link and engines, so that "auto" need not learn them again. memory: what the device remembers,
+    or its folder (docs/memory.md); None: nothing. policy, measurements: this session's own. target: the first WELCOME.
 
     Raises EdgespecError, whose message says what to do, when no server can be had, or one refuses.
     """
@@ -85,9 +82,8 @@ class Session(TextSession):
     ) -> None:
         _switch_threads_often()
         if latency_ms is not None and not 0 < latency_ms <= MAX_LATENCY_MS:
-            raise EdgespecError(
-                f"latency_ms must be above 0 and at most {MAX_LATENCY_MS:g}, not {latency_ms!r}."
-            )
+            most = f"above 0 and at most {MAX_LATENCY_MS:g}"
+            raise EdgespecError(f"latency_ms must be {most}, not {latency_ms!r}.")
         if directory is not None and server and server != DEFAULT_SERVER:
             raise EdgespecError("a session asks a directory or has servers: give one of the two.")
         chosen = policy(mode, draft_tokens, objective, budget) if isinstance(mode, str) else mode
@@ -105,12 +101,8 @@ class Session(TextSession):
         )
         self.target = self._connection.target
         tokenizer, engine = self._matched(tokenizer, engine, options.timeout_s)
-        recollection = recall(memory, self.target, tokenizer.vocabulary_hash, self.address, engine)
-        measurements = measurements or (recollection and recollection.measurements)
-        loop = DraftingLoop(chosen, None if measurements is None else measurements.handed_on())
-        if recollection is not None:
-            loop.use_memory(recollection.index)
-        self._recollection = recollection
+        self._recollection = recall(memory, self.target, tokenizer.vocabulary_hash, self.address, engine)
+        loop = self._recollection.loop(chosen, measurements)
         context = Context(self.target.context_length, self.target.vocabulary_size, "target")
         super().__init__(loop, engine, tokenizer, self._params(params), context, draft_pace, trace)
         self._picture_format = PictureFormat.from_json(self.target.pictures)
@@ -212,8 +204,7 @@ class Session(TextSession):
         if self.finished:
             self._provisional.drop()
         provisional, revised = self._provisional.take()
-        remembering = [] if self._recollection is None else self._recollection.take_notes()
-        events = [*self._connection.notes, *self._loop.notes, *remembering]
+        events = [*self._connection.notes, *self._loop.notes, *self._recollection.take_notes()]
         self._connection.notes.clear()
         self._loop.notes.clear()
         return replace(super().snapshot(), provisional=provisional, revised=revised, events=events)
@@ -253,7 +244,7 @@ class Session(TextSession):
         self._provisional.committed(message.tokens)
         self._commit(message.tokens, message.logprobs, message.finish)
         if self.finished:
-            self._remember()
+            self._recollection.turn_ended(self._loop)
 
     def _send(self) -> None:
         now_s = time.monotonic()
@@ -293,16 +284,11 @@ class Session(TextSession):
         """End the text at this length; the server stops there as well, and verdicts on their way are void."""
         self._connection.append(keep_length, [], 0)
         super()._stop(keep_length, reason)
-        self._remember()
-
-    def _remember(self) -> None:
-        if self._recollection is not None:
-            self._recollection.turn_ended(self._loop.text, self._loop.turn_start, self.measurements)
+        self._recollection.turn_ended(self._loop)
 
 
 def _switch_threads_often() -> None:
-    """A setting of the whole process: Python's threads take turns at least every 0.1 ms (5 ms by default), so that the
-    thread that drafts does not keep those of other sessions waiting."""
+    """For the whole process: Python's threads take turns every 0.1 ms (not 5), so that drafting keeps none waiting."""
     sys.setswitchinterval(min(sys.getswitchinterval(), 1e-4))
 
 
