@@ -37,7 +37,7 @@ def status(folder: Path | None) -> None:
     if not contents.targets and not contents.links:
         click.echo("nothing is remembered")
     for one in contents.targets:
-        size = f"{one.bytes / 1024:.0f} KiB"
+        size = f"{one.bytes:,} bytes"
         click.echo(f"{one.file.name}  {one.texts} texts, {one.tokens} tokens, {size}")
     if contents.links:
         click.echo(f"measurements of {contents.links} links")
