@@ -1,5 +1,5 @@
 # Short names for what one does every day. The commands behind them are the truth.
-.PHONY: build test fleet llamacpp lint format bench docs house pythons compilers tidy test-cpp fuzz sanitize short dist-check wheels aarch64 clean
+.PHONY: build test fleet llamacpp vllm lint format bench docs house pythons compilers tidy test-cpp fuzz sanitize short dist-check wheels aarch64 clean
 
 build:  ## editable install with everything
 	pip install -e '.[all]'
@@ -9,6 +9,9 @@ test:  ## the whole suite, on two cores
 
 fleet:  ## a fleet of three servers under Ray, one of them killed in mid-text, in an environment of its own
 	tests/fleet.sh
+
+vllm:  ## texts over vLLM with and without drafts, and through sessions, in an environment of its own
+	tests/vllm.sh
 
 llamacpp:  ## texts over llama.cpp with and without drafts, on a small GGUF file, in an environment of its own
 	tests/llamacpp.sh

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from edgespec.model.target_engine import TargetEngine
     from edgespec.model.tensor_parallel import Leader
 
-ENGINES = ("auto", "own", "llamacpp")
+ENGINES = ("auto", "own", "vllm", "llamacpp")
 
-OWN_ONLY = ("exits", "dtype", "device", "deterministic", "tensor_parallel", "trust_remote_code")
-"""Options of edgespec's own engine; another one has `--engine-args`."""
+OWN_ONLY = ("exits", "device", "deterministic", "tensor_parallel", "trust_remote_code")
+"""Options of edgespec's own engine, and --dtype for GGUF files; another one has `--engine-args`."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Model:
         "Folder or Hugging Face id of the target, a causal language model.", show_default="the bundled target"
     )
     engine: str = option(
-        "What runs the target. auto: edgespec's own engine; llamacpp: llama.cpp, for GGUF files.",
+        "What runs the target. auto: edgespec's own engine; llamacpp: llama.cpp, for GGUF files; vllm: vLLM.",
         "auto",
         type=click.Choice(ENGINES),
     )
     engine_args: str | None = option(
-        "Arguments of another engine, such as 'n_gpu_layers=20 flash_attn_type=1'.",
+        "Arguments of another engine, such as 'n_gpu_layers=20' or 'quantization=awq max_model_len=4096'.",
         metavar="'NAME=VALUE ...'",
     )
     exits: str = option(
@@ -96,12 +96,13 @@ class Model:
         if self.engine in ("auto", "own"):
             if self.engine_args is not None:
                 raise EdgespecError(
-                    "--engine-args are those of another engine: give --engine llamacpp, or none."
+                    "--engine-args are those of another engine: give --engine vllm or llamacpp."
                 )
             return
         self.arguments()
         accepted = {field.name: {field.default} for field in fields(self)} | {"exits": {"auto", "none"}}
-        given = [name for name in OWN_ONLY if getattr(self, name) not in accepted[name]]
+        own_only = OWN_ONLY if self.engine == "vllm" else (*OWN_ONLY, "dtype")
+        given = [name for name in own_only if getattr(self, name) not in accepted[name]]
         if given:
             names = " and ".join(f"--{name.replace('_', '-')}" for name in given)
             raise EdgespecError(
@@ -131,6 +132,8 @@ def load_target(model: Model, pace: ForwardPacing | None) -> tuple[TargetEngine 
     followed another one to its end. Raises EdgespecError."""
     if model.engine == "llamacpp":
         return _load_llamacpp(model, pace), None
+    if model.engine == "vllm":
+        return _load_vllm(model, pace), None
     with needs("server"):
         from edgespec.model.target import Target
 
@@ -159,6 +162,17 @@ def _load_llamacpp(model: Model, pace: ForwardPacing | None) -> TargetEngine:
 
         return LlamaCppEngine.load(
             model.target, model.threads, model.kv_memory, pace=pace, arguments=model.arguments()
+        )
+
+
+def _load_vllm(model: Model, pace: ForwardPacing | None) -> TargetEngine:
+    with needs("vllm"):
+        import vllm  # noqa: F401
+    with needs("server"):
+        from edgespec.model.vllm.engine import VllmEngine
+
+        return VllmEngine.load(
+            model.target, model.dtype, model.threads, model.kv_memory, pace=pace, arguments=model.arguments()
         )
 
 

