@@ -123,21 +123,31 @@ def test_greedy_answers_are_those_of_transformers(kit: Any) -> None:
         assert whole[0, ids.shape[1] :].tolist() == tokens
 
 
-def test_both_stages_learn(kit: Any) -> None:
-    from edgespec.train.robot.conversation import Conversations
+def test_every_stage_learns(kit: Any) -> None:
+    from edgespec.train.robot.shape import SeeingShape, build_blind
     from edgespec.train.robot.sight import CellHead
-    from edgespec.train.robot.stages import AnswerStage, SightStage
+    from edgespec.train.robot.stages import AnswerStage, BlindStage, SightStage
 
     model, conversations, scenes = kit
-    assert isinstance(conversations, Conversations)
-    head = CellHead(64)
+    head, shape = CellHead(64), SeeingShape(1, 64, 2, 1, 64, sight_layers=1, sight_width=32)
+    blind = build_blind(shape, conversations.tokenizer, 0)
     for stage in (
         SightStage(model.model.visual, head, scenes, 8),
         AnswerStage(model, head, conversations, scenes),
+        BlindStage(blind, model, conversations, scenes),
     ):
         losses = [stage.step(0.1)[0] for _ in range(8)]
-        assert losses[-1] < 0.9 * losses[0]
+        assert losses[-1] < 0.9 * losses[0], stage.title
     model.eval()
+
+
+def test_a_draft_that_is_the_target_is_always_accepted(kit: Any) -> None:
+    from edgespec.train.robot.measure import acceptance
+
+    model, conversations, scenes = kit
+    cases = [(scene, *scenes.ask(scene)) for scene in scenes.next(2)]
+    figures = acceptance(model, model, conversations, cases, blind=False)
+    assert figures["acceptance"] == 1.0 and 4 < figures["tokens_a_round"] <= 5
 
 
 def test_the_recipe_leaves_three_models_and_goes_on_where_it_stopped(
@@ -153,15 +163,9 @@ def test_the_recipe_leaves_three_models_and_goes_on_where_it_stopped(
     monkeypatch.setattr(recipe, "TOKENIZER_SCENES", 20)
     run = Run(minutes=60, max_steps=1, quiet=True)
     recipe.make_robot(tmp_path, run)
-    names = {
-        "config.json",
-        "model.safetensors",
-        "tokenizer.json",
-        "preprocessor_config.json",
-        "training.json",
-    }
-    for name in ("target", "draft", "blind"):
-        assert names <= {file.name for file in (tmp_path / name).iterdir()}
+    names = {"config.json", "model.safetensors", "tokenizer.json", "training.json"}
+    for name, more in (("target", {"preprocessor_config.json"}), ("draft", set()), ("blind", set())):
+        assert names | more <= {file.name for file in (tmp_path / name).iterdir()}
     before = (tmp_path / "target" / "model.safetensors").stat().st_mtime_ns
     recipe.make_robot(tmp_path, run)
     assert (tmp_path / "target" / "model.safetensors").stat().st_mtime_ns == before

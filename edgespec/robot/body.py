@@ -14,11 +14,11 @@ RADIUS_M = 0.25
 
 @dataclass
 class Body:
-    """path: every pose so far. bumps: how often something stood in its way."""
+    """path: every pose so far. bumps: what stood in its way: the index of a thing, or -1 for a wall."""
 
     room: Room
     pose: Pose = field(default_factory=Pose)
-    bumps: int = 0
+    bumps: set[int] = field(default_factory=set)
     path: list[Pose] = field(default_factory=list)
 
     def move(self, velocity: Velocity, period_s: float) -> None:
@@ -28,15 +28,18 @@ class Body:
         moved = replace(
             turned, x=turned.x + step * math.cos(turned.yaw), y=turned.y + step * math.sin(turned.yaw)
         )
-        if step and not self._free(moved):
-            self.bumps += 1
+        if step and (blocked := self._in_the_way(moved)):
+            self.bumps |= blocked
             moved = turned
         self.path.append(self.pose)
         self.pose = moved
 
-    def _free(self, pose: Pose) -> bool:
+    def _in_the_way(self, pose: Pose) -> set[int]:
         room = self.room
+        blocked = {
+            index
+            for index, thing in enumerate(room.things)
+            if pose.distance_to(thing.x, thing.y) <= EXTENT[thing.kind][0] + RADIUS_M
+        }
         inside = abs(pose.x) < room.half_x - RADIUS_M and abs(pose.y) < room.half_y - RADIUS_M
-        return inside and all(
-            pose.distance_to(thing.x, thing.y) > EXTENT[thing.kind][0] + RADIUS_M for thing in room.things
-        )
+        return blocked if inside else blocked | {-1}

@@ -1,6 +1,6 @@
 """What the robot is asked, and what the target is to say: what it sees and where, then commands.
 
-`I see red chair left 20 1.8 m, blue ball ahead 2.4 m. turn left 20; forward 0.6; look`
+`I see red chair left 20 1.8 m, blue ball ahead 2.4 m. turn left 20; forward 0.8; look`
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ BEARING_STEP = 5
 """Degrees between bearings that are said."""
 
 DISTANCE_STEP_M = 0.2
-REACH_M = 1.2
+REACH_M = 1.0
 """Where the robot stops before the middle of its goal."""
 
-NEAR_M = 1.4
+NEAR_M = 1.2
 """A goal that is no further away is reached."""
 
 LONGEST_STEP_M = 2.4

@@ -36,9 +36,14 @@ class Trial:
 
     @property
     def reached(self) -> bool:
-        """Whether the robot stopped near its goal and ran into nothing."""
+        """Whether the robot stopped near its goal and ran into nothing else."""
         near = self.body.pose.distance_to(self.goal.x, self.goal.y) <= SUCCESS_M
-        return self.said_stop and near and not self.body.bumps
+        return self.said_stop and near and not self.bumped
+
+    @property
+    def bumped(self) -> bool:
+        """Whether anything but the goal stood in the robot's way."""
+        return bool(self.body.bumps - {self.room.things.index(self.goal)})
 
     def picture(self) -> NDArray[np.uint8]:
         """What the camera sees now. The same place gives the same picture, whatever time it took to get there."""

@@ -2,8 +2,8 @@
 
 Each way takes half the round trip, plus or minus some jitter, after the bytes have passed a line of limited rate that
 all connections share. The bytes under way are bounded: a sender faster than the line has to wait, as with TCP.
-Opening a connection costs nothing; only bytes are delayed. A lost piece comes after it was sent again, and holds up what
-follows it on its connection, as with TCP.
+Opening a connection costs nothing; only bytes are delayed. A lost piece comes after it was sent again, and holds up
+what follows it on its connection, as with TCP.
 """
 
 from __future__ import annotations

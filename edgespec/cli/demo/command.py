@@ -15,10 +15,12 @@ from edgespec.cli.demo.figures import Pacing, Run, identical, mode_figures
 from edgespec.cli.demo.fleet import play_fleet
 from edgespec.cli.demo.pictures import speeds, timeline
 from edgespec.cli.demo.report import hardware, report
+from edgespec.cli.demo.robot.command import RobotDemo, play_robot
 from edgespec.cli.demo.runs import Setting, bundled_prompts, play, serving
 from edgespec.cli.flags import NUMBER, PATH, POSITIVE, about, group, option
 from edgespec.cli.options import link_shape_options
 from edgespec.cli.table import table
+from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.whole_files import save_json
@@ -89,14 +91,25 @@ class Comparison:
     is_flag=True,
     help="Kill one of three servers under Ray in mid-text instead, and show that it goes on.",
 )
+@group("robot", RobotDemo)
 def demo(
-    link: LinkShape, engines: Engines, params: SamplingParams, comparison: Comparison, out: Path, fleet: bool
+    link: LinkShape,
+    engines: Engines,
+    params: SamplingParams,
+    comparison: Comparison,
+    out: Path,
+    fleet: bool,
+    robot: RobotDemo,
 ) -> int:
     """Compare the modes on this machine: the same text, at different speeds.
 
     Runs a server, an emulated link and a device. By default their times are those of the paper's devices (a Jetson and
     an A100), divided by five.
     """
+    if robot.robot:
+        return play_robot(robot, params.seed or 0, out)
+    if robot.json or robot.pair:
+        raise EdgespecError("--json and --pair belong to --robot: give it too.")
     if fleet:
         return 0 if play_fleet(params) else 1
     names = comparison.names()

@@ -29,20 +29,27 @@ class Conversations:
     """Makes batches of requests and answers."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self.end = tokenizer.token_to_id(END)
         self.first = self.prompt("").index(int(tokenizer.token_to_id(IMAGE) or 0))
 
-    def prompt(self, request: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(prompt_text(request, CELLS)).ids
+    def prompt(self, request: str, cells: int = CELLS) -> list[int]:
+        """cells: rows of the picture; 0: it is left out, as for a draft of text alone."""
+        ids: list[int] = self.tokenizer.encode(prompt_text(request, cells)).ids
         return ids
 
-    def batch(self, asked: Sequence[tuple[str, str]]) -> Batch:
+    def batch(self, asked: Sequence[tuple[str, str]], cells: int = CELLS) -> Batch:
         """Of requests and their answers."""
-        prompts = [self.prompt(request) for request, _ in asked]
-        answers = [[*self._tokenizer.encode(answer).ids, self.end] for _, answer in asked]
+        prompts = [self.prompt(request, cells) for request, _ in asked]
+        return self._batch(prompts, [[*self.tokenizer.encode(answer).ids, self.end] for _, answer in asked])
+
+    def said(self, request: str, tokens: Sequence[int]) -> Batch:
+        """Of one request and the tokens of an answer that a model gave."""
+        return self._batch([self.prompt(request)], [list(tokens)])
+
+    def _batch(self, prompts: Sequence[list[int]], answers: Sequence[list[int]]) -> Batch:
         longest = max(len(prompt) + len(answer) for prompt, answer in zip(prompts, answers, strict=True))
-        ids = np.zeros((len(asked), longest), np.int64)
+        ids = np.zeros((len(prompts), longest), np.int64)
         places: list[int] = []
         for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
             ids[row, : len(prompt) + len(answer)] = prompt + answer
@@ -52,7 +59,7 @@ class Conversations:
         return Batch(torch.from_numpy(ids), self.first, torch.tensor(places), torch.from_numpy(wanted))
 
     def text(self, tokens: Sequence[int]) -> str:
-        whole: str = self._tokenizer.decode(list(tokens))
+        whole: str = self.tokenizer.decode(list(tokens))
         return whole
 
 
@@ -66,20 +73,26 @@ def positions(first: int, length: int) -> torch.Tensor:
     return torch.from_numpy(np.concatenate([before, picture, behind], 1))
 
 
-def embedded(model: Any, ids: torch.Tensor, features: torch.Tensor | None, first: int) -> torch.Tensor:
-    """Rows [B, L, W] of a text in which features [B, CELLS, W] stand for the picture. None: the picture's tokens."""
+def embedded(model: Any, ids: torch.Tensor, features: torch.Tensor, first: int) -> torch.Tensor:
+    """Rows [B, L, W] of a text in which features [B, CELLS, W] stand for the picture."""
     rows: torch.Tensor = model.model.language_model.embed_tokens(ids)
-    if features is None:
-        return rows
     return torch.cat([rows[:, :first], features.to(rows.dtype), rows[:, first + CELLS :]], 1)
 
 
-def answer_logits(model: Any, batch: Batch, features: torch.Tensor | None) -> torch.Tensor:
-    """Logits float32 [N, V] of a batch's answers."""
+def answer_logits(model: Any, batch: Batch, features: torch.Tensor) -> torch.Tensor:
+    """Logits float32 [N, V] of a batch's answers, by a model that sees."""
     rows = embedded(model, batch.ids, features, batch.first)
     where = positions(batch.first, batch.ids.shape[1])[:, None].expand(3, len(batch.ids), -1)
-    hidden = model.model.language_model(
-        inputs_embeds=rows, position_ids=where, use_cache=False
-    ).last_hidden_state
-    logits: torch.Tensor = model.lm_head(hidden.flatten(0, 1)[batch.places]).float()
+    return _logits(
+        model, model.model.language_model(inputs_embeds=rows, position_ids=where, use_cache=False), batch
+    )
+
+
+def text_logits(model: Any, batch: Batch) -> torch.Tensor:
+    """Logits float32 [N, V] of a batch's answers, by a model of text alone: a picture's tokens are tokens to it."""
+    return _logits(model, model.model(input_ids=batch.ids, use_cache=False), batch)
+
+
+def _logits(model: Any, output: Any, batch: Batch) -> torch.Tensor:
+    logits: torch.Tensor = model.lm_head(output.last_hidden_state.flatten(0, 1)[batch.places]).float()
     return logits

@@ -15,14 +15,15 @@ from transformers import DynamicCache
 from edgespec.robot.camera import jpeg
 from edgespec.robot.pilot import Pilot
 from edgespec.robot.trial import MOST_LOOKS, make_trials
-from edgespec.train.robot.conversation import Conversations, embedded, positions
+from edgespec.train.robot.conversation import Conversations, answer_logits, embedded, positions, text_logits
 from edgespec.train.robot.lessons import CELLS, COLUMNS, ROWS, Scene, decoded, draw_scene
-from edgespec.train.robot.sight import encode, patches
+from edgespec.train.robot.sight import encode, patches, seen_by
 
 HELD_OUT_SEED, TRIALS_SEED = 1_000_003, 2_000_003
 """Far from the seeds of training."""
 
 LONGEST_ANSWER = 80
+BLOCK = 4
 _SIGHT = re.compile(r"(\w+ \w+) (?:ahead|(left|right) (\d+)) (\d+\.\d) m")
 
 
@@ -32,7 +33,6 @@ def answers(
     conversations: Conversations,
     pictures: Sequence[NDArray[np.uint8]],
     requests: Sequence[str],
-    blind: bool = False,
 ) -> list[list[int]]:
     """Greedy answers, each with its end token if it has ended."""
     groups: dict[int, list[int]] = defaultdict(list)
@@ -41,9 +41,7 @@ def answers(
         groups[len(prompt)].append(number)
     found: dict[int, list[int]] = {}
     for group in groups.values():
-        features = None
-        if not blind:
-            features = encode(model.model.visual, patches(np.stack([pictures[one] for one in group])))
+        features = encode(model.model.visual, patches(np.stack([pictures[one] for one in group])))
         ids = torch.tensor([prompts[one] for one in group])
         for number, tokens in zip(group, _written(model, conversations, ids, features), strict=True):
             found[number] = tokens
@@ -51,7 +49,7 @@ def answers(
 
 
 def _written(
-    model: Any, conversations: Conversations, ids: torch.Tensor, features: torch.Tensor | None
+    model: Any, conversations: Conversations, ids: torch.Tensor, features: torch.Tensor
 ) -> list[list[int]]:
     language, length = model.model.language_model, ids.shape[1]
     cache = DynamicCache(config=model.config.text_config)
@@ -143,10 +141,39 @@ def driving_figures(model: Any, conversations: Conversations, count: int) -> dic
     return {
         "rooms": count,
         "success": sum(trial.reached for trial in trials) / count,
-        "bumped": sum(bool(trial.body.bumps) for trial in trials) / count,
+        "bumped": sum(trial.bumped for trial in trials) / count,
         "stopped_elsewhere": sum(
-            trial.said_stop and not trial.reached and not trial.body.bumps for trial in trials
+            trial.said_stop and not trial.reached and not trial.bumped for trial in trials
         )
         / count,
         "looks_a_room": looks / count,
     }
+
+
+@torch.no_grad()
+def acceptance(
+    target: Any,
+    draft: Any,
+    conversations: Conversations,
+    cases: Sequence[tuple[Scene, str, str]],
+    blind: bool,
+) -> dict[str, float]:
+    """How often the draft's best token is the target's, over the target's own greedy answers, and how many tokens a
+    round of four drafts commits. blind: the draft is a model of text alone."""
+    pictures = [scene.picture for scene, _, _ in cases]
+    own = answers(target, conversations, pictures, [asked for _, asked, _ in cases])
+    right, rounds = list[bool](), list[int]()
+    for tokens, (scene, asked, _) in zip(own, cases, strict=True):
+        batch = conversations.said(asked, tokens)
+        logits = (
+            text_logits(draft, batch)
+            if blind
+            else answer_logits(draft, batch, seen_by(draft.model.visual, [scene]))
+        )
+        hits = (logits.argmax(-1) == batch.wanted).tolist()
+        right += hits
+        while hits:
+            accepted = next((at for at, hit in enumerate(hits[:BLOCK]) if not hit), min(BLOCK, len(hits)))
+            rounds.append(min(accepted + 1, len(hits)))
+            hits = hits[accepted + 1 :]
+    return {"acceptance": float(np.mean(right)), "tokens_a_round": float(np.mean(rounds))}

@@ -1,4 +1,4 @@
-"""The driving pair's recipe: the target sees, then answers; then a draft with eyes and one without learn from it."""
+"""The driving pair's recipe: the target sees, then answers; then drafts without and with eyes learn from it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from edgespec.train.folders import CHECKPOINT_FILE, SIGHT_FILE, is_finished, who
 from edgespec.train.recipe import run_stage
 from edgespec.train.robot.conversation import Conversations
 from edgespec.train.robot.lessons import Scenes, draw_scene
-from edgespec.train.robot.shape import FRAMES, MERGE, PATCH, SeeingShape, build
+from edgespec.train.robot.shape import FRAMES, MERGE, PATCH, SeeingShape, build, build_blind
 from edgespec.train.robot.sight import DEVIATION, MEAN, CellHead
-from edgespec.train.robot.stages import AnswerStage, SightStage
+from edgespec.train.robot.stages import AnswerStage, BlindStage, SightStage
 from edgespec.train.robot.words import prompt_words, save_tokenizer, train_tokenizer
 from edgespec.train.run import Run
 from edgespec.train.tokenizer import load_tokenizer
@@ -27,47 +27,61 @@ TARGET_SHAPE = SeeingShape(
     layers=3, width=128, heads=4, key_value_heads=2, inner=320, sight_layers=3, sight_width=96
 )
 DRAFT_SHAPE = SeeingShape(
-    layers=2, width=64, heads=2, key_value_heads=1, inner=160, sight_layers=2, sight_width=64
+    layers=2, width=96, heads=3, key_value_heads=1, inner=192, sight_layers=2, sight_width=64
 )
-SHARES = {"target": (0.25, 0.50), "draft": (0.08, 0.12), "blind": (0.0, 0.05)}
-"""Of the run's minutes: what each model's sight and answers take."""
+SIGHT, ANSWERS, BLIND, DRAFT_SIGHT, DRAFT = 0.25, 0.50, 0.06, 0.07, 0.12
+"""Shares of the run's minutes: the target's sight and answers, the draft without eyes, and the one with eyes."""
 
 TOKENIZER_SCENES = 1200
 
 
 def make_robot(folder: Path, run: Run) -> None:
-    """Train what an earlier run did not finish below `folder`: `target`, `draft` (with eyes) and `blind` (without)."""
+    """Train what an earlier run did not finish below `folder`: `target`, `blind` (a draft of text alone) and `draft`
+    (one with eyes)."""
     target = folder / "target"
-    for name, shape in (("target", TARGET_SHAPE), ("draft", DRAFT_SHAPE), ("blind", DRAFT_SHAPE)):
-        if not is_finished(folder / name):
-            teacher = None if name == "target" else load(target)
-            _make_model(folder / name, shape, run, SHARES[name], teacher, target)
+    if not is_finished(target):
+        _make_seeing(target, TARGET_SHAPE, _of(run, SIGHT), _of(run, ANSWERS), None)
+    if not is_finished(folder / "blind"):
+        _make_blind(folder / "blind", target, _of(run, BLIND))
+    if not is_finished(folder / "draft"):
+        _make_seeing(folder / "draft", DRAFT_SHAPE, _of(run, DRAFT_SIGHT), _of(run, DRAFT), target)
 
 
 def load(folder: Path) -> Any:
-    """The model in `folder`, float32, ready to be asked."""
+    """The model that sees in `folder`, float32, ready to be asked."""
     model: Any = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     return model.eval()
 
 
-def _make_model(
-    folder: Path, shape: SeeingShape, run: Run, shares: tuple[float, float], teacher: Any, target: Path
-) -> None:
+def _make_seeing(folder: Path, shape: SeeingShape, to_see: Run, to_answer: Run, target: Path | None) -> None:
+    """A model that sees. target: the one whose draft it becomes; None: it is the target."""
     with whole_folder(folder) as work:
-        tokenizer = _tokenizer(run.seed) if teacher is None else load_tokenizer(target)
+        tokenizer = _tokenizer(to_see.seed) if target is None else load_tokenizer(target)
         save_tokenizer(tokenizer, work, shape.context)
-        model, head = build(shape, tokenizer, run.seed), CellHead(shape.width)
-        scenes = Scenes(run.seed + 1)
-        to_see, to_answer = (replace(run, minutes=share * run.minutes) for share in shares)
-        if to_see.minutes:
-            _learn_to_see(model, head, scenes, to_see, work)
-        stage = AnswerStage(
-            model, head, Conversations(tokenizer), scenes, teacher=teacher, blind=not to_see.minutes
-        )
+        model, head = build(shape, tokenizer, to_see.seed), CellHead(shape.width)
+        scenes = Scenes(to_see.seed + 1)
+        _learn_to_see(model, head, scenes, to_see, work)
+        teacher = None if target is None else load(target)
+        stage = AnswerStage(model, head, Conversations(tokenizer), scenes, teacher)
         record = run_stage(stage, to_answer, work)
         model.to(torch.bfloat16).save_pretrained(work)
         save_processor(work)
-        write_training(work, record, run.seed, shape=asdict(shape), sight_minutes=to_see.minutes)
+        write_training(work, record, to_see.seed, shape=asdict(shape), sight_minutes=to_see.minutes)
+
+
+def _make_blind(folder: Path, target: Path, run: Run) -> None:
+    with whole_folder(folder) as work:
+        tokenizer = load_tokenizer(target)
+        save_tokenizer(tokenizer, work, DRAFT_SHAPE.context)
+        model = build_blind(DRAFT_SHAPE, tokenizer, run.seed)
+        stage = BlindStage(model, load(target), Conversations(tokenizer), Scenes(run.seed + 2))
+        record = run_stage(stage, run, work)
+        model.to(torch.bfloat16).save_pretrained(work)
+        write_training(work, record, run.seed, shape=asdict(DRAFT_SHAPE))
+
+
+def _of(run: Run, share: float) -> Run:
+    return replace(run, minutes=share * run.minutes)
 
 
 def _tokenizer(seed: int) -> Tokenizer:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from edgespec.train.robot.words import END, IMAGE, PADDING, VIDEO, VISION_END, VISION_START
 
@@ -82,3 +82,23 @@ def build(shape: SeeingShape, tokenizer: Tokenizer, seed: int) -> Any:
     with torch.no_grad():
         model.model.visual.patch_embed.proj.weight.normal_(0, (3 * FRAMES * PATCH * PATCH / 2) ** -0.5)
     return model
+
+
+def build_blind(shape: SeeingShape, tokenizer: Tokenizer, seed: int) -> Any:
+    """The language half alone, as a draft that sees nothing: the plain causal model of the same family."""
+    torch.manual_seed(seed)
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=tokenizer.get_vocab_size(),
+            hidden_size=shape.width,
+            intermediate_size=shape.inner,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.key_value_heads,
+            max_position_embeddings=shape.context,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.token_to_id(END),
+            pad_token_id=tokenizer.token_to_id(PADDING),
+        )
+    )
