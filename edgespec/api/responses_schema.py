@@ -46,12 +46,9 @@ class InputMessage(BaseModel):
 
     def message(self) -> Message:
         content = self.content
-        texts = (
-            content
-            if isinstance(content, str)
-            else [TextPart(type="text", text=part.text) for part in content]
-        )
-        return Message(role=self.role, content=texts)
+        if isinstance(content, str):
+            return Message(role=self.role, content=content)
+        return Message(role=self.role, content=[TextPart(type="text", text=part.text) for part in content])
 
 
 class CallItem(BaseModel):

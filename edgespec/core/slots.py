@@ -77,12 +77,14 @@ class SlotMap:
         """Slots that rows may still take."""
         return self.capacity - self._unused + len(self._free)
 
-    def plan(self, text: Sequence[int], length: int, tree: DraftTree, nodes: Sequence[int]) -> Piece:
+    def plan(
+        self, text: Sequence[int], length: int, tree: DraftTree, nodes: Sequence[int], left_out: int = 0
+    ) -> Piece:
         """Give slots to the committed tokens up to `length` that are not cached yet, and to `nodes`, parents
         first.
 
-        text: the committed tokens. Each node's ancestors must be cached, or among the rows. Raises CacheFull,
-        with nothing changed, when the rows do not fit.
+        text: the committed tokens. left_out: how many of those that the tree counts are not in `text`. Each node's
+        ancestors must be cached, or among the rows. Raises CacheFull, with nothing changed, when the rows do not fit.
         """
         start = self.cached_length
         pending = length - start
@@ -95,7 +97,7 @@ class SlotMap:
         taken = np.array(slots, dtype=np.int32)
         tokens = np.array([*text[start:length], *(tree[node].token for node in nodes)], dtype=np.int32)
         positions = np.array(
-            [*range(start, length), *(tree[node].position for node in nodes)], dtype=np.int32
+            [*range(start, length), *(tree[node].position - left_out for node in nodes)], dtype=np.int32
         )
         cached = np.repeat(self._committed_mask[None, :width], rows, axis=0)
         among = np.eye(rows, dtype=np.bool_)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgespec.core.messages import Verdict
 from edgespec.core.noise import NoiseRows
 from edgespec.core.pacing import DraftPacing
+from edgespec.core.pictures import PictureSpan
 from edgespec.core.slots import CacheFull, Piece, SlotMap
 from edgespec.core.tree import ROOT, DraftTree
 from edgespec.drafting.draft_guide import DraftGuide, forced_token
@@ -32,6 +33,8 @@ class Drafter:
     vocabulary_size: the target's; padding may make its embeddings smaller or larger than the draft's. Ids that the
     target lacks are not drafted, and the draft reads id 0 in place of those that it lacks. pacing: holds every run to
     a given time, for experiments. guide: that the session's texts must match.
+
+    pictures: those in the text. The draft has no eyes: it reads the text without their rows.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Drafter:
         self._slots = SlotMap(engine.capacity)
         self._noise = NoiseRows(engine.vocabulary_size)
         self._vocabulary_size = vocabulary_size
+        self.pictures: Sequence[PictureSpan] = ()
         engine.reset()
 
     def run(self, loop: DraftingLoop) -> int | None:
@@ -106,7 +110,7 @@ class Drafter:
 
         Raises CacheFull when the text has outgrown the draft's cache.
         """
-        start = self._slots.cached_length
+        text, start = self._readable(text), self._slots.cached_length
         if len(text) - start <= PREFILL_ROWS:
             return False
         self._run(self._slots.plan(text, start + PREFILL_ROWS, tree, []), np.zeros(0, dtype=np.int32))
@@ -141,11 +145,12 @@ class Drafter:
 
         Raises CacheFull when they do not fit.
         """
+        text = self._readable(text)
         for node in nodes:  # one that ran as an ancestor only runs again: nothing was decided behind it
             self._slots.forget(node, len(text))
         rows = self._unseen(tree, nodes)
         pending = len(text) - self._slots.cached_length
-        piece = self._slots.plan(text, len(text), tree, rows)
+        piece = self._slots.plan(text, len(text), tree, rows, self._left_out)
         row_of = {ROOT: pending - 1, **{node: pending + i for i, node in enumerate(rows)}}
         decide = np.array([row_of[node] for node in nodes], dtype=np.int32)
         tokens, scores = self._run(piece, decide, allowed)
@@ -158,7 +163,23 @@ class Drafter:
 
     def truncate(self, length: int) -> None:
         """Forget the draft tree and the committed tokens from `length` on."""
+        length -= sum(span.rows for span in self.pictures if span.end <= length)
         self._slots.truncate(min(length, self._slots.cached_length))
+
+    @property
+    def _left_out(self) -> int:
+        """Rows of the text that the draft does not read."""
+        return sum(span.rows for span in self.pictures)
+
+    def _readable(self, text: Sequence[int]) -> Sequence[int]:
+        """The text without its pictures' rows."""
+        if not self.pictures:
+            return text
+        readable, start = list[int](), 0
+        for span in self.pictures:
+            readable += text[start : span.first_row]
+            start = span.end
+        return [*readable, *text[start:]]
 
     def _unseen(self, tree: DraftTree, nodes: Sequence[int]) -> list[int]:
         """The nodes and those of their ancestors that are not in the cache, parents first."""
@@ -176,7 +197,9 @@ class Drafter:
             return engine.run(piece, None, None, 1.0, decide)
         noise_rows = np.zeros(len(piece), dtype=np.int32)
         if self._temperature:
-            noise, noise_rows[decide] = self._noise.rows(self._seed, piece.positions[decide] + 1)
+            noise, noise_rows[decide] = self._noise.rows(
+                self._seed, piece.positions[decide] + 1 + self._left_out
+            )
         else:
             noise = np.zeros((1, engine.vocabulary_size), dtype=np.float32)
         noise[:, self._vocabulary_size :] = MASKED

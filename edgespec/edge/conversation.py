@@ -38,8 +38,11 @@ class Conversation:
         if self._tokenizer.chat_template is None:
             self._committed = [NOT_KNOWN]
             return [*pictures, f"{line}\n"]
-        parts = [{"type": "image", "image": picture} for picture in pictures]
-        messages = [*self._messages, {"role": "user", "content": [*parts, {"type": "text", "text": line}]}]
+        content = [
+            *({"type": "image", "image": picture} for picture in pictures),
+            {"type": "text", "text": line},
+        ]
+        messages: list[Mapping[str, Any]] = [*self._messages, {"role": "user", "content": content}]
         self._messages.append(question)
         self._committed = [NOT_KNOWN]
         return Chat(messages)

@@ -7,7 +7,7 @@ import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,9 +15,6 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.picture_files import read_header
 from edgespec.core.picture_section import SentPicture
 from edgespec.core.pictures import PictureFormat, PictureSpan
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 READ_FORMATS = ("PNG", "JPEG", "WEBP", "BMP")
 """Of files that are decoded here, and sent as PNG or JPEG."""
@@ -81,8 +78,8 @@ def _content(source: Any) -> Any:
         ) from None
 
 
-def _image(source: Any) -> Image:
-    """An image in red, green and blue, upright."""
+def _image(source: Any) -> Any:
+    """A PIL image in red, green and blue, upright."""
     pillow = _pillow()
     if isinstance(source, np.ndarray):
         if source.dtype != np.uint8 or not (source.ndim == 2 or (source.ndim == 3 and source.shape[2] == 3)):
@@ -113,7 +110,7 @@ def _image(source: Any) -> Image:
         ) from None
 
 
-def _saved(image: Image, lossless: bool, most: int) -> tuple[str, bytes]:
+def _saved(image: Any, lossless: bool, most: int) -> tuple[str, bytes]:
     """Format and bytes of at most `most`."""
     attempts: list[tuple[str, dict[str, Any]]] = (
         [("png", {})] if lossless else [("jpeg", {"quality": quality}) for quality in JPEG_QUALITIES]

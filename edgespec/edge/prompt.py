@@ -51,8 +51,9 @@ class PromptReader:
         if isinstance(prompt, Chat):
             return self._chat(prompt, first)
         if not isinstance(prompt, str) and len(prompt):
-            if isinstance(prompt[0], Mapping):
-                return self._chat(Chat(prompt), first)
+            parts: Sequence[Any] = prompt
+            if isinstance(parts[0], Mapping):
+                return self._chat(Chat(parts), first)
             if isinstance(prompt[0], str) or is_picture(prompt[0]):
                 return self._parts(prompt, begins, first)
         return ReadPrompt(prompt_tokens(self.tokenizer, prompt, begins, self.vocabulary_size), [])

@@ -51,7 +51,7 @@ class NativeDecoder:
             mlp_width=config.intermediate_size,
             epsilon=config.rms_norm_eps,
             layers=[_arrays_of(layer) for layer in decoder.layers],
-            head=[_matrix(model.head)],
+            head=[_matrix(model.module.get_output_embeddings())],
             final_norm=_vector(decoder.norm.weight),
             threads=threads,
         )

@@ -143,7 +143,8 @@ class ModelRunner:
                 logits: torch.Tensor = model.module(**arguments, logits_to_keep=keep).logits[0]
                 return logits
             rows: torch.Tensor = model.decoder(**arguments).last_hidden_state[0]
-        return self.model.head(rows[keep] if isinstance(keep, torch.Tensor) else rows)
+        decided: torch.Tensor = model.head(rows[keep] if isinstance(keep, torch.Tensor) else rows)
+        return decided
 
     def _read(self, inputs: ModuleInputs) -> dict[str, Any]:
         """What the rows hold: tokens, or embeddings where some are pictures'."""

@@ -13,6 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgespec import _native
 from edgespec.core import picture_files, picture_section
 from edgespec.core.errors import EdgespecError
@@ -83,7 +86,7 @@ class Pictures:
         self._thread: ThreadPoolExecutor | None = None
 
     def check(
-        self, section: bytes, identity: bytes, tokens: Sequence[int], first: int, earlier: int = 0
+        self, section: bytes, identity: bytes, tokens: NDArray[np.int32], first: int, earlier: int = 0
     ) -> Arrived:
         """The pictures among `tokens`, which begin at position `first` of the text. earlier: pictures that the text has
         already. Raises Refused."""
@@ -173,7 +176,7 @@ def check_kept(session: ServerSession, keep_length: int) -> None:
         )
 
 
-def _check(picture: SentPicture, form: PictureFormat, tokens: Sequence[int], first: int) -> None:
+def _check(picture: SentPicture, form: PictureFormat, tokens: NDArray[np.int32], first: int) -> None:
     """Raises EdgespecError."""
     span = picture.span
     rows = form.rows_of(span.height, span.width)
@@ -183,7 +186,7 @@ def _check(picture: SentPicture, form: PictureFormat, tokens: Sequence[int], fir
         )
     if span.first_row < first or span.end > first + len(tokens):
         raise EdgespecError("a picture's rows lie outside the tokens that came with it.")
-    if any(int(token) != form.placeholder for token in tokens[span.first_row - first : span.end - first]):
+    if (tokens[span.first_row - first : span.end - first] != form.placeholder).any():
         raise EdgespecError(f"a picture's rows must hold the token {form.placeholder}.")
     if picture.file:
         if hashlib.sha256(picture.file).digest() != span.sha256:

@@ -216,6 +216,7 @@ class Requests:
         verifier.append(*turn)
         self.pictures.place(session, pictures)
         if session.drafter is not None:
+            session.drafter.leave_out(session.spans)
             session.drafter.append(*turn)
 
     def _check_tokens(self, tokens: Tokens) -> None:

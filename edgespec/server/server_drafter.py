@@ -15,6 +15,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.messages import Block, Verdict
 from edgespec.core.pacing import DraftPacing
 from edgespec.core.params import SamplingParams
+from edgespec.core.pictures import PictureSpan
 from edgespec.drafting.drafter import Drafter
 from edgespec.drafting.loop import DraftingLoop
 from edgespec.drafting.policies import Sync
@@ -40,6 +41,10 @@ class ServerDrafter:
         self._drafter = drafter
         self._loop = DraftingLoop(Sync(draft_tokens))
         self._loop.begin(text, 0, max_new_tokens)
+
+    def leave_out(self, pictures: Sequence[PictureSpan]) -> None:
+        """The pictures in the text, whose rows the draft does not read."""
+        self._drafter.pictures = pictures
 
     def draft(self) -> list[tuple[int, float]]:
         """The next chain, if the verifier waits for one: tokens, each with its probability."""

@@ -115,6 +115,7 @@ class ServerSession:
             self.close_drafter()
         elif self.drafter is None and drafters is not None:
             self.drafter = drafters(verifier.text, self.params, self.seed, verifier.remaining)
+            self.drafter.leave_out(self.spans)
 
     def close_drafter(self) -> None:
         if self.drafter is not None:
