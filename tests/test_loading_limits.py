@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -21,19 +22,23 @@ GIB = 1 << 30
 LLAMA_7B_PAGE_BYTES = 2 * 2 * 32 * 32 * 128 * SLOT_BUCKET
 
 
+def of(count: int) -> Any:
+    return SimpleNamespace(count=count, size=SLOT_BUCKET)
+
+
 def test_a_gpu_of_24_gb_holds_three_whole_contexts_of_llama_2_7b(monkeypatch: pytest.MonkeyPatch) -> None:
     free = 24e9 - 2 * 6.74e9 - 0.6e9  # its weights in 16 bits, and what CUDA itself takes
     monkeypatch.setattr(memory, "available_bytes", lambda device: free)
     pages = memory.kv_pages(None, LLAMA_7B_PAGE_BYTES, torch.device("cuda"), "llama")
-    sessions = int(fitting(pages, 4096).split()[1])
+    sessions = int(fitting(of(pages), 4096).split()[1])
     assert sessions >= 3
     on_cpu = memory.kv_pages(None, LLAMA_7B_PAGE_BYTES, torch.device("cpu"), "llama")
     assert on_cpu < pages / 3
 
 
 def test_a_memory_that_holds_no_whole_context_says_what_it_does_hold() -> None:
-    assert fitting(65 + 2, 4096) == "edgespec: 1 sessions of 4096 tokens fit"
-    assert "texts of 1983 tokens do; raise --kv-memory" in fitting(32, 4096)
+    assert fitting(of(65 + 2), 4096) == "edgespec: 1 sessions of 4096 tokens fit"
+    assert "texts of 1983 tokens do; raise --kv-memory" in fitting(of(32), 4096)
 
 
 def test_llm_int8_is_refused_by_name(tmp_path: Path) -> None:

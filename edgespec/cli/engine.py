@@ -10,6 +10,7 @@ import json
 import shlex
 import signal
 from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,8 +167,8 @@ def _load_llamacpp(model: Model, pace: ForwardPacing | None) -> TargetEngine:
 
 
 def _load_vllm(model: Model, pace: ForwardPacing | None) -> TargetEngine:
-    with needs("vllm"):
-        import vllm  # noqa: F401
+    if find_spec("vllm") is None:  # it is imported when its environment is set
+        raise EdgespecError("this needs vllm: pip install 'edgespec[vllm]'.")
     with needs("server"):
         from edgespec.model.vllm.engine import VllmEngine
 

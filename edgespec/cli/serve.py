@@ -18,12 +18,11 @@ from edgespec.cli.extras import needs
 from edgespec.cli.flags import NUMBER, POSITIVE, about, end_with_stdin, group, option
 from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import ForwardPacing
-from edgespec.core.slots import SLOT_BUCKET
 from edgespec.server.settings import ServerSecurity, ServerSettings
 from edgespec.verifying.verifier import VerifierLimits
 
 if TYPE_CHECKING:
-    from edgespec.model.target_engine import TargetEngine
+    from edgespec.model.target_engine import PageCounts, TargetEngine
     from edgespec.server.server import Server
     from edgespec.server.server_drafter import ServerDrafters
     from edgespec.server.where import Advertised
@@ -218,20 +217,20 @@ def serve(
         if metrics is not None and listening.metrics is not None:
             stack.enter_context(monitoring(server, metrics, target.pages, listening.metrics, advertised))
         stack.enter_context(listening.api(server, model))
-        _run(server, listening.drain_s, end_with_stdin, fitting(target.pages.count, target.context_length))
+        _run(server, listening.drain_s, end_with_stdin, fitting(target.pages, target.context_length))
     if leader is not None:
         leader.end()
 
 
-def fitting(pages: int, context_length: int) -> str:
+def fitting(pages: PageCounts, context_length: int) -> str:
     """What the key-value memory holds, in words."""
-    sessions = pages // -(-VerifierLimits(context_length).slots(context_length) // SLOT_BUCKET)
+    limits = VerifierLimits(context_length)
+    sessions = pages.count // -(-limits.slots(context_length) // pages.size)
     if sessions:
         return f"edgespec: {sessions} sessions of {context_length} tokens fit"
-    longest = pages * SLOT_BUCKET - (VerifierLimits(context_length).slots(0))
     return (
-        f"edgespec: no session of {context_length} tokens fits, the context: texts of {max(0, longest)} tokens do; "
-        "raise --kv-memory"
+        f"edgespec: no session of {context_length} tokens fits, the context: texts of "
+        f"{max(0, pages.count * pages.size - limits.slots(0))} tokens do; raise --kv-memory"
     )
 
 

@@ -21,6 +21,8 @@ from edgespec.model.target_engine import KvFull
 class Pages:
     """Reference counts of `count` pages, and the prefixes that some of them hold."""
 
+    size = SLOT_BUCKET
+
     def __init__(self, count: int) -> None:
         self.count = count
         self._holders: NDArray[np.int32] = np.zeros(count, dtype=np.int32)

@@ -138,8 +138,9 @@ class Decisions:
 
 
 class PageCounts(Protocol):
-    """How full the key-value memory is, in pages."""
+    """How full the key-value memory is, in pages of `size` slots."""
 
+    size: int
     count: int
 
     @property

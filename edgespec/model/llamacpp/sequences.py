@@ -52,6 +52,8 @@ class SequencePool:
     """What sessions take: cells in pages of SLOT_BUCKET, and numbers of sequences. `count`, `used`, `reclaimable`: see
     `PageCounts`."""
 
+    size = SLOT_BUCKET
+
     def __init__(self, memory: Memory, cells: int) -> None:
         self.memory = memory
         self.count = cells // SLOT_BUCKET

@@ -20,7 +20,7 @@ from edgespec.core.target_identity import engine_target_id
 from edgespec.engines.model_folder import find_folder, name_of
 from edgespec.model.exits import weights_sha256
 from edgespec.model.loading import tokenizer_hash
-from edgespec.model.memory import available_bytes, parse_memory
+from edgespec.model.memory import OTHER_KV_SHARE, available_bytes, parse_memory
 
 DRAFT_TOKENS = 16
 """The longest chain of one step."""
@@ -43,7 +43,10 @@ def load_core(
 ) -> tuple[Any, dict[str, Any]]:
     """vLLM's core and what `TargetEngine` says of the target. Raises EdgespecError."""
     folder = find_folder(target)
-    _set_environment(threads, kv_memory)
+    _set_memory(threads, kv_memory)
+    if torch.cuda.is_available() and kv_memory is not None:
+        free = available_bytes(torch.device("cuda"))
+        arguments = {"kv_cache_memory_bytes": int(parse_memory(kv_memory, free)), **arguments}
     core = _core(folder, dtype, _checked(arguments))
     model = core.vllm_config.model_config
     kind = str(model.dtype).removeprefix("torch.")
@@ -114,20 +117,11 @@ def _checked(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     return arguments
 
 
-def _set_environment(threads: int | None, kv_memory: int | str | None) -> None:
-    """What vLLM reads of the environment: nothing is sent home, one process, the V1 model runner."""
-    settings = {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_USE_V2_MODEL_RUNNER": "0",
-        "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_LOGGING_LEVEL": "WARNING",
-    }
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)
+def _set_memory(threads: int | None, kv_memory: int | str | None) -> None:
+    """vLLM reads the size of a CPU's key-value memory from the environment, in whole GiB; a GPU's it finds itself."""
     if threads is not None:
         torch.set_num_threads(threads)
     if not torch.cuda.is_available():
         free = available_bytes(torch.device("cpu"))
-        wanted = 0.2 * free if kv_memory is None else parse_memory(kv_memory, free)
+        wanted = OTHER_KV_SHARE * free if kv_memory is None else parse_memory(kv_memory, free)
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(wanted / 2**30)))

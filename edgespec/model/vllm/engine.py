@@ -19,6 +19,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import ForwardPacing
 from edgespec.core.pictures import PictureSpan
 from edgespec.model.target_engine import Decisions, ForwardRequest, KvFull
+from edgespec.model.vllm import environment
 from edgespec.model.vllm.jobs import Job, chain_of
 
 MOST_IDLE_STEPS = 64
@@ -132,6 +133,7 @@ class VllmEngine:
         arguments: Mapping[str, Any] = MappingProxyType({}),
     ) -> VllmEngine:
         """Load a folder or model id; see `Target.load`. arguments: of vLLM's `EngineArgs`. Raises EdgespecError."""
+        environment.prepare()
         from edgespec.model.vllm.core import load_core  # vllm
 
         core, facts = load_core(target, dtype, threads, kv_memory, arguments)
