@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from trainable import FAMILIES, chat_rows, save_target
+from trainable import FAMILIES, MORE_FAMILIES, chat_rows, save_target
 
 from edgespec.cli.calibrate import calibrate
 from edgespec.cli.verify import _compared, _verdict, verify
@@ -37,17 +38,27 @@ def test_every_mode_is_exact_in_float64(family: str, engine: Path, tmp_path: Pat
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "found.json").read_text())
     assert found["verdict"].startswith("Exact: all ") and found["verdict"] in result.output
-    modes = {(row["mode"], row["temperature"]) for row in found["rows"]}
-    assert modes >= {("cloud", 0.0), ("cloud", 0.8), ("sync", 0.8), ("auto", 0.8)}
+    kinds = {(row["mode"], row["temperature"], row["constraints"]) for row in found["rows"]}
+    assert kinds >= set(
+        itertools.product(("cloud", "sync", "auto"), (0.0, 0.8), ("none", "penalties", "guide"))
+    )
     assert all(row["different"] == 0 and row["tokens"] > 0 for row in found["rows"])
+
+
+@pytest.mark.parametrize("family", MORE_FAMILIES)
+def test_more_families_are_exact_in_float64(family: str, engine: Path, tmp_path: Path) -> None:
+    target = save_target(tmp_path / "target", family)
+    few = ["--prompt", "The doors", "--max-new-tokens", 8, "--device", "cpu", "--modes", "cloud,sync,stream"]
+    result = run("--target", target, "--draft", engine, *few)
+    assert result.exit_code == 0 and "Exact: all " in result.output, result.output
 
 
 def test_a_text_that_differs_is_counted_with_the_margin_where_it_first_does() -> None:
     reference = ReferenceText([5, 6, 7], [3.0, 0.25, 2.0])
-    rows = list(_compared("sync", [0.8, 0.8], [[5, 6, 7], [5, 9, 9]], [reference, reference]))
-    assert rows == [
-        {"mode": "sync", "temperature": 0.8, "texts": 2, "tokens": 6, "different": 1, "margins": [0.25]}
-    ]
+    kind = 0.8, "none"
+    [row] = rows = list(_compared("sync", [kind, kind], [[5, 6, 7], [5, 9, 9]], [reference, reference]))
+    assert (row["mode"], row["temperature"], row["constraints"]) == ("sync", *kind)
+    assert (row["texts"], row["tokens"], row["different"], row["margins"]) == (2, 6, 1, [0.25])
     assert _verdict(rows, "bfloat16")[1] and not _verdict(rows, "float64")[1]
     assert _verdict(rows, "float64")[0].startswith("Not exact: 1 of 2 texts differ")
 
@@ -57,6 +68,7 @@ def test_a_text_that_differs_is_counted_with_the_margin_where_it_first_does() ->
     [
         (["--modes", "sync"], "mode 'sync' needs a draft: give --draft"),
         (["--temperatures", "warm"], "--temperatures takes numbers"),
+        (["--constraints", "rhymes"], "--constraints takes some of none, penalties, guide"),
     ],
 )
 def test_bad_options_are_one_sentence(option: list[str], said: str) -> None:

@@ -39,6 +39,24 @@ FAMILIES: dict[str, transformers.PretrainedConfig] = {
         **SIZE, sliding_window=16, layer_types=["sliding_attention", "full_attention"] * 2
     ),
 }
+_NO_HEAD_DIM = {name: value for name, value in SIZE.items() if name != "head_dim"}
+_MIXED: dict[str, Any] = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"] * 2}
+MORE_FAMILIES: dict[str, transformers.PretrainedConfig] = {
+    "mistral": transformers.MistralConfig(**SIZE, sliding_window=16),
+    "qwen-3": transformers.Qwen3Config(**SIZE),
+    "gemma-2": transformers.Gemma2Config(**SIZE, **_MIXED, attn_logit_softcapping=5.0),
+    "cohere": transformers.CohereConfig(**_NO_HEAD_DIM),
+    "granite": transformers.GraniteConfig(**SIZE, logits_scaling=3.0),
+    "gpt-neox": transformers.GPTNeoXConfig(**_NO_HEAD_DIM),
+    "gpt-oss": transformers.GptOssConfig(**SIZE, **_MIXED, num_local_experts=2, num_experts_per_tok=1),
+    "olmo-2": transformers.Olmo2Config(**_NO_HEAD_DIM),
+    "phi-3": transformers.Phi3Config(**_NO_HEAD_DIM),
+    "smollm-3": transformers.SmolLM3Config(**SIZE),
+    "stablelm": transformers.StableLmConfig(
+        **_NO_HEAD_DIM,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5},
+    ),
+}
 TEMPLATE = (
     "{% for message in messages %}<{{ message['role'] }}>{{ message['content'] }}</s>{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -48,7 +66,7 @@ SUBJECTS = ("apples", "bridges", "clocks", "doors", "engines", "feathers", "gard
 
 def save_target(folder: Path, family: str = "llama-3") -> Path:
     torch.manual_seed(3)
-    model = transformers.AutoModelForCausalLM.from_config(FAMILIES[family])
+    model = transformers.AutoModelForCausalLM.from_config({**FAMILIES, **MORE_FAMILIES}[family])
     model.save_pretrained(folder)
     core = tokenizers.Tokenizer(tokenizers.models.BPE())
     core.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from edgespec.cli.flags import group as option_group
 from edgespec.cli.flags import option
 from edgespec.cli.table import table
 from edgespec.core.errors import EdgespecError
+from edgespec.core.guide import Guide
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.whole_files import save_json
@@ -34,6 +34,14 @@ PROMPTS = (
     "1, 2, 3, 4,",
     "Dear all,\n\n",
 )
+Kind = tuple[float, str]
+"""A temperature, and what else holds for a text."""
+
+CONSTRAINTS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "penalties": {"repetition_penalty": 1.2, "presence_penalty": 0.5, "frequency_penalty": 0.25},
+    "guide": {"guide": Guide.regex("[A-Za-z0-9 ,.]+")},
+}
 NEAR_TIE = {"float64": 1e-4, "float32": 1e-2, "bfloat16": 0.5, "float16": 0.1}
 """Margins below which a forward of more rows may choose otherwise, by type of the weights."""
 
@@ -54,6 +62,9 @@ class Grid:
     )
     modes: str | None = option("Modes, separated by commas.", show_default="all that the draft allows")
     temperatures: str = option("Temperatures, separated by commas.", "0,0.8")
+    constraints: str = option(
+        "What else holds for the texts, separated by commas: none, penalties, guide.", "none,penalties,guide"
+    )
     max_new_tokens: int = option("Tokens of a text at most.", 32, type=click.IntRange(1, 4096))
     seed: int = option("Seed of the sampling.", 0, type=click.IntRange(0))
     dtype: str = option(
@@ -64,17 +75,22 @@ class Grid:
     device: str = option("Where torch computes, such as cpu or cuda:0.", "auto")
     json: Path | None = option("Write the results to this file.")
 
-    def samplings(self) -> list[SamplingParams]:
+    def samplings(self) -> dict[Kind, SamplingParams]:
         try:
             temperatures = [float(one) for one in self.temperatures.split(",")]
         except ValueError:
             raise EdgespecError(
                 f"--temperatures takes numbers such as 0,0.8, not {self.temperatures!r}."
             ) from None
-        return [
-            SamplingParams(temperature=one, seed=self.seed, max_new_tokens=self.max_new_tokens)
+        names = self.constraints.split(",")
+        if unknown := [name for name in names if name not in CONSTRAINTS]:
+            raise EdgespecError(f"--constraints takes some of {', '.join(CONSTRAINTS)}, not {unknown[0]!r}.")
+        common = {"seed": self.seed, "max_new_tokens": self.max_new_tokens}
+        return {
+            (one, name): SamplingParams(temperature=one, **common, **CONSTRAINTS[name])
             for one in temperatures
-        ]
+            for name in names
+        }
 
     def chosen_modes(self) -> list[str]:
         """Raises EdgespecError where a mode is unknown or needs a draft."""
@@ -107,13 +123,14 @@ def verify(context: click.Context, grid: Grid) -> None:
         exits = None if grid.exits == "none" else grid.exits
         target = Target.load(grid.target, exits, dtype=grid.dtype, device=grid.device)
     tokenizer = Tokenizer.load(find_folder(grid.target))
-    cases = list(itertools.product([tokenizer.encode(one) for one in grid.prompt], samplings))
-    references = [generate(target.model, prompt, params) for prompt, params in cases]
+    prompts = [tokenizer.encode(one) for one in grid.prompt]
+    cases = [(kind, prompt, params) for prompt in prompts for kind, params in samplings.items()]
+    references = [generate(target.model, prompt, params) for _, prompt, params in cases]
     rows: list[dict[str, Any]] = []
     with _served(target) as address:
         for mode in modes:
-            texts = [_text(address, engine, tokenizer, *case, mode) for case in cases]
-            rows += _compared(mode, [params.temperature for _, params in cases], texts, references)
+            texts = [_text(address, engine, tokenizer, prompt, params, mode) for _, prompt, params in cases]
+            rows += _compared(mode, [kind for kind, _, _ in cases], texts, references)
     verdict, exact = _verdict(rows, grid.dtype)
     if grid.json is not None:
         save_json({"target": target.name, "dtype": grid.dtype, "rows": rows, "verdict": verdict}, grid.json)
@@ -125,8 +142,8 @@ def verify(context: click.Context, grid: Grid) -> None:
 def _show(rows: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console
 
-    columns = ("mode", "T", "texts", "tokens", "texts that differ", "margins there")
-    fields = ("mode", "temperature", "texts", "tokens", "different")
+    columns = ("mode", "T", "constraints", "texts", "tokens", "texts that differ", "margins there")
+    fields = ("mode", "temperature", "constraints", "texts", "tokens", "different")
     lines = [
         [*(one[name] for name in fields), ", ".join(f"{margin:.2g}" for margin in one["margins"]) or "-"]
         for one in rows
@@ -167,13 +184,13 @@ def _text(
 
 def _compared(
     mode: str,
-    temperatures: Sequence[float],
+    kinds: Sequence[Kind],
     texts: Sequence[list[int]],
     references: Sequence[ReferenceText],
 ) -> Iterator[dict[str, Any]]:
-    """A row for each temperature; margins: the reference's where a text first differs from it."""
-    for temperature in dict.fromkeys(temperatures):
-        chosen = [number for number, one in enumerate(temperatures) if one == temperature]
+    """A row for each kind of text; margins: the reference's where a text first differs from it."""
+    for kind in dict.fromkeys(kinds):
+        chosen = [number for number, one in enumerate(kinds) if one == kind]
         margins = []
         for number in chosen:
             text, wanted = texts[number], references[number]
@@ -183,7 +200,8 @@ def _compared(
                 margins.append(wanted.margins[first] if first is not None else float("inf"))
         yield {
             "mode": mode,
-            "temperature": temperature,
+            "temperature": kind[0],
+            "constraints": kind[1],
             "texts": len(chosen),
             "tokens": sum(len(references[number].tokens) for number in chosen),
             "different": len(margins),

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 
+from edgespec.core.guide_matcher import Guides, TextMatcher
 from edgespec.core.noise import NoiseRows
 from edgespec.core.params import SamplingParams
 from edgespec.model.loaded_model import LoadedModel
@@ -34,12 +36,43 @@ class _CoupledNoise(transformers.LogitsProcessor):
         return scores / self._temperature + torch.from_numpy(row).to(scores)
 
 
+class _Penalties(transformers.LogitsProcessor):
+    """Presence and frequency penalties for the tokens behind the prompt."""
+
+    def __init__(self, prompt_length: int, presence: float, frequency: float) -> None:
+        self._start, self._presence, self._frequency = prompt_length, presence, frequency
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        counts = torch.bincount(input_ids[0, self._start :], minlength=scores.shape[1])[None]
+        return scores - self._presence * (counts > 0) - self._frequency * counts
+
+
+class _Guide(transformers.LogitsProcessor):
+    """-inf for what the guide does not allow behind the text so far."""
+
+    def __init__(self, prompt_length: int, matcher: TextMatcher) -> None:
+        self._start, self._matcher = prompt_length, matcher
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        [mask] = self._matcher.masks(input_ids[0, self._start :].tolist(), [[]])
+        bits = np.unpackbits(mask.view(np.uint8), bitorder="little")[: scores.shape[1]]
+        return scores.masked_fill(torch.from_numpy(bits == 0).to(scores.device), -torch.inf)
+
+
 def generate(model: LoadedModel, prompt: Sequence[int], params: SamplingParams) -> ReferenceText:
-    """The text behind `prompt` at the temperature and seed of `params`, until an end token or max_new_tokens."""
+    """The text behind `prompt` at the temperature, penalties, guide and seed of `params`, until an end token or
+    max_new_tokens. Raises EdgespecError for a guide that cannot be followed."""
     processors: list[Any] = []
+    if params.presence_penalty or params.frequency_penalty:
+        processors.append(_Penalties(len(prompt), params.presence_penalty, params.frequency_penalty))
+    if params.repetition_penalty != 1:
+        processors.append(transformers.RepetitionPenaltyLogitsProcessor(params.repetition_penalty))
+    if params.guide is not None:
+        guides = Guides(model.tokenizer_path, model.vocabulary_size, model.end_tokens)
+        processors.append(_Guide(len(prompt), guides.matcher(params.guide)))
     if not params.greedy:
         assert params.seed is not None
-        processors = [_CoupledNoise(model.vocabulary_size, params.temperature, params.seed)]
+        processors.append(_CoupledNoise(model.vocabulary_size, params.temperature, params.seed))
     config: Any = transformers.GenerationConfig
     settings = config(
         do_sample=False,
