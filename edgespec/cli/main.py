@@ -31,6 +31,7 @@ COMMANDS = {
     "plan": ("plan:plan", "Predict the speed of every mode for a given link and pair of models."),
     "train": ("train:train", "Train a draft or early exits for a target."),
     "calibrate": ("calibrate:calibrate", "Fit a draft engine's calibration on your own prompts."),
+    "models": ("models:models", "List the families of models that are tested, or look at one model."),
     "verify": ("verify:verify", "Compare every mode's text with transformers' generate, token for token."),
     "kernels": ("kernels:kernels", "Build the CUDA kernels ahead of time."),
     "token": ("token:token", "Create, list and revoke the tokens of devices."),
