@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import statistics
 import threading
@@ -133,3 +134,34 @@ def test_many_devices_may_ask_at_once() -> None:
 
         times_s = list(pool.map(asked, range(200)))
     assert statistics.median(times_s) < 1.0
+
+
+def test_the_api_beside_a_server_passes_questions_on() -> None:
+    pytest.importorskip("starlette")
+    from starlette.applications import Starlette
+
+    from edgespec.api.where_route import where_route
+
+    async def ask(url: str, body: bytes) -> tuple[int, bytes, dict[str, str]]:
+        """As a web server calls the route."""
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        headers = [(b"content-length", str(len(body)).encode())]
+        scope = {"type": "http", "method": "POST", "path": "/where", "headers": headers, "query_string": b""}
+        await Starlette(routes=[where_route(url)])(scope, receive, send)
+        names = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+        return sent[0]["status"], sent[1]["body"], names
+
+    question = Question("a").to_json()
+    with answering() as (server, url):
+        status, body, _ = asyncio.run(ask(f"{url}/where", question))
+        assert (status, Place.from_json(body).address.port) == (200, server.port)
+    status, _, headers = asyncio.run(ask("http://127.0.0.1:9/where", question))
+    assert (status, headers["retry-after"]) == (503, "1")
+    assert asyncio.run(ask("http://127.0.0.1:9/where", b" " * 5000))[0] == 413

@@ -25,6 +25,7 @@ from edgespec.api.responses import response_asks, streamed_response, whole_respo
 from edgespec.api.responses_schema import ResponsesRequest
 from edgespec.api.schema import ChatRequest, CompletionRequest, SamplingRequest
 from edgespec.api.turning import in_thread
+from edgespec.api.where_route import where_route
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -34,7 +35,8 @@ UNION_TAGS = ("str", "int", "bool", "float")
 Pieces = Callable[[Door, Any, AsyncIterator[TextStep]], AsyncGenerator[bytes, None]]
 
 
-def create_app(door: Door, access: Access) -> FastAPI:
+def create_app(door: Door, access: Access, where_url: str | None = None) -> FastAPI:
+    """where_url: of the /where of the server beside this API, which is then here too."""
     started = int(time.time())
 
     @asynccontextmanager
@@ -92,6 +94,8 @@ def create_app(door: Door, access: Access) -> FastAPI:
         return await _answer(door, request, body, response_asks, (whole_response, streamed_response))
 
     app.router.routes.extend(page_routes())
+    if where_url is not None:
+        app.router.routes.append(where_route(where_url))
     return app
 
 

@@ -46,6 +46,7 @@ class Listening:
         "File with the API keys that are accepted, one per line.",
         show_default="the variable EDGESPEC_API_KEY",
     )
+    where_url: str | None = option("For the API beside a server: where its /where is.", hidden=True)
     cors_origin: tuple[str, ...] = option(
         "Web pages of this origin may use the API. May be given several times.",
         (),
@@ -148,7 +149,7 @@ def api(
             door = open_door(
                 draft, tokenizer, servers, link, texts, directory, generation_config, remembering.open()
             )
-            run(door, access, (listening.host, listening.port), end_with_stdin)
+            run(door, access, (listening.host, listening.port), end_with_stdin, where_url=listening.where_url)
 
 
 def open_door(
@@ -201,8 +202,10 @@ def run(
     address: tuple[str, int],
     end_with_stdin: bool,
     then: Callable[[str], object] = lambda _: None,
+    where_url: str | None = None,
 ) -> None:
-    """Serve until a signal, or the end of standard input, ends it. then: called with the API's URL once it listens."""
+    """Serve until a signal, or the end of standard input, ends it. then: called with the API's URL once it listens.
+    where_url: see `create_app`."""
     import uvicorn
 
     from edgespec.api.app import create_app
@@ -211,7 +214,7 @@ def run(
     listening = _listen(host, port)
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(door, access),
+            create_app(door, access, where_url),
             log_level="warning",
             access_log=False,
             server_header=False,

@@ -62,16 +62,19 @@ class Listening:
         from edgespec.server.where import Advertised
 
         advertised = Advertised(self.advertise, self.tls_name)
-        if (self.advertise or self.tls_name) and self.metrics_port is None:
+        if (self.advertise or self.tls_name) and self.metrics is None:
             raise EdgespecError(
-                "--advertise and --tls-name are what POST /where says: give --metrics-port too."
+                "--advertise and --tls-name are what POST /where says: give --metrics-port or --api-port too."
             )
         advertised.address(self.host, self.port)
         return advertised
 
     @property
     def metrics(self) -> tuple[str, int] | None:
-        return None if self.metrics_port is None else (self.metrics_host, self.metrics_port)
+        """Where /metrics and /where are; a free port of this machine where the API alone asks for them."""
+        if self.metrics_port is not None:
+            return self.metrics_host, self.metrics_port
+        return None if self.api_port is None else ("127.0.0.1", 0)
 
     def check_api(self, security: ServerSecurity) -> None:
         """Raises EdgespecError where the API, which is a client of this server, could not come in."""
@@ -81,12 +84,15 @@ class Listening:
                 "with --tls-ca and --token-file."
             )
 
-    def api(self, server: Server, model: Model) -> contextlib.AbstractContextManager[object]:
-        """The API as a process beside the server: neither keeps the other waiting. model: what it serves."""
+    def api(
+        self, server: Server, model: Model, metrics_port: int | None
+    ) -> contextlib.AbstractContextManager[object]:
+        """The API as a process beside the server: neither keeps the other waiting. model: what it serves. metrics_port:
+        where the metrics are."""
         if self.api_port is None:
             return contextlib.nullcontext()
-        host = "127.0.0.1" if self.host == "0.0.0.0" else "[::1]" if self.host == "::" else server.host
-        command = ["api", "--server", f"{host}:{server.port}", "--draft", "none"]
+        where = f"{_called(self.metrics[0])}:{metrics_port}" if self.metrics else ""
+        command = ["api", "--server", f"{_called(self.host)}:{server.port}", "--draft", "none"]
         command += [
             "--tokenizer",
             str(model.folder()),
@@ -96,8 +102,16 @@ class Listening:
             self.api_host,
             "--port",
             str(self.api_port),
+            "--where-url",
+            f"http://{where}/where",
         ]
         return child(command, "starting the API ...")
+
+
+def _called(host: str) -> str:
+    """How this machine calls itself where a server listens on `host`."""
+    local = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+    return f"[{local}]" if ":" in local and not local.startswith("[") else local
 
 
 @dataclass(frozen=True)
@@ -214,9 +228,11 @@ def serve(
     )
     server = Server(target, listening.host, listening.port, settings)
     with contextlib.ExitStack() as stack:
+        metrics_port = None
         if metrics is not None and listening.metrics is not None:
-            stack.enter_context(monitoring(server, metrics, target.pages, listening.metrics, advertised))
-        stack.enter_context(listening.api(server, model))
+            endpoint = monitoring(server, metrics, target.pages, listening.metrics, advertised)
+            metrics_port = stack.enter_context(endpoint)
+        stack.enter_context(listening.api(server, model, metrics_port))
         _run(server, listening.drain_s, end_with_stdin, fitting(target.pages, target.context_length))
     if leader is not None:
         leader.end()
