@@ -154,6 +154,8 @@ def test_the_recipe_leaves_three_models_and_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from edgespec.train.robot import recipe
+    from edgespec.train.robot.card import write_card
+    from edgespec.train.robot.measure import load
     from edgespec.train.robot.shape import SeeingShape
     from edgespec.train.run import Run
 
@@ -161,6 +163,7 @@ def test_the_recipe_leaves_three_models_and_goes_on_where_it_stopped(
     monkeypatch.setattr(recipe, "TARGET_SHAPE", small)
     monkeypatch.setattr(recipe, "DRAFT_SHAPE", small)
     monkeypatch.setattr(recipe, "TOKENIZER_SCENES", 20)
+    monkeypatch.setattr(recipe, "write_card", lambda folder: write_card(folder, scenes=2, rooms=1))
     run = Run(minutes=60, max_steps=1, quiet=True)
     recipe.make_robot(tmp_path, run)
     names = {"config.json", "model.safetensors", "tokenizer.json", "training.json"}
@@ -169,4 +172,6 @@ def test_the_recipe_leaves_three_models_and_goes_on_where_it_stopped(
     before = (tmp_path / "target" / "model.safetensors").stat().st_mtime_ns
     recipe.make_robot(tmp_path, run)
     assert (tmp_path / "target" / "model.safetensors").stat().st_mtime_ns == before
-    assert recipe.load(tmp_path / "draft").config.vision_config.patch_size == 14
+    card = (tmp_path / "README.md").read_text()
+    assert "goal reached" in card and "with eyes" in card and "of text alone" in card
+    assert load(tmp_path / "draft").config.vision_config.patch_size == 14

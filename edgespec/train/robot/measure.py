@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import DynamicCache
+from transformers import DynamicCache, Qwen2VLForConditionalGeneration
 
 from edgespec.robot.camera import jpeg
 from edgespec.robot.pilot import Pilot
@@ -25,6 +26,12 @@ HELD_OUT_SEED, TRIALS_SEED = 1_000_003, 2_000_003
 LONGEST_ANSWER = 80
 BLOCK = 4
 _SIGHT = re.compile(r"(\w+ \w+) (?:ahead|(left|right) (\d+)) (\d+\.\d) m")
+
+
+def load(folder: Path) -> Any:
+    """The model that sees in `folder`, float32, ready to be asked."""
+    model: Any = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    return model.eval()
 
 
 @torch.no_grad()

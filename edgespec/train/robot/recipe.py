@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from transformers import Qwen2VLForConditionalGeneration
 
 from edgespec.core.whole_files import save_json
 from edgespec.train.folders import CHECKPOINT_FILE, SIGHT_FILE, is_finished, whole_folder, write_training
 from edgespec.train.recipe import run_stage
+from edgespec.train.robot.card import write_card
 from edgespec.train.robot.conversation import Conversations
 from edgespec.train.robot.lessons import Scenes, draw_scene
+from edgespec.train.robot.measure import load
 from edgespec.train.robot.shape import FRAMES, MERGE, PATCH, SeeingShape, build, build_blind
 from edgespec.train.robot.sight import DEVIATION, MEAN, CellHead
 from edgespec.train.robot.stages import AnswerStage, BlindStage, SightStage
@@ -37,7 +38,7 @@ TOKENIZER_SCENES = 1200
 
 def make_robot(folder: Path, run: Run) -> None:
     """Train what an earlier run did not finish below `folder`: `target`, `blind` (a draft of text alone) and `draft`
-    (one with eyes)."""
+    (one with eyes); then measure them and write their card."""
     target = folder / "target"
     if not is_finished(target):
         _make_seeing(target, TARGET_SHAPE, _of(run, SIGHT), _of(run, ANSWERS), None)
@@ -45,12 +46,7 @@ def make_robot(folder: Path, run: Run) -> None:
         _make_blind(folder / "blind", target, _of(run, BLIND))
     if not is_finished(folder / "draft"):
         _make_seeing(folder / "draft", DRAFT_SHAPE, _of(run, DRAFT_SIGHT), _of(run, DRAFT), target)
-
-
-def load(folder: Path) -> Any:
-    """The model that sees in `folder`, float32, ready to be asked."""
-    model: Any = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
-    return model.eval()
+    write_card(folder)
 
 
 def _make_seeing(folder: Path, shape: SeeingShape, to_see: Run, to_answer: Run, target: Path | None) -> None:
