@@ -17,16 +17,21 @@ def bundled_engine() -> Path:
 
     Where the shipped one was not made of the draft beside it (the draft was trained again), compiles it; needs torch.
     """
-    shipped = (PAIR_ENGINE / MANIFEST_FILE).is_file()
-    if not (PAIR_DRAFT / "config.json").is_file():
-        if shipped:
-            return PAIR_ENGINE
+    if not (PAIR_DRAFT / "config.json").is_file() and not (PAIR_ENGINE / MANIFEST_FILE).is_file():
         raise EdgespecError(
             f"there is no bundled draft in {PAIR_FOLDER}: install edgespec again, or pass a draft."
         )
-    if shipped and EngineManifest.read(PAIR_ENGINE).input_hash == hash_inputs(PAIR_DRAFT, BuildSettings()):
-        return PAIR_ENGINE
-    return compile(PAIR_DRAFT, runtime="onnxruntime")
+    return engine_beside(PAIR_DRAFT, PAIR_ENGINE)
+
+
+def engine_beside(draft: Path, engine: Path) -> Path:
+    """`engine` where it was made of `draft`, or there is no `draft`; else one in the cache, compiled where it is not."""
+    if (engine / MANIFEST_FILE).is_file() and (
+        not (draft / "config.json").is_file()
+        or EngineManifest.read(engine).input_hash == hash_inputs(draft, BuildSettings())
+    ):
+        return engine
+    return compile(draft, runtime="onnxruntime")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The driving pair's model card: README.md and figures.json, from what is measured on rooms that nothing learnt from."""
+"""The driving pair's model card: README.md and figures.json, measured on rooms that nothing learnt from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Qwen2VLForConditionalGeneration
 
 from edgespec.core.whole_files import save_json
 from edgespec.robot.camera import HEIGHT, WIDTH
@@ -39,11 +39,7 @@ def write_card(folder: Path, scenes: int = SCENES, rooms: int = ROOMS) -> dict[s
     for name, blind in (("blind", True), ("draft", False)):
         if not is_finished(folder / name):
             continue
-        draft: Any = (
-            AutoModelForCausalLM.from_pretrained(folder / name).float().eval()
-            if blind
-            else load(folder / name)
-        )
+        draft = load(folder / name, AutoModelForCausalLM if blind else Qwen2VLForConditionalGeneration)
         figures["drafts"][name] = {
             "eyes": not blind,
             "training": read_training(folder / name),

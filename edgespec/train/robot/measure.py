@@ -28,9 +28,9 @@ BLOCK = 4
 _SIGHT = re.compile(r"(\w+ \w+) (?:ahead|(left|right) (\d+)) (\d+\.\d) m")
 
 
-def load(folder: Path) -> Any:
-    """The model that sees in `folder`, float32, ready to be asked."""
-    model: Any = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+def load(folder: Path, kind: Any = Qwen2VLForConditionalGeneration) -> Any:
+    """The model of this class of transformers in `folder`, float32, ready to be asked."""
+    model: Any = kind.from_pretrained(folder, dtype=torch.float32)
     return model.eval()
 
 

@@ -9,8 +9,7 @@ from edgespec.cli.demo.figures import Pacing
 from edgespec.cli.demo.runs import Setting
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
-from edgespec.engines.compiling import compile
-from edgespec.engines.manifest import MANIFEST_FILE
+from edgespec.engines.bundled import engine_beside
 from edgespec.engines.model_folder import PAIR_FOLDER
 from edgespec.robot.commands import Limits
 from edgespec.sim.emulated_link import LinkShape
@@ -54,11 +53,7 @@ class RobotSetting:
                 f"there is no driving pair in {folder}: train one with `edgespec train robot --out DIR` and give "
                 "--pair DIR."
             )
-        draft, engine = folder / "blind", folder / "engine"
-        shipped = (engine / MANIFEST_FILE).is_file()
-        return cls(
-            folder / "target", engine if shipped else compile(draft, runtime="onnxruntime"), rooms, seed
-        )
+        return cls(folder / "target", engine_beside(folder / "blind", folder / "engine"), rooms, seed)
 
     def play(self, loss_percent: float = 0.0) -> Setting:
         """As the demo of texts plays it."""
