@@ -88,7 +88,9 @@ def test_a_mission_without_end_is_given_up() -> None:
     def lost(picture: Picture, request: str) -> Iterator[Step]:
         yield Step([1], "I see nothing. turn left 90; look", None, "stop", Statistics())
 
-    outcome = Mission(Pilot(), lost, trial.picture, lambda: None, most_looks=3).follow(trial.request)
+    pilot = Pilot()
+    mission = Mission(pilot, lost, trial.picture, lambda: pilot.velocity(0.0, 1.0), most_looks=3)
+    outcome = mission.follow(trial.request)
     assert (len(outcome.looks), outcome.reached) == (3, False)
 
 

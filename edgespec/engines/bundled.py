@@ -25,7 +25,7 @@ def bundled_engine() -> Path:
 
 
 def engine_beside(draft: Path, engine: Path) -> Path:
-    """`engine` where it was made of `draft`, or there is no `draft`; else one in the cache, compiled where it is not."""
+    """`engine` where it was made of `draft`, or there is no `draft`; else one in the cache, compiled if need be."""
     if (engine / MANIFEST_FILE).is_file() and (
         not (draft / "config.json").is_file()
         or EngineManifest.read(engine).input_hash == hash_inputs(draft, BuildSettings())

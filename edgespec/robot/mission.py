@@ -57,7 +57,7 @@ class Mission:
         pilot: Pilot,
         ask: Ask,
         picture: Callable[[], Picture],
-        wait: Callable[[], None],
+        wait: Callable[[], object],
         on_step: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         most_looks: int = 6,
