@@ -11,6 +11,10 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """In the order in which transformers looks for them; an index beside them names shards."""
 
 
+GGUF_WEIGHTS = "model.gguf"
+"""A link to them, in a folder that was made of a GGUF file."""
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The files of weights that transformers loads from `folder`; other copies of the weights do not count. Raises
     EdgespecError where there are none, or shards are missing."""
@@ -20,6 +24,8 @@ def weight_files(folder: Path) -> list[Path]:
         index = folder / f"{name}.index.json"
         if index.is_file():
             return _shards(index)
+    if (folder / GGUF_WEIGHTS).is_file():
+        return [folder / GGUF_WEIGHTS]
     raise EdgespecError(
         f"{folder} holds no weights ({' or '.join(WEIGHTS)}, whole or in shards): copy or download the model again."
     )

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from edgespec.core.errors import EdgespecError, first_line
-from edgespec.core.weight_files import weight_files
+from edgespec.core.weight_files import GGUF_WEIGHTS, weight_files
+from edgespec.engines.gguf_folder import gguf_folder
 
 PAIR_FOLDER = Path(__file__).parent.parent / "pair"
 """The bundled pair, as the sources have it: target, draft, its engine and exits. A device's wheel has the draft
@@ -35,6 +36,8 @@ def find_folder(model: str | Path | None) -> Path:
             )
         return _checked(pair / "target")
     path = Path(model).expanduser()
+    if (file := _gguf(path)) is not None:
+        return gguf_folder(file)
     if path.exists():
         return _checked(path)
     name = str(model)
@@ -57,7 +60,10 @@ def name_of(model: str | Path | None, folder: Path) -> str:
     """What messages and clients call the target: its model id, or its folder's name."""
     if model is None:
         return "bundled"
-    return folder.resolve().name if Path(model).expanduser().exists() else str(model)
+    path = Path(model).expanduser()
+    if (file := _gguf(path)) is not None:
+        return file.stem
+    return folder.resolve().name if path.exists() else str(model)
 
 
 def read_weights(
@@ -76,6 +82,8 @@ def read_weights(
     auto = AutoModelForImageTextToText if pictures else AutoModelForCausalLM
     options |= {"attn_implementation": "eager", "local_files_only": True, "output_loading_info": True}
     options["trust_remote_code"] = trust_remote_code
+    if weight_files(folder)[0].name == GGUF_WEIGHTS:
+        options["gguf_file"] = GGUF_WEIGHTS
     try:
         with quiet(bars):
             loaded: Any = auto.from_pretrained(folder, **options)
@@ -117,6 +125,14 @@ def quiet(bars: bool = False) -> Iterator[None]:
         logging.disable(disabled)
         if shown:
             progress.enable_progress_bar()
+
+
+def _gguf(path: Path) -> Path | None:
+    """The GGUF file that the path is, or the only one in a folder that holds no model in Hugging Face format."""
+    if path.is_file() and path.suffix == ".gguf":
+        return path
+    files = sorted(path.glob("*.gguf")) if path.is_dir() and not (path / "config.json").is_file() else []
+    return files[0] if len(files) == 1 else None
 
 
 def _checked(folder: Path) -> Path:

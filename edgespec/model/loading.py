@@ -15,7 +15,7 @@ import transformers
 
 from edgespec.core.errors import EdgespecError, first_line
 from edgespec.core.tokenizer import vocabulary_hash
-from edgespec.core.weight_files import weight_bytes
+from edgespec.core.weight_files import GGUF_WEIGHTS, weight_bytes, weight_files
 from edgespec.engines.model_folder import bundled_pair, read_weights
 from edgespec.model.attention import SLOT_ATTENTION
 from edgespec.model.exits import ExitHeads, weights_sha256
@@ -96,7 +96,7 @@ def load_model(
     if not (sharded or quantised):
         stored = getattr(text_config, "dtype", None)
         stored = stored if isinstance(stored, torch.dtype) else DTYPES.get(str(stored), dtype)
-        check_fits(weight_bytes(folder) * dtype.itemsize / stored.itemsize, dtype, device, name)
+        check_fits(_loaded_bytes(folder, dtype, stored), dtype, device, name)
     if sharded:
         check_divides(text_config, name)
     placement = sharded_placement() if sharded else {"device_map": str(device)} if quantised else {}
@@ -117,6 +117,16 @@ def load_model(
     if dtype == torch.float64 and model._can_set_experts_implementation():
         model.set_experts_implementation("eager")  # the grouped product of experts has no float64
     return (model if placement else model.to(device)).eval().requires_grad_(False)
+
+
+def _loaded_bytes(folder: Path, dtype: torch.dtype, stored: torch.dtype) -> float:
+    """Of the weights in memory. stored: their type in the files, unless those are quantised blocks."""
+    [file, *_] = weight_files(folder)
+    if file.name != GGUF_WEIGHTS:
+        return weight_bytes(folder) * dtype.itemsize / stored.itemsize
+    import gguf
+
+    return float(sum(int(tensor.n_elements) for tensor in gguf.GGUFReader(file).tensors)) * dtype.itemsize
 
 
 def find_exits(exits: str | Path | None, folder: Path) -> Path | None:
