@@ -639,25 +639,35 @@ class Listener:
         opens: tuple[float, float] = (50.0, 512.0),
         turns: tuple[float, float] = (20.0, 64.0),
         busy_spin: bool = False,
-        session_bytes: int = 1048576,
+        session_bytes: int = 262144,
         early_frames: int = 256,
+        early_bytes: int = 16384,
+        tunes: tuple[float, float] = (100.0, 200.0),
+        strangers: int = 256,
+        strangers_of_address: int = 64,
+        arrivals: tuple[float, float] = (100.0, 512.0),
+        device_frames: tuple[float, float] = (10000.0, 20000.0),
     ) -> None:
         """Raises OSError when the address cannot be had. Port 0 takes a free one.
 
         `connections`: at most, in all and from one address. A HELLO must come within `hello_within_s`, a frame be
         whole within `frame_within_s`. `opens`: sessions begun by one device (or from one address, where nobody says
-        who it is), `turns`: APPENDs of one session; each a rate per second and a burst.
+        who it is), `turns` and `tunes`: APPENDs and TUNEs of one session, `arrivals`: connections from one address;
+        each a rate per second and a burst. `device_frames`: beyond it a device's connections are read more slowly.
+        `strangers`: connections that have not said HELLO, in all and from one address; a newcomer takes the place of
+        the oldest one.
         `busy_spin`: whoever waits for the sockets, a caller or the I/O thread, never sleeps, and takes a core.
-        `session_bytes`: sent to a session and not acknowledged, `early_frames`: of a session, that wait for one before
-        them; more ends the session, or the connection that brought it.
+        `session_bytes`: sent to a session and not acknowledged, `early_frames` and `early_bytes`: of a session, that
+        wait for one before them; more ends the session, or the connection that brought it.
         """
     def poll(
         self, timeout_s: float | None, max_events: int = 256
     ) -> list[tuple[int, Message | Connected | Disconnected | Away | Returned]]:
         """What happened, with the number of the connection or session; [] when nothing did in time, and after wake()
         or close()."""
-    def poll_batch(self, timeout_s: float | None, max_events: int = 1024) -> Batch:
-        """As poll(), with the blocks of all sessions in one piece; up to the first other event behind a block."""
+    def poll_batch(self, timeout_s: float | None, max_events: int = 1024, max_nodes: int = 65536) -> Batch:
+        """As poll(), with the blocks of all sessions in one piece, `max_nodes` in all unless one block has more;
+        devices take turns. An OPEN or APPEND counts as 16 events and one more for each 512 tokens."""
     def welcome(self, connection: int, frame: bytes, identity: bytes) -> bool:
         """Sends a WELCOME; from there on the connection may open sessions, and resume those of `identity`."""
     def send(self, number: int, frame: bytes) -> bool:

@@ -50,10 +50,10 @@ class SlotMemory:
     def reserve(self, slots: int) -> None:
         """There is room for everything."""
 
-    def adopt(self, tokens: Sequence[int], pictures: Sequence[Any] = ()) -> int:
+    def adopt(self, tokens: Sequence[int], pictures: Sequence[Any] = (), salt: bytes = b"") -> int:
         return 0
 
-    def publish(self, tokens: Sequence[int], pictures: Sequence[Any] = ()) -> None:
+    def publish(self, tokens: Sequence[int], pictures: Sequence[Any] = (), salt: bytes = b"") -> None:
         """Nobody adopts."""
 
     def release(self) -> None:
@@ -186,7 +186,7 @@ def hosted(scripted: HashModel, draft: type[StubDraft] = StubDraft) -> ServerDra
     """ServerDrafters that draft as the scripted model does."""
 
     def server_drafter(
-        text: Sequence[int], params: SamplingParams, seed: int, max_new_tokens: int
+        text: Sequence[int], params: SamplingParams, seed: int, max_new_tokens: int, holder: str
     ) -> ServerDrafter:
         drafter = Drafter(draft(scripted), params.temperature, seed, VOCABULARY)  # type: ignore[arg-type]
         return ServerDrafter(drafter, text, max_new_tokens)

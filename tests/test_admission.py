@@ -28,6 +28,7 @@ def admission(
         number: SimpleNamespace(
             verifier=SimpleNamespace(finish=finish, remaining=remaining),
             state=SimpleNamespace(latency_ms=latency_ms),
+            holders=frozenset(),
         )
         for number, finish in enumerate([None] * running + ["stop"] * finished)
     }

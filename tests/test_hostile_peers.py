@@ -93,7 +93,6 @@ AFTER_WELCOME = {
     "an OPEN that is not the first": opening(1, bytes(16), PROMPT).replace(
         b"\1\0\0\0\0\0\0\0", b"\2\0\0\0\0\0\0\0", 1
     ),
-    "a temperature that is no number": opening(1, bytes(16), PROMPT, temperature=float("nan")),
     "an acknowledgement of what was never sent": opening(1, bytes(16), PROMPT)
     + frame(raw_peer.ACK, channel=1, acknowledge=1 << 30),
     "a node before its parent": opening(1, bytes(16), PROMPT) + block(1, 2, 5, [1, 2], [ROOT | 3, 6]),
@@ -102,7 +101,7 @@ AFTER_WELCOME = {
     "an array longer than its frame": opening(1, bytes(16), PROMPT)
     + frame(raw_peer.BLOCK, b"\1\0\0\0\xff\xff\0\0" + bytes(32), channel=1, sequence=2),
     "frames far ahead of a missing one": opening(1, bytes(16), PROMPT)
-    + b"".join(frame(raw_peer.TUNE, bytes(16), channel=1, sequence=sequence) for sequence in range(3, 300)),
+    + b"".join(block(1, sequence, 0, [], []) for sequence in range(3, 300)),
     "a session too many": b"".join(
         opening(channel, secrets.token_bytes(16), PROMPT) for channel in range(1, 258)
     ),
@@ -122,6 +121,17 @@ def test_a_guest_who_breaks_the_rules_is_told_so_and_goes(server: Server, name: 
 
 
 OF_A_SESSION = {
+    "a temperature that is no number": (
+        opening(1, bytes(16), PROMPT, temperature=float("nan")),
+        raw_peer.PARAMETER,
+    ),
+    "a temperature beyond all scores": (opening(1, bytes(16), PROMPT, temperature=1e300), raw_peer.PARAMETER),
+    "a temperature below all scores": (opening(1, bytes(16), PROMPT, temperature=5e-324), raw_peer.PARAMETER),
+    "no tokens at all": (opening(1, bytes(16), PROMPT, max_new_tokens=0), raw_peer.PARAMETER),
+    "more nodes than may wait": (
+        opening(1, bytes(16), PROMPT) + block(1, 2, 1, [1] * 1025, [ROOT | 3] * 1025),
+        raw_peer.PROTOCOL,
+    ),
     "a token that is none": (opening(1, bytes(16), [1, 2, -5]), raw_peer.PARAMETER),
     "no prompt": (opening(1, bytes(16), []), raw_peer.CONTEXT),
     "a prompt over the context": (opening(1, bytes(16), [1] * 600), raw_peer.CONTEXT),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -52,14 +53,94 @@ def test_too_many_connections_of_an_address() -> None:
 
 
 def test_too_many_connections_in_all() -> None:
-    with listening(connections=2) as listener, RawPeer(listener.port) as first, RawPeer(listener.port):
-        events = dict[int, object]()
-        while len(events) < 2:
-            events.update(listener.poll(MAX_WAIT_S))
-        with RawPeer(listener.port) as third:
-            assert third.closed()
-        first.send(HELLO)
-        assert heard(listener, _native.Hello)
+    with (
+        listening(connections=2) as listener,
+        admitted(listener),
+        admitted(listener),
+        RawPeer(listener.port) as third,
+    ):
+        assert third.closed()
+
+
+def test_who_has_not_said_who_it_is_gives_way_to_a_newcomer() -> None:
+    for limits in ({"connections": 2}, {"strangers_of_address": 1}, {"strangers": 1}):
+        with (
+            listening(**limits) as listener,
+            admitted(listener),
+            RawPeer(listener.port) as silent,
+            admitted(listener),
+        ):
+            assert silent.closed()
+
+
+def test_an_address_that_connects_too_fast_is_closed_at_once() -> None:
+    with (
+        listening(arrivals=(0.0, 2.0)) as listener,
+        admitted(listener),
+        admitted(listener),
+        RawPeer(listener.port) as third,
+    ):
+        assert third.closed()
+
+
+def test_a_flood_of_small_frames_is_read_no_faster_than_the_devices_share() -> None:
+    with listening(device_frames=(0.0, 50.0)) as listener, admitted(listener, b"greedy") as greedy:
+        greedy.send(opening(1, bytes(16), PROMPT), *(raw_peer.block(1, 2 + n, 0, [], []) for n in range(60)))
+        assert len(taken(listener)) == 61  # what one read brought
+        greedy.send(*(raw_peer.block(1, 62 + n, 0, [], []) for n in range(20)))
+        with admitted(listener, b"other") as other:
+            other.send(opening(1, secrets.token_bytes(16), PROMPT))
+            assert [type(message) for message in taken(listener)] == [_native.Open]
+
+
+def test_a_device_that_sends_much_does_not_keep_others_waiting() -> None:
+    with (
+        listening() as listener,
+        admitted(listener, b"greedy") as greedy,
+        admitted(listener, b"other") as other,
+    ):
+        greedy.send(opening(1, bytes(16), PROMPT), *(raw_peer.block(1, 2 + n, 0, [], []) for n in range(150)))
+        frames = [opening(1, secrets.token_bytes(16), PROMPT)]
+        heard(listener, _native.Open)
+        other.send(*frames)
+        time.sleep(0.2)  # so that all of it is there, in whatever order it came
+        kinds = [type(message) for _, message in listener.poll(MAX_WAIT_S, 4)]
+        assert _native.Open in kinds
+
+
+def test_early_frames_keep_no_slab_and_only_so_many_bytes() -> None:
+    """Frames that wait for one that never comes: their session ends when they are too large."""
+    with listening(early_bytes=4096) as listener, admitted(listener, b"greedy") as greedy:
+        greedy.send(opening(1, bytes(16), PROMPT))
+        heard(listener, _native.Open)
+        early = [raw_peer.block(1, 3 + n, 1, [7] * 20, [1 << 31] * 20) for n in range(10)]
+        greedy.send(*early, raw_peer.frame(raw_peer.PING, bytes(8)))
+        assert greedy.until(raw_peer.PONG) is not None
+        assert listener.leased_bytes <= 16 * 1024
+        greedy.send(raw_peer.frame(raw_peer.APPEND, bytes(16), channel=1, sequence=20))
+        greedy.send(raw_peer.block(1, 21, 1, [7] * 400, [1 << 31] * 400))
+        reasons = [message.reason for message in heard(listener, _native.Disconnected)]
+        assert reasons == ["too much came before a frame that is missing"]
+
+
+def test_a_link_without_room_notices_its_end() -> None:
+    """Its device's share of the memory is used up by messages that nobody takes; then the peer goes."""
+    with listening(slabs=2, dead_after_s=60.0) as listener, admitted(listener, b"greedy") as peer:
+        peer.socket.settimeout(0.2)
+        blocks = b"".join(raw_peer.block(1, 2 + n, 1 + n, [7], [1 << 31]) for n in range(20_000))
+        with pytest.raises(TimeoutError):
+            peer.socket.sendall(opening(1, bytes(16), PROMPT) + blocks * 8)
+        peer.socket.close()
+        reasons = [message.reason for message in heard(listener, _native.Away)]
+        assert len(reasons) == 1
+
+
+def taken(listener: _native.Listener) -> list[object]:
+    """What comes until nothing more does for a while."""
+    messages: list[object] = []
+    while more := listener.poll(0.2):
+        messages += [message for _, message in more]
+    return messages
 
 
 def test_sessions_are_not_opened_too_fast() -> None:

@@ -19,6 +19,7 @@ class Gate:
     """Disconnects nobody; knows the identities `known`."""
 
     listener = SimpleNamespace(disconnect=lambda number: None)
+    audit = SimpleNamespace(record=lambda event, who, **facts: None)
     known = (b"one", b"other")
 
     def knows(self, identity: bytes) -> bool:
@@ -34,6 +35,8 @@ def opened(*identities: bytes) -> OpenSessions:
             identity=identity,
             state=VerifyingSession(number, identity, verifier, 0.0),
             verifier=verifier,
+            holders=frozenset({identity.decode()}),
+            holder=identity.decode(),
             summary=dict,
             release=lambda: None,
             close_drafter=lambda: None,
@@ -89,6 +92,16 @@ def test_the_longest_away_gives_its_room_up_first() -> None:
     assert left(sessions) == [1, 2]
     sessions.make_room()
     assert left(sessions) == [2]
+
+
+def test_who_asks_for_room_gives_its_own_up_first_and_then_whoever_has_most() -> None:
+    sessions = opened(b"one", b"other", b"other", b"asker")
+    for now_s, number in enumerate((1, 2, 3, 4)):
+        away(sessions, number, float(now_s))
+    sessions.make_room(frozenset({"asker"}))
+    assert left(sessions) == [1, 2, 3]
+    sessions.make_room(frozenset({"asker"}))
+    assert left(sessions) == [1, 3]
 
 
 def test_the_sessions_of_a_device_that_may_not_connect_end_whether_it_is_there_or_away() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -128,11 +129,59 @@ def test_a_prompt_takes_no_more_than_keeps_the_targets_of_those_who_wait() -> No
     waiting = [Offer(i, i, 1, 0.0, [0.9, 0.8], latency_ms=25.0) for i in range(10)]
     granted = grants(scheduler, [*waiting, Offer(99, 99, 500, 0.0)])
     assert sum(grant.rows + grant.nodes for grant in granted.values()) == 20
-    assert granted[99].rows == 10
+    assert granted[99].rows == 6, "as many as slow the others by half"
     crowded = [Offer(i, i, 1, 0.0, latency_ms=25.0) for i in range(30)]
     assert grants(scheduler, [*crowded, Offer(99, 99, 500, 0.0)])[99].rows == 1
     free = [replace(offer, latency_ms=None) for offer in waiting]
-    assert grants(scheduler, [*free, Offer(99, 99, 500, 0.0)])[99].rows == 32
+    assert grants(scheduler, [*free, Offer(99, 99, 500, 0.0)])[99].rows == 6, "half slower than 11 rows: 16"
+    alone = [replace(offer, device=99) for offer in free]
+    assert grants(scheduler, [*alone, Offer(99, 99, 500, 0.0)])[99].rows == 32, (
+        "a device slows itself as it likes"
+    )
+
+
+def seconds_per_token(sessions: int, others: int, cost: Callable[[int], float], forwards: int = 400) -> float:
+    """Of the sessions of device 0, all of which always want a row, beside `others` of device 1; without them for 0."""
+    scheduler = Scheduler(Limits(), cost)
+    now_s, since_s, tokens = 0.0, dict.fromkeys(range(sessions + others), 0.0), 0
+    for _ in range(forwards):
+        offered = [Offer(i, int(i >= sessions), 1, since_s[i]) for i in since_s]
+        granted = grants(scheduler, offered, now_s)
+        now_s += cost(sum(grant.rows for grant in granted.values())) / 1e3
+        for session in granted:
+            since_s[session] = now_s
+            tokens += session < sessions
+    return now_s / tokens
+
+
+@pytest.mark.parametrize("fixed_ms", [0.0, 8.0, 28.0])
+def test_1024_sessions_of_a_device_leave_another_its_share(fixed_ms: float) -> None:
+    """Of two devices each has half of the time: at least 90 % of what the lone session had, over two."""
+    alone_s = seconds_per_token(1, 0, lambda rows: fixed_ms + rows)
+    beside_s = seconds_per_token(1, 1024, lambda rows: fixed_ms + rows)
+    assert beside_s <= 2 * alone_s / 0.9 * (1.5 if fixed_ms == 0.0 else 1.0)
+
+
+def test_overdue_sessions_wait_behind_their_devices_turn() -> None:
+    scheduler = Scheduler(Limits(rows=4, max_wait_s=1.0))
+    overdue = [Offer(i, 0, 1, 0.0) for i in range(100)]
+    granted = grants(scheduler, [*overdue, Offer(100, 1, 1, 9.9)], 10.0)
+    assert 100 in granted and len(granted) == 4
+
+
+def test_the_devices_of_a_tenant_take_the_tenants_turns() -> None:
+    scheduler = Scheduler(Limits(rows=4))
+    crowd = [Offer(i, i, 1, 0.0, tenant="blue") for i in range(100)]
+    own = [Offer(200 + i, 200, 1, 1.0, tenant="red") for i in range(2)]
+    granted = grants(scheduler, [*crowd, *own], 1.0)
+    assert {200, 201} <= set(granted)
+
+
+def test_who_claims_to_be_sure_gets_three_quarters_of_the_nodes_at_most() -> None:
+    scheduler = Scheduler(Limits(rows=42))
+    offered = [Offer(1, 1, 1, 0.0, [1.0] * 64), Offer(2, 2, 1, 0.0, [0.5] * 8)]
+    granted = grants(scheduler, offered)
+    assert (granted[1].nodes, granted[2].nodes) == (32, 8)
 
 
 def test_fill_runs_only_in_the_room_that_others_leave_until_it_has_waited_too_long() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,11 @@ from edgespec import _native
 from edgespec.cli.link import link as link_command
 from edgespec.cli.serve import serve
 from edgespec.core.access import (
+    KnownDevices,
     KnownToken,
     check_exposure,
     check_showing,
     credential,
-    device_of,
     digest,
     is_loopback,
     new_token,
@@ -50,11 +51,12 @@ class TestTokens:
         known = [
             KnownToken(device, digest(credential(token)), "2026-11-23") for device, token in tokens.items()
         ]
-        assert device_of(credential(tokens["one"]), known) == "one"
-        assert device_of(credential(tokens["two"]), known) == "two"
-        assert device_of(credential(new_token()), known) is None
-        assert device_of(b"", known) is None
-        assert device_of(known[0].digest, known) is None, "a server's file must let nobody in"
+        devices = KnownDevices(known)
+        assert devices.device_of(credential(tokens["one"])) == "one"
+        assert devices.device_of(credential(tokens["two"])) == "two"
+        assert devices.device_of(credential(new_token())) is None
+        assert devices.device_of(b"") is None
+        assert devices.device_of(known[0].digest) is None, "a server's file must let nobody in"
 
 
 class TestTheFile:
@@ -69,8 +71,8 @@ class TestTheFile:
         path = tmp_path / "tokens"
         other = add_token(path, "other")
         tokens = [add_token(path, "robot") for _ in range(3)]
-        known = read_tokens(path)
-        valid = [device_of(credential(token), known) for token in [*tokens, other]]
+        known = KnownDevices(read_tokens(path))
+        valid = [known.device_of(credential(token)) for token in [*tokens, other]]
         assert valid == [None, "robot", "robot", "other"]
 
     def test_a_device_can_be_revoked(self, tmp_path: Path) -> None:
@@ -80,17 +82,56 @@ class TestTheFile:
         other = add_token(path, "other")
         assert revoke(path, "robot") == 2
         assert revoke(path, "robot") == 0
-        known = read_tokens(path)
-        assert device_of(credential(token), known) is None
-        assert device_of(credential(other), known) == "other"
+        known = KnownDevices(read_tokens(path))
+        assert known.device_of(credential(token)) is None
+        assert known.device_of(credential(other)) == "other"
 
-    def test_a_damaged_line_is_named(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "robot 1234 2026-11-23",
+            f"robot {'0' * 64} 2026-11-23 tenant=",
+            f"robot {'0' * 64} 2026-11-23 latency_ms=-1",
+        ],
+    )
+    def test_a_damaged_line_is_left_out_with_a_warning(
+        self, tmp_path: Path, line: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
         path = tmp_path / "tokens"
         add_token(path, "robot")
+        before = read_tokens(path)
         with path.open("a") as file:
-            file.write("robot 1234 2026-11-23\n")
-        with pytest.raises(EdgespecError, match="line 3"):
+            file.write(line + "\n")
+        assert read_tokens(path) == before
+        assert "line 3" in caplog.text
+
+    def test_a_file_of_damaged_lines_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "tokens"
+        path.write_text("half a line\n")
+        path.chmod(0o600)
+        with pytest.raises(EdgespecError, match="no line of"):
             read_tokens(path)
+
+    def test_a_file_that_others_may_write_is_refused(self, tmp_path: Path) -> None:
+        path = tmp_path / "tokens"
+        add_token(path, "robot")
+        path.chmod(0o620)
+        with pytest.raises(EdgespecError, match="chmod 600"):
+            read_tokens(path)
+
+    def test_labels_stay_with_the_device_until_they_are_given_anew(self, tmp_path: Path) -> None:
+        path = tmp_path / "tokens"
+        add_token(path, "robot", tenant="blue", latency_ms=25.0)
+        add_token(path, "robot")
+        add_token(path, "robot", tenant="red")
+        labels = [(known.tenant, known.latency_ms) for known in read_tokens(path)]
+        assert labels == [("blue", 25.0), ("red", 25.0)]
+
+    def test_two_that_change_the_file_at_once_lose_nothing(self, tmp_path: Path) -> None:
+        path = tmp_path / "tokens"
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: add_token(path, f"robot-{number}"), range(24)))
+        assert len(read_tokens(path)) == 24
 
     def test_a_missing_file_says_how_to_make_one(self, tmp_path: Path) -> None:
         with pytest.raises(EdgespecError, match="edgespec token new"):

@@ -73,13 +73,6 @@ class TestHostileFrames:
     @pytest.mark.parametrize(
         ("at", "kind", "value", "why"),
         [
-            (16, "<d", -1.0, "temperature"),
-            (16, "<d", math.nan, "temperature"),
-            (16, "<d", math.inf, "temperature"),
-            (24, "<d", 1.5, "top_p"),
-            (24, "<d", math.nan, "top_p"),
-            (32, "<d", -0.1, "min_p"),
-            (40, "<d", 0.0, "repetition penalty"),
             (68, "<f", math.nan, "hint threshold"),
         ],
     )

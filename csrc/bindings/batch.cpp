@@ -1,5 +1,6 @@
 #include "bindings/batch.hpp"
 
+#include <unordered_set>
 #include <vector>
 
 namespace edgespec::bindings {
@@ -18,15 +19,38 @@ const wire::Block* block_of(const net::Event& event) {
     return received == nullptr ? nullptr : std::get_if<wire::Block>(&received->message);
 }
 
-// Events up to the first that is no block behind one that is: to hand the others over before the blocks keeps order.
-std::vector<net::Event> take_run(net::Inbox<net::Event>& inbox, std::size_t most) {
-    bool blocks = false;
-    return inbox.take_while(most, [&](const net::Event& event) {
-        const bool block = block_of(event) != nullptr;
-        const bool in_order = block || !blocks;
-        blocks = blocks || block;
-        return in_order;
-    });
+// What taking an event in costs, in events that carry next to nothing.
+std::size_t weight_of(const net::Event& event) {
+    constexpr std::size_t kPromptWeight = 16, kTokensOfOne = 512;
+    const auto* received = std::get_if<net::Received>(&event.what);
+    if (received == nullptr) return 1;
+    if (const auto* open = std::get_if<wire::Open>(&received->message)) {
+        return kPromptWeight + (open->tokens.size + open->logit_bias.size) / kTokensOfOne;
+    }
+    if (const auto* append = std::get_if<wire::Append>(&received->message)) {
+        return kPromptWeight + append->tokens.size / kTokensOfOne;
+    }
+    return 1;
+}
+
+// Events of the devices in turns. None that is no block comes behind a block of the same device: to hand the others
+// over before the blocks keeps order.
+std::vector<net::Event> take_run(net::EventBox& inbox, std::size_t most, std::size_t most_nodes) {
+    std::unordered_set<std::uint64_t> with_blocks;
+    std::size_t taken = 0, nodes = 0;
+    const auto more = [&](const net::Event& event) {
+        if (taken == 0) return true;
+        const auto* block = block_of(event);
+        return taken + weight_of(event) <= most && (block == nullptr || nodes + block->tokens.size <= most_nodes);
+    };
+    const auto wanted = [&](const net::Event& event) {
+        const auto* block = block_of(event);
+        if (block == nullptr && with_blocks.count(event.lane) != 0) return false;
+        if (block != nullptr) with_blocks.insert(event.lane), nodes += block->tokens.size;
+        taken += weight_of(event);
+        return true;
+    };
+    return inbox.take_while(more, wanted);
 }
 
 Batch batch_of(std::vector<net::Event>&& events) {
@@ -74,11 +98,11 @@ py::object to_python(net::Event&& event) {
         std::move(event.what));
 }
 
-Batch poll_batch(net::Listener& listener, Seconds timeout_s, std::size_t max_events) {
-    auto events = take_run(listener.inbox(), max_events);
+Batch poll_batch(net::Listener& listener, Seconds timeout_s, std::size_t max_events, std::size_t max_nodes) {
+    auto events = take_run(listener.inbox(), max_events, max_nodes);
     if (events.empty() && !(timeout_s && *timeout_s <= 0)) {
         wait(listener.loop(), timeout_s);
-        events = take_run(listener.inbox(), max_events);
+        events = take_run(listener.inbox(), max_events, max_nodes);
     }
     return batch_of(std::move(events));
 }

@@ -19,7 +19,7 @@ struct Batch {
 };
 
 py::object to_python(net::Event&& event);
-Batch poll_batch(net::Listener& listener, Seconds timeout_s, std::size_t max_events);
+Batch poll_batch(net::Listener& listener, Seconds timeout_s, std::size_t max_events, std::size_t max_nodes);
 void register_batch(py::module_& module);
 
 }  // namespace edgespec::bindings

@@ -54,8 +54,8 @@ inline net::LinkLimits link_limits(double dead_after_s) {
 
 // Waits without the GIL until the inbox has something or the time has passed, and does the I/O itself meanwhile; lets
 // Python's signal handlers run. True when there is something, a wake or a close.
-template <class T>
-bool wait(net::Loop<T>& loop, Seconds timeout_s) {
+template <class Box>
+bool wait(net::Loop<Box>& loop, Seconds timeout_s) {
     auto now = net::Clock::now();
     const auto deadline = now + std::chrono::duration_cast<net::Clock::duration>(
                                     std::chrono::duration<double>(std::min(timeout_s.value_or(1e8), 1e8)));

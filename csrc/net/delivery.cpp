@@ -29,11 +29,15 @@ void Delivery::send(Frame frame) {
         budget_ = std::min(limits_.hedge_burst, budget_ + limits_.hedge_share);
         if (!paths_.empty()) put(paths_.back(), kept);
     } catch (const LedgerFull& full) {
-        const auto on_full = on_full_;
-        stop();
-        return on_full(full.what());
+        return fill(full);
     }
     arm();
+}
+
+void Delivery::fill(const LedgerFull& full) {
+    const auto on_full = on_full_;
+    stop();
+    on_full(full.what());
 }
 
 void Delivery::attach(std::shared_ptr<Link> link, std::uint16_t channel, bool spare) {
@@ -88,9 +92,14 @@ void Delivery::take(const Link& link, const wire::Header& header, Received&& rec
         return;
     }
     const auto self = shared_from_this();  // a message may end the session
-    const bool fresh = ledger_.take(header.sequence, std::move(received), [this](Received&& next) {
-        if (!stopped_) on_message_(std::move(next));
-    });
+    bool fresh = false;
+    try {
+        fresh = ledger_.take(header.sequence, std::move(received), [this](Received&& next) {
+            if (!stopped_) on_message_(std::move(next));
+        });
+    } catch (const LedgerFull& full) {
+        return fill(full);
+    }
     if (stopped_) return;
     if (!fresh) {
         ++traffic_->repeats;

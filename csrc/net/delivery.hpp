@@ -70,6 +70,7 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
         Clock::time_point heard{};  // of the session, by this path
     };
 
+    void fill(const LedgerFull& full);
     Path* find(const Link* link);
     Path* other_than(const Link* link);
     void put(const Path& path, Frame frame);

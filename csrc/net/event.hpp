@@ -5,6 +5,7 @@
 #include <string>
 #include <variant>
 
+#include "net/inbox.hpp"
 #include "net/receiver.hpp"
 
 namespace edgespec::net {
@@ -23,6 +24,8 @@ struct Returned {};  // and now it has one again
 struct Event {
     std::uint64_t number = 0;
     std::variant<Connected, Disconnected, Away, Returned, Received> what;
+    std::uint64_t lane = 0;  // of the device that it is about; 0: nobody knows yet whose it is
 };
+using EventBox = Inbox<Event, Lanes<Event>>;
 
 }  // namespace edgespec::net

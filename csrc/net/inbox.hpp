@@ -7,14 +7,14 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <mutex>
 #include <optional>
-#include <vector>
+
+#include "net/queues.hpp"
 
 namespace edgespec::net {
 
-template <class T>
+template <class T, class Queue = Fifo<T>>
 class Inbox {
  public:
     ~Inbox() {
@@ -24,7 +24,7 @@ class Inbox {
     void push(T item) {
         {
             const std::lock_guard<std::mutex> lock(mutex_);
-            items_.push_back(std::move(item));
+            items_.push(std::move(item));
             signal();
         }
         arrived_.notify_one();
@@ -69,21 +69,16 @@ class Inbox {
     std::optional<T> take() {
         const std::lock_guard<std::mutex> lock(mutex_);
         if (items_.empty()) return std::nullopt;
-        T item = std::move(items_.front());
-        items_.pop_front();
+        T item = items_.pop();
         if (items_.empty() && !closed_) drain();
         return item;
     }
 
-    // At most `most` items from the front, as long as `wanted(item)`.
-    template <class Wanted>
-    std::vector<T> take_while(std::size_t most, Wanted wanted) {
-        std::vector<T> taken;
+    // See Lanes::pop_while.
+    template <class More, class Wanted>
+    std::vector<T> take_while(More more, Wanted wanted) {
         const std::lock_guard<std::mutex> lock(mutex_);
-        while (taken.size() < most && !items_.empty() && wanted(items_.front())) {
-            taken.push_back(std::move(items_.front()));
-            items_.pop_front();
-        }
+        std::vector<T> taken = items_.pop_while(more, wanted);
         if (items_.empty() && !closed_) drain();
         return taken;
     }
@@ -112,7 +107,7 @@ class Inbox {
 
     std::mutex mutex_;
     std::condition_variable arrived_;
-    std::deque<T> items_;
+    Queue items_;
     bool woken_ = false;
     bool closed_ = false;
     int descriptor_ = -1;

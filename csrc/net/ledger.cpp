@@ -32,7 +32,11 @@ bool Ledger::take(std::uint32_t sequence, Received&& received, const Deliver& de
     if (sequence <= received_ || early_.count(sequence) != 0) return false;
     if (sequence != received_ + 1) {
         if (early_.size() >= limits_.early) throw wire::BadFrame("too many frames came before one that is missing");
-        early_.emplace(sequence, std::move(received));
+        if (early_bytes_ + received.frame_bytes > limits_.early_bytes) {
+            throw LedgerFull("too much came before a frame that is missing");
+        }
+        early_bytes_ += received.frame_bytes;
+        early_.emplace(sequence, copied(std::move(received)));
         return true;
     }
     ++received_;
@@ -40,6 +44,7 @@ bool Ledger::take(std::uint32_t sequence, Received&& received, const Deliver& de
     for (auto next = early_.begin(); next != early_.end() && next->first == received_ + 1; next = early_.begin()) {
         Received waited = std::move(next->second);
         early_.erase(next);
+        early_bytes_ -= waited.frame_bytes;
         ++received_;
         deliver(std::move(waited));
     }

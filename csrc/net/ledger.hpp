@@ -12,11 +12,12 @@
 namespace edgespec::net {
 
 struct LedgerLimits {
-    std::size_t kept_bytes = 8u << 20;  // of frames that are not acknowledged
-    std::size_t early = 256;            // frames that wait for one before them
+    std::size_t kept_bytes = 8u << 20;   // of frames that are not acknowledged
+    std::size_t early = 256;             // frames that wait for one before them
+    std::size_t early_bytes = 8u << 20;  // of these frames
 };
 
-// More is unacknowledged than this end may keep.
+// More is unacknowledged, or waits for a frame that is missing, than this end may keep.
 struct LedgerFull : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
@@ -47,7 +48,7 @@ class Ledger {
     std::deque<Kept>& kept() { return kept_; }
 
     // Delivers a numbered frame, and those that waited for it; or lets it wait. False: it came before.
-    // Throws BadFrame when too much would wait.
+    // Throws BadFrame when too many would wait, and LedgerFull when these are too large.
     bool take(std::uint32_t sequence, Received&& received, const Deliver& deliver);
 
     // Every frame up to this number has been received.
@@ -60,6 +61,7 @@ class Ledger {
     std::uint32_t sent_ = 0;
     std::uint32_t received_ = 0;
     std::map<std::uint32_t, Received> early_;
+    std::size_t early_bytes_ = 0;
 };
 
 }  // namespace edgespec::net

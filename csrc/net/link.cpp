@@ -5,6 +5,12 @@
 
 namespace edgespec::net {
 
+namespace {
+
+constexpr std::chrono::milliseconds kRetryIn{2}, kLongestRetryIn{64};
+
+}  // namespace
+
 std::uint64_t clock_ns() {
     return static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count());
@@ -86,14 +92,9 @@ void Link::end(const std::string& reason) {
 void Link::read() {
     const Receiver::Room room = receiver_.room();
     auto self = shared_from_this();
-    if (room.bytes == 0) {
-        heard_ = frame_began_ = Clock::now();  // it is this side that does not listen
-        retry_.expires_after(std::chrono::milliseconds(2));
-        retry_.async_wait([self](ErrorStatus error) {
-            if (!error && !self->ended_) self->read();
-        });
-        return;
-    }
+    if (room.bytes == 0) return read_later();
+    no_room_since_.reset();
+    retry_in_ = kRetryIn;
     transport_->read_some(room.data, room.bytes, [self](ErrorStatus error, std::size_t bytes) {
         if (self->ended_) return self->receiver_.release();
         if (error && self->finishing_) return self->end(self->finish_reason_);
@@ -115,6 +116,23 @@ void Link::read() {
         if (!had_begun || self->receiver_.frames() != frames) self->frame_began_ = self->heard_;
         if (!self->ended_) self->read();
     });
+}
+
+// There is no room: the peer has to wait. Its end and its silence are noticed all the same.
+void Link::read_later() {
+    const auto now = Clock::now();
+    const Transport::Pending pending = transport_->pending();
+    if (!no_room_since_) no_room_since_ = now;
+    const auto waits = now - *no_room_since_;
+    if (pending.end && waits > limits_.finish_within) return end("the peer closed the connection");
+    if (waits > limits_.room_within) return end("there was no room for what the peer sends");
+    if (pending.bytes && !pending.end) heard_ = now;  // it is this side that does not listen
+    frame_began_ = now;
+    retry_.expires_after(retry_in_);
+    retry_.async_wait([self = shared_from_this()](ErrorStatus error) {
+        if (!error && !self->ended_) self->read();
+    });
+    retry_in_ = std::min(2 * retry_in_, kLongestRetryIn);
 }
 
 void Link::take(const wire::Header& header, Received&& received) {

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,7 @@ struct LinkLimits {
     std::chrono::milliseconds quiet_ping_every{30000};
     std::chrono::milliseconds quiet_dead_after{90000};
     std::chrono::milliseconds frame_within{10000};  // from a frame's first byte to its last
+    std::chrono::milliseconds room_within{30000};   // the peer has to wait for so long, then it is given up
     std::chrono::milliseconds finish_within{1000};  // what is queued may leave, and the peer may read it to its end
     std::size_t queued_bytes = 8u << 20;
     std::size_t unread_bytes = 1u << 20;  // received and not taken: beyond that the peer has to wait
@@ -70,12 +72,14 @@ class Link : public std::enable_shared_from_this<Link> {
     void end(const std::string& reason);
     // A session speaks, here or on a link beside this one: not quiet.
     void touch(Clock::time_point when = Clock::now());
+    void set_share(std::shared_ptr<DeviceShare> share) { receiver_.set_share(std::move(share)); }
     void set_max_payload(std::size_t bytes) { receiver_.set_max_payload(bytes); }
 
     const std::shared_ptr<Counters> counters;
 
  private:
     void read();
+    void read_later();
     void take(const wire::Header& header, Received&& received);
     void write();
     void tick();
@@ -96,6 +100,8 @@ class Link : public std::enable_shared_from_this<Link> {
     std::vector<asio::const_buffer> buffers_;  // of what is being written
     std::size_t queued_bytes_ = 0;
     Clock::time_point heard_;
+    std::optional<Clock::time_point> no_room_since_;
+    std::chrono::milliseconds retry_in_{0};
     Clock::time_point frame_began_;
     Clock::time_point touched_;
     bool quiet_ = false;

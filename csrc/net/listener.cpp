@@ -7,6 +7,9 @@ namespace edgespec::net {
 namespace {
 
 constexpr std::chrono::milliseconds kAcceptPause{50};
+constexpr std::uint64_t kStrangersLane = 0;
+
+std::uint64_t lane_of(const Peer& peer) { return peer.identity ? peer.share->lane : kStrangersLane; }
 
 asio::ip::tcp::endpoint endpoint_of(asio::io_context& io, const std::string& host, std::uint16_t port) {
     return *asio::ip::tcp::resolver(io).resolve(host, std::to_string(port), asio::ip::tcp::resolver::passive).begin();
@@ -22,6 +25,8 @@ Listener::Listener(const std::string& host, std::uint16_t port, ListenerLimits l
       limits_(limits),
       tls_(std::move(tls)),
       pool_(std::make_shared<SlabPool>(limits.slabs)),
+      shares_(limits.device),
+      strangers_(limits.strangers),
       sessions_(
           io_, limits.sessions, [this](Event&& event) { inbox_.push(std::move(event)); },
           [this] { return ++last_number_; }) {
@@ -41,9 +46,26 @@ void Listener::accept() {
     acceptor_.async_accept([this](ErrorStatus error, asio::ip::tcp::socket socket) {
         if (!acceptor_.is_open()) return;
         if (error) return accept_later();
-        if (peers_.size() < limits_.connections) admit(std::move(socket));
+        ErrorStatus gone;
+        const std::string address = socket.remote_endpoint(gone).address().to_string();
+        if (!gone && make_room(address)) admit(std::move(socket), address);
         accept();
     });
+}
+
+// Whether one more connection from there may begin. One that has not said who it is gives way where there is no room.
+bool Listener::make_room(const std::string& address) {
+    if (!strangers_.may_arrive(address, Clock::now())) return false;
+    if (peers_.size() >= limits_.connections) part_with(strangers_.give_way());
+    return peers_.size() < limits_.connections;
+}
+
+void Listener::part_with(std::optional<std::uint64_t> stranger) {
+    if (!stranger) return;
+    const auto link = peers_.at(*stranger).link;
+    link->end("others wait to say who they are");
+    const std::lock_guard<std::mutex> lock(mutex_);
+    peers_.erase(*stranger);
 }
 
 // Accepting fails at once and again while there is no file descriptor left.
@@ -54,12 +76,13 @@ void Listener::accept_later() {
     });
 }
 
-void Listener::admit(asio::ip::tcp::socket socket) {
-    ErrorStatus ignored;
-    const std::string address = socket.remote_endpoint(ignored).address().to_string();
+void Listener::admit(asio::ip::tcp::socket socket, const std::string& address) {
     const std::uint64_t number = ++last_number_;
     auto transport = tls_ ? tls_->transport(std::move(socket), {}, 0) : tcp_transport(std::move(socket));
     auto link = std::make_shared<Link>(io_, std::move(transport), pool_, limits_.link);
+    const auto share = shares_.own();
+    link->set_share(share);
+    part_with(strangers_.add(address, number));
     auto handshake = std::make_unique<asio::steady_timer>(io_, limits_.hello_within);
     handshake->async_wait([link](ErrorStatus error) {
         if (!error) link->end("the peer did not say HELLO in time");
@@ -68,13 +91,16 @@ void Listener::admit(asio::ip::tcp::socket socket) {
         std::count_if(peers_.begin(), peers_.end(), [&](const auto& peer) { return peer.second.address == address; }));
     {
         const std::lock_guard<std::mutex> lock(mutex_);
-        peers_.emplace(number, Peer{link, std::move(handshake), address, {}, {}});
+        peers_.emplace(number, Peer{link, std::move(handshake), address, {}, share, {}});
     }
     const bool crowded = crowd >= limits_.connections_of_address;
     link->begin([this, number, crowded](const std::string& reason) {
         if (reason.empty()) return greet(number, crowded);
         const std::lock_guard<std::mutex> lock(mutex_);
-        peers_.erase(number);
+        const auto peer = peers_.find(number);
+        if (peer == peers_.end()) return;
+        strangers_.remove(peer->second.address, number);
+        peers_.erase(peer);
     });
 }
 
@@ -96,12 +122,12 @@ void Listener::greet(std::uint64_t number, bool crowded) {
 }
 
 void Listener::deliver(std::uint64_t number, Received&& received) {
+    const Peer& peer = peers_.at(number);
     if (std::holds_alternative<wire::Hello>(received.message)) {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        const auto peer = peers_.find(number);
-        if (peer != peers_.end()) peer->second.handshake->cancel();
+        peer.handshake->cancel();
+        strangers_.remove(peer.address, number);
     }
-    inbox_.push({number, std::move(received)});
+    inbox_.push({number, std::move(received), lane_of(peer)});
 }
 
 void Listener::ended(std::uint64_t number, const std::string& reason) {
@@ -111,8 +137,9 @@ void Listener::ended(std::uint64_t number, const std::string& reason) {
         peer = std::move(peers_.at(number));
         peers_.erase(number);
     }
+    strangers_.remove(peer.address, number);
     sessions_.detach(peer, reason);
-    inbox_.push({number, Disconnected{reason}});
+    inbox_.push({number, Disconnected{reason}, lane_of(peer)});
 }
 
 bool Listener::welcome(std::uint64_t connection, Frame frame, std::string identity) {
@@ -126,6 +153,8 @@ bool Listener::welcome(std::uint64_t connection, Frame frame, std::string identi
     loop_.run([this, connection, agreed, frame = std::move(frame), identity = std::move(identity)]() mutable {
         const auto peer = peers_.find(connection);
         if (peer == peers_.end()) return;
+        peer->second.share = shares_.of(identity);
+        peer->second.link->set_share(peer->second.share);
         peer->second.identity = std::move(identity);
         peer->second.link->set_max_payload(agreed);
         peer->second.link->send(std::move(frame));

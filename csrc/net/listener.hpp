@@ -11,6 +11,7 @@
 
 #include "net/loop.hpp"
 #include "net/server_sessions.hpp"
+#include "net/strangers.hpp"
 #include "net/tls.hpp"
 
 namespace edgespec::net {
@@ -21,6 +22,8 @@ struct ListenerLimits {
     std::size_t slabs = 4096;
     std::size_t connections = 2048;
     std::size_t connections_of_address = 512;
+    StrangerLimits strangers;
+    ShareLimits device;
     std::chrono::milliseconds hello_within{5000};  // from a connection's beginning to its HELLO, TLS included
     SessionLimits sessions;
     bool busy_spin = false;  // nobody who waits for the sockets sleeps: for a core to spare
@@ -36,8 +39,8 @@ class Listener {
 
     std::uint16_t port() const { return port_; }
     const Traffic& traffic() const { return sessions_.traffic(); }
-    Inbox<Event>& inbox() { return inbox_; }
-    Loop<Event>& loop() { return loop_; }
+    EventBox& inbox() { return inbox_; }
+    Loop<EventBox>& loop() { return loop_; }
     const SlabPool& pool() const { return *pool_; }
     // A WELCOME; from here on the connection may open sessions, and resume those that `identity` opened.
     bool welcome(std::uint64_t connection, Frame frame, std::string identity);
@@ -52,7 +55,9 @@ class Listener {
  private:
     void accept();
     void accept_later();
-    void admit(asio::ip::tcp::socket socket);
+    bool make_room(const std::string& address);
+    void admit(asio::ip::tcp::socket socket, const std::string& address);
+    void part_with(std::optional<std::uint64_t> stranger);
     void greet(std::uint64_t number, bool crowded);
     void deliver(std::uint64_t number, Received&& received);
     void ended(std::uint64_t number, const std::string& reason);
@@ -66,12 +71,14 @@ class Listener {
     std::shared_ptr<Tls> tls_;
     std::uint16_t port_ = 0;
     std::shared_ptr<SlabPool> pool_;
-    Inbox<Event> inbox_;
+    DeviceShares shares_;
+    Strangers strangers_;
+    EventBox inbox_;
     mutable std::mutex mutex_;  // guards peers_, which the caller's thread reads
     std::unordered_map<std::uint64_t, Peer> peers_;
     std::uint64_t last_number_ = 0;
     ServerSessions sessions_;
-    Loop<Event> loop_{io_, inbox_};
+    Loop<EventBox> loop_{io_, inbox_};
 };
 
 }  // namespace edgespec::net

@@ -16,10 +16,10 @@
 
 namespace edgespec::net {
 
-template <class T>
+template <class Box>
 class Loop {
  public:
-    Loop(asio::io_context& io, Inbox<T>& inbox) : io_(io), inbox_(inbox) {}
+    Loop(asio::io_context& io, Box& inbox) : io_(io), inbox_(inbox) {}
 
     // Begins the I/O thread.
     void start(bool spin = false) {
@@ -113,7 +113,7 @@ class Loop {
     }
 
     asio::io_context& io_;
-    Inbox<T>& inbox_;
+    Box& inbox_;
     Alarm alarm_;                      // for the I/O thread; rings within kGrace whenever nobody leads
     std::mutex mutex_;                 // guards led_ and alarm_'s time
     bool led_ = false;                 // some thread runs the handlers

@@ -25,6 +25,18 @@ class Rate {
         return true;
     }
 
+    // Something happened already; it may leave a debt.
+    void spend(double times, Time now) {
+        fill(now);
+        left_ -= times;
+    }
+
+    bool in_debt(Time now) {
+        if (left_ >= 0) return false;
+        fill(now);
+        return left_ < 0;
+    }
+
     // As if nothing had ever happened.
     bool full(Time now) {
         fill(now);

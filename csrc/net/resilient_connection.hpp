@@ -73,7 +73,7 @@ class ResilientConnection final : private EdgePathOwner {
     void end();                                                   // and has left: waits for it
 
     Inbox<Arrival>& inbox() { return inbox_; }
-    Loop<Arrival>& loop() { return loop_; }
+    Loop<Inbox<Arrival>>& loop() { return loop_; }
     bool dead() const { return dead_; }              // closed, or no server was ever reached
     bool lost() const { return outage_.lasts(); }    // no connection carries the session now
     unsigned paths() const { return carrying_; }     // connections that carry it
@@ -141,7 +141,7 @@ class ResilientConnection final : private EdgePathOwner {
     std::atomic<unsigned> welcomed_{0};
     mutable std::mutex mutex_;  // guards reason_
     std::string reason_;
-    Loop<Arrival> loop_{io_, inbox_};
+    Loop<Inbox<Arrival>> loop_{io_, inbox_};
 };
 
 }  // namespace edgespec::net

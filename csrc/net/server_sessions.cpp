@@ -37,6 +37,10 @@ void ServerSessions::deliver(Peer& peer, const wire::Header& header, Received&& 
 void ServerSessions::deliver_to(std::uint64_t number, Peer& peer, const wire::Header& header, Received&& received) {
     Session& session = sessions_.at(number);
     const auto type = static_cast<wire::FrameType>(header.type);
+    if (type == wire::FrameType::kTune && !session.tunes.take(Clock::now())) {
+        peer.link->send(limit_reached(header.channel, "the session's TUNEs follow each other too fast"));
+        return end(number, "its TUNEs follow each other too fast");
+    }
     if (type == wire::FrameType::kAppend && !session.turns.take(Clock::now())) {
         peer.link->send(limit_reached(header.channel, "the session's turns follow each other too fast"));
         return end(number, "its turns follow each other too fast");
@@ -58,10 +62,10 @@ void ServerSessions::open(Peer& peer, const wire::Header& header, Received&& rec
     const wire::SessionId id = std::get<wire::Open>(received.message).session_id;
     std::uint64_t session = known(peer, id);
     if (session == 0 && session_of_.count(id) != 0) return peer.link->send(unknown_session(header.channel));
-    if (session == 0 && !may_open(peer)) {
+    if (session == 0 && !begun_by(peer).opens.take(Clock::now())) {
         return peer.link->send(limit_reached(header.channel, "sessions are opened too fast"));
     }
-    if (session == 0) session = begin(id, *peer.identity);
+    if (session == 0) session = begin(id, peer);
     bind(peer, header.channel, session);
     const auto delivery = sessions_.at(session).delivery;
     delivery->replay(*peer.link, header.acknowledge);  // nothing, unless this is an OPEN sent again
@@ -69,6 +73,9 @@ void ServerSessions::open(Peer& peer, const wire::Header& header, Received&& rec
 }
 
 void ServerSessions::resume(Peer& peer, const wire::Header& header, const wire::Resume& resume) {
+    if (!begun_by(peer).resumes.take(Clock::now())) {
+        return peer.link->send(limit_reached(header.channel, "sessions are resumed too fast"));
+    }
     const std::uint64_t session = known(peer, resume.session_id);
     if (session == 0) return peer.link->send(unknown_session(header.channel));
     const auto delivery = sessions_.at(session).delivery;
@@ -94,19 +101,22 @@ std::uint64_t ServerSessions::known(const Peer& peer, const wire::SessionId& id)
     return session->second;
 }
 
-std::uint64_t ServerSessions::begin(const wire::SessionId& id, const std::string& identity) {
+std::uint64_t ServerSessions::begin(const wire::SessionId& id, const Peer& peer) {
+    const std::uint64_t lane = peer.share->lane;
     const std::uint64_t number = next_number_();
     DeliveryLimits limits;
-    limits.ledger = {limits_.session_bytes, limits_.early_frames};
+    limits.ledger = {limits_.session_bytes, limits_.early_frames, limits_.early_bytes};
     auto delivery = std::make_shared<Delivery>(
         io_, limits,
-        [this, number](Received&& received) {
+        [this, number, lane](Received&& received) {
             if (std::holds_alternative<wire::Close>(received.message)) sessions_.at(number).closed = true;
-            tell_({number, std::move(received)});
+            tell_({number, std::move(received), lane});
         },
         [this, number](const std::string& reason) { end(number, reason); }, traffic_);
     const std::lock_guard<std::mutex> lock(mutex_);
-    sessions_.emplace(number, Session{std::move(delivery), id, identity, Rate(limits_.turns, Clock::now())});
+    const auto now = Clock::now();
+    sessions_.emplace(number, Session{std::move(delivery), id, *peer.identity, lane, Rate(limits_.turns, now),
+                                      Rate(limits_.tunes, now)});
     session_of_.emplace(id, number);
     return number;
 }
@@ -114,26 +124,27 @@ std::uint64_t ServerSessions::begin(const wire::SessionId& id, const std::string
 void ServerSessions::bind(Peer& peer, std::uint16_t channel, std::uint64_t number) {
     Session& session = sessions_.at(number);
     peer.sessions[channel] = number;
-    if (session.away) tell_({number, Returned{}});
+    if (session.away) tell_({number, Returned{}, session.lane});
     session.away = false;
     session.delivery->attach(peer.link, channel);
 }
 
-// Whether this peer, by whatever it is known, has not begun too many sessions of late.
-bool ServerSessions::may_open(const Peer& peer) {
+// How fast this peer, by whatever it is known, has begun and resumed sessions of late.
+ServerSessions::Begun& ServerSessions::begun_by(const Peer& peer) {
     const auto now = Clock::now();
-    if (opens_.size() >= kMostOpeners) {
-        for (auto one = opens_.begin(); one != opens_.end();) {
-            one = one->second.full(now) ? opens_.erase(one) : std::next(one);
+    if (begun_.size() >= kMostOpeners) {
+        for (auto one = begun_.begin(); one != begun_.end();) {
+            one = one->second.opens.full(now) && one->second.resumes.full(now) ? begun_.erase(one) : std::next(one);
         }
     }
     const std::string& who = peer.identity->empty() ? peer.address : *peer.identity;
-    return opens_.try_emplace(who, limits_.opens, now).first->second.take(now);
+    return begun_.try_emplace(who, Begun{Rate(limits_.opens, now), Rate(limits_.resumes, now)}).first->second;
 }
 
 void ServerSessions::end(std::uint64_t number, const std::string& reason) {
+    const std::uint64_t lane = sessions_.at(number).lane;
     forget(number);
-    tell_({number, Disconnected{reason}});
+    tell_({number, Disconnected{reason}, lane});
 }
 
 void ServerSessions::forget(std::uint64_t number) {
@@ -153,7 +164,7 @@ void ServerSessions::detach(const Peer& peer, const std::string& reason) {
         session.delivery->detach(*peer.link);
         if (session.away || !session.delivery->away()) continue;
         session.away = true;
-        tell_({number, Away{reason}});
+        tell_({number, Away{reason}, session.lane});
     }
 }
 

@@ -20,9 +20,12 @@ namespace edgespec::net {
 
 struct SessionLimits {
     RateLimit opens{50, 512};              // sessions begun by one device, or from one address
+    RateLimit resumes{20, 512};            // and resumed
     RateLimit turns{20, 64};               // APPENDs of one session
-    std::size_t session_bytes = 1u << 20;  // sent to a session and not acknowledged
+    RateLimit tunes{100, 200};             // TUNEs of one session
+    std::size_t session_bytes = 1u << 18;  // sent to a session and not acknowledged
     std::size_t early_frames = 256;        // of a session, that wait for one before them
+    std::size_t early_bytes = 16u << 10;   // of these frames
 };
 
 // A connection: whose it is, and the sessions of its channels.
@@ -31,6 +34,7 @@ struct Peer {
     std::unique_ptr<asio::steady_timer> handshake;
     std::string address;
     std::optional<std::string> identity;  // once welcomed
+    std::shared_ptr<DeviceShare> share;
     std::unordered_map<std::uint16_t, std::uint64_t> sessions;
 };
 
@@ -59,7 +63,8 @@ class ServerSessions {
         std::shared_ptr<Delivery> delivery;
         wire::SessionId id;
         std::string identity;
-        Rate turns;
+        std::uint64_t lane;
+        Rate turns, tunes;
         bool away = false;
         bool closed = false;  // by its edge
     };
@@ -69,9 +74,12 @@ class ServerSessions {
     void resume(Peer& peer, const wire::Header& header, const wire::Resume& resume);
     std::uint64_t bound(Peer& peer, std::uint16_t channel) const;
     std::uint64_t known(const Peer& peer, const wire::SessionId& id) const;
-    std::uint64_t begin(const wire::SessionId& id, const std::string& identity);
+    std::uint64_t begin(const wire::SessionId& id, const Peer& peer);
     void end(std::uint64_t number, const std::string& reason);
-    bool may_open(const Peer& peer);
+    struct Begun {  // by one device
+        Rate opens, resumes;
+    };
+    Begun& begun_by(const Peer& peer);
     void bind(Peer& peer, std::uint16_t channel, std::uint64_t number);
 
     asio::io_context& io_;
@@ -82,7 +90,7 @@ class ServerSessions {
     mutable std::mutex mutex_;  // guards sessions_, which any thread reads
     std::unordered_map<std::uint64_t, Session> sessions_;
     std::map<wire::SessionId, std::uint64_t> session_of_;
-    std::unordered_map<std::string, Rate> opens_;  // by device, or by address where nobody says who it is
+    std::unordered_map<std::string, Begun> begun_;  // by device, or by address where nobody says who it is
 };
 
 // An ERROR that says that a limit is reached, and when to try again.

@@ -1,11 +1,15 @@
 // Bounded memory that sockets receive into. Whoever holds a lease keeps its bytes, and the pool, alive; a pool that is
 // used up makes its sockets wait.
+//
+// A device may hold as much as it leaves free for others: alone half of the pool, beside another one a third.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
+
+#include "net/device_share.hpp"
 
 namespace edgespec::net {
 
@@ -20,22 +24,21 @@ struct Lease {
 
 class SlabPool : public std::enable_shared_from_this<SlabPool> {
  public:
-    // `most` slabs, and beside them as many bytes again, one largest frame at least, for pieces and for frames larger
-    // than a slab.
+    // `most` slabs, and beside them as many bytes again for pieces and for frames larger than a slab; room for some
+    // of the largest frames in any case.
     explicit SlabPool(std::size_t most);
 
-    // A piece, a slab, or memory for a frame that is larger; no memory while the pool is used up.
-    Lease lease(std::size_t at_least = kSlabBytes);
+    // A piece, a slab, or memory for a frame that is larger; no memory while the pool, or what is the device's of it,
+    // is used up. No share: whoever leases has the pool for itself.
+    Lease lease(std::size_t at_least = kSlabBytes, std::shared_ptr<DeviceShare> share = nullptr);
 
     std::size_t leased_bytes() const;
+    std::size_t most_bytes() const { return most_; }
 
  private:
-    struct Share {
-        std::size_t most, leased;
-    };
-
     mutable std::mutex mutex_;
-    Share slabs_, others_;  // in bytes
+    const std::size_t most_;
+    std::size_t leased_ = 0;
 };
 
 }  // namespace edgespec::net

@@ -129,6 +129,8 @@ class TlsTransport final : public Transport {
         socket().close(ignored);
     }
 
+    Pending pending() const override { return pending_of(stream_->next_layer().native_handle()); }
+
     std::string peer_name() const override {
         const std::unique_ptr<X509, decltype(&X509_free)> certificate(SSL_get_peer_certificate(ssl()), &X509_free);
         if (!certificate) return {};

@@ -1,6 +1,8 @@
 #include "net/transport.hpp"
 
 #include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 
 #include <algorithm>
 
@@ -57,6 +59,8 @@ class TcpTransport final : public Transport {
         socket_.close(ignored);
     }
 
+    Pending pending() const override { return pending_of(const_cast<asio::ip::tcp::socket&>(socket_).native_handle()); }
+
  private:
     asio::ip::tcp::socket socket_;
 };
@@ -69,6 +73,13 @@ void prepare(asio::ip::tcp::socket& socket) {
     const auto handle = socket.native_handle();
     ::setsockopt(handle, IPPROTO_TCP, TCP_USER_TIMEOUT, &kUserTimeoutMs, sizeof kUserTimeoutMs);
     ::setsockopt(handle, IPPROTO_TCP, kTcpRtoMinUs, &kLeastRetransmitUs, sizeof kLeastRetransmitUs);
+}
+
+Transport::Pending pending_of(int socket) {
+    pollfd asked{socket, POLLIN | POLLRDHUP, 0};
+    int bytes = 0;
+    if (::poll(&asked, 1, 0) < 0 || ::ioctl(socket, FIONREAD, &bytes) < 0) return {false, true};
+    return {bytes > 0, (asked.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0};
 }
 
 std::unique_ptr<Transport> tcp_transport(asio::ip::tcp::socket socket) {

@@ -27,12 +27,20 @@ class Transport {
     // No more will be written: the peer reads what was, then the end. Reading goes on.
     virtual void shut_down() = 0;
     virtual void close() = 0;
+    // What the socket has while nobody reads from it.
+    struct Pending {
+        bool bytes = true;
+        bool end = false;  // behind the bytes, if any
+    };
+    virtual Pending pending() const { return {}; }
     // Who the peer has proven to be; empty: nobody in particular.
     virtual std::string peer_name() const { return {}; }
 };
 
 // What every socket of ours is told: send at once, notice a stalled link, retransmit soon where the kernel can.
 void prepare(asio::ip::tcp::socket& socket);
+
+Transport::Pending pending_of(int socket);
 
 std::unique_ptr<Transport> tcp_transport(asio::ip::tcp::socket socket);
 

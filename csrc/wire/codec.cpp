@@ -30,13 +30,7 @@ void check(const ServerOptions& m) {
 
 void check(const Tune& m) { check(m.options); }
 
-void check(const Open& m) {
-    check(m.options);
-    if (!std::isfinite(m.temperature) || m.temperature < 0) bad("a temperature is 0 or more");
-    check_share(m.top_p, "top_p");
-    check_share(m.min_p, "min_p");
-    if (!std::isfinite(m.repetition_penalty) || m.repetition_penalty <= 0) bad("a repetition penalty is above 0");
-}
+void check(const Open& m) { check(m.options); }  // a server answers bad sampling parameters by PARAMETER
 
 // Ids are 31 bits and not 0; a parent is an earlier node or, with the committed bit, a length of committed text.
 void check(const Block& m) {

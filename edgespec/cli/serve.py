@@ -168,6 +168,11 @@ settings_options = {
         "The lowest latency target that a session may ask for.", show_default="--latency-ms", type=POSITIVE
     ),
     "resume_for_s": about("Keep a session for this long after its connection is lost.", type=NUMBER),
+    "share_prefixes": about(
+        "Let devices share what was computed of prompts that begin alike. A device can then find out what others have "
+        "asked.",
+        type=bool,
+    ),
     "busy_spin": about("Poll the sockets without sleeping: lower latency, one busy CPU core.", type=bool),
 }
 security_options = {
@@ -175,6 +180,12 @@ security_options = {
     "tls_key": about("The private key of --tls-cert."),
     "tls_client_ca": about("Accept only devices with a certificate signed by this authority."),
     "tokens": about("Accept only devices with a token in this file; `edgespec token new` adds them."),
+    "connections_a_device": about(
+        "Connections of one device; a session may have two.", type=click.IntRange(1)
+    ),
+    "audit_log": about(
+        "Append one JSON line to this file when a device comes in, opens a session, is refused or is cut off."
+    ),
     "insecure": about("Serve other machines without TLS or tokens."),
 }
 
@@ -201,7 +212,7 @@ def serve(
 
     Prints `edgespec: listening on HOST:PORT` when it is ready, then how many sessions fit. To listen on an address that
     other machines can reach, it needs TLS and tokens. SIGTERM finishes the running texts first; SIGHUP reloads
-    certificates and tokens.
+    certificates and tokens. The token file is also read again whenever it changes.
     """
     model.check()  # before a model is loaded for nothing
     security.check(listening.host)

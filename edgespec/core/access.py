@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import ipaddress
 import re
 import secrets
@@ -24,11 +23,37 @@ DEVICE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @dataclass(frozen=True)
 class KnownToken:
-    """A token as a server knows it. made: a day, such as 2026-11-23."""
+    """A token as a server knows it. made: a day, such as 2026-11-23. tenant: whose device it is; the devices of a
+    tenant share what one tenant may have. latency_ms: the lowest latency target that it may ask for, whoever else is
+    served; None: the server's own."""
 
     device: str
     digest: bytes
     made: str
+    tenant: str = ""
+    latency_ms: float | None = None
+
+
+class KnownDevices:
+    """The tokens of a server, found by their digests: how long that takes depends neither on what is shown nor on how
+    many there are."""
+
+    def __init__(self, tokens: Iterable[KnownToken]) -> None:
+        self._by_digest = {token.digest: token for token in tokens}
+        self._by_device = {token.device: token for token in self._by_digest.values()}
+
+    def __len__(self) -> int:
+        return len(self._by_digest)
+
+    def device_of(self, shown: bytes) -> str | None:
+        """The device whose credential this is, or None. Only digests are compared: whoever shows a credential does not
+        choose its digest, so the time of a look-up tells nothing."""
+        token = self._by_digest.get(digest(shown))
+        return None if token is None else token.device
+
+    def newest(self, device: str) -> KnownToken | None:
+        """The token that says what this device may; None: it is not known."""
+        return self._by_device.get(device)
 
 
 def new_token() -> str:
@@ -55,19 +80,9 @@ def digest(shown: bytes) -> bytes:
     return hashlib.sha256(shown).digest()
 
 
-def device_of(shown: bytes, tokens: Iterable[KnownToken]) -> str | None:
-    """The device whose credential this is, or None. The time it takes does not depend on the credential."""
-    of_shown = digest(shown)
-    device = None
-    for token in tokens:
-        if hmac.compare_digest(of_shown, token.digest):
-            device = token.device
-    return device
-
-
-def check_device_name(name: str) -> str:
+def check_device_name(name: str, what: str = "device") -> str:
     if not DEVICE_NAME.fullmatch(name):
-        raise EdgespecError(f"{name!r} is no name for a device: use up to 64 letters, digits, dots, dashes.")
+        raise EdgespecError(f"{name!r} is no name for a {what}: use up to 64 letters, digits, dots, dashes.")
     return name
 
 

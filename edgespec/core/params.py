@@ -13,6 +13,23 @@ from dataclasses import dataclass, field
 from edgespec.core.errors import EdgespecError
 from edgespec.core.guide import Guide
 
+RANGES = {
+    "temperature": (1e-7, 1e7),
+    "top_p": (1e-9, 1.0),
+    "min_p": (0.0, 0.999999),
+    "repetition_penalty": (1e-3, 1e3),
+    "presence_penalty": (-2.0, 2.0),
+    "frequency_penalty": (-2.0, 2.0),
+}
+"""The least and the most of each number, whoever gives it. Within them all scores stay finite in float32. A temperature
+may be 0 too."""
+
+MOST_BIAS = 1e9
+"""The largest logit bias, either way."""
+
+MOST_BIASES, MOST_STOP_TOKENS, MOST_BAD_TOKENS = 1024, 128, 4096
+"""Every row of a forward may have to look at each of them."""
+
 
 class ParameterError(EdgespecError):
     """A sampling parameter has a value that means nothing, or that the server cannot honour."""
@@ -22,16 +39,16 @@ class ParameterError(EdgespecError):
 class SamplingParams:
     """Sampling parameters of one session, named as transformers and vLLM name them.
 
-    temperature: 0 is greedy. Above it, coupled sampling with counter-based noise.
+    temperature: 0 is greedy. Above it, coupled sampling with counter-based noise. `RANGES` has all numbers' bounds.
     top_k: keep the k likeliest tokens; 0 keeps all.
     top_p: keep the smallest set of tokens whose probability reaches p; 1 keeps all.
     min_p: drop tokens less likely than min_p times the likeliest; 0 keeps all.
     repetition_penalty: divides positive and multiplies negative logits of tokens already in the text; 1 is none.
-    logit_bias: token id -> value added to its logit.
+    logit_bias: token id -> value added to its logit, from -1e9 to 1e9; 1024 tokens at most.
     presence_penalty: subtracted from the logits of tokens that this turn's text has; 0 is none, -2 to 2.
     frequency_penalty: the same, once for each time that the text has the token. Both apply before repetition_penalty.
     min_tokens: no end-of-sequence or stop token before this turn's text has this many.
-    stop_token_ids: tokens that end the text, which keeps them, as end-of-sequence tokens do.
+    stop_token_ids: tokens that end the text, which keeps them, as end-of-sequence tokens do; 128 at most.
     bad_words: strings that the text must not have, as the tokenizer writes them alone and behind a space;
         an `edgespec.Session` adds their tokens to bad_words_ids.
     bad_words_ids: sequences of tokens whose last one may not come behind the others.
@@ -71,22 +88,18 @@ class SamplingParams:
         object.__setattr__(self, "bad_words_ids", tuple(tuple(one) for one in self.bad_words_ids))
         biases = self.logit_bias.items()
         checks = (
-            ("temperature", _number(self.temperature) and self.temperature >= 0, "0 or more"),
+            *((name, self._in_range(name), _expected(name)) for name in RANGES),
             ("top_k", _whole(self.top_k, 0, 2**31), "a whole number from 0 (off)"),
-            ("top_p", _number(self.top_p) and 0 < self.top_p <= 1, "above 0 and at most 1"),
-            ("min_p", _number(self.min_p) and 0 <= self.min_p < 1, "from 0 to below 1"),
-            (
-                "repetition_penalty",
-                _number(self.repetition_penalty) and self.repetition_penalty > 0,
-                "above 0",
-            ),
             ("seed", self.seed is None or _whole(self.seed, 0, 2**64), "a whole number from 0 to 2^64 - 1"),
             ("max_new_tokens", _whole(self.max_new_tokens, 1, 2**31), "a whole number from 1"),
             ("stop", all(isinstance(text, str) and text for text in self.stop), "strings that are not empty"),
-            ("presence_penalty", _penalty(self.presence_penalty), "from -2 to 2"),
-            ("frequency_penalty", _penalty(self.frequency_penalty), "from -2 to 2"),
             ("min_tokens", _whole(self.min_tokens, 0, 2**31), "a whole number from 0"),
-            ("stop_token_ids", all(_whole(token, 0, 2**31) for token in self.stop_token_ids), "token ids"),
+            (
+                "stop_token_ids",
+                len(self.stop_token_ids) <= MOST_STOP_TOKENS
+                and all(_whole(token, 0, 2**31) for token in self.stop_token_ids),
+                f"{MOST_STOP_TOKENS} token ids at most",
+            ),
             (
                 "bad_words",
                 all(isinstance(one, str) and one for one in self.bad_words),
@@ -94,21 +107,30 @@ class SamplingParams:
             ),
             (
                 "bad_words_ids",
-                all(map(_sequence, self.bad_words_ids)),
-                "lists of token ids that are not empty",
+                sum(map(len, self.bad_words_ids)) <= MOST_BAD_TOKENS and all(map(_sequence, self.bad_words_ids)),
+                f"lists of token ids that are not empty, {MOST_BAD_TOKENS} tokens in all at most",
             ),
             ("guide", self.guide is None or isinstance(self.guide, Guide), "an edgespec.Guide"),
-            ("logit_bias", all(_whole(t, 0) and _number(b) for t, b in biases), "token id -> number"),
+            (
+                "logit_bias",
+                len(biases) <= MOST_BIASES
+                and all(_whole(t, 0) and _number(b) and abs(b) <= MOST_BIAS for t, b in biases),
+                f"token id -> number from -{MOST_BIAS:g} to {MOST_BIAS:g}, {MOST_BIASES} at most",
+            ),
         )
         for name, holds, expected in checks:
             if not holds:
-                raise ParameterError(f"{name} must be {expected}, not {getattr(self, name)!r}.")
+                raise ParameterError(f"{name} must be {expected}, not {_shown(getattr(self, name))}.")
         if self.guide is not None and self.ignore_eos:
             raise ParameterError("a guide ends its text with an end-of-sequence token: leave ignore_eos out.")
         if self.min_tokens > self.max_new_tokens:
             raise ParameterError(
                 f"min_tokens is {self.min_tokens}, above max_new_tokens, which is {self.max_new_tokens}."
             )
+
+    def _in_range(self, name: str) -> bool:
+        value, (least, most) = getattr(self, name), RANGES[name]
+        return _number(value) and (least <= value <= most or (name == "temperature" and value == 0))
 
     @property
     def greedy(self) -> bool:
@@ -123,8 +145,14 @@ def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _penalty(value: object) -> bool:
-    return _number(value) and isinstance(value, (int, float)) and -2 <= value <= 2
+def _expected(name: str) -> str:
+    least, most = RANGES[name]
+    return f"{'0, or ' * (name == 'temperature')}from {least:g} to {most:g}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]} ..."
 
 
 def _whole(value: object, least: int, below: float = math.inf) -> bool:

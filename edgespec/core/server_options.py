@@ -49,12 +49,13 @@ class ServerOptions:
 
     @classmethod
     def from_wire(cls, options: _native.ServerOptions) -> ServerOptions:
-        """Bits that are not known are ignored, and `max_wait_ms` is held to LARGEST_MAX_WAIT_MS."""
+        """Bits that are not known are ignored, `max_wait_ms` is held to LARGEST_MAX_WAIT_MS, and `hint_threshold` to
+        what a confidence may be."""
         flags = options.flags
         required, lent = flags & _SERVER_DRAFT["required"], flags & _SERVER_DRAFT["lent"]
         return cls(
             **{name: bool(flags & bit) for name, bit in _FLAGS.items()},
-            hint_threshold=options.hint_threshold if flags & _HINTS else None,
+            hint_threshold=min(max(options.hint_threshold, 0.0), 1.0) if flags & _HINTS else None,
             server_draft="required" if required else "lent" if lent else "off",
             max_wait_ms=min(options.max_wait_us / 1e3, LARGEST_MAX_WAIT_MS),
         )

@@ -36,7 +36,8 @@ class Node:
 
 
 class DraftTree:
-    """Nodes below the committed text. Ids are given by the edge and never used twice in a session."""
+    """Nodes below the committed text. Ids are given by the edge and never used twice in a session. expected: tokens
+    that will probably be accepted, the sum of all nodes' path probabilities."""
 
     def __init__(self, committed_length: int) -> None:
         self.clear(committed_length)
@@ -44,6 +45,7 @@ class DraftTree:
     def clear(self, committed_length: int) -> None:
         """Drop every node; the text now has this length."""
         self.committed_length = committed_length
+        self.expected = 0.0
         self._nodes = {ROOT: Node(-1, ROOT, committed_length - 1, 1.0, 1.0)}
 
     def __contains__(self, node: int) -> bool:
@@ -74,14 +76,17 @@ class DraftTree:
         reach = above.path_probability * probability
         self._nodes[node] = Node(token, parent, above.position + 1, probability, reach)
         above.children[token] = node
+        self.expected += reach
 
     def child(self, parent: int, token: int) -> int | None:
         return self._nodes[parent].children.get(token)
 
-    def reweigh(self, node: int, probability: float) -> None:
-        """Give the node another probability to be right."""
-        self._nodes[node].probability = probability
-        _keep(self._nodes, [node], self._nodes)
+    def reweigh(self, probabilities: Mapping[int, float]) -> None:
+        """Give these nodes other probabilities to be right."""
+        for node, probability in probabilities.items():
+            self._nodes[node].probability = probability
+        self.expected = 0.0
+        self._keep(self._nodes, self._nodes[ROOT].children.values())
 
     def path_probability(self, node: int) -> float:
         """The probability that the node will be committed."""
@@ -126,15 +131,15 @@ class DraftTree:
         self._nodes[ROOT].children = children
         for node in children.values():
             nodes[node].parent = ROOT
-        _keep(nodes, children.values(), self._nodes)
+        self._keep(nodes, children.values())
         return path
 
-
-def _keep(nodes: Mapping[int, Node], pending: Iterable[int], kept: dict[int, Node]) -> None:
-    """Keep these of the nodes and all below them, and multiply the probabilities on their paths anew."""
-    pending = list(pending)
-    while pending:
-        node = pending.pop()
-        one = kept[node] = nodes[node]
-        one.path_probability = kept[one.parent].path_probability * one.probability
-        pending.extend(one.children.values())
+    def _keep(self, nodes: Mapping[int, Node], top: Iterable[int]) -> None:
+        """Keep these of the nodes and all below them, and multiply the probabilities on their paths anew."""
+        kept, pending = self._nodes, list(top)
+        while pending:
+            node = pending.pop()
+            one = kept[node] = nodes[node]
+            one.path_probability = kept[one.parent].path_probability * one.probability
+            self.expected += one.path_probability
+            pending.extend(one.children.values())

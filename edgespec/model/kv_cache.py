@@ -163,13 +163,13 @@ class TargetCache:
             self.pool.clear(taken)
             self.pages += taken
 
-    def adopt(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> int:
+    def adopt(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: bytes = b"") -> int:
         assert not self.pages
-        self.pages = self.pool.pages.find(tokens, pictures)
+        self.pages = self.pool.pages.find(tokens, pictures, salt)
         return len(self.pages) * SLOT_BUCKET
 
-    def publish(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> None:
-        self.pool.pages.remember(tokens, self.pages, pictures)
+    def publish(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: bytes = b"") -> None:
+        self.pool.pages.remember(tokens, self.pages, pictures, salt)
 
     def release(self) -> None:
         self.pool.pages.drop(self.pages)

@@ -68,10 +68,10 @@ class Pages:
         """It has another reader or is remembered as a prefix: it must not be written."""
         return bool(self._holders[page] > 1)
 
-    def find(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> list[int]:
-        """The known pages that hold the first tokens of `tokens`; each has one more reader."""
+    def find(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: bytes = b"") -> list[int]:
+        """The known pages that hold the first tokens of `tokens`, remembered under `salt`; each has one more reader."""
         found = []
-        for key in prefix_keys(tokens, pictures):
+        for key in prefix_keys(tokens, pictures, salt):
             page = self._page_of.get(key)
             if page is None:
                 break
@@ -81,10 +81,10 @@ class Pages:
         return found
 
     def remember(
-        self, tokens: Sequence[int], pages: Sequence[int], pictures: Sequence[PictureSpan] = ()
+        self, tokens: Sequence[int], pages: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: bytes = b""
     ) -> None:
         """`pages` hold the first tokens of `tokens`, SLOT_BUCKET a page; they stay until reclaimed."""
-        for key, page in zip(prefix_keys(tokens, pictures), pages, strict=False):
+        for key, page in zip(prefix_keys(tokens, pictures, salt), pages, strict=False):
             if key not in self._page_of and page not in self._key_of:
                 self._page_of[key] = page
                 self._key_of[page] = key
@@ -102,12 +102,13 @@ class Pages:
         return [int(page) for page in np.flatnonzero(free)[:count]]
 
 
-def prefix_keys(tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> list[bytes]:
-    """A key for each whole page of tokens but the last token's, which must be left to run: the SHA-256 of all tokens
-    up to the page's end, and of the pictures that it touches, so that equal keys mean equal prefixes."""
+def prefix_keys(tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: bytes = b"") -> list[bytes]:
+    """A key for each whole page of tokens but the last token's, which must be left to run: the SHA-256 of the salt, of
+    all tokens up to the page's end, and of the pictures that it touches, so that equal keys mean equal prefixes of the
+    same owner."""
     whole = (len(tokens) - 1) // SLOT_BUCKET
     array = np.asarray(tokens[: whole * SLOT_BUCKET], dtype=np.int32)
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(hashlib.sha256(salt).digest())
     keys = []
     for number, page in enumerate(array.reshape(whole, SLOT_BUCKET)):
         digest.update(page.tobytes())

@@ -37,12 +37,12 @@ class SessionCache(Protocol):
     def reserve(self, slots: int) -> None:
         """Hold memory for at least `slots` tokens. Raises KvFull, with nothing changed."""
 
-    def adopt(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> int:
-        """Reuse what other sessions published of the prefix `tokens`, in which these pictures are; returns how many
-        tokens that covers. Only an empty cache adopts; its slots 0, 1, ... then hold those tokens."""
+    def adopt(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: bytes = b"") -> int:
+        """Reuse what other sessions published of the prefix `tokens`, in which these pictures are, under the same
+        salt; returns how many tokens that covers. Only an empty cache adopts; its slots 0, 1, ... then hold those tokens."""
 
-    def publish(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> None:
-        """Slots 0, 1, ... hold `tokens`, in which these pictures are: let other sessions adopt them."""
+    def publish(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: bytes = b"") -> None:
+        """Slots 0, 1, ... hold `tokens`, in which these pictures are: let other sessions of this salt adopt them."""
 
     def release(self) -> None:
         """Free all memory."""

@@ -1,14 +1,16 @@
 """Admission: whether a session may begin or go on, before it costs the target anything.
 
 Key-value memory is taken for all that a text may become, so that no session runs out of it half-way. Sessions that wait
-for their next turn give theirs up when others need it, and compute it again. A refusal says when to ask again.
+for their next turn give theirs up when others need it, and compute it again; so does the device that holds most. A
+refusal says when to ask again.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgespec import _native
@@ -16,6 +18,7 @@ from edgespec.model.target_engine import KvFull
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerSession
 from edgespec.server.settings import ServerSettings
+from edgespec.server.shares import may_take, must_give
 
 IDLE_S = 30.0
 """A session in the middle of a text gives its memory up only after it had nothing to run for this long."""
@@ -26,8 +29,20 @@ ADMITTED_SHARE = 0.7
 NO_TARGET_MS = 1000.0
 """The longest that a session without a latency target waits for a token, where others with one leave little room."""
 
+PROMISED_SESSIONS = 8
+"""A latency target is promised only if it can be kept for so many sessions; a token may grant a lower one."""
+
 RETRY_MS = (100, 30_000)
 """The least and the most that a refused session is told to wait."""
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Who opens a session. holders: its device and its tenant, in whose shares it counts; none: nobody knows who it is.
+    granted_ms: the lowest latency target that its token grants."""
+
+    holders: frozenset[str] = frozenset()
+    granted_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -43,20 +58,30 @@ class Admission:
     def full(self) -> bool:
         return len(self.sessions) >= self.settings.max_sessions
 
-    def admit(self, asked_ms: float | None, low_priority: bool = False) -> float | None:
+    def admit(
+        self,
+        asked_ms: float | None,
+        low_priority: bool = False,
+        asker: Asker = Asker(),
+    ) -> float | None:
         """Admit a session that asks for this latency target; returns the target that it has. None: none. Raises
         Refused."""
-        latency_ms = self._target_ms(asked_ms, low_priority)
+        latency_ms = self._target_ms(asked_ms, low_priority, asker)
         if self.full:
             raise self._overloaded(f"it has all the {self.settings.max_sessions} sessions that it may hold")
-        token_ms = self.token_ms(1)
-        if asked_ms is not None and token_ms > ADMITTED_SHARE * asked_ms:
-            raise self._overloaded(
-                f"a token takes {token_ms:.0f} ms to compute even for one session, too long for the "
-                f"{asked_ms:g} ms that were asked for"
-            )
+        if asked_ms is not None:
+            self._check_cost(asked_ms, asker)
         self._check_targets(latency_ms)
         return latency_ms
+
+    def check_share(self, asker: Asker) -> None:
+        """Raises Refused where the asker's device, or its tenant, has as many sessions as it may."""
+        for holder in asker.holders:
+            held = sum(holder in session.holders for session in self.sessions.values())
+            if not may_take(
+                held, min(len(self.sessions), self.settings.max_sessions - 1), self.settings.max_sessions
+            ):
+                raise self._overloaded(f"{holder} has {held} sessions, and others need the rest")
 
     def token_ms(self, sessions: int) -> float:
         """How long this many sessions wait for their next verdict, when each has one row."""
@@ -69,24 +94,39 @@ class Admission:
             try:
                 return session.reserve(slots)
             except KvFull as full:
-                idle = self._longest_idle(session)
-                if idle is None:
+                gives_way = self._idle(session) or self._of_the_largest(
+                    session, slots or session.slots_needed
+                )
+                if gives_way is None:
                     raise self._overloaded(
                         f"the key-value memory lacks {full.missing} pages for this session"
                     ) from None
-                idle.release()
+                gives_way.release()
 
-    def _target_ms(self, asked_ms: float | None, low_priority: bool) -> float | None:
+    def _target_ms(self, asked_ms: float | None, low_priority: bool, asker: Asker) -> float | None:
         settings = self.settings
         if asked_ms is None:
             return None if low_priority else settings.latency_ms
         least_ms = settings.latency_ms if settings.least_latency_ms is None else settings.least_latency_ms
+        if asker.granted_ms is not None:
+            least_ms = asker.granted_ms
         if least_ms is not None and asked_ms < least_ms:
             raise Refused(
                 _native.ErrorCode.PARAMETER,
                 f"this server promises {least_ms:g} ms a token at the least, not {asked_ms:g}: ask for more",
             )
         return asked_ms
+
+    def _check_cost(self, asked_ms: float, asker: Asker) -> None:
+        """One device's promise must leave room for others, unless the operator granted it."""
+        sessions = PROMISED_SESSIONS if asker.holders and asker.granted_ms is None else 1
+        token_ms = self.token_ms(sessions)
+        if token_ms > ADMITTED_SHARE * asked_ms:
+            whom = "even for one session" if sessions == 1 else f"for {sessions} sessions"
+            raise self._overloaded(
+                f"a token takes {token_ms:.0f} ms to compute {whom}, too long for the "
+                f"{asked_ms:g} ms that were asked for"
+            )
 
     def _check_targets(self, latency_ms: float | None) -> None:
         """With one session more, the tightest target must still be kept."""
@@ -102,18 +142,38 @@ class Admission:
                 f"in all are promised to the {len(working)} that it serves, or asked for"
             )
 
-    def _longest_idle(self, but: ServerSession) -> ServerSession | None:
-        """The session that can give memory up: it has had nothing to run for longest."""
+    def _idle(self, asker: ServerSession) -> ServerSession | None:
+        """A session that has nothing to run: the asker's device's own first, then the one that has waited longest."""
         now_s = time.monotonic()
         idle = [
             session
-            for session in self.sessions.values()
-            if session is not but
-            and session.reserved
-            and not session.verifier.ready
+            for session in self._with_memory(asker)
+            if not session.verifier.ready
             and (session.verifier.finish is not None or now_s - session.state.concluded_s > IDLE_S)
         ]
-        return min(idle, key=lambda session: session.state.concluded_s, default=None)
+        return min(
+            idle, key=lambda one: (one.holders.isdisjoint(asker.holders), one.state.concluded_s), default=None
+        )
+
+    def _of_the_largest(self, asker: ServerSession, slots: int) -> ServerSession | None:
+        """A session of the device that has more than its share of the memory, whatever it does; a device's only one
+        is left to it. One that waits goes first, then the one that began last."""
+        if not asker.holders:
+            return None
+        others = [one for one in self._with_memory(asker) if one.holders]
+        held = Counter[str]()
+        for one in others:
+            held[one.holder] += one.slots_needed
+        sessions = Counter(one.holder for one in others)
+        can_give = [holder for holder, count in sessions.items() if count > 1]
+        largest = must_give(held, can_give, asker.holder, slots)
+        of_largest = [one for one in others if one.holder == largest]
+        return max(
+            of_largest, key=lambda one: (not one.verifier.ready, one.statistics.opened_s), default=None
+        )
+
+    def _with_memory(self, but: ServerSession) -> Iterable[ServerSession]:
+        return (session for session in self.sessions.values() if session is not but and session.reserved)
 
     def _overloaded(self, reason: str) -> Refused:
         """With the time until the first of the running texts may end, if all its tokens come one by one."""

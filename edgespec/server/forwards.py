@@ -1,6 +1,6 @@
 """Forwards on the target: what the verifying loop plans is run, hints and verdicts leave for each session by itself.
 
-A joint forward that fails is run again for each of its sessions alone: only those that fail alone end.
+A joint forward that fails is run again by halves, and these again: only sessions that fail alone end.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ class ForwardRunner:
             if len(forward.shares) == 1:
                 self.sessions.fail(forward.shares[0].session.number, "target", error)
                 return
-            for alone in self.loop.apart(forward):
-                self._run(alone)
+            for half in self.loop.halves(forward):
+                self._run(half)
             return
         now_s = time.monotonic()
         forward_ms = (now_s - start_s) * 1e3

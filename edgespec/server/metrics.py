@@ -5,7 +5,7 @@ The server counts, `monitoring` serves them. Needs prometheus-client (the server
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 from prometheus_client import (
     CollectorRegistry,
@@ -32,6 +32,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self.generated = 0
+        self._gauges: dict[str, Gauge] = {}
         # vLLM's
         self._accepted = self._counter(
             "spec_decode_num_accepted_tokens", "Drafted tokens that were committed."
@@ -62,9 +63,12 @@ class Metrics:
         self.drafting = self._counter("colocated_draft_seconds", "Time spent drafting for edges that cannot.")
         self.ended = self._counter("sessions_ended", "Sessions that ended.")
 
-    def add_gauge(self, name: str, help_text: str, value: Callable[[], float]) -> None:
-        """A gauge that is read whenever it is asked for."""
-        Gauge(f"edgespec:{name}", help_text, registry=self._registry).set_function(value)
+    def add_gauge(self, name: str, help_text: str) -> None:
+        self._gauges[name] = Gauge(f"edgespec:{name}", help_text, registry=self._registry)
+
+    def set_gauges(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._gauges[name].set(value)
 
     def record_open(self, session: SessionStatistics) -> None:
         self._prompted.inc(session.prompt_tokens)

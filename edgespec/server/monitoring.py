@@ -1,13 +1,15 @@
 """What a running server says by HTTP: /metrics for Prometheus, /health, /sessions for `edgespec top`, POST /where.
 
-The endpoint has its own threads, and asks the server's loop for what it answers.
+The endpoint has its own threads. It asks the server's loop for figures once a second at most, however often it is read.
 """
 
 from __future__ import annotations
 
 import json
+import socket
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -20,6 +22,12 @@ from edgespec.server.where import NOT_ADVERTISED, Advertised, WhereAnswers
 
 ANSWER_TIMEOUT_S = 10.0
 """How long the endpoint waits for the server's loop, which may be in the middle of a forward."""
+
+KEPT_S = 1.0
+"""For so long a page stays as it is."""
+
+MOST_READERS = 64
+"""Connections served at once; others are closed."""
 
 Page = Callable[[], tuple[int, str, bytes]]
 """Gives a status, a content type and a body."""
@@ -42,12 +50,15 @@ def monitoring(
         "kv_cache_usage_perc": ("Share of the key-value pages in use.", lambda: pages.used / pages.count),
         "kv_prefix_pages": ("Pages that are kept as prefixes alone.", lambda: pages.reclaimable),
     }
-    for name, (help_text, value) in gauges.items():
-        metrics.add_gauge(name, help_text, value)
+    for name, (help_text, _) in gauges.items():
+        metrics.add_gauge(name, help_text)
+
+    def values() -> dict[str, float]:
+        return {name: value() for name, (_, value) in gauges.items()}
 
     def metrics_page() -> tuple[int, str, bytes]:
-        text = server.call(metrics.text).result(ANSWER_TIMEOUT_S)
-        return 200, "text/plain; version=0.0.4; charset=utf-8", text
+        metrics.set_gauges(server.call(values).result(ANSWER_TIMEOUT_S))
+        return 200, "text/plain; version=0.0.4; charset=utf-8", metrics.text()
 
     def sessions_page() -> tuple[int, str, bytes]:
         summaries = server.call(sessions.summaries).result(ANSWER_TIMEOUT_S)
@@ -56,7 +67,7 @@ def monitoring(
     def health_page() -> tuple[int, str, bytes]:
         return (503, "text/plain", b"draining\n") if sessions.draining else (200, "text/plain", b"ok\n")
 
-    by_path = {"/metrics": metrics_page, "/sessions": sessions_page, "/health": health_page}
+    by_path = {"/metrics": _Kept(metrics_page), "/sessions": _Kept(sessions_page), "/health": health_page}
     with _endpoint(address, by_path, WhereAnswers(server, pages, advertised)) as endpoint:
         threading.Thread(target=endpoint.serve_forever, name="edgespec-metrics", daemon=True).start()
         try:
@@ -65,12 +76,42 @@ def monitoring(
             endpoint.shutdown()
 
 
+class _Kept:
+    """A page that is made anew once it is older than `KEPT_S`."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._lock = threading.Lock()
+        self._made_s = -KEPT_S
+        self._content = (503, "text/plain", b"")
+
+    def __call__(self) -> tuple[int, str, bytes]:
+        with self._lock:
+            if time.monotonic() - self._made_s >= KEPT_S:
+                self._content = self._page()
+                self._made_s = time.monotonic()
+            return self._content
+
+
 class _Endpoint(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 1024
+    _readers = threading.BoundedSemaphore(MOST_READERS)
+
+    def process_request(self, request: socket.socket, client_address: tuple[str, int]) -> None:  # type: ignore[override]
+        if self._readers.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: socket.socket, client_address: tuple[str, int]) -> None:  # type: ignore[override]
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._readers.release()
 
 
-def _endpoint(address: tuple[str, int], pages: dict[str, Page], where: WhereAnswers) -> ThreadingHTTPServer:
+def _endpoint(address: tuple[str, int], pages: Mapping[str, Page], where: WhereAnswers) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         timeout = 5.0
 

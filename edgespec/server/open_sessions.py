@@ -7,10 +7,11 @@ The listener brings an edge that returns back to its session (csrc/net/listener.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgespec.server.gate import VOID, Gate
+from edgespec.server.gate import VOID, Gate, device_name
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerSession
 from edgespec.verifying.loop import VerifyingLoop
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("edgespec.server")
 
-MOST_AWAY = 16
+MOST_AWAY = 64
 """Sessions of one device that are kept while it is away; of more, the one that has been away longest ends."""
 
 
@@ -38,6 +39,7 @@ class OpenSessions:
     def add(self, session: ServerSession) -> None:
         self.loop.sessions[session.number] = session.state
         self.table[session.number] = session
+        self.gate.audit.record("opened", str(session.state.device), session=session.number)
         if self.metrics is not None:
             self.metrics.record_open(session.statistics)
 
@@ -50,6 +52,7 @@ class OpenSessions:
         del self.loop.sessions[number]
         summary = " ".join(f"{key}={value}" for key, value in session.summary().items())
         log.info('%s reason="%s"', summary, reason)
+        self.gate.audit.record("ended", str(session.state.device), session=number, reason=reason)
         session.release()
         session.close_drafter()
         if self.metrics is not None:
@@ -57,7 +60,7 @@ class OpenSessions:
 
     def refuse(self, number: int, refused: Refused, channel: int = 0) -> None:
         """Send the ERROR; the connection or session that it goes to ends."""
-        log.info("refused: %s", refused)
+        self._record_refusal(number, refused)
         self.gate.listener.send(number, refused.frame(channel))
         if self.metrics is not None:
             self.metrics.refused.labels(refused.code.name.lower()).inc()
@@ -78,10 +81,19 @@ class OpenSessions:
         if len(of_device) > MOST_AWAY:
             self.end(of_device[0], "its device has too many sessions away")
 
-    def make_room(self) -> None:
-        """End the session whose edge has been away for longest, if there is one."""
-        for number in list(self._away_s)[:1]:
-            self.end(number, "another session needs its room")
+    def make_room(self, holders: frozenset[str] = frozenset()) -> None:
+        """End a session whose edge is away, if there is one: of those who ask for room if they have one, else of those
+        who have most sessions; the longest away of these."""
+        away = list(self._away_s)
+        if not away:
+            return
+        sessions = Counter(session.holder or str(number) for number, session in self.table.items())
+
+        def order(number: int) -> tuple[bool, int]:
+            session = self.table[number]
+            return session.holders.isdisjoint(holders), -sessions[session.holder or str(number)]
+
+        self.end(min(away, key=order), "another session needs its room")
 
     def expire(self, now_s: float) -> None:
         """End the sessions that have waited for their edges for `resume_for_s`."""
@@ -93,6 +105,16 @@ class OpenSessions:
         """Seconds until the next session expires; None: none will."""
         since_s = min(self._away_s.values(), default=None)
         return None if since_s is None else max(0.0, since_s + self.resume_for_s - now_s)
+
+    def _record_refusal(self, number: int, refused: Refused) -> None:
+        log.info("refused: %s", refused)
+        code = refused.code.name.lower()
+        if number in self.gate:
+            who, address = self.gate.who(number)
+            self.gate.audit.record("refused", who, address=address, code=code)
+            return
+        identity = self.gate.listener.identity(number)
+        self.gate.audit.record("refused", device_name(identity or b""), session=number, code=code)
 
     def end_unknown(self) -> None:
         """End the sessions of devices that may no longer connect."""

@@ -22,13 +22,14 @@ from edgespec.core.messages import Block
 from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
 from edgespec.model.target_engine import TargetEngine
-from edgespec.server.admission import Admission
+from edgespec.server.admission import Admission, Asker
 from edgespec.server.forwards import learn_cost
-from edgespec.server.gate import VOID, Gate, device_name
+from edgespec.server.gate import ANONYMOUS, VOID, Gate, device_name
 from edgespec.server.open_sessions import OpenSessions
 from edgespec.server.pictures import Pictures, check_kept
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerDrafters, ServerSession, SessionStatistics
+from edgespec.server.shares import holder_of
 from edgespec.verifying.constraints import Constraints
 from edgespec.verifying.loop import VerifyingLoop
 from edgespec.verifying.received_tree import BadBlock
@@ -125,15 +126,9 @@ class Requests:
 
     def _open(self, number: int, opened: _native.Open) -> None:
         """A session under the listener's `number`."""
-        if opened.latency_us:
-            learn_cost(self.target, self.loop)
-        if self.admission.full:
-            self.sessions.make_room()
         if self.sessions.draining:
             raise Refused(Code.DRAINING, "the server is being stopped", DRAIN_RETRY_MS)
         options = ServerOptions.from_wire(opened.options)
-        asked_ms = opened.latency_us / 1e3 if opened.latency_us else None
-        latency_ms = self.admission.admit(asked_ms, options.low_priority)
         params, generated = _sampling_params(opened)
         self._check(opened, params, options)
         if (identity := self.gate.listener.identity(number)) is None:
@@ -141,21 +136,49 @@ class Requests:
         if not self.gate.knows(identity):  # it came before the tokens were read again
             raise Refused(Code.CREDENTIAL, VOID)
         pictures = self.pictures.check(opened.pictures, identity, opened.tokens, 0)
-        now_s = time.monotonic()
         verifier = self._verifier(opened, params, options, generated)
+        constraints = self._constraints(params)
+        asker = self._asker(identity)
+        latency_ms = self._admit(opened, options, asker)
+        now_s = time.monotonic()
         session = ServerSession(
-            VerifyingSession(number, device_name(identity) or number, verifier, now_s, latency_ms),
+            VerifyingSession(
+                number,
+                device_name(identity) or number,
+                verifier,
+                now_s,
+                latency_ms,
+                tenant=holder_of(asker.holders) or number,
+            ),
             identity,
             params,
             opened.seed,
-            self._constraints(params),
+            constraints,
             self.target.open_cache(verifier.slots.capacity),
             SessionStatistics(now_s, len(opened.tokens)),
+            asker.holders,
+            b"" if self.admission.settings.share_prefixes else identity,
         )
         self.pictures.place(session, pictures)
         self.admission.reserve_memory(session)
         session.host_draft(self.drafters)
         self.sessions.add(session)
+
+    def _asker(self, identity: bytes) -> Asker:
+        if identity == ANONYMOUS:
+            return Asker()
+        holders = frozenset({device_name(identity), self.gate.tenant_of(identity)})
+        return Asker(holders, self.gate.least_latency_ms(identity))
+
+    def _admit(self, opened: _native.Open, options: ServerOptions, asker: Asker) -> float | None:
+        """Its latency target. Whatever else is wrong with an OPEN has been found before anybody gives way for it."""
+        if opened.latency_us:
+            learn_cost(self.target, self.loop)
+        self.admission.check_share(asker)
+        if self.admission.full:
+            self.sessions.make_room(asker.holders)
+        asked_ms = opened.latency_us / 1e3 if opened.latency_us else None
+        return self.admission.admit(asked_ms, options.low_priority, asker)
 
     def _check(self, opened: _native.Open, params: SamplingParams, options: ServerOptions) -> None:
         if options.server_draft == "required" and self.drafters is None:
@@ -241,5 +264,5 @@ def _sampling_params(opened: _native.Open) -> tuple[SamplingParams, int]:
         further, generated = sampling_section.decode(opened.sampling)
         fields["max_new_tokens"] += generated
         return SamplingParams(logit_bias=dict(opened.logit_bias), **fields, **further), generated
-    except EdgespecError as error:
+    except (EdgespecError, TypeError, ValueError, OverflowError) as error:  # what a section may hold is anybody's guess
         raise Refused(Code.PARAMETER, str(error)) from None

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
@@ -20,6 +21,7 @@ from edgespec.core.guide_matcher import Guides
 from edgespec.core.pacing import ForwardPacing
 from edgespec.model.target_engine import TargetEngine
 from edgespec.server.admission import Admission
+from edgespec.server.file_watch import FileWatch
 from edgespec.server.forwards import ForwardRunner, learn_cost
 from edgespec.server.frames import welcome_frame
 from edgespec.server.gate import Gate
@@ -31,6 +33,12 @@ from edgespec.server.tokenizer_offer import TokenizerOffer
 from edgespec.verifying.loop import VerifyingLoop
 
 Answer = TypeVar("Answer")
+
+INTAKE_S = 0.004
+"""How long messages are taken in before a forward starts; one batch at least."""
+
+INTAKE_EVENTS, INTAKE_NODES = 256, 2048
+"""Of a batch; an OPEN or APPEND counts as 16 events and more (csrc/bindings/batch.cpp)."""
 
 
 class Server:
@@ -48,6 +56,7 @@ class Server:
         offer = TokenizerOffer(target.tokenizer_path and target.tokenizer_path.parent)
         hosts_draft = settings.server_drafters is not None
         welcome = welcome_frame(target, hosts_draft, offer.hash, settings.sampling_defaults)
+        self._tokens = settings.security.tokens
         self._gate = Gate(host, port, settings, welcome, target.vocabulary_hash, offer)
         self.listener = self._gate.listener
         self.target_id = target.target_id
@@ -86,9 +95,14 @@ class Server:
 
     def run(self) -> None:
         """Serve until `stop`."""
+        watched = FileWatch(self._tokens, self._follow_tokens) if self._tokens is not None else nullcontext()
+        with watched:
+            self._serve()
+
+    def _serve(self) -> None:
         try:
             while not (self._stopping or self._drained()):
-                self._requests.take(self.listener.poll_batch(self._timeout_s()))
+                self._take_in()
                 while not self._calls.empty():
                     self._calls.get()()
                 self.sessions.expire(time.monotonic())
@@ -99,6 +113,7 @@ class Server:
             self.listener.close()
             self._pictures.close()
             self.sessions.end_all("the server stops")
+            self._gate.audit.close()
 
     # From any thread, or a signal handler
 
@@ -137,7 +152,21 @@ class Server:
         self.call(self._gate.reload)
         self.call(self.sessions.end_unknown)
 
+    def _follow_tokens(self) -> None:
+        self.call(self._gate.reload_tokens)
+        self.call(self.sessions.end_unknown)
+
     # In the loop's thread
+
+    def _take_in(self) -> None:
+        """What arrived, for `INTAKE_S` at most: the next forward starts, whatever else waits."""
+        batch = self.listener.poll_batch(self._timeout_s(), INTAKE_EVENTS, INTAKE_NODES)
+        until_s = time.monotonic() + INTAKE_S
+        while batch.others or len(batch.numbers):
+            self._requests.take(batch)
+            if time.monotonic() >= until_s:
+                break
+            batch = self.listener.poll_batch(0.0, INTAKE_EVENTS, INTAKE_NODES)
 
     def _send_goaway(self) -> None:
         for connection in self._gate.welcomed:

@@ -7,6 +7,7 @@ what drafting on the edge saves.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,9 +21,10 @@ from edgespec.drafting.drafter import Drafter
 from edgespec.drafting.loop import DraftingLoop
 from edgespec.drafting.policies import Sync
 from edgespec.engines.draft_engine import DraftEngine, load_draft
+from edgespec.server.shares import may_take
 
-IDLE_ENGINES = 4
-"""Engines that are kept open for the next session that wants one."""
+MOST_ENGINES = 16
+"""Sessions that the server drafts for at once; each has an engine of its own, which is kept for the next one."""
 
 
 class ServerDrafter:
@@ -69,7 +71,8 @@ class ServerDrafter:
 
 
 class ServerDrafters:
-    """Makes server drafters, each with an engine of its own; engines that were given back are used again.
+    """Makes server drafters, each with an engine of its own, at most `most` at once; engines that were given back are
+    used again. A holder has no more of them than its share.
 
     folder: the engine's. vocabulary_hash, vocabulary_size: the target's. Raises EdgespecError for an engine of another
     vocabulary.
@@ -82,11 +85,14 @@ class ServerDrafters:
         vocabulary_size: int,
         draft_tokens: int = 4,
         pace_ms: float | None = None,
+        most: int = MOST_ENGINES,
     ) -> None:
         self._folder = folder
         self._vocabulary_size = vocabulary_size
         self._draft_tokens = draft_tokens
         self._pace_ms = pace_ms
+        self._most = most
+        self._in_use: Counter[str] = Counter()
         self._idle = [load_draft(folder)]
         if self._idle[0].vocabulary_hash != vocabulary_hash:
             raise EdgespecError(
@@ -94,14 +100,18 @@ class ServerDrafters:
             )
 
     def __call__(
-        self, text: Sequence[int], params: SamplingParams, seed: int, max_new_tokens: int
-    ) -> ServerDrafter:
+        self, text: Sequence[int], params: SamplingParams, seed: int, max_new_tokens: int, holder: str
+    ) -> ServerDrafter | None:
+        if not may_take(self._in_use[holder], self._in_use.total(), self._most):
+            return None
+        self._in_use[holder] += 1
         engine = self._idle.pop() if self._idle else load_draft(self._folder)
         pacing = None if self._pace_ms is None else DraftPacing(self._pace_ms)
         drafter = Drafter(engine, params.temperature, seed, self._vocabulary_size, pacing)
-        close = partial(self._take_back, engine)
+        close = partial(self._take_back, engine, holder)
         return ServerDrafter(drafter, text, max_new_tokens, self._draft_tokens, close)
 
-    def _take_back(self, engine: DraftEngine) -> None:
-        if len(self._idle) < IDLE_ENGINES:
-            self._idle.append(engine)
+    def _take_back(self, engine: DraftEngine, holder: str) -> None:
+        self._in_use[holder] -= 1
+        self._in_use += Counter()  # forgets those who have none
+        self._idle.append(engine)

@@ -10,16 +10,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from edgespec import _native
 from edgespec.core.params import SamplingParams
 from edgespec.core.pictures import PictureSpan
 from edgespec.model.target_engine import KvFull, PlacedPicture, SessionCache
+from edgespec.server.refusal import Refused
 from edgespec.server.server_drafter import ServerDrafter
+from edgespec.server.shares import holder_of
 from edgespec.verifying.constraints import Constraints
 from edgespec.verifying.session import VerifyingSession
 from edgespec.verifying.verifier import Conclusion, Verifier
 
-ServerDrafters = Callable[[Sequence[int], SamplingParams, int, int], ServerDrafter]
-"""Makes a server drafter of a text, its parameters, its seed, and the number of tokens that may still come."""
+ServerDrafters = Callable[[Sequence[int], SamplingParams, int, int, str], ServerDrafter | None]
+"""Makes a server drafter of a text, its parameters, its seed, and the number of tokens that may still come, for whom;
+None: as many are in use as may be."""
+
+DRAFT_RETRY_MS = 2000
 
 
 @dataclass
@@ -51,9 +57,9 @@ class SessionStatistics:
 
 @dataclass
 class ServerSession:
-    """state: in the verifying loop. identity: of its edge, at the gate. turn: of the conversation, which hints and
-    verdicts name. reserved: it has its memory. drafter: drafts for it on this server. pictures: in its text, in
-    order."""
+    """state: in the verifying loop. identity: of its edge, at the gate. holders: in whose shares it counts, see
+    `admission.Asker`. prefix_salt: whose prefixes it may read. turn: of the conversation, which hints and verdicts
+    name. reserved: it has its memory. drafter: drafts for it on this server. pictures: in its text, in order."""
 
     state: VerifyingSession
     identity: bytes
@@ -62,6 +68,8 @@ class ServerSession:
     constraints: Constraints
     cache: SessionCache
     statistics: SessionStatistics
+    holders: frozenset[str] = frozenset()
+    prefix_salt: bytes = b""
     turn: int = 0
     reserved: bool = False
     drafter: ServerDrafter | None = None
@@ -80,13 +88,23 @@ class ServerSession:
     def spans(self) -> list[PictureSpan]:
         return [picture.span for picture in self.pictures]
 
+    @property
+    def slots_needed(self) -> int:
+        """Memory, in slots, for what its text may become."""
+        return self.verifier.limits.slots(len(self.verifier.text) + self.verifier.remaining)
+
+    @property
+    def holder(self) -> str:
+        """Whose memory this is; nothing: nobody's in particular."""
+        return holder_of(self.holders)
+
     def reserve(self, slots: int | None = None) -> None:
         """Take memory for this many slots (None: for what the text may become), and adopt what other sessions computed
         of the text. Raises KvFull, with no more taken."""
         verifier = self.verifier
-        slots = slots or verifier.limits.slots(len(verifier.text) + verifier.remaining)
+        slots = slots or self.slots_needed
         try:
-            if not self.reserved and (length := self.cache.adopt(verifier.text, self.spans)):
+            if not self.reserved and (length := self.cache.adopt(verifier.text, self.spans, self.prefix_salt)):
                 verifier.slots.adopt(length)
                 self.statistics.prefix_tokens += length
             self.cache.reserve(slots)
@@ -106,16 +124,25 @@ class ServerSession:
         """The prompt is computed: sessions whose text begins alike may adopt it."""
         if not self._published:
             self._published = True
-            self.cache.publish(self.verifier.text[: self.verifier.slots.in_order + 1], self.spans)
+            self.cache.publish(self.verifier.text[: self.verifier.slots.in_order + 1], self.spans, self.prefix_salt)
 
     def host_draft(self, drafters: ServerDrafters | None) -> None:
-        """Draft for it here from now on, or no longer, as its options say. drafters: None where no draft is hosted."""
+        """Draft for it here from now on, or no longer, as its options say. drafters: None where no draft is hosted.
+        Raises Refused where the session cannot do without, and has none."""
         verifier = self.verifier
         if verifier.options.server_draft == "off":
             self.close_drafter()
         elif self.drafter is None and drafters is not None:
-            self.drafter = drafters(verifier.text, self.params, self.seed, verifier.remaining)
-            self.drafter.leave_out(self.spans)
+            holder = self.holder or str(self.number)
+            self.drafter = drafters(verifier.text, self.params, self.seed, verifier.remaining, holder)
+            if self.drafter is None and verifier.options.server_draft == "required":
+                raise Refused(
+                    _native.ErrorCode.OVERLOADED,
+                    "all the drafts that this server hosts are in use; try again later",
+                    DRAFT_RETRY_MS,
+                )
+            if self.drafter is not None:
+                self.drafter.leave_out(self.spans)
 
     def close_drafter(self) -> None:
         if self.drafter is not None:

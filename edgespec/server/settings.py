@@ -20,14 +20,16 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ServerSecurity:
     """Who may connect. tls_cert, tls_key: with them the link is encrypted; tls_client_ca: edges must show a certificate
-    that this authority signed; tokens: the file of `edgespec token`; insecure: any edge may connect from anywhere."""
+    that this authority signed; tokens: the file of `edgespec token`; insecure: any edge may connect from anywhere.
+    connections_a_device: a session may have two, or four while it changes over. audit_log: see audit.py."""
 
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     tokens: Path | None = None
     insecure: bool = False
-    connections_a_device: int = 64
+    connections_a_device: int = 256
+    audit_log: Path | None = None
 
     def check(self, host: str) -> None:
         """Raises EdgespecError where a server on this host would be open to strangers, or a file is wrong."""
@@ -63,11 +65,12 @@ class ServerSettings:
     """max_sessions: that may be open at once. latency_ms: the target for a token of sessions that ask for none;
     least_latency_ms: the least that a session may ask for (None: `latency_ms`, or whatever forwards allow).
 
-    resume_for_s: how long a session waits for an edge that has lost its connections; dead_after_s: after which silence
-    a connection is given up. security: who may connect, and whether links are encrypted; by default this machine only.
-    server_drafters: makes a drafter for a session that asks for one; None: this server hosts no draft. busy_spin: poll
-    the sockets without sleeping, which takes a core and saves the time to wake up. sampling_defaults: how edges sample
-    whose user asks for nothing else (edgespec.core.generation_config).
+    share_prefixes: a session reads what other devices' sessions computed of the same prompt; otherwise only its own
+    device's. resume_for_s: how long a session waits for an edge that has lost its connections; dead_after_s: after
+    which silence a connection is given up. security: who may connect, and whether links are encrypted; by default
+    this machine only. server_drafters: makes a drafter for a session that asks for one; None: this server hosts no
+    draft. busy_spin: poll the sockets without sleeping, which takes a core and saves the time to wake up. sampling_defaults: how edges
+    sample whose user asks for nothing else (edgespec.core.generation_config).
     """
 
     max_sessions: int = 1024
@@ -76,6 +79,7 @@ class ServerSettings:
     resume_for_s: float = 60.0
     dead_after_s: float = 2.5
     busy_spin: bool = False
+    share_prefixes: bool = False
     security: ServerSecurity = field(default_factory=ServerSecurity)
     sampling_defaults: Mapping[str, Any] = field(default_factory=dict)
     metrics: Metrics | None = None

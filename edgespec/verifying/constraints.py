@@ -80,7 +80,11 @@ class Constraints:
     @staticmethod
     def _seen(text: Sequence[int], paths: Sequence[Sequence[int]]) -> list[NDArray[np.int32]]:
         tokens = set(text)
-        return [np.array(sorted(tokens.union(path)), dtype=np.int32) for path in paths]
+        seen = np.array(sorted(tokens), dtype=np.int32)
+        return [
+            np.union1d(seen, np.array(list(new), dtype=np.int32)) if (new := set(path) - tokens) else seen
+            for path in paths
+        ]
 
     def _biases(
         self, generated: Sequence[int], paths: Sequence[Sequence[int]]

@@ -107,9 +107,10 @@ class VerifyingLoop:
                 failed.append((grant.session, error))
         return self._forward(shares, failed)
 
-    def apart(self, forward: Forward) -> list[Forward]:
-        """The same rows in a forward for each session, where the joint forward failed."""
-        return [self._forward([share]) for share in forward.shares]
+    def halves(self, forward: Forward) -> list[Forward]:
+        """The same rows in two forwards, where the joint forward failed: whose fault it is shows in a few of them."""
+        middle = len(forward.shares) // 2
+        return [self._forward(forward.shares[:middle]), self._forward(forward.shares[middle:])]
 
     def _share(self, grant: Grant) -> Share:
         session = self.sessions[grant.session]

@@ -13,7 +13,7 @@ from edgespec.core.tree import COMMITTED_BIT, MAX_NODE, ROOT, DraftTree
 REMEMBERED_NODES = 4096
 """How many of the newest committed nodes keep their ids, for blocks that come late."""
 
-MAX_WAITING_NODES = 4096
+MAX_WAITING_NODES = 1024
 """Nodes of one session that may wait for verification, unless a server says otherwise; WELCOME tells the edge."""
 
 LARGEST_EDGE_NODE = MAX_NODE // 2
@@ -37,6 +37,8 @@ class ReceivedTree:
         """Of committed nodes, by id."""
         self._aliases: dict[int, int] = {}
         """The edge's id of a token that was in the tree already -> its id there."""
+        self._edge_ids: dict[int, int] = {}
+        """The other way round: the first id by which the edge knows a node of the server's own."""
 
     def receive(
         self, first_node: int, tokens: Sequence[int], parents: Sequence[int], probabilities: Sequence[float]
@@ -45,10 +47,13 @@ class ReceivedTree:
         self._check(first_node, len(tokens), parents)
         if tokens:
             self._last_id = first_node + len(tokens) - 1
+        raised: dict[int, float] = {}
         for node, (token, parent, probability) in enumerate(
             zip(tokens, parents, probabilities, strict=True), first_node
         ):
-            self._place(node, token, parent, probability)
+            self._place(node, token, parent, probability, raised)
+        if raised:
+            self.tree.reweigh(raised)
 
     def suggest(self, chain: Iterable[tuple[int, float]]) -> list[int]:
         """Add the server's own guess of the next tokens, each with its probability; returns the nodes that are new."""
@@ -71,20 +76,20 @@ class ReceivedTree:
         for alias, node in self._aliases.items():
             if node in self._positions:
                 self._positions[alias] = self._positions[node]
-        self._aliases = {alias: node for alias, node in self._aliases.items() if node in self.tree}
+        self._know({alias: node for alias, node in self._aliases.items() if node in self.tree})
         self._forget_oldest()
 
     def clear(self) -> None:
         """Another turn begins: drop every node, and forget where those before it were committed."""
         self.tree.clear(len(self._text))
         self._positions.clear()
-        self._aliases.clear()
+        self._know({})
 
     def edge_id(self, node: int) -> int | None:
         """The id under which the edge knows a node; None: it does not know it."""
         if node <= LARGEST_EDGE_NODE:
             return node
-        return next((alias for alias, known in self._aliases.items() if known == node), None)
+        return self._edge_ids.get(node)
 
     def _check(self, first_node: int, count: int, parents: Sequence[int]) -> None:
         last = first_node + count - 1
@@ -101,31 +106,43 @@ class ReceivedTree:
             elif not 0 < parent < node:
                 raise BadBlock(f"node {node} comes before its parent {parent}")
 
-    def _place(self, node: int, token: int, parent: int, probability: float) -> None:
-        """Find where a new node belongs: below a live node, on the text since committed, or nowhere."""
+    def _know(self, aliases: dict[int, int]) -> None:
+        self._aliases, self._edge_ids = aliases, {}
+        for alias, node in aliases.items():
+            self._edge_ids.setdefault(node, alias)
+
+    def _place(
+        self, node: int, token: int, parent: int, probability: float, raised: dict[int, float]
+    ) -> None:
+        """Find where a new node belongs: below a live node, on the text since committed, or nowhere. raised: gets the
+        known nodes that it makes likelier."""
         if parent & COMMITTED_BIT:
-            return self._place_on_text(node, token, parent & ~COMMITTED_BIT, probability)
+            return self._place_on_text(node, token, parent & ~COMMITTED_BIT, probability, raised)
         parent = self._aliases.get(parent, parent)
         if parent in self._positions:
-            self._place_on_text(node, token, self._positions[parent] + 1, probability)
+            self._place_on_text(node, token, self._positions[parent] + 1, probability, raised)
         elif parent in self.tree:
-            self._grow(node, parent, token, probability)
+            self._grow(node, parent, token, probability, raised)
 
-    def _place_on_text(self, node: int, token: int, length: int, probability: float) -> None:
+    def _place_on_text(
+        self, node: int, token: int, length: int, probability: float, raised: dict[int, float]
+    ) -> None:
         """The node continues the first `length` tokens of the text."""
         if length == len(self._text):
-            self._grow(node, ROOT, token, probability)
+            self._grow(node, ROOT, token, probability, raised)
         elif self._text[length] == token:
             self._positions[node] = length
             self._forget_oldest()
 
-    def _grow(self, node: int, parent: int, token: int, probability: float) -> None:
+    def _grow(self, node: int, parent: int, token: int, probability: float, raised: dict[int, float]) -> None:
         known = self.tree.child(parent, token)
         if known is None:
             self.tree.add(node, parent, token, probability)
         else:
             self._aliases[node] = known
-            self.tree.reweigh(known, max(probability, self.tree[known].probability))
+            self._edge_ids.setdefault(known, node)
+            if probability > raised.get(known, self.tree[known].probability):
+                raised[known] = probability
 
     def _forget_oldest(self) -> None:
         while len(self._positions) > REMEMBERED_NODES:

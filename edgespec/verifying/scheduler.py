@@ -1,10 +1,12 @@
 """The scheduler: which rows of which sessions the next forward runs. Pure.
 
 Each ready session offers rows: the rest of its prompt, or its last committed token and the drafted nodes behind it.
-A forward takes the most urgent sessions first, then the devices in turns, so that a device with many sessions gets no
-more than one with few. Fill and low-priority sessions come next, if there is room. Then it takes the likeliest nodes
-of all sessions, as long as they raise the tokens expected of the forward by more than its cost. A session that has
-waited for `max_wait_s` is urgent, so none starves.
+A forward takes the most urgent sessions first, then the tenants and their devices in turns, so that a device with many
+sessions gets no more than one with few. Fill and low-priority sessions come next, if there is room. Then it takes the
+likeliest nodes of all sessions, as long as they raise the tokens expected of the forward by more than its cost.
+
+Rows of texts that only some devices have beyond an equal share may slow the others down by half at most. A session that
+has waited for `max_wait_s` is urgent when its device's turn comes, so none starves.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -25,12 +28,20 @@ FORWARD_SHARE = 0.8
 """How much of a session's latency target a forward may take; the rest is for the loop and the link."""
 
 
+SLOWED = 1.5
+"""How much longer than a forward of equal shares one may take for those who want more."""
+
+
+LARGEST_SHARE = 0.75
+"""Of a forward's nodes, for one device while others have some."""
+
+
 @dataclass(frozen=True)
 class Offer:
     """What a session could run. rows: tokens of its text that must run before anything is decided, 1 or more (many: a
     prompt, which may be taken in chunks). since_s: when it became ready. probabilities: of its drafted nodes to be
     committed, parents first, falling. latency_ms: its target for a token, None for none. low_priority: it runs in the
-    room that others leave, as fill does."""
+    room that others leave, as fill does. tenant: whose device it is; None: its own."""
 
     session: int
     device: Hashable
@@ -39,6 +50,7 @@ class Offer:
     probabilities: Sequence[float] = ()
     latency_ms: float | None = None
     low_priority: bool = False
+    tenant: Hashable = None
 
 
 @dataclass
@@ -80,7 +92,7 @@ class Scheduler:
         now = [offer for offer in offers if not self._can_wait(offer, now_s)]
         ordered = [*self._in_order(now, now_s), *self._in_order(later, now_s)]
         rows = self._rows_in_time(ordered)
-        granted = self._take(ordered, rows)
+        granted = self._take(ordered, rows, self._fair_rows(offers))
         self._add_nodes(granted, rows)
         for offer, grant in granted:
             self._served[offer.device] += grant.rows + grant.nodes
@@ -99,20 +111,38 @@ class Scheduler:
         if len(offers) < 2:
             return list(offers)
 
-        def deadline_s(offer: Offer) -> float:
+        def deadline_s(offer: Offer, turn: int) -> float:
             if offer.latency_ms is not None:
                 return offer.since_s + min(offer.latency_ms / 1e3, self.limits.max_wait_s)
-            overdue = now_s - offer.since_s >= self.limits.max_wait_s
+            overdue = turn == 0 and now_s - offer.since_s >= self.limits.max_wait_s
             return offer.since_s + self.limits.max_wait_s if overdue else math.inf
 
-        turns: dict[Hashable, int] = {}
-        keys: list[tuple[float, int, float, float]] = []
         by_age = sorted(offers, key=lambda offer: offer.since_s)
-        for offer in by_age:
-            turn = turns[offer.device] = turns.get(offer.device, -1) + 1
-            keys.append((deadline_s(offer), turn, self._served[offer.device], offer.since_s))
-        order = sorted(range(len(by_age)), key=lambda i: keys[i])
-        return [by_age[i] for i in order]
+        of_device = _turns(by_age, lambda offer: offer.device)
+        by_device = sorted(
+            zip(by_age, of_device, strict=True),
+            key=lambda one: (one[1], self._served[one[0].device], one[0].since_s),
+        )
+        in_turns = [offer for offer, _ in by_device]
+        of_tenant = _turns(in_turns, lambda offer: offer.device if offer.tenant is None else offer.tenant)
+        keys = [
+            (deadline_s(offer, max(own, turn)), turn, self._served[offer.device], offer.since_s)
+            for (offer, own), turn in zip(by_device, of_tenant, strict=True)
+        ]
+        return [in_turns[i] for i in sorted(range(len(keys)), key=lambda i: keys[i])]
+
+    def _fair_rows(self, offers: Sequence[Offer]) -> int:
+        """Rows of texts in a forward that takes no more than `SLOWED` times as long as one in which every device has as
+        many as the one that wants fewest; no bound where there is one device only."""
+        most = max(self.limits.rows, self.limits.prefill_rows)
+        wanted: Counter[Hashable] = Counter()
+        for offer in offers:
+            wanted[offer.device] += offer.rows
+        if len(wanted) < 2:
+            return most
+        equal = min(len(wanted) * min(wanted.values()), most)
+        allowed_ms = SLOWED * self.cost(equal)
+        return equal + bisect_right(range(equal, most), allowed_ms, key=lambda rows: self.cost(rows + 1))
 
     def _rows_in_time(self, offers: Sequence[Offer]) -> int:
         """Rows of a forward that keeps the tightest target of those that wait for a verdict; at least one for each
@@ -126,11 +156,11 @@ class Scheduler:
         beyond = range(least, most)
         return least + bisect_right(beyond, FORWARD_SHARE * latency_ms, key=lambda rows: self.cost(rows + 1))
 
-    def _take(self, ordered: Sequence[Offer], most: int) -> list[tuple[Offer, Grant]]:
+    def _take(self, ordered: Sequence[Offer], most: int, fair: int) -> list[tuple[Offer, Grant]]:
         """The text's rows of all sessions that fit; prompts in chunks that leave room for those that wait."""
         limits = self.limits
         verdicts = sum(offer.rows == 1 for offer in ordered)
-        room = most if verdicts else limits.prefill_rows
+        room = min(fair, most if verdicts else limits.prefill_rows)
         prompts = max(1, int(room * limits.prefill_share)) if verdicts else room
         granted = []
         for offer in ordered:
@@ -143,21 +173,35 @@ class Scheduler:
         return granted
 
     def _add_nodes(self, granted: Sequence[tuple[Offer, Grant]], most: int) -> None:
-        """The likeliest nodes of all sessions, while they are worth their rows, up to `most` rows in all."""
+        """The likeliest nodes of all sessions, while they are worth their rows, up to `most` rows in all; of one device
+        no more than `LARGEST_SHARE` of these while others want some."""
         rows = sum(grant.rows for _, grant in granted)
+        taken: Counter[Hashable] = Counter()
+        share = math.ceil(LARGEST_SHARE * (most - rows))
+        left_out: list[tuple[float, int]] = []
         deciding = [(offer, grant) for offer, grant in granted if grant.rows == offer.rows]
         expected = float(len(deciding))
         frontier = [
             (-offer.probabilities[0], i) for i, (offer, _) in enumerate(deciding) if len(offer.probabilities)
         ]
         heapq.heapify(frontier)
-        while frontier and rows < most:
+        while rows < most and (frontier or left_out):
+            if not frontier:  # what some devices do not need of their shares
+                frontier, left_out, share = left_out, [], most
+                heapq.heapify(frontier)
             probability, i = heapq.heappop(frontier)
             offer, grant = deciding[i]
+            if taken[offer.device] >= share:
+                left_out.append((probability, i))
+                continue
             first = len(deciding) == 1 and not grant.nodes
             if not first and not self._worth(-probability, rows, expected):
-                break
+                if not left_out:
+                    break
+                frontier = []
+                continue
             grant.nodes += 1
+            taken[offer.device] += 1
             rows += 1
             expected -= probability
             if grant.nodes < len(offer.probabilities):
@@ -169,3 +213,13 @@ class Scheduler:
         after_ms = self.cost(rows + 1)
         more_ms = after_ms - self.cost(rows)
         return more_ms <= 0 or probability * after_ms >= more_ms * expected
+
+
+def _turns(offers: Iterable[Offer], holder: Callable[[Offer], Hashable]) -> list[int]:
+    """Of each offer, the number of offers of the same holder before it."""
+    seen: Counter[Hashable] = Counter()
+    turns = []
+    for offer in offers:
+        turns.append(seen[holder(offer)])
+        seen[holder(offer)] += 1
+    return turns

@@ -22,9 +22,9 @@ RESOLUTION_S = 1e-9
 
 @dataclass(eq=False)
 class VerifyingSession:
-    """number: its own in the loop. device: who opened it. concluded_s: when its last forward ended; at first, when it
-    was opened. latency_ms: its target for a token, None for none. away_since_s: when its edge lost its connections;
-    None: it is connected."""
+    """number: its own in the loop. device: who opened it; tenant: whose device that is, None: its own. concluded_s:
+    when its last forward ended; at first, when it was opened. latency_ms: its target for a token, None for none.
+    away_since_s: when its edge lost its connections; None: it is connected."""
 
     number: int
     device: Hashable
@@ -32,6 +32,7 @@ class VerifyingSession:
     concluded_s: float
     latency_ms: float | None = None
     away_since_s: float | None = None
+    tenant: Hashable = None
     waiting_for: int = 0
     """Pictures in its text that are not encoded yet: it runs when all are."""
     _pauses_at: float = math.inf
@@ -90,6 +91,7 @@ class VerifyingSession:
             self.verifier.probabilities(),
             self.latency_ms,
             low_priority=self.low_priority or not (asked or self.latency_ms),
+            tenant=self.device if self.tenant is None else self.tenant,
         )
 
     def receive(self, block: Block, now_s: float) -> None:

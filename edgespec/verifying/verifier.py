@@ -22,6 +22,12 @@ from edgespec.verifying.tree_search import follow_decisions, likeliest
 
 Finish = Literal["stop", "length"]
 
+DOUBTED_BELOW = 0.5
+"""Probabilities of drafts count for less where fewer of the nodes are accepted than this share of what they promise."""
+
+BENEFIT_OF_DOUBT, MEMORY = 4.0, 0.98
+"""Nodes that a session is believed before anything is known, and how much of what was seen stays at each forward."""
+
 ENOUGH_EXPECTED = 1.0
 """Drafted tokens expected to be accepted with which a forward waits for no more."""
 
@@ -87,6 +93,7 @@ class Verifier:
         self._lookup = TextLookup(self.received)
         self._last_length = self.turn_start = 0
         self._requested = False
+        self._promised = self._kept = BENEFIT_OF_DOUBT
         self._begin_turn(max_new_tokens)
         self.turn_start -= generated
 
@@ -140,7 +147,7 @@ class Verifier:
             self.options.max_wait_ms > 0
             and self.options.fill
             and not (self._new_text or self._requested)
-            and sum(self.tree.path_probability(node) for node in self.tree) < ENOUGH_EXPECTED
+            and self.tree.expected < ENOUGH_EXPECTED
         )
 
     @property
@@ -154,9 +161,13 @@ class Verifier:
         return len(self.text) - self.slots.cached_length
 
     def probabilities(self) -> list[float]:
-        """Of the nodes that the next forward could run to be committed, the likeliest first."""
+        """Of the nodes that the next forward could run to be committed, the likeliest first. Who promises far more than
+        comes true is believed as much as comes true: nobody gets others' rows by claiming to be sure."""
         self._extend_tree()
-        return [reach for _, reach in self._likeliest(self.limits.draft_rows)]
+        share = self._kept / self._promised
+        belief = share if share < DOUBTED_BELOW else 1.0
+        found = self._likeliest(self.limits.draft_rows)
+        return [belief * reach for _, reach in found]
 
     def plan(self, rows: int | None = None, nodes: int | None = None) -> PlannedRows:
         """The rows of the next forward; their slots are taken.
@@ -184,14 +195,18 @@ class Verifier:
 
         The forward took `forward_ms`, and ended at `ended_ms` of the server's clock.
         """
-        self.forwards += 1
         if not rows.nodes:
             return None
+        self.forwards += 1
+        self._promised = MEMORY * self._promised + sum(
+            self.tree.path_probability(node) for node in rows.nodes[1:]
+        )
         base_length = len(self.text)
         path, token, picks = follow_decisions(self.tree, rows.nodes, tokens)
         decided = [*(self.tree[node].token for node in path), token]
         committed, self.finish = _until_end(decided, self._last_length - base_length, self.limits.end_tokens)
         path = path[: len(committed)]
+        self._kept = MEMORY * self._kept + len(path)
         accepted = sum(node not in self._lookup for node in path)
         self.text.extend(committed)
         self.received.commit(committed)

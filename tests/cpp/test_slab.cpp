@@ -11,21 +11,38 @@ namespace {
 
 void a_pool_is_bounded_and_comes_back() {
     const auto pool = std::make_shared<SlabPool>(2);
-    Lease first = pool->lease(), second = pool->lease();
-    CHECK(first.bytes && second.bytes && !pool->lease().bytes);
-    CHECK(reinterpret_cast<std::uintptr_t>(first.bytes.get()) % 64 == 0);
-    first = {};
+    std::vector<Lease> leases;
+    for (Lease lease = pool->lease(); lease.bytes; lease = pool->lease()) leases.push_back(lease);
+    CHECK(leases.size() == pool->most_bytes() / kSlabBytes);
+    CHECK(reinterpret_cast<std::uintptr_t>(leases[0].bytes.get()) % 64 == 0);
+    leases.pop_back();
     CHECK(pool->lease().bytes);
-    second = {};
+    leases.clear();
     CHECK(pool->leased_bytes() == 0);
 }
 
-void large_frames_have_a_bound_of_their_own() {
+void a_large_frame_has_memory_of_its_size() {
     const auto pool = std::make_shared<SlabPool>(1);
     const Lease large = pool->lease(1 << 20);
     CHECK(large.bytes && large.size == 1 << 20);
-    CHECK(!pool->lease(1 << 20).bytes);
     CHECK(pool->lease().bytes);
+}
+
+// What devices hold that take all that they can, one after the other.
+void a_device_leaves_as_much_for_others_as_it_holds() {
+    const auto pool = std::make_shared<SlabPool>(256);
+    const auto one = std::make_shared<DeviceShare>(ShareLimits{}), other = std::make_shared<DeviceShare>(ShareLimits{});
+    std::vector<Lease> leases;
+    const auto take_all = [&](const std::shared_ptr<DeviceShare>& share) {
+        for (Lease lease = pool->lease(kSlabBytes, share); lease.bytes; lease = pool->lease(kSlabBytes, share)) {
+            leases.push_back(lease);
+        }
+        return share->leased / kSlabBytes;
+    };
+    CHECK(take_all(one) == 256 && take_all(other) == 128);
+    CHECK(pool->lease(1 << 20, std::make_shared<DeviceShare>(ShareLimits{})).bytes);
+    leases.clear();
+    CHECK(one->leased == 0 && pool->leased_bytes() == 0);
 }
 
 void a_lease_keeps_its_pool() {
@@ -58,7 +75,8 @@ void leases_go_back_from_any_thread() {
 
 int main() {
     a_pool_is_bounded_and_comes_back();
-    large_frames_have_a_bound_of_their_own();
+    a_large_frame_has_memory_of_its_size();
+    a_device_leaves_as_much_for_others_as_it_holds();
     a_lease_keeps_its_pool();
     leases_go_back_from_any_thread();
 }

@@ -1,0 +1,47 @@
+// Connections that have not said who they are: a newcomer always has a place, and an address has its share of them.
+#include "check.hpp"
+#include "net/strangers.hpp"
+
+using namespace edgespec::net;
+
+namespace {
+
+void the_oldest_of_an_address_gives_way_to_its_newest() {
+    Strangers strangers({10, 2, {}});
+    CHECK(!strangers.add("a", 1) && !strangers.add("a", 2));
+    CHECK(strangers.add("a", 3) == 1);
+    strangers.remove("a", 2);
+    CHECK(!strangers.add("a", 4));
+}
+
+void the_most_crowded_address_gives_way_to_another() {
+    Strangers strangers({4, 10, {}});
+    for (std::uint64_t number = 1; number <= 4; ++number) strangers.add(number == 4 ? "b" : "a", number);
+    CHECK(strangers.add("c", 5) == 1);
+    CHECK(strangers.give_way() == 2);
+}
+
+void who_is_gone_already_gives_way_to_nobody() {
+    Strangers strangers({1, 1, {}});
+    strangers.add("a", 1);
+    strangers.remove("a", 1);
+    strangers.remove("a", 1);
+    CHECK(!strangers.give_way() && !strangers.add("a", 2));
+}
+
+void an_address_arrives_at_its_own_rate() {
+    const auto now = std::chrono::steady_clock::now();
+    Strangers strangers({1, 1, {1, 2}});
+    CHECK(strangers.may_arrive("a", now) && strangers.may_arrive("a", now) && !strangers.may_arrive("a", now));
+    CHECK(strangers.may_arrive("b", now));
+    CHECK(strangers.may_arrive("a", now + std::chrono::seconds(1)));
+}
+
+}  // namespace
+
+int main() {
+    the_oldest_of_an_address_gives_way_to_its_newest();
+    the_most_crowded_address_gives_way_to_another();
+    who_is_gone_already_gives_way_to_nobody();
+    an_address_arrives_at_its_own_rate();
+}

@@ -1,0 +1,62 @@
+"""Fair shares: whatever one holder takes, another finds something, and memory comes back from who has most."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgespec.server.shares import holder_of, may_take, must_give
+
+names = st.sampled_from(["greedy", "other", "third"])
+
+
+@given(st.integers(8, 300), st.lists(st.tuples(names, st.booleans()), max_size=400))
+def test_however_devices_take_and_give_back_a_newcomer_finds_one(
+    most: int, steps: list[tuple[str, bool]]
+) -> None:
+    held: Counter[str] = Counter()
+    for who, takes in steps:
+        if not takes:
+            held[who] = max(0, held[who] - 1)
+        elif may_take(held[who], held.total(), most):
+            held[who] += 1
+            assert held[who] == 1 or held[who] <= 3 * (most - held.total())
+        assert may_take(0, held.total(), most), "four holders fit into eight, whatever they do"
+
+
+@given(st.integers(8, 1000))
+def test_alone_a_device_has_three_quarters(most: int) -> None:
+    held = 0
+    while may_take(held, held, most):
+        held += 1
+    assert 3 * most // 4 - 1 <= held <= 3 * most // 4
+    assert may_take(0, held, most)
+
+
+def test_memory_comes_back_from_who_has_most_and_more_than_an_equal_share() -> None:
+    held = {"greedy": 90, "other": 10}
+    assert must_give(held, held, "new", 10) == "greedy"
+    assert must_give(held, held, "other", 10) == "greedy"
+    assert must_give(held, held, "greedy", 10) is None
+    assert must_give(held, ["other"], "new", 10) is None, "it has less than an equal share"
+    assert must_give({"one": 10, "two": 10}, ["one", "two"], "new", 10) is None
+    assert must_give(held, held, "new", 95) is None, "it would have more than the largest has"
+
+
+@given(st.dictionaries(names, st.integers(0, 100)), st.integers(1, 100))
+def test_taking_memory_back_comes_to_an_end(held: dict[str, int], more: int) -> None:
+    """Whoever has to give loses a piece; in the end the asker has its memory or nobody has more than it would."""
+    steps = 0
+    while (largest := must_give(held, held, "asker", more)) is not None:
+        assert held[largest] > 0
+        held[largest] -= 1
+        steps += 1
+        assert steps <= 300
+
+
+def test_a_tenant_holds_for_its_devices() -> None:
+    assert holder_of({"zebra", "tenant blue"}) == "tenant blue"
+    assert holder_of({"zebra"}) == "zebra"
+    assert holder_of(()) == ""
