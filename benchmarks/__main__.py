@@ -17,8 +17,8 @@ from pathlib import Path
 from benchmarks.results import FOLDER, ROOT
 
 MEASURING = (
-    "latency", "plan_validation", "peers", "overhead", "exactness", "wire", "link", "kernels", "hints", "load", "api",
-    "memory",
+    "latency", "plan_validation", "peers", "overhead", "exactness", "wire", "link", "kernels", "hints", "load",
+    "attack", "api", "memory",
 )  # fmt: skip
 
 

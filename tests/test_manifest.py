@@ -57,6 +57,8 @@ def test_a_damaged_manifest(engine: Path, text: str) -> None:
         ({"surplus": 1}, r"manifest\.json is damaged"),
         ({"vocabulary_hash": "zz"}, r"manifest\.json is damaged"),
         ({"files": {}}, r"manifest\.json is damaged"),
+        ({"capacity": 1 << 25}, r"manifest\.json is damaged"),
+        ({"capacity": 1 << 24, "layers": 1 << 24}, r"manifest\.json is damaged"),
         ({"files": ["draft.onnx", "calibration.json", "tokenizer.json"]}, r"manifest\.json is damaged"),
         ({"format_version": 99}, f"has format 99, and this edgespec reads format {FORMAT_VERSION}: build it"),
     ],

@@ -140,7 +140,7 @@ def test_a_prompt_takes_no_more_than_keeps_the_targets_of_those_who_wait() -> No
     )
 
 
-def seconds_per_token(sessions: int, others: int, cost: Callable[[int], float], forwards: int = 400) -> float:
+def seconds_per_token(sessions: int, others: int, cost: Callable[[int], float], forwards: int = 60) -> float:
     """Of the sessions of device 0, all of which always want a row, beside `others` of device 1; without them for 0."""
     scheduler = Scheduler(Limits(), cost)
     now_s, since_s, tokens = 0.0, dict.fromkeys(range(sessions + others), 0.0), 0

@@ -1,19 +1,19 @@
 """Chat templates: messages -> the prompt text, by the model's own jinja template, as transformers renders it.
 
-A template comes with a model from anywhere, so it runs in jinja2's immutable sandbox and sees plain data only.
+A template comes with a model from anywhere, so it runs in jinja2's immutable sandbox (template_sandbox.py), sees plain
+data only, and has bounds on its time and output.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from edgespec.core.errors import EdgespecError
+from edgespec.core.errors import EdgespecError, first_line
 
-if TYPE_CHECKING:
-    import jinja2
+MOST_TEMPLATE = 1 << 20
+"""Characters."""
 
 
 def render_chat(
@@ -28,51 +28,18 @@ def render_chat(
     special_tokens: name (bos_token, eos_token, ...) -> text, which templates refer to. variables: others that the
     template knows, such as tools or enable_thinking. messages, variables: values as JSON has them.
     """
-    import jinja2
+    from edgespec.core.template_sandbox import environment, rendered
 
-    plain = json.loads(json.dumps({**variables, "messages": list(messages)}))
-    try:
-        return (
-            _environment()
-            .from_string(template)
-            .render(
-                {"tools": None, "documents": None, **special_tokens, **plain},
-                add_generation_prompt=add_generation_prompt,
-            )
-        )
-    except jinja2.TemplateError as error:
+    if len(template) > MOST_TEMPLATE:
         raise EdgespecError(
-            f"the chat template refuses these messages ({error}): change them or the template."
+            f"the chat template has {len(template)} characters, and may have {MOST_TEMPLATE}."
+        )
+    plain = json.loads(json.dumps({**variables, "messages": list(messages)}))
+    values = {"tools": None, "documents": None, **special_tokens, **plain}
+    try:
+        compiled = environment().from_string(template)
+        return rendered(compiled, {**values, "add_generation_prompt": add_generation_prompt})
+    except Exception as error:  # whatever a template does, the caller gets a sentence
+        raise EdgespecError(
+            f"the chat template refuses these messages ({first_line(error)}): change them or the template."
         ) from None
-
-
-def _environment() -> jinja2.Environment:
-    """The sandbox, with the filters and functions that transformers gives its templates."""
-    import jinja2
-    import jinja2.ext
-    import jinja2.nodes
-    import jinja2.parser
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    class Generation(jinja2.ext.Extension):
-        """`{% generation %}` marks the assistant's words for training; here its body is text like any other."""
-
-        tags = {"generation"}  # noqa: RUF012 (as jinja2 declares it)
-
-        def parse(self, parser: jinja2.parser.Parser) -> list[jinja2.nodes.Node]:
-            next(parser.stream)
-            return list(parser.parse_statements(("name:endgeneration",), drop_needle=True))
-
-    def raise_exception(message: str) -> None:
-        raise jinja2.TemplateError(message)
-
-    def tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
-    )
-    environment.filters["tojson"] = tojson
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment

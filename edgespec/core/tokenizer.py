@@ -19,6 +19,9 @@ import tokenizers
 from edgespec.core.chat_template import render_chat
 from edgespec.core.errors import EdgespecError
 
+MOST_BYTES = 256 << 20
+"""Of a tokenizer's file."""
+
 
 def vocabulary_hash(tokenizer: tokenizers.Tokenizer) -> bytes:
     """32 bytes: sha256 over the lines "id TAB token LF" of the vocabulary and its added tokens, by rising id, UTF-8."""
@@ -63,6 +66,8 @@ class Tokenizer:
                 f"{path} holds no tokenizer.json: save the model's fast tokenizer there "
                 "(transformers: AutoTokenizer.from_pretrained(...).save_pretrained(folder))."
             )
+        if file.stat().st_size > MOST_BYTES:
+            raise EdgespecError(f"{file} has {file.stat().st_size} bytes, and {MOST_BYTES} are read at most.")
         try:
             core = tokenizers.Tokenizer.from_file(str(file))
         except Exception as error:  # what the library raises

@@ -26,6 +26,15 @@ GRAPH_FILE = "draft.onnx"
 CALIBRATION_FILE = "calibration.json"
 TOKENIZER_FILE = "tokenizer.json"
 
+MOST_BYTES = 1 << 20
+"""Of a manifest."""
+
+MOST = 1 << 24
+"""Of each size in it."""
+
+MOST_CACHE = 1 << 34
+"""Numbers of keys in the cache of a draft: what a damaged manifest asks for is refused before memory is."""
+
 BESIDE_WEIGHTS = {".json", ".jinja", ".model", ".txt"}
 """Files of a model's folder that an engine may depend on, beside the weights."""
 
@@ -95,6 +104,8 @@ class EngineManifest(DraftShape):
             raise EdgespecError(_no_engine(folder))
         again = f"build it again with `edgespec compile MODEL --out {_quoted(folder)} --force`."
         try:
+            if file.stat().st_size > MOST_BYTES:
+                raise ValueError("no manifest is so large")
             data = json.loads(file.read_text(encoding="utf-8"))
             if data["format_version"] != FORMAT_VERSION:
                 raise EdgespecError(
@@ -135,15 +146,24 @@ def hash_inputs(model_folder: Path, settings: BuildSettings, tokenizer_hash: str
 def _check_types(manifest: EngineManifest) -> None:
     for field in fields(manifest):
         value = getattr(manifest, field.name)
-        if field.type == "int" and (type(value) is not int or value < 1):
+        if field.type == "int" and (type(value) is not int or not 1 <= value <= MOST):
             raise TypeError(field.name)
         if field.type == "str" and not isinstance(value, str):
             raise TypeError(field.name)
     bytes.fromhex(manifest.vocabulary_hash)
+    if not all(_is_plain(name) for name in manifest.files):
+        raise KeyError("files")
+    if manifest.layers * manifest.capacity * manifest.kv_heads * manifest.head_dim > MOST_CACHE:
+        raise ValueError("the cache")
     if not {plan.file for plan in manifest.plans} <= set(manifest.files):
         raise KeyError("plans")
     if not {GRAPH_FILE, CALIBRATION_FILE, TOKENIZER_FILE} <= set(manifest.files):
         raise KeyError("files")
+
+
+def _is_plain(name: str) -> bool:
+    """A file in the folder itself, and nowhere else."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
 def _no_engine(folder: Path) -> str:

@@ -111,7 +111,9 @@ class _Endpoint(ThreadingHTTPServer):
             self._readers.release()
 
 
-def _endpoint(address: tuple[str, int], pages: Mapping[str, Page], where: WhereAnswers) -> ThreadingHTTPServer:
+def _endpoint(
+    address: tuple[str, int], pages: Mapping[str, Page], where: WhereAnswers
+) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         timeout = 5.0
 

@@ -1,0 +1,173 @@
+"""One device attacks a server, or strangers do: what another device's session notices of it.
+
+    python -m benchmarks.attack                     # every attack by itself, then those of a device together
+    python -m benchmarks.attack --attacks early,hog --seconds 20
+
+An honest session is decoded by the server alone, text after text, before, during and after the attack. A row has the
+ratios of its token gaps (median and 99th percentile) to those before, how long a new session waited for its first token
+at most, how long until gaps are as before once the attackers have left, and the server's memory. Every text is compared
+with the first one. Exit status 1 if a text differs or a session was cut off.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import secrets
+import struct
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.attacks import OF_A_DEVICE, OF_STRANGERS, raw_peer, run
+from benchmarks.overhead import process_at
+from benchmarks.results import Results, Row, options
+from edgespec.cli.child import child
+from edgespec.core.access import credential
+from edgespec.core.tokenizer import Tokenizer
+from edgespec.engines.bundled import bundled_engine
+from edgespec.engines.draft_engine import load_draft
+from edgespec.server.tokens import add_token
+
+NOTES = (
+    "Server, attackers and the honest device share one machine; loopback, tokens, no TLS; the bundled target."
+)
+PROMPT = list(range(10, 90, 10))
+LIMITS = {"device": (1.5, 2.0), "stranger": (1.2, 1.5)}
+"""The largest ratios of medians and of 99th percentiles that are asked for."""
+
+
+class Honest(threading.Thread):
+    """Texts one after the other, each a new session, until `stop` is set; keeps (when, seconds) of each gap."""
+
+    def __init__(self, port: int, hello: bytes, tokens: int) -> None:
+        super().__init__(daemon=True)
+        self.gaps: list[tuple[float, float]] = []
+        self.first: list[tuple[float, float]] = []
+        self.texts: list[list[int]] = []
+        self.cut: list[str] = []
+        self.stop = threading.Event()
+        self._port, self._hello, self._tokens = port, hello, tokens
+
+    def run(self) -> None:
+        while not self.stop.is_set():
+            try:
+                self._text()
+            except OSError as error:
+                self.cut.append(str(error))
+
+    def _text(self) -> None:
+        with raw_peer.RawPeer(self._port) as peer:
+            peer.send(self._hello)
+            began_s = last_s = time.monotonic()
+            text: list[int] = []
+            if peer.until(raw_peer.WELCOME) is None:
+                raise ConnectionError("not welcomed")
+            peer.send(raw_peer.opening(1, secrets.token_bytes(16), PROMPT, max_new_tokens=self._tokens))
+            while len(text) < self._tokens and not self.stop.is_set():
+                verdict = peer.until(raw_peer.VERDICT, raw_peer.ERROR)
+                if verdict is None or verdict.kind == raw_peer.ERROR:
+                    raise ConnectionError(
+                        "closed" if verdict is None else verdict.payload[16:].decode(errors="replace")
+                    )
+                now_s = time.monotonic()
+                count = struct.unpack_from("<H", verdict.payload, 20)[0]
+                text += struct.unpack_from(f"<{count}i", verdict.payload, 24)
+                (self.gaps if last_s > began_s else self.first).append((now_s, now_s - last_s))
+                last_s = now_s
+                peer.send(raw_peer.frame(raw_peer.ACK, channel=1, acknowledge=verdict.sequence))
+            if len(text) == self._tokens:
+                self.texts.append(text)
+
+
+class Server:
+    """`edgespec serve` with tokens of an honest device and an attacker."""
+
+    def __init__(self, stack: ExitStack, serve: str) -> None:
+        tokens = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "tokens"
+        shown = {device: credential(add_token(tokens, device)) for device in ("honest", "attacker")}
+        vocabulary = Tokenizer.load(load_draft(bundled_engine()).tokenizer_path).vocabulary_hash
+        self.hello = {device: raw_peer.hello(vocabulary, token) for device, token in shown.items()}
+        command = ["serve", "--port", "0", "--tokens", str(tokens), *serve.split()]
+        self.port = stack.enter_context(child(command, "starting the server ..."))[1]
+        self.process = process_at(self.port)
+
+
+def attacked(server: Server, names: list[str], arguments: Any) -> Row:
+    context = multiprocessing.get_context("spawn")
+    pipe, theirs = context.Pipe()
+    given = (theirs, server.port, server.hello["attacker"], names, arguments.acts_a_second)
+    attacker = context.Process(target=run, args=given, daemon=True)
+    attacker.start()
+    pipe.recv()
+    honest = Honest(server.port, server.hello["honest"], arguments.tokens)
+    honest.start()
+    time.sleep(arguments.seconds)
+    rss, begins_s = server.process.memory_info().rss, time.monotonic()
+    pipe.send("begin")
+    time.sleep(arguments.seconds)
+    most_rss, ends_s = server.process.memory_info().rss, time.monotonic()
+    pipe.send("end")
+    acts = pipe.recv()
+    time.sleep(arguments.seconds)
+    honest.stop.set()
+    honest.join(60)
+    attacker.join(10)
+    return _row(honest, names, acts, (begins_s, ends_s), (rss, most_rss))
+
+
+def _row(
+    honest: Honest, names: list[str], acts: int, attack_s: tuple[float, float], rss: tuple[int, int]
+) -> Row:
+    begins_s, ends_s = attack_s
+    before = np.array([gap for at, gap in honest.gaps if at < begins_s])
+    during = np.array([gap for at, gap in honest.gaps if begins_s <= at < ends_s] or [ends_s - begins_s])
+    p50, p99 = np.percentile(before, (50, 99))
+    slow = [at for at, gap in honest.gaps if at >= ends_s and gap > p99]
+    ratios = [float(np.percentile(during, q)) / float(base) for q, base in ((50, p50), (99, p99))]
+    limits = LIMITS["stranger" if names[0] in OF_STRANGERS else "device"]
+    first = [seconds for at, seconds in honest.first if begins_s <= at < ends_s + 2]
+    right = all(text == honest.texts[0] for text in honest.texts)
+    return {
+        "attack": "+".join(names) if len(names) < 3 else "all of a device",
+        "acts": acts,
+        "p50_ms": 1e3 * float(p50),
+        "p50_ratio": ratios[0],
+        "p99_ratio": ratios[1],
+        "first_token_s": max(first, default=None),
+        "slow_gaps_after": len(slow),
+        "rss_mib": rss[0] >> 20,
+        "rss_attacked_mib": rss[1] >> 20,
+        "texts": len(honest.texts),
+        "cut": len(honest.cut),
+        "within": all(ratio <= limit for ratio, limit in zip(ratios, limits, strict=True)),
+        "met": right and not honest.cut and bool(honest.texts),
+    }
+
+
+def main() -> int:
+    arguments = options(
+        "attack",
+        __doc__,
+        {"attacks": ["early", "chains", "hog", "parameters", "half-open"], "seconds": 2.0},
+        attacks=([*OF_A_DEVICE, *OF_STRANGERS, "all"], "which; all: those of a device together"),
+        seconds=(8.0, "before, during and after an attack, each"),
+        tokens=(64, "of a text"),
+        acts_a_second=(400.0, "of all clients of an attack together"),
+        serve=("--threads 1 --kv-memory 512MiB", "options of `edgespec serve`"),
+    )
+    results = Results("attack", NOTES, arguments.json)
+    for name in arguments.attacks:
+        with ExitStack() as stack:
+            server = Server(stack, arguments.serve)
+            results.add(attacked(server, list(OF_A_DEVICE) if name == "all" else [name], arguments))
+    return 0 if all(row["met"] for row in results.rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

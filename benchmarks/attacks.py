@@ -1,0 +1,229 @@
+"""What one device, or a stranger, can do to a server: each attack is a process of benchmarks/attack.py.
+
+An attack gets its clients and acts again and again; a client that is thrown out calls again. Frames are written by
+tests/raw_peer.py, not by edgespec.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import secrets
+import socket
+import struct
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+from benchmarks.results import ROOT
+
+sys.path.insert(0, str(ROOT / "tests"))
+import raw_peer
+
+COMMITTED = 1 << 31
+FILL, LOW_PRIORITY, DRAFT = 1, 8, 32
+NODES = 1000
+
+
+class Client:
+    """A connection with one session on channel 1. hello: nothing, for a stranger."""
+
+    def __init__(self, port: int, hello: bytes) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), 2.0)
+        self.socket.setblocking(False)
+        self.number = 0  # of acts
+        self.node, self.sequence = 1, 2
+        self.rest = b""
+        self.send(hello)
+
+    def send(self, *frames: bytes) -> None:
+        """What the server does not take at once goes out later, in front of what comes then."""
+        self.rest += b"".join(frames)
+        with contextlib.suppress(BlockingIOError):
+            while self.rest:
+                self.rest = self.rest[self.socket.send(self.rest) :]
+
+    def read(self) -> None:
+        """Raises OSError when the server has closed."""
+        with contextlib.suppress(BlockingIOError):
+            while self.socket.recv(1 << 16):
+                pass
+            raise ConnectionResetError("the server has closed")
+
+    def numbered(self, count: int = 1) -> range:
+        first, self.sequence = self.sequence, self.sequence + count
+        return range(first, self.sequence)
+
+
+Attack = Callable[[Client], None]
+
+
+def opening(client: Client, tokens: list[int], new: int = 1500, options: int = FILL, **fields: float) -> None:
+    payload = secrets.token_bytes(16) + struct.pack(
+        "<ddddQ", fields.get("temperature", 0.0), 1.0, 0.0, fields.get("penalty", 1.0), 7
+    )
+    payload += struct.pack(
+        "<IIIfIIIIHHI", 0, new, options, 0.5, 0, 0, len(tokens), 0, 0, 0, int(fields.get("latency_us", 0))
+    )
+    client.send(
+        raw_peer.frame(
+            raw_peer.OPEN, payload + struct.pack(f"<{len(tokens)}i", *tokens), channel=1, sequence=1
+        )
+    )
+
+
+def chains(client: Client) -> None:
+    """Blocks of the deepest chain that a session may have, sure of itself and wrong, on every length of the text."""
+    if client.number == 0:
+        opening(client, [5, 6, 7])
+    length, first = 3 + client.number, client.node
+    client.node += NODES
+    parents = [COMMITTED | length, *range(first, first + NODES - 1)]
+    client.send(raw_peer.block(1, client.numbered()[0], first, [4000] * NODES, parents))
+
+
+def orphans(client: Client) -> None:
+    """Blocks of nodes whose parents nobody has."""
+    if client.number == 0:
+        opening(client, [5, 6, 7])
+        client.send(raw_peer.block(1, client.numbered()[0], 1, [5], [COMMITTED]))
+    first = client.node = client.node + NODES
+    client.send(
+        raw_peer.block(1, client.numbered()[0], first, [5] * NODES, list(range(first - 1, first + NODES - 1)))
+    )
+
+
+def tunes(client: Client) -> None:
+    if client.number == 0:
+        opening(client, [5, 6, 7])
+    options = [struct.pack("<IfII", FILL | DRAFT * (n % 2), 0.5, 0, 0) for n in range(100)]
+    client.send(
+        *(
+            raw_peer.frame(raw_peer.TUNE, option, channel=1, sequence=n)
+            for option, n in zip(options, client.numbered(100), strict=True)
+        )
+    )
+
+
+def empty_blocks(client: Client) -> None:
+    """Plain forwards, asked for without end."""
+    if client.number == 0:
+        opening(client, [5, 6, 7], options=0)
+    client.send(*(raw_peer.block(1, n, 0, [], []) for n in client.numbered(200)))
+
+
+def turns(client: Client) -> None:
+    """Long prompts that are new each time."""
+    tokens = [random.randrange(10, 4000) for _ in range(1900)]
+    if client.number % 30 == 0:
+        client.sequence = 2
+        opening(client, tokens, new=1)
+        return
+    payload = struct.pack("<IIIHH", 1, 1, 1800, client.number & 0xFFFF, 0) + struct.pack(
+        "<1800i", *tokens[:1800]
+    )
+    client.send(raw_peer.frame(raw_peer.APPEND, payload, channel=1, sequence=client.numbered()[0]))
+
+
+def crowd(client: Client) -> None:
+    """A session that decodes as fast as it can, on each connection."""
+    if client.number == 0:
+        opening(client, [5, 6, random.randrange(10, 4000)])
+
+
+def hog(client: Client) -> None:
+    """Sessions that take memory for the longest text and do nothing, kept alive by empty blocks."""
+    if client.number == 0:
+        opening(client, [5, 6, random.randrange(10, 4000)], new=2**30, options=0)
+    client.send(raw_peer.block(1, client.numbered()[0], 0, [], []))
+
+
+def promises(client: Client) -> None:
+    """Latency targets as low as the server grants."""
+    if client.number == 0:
+        opening(client, [5, 6, 7], options=0, latency_us=random.choice([1500, 2500, 4000, 9000, 30000]))
+
+
+def parameters(client: Client) -> None:
+    if client.number % 20 == 0:
+        client.sequence = 2
+        opening(
+            client,
+            [5, 6, 7],
+            new=4,
+            temperature=random.choice([1e300, 5e-324]),
+            penalty=random.choice([1, 1e308]),
+        )
+
+
+def early(client: Client) -> None:
+    """The largest frames, which wait for one that never comes."""
+    if client.number == 0:
+        opening(client, [5, 6, 7], new=1, options=0)
+    payload = struct.pack("<IIIHH", 1, 1, 60_000, 1, 0) + bytes(240_000)
+    if len(client.rest) < 1 << 20:
+        client.send(raw_peer.frame(raw_peer.APPEND, payload, channel=1, sequence=3 + client.number))
+
+
+def pings(client: Client) -> None:
+    client.send(raw_peer.frame(raw_peer.PING, bytes(8)) * 500)
+
+
+def resumes(client: Client) -> None:
+    if client.number == 0:
+        opening(client, [5, 6, 7])
+    ids = [secrets.token_bytes(16) for _ in range(50)]
+    client.send(
+        *(raw_peer.frame(raw_peer.RESUME, one + bytes(8), channel=2 + n) for n, one in enumerate(ids))
+    )
+
+
+def half_open(client: Client) -> None:
+    """Says nothing, and calls again soon."""
+    if client.number >= 1:
+        raise ConnectionResetError("enough")
+
+
+def garbage(client: Client) -> None:
+    client.send(random.randbytes(64))
+
+
+OF_A_DEVICE: dict[str, tuple[Attack, int]] = {
+    "chains": (chains, 4), "orphans": (orphans, 4), "tunes": (tunes, 4), "empty-blocks": (empty_blocks, 8),
+    "turns": (turns, 8), "crowd": (crowd, 64), "hog": (hog, 64), "promises": (promises, 4),
+    "parameters": (parameters, 8), "early": (early, 36), "pings": (pings, 8), "resumes": (resumes, 8),
+}  # fmt: skip
+"""The attacks of a device that has a token, each with its number of connections."""
+
+OF_STRANGERS: dict[str, tuple[Attack, int]] = {"half-open": (half_open, 500), "garbage": (garbage, 64)}
+
+
+def run(pipe: Connection, port: int, hello: bytes, names: list[str], acts_a_second: float) -> None:
+    """A process: says that it is ready, acts from the first message on to the next one, and says how often it did."""
+    kinds = [(act, count) for name, (act, count) in {**OF_A_DEVICE, **OF_STRANGERS}.items() if name in names]
+    stranger = names[0] in OF_STRANGERS
+    places: list[tuple[Attack, Client | None]] = [(act, None) for act, count in kinds for _ in range(count)]
+    pipe.send("ready")
+    pipe.recv()
+    acts = 0
+    while not pipe.poll():
+        for i, (act, client) in enumerate(places):
+            time.sleep(1 / acts_a_second)
+            try:
+                client = client or Client(port, b"" if stranger else hello)
+                act(client)
+                client.number += 1
+                client.read()
+                acts += 1
+            except OSError:
+                if client is not None:
+                    client.socket.close()
+                client = None
+            places[i] = act, client
+            if pipe.poll():
+                break
+    for _, client in places:
+        if client is not None:
+            client.socket.close()
+    pipe.send(acts)
