@@ -1,5 +1,5 @@
-"""A model of admission, by hypothesis: whatever one identity opens, closes, keeps busy or leaves idle, another's session
-keeps its memory, and a newcomer is let in."""
+"""A model of admission, by hypothesis: whatever one identity opens, closes, keeps busy or leaves idle, another
+one's session keeps its memory, and a newcomer is let in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chat templates come with models from anywhere: whatever one does, rendering ends soon, with its text or a sentence."""
+"""Chat templates come with models from anywhere: whatever one does, rendering ends soon, in a text or a sentence."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ HOSTILE = {
     ),
     "a product": "{{ 'a' * 999999999 }}",
     "a product of a list": "{{ ([0] * 99999999)|length }}",
-    "a sum that doubles": "{% set n = namespace(t='a') %}{% for i in range(60) %}{% set n.t = n.t + n.t %}{% endfor %}",
-    "a join that doubles": "{% set n = namespace(t='a') %}{% for i in range(60) %}{% set n.t = n.t ~ n.t %}{% endfor %}",
+    "a sum that doubles": "{% set n=namespace(t='a') %}{% for i in range(60) %}{% set n.t = n.t + n.t %}{% endfor %}",
+    "a join that doubles": "{% set n=namespace(t='a') %}{% for i in range(60) %}{% set n.t = n.t ~ n.t %}{% endfor %}",
     "a block that doubles": (
         "{% set n = namespace(t='a') %}{% for i in range(60) %}{% set b %}{{ n.t }}{{ n.t }}{% endset %}"
         "{% set n.t = b %}{% endfor %}"
