@@ -19,6 +19,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from edgespec.core.pictures import PictureSpan
 from edgespec.core.slots import SLOT_BUCKET, Piece
 from edgespec.model.kv_pages import Pages, runs
+from edgespec.model.target_engine import PrefixSalt
 
 SCRATCH = 0
 """The pool's first page: rows that pad a fixed shape write there, and nobody reads it."""
@@ -163,12 +164,12 @@ class TargetCache:
             self.pool.clear(taken)
             self.pages += taken
 
-    def adopt(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: bytes = b"") -> int:
+    def adopt(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: PrefixSalt = b"") -> int:
         assert not self.pages
         self.pages = self.pool.pages.find(tokens, pictures, salt)
         return len(self.pages) * SLOT_BUCKET
 
-    def publish(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: bytes = b"") -> None:
+    def publish(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: PrefixSalt = b"") -> None:
         self.pool.pages.remember(tokens, self.pages, pictures, salt)
 
     def release(self) -> None:

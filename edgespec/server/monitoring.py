@@ -44,7 +44,7 @@ def monitoring(
     """Serve the metrics of a server at `address` (host and port; 0: a free one); the port. advertised: what devices are
     told of where it is. Raises EdgespecError."""
     sessions = server.sessions
-    gauges = {
+    gauges: dict[str, tuple[str, Callable[[], float]]] = {
         "num_requests_running": ("Texts that are not finished.", lambda: sessions.unfinished),
         "sessions_open": ("Sessions that are open, finished texts included.", lambda: len(sessions.table)),
         "kv_cache_usage_perc": ("Share of the key-value pages in use.", lambda: pages.used / pages.count),
@@ -67,7 +67,11 @@ def monitoring(
     def health_page() -> tuple[int, str, bytes]:
         return (503, "text/plain", b"draining\n") if sessions.draining else (200, "text/plain", b"ok\n")
 
-    by_path = {"/metrics": _Kept(metrics_page), "/sessions": _Kept(sessions_page), "/health": health_page}
+    by_path: dict[str, Page] = {
+        "/metrics": _Kept(metrics_page),
+        "/sessions": _Kept(sessions_page),
+        "/health": health_page,
+    }
     with _endpoint(address, by_path, WhereAnswers(server, pages, advertised)) as endpoint:
         threading.Thread(target=endpoint.serve_forever, name="edgespec-metrics", daemon=True).start()
         try:
