@@ -107,7 +107,8 @@ class SamplingParams:
             ),
             (
                 "bad_words_ids",
-                sum(map(len, self.bad_words_ids)) <= MOST_BAD_TOKENS and all(map(_sequence, self.bad_words_ids)),
+                sum(map(len, self.bad_words_ids)) <= MOST_BAD_TOKENS
+                and all(map(_sequence, self.bad_words_ids)),
                 f"lists of token ids that are not empty, {MOST_BAD_TOKENS} tokens in all at most",
             ),
             ("guide", self.guide is None or isinstance(self.guide, Guide), "an edgespec.Guide"),

@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import logging
 import resource
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from edgespec import _native
-from edgespec.core.access import KnownDevices
 from edgespec.core.errors import EdgespecError
 from edgespec.core.tokenizer_archive import NO_HASH
 from edgespec.server.audit import AuditLog
+from edgespec.server.devices import ANONYMOUS, Devices, device_name
 from edgespec.server.refusal import Refused
-from edgespec.server.settings import ServerSecurity, ServerSettings
-from edgespec.server.shares import TENANT, may_take
+from edgespec.server.settings import ServerSettings
 from edgespec.server.tokenizer_offer import TokenizerOffer
 
 log = logging.getLogger("edgespec.server")
-
-ANONYMOUS = b""
-"""The identity of an edge that need not say who it is."""
 
 VOID = "the device's tokens are void"
 
@@ -37,8 +32,8 @@ OTHER_FILES = 192
 
 @dataclass
 class _Connection:
-    """identity: once it is welcomed. holders: under which names it is counted then: its device's and its tenant's. parts:
-    of the tokenizer that it was sent."""
+    """identity: once it is welcomed. holders: under which names it is counted then. parts: of the tokenizer that it was
+    sent."""
 
     certificate: str
     address: str
@@ -61,10 +56,9 @@ class Gate:
     ) -> None:
         self._security = security = settings.security
         security.check(host)
-        self._devices = _devices(security)
+        most_connections = _connections_that_fit()
+        self.devices = Devices(security, most_connections)
         self.audit = AuditLog(security.audit_log)
-        self._most_connections = _connections_that_fit()
-        self._of_holder: Counter[str] = Counter()
         self._welcome = welcome
         self._vocabulary_hash = vocabulary_hash
         self._offer = offer
@@ -76,7 +70,7 @@ class Gate:
                 dead_after_s=settings.dead_after_s,
                 tls=security.tls(),
                 busy_spin=settings.busy_spin,
-                connections=self._most_connections,
+                connections=most_connections,
             )
         except OSError as error:
             raise EdgespecError(f"cannot listen on {host}:{port} ({error}): choose another --port.") from None
@@ -94,14 +88,13 @@ class Gate:
         if isinstance(message, _native.Connected):
             self._connections[number] = _Connection(message.certificate, message.address)
         elif isinstance(message, _native.Disconnected):
-            self._of_holder.subtract(self._connections.pop(number).holders)
-            self._of_holder += Counter()  # forgets those who have none
+            self.devices.leave(self._connections.pop(number).holders)
         elif isinstance(message, _native.Hello) and self._connections[number].identity is None:
             self._check(message)
-            identity = self._identify(message.credential, self._connections[number].certificate)
             connection = self._connections[number]
-            connection.identity, connection.holders = identity, self._holders(identity)
-            self._of_holder.update(connection.holders)
+            identity = self.devices.identify(message.credential, connection.certificate)
+            connection.holders = self.devices.enter(identity, len(self._connections) - 1)
+            connection.identity = identity
             self.listener.welcome(number, self._welcome, identity)
             self.audit.record("welcomed", device_name(identity), address=connection.address)
         elif isinstance(message, _native.Fetch) and self._connections[number].identity is not None:
@@ -124,7 +117,7 @@ class Gate:
     def reload_tokens(self) -> None:
         """Read the tokens again, and disconnect devices that are no longer known."""
         try:
-            self._devices = _devices(self._security)
+            self.devices.reload()
         except EdgespecError as error:
             log.error("the tokens were not reloaded: %s", error)
             return
@@ -134,22 +127,11 @@ class Gate:
                 self.audit.record("cut", device_name(one.identity), reason=VOID)
                 self.listener.send(number, refused.frame())
                 self.listener.disconnect(number)
-        log.info("reloaded: %d tokens", len(self._devices or ()))
+        log.info("reloaded: %d tokens", len(self.devices))
 
     def knows(self, identity: bytes) -> bool:
         """Whether this identity may still connect."""
-        return self._devices is None or self._devices.newest(device_name(identity)) is not None
-
-    def tenant_of(self, identity: bytes) -> str:
-        """Whose device this is; the device itself, where its token names no tenant."""
-        name = device_name(identity)
-        known = None if self._devices is None else self._devices.newest(name)
-        return f"{TENANT}{known.tenant}" if known is not None and known.tenant else name
-
-    def least_latency_ms(self, identity: bytes) -> float | None:
-        """The latency target that this device's token grants, if it does."""
-        known = None if self._devices is None else self._devices.newest(device_name(identity))
-        return None if known is None else known.latency_ms
+        return self.devices.knows(identity)
 
     def who(self, number: int) -> tuple[str, str]:
         """The device on a connection (nothing: it is not welcomed) and its address."""
@@ -176,42 +158,6 @@ class Gate:
             raise Refused(_native.ErrorCode.LIMIT, "the tokenizer was fetched often enough: keep it")
         self.listener.send(number, self._offer.part(asked))
 
-    def _identify(self, credential: bytes, certificate: str) -> bytes:
-        if self._devices is None:
-            identity = f"certificate {certificate}".encode() if certificate else ANONYMOUS
-            self._check_share(identity)
-            return identity
-        device = self._devices.device_of(credential)
-        if device is None:
-            raise Refused(
-                _native.ErrorCode.CREDENTIAL,
-                "this server knows no such token: make one with `edgespec token new`, and give the edge --token-file"
-                if credential
-                else "this server wants a token: give the edge --token-file",
-            )
-        identity = f"device {device}".encode()
-        self._check_share(identity)
-        return identity
-
-    def _check_share(self, identity: bytes) -> None:
-        """Raises Refused where a device or its tenant has as many connections as it may."""
-        in_all = len(self._connections)
-        for holder in self._holders(identity):
-            present = self._of_holder[holder]
-            too_many = holder == device_name(identity) and present >= self._security.connections_a_device
-            if too_many or not may_take(present, in_all - 1, self._most_connections):
-                message = f"{holder} has {present} connections: close some"
-                raise Refused(_native.ErrorCode.LIMIT, message, retry_after_ms=1000)
-
-    def _holders(self, identity: bytes) -> frozenset[str]:
-        names = {device_name(identity), self.tenant_of(identity)}
-        return frozenset(names) if identity != ANONYMOUS else frozenset()
-
-
-def _devices(security: ServerSecurity) -> KnownDevices | None:
-    tokens = security.known_tokens()
-    return None if tokens is None else KnownDevices(tokens)
-
 
 def _connections_that_fit() -> int:
     """Connections for which this process may have file descriptors; as many as the system allows it."""
@@ -223,8 +169,3 @@ def _connections_that_fit() -> int:
     if soft == resource.RLIM_INFINITY:
         return MOST_CONNECTIONS
     return max(16, min(MOST_CONNECTIONS, soft - OTHER_FILES))
-
-
-def device_name(identity: bytes) -> str:
-    """For people: the device's or certificate's name; nothing for ANONYMOUS."""
-    return identity.decode(errors="replace").partition(" ")[2]

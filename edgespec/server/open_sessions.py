@@ -11,7 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from edgespec.server.gate import VOID, Gate, device_name
+from edgespec.server.devices import device_name
+from edgespec.server.gate import VOID, Gate
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerSession
 from edgespec.verifying.loop import VerifyingLoop

@@ -23,8 +23,9 @@ from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
 from edgespec.model.target_engine import TargetEngine
 from edgespec.server.admission import Admission, Asker
+from edgespec.server.devices import device_name
 from edgespec.server.forwards import learn_cost
-from edgespec.server.gate import ANONYMOUS, VOID, Gate, device_name
+from edgespec.server.gate import VOID, Gate
 from edgespec.server.open_sessions import OpenSessions
 from edgespec.server.pictures import Pictures, check_kept
 from edgespec.server.refusal import Refused
@@ -165,10 +166,8 @@ class Requests:
         self.sessions.add(session)
 
     def _asker(self, identity: bytes) -> Asker:
-        if identity == ANONYMOUS:
-            return Asker()
-        holders = frozenset({device_name(identity), self.gate.tenant_of(identity)})
-        return Asker(holders, self.gate.least_latency_ms(identity))
+        devices = self.gate.devices
+        return Asker(devices.holders(identity), devices.granted_ms(identity))
 
     def _admit(self, opened: _native.Open, options: ServerOptions, asker: Asker) -> float | None:
         """Its latency target. Whatever else is wrong with an OPEN has been found before anybody gives way for it."""
@@ -264,5 +263,10 @@ def _sampling_params(opened: _native.Open) -> tuple[SamplingParams, int]:
         further, generated = sampling_section.decode(opened.sampling)
         fields["max_new_tokens"] += generated
         return SamplingParams(logit_bias=dict(opened.logit_bias), **fields, **further), generated
-    except (EdgespecError, TypeError, ValueError, OverflowError) as error:  # what a section may hold is anybody's guess
+    except (
+        EdgespecError,
+        TypeError,
+        ValueError,
+        OverflowError,
+    ) as error:  # what a section may hold is anybody's guess
         raise Refused(Code.PARAMETER, str(error)) from None

@@ -69,8 +69,8 @@ class ServerSettings:
     device's. resume_for_s: how long a session waits for an edge that has lost its connections; dead_after_s: after
     which silence a connection is given up. security: who may connect, and whether links are encrypted; by default
     this machine only. server_drafters: makes a drafter for a session that asks for one; None: this server hosts no
-    draft. busy_spin: poll the sockets without sleeping, which takes a core and saves the time to wake up. sampling_defaults: how edges
-    sample whose user asks for nothing else (edgespec.core.generation_config).
+    draft. busy_spin: poll the sockets without sleeping, which takes a core and saves the time to wake up.
+    sampling_defaults: how edges sample whose user asks for nothing else (edgespec.core.generation_config).
     """
 
     max_sessions: int = 1024
