@@ -44,8 +44,10 @@ def server(target: Target, metrics: Metrics) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def metrics_port(server: Server, target: Target, metrics: Metrics) -> Iterator[int]:
-    with monitoring(server, metrics, target.pages, ("127.0.0.1", 0)) as port:
-        yield port
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("edgespec.server.monitoring.KEPT_S", 0.0)
+        with monitoring(server, metrics, target.pages, ("127.0.0.1", 0)) as port:
+            yield port
 
 
 def page(port: int, path: str) -> str:

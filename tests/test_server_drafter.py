@@ -125,13 +125,25 @@ def test_what_an_earlier_session_found_faster_drafts_from_the_first_token_where_
 def test_engines_that_were_given_back_are_used_again() -> None:
     engine = load_draft(bundled_engine())
     server_drafters = ServerDrafters(bundled_engine(), engine.vocabulary_hash, engine.vocabulary_size)
-    first = server_drafters(PROMPT, SamplingParams(), 1, 10)
-    other = server_drafters(PROMPT, SamplingParams(), 1, 10)
+    first = server_drafters(PROMPT, SamplingParams(), 1, 10, "one")
+    other = server_drafters(PROMPT, SamplingParams(), 1, 10, "one")
+    assert first is not None and other is not None
     assert other._drafter._engine is not first._drafter._engine
     engine = first._drafter._engine
     first.close()
-    assert server_drafters(PROMPT, SamplingParams(), 1, 10)._drafter._engine is engine
-    assert server_drafters(PROMPT, SamplingParams(), 1, 10)._drafter._engine is not engine
+    assert server_drafters(PROMPT, SamplingParams(), 1, 10, "one")._drafter._engine is engine
+    assert server_drafters(PROMPT, SamplingParams(), 1, 10, "one")._drafter._engine is not engine
+
+
+def test_a_device_has_its_share_of_the_hosted_drafts() -> None:
+    engine = load_draft(bundled_engine())
+    make = ServerDrafters(bundled_engine(), engine.vocabulary_hash, engine.vocabulary_size, most=4)
+    of_one = [make(PROMPT, SamplingParams(), 1, 10, "one") for _ in range(4)]
+    assert [drafter is None for drafter in of_one] == [False, False, False, True]
+    assert make(PROMPT, SamplingParams(), 1, 10, "other") is not None
+    assert make(PROMPT, SamplingParams(), 1, 10, "third") is None
+    of_one[0].close()  # type: ignore[union-attr]
+    assert make(PROMPT, SamplingParams(), 1, 10, "third") is not None
 
 
 def test_the_servers_draft_and_target_share_its_time_in_simulation() -> None:

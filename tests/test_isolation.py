@@ -1,0 +1,161 @@
+"""Devices with tokens on one server: what one has keeps no other out, and what is revoked is cut off."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import raw_peer
+from raw_peer import RawPeer, block, hello, opening
+from scripted_models import HashModel
+from stubs import VOCABULARY_HASH, StubTarget, serving
+
+from edgespec.core.access import credential
+from edgespec.model.kv_pages import Pages
+from edgespec.server.server import Server
+from edgespec.server.settings import ServerSecurity
+from edgespec.server.tokens import add_token, revoke
+
+PROMPT = [1, 2, 3]
+MAX_WAIT_S = 20.0
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Path:
+    return tmp_path / "tokens"
+
+
+@pytest.fixture
+def shown(tokens: Path) -> dict[str, bytes]:
+    """What each device says."""
+    return {
+        device: hello(VOCABULARY_HASH, credential(add_token(tokens, device))) for device in ("alice", "bob")
+    }
+
+
+@contextmanager
+def server_with(
+    tokens: Path, audit_log: Path | None = None, target: Any = None, **settings: Any
+) -> Iterator[Server]:
+    security = ServerSecurity(tokens=tokens, audit_log=audit_log)
+    with serving(target or StubTarget(HashModel()), security=security, **settings) as server:
+        yield server
+
+
+def welcomed(server: Server, said: bytes) -> RawPeer:
+    peer = RawPeer(server.port)
+    peer.send(said)
+    answer = peer.until(raw_peer.WELCOME, raw_peer.ERROR)
+    assert answer is not None and answer.kind == raw_peer.WELCOME
+    return peer
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + MAX_WAIT_S
+    while not holds():
+        assert time.monotonic() < end_s
+        time.sleep(0.02)
+
+
+def test_a_revoked_device_is_cut_off_without_a_signal(
+    tokens: Path, shown: dict[str, bytes], tmp_path: Path
+) -> None:
+    audit = tmp_path / "audit"
+    with (
+        server_with(tokens, audit) as server,
+        welcomed(server, shown["alice"]) as alice,
+        welcomed(server, shown["bob"]) as bob,
+    ):
+        bob.send(opening(1, bytes(16), PROMPT))
+        assert bob.until(raw_peer.VERDICT) is not None
+        revoke(tokens, "alice")
+        error = alice.until(raw_peer.ERROR)
+        assert error is not None and error.code == raw_peer.CREDENTIAL
+        assert alice.closed()
+        bob.send(opening(2, secrets.token_bytes(16), PROMPT))
+        assert bob.until(raw_peer.VERDICT) is not None
+    records = [json.loads(line) for line in audit.read_text().splitlines()]
+    seen = [(record["event"], record["device"]) for record in records]
+    assert ("welcomed", "alice") in seen and ("opened", "bob") in seen and ("cut", "alice") in seen
+    assert audit.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_new_token_is_known_without_a_signal(tokens: Path, shown: dict[str, bytes]) -> None:
+    with server_with(tokens) as server:
+        said = hello(VOCABULARY_HASH, credential(add_token(tokens, "carol")))
+
+        def is_known() -> bool:
+            with RawPeer(server.port) as peer:
+                peer.send(said)
+                answer = peer.until(raw_peer.WELCOME, raw_peer.ERROR)
+                return answer is not None and answer.kind == raw_peer.WELCOME
+
+        until(is_known)
+
+
+def test_a_device_cannot_take_all_sessions(tokens: Path, shown: dict[str, bytes]) -> None:
+    with server_with(tokens, max_sessions=8) as server, welcomed(server, shown["alice"]) as alice:
+        for channel in range(1, 9):
+            alice.send(opening(channel, secrets.token_bytes(16), PROMPT, max_new_tokens=100, fill=False))
+        errors = [alice.until(raw_peer.ERROR) for _ in range(2)]
+        assert [error.code for error in errors if error] == [raw_peer.OVERLOADED] * 2
+        with welcomed(server, shown["bob"]) as bob:
+            bob.send(opening(1, secrets.token_bytes(16), PROMPT))
+            assert bob.until(raw_peer.VERDICT, raw_peer.ERROR).kind == raw_peer.VERDICT  # type: ignore[union-attr]
+
+
+def test_an_open_that_can_only_be_refused_evicts_nobody(tokens: Path, shown: dict[str, bytes]) -> None:
+    with server_with(tokens, max_sessions=2) as server:
+        session_id = secrets.token_bytes(16)
+        with welcomed(server, shown["bob"]) as bob:
+            bob.send(opening(1, session_id, PROMPT, max_new_tokens=50, fill=False))
+            bob.send(block(1, 2, 0, [], []))
+            assert bob.until(raw_peer.VERDICT) is not None
+        with welcomed(server, shown["alice"]) as alice:
+            alice.send(opening(1, secrets.token_bytes(16), PROMPT, fill=False))
+            alice.send(opening(2, secrets.token_bytes(16), [99_999]))
+            assert alice.until(raw_peer.ERROR) is not None
+            with welcomed(server, shown["bob"]) as again:
+                again.send(raw_peer.frame(raw_peer.RESUME, session_id + bytes(8), channel=1))
+                answer = again.until(raw_peer.RESUME, raw_peer.ERROR)
+                assert answer is not None and answer.kind == raw_peer.RESUME
+
+
+def test_a_prefix_is_found_under_its_own_salt_only() -> None:
+    pages = Pages(8)
+    tokens = list(range(200))
+    held = pages.take(3)
+    pages.remember(tokens, held, b"device alice")
+    assert pages.find(tokens, b"device alice") == held
+    assert pages.find(tokens, b"device bob") == []
+    assert pages.find(tokens) == []
+
+
+class Poisoned(StubTarget):
+    """Fails where a text of 13 is among the rows."""
+
+    def forward_batch(self, parts: Any, exit_layers: Any = None) -> list[Any]:
+        self.forwards.append(len(parts))
+        if any(13 in part.piece.tokens.tolist() for part in parts):
+            raise RuntimeError("no")
+        return [self._forward(part) for part in parts]
+
+
+def test_whose_fault_a_failed_forward_is_shows_in_a_few_forwards(
+    tokens: Path, shown: dict[str, bytes]
+) -> None:
+    target = Poisoned(HashModel())
+    with server_with(tokens, target=target) as server, welcomed(server, shown["bob"]) as bob:
+        server.call(lambda: time.sleep(0.3))  # so that all of them are in one forward
+        bob.send(
+            *(opening(n, secrets.token_bytes(16), [13 if n == 7 else 1], fill=False) for n in range(1, 17))
+        )
+        kinds = [bob.until(raw_peer.VERDICT, raw_peer.ERROR) for _ in range(16)]
+        assert sorted(frame.kind for frame in kinds if frame) == [raw_peer.VERDICT] * 15 + [raw_peer.ERROR]
+        assert len(target.forwards) <= 2 * 4 + 2
