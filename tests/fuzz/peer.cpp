@@ -39,7 +39,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
     for (int i = 0; i < 4; ++i) {
         io.poll();
         io.restart();
-        CHECK(pool->leased_bytes() <= kSlabs * net::kSlabBytes + wire::kHeaderBytes + wire::kMaxPayload);
+        CHECK(pool->leased_bytes() <= pool->most_bytes());
     }
     link->end("over");
     CHECK(ended);
