@@ -696,7 +696,10 @@ class Listener:
     @property
     def repeats_received(self) -> int: ...
     @property
-    def leased_bytes(self) -> int: ...
+    def leased_bytes(self) -> int:
+        """Memory that received messages rest on; `most_leased_bytes` at most."""
+    @property
+    def most_leased_bytes(self) -> int: ...
 
 def publish_hint(
     cells: NDArray[np.int32],

@@ -91,6 +91,7 @@ void register_net(py::module_& module) {
              py::arg("strangers_of_address") = 64, py::arg("arrivals") = kArrivals, py::arg("device_frames") = kFrames)
         .def_property_readonly("port", &net::Listener::port)
         .def_property_readonly("leased_bytes", [](const net::Listener& self) { return self.pool().leased_bytes(); })
+        .def_property_readonly("most_leased_bytes", [](const net::Listener& self) { return self.pool().most_bytes(); })
         .def("poll", &poll, py::arg("timeout_s"), py::arg("max_events") = 256)
         .def("poll_batch", &poll_batch, py::arg("timeout_s"), py::arg("max_events") = 1024,
              py::arg("max_nodes") = 1u << 16)

@@ -7,6 +7,7 @@ layer has decided. The link's I/O thread is C++ and goes on meanwhile.
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -32,7 +33,12 @@ from edgespec.server.settings import ServerSecurity, ServerSettings
 from edgespec.server.tokenizer_offer import TokenizerOffer
 from edgespec.verifying.loop import VerifyingLoop
 
+log = logging.getLogger("edgespec.server")
+
 Answer = TypeVar("Answer")
+
+SESSION_BYTES = 1 << 18
+"""Sent to a session and not acknowledged; with more the session ends."""
 
 INTAKE_S = 0.004
 """How long messages are taken in before a forward starts; one batch at least."""
@@ -95,6 +101,12 @@ class Server:
 
     def run(self) -> None:
         """Serve until `stop`."""
+        log.info(
+            "memory beside the model's and the key-value pool's: %d MiB at most for what arrives, and %d KiB a session "
+            "for what its edge has not acknowledged",
+            self.listener.most_leased_bytes >> 20,
+            SESSION_BYTES >> 10,
+        )
         watched = FileWatch(self._tokens, self._follow_tokens) if self._tokens is not None else nullcontext()
         with watched:
             self._serve()
