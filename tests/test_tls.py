@@ -274,13 +274,13 @@ def test_the_command_lines_meet_over_tls_and_sighup_lets_a_device_in(fleet: Path
     assert server.stdout is not None and server.stderr is not None
     try:
         port = server.stdout.readline().rpartition(":")[2].strip()
-        token = add_token(tokens, "robot-7")
-        token_file.write_text(f"{token}\n")
+        token_file.write_text(add_token(tmp_path / "of another server", "robot-7") + "\n")
         flags = ["--prompt", "def", "--json", "--max-new-tokens", "8", "--mode", "cloud", "--ignore-eos"]
         edge = [*COMMAND, "generate", "--server", f"127.0.0.1:{port}", *flags]
         edge += ["--tls-ca", str(fleet / "ca.pem"), "--token-file", str(token_file)]
         refused = subprocess.run(edge, capture_output=True, text=True, check=False)
         assert refused.returncode == 2 and "knows no such token" in refused.stderr
+        token_file.write_text(add_token(tokens, "robot-7") + "\n")
         server.send_signal(signal.SIGHUP)
         reloaded = next(line for line in server.stderr if "reloaded" in line)
         assert "2 tokens" in reloaded
