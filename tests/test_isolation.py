@@ -131,9 +131,9 @@ def test_a_prefix_is_found_under_its_own_salt_only() -> None:
     pages = Pages(8)
     tokens = list(range(200))
     held = pages.take(3)
-    pages.remember(tokens, held, b"device alice")
-    assert pages.find(tokens, b"device alice") == held
-    assert pages.find(tokens, b"device bob") == []
+    pages.remember(tokens, held, salt=b"device alice")
+    assert pages.find(tokens, salt=b"device alice") == held
+    assert pages.find(tokens, salt=b"device bob") == []
     assert pages.find(tokens) == []
 
 

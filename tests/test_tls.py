@@ -280,7 +280,8 @@ def test_the_command_lines_meet_over_tls_and_sighup_lets_a_device_in(fleet: Path
         edge += ["--tls-ca", str(fleet / "ca.pem"), "--token-file", str(token_file)]
         refused = subprocess.run(edge, capture_output=True, text=True, check=False)
         assert refused.returncode == 2 and "knows no such token" in refused.stderr
-        token_file.write_text(add_token(tokens, "robot-7") + "\n")
+        token = add_token(tokens, "robot-7")
+        token_file.write_text(f"{token}\n")
         server.send_signal(signal.SIGHUP)
         reloaded = next(line for line in server.stderr if "reloaded" in line)
         assert "2 tokens" in reloaded

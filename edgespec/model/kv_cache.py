@@ -164,12 +164,16 @@ class TargetCache:
             self.pool.clear(taken)
             self.pages += taken
 
-    def adopt(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: PrefixSalt = b"") -> int:
+    def adopt(
+        self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: PrefixSalt = b""
+    ) -> int:
         assert not self.pages
         self.pages = self.pool.pages.find(tokens, pictures, salt)
         return len(self.pages) * SLOT_BUCKET
 
-    def publish(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: PrefixSalt = b"") -> None:
+    def publish(
+        self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: PrefixSalt = b""
+    ) -> None:
         self.pool.pages.remember(tokens, self.pages, pictures, salt)
 
     def release(self) -> None:

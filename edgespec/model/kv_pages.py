@@ -68,7 +68,9 @@ class Pages:
         """It has another reader or is remembered as a prefix: it must not be written."""
         return bool(self._holders[page] > 1)
 
-    def find(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: bytes = b"") -> list[int]:
+    def find(
+        self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: bytes = b""
+    ) -> list[int]:
         """The known pages that hold the first tokens of `tokens`, remembered under `salt`; each has one more reader."""
         found = []
         for key in prefix_keys(tokens, pictures, salt):
@@ -81,7 +83,11 @@ class Pages:
         return found
 
     def remember(
-        self, tokens: Sequence[int], pages: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: bytes = b""
+        self,
+        tokens: Sequence[int],
+        pages: Sequence[int],
+        pictures: Sequence[PictureSpan] = (),
+        salt: bytes = b"",
     ) -> None:
         """`pages` hold the first tokens of `tokens`, SLOT_BUCKET a page; they stay until reclaimed."""
         for key, page in zip(prefix_keys(tokens, pictures, salt), pages, strict=False):
@@ -102,7 +108,9 @@ class Pages:
         return [int(page) for page in np.flatnonzero(free)[:count]]
 
 
-def prefix_keys(tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: bytes = b"") -> list[bytes]:
+def prefix_keys(
+    tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: bytes = b""
+) -> list[bytes]:
     """A key for each whole page of tokens but the last token's, which must be left to run: the SHA-256 of the salt, of
     all tokens up to the page's end, and of the pictures that it touches, so that equal keys mean equal prefixes of the
     same owner."""

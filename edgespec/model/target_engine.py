@@ -41,12 +41,16 @@ class SessionCache(Protocol):
     def reserve(self, slots: int) -> None:
         """Hold memory for at least `slots` tokens. Raises KvFull, with nothing changed."""
 
-    def adopt(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: PrefixSalt = b"") -> int:
+    def adopt(
+        self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: PrefixSalt = b""
+    ) -> int:
         """Reuse what other sessions published of the prefix `tokens`, in which these pictures are, under the same
         salt; returns how many tokens that covers. Only an empty cache adopts; its slots
         0, 1, ... then hold those tokens."""
 
-    def publish(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: PrefixSalt = b"") -> None:
+    def publish(
+        self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: PrefixSalt = b""
+    ) -> None:
         """Slots 0, 1, ... hold `tokens`, in which these pictures are: let other sessions of this salt adopt them."""
 
     def release(self) -> None:

@@ -104,7 +104,9 @@ class ServerSession:
         verifier = self.verifier
         slots = slots or self.slots_needed
         try:
-            if not self.reserved and (length := self.cache.adopt(verifier.text, self.spans, self.prefix_salt)):
+            if not self.reserved and (
+                length := self.cache.adopt(verifier.text, self.spans, self.prefix_salt)
+            ):
                 verifier.slots.adopt(length)
                 self.statistics.prefix_tokens += length
             self.cache.reserve(slots)
@@ -124,7 +126,9 @@ class ServerSession:
         """The prompt is computed: sessions whose text begins alike may adopt it."""
         if not self._published:
             self._published = True
-            self.cache.publish(self.verifier.text[: self.verifier.slots.in_order + 1], self.spans, self.prefix_salt)
+            self.cache.publish(
+                self.verifier.text[: self.verifier.slots.in_order + 1], self.spans, self.prefix_salt
+            )
 
     def host_draft(self, drafters: ServerDrafters | None) -> None:
         """Draft for it here from now on, or no longer, as its options say. drafters: None where no draft is hosted.
