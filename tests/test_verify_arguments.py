@@ -47,7 +47,7 @@ def trees_unchecked(offsets: ArrayLike, parents: ArrayLike, tokens: ArrayLike) -
         ({"samplings": same_samplings(1, temperature=float("nan"))}, "temperatures must be"),
         ({"samplings": same_samplings(1, top_k=-1)}, "top_k must be 0 or more, not -1"),
         ({"samplings": same_samplings(1, top_p=0.0)}, "top_p must be"),
-        ({"samplings": same_samplings(1, top_p=1.5)}, "top_p must be from 1e-09 to 1, not 1.5"),
+        ({"samplings": same_samplings(1, top_p=1.5)}, "top_p must be above 0 and at most 1, not 1.5"),
         ({"samplings": same_samplings(1, min_p=float("nan"))}, "min_p must be"),
         ({"samplings": same_samplings(1, repetition_penalty=0.0)}, "penalties must be"),
         ({"seen": ragged([0, 1], [3])}, r"seen.offsets must be \[4\]"),
