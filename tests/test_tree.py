@@ -31,7 +31,7 @@ def test_reach_is_the_product_of_the_probabilities_on_the_path() -> None:
 
 def test_another_probability_or_root_changes_the_paths_below() -> None:
     tree = small_tree()
-    tree.reweigh({2: 0.25})
+    tree.reweigh(2, 0.25)
     assert [tree.path_probability(node) for node in (1, 2, 3)] == [0.5, 0.125, 0.0625]
     tree.commit([10])
     assert [tree.path_probability(node) for node in (2, 3)] == [0.25, 0.125]

@@ -157,7 +157,7 @@ class Speculator:
             child = self._add(end, hint.token, confidence)
             self._added_by_hints.add(child)
         else:
-            self.tree.reweigh({child: max(confidence, self.tree[child].probability)})
+            self.tree.reweigh(child, max(confidence, self.tree[child].probability))
         self.hinted = child
 
     # What the edge does next

@@ -53,7 +53,7 @@ class ReceivedTree:
         ):
             self._place(node, token, parent, probability, raised)
         if raised:
-            self.tree.reweigh(raised)
+            self.tree.reweigh_all(raised)
 
     def suggest(self, chain: Iterable[tuple[int, float]]) -> list[int]:
         """Add the server's own guess of the next tokens, each with its probability; returns the nodes that are new."""
