@@ -15,12 +15,14 @@ from rich.console import Console
 from edgespec.cli.extras import needs
 from edgespec.cli.flags import NUMBER, PATH, POSITIVE, about, group, option
 from edgespec.cli.options import link_shape_options
+from edgespec.cli.plan_fleet import MODES, demand_options, show_fleet
 from edgespec.cli.table import table
 from edgespec.core.errors import EdgespecError
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.whole_files import save_json
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
+from edgespec.sim.fleet import Demand
 from edgespec.sim.plan import NAMED, Prediction, Situation, compare
 from edgespec.sim.trace import Trace
 
@@ -32,6 +34,7 @@ situation_options = group(
     draft_ms=about("Time of a draft run.", type=POSITIVE),
     acceptance=about("How often the draft's first choice is right, from 0 to 1.", type=NUMBER),
     forward_row_share=about("Cost of each extra row in a forward, relative to the first row.", type=NUMBER),
+    free_rows=about("Rows that a target forward computes in the time of one.", type=POSITIVE),
     draft_row_share=about("Cost of each extra row in a draft run, relative to the first row.", type=NUMBER),
     exit_cost=about("Cost of the early exits, relative to a forward.", type=NUMBER),
     forward_overhead_ms=about("Extra time around each forward.", type=NUMBER, default=0.3),
@@ -55,6 +58,12 @@ class Comparison:
         metavar="NAME=V,V,...",
     )
     trace: Path | None = option("Replay the recorded trace of a pair of models instead of --acceptance.")
+
+    def fleet_modes(self) -> Sequence[str]:
+        """Raises EdgespecError for what a fleet's plan does not have."""
+        if self.sweep or self.trace:
+            raise EdgespecError("--fleet takes neither --sweep nor --trace: leave them out.")
+        return MODES if self.modes == Comparison.modes else [name.strip() for name in self.modes.split(",")]
 
     def axes(self) -> dict[str, list[float]]:
         """The swept numbers' names and values. Raises EdgespecError."""
@@ -103,9 +112,22 @@ def _use_setting(context: click.Context, parameter: click.Parameter, name: str |
 @situation_options
 @group("comparison", Comparison)
 @group("recording", Recording)
+@click.option(
+    "--fleet", is_flag=True, help="Say how many servers a fleet of devices needs, and what its tokens cost."
+)
+@demand_options
 @click.option("--json", "file", type=PATH, help="Write the predictions to this file.")
-def plan(situation: Situation, comparison: Comparison, recording: Recording, file: Path | None) -> None:
+def plan(
+    situation: Situation,
+    comparison: Comparison,
+    recording: Recording,
+    fleet: bool,
+    demand: Demand,
+    file: Path | None,
+) -> None:
     """Predict the tokens per second of every mode. All figures are simulated."""
+    if fleet:
+        return show_fleet(situation, demand, comparison.fleet_modes(), file)
     if recording.record is not None:
         return _record(recording, recording.record)
     if recording.target is not None or recording.draft is not None:

@@ -18,9 +18,11 @@ from edgespec.drafting.policy import Policy
 from edgespec.drafting.speculator import DraftCounts
 from edgespec.sim.clock import Clock
 from edgespec.sim.simulated_edge import SimulatedEdge
-from edgespec.sim.simulated_server import SimulatedServer
+from edgespec.sim.simulated_server import Peer, SimulatedServer
 from edgespec.sim.timing import ScriptedModel, Timing
 from edgespec.verifying.verifier import VerifierLimits
+
+SESSION = 1
 
 __all__ = ["Outcome", "ScriptedModel", "Stuck", "Timing", "simulate"]
 
@@ -65,24 +67,24 @@ def simulate(
     def send_up(message: Block | ServerOptions) -> None:
         if isinstance(message, Block):
             history.append((clock.now_ms, f"block of {len(message.tokens)}"))
-        up(partial(server.receive, message))
+        up(partial(server.receive, SESSION, message))
 
     def send_down(message: Hint | Verdict) -> None:
         event = "hint" if isinstance(message, Hint) else f"verdict of {len(message.tokens)}"
         history.append((clock.now_ms, event))
         down(partial(edge.receive, message))
 
-    server = SimulatedServer(clock, scripted, timing, send_down)
+    server, peer = SimulatedServer(clock, timing), Peer(scripted, send_down)
     edge = SimulatedEdge(clock, scripted, policy, timing, send_up, draft_capacity, measurements)
     if memory is not None:
         edge.loop.use_memory(memory)
     options = edge.start(prompt, max_new_tokens)
     limits = VerifierLimits(context_length, end_tokens)
-    up(partial(server.open, prompt, max_new_tokens, options, limits))
+    up(partial(server.open, SESSION, peer, prompt, max_new_tokens, options, limits))
     edge.act()
     while edge.finish is None and clock.run_next():
         pass
     text = edge.loop.text[len(prompt) :]
     if edge.finish is None:
         raise Stuck(f"after {clock.now_ms:.1f} ms with {len(text)} tokens committed")
-    return Outcome(text, edge.finish, clock.now_ms, edge.loop.counts, server.forwards, history)
+    return Outcome(text, edge.finish, clock.now_ms, edge.loop.counts, server.forwards(SESSION), history)

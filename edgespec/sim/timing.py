@@ -28,7 +28,8 @@ class Timing:
     """Milliseconds: a run of the draft, a forward of the target, the way up and down (a callable draws each one).
 
     server_draft_ms: of a draft that the server hosts and lends; None: it lends none, and in mode `colocated` its draft
-    is as fast as the edge's.
+    is as fast as the edge's. joint_server_drafts: that draft runs for all sessions in one batch; otherwise for one
+    after the other, as edgespec's own does.
     """
 
     draft_ms: Callable[[int], float] = lambda rows: 6.0
@@ -36,6 +37,7 @@ class Timing:
     up_ms: Callable[[], float] = lambda: 10.0
     down_ms: Callable[[], float] = lambda: 10.0
     server_draft_ms: Callable[[int], float] | None = None
+    joint_server_drafts: bool = False
     exits: tuple[tuple[int, float], ...] = ((4, 1 / 3), (8, 2 / 3))
     """Exit layers, and the share of a forward after which each reports."""
     exit_cost: float = 0.0
