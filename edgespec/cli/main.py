@@ -33,6 +33,7 @@ COMMANDS = {
     "calibrate": ("calibrate:calibrate", "Fit a draft engine's calibration on your own prompts."),
     "models": ("models:models", "List the families of models that are tested, or look at one model."),
     "verify": ("verify:verify", "Compare every mode's text with transformers' generate, token for token."),
+    "reproduce": ("reproduce:reproduce", "Run the paper's experiments with paced engines."),
     "kernels": ("kernels:kernels", "Build the CUDA kernels ahead of time."),
     "token": ("token:token", "Create, list and revoke the tokens of devices."),
     "tls": ("tls:tls", "Create certificates for encrypted connections."),
