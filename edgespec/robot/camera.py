@@ -75,7 +75,7 @@ def look(room: Room, pose: Pose, rng: np.random.Generator | None = None) -> View
 
 def with_lines(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A copy of the picture with the heading lines."""
-    drawn = picture.copy()
+    drawn: NDArray[np.uint8] = picture.copy()
     drawn[:, ::LINE_EVERY] = _lines()
     return drawn
 

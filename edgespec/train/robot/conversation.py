@@ -30,7 +30,7 @@ class Conversations:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        self.end = tokenizer.token_to_id(END)
+        self.end = int(tokenizer.token_to_id(END) or 0)
         self.first = self.prompt("").index(int(tokenizer.token_to_id(IMAGE) or 0))
 
     def prompt(self, request: str, cells: int = CELLS) -> list[int]:

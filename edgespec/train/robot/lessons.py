@@ -107,10 +107,10 @@ class Scenes:
 
     def state(self) -> dict[str, Any]:
         """Of the random numbers. The ring is filled again."""
-        return self._rng.bit_generator.state
+        return dict(self._rng.bit_generator.state)
 
     def restore(self, state: dict[str, Any]) -> None:
-        self._rng.bit_generator.state = state  # type: ignore[assignment]
+        self._rng.bit_generator.state = state
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:

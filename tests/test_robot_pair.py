@@ -1,0 +1,42 @@
+"""The bundled driving pair sees, answers and drives as its card says, within what few samples can tell."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from edgespec.engines.model_folder import PAIR_FOLDER
+
+ROBOT_PAIR = PAIR_FOLDER / "robot"
+
+pytestmark = pytest.mark.needs_torch
+
+
+def test_the_target_sees_and_drives_in_rooms_that_it_has_not_seen() -> None:
+    from edgespec.train.robot.conversation import Conversations
+    from edgespec.train.robot.measure import driving_figures, held_out, load, sight_figures
+    from edgespec.train.tokenizer import load_tokenizer
+
+    target = load(ROBOT_PAIR / "target")
+    conversations = Conversations(load_tokenizer(ROBOT_PAIR / "target"))
+    sight = sight_figures(target, conversations, held_out(40))
+    assert sight["objects_f1"] > 0.88
+    assert sight["bearing_error_degrees"] < 5 and sight["distance_error_share"] < 0.15
+    assert driving_figures(target, conversations, 12)["success"] >= 0.75
+
+
+def test_the_shipped_engine_is_of_the_shipped_draft() -> None:
+    from edgespec.engines.bundled import engine_beside
+
+    assert engine_beside(ROBOT_PAIR / "blind", ROBOT_PAIR / "engine") == ROBOT_PAIR / "engine"
+
+
+def test_the_card_says_what_was_measured() -> None:
+    from edgespec.train.robot.card import render
+
+    figures = json.loads((ROBOT_PAIR / "figures.json").read_text(encoding="utf-8"))
+    assert (ROBOT_PAIR / "README.md").read_text(encoding="utf-8") == render(figures)
+
+
+def test_the_pair_is_small() -> None:
+    assert sum(file.stat().st_size for file in ROBOT_PAIR.rglob("*") if file.is_file()) < 20_000_000
