@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+
 from edgespec.engines.model_folder import PAIR_FOLDER
 
 ROBOT_PAIR = PAIR_FOLDER / "robot"

@@ -163,11 +163,16 @@ def test_the_recipe_leaves_three_models_and_goes_on_where_it_stopped(
     monkeypatch.setattr(recipe, "TARGET_SHAPE", small)
     monkeypatch.setattr(recipe, "DRAFT_SHAPE", small)
     monkeypatch.setattr(recipe, "TOKENIZER_SCENES", 20)
+    monkeypatch.setattr(recipe, "CALIBRATION_SCENES", 3)
     monkeypatch.setattr(recipe, "write_card", lambda folder: write_card(folder, scenes=2, rooms=1))
     run = Run(minutes=60, max_steps=1, quiet=True)
     recipe.make_robot(tmp_path, run)
     names = {"config.json", "model.safetensors", "tokenizer.json", "training.json"}
-    for name, more in (("target", {"preprocessor_config.json"}), ("draft", set()), ("blind", set())):
+    for name, more in (
+        ("target", {"preprocessor_config.json"}),
+        ("draft", set()),
+        ("blind", {"calibration.json"}),
+    ):
         assert names | more <= {file.name for file in (tmp_path / name).iterdir()}
     before = (tmp_path / "target" / "model.safetensors").stat().st_mtime_ns
     recipe.make_robot(tmp_path, run)

@@ -11,12 +11,14 @@ import torch
 from tokenizers import Tokenizer
 
 from edgespec.core.whole_files import save_json
+from edgespec.train import measure
+from edgespec.train.answers import Answer
 from edgespec.train.folders import CHECKPOINT_FILE, SIGHT_FILE, is_finished, whole_folder, write_training
-from edgespec.train.recipe import run_stage
+from edgespec.train.recipe import CALIBRATION_FILE, run_stage
 from edgespec.train.robot.card import write_card
 from edgespec.train.robot.conversation import Conversations
 from edgespec.train.robot.lessons import Scenes, draw_scene
-from edgespec.train.robot.measure import load
+from edgespec.train.robot.measure import answers, load
 from edgespec.train.robot.shape import FRAMES, MERGE, PATCH, SeeingShape, build, build_blind
 from edgespec.train.robot.sight import DEVIATION, MEAN, CellHead
 from edgespec.train.robot.stages import AnswerStage, BlindStage, SightStage
@@ -33,7 +35,7 @@ DRAFT_SHAPE = SeeingShape(
 SIGHT, ANSWERS, BLIND, DRAFT_SIGHT, DRAFT = 0.25, 0.50, 0.06, 0.07, 0.12
 """Shares of the run's minutes: the target's sight and answers, the draft without eyes, and the one with eyes."""
 
-TOKENIZER_SCENES = 1200
+TOKENIZER_SCENES, CALIBRATION_SCENES = 1200, 200
 
 
 def make_robot(folder: Path, run: Run) -> None:
@@ -69,11 +71,27 @@ def _make_blind(folder: Path, target: Path, run: Run) -> None:
     with whole_folder(folder) as work:
         tokenizer = load_tokenizer(target)
         save_tokenizer(tokenizer, work, DRAFT_SHAPE.context)
-        model = build_blind(DRAFT_SHAPE, tokenizer, run.seed)
-        stage = BlindStage(model, load(target), Conversations(tokenizer), Scenes(run.seed + 2))
-        record = run_stage(stage, run, work)
+        model, teacher = build_blind(DRAFT_SHAPE, tokenizer, run.seed), load(target)
+        conversations, scenes = Conversations(tokenizer), Scenes(run.seed + 2)
+        record = run_stage(BlindStage(model, teacher, conversations, scenes), run, work)
+        _calibrate(model.eval(), teacher, conversations, scenes, work)
         model.to(torch.bfloat16).save_pretrained(work)
         write_training(work, record, run.seed, shape=asdict(DRAFT_SHAPE))
+
+
+def _calibrate(draft: Any, teacher: Any, conversations: Conversations, scenes: Scenes, work: Path) -> None:
+    """How sure the draft may be of its guesses at T = 0, by answers that the target gave."""
+    drawn = scenes.next(CALIBRATION_SCENES)
+    requests = [scenes.ask(scene)[0] for scene in drawn]
+    said = answers(teacher, conversations, [scene.picture for scene in drawn], requests)
+    given = [
+        Answer(conversations.prompt(request), 0.0, 0, tokens)
+        for request, tokens in zip(requests, said, strict=True)
+    ]
+    seen = measure.observe(
+        measure.draft_scorer(draft), ["draft"], given, conversations.tokenizer.get_vocab_size()
+    )
+    save_json(measure.calibration({0.0: seen["draft"]}).to_json(), work / CALIBRATION_FILE)
 
 
 def _of(run: Run, share: float) -> Run:
