@@ -16,7 +16,7 @@ import numpy as np
 
 from edgespec.core.pictures import PictureSpan
 from edgespec.core.slots import SLOT_BUCKET, Piece
-from edgespec.model.target_engine import KvFull
+from edgespec.model.target_engine import KvFull, PrefixSalt
 
 MOST_SEQUENCES = 256
 """That llama.cpp knows."""
@@ -92,10 +92,14 @@ class SessionSequences:
             pool.used += more
             self._pages += more
 
-    def adopt(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> int:
+    def adopt(
+        self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: PrefixSalt = b""
+    ) -> int:
         return 0
 
-    def publish(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> None:
+    def publish(
+        self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: PrefixSalt = b""
+    ) -> None:
         """No other session adopts."""
 
     def release(self) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import ForwardPacing
 from edgespec.core.pictures import PictureSpan
-from edgespec.model.target_engine import Decisions, ForwardRequest, KvFull
+from edgespec.model.target_engine import Decisions, ForwardRequest, KvFull, PrefixSalt
 from edgespec.model.vllm import environment
 from edgespec.model.vllm.jobs import Job, chain_of
 
@@ -59,10 +59,14 @@ class VllmSession:
         blocks.used += max(0, more)
         self._reserved += max(0, more)
 
-    def adopt(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> int:
+    def adopt(
+        self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: PrefixSalt = b""
+    ) -> int:
         return 0  # vLLM's prefix cache does
 
-    def publish(self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = ()) -> None:
+    def publish(
+        self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: PrefixSalt = b""
+    ) -> None:
         """vLLM's prefix cache has it."""
 
     def release(self) -> None:
