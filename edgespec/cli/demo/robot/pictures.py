@@ -49,7 +49,10 @@ def film(drives: Sequence[Drive], file: Path, title: str) -> None:
     from matplotlib import pyplot
     from matplotlib.animation import FuncAnimation, PillowWriter
 
-    figure, panels = pyplot.subplots(2, len(drives), figsize=(4.2 * len(drives), 5.2), squeeze=False)
+    figure, panels = pyplot.subplots(
+        2, len(drives), figsize=(4.2 * len(drives), 6.4), squeeze=False, height_ratios=(2, 1)
+    )
+    figure.subplots_adjust(left=0.03, right=0.97, top=0.9, bottom=0.1, wspace=0.05, hspace=0.08)
     end_ms = max(drive.goal_ms for drive in drives)
     figure.suptitle(title, fontsize=8)
 
@@ -76,7 +79,8 @@ def _draw_frame(above: Axes, eye: Axes, drive: Drive, time_ms: float) -> None:
     eye.clear()
     eye.imshow(look(drive.trial.room, now.pose).picture, aspect="equal")
     eye.set_axis_off()
-    eye.set_title("\n".join(textwrap.wrap(now.text, 46)[:3]) or " ", fontsize=7, loc="left", y=-0.45)
+    text = "\n".join(textwrap.wrap(now.text, 52)[:3])
+    eye.text(0, -0.05, text, transform=eye.transAxes, fontsize=8, va="top")
 
 
 def _draw_room(axes: Axes, trial: Trial) -> None:
