@@ -7,6 +7,7 @@ Needs rclpy, sensor_msgs, geometry_msgs and std_msgs; serves the action `~/drive
 from __future__ import annotations
 
 import functools
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallb
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Empty, String
 
@@ -168,8 +170,11 @@ def _twist(velocity: Velocity) -> Twist:
 
 
 def spin(ask: Ask, cancel: Callable[[], None], ros_arguments: Sequence[str]) -> None:
-    """Run the node until it is interrupted."""
-    rclpy.init(args=list(ros_arguments))
+    """Run the node until it is interrupted; the robot stands then."""
+    rclpy.init(
+        args=list(ros_arguments), signal_handler_options=SignalHandlerOptions.NO
+    )  # ROS stays up to say so
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     node = RobotNode(ask, cancel)
     action = serve_action(node)
     executor = MultiThreadedExecutor(4)
@@ -180,7 +185,8 @@ def spin(ask: Ask, cancel: Callable[[], None], ros_arguments: Sequence[str]) -> 
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        node.cancel()
+        if rclpy.ok():
+            node.cancel()
         executor.shutdown(timeout_sec=1.0)
         node.destroy_node()
         rclpy.try_shutdown()
