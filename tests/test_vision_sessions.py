@@ -110,6 +110,22 @@ def test_every_mode_writes_the_targets_own_text(
         assert mode == "cloud" or session.statistics.accepted or not session.statistics.sent
 
 
+@pytest.mark.parametrize("family", ["qwen3_vl", "llava_onevision", "gemma3"])
+def test_other_families_at_a_server(tmp_path: Path, family: str) -> None:
+    folder = vision_models.save(vision_models.tiny(family), tmp_path)
+    target = Target.load(folder, dtype="float64", device="cpu", kv_memory="16MiB")
+    pixels = [vision_models.pixels(target, number) for number in range(2)]
+    words = " ".join(
+        f"t{5 + i}" for i in range(252)
+    )  # the scheduler's chunks of 256 rows end within a picture
+    with serving(target) as server:
+        served = SimpleNamespace(target=target, port=server.port, tokenizer=Tokenizer.load(folder))
+        for _ in range(2):  # alone, then on pages that the first one published
+            with opened(served, temperature=0.8) as session:
+                session.prompt([words, *(Picture(one, lossless=True) for one in pixels), "t7"])
+                assert finished(session) == expected(served, session, *pixels, temperature=0.8)
+
+
 def test_pictures_come_in_many_forms(served: SimpleNamespace, tmp_path: Path) -> None:
     image = Image.fromarray(vision_models.pixels(served.target, 3))
     file = io.BytesIO()

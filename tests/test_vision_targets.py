@@ -17,13 +17,15 @@ from vision_models import FAMILIES  # noqa: E402
 
 from edgespec.core.errors import EdgespecError  # noqa: E402
 from edgespec.core.params import SamplingParams  # noqa: E402
-from edgespec.core.pictures import PictureSpan  # noqa: E402
+from edgespec.core.pictures import PictureSpan, cut_picture  # noqa: E402
+from edgespec.core.server_options import ServerOptions  # noqa: E402
 from edgespec.core.slots import SLOT_BUCKET, SlotMap  # noqa: E402
 from edgespec.core.tree import ROOT, DraftTree  # noqa: E402
 from edgespec.model.kv_pages import prefix_keys  # noqa: E402
 from edgespec.model.picture_check import check_picture  # noqa: E402
 from edgespec.model.target import Target  # noqa: E402
 from edgespec.model.target_engine import ForwardRequest, PlacedPicture  # noqa: E402
+from edgespec.verifying.verifier import Verifier, VerifierLimits  # noqa: E402
 
 FIRST, COUNT = 6, 12
 
@@ -63,8 +65,11 @@ class Text:
 
     def generate(self, params: SamplingParams, chunk: int, right: list[int]) -> list[int]:
         """Chunks of the prompt, then trees of right and wrong drafts."""
-        for length in range(chunk, len(self.tokens), chunk):
-            self.run(length, DraftTree(length), [], params)
+        for end in range(chunk, len(self.tokens), chunk):
+            cut = cut_picture([picture.span for picture in self.pictures], end)
+            length = cut.end if cut is not None and self.target.whole_pictures else end
+            if self.slots.cached_length < length < len(self.tokens):
+                self.run(length, DraftTree(length), [], params)
         random, number = np.random.default_rng(5), 0
         while len(new := self.tokens[len(self.prompt) :]) < COUNT:
             tree, nodes, at = DraftTree(len(self.tokens)), [], ROOT
@@ -142,16 +147,30 @@ def test_deterministic_forwards_read_pictures_too(tmp_path: Path, family: str) -
     assert text.generate(SamplingParams(temperature=0.0), 7, expected) == expected
 
 
+@pytest.mark.parametrize(
+    ("family", "name", "wrong"), [("qwen2_vl", "rotary_cell", 14), ("gemma3", "mutual", False)]
+)
 def test_the_check_at_load_finds_an_encoder_that_reads_pictures_otherwise(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str, name: str, wrong: object
 ) -> None:
-    target = load(tmp_path, "qwen2_vl")
+    target = load(tmp_path, family)
     vision = target.model.vision
     assert vision is not None
     check_picture(target.runner, vision)
-    monkeypatch.setattr(vision, "rotary_cell", 14)
+    if family == "gemma3":
+        monkeypatch.setattr(vision, "own_arguments", lambda is_picture: {"token_type_ids": is_picture})
+    monkeypatch.setattr(vision, name, wrong)
     with pytest.raises(EdgespecError, match="a text with a picture otherwise"):
         check_picture(target.runner, vision)
+
+
+def test_a_picture_whose_rows_see_one_another_runs_whole(tmp_path: Path) -> None:
+    verifier = Verifier(list(range(40)), 8, ServerOptions(), VerifierLimits(512))
+    verifier.whole_pictures = [PictureSpan(10, 12, 28, 28, bytes(32))]
+    ends = [verifier.plan(rows).piece.positions[-1] + 1 for rows in (5, 7, 4, 10)]
+    assert ends == [5, 10, 22, 32]
+    with pytest.raises(EdgespecError, match="--deterministic"):
+        load(tmp_path, "gemma3", deterministic=True)
 
 
 def test_equal_placeholders_share_no_page_where_the_pictures_differ() -> None:

@@ -141,6 +141,21 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             pad_token_id=0,
         ),
     ),
+    "gemma3": (
+        "Gemma3",
+        dict(
+            text_config={
+                **LLAMA,
+                "model_type": "gemma3_text",
+                "head_dim": 16,
+                "sliding_window": 8,
+                "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
+            },
+            vision_config=SIGLIP,
+            image_token_id=PLACEHOLDER,
+            mm_tokens_per_image=4,
+        ),
+    ),
     "internvl": (
         "InternVL",
         dict(
@@ -160,6 +175,8 @@ def tiny(family: str, dtype: torch.dtype = torch.float64) -> Any:
     torch.manual_seed(3)
     settings = getattr(transformers, f"{name}Config")(**copy.deepcopy(config))
     model = getattr(transformers, f"{name}ForConditionalGeneration")(settings).to(dtype).eval()
+    if family == "gemma3":  # its projection begins as zeros
+        torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=0.2)
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = 0
     return model

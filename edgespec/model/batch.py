@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from edgespec.model.attention import Layout, SessionLayout, SessionSpan
 from edgespec.model.masks import Windows
-from edgespec.model.picture_rows import PictureRows, rotary_positions_of
+from edgespec.model.picture_rows import PictureRows, mutual_slots, rotary_positions_of
 from edgespec.model.target_engine import SessionRows
+from edgespec.model.vision import VisionEncoder
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,15 @@ def module_inputs(
     dtype: torch.dtype,
     device: torch.device,
     apart: bool,
-    rotary_cell: int = 0,
+    vision: VisionEncoder | None = None,
 ) -> ModuleInputs:
-    """apart: attention is edgespec's own, which takes each session by itself. rotary_cell: of the model's vision
-    encoder. Raises KvFull."""
+    """apart: attention is edgespec's own, which takes each session by itself. vision: the model's encoder. Raises
+    KvFull."""
 
     def on_device(array: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(array).to(device)
 
-    rows = FlatRows.of(batch, rotary_cell)
+    rows = FlatRows.of(batch, 0 if vision is None else vision.rotary_cell)
     spans, first = [], 0
     for one in batch:
         width, last = one.piece.cached.shape[1], first + len(one.piece)
@@ -94,7 +95,13 @@ def module_inputs(
         positions=on_device(rows.positions)[..., None, :],
         slots=on_device(rows.slots),
         seen=None if apart else torch.cat([span.seen for span in spans]),
-        masks=windows.masks([one.piece for one in batch], dtype, device, apart),
+        masks=windows.masks(
+            [one.piece for one in batch],
+            dtype,
+            device,
+            apart,
+            mutual_slots(batch) if vision is not None and vision.mutual else None,
+        ),
         keep=on_device(rows.decided),
         layout=SessionLayout(spans),
         pictures=rows.pictures,

@@ -66,7 +66,7 @@ class GraphedForwards:
         self._device = model.device
         self._capture = capture
         self._exits = exits
-        self._rotary_cell = model.rotary_cell
+        self._vision = model.vision
         self._inputs: dict[Bucket, StaticInputs] = {}
         self._graphs: dict[tuple[Bucket, frozenset[int]], Graph] = {}
         self.failed = False
@@ -91,7 +91,7 @@ class GraphedForwards:
         decided = sum(len(one.decide) for one in batch)
         if bucket is None or not decided or (self.failed and not layers):
             return None
-        inputs = module_inputs(batch, self._windows, self._dtype, HOST, False, self._rotary_cell)
+        inputs = module_inputs(batch, self._windows, self._dtype, HOST, False, self._vision)
         if bucket not in self._inputs:
             self._inputs[bucket] = StaticInputs(bucket, self._windows, self._dtype, self._device, self._exits)
         static = self._inputs[bucket]

@@ -33,17 +33,23 @@ class Windows:
         return cls({kind: window if kind == "sliding_attention" else None for kind in layer_types})
 
     def masks(
-        self, pieces: Sequence[Piece], dtype: torch.dtype, device: torch.device, apart: bool
+        self,
+        pieces: Sequence[Piece],
+        dtype: torch.dtype,
+        device: torch.device,
+        apart: bool,
+        mutual: Sequence[NDArray[np.bool_]] | None = None,
     ) -> torch.Tensor | dict[str, torch.Tensor]:
         """Additive masks [1, 1, R, W] for the rows of all pieces: 0 where a row sees a slot, the dtype's minimum where
         not.
 
         apart: W is the widest piece's, and each row's columns are the slots of its own session; else the columns are
-        the slots of all pieces, end to end."""
+        the slots of all pieces, end to end. mutual: of each piece, the slots [R, W] that a row sees beside its
+        ancestors."""
         masks: dict[int | None, torch.Tensor] = {}
         for window in self.by_layer_type.values():
             if window not in masks:
-                masks[window] = _additive(_seen(pieces, window, apart), dtype).to(device)
+                masks[window] = _additive(_seen(pieces, window, apart, mutual), dtype).to(device)
         if len(self.by_layer_type) == 1:
             return next(iter(masks.values()))
         return {kind: masks[window] for kind, window in self.by_layer_type.items()}
@@ -56,13 +62,20 @@ def visible(piece: Piece) -> NDArray[np.bool_]:
     return seen
 
 
-def _seen(pieces: Sequence[Piece], window: int | None, apart: bool) -> NDArray[np.bool_]:
+def _seen(
+    pieces: Sequence[Piece],
+    window: int | None,
+    apart: bool,
+    mutual: Sequence[NDArray[np.bool_]] | None,
+) -> NDArray[np.bool_]:
     """Which slots each row sees: bool [R, W]."""
     widths = [piece.cached.shape[1] for piece in pieces]
     seen = np.zeros((sum(map(len, pieces)), max(widths) if apart else sum(widths)), dtype=np.bool_)
     row = column = 0
-    for piece, width in zip(pieces, widths, strict=True):
+    for number, (piece, width) in enumerate(zip(pieces, widths, strict=True)):
         own = visible(piece)
+        if mutual is not None:
+            own |= mutual[number]
         if window is not None:
             own &= _within(piece, window)
         seen[row : row + len(piece), column : column + width] = own

@@ -74,9 +74,7 @@ class ModelRunner:
             return self._native_logits(self.decoder, batch)
         model = self.model
         return self._run(
-            module_inputs(
-                batch, model.windows, model.dtype, model.device, model.reads_slots, model.rotary_cell
-            )
+            module_inputs(batch, model.windows, model.dtype, model.device, model.reads_slots, model.vision)
         )
 
     def graphed_logits(

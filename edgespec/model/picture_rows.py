@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgespec.core.pictures import rotary_positions
+from edgespec.core.pictures import PictureSpan, rotary_positions
+from edgespec.core.slots import Piece
 from edgespec.model.target_engine import SessionRows
 
 
@@ -77,6 +78,23 @@ class PictureRows:
         mask = torch.zeros(1, rows, dtype=torch.bool)
         mask[0, torch.from_numpy(self.rows)] = True
         return {"visual_pos_masks": mask.to(device), "deepstack_visual_embeds": list(self.deeper)}
+
+
+def mutual_slots(batch: Sequence[SessionRows]) -> list[NDArray[np.bool_]]:
+    """For each session bool [R, W]: the slots of the picture that a row belongs to, as far as it is computed. In some
+    families a picture's rows see all of these, those behind them too."""
+    return [_mutual(one.piece, [picture.span for picture in one.pictures]) for one in batch]
+
+
+def _mutual(piece: Piece, spans: Sequence[PictureSpan]) -> NDArray[np.bool_]:
+    mutual = np.zeros_like(piece.cached)
+    for span in spans:
+        rows = np.flatnonzero((piece.positions >= span.first_row) & (piece.positions < span.end))
+        if len(rows):
+            inside = (piece.slot_positions >= span.first_row) & (piece.slot_positions < span.end)
+            mutual[rows] = piece.cached[rows] & inside
+            mutual[np.ix_(rows, piece.slots[rows])] = True
+    return mutual
 
 
 def rotary_positions_of(batch: Sequence[SessionRows], cell: int) -> NDArray[np.int64]:

@@ -211,6 +211,10 @@ def _checked_runner(
             f"{model.name} computes its attention in its own way, so --deterministic cannot order it: leave it off, or "
             "take a model that supports SDPA."
         )
+    if deterministic and model.vision is not None and model.vision.mutual:
+        raise EdgespecError(
+            f"{model.name} lets a picture's rows see one another, so --deterministic cannot order them: leave it off."
+        )
     runner = ModelRunner(model, native=native, deterministic=deterministic, leader=leader)
     try:
         check_tree(runner)

@@ -72,12 +72,13 @@ class TileEncoder(VisionEncoder):
         shape: Callable[[torch.Tensor], dict[str, torch.Tensor]],
         around: tuple[Sequence[str], Sequence[str]] = ((), ()),
         mark: str | None = None,
+        mutual: bool = False,
     ) -> None:
         """shape: a picture's pixels [3, H, W] as the arguments of get_image_features. around: special tokens before and
         after a picture, as far as the tokenizer has them. mark: what the chat template writes for a picture, where that
-        is not the placeholder."""
+        is not the placeholder. mutual: see `VisionEncoder`."""
         super().__init__(module, PixelScale.of(processor_settings(folder), default_scale))
-        self._shape = shape
+        self._shape, self.mutual = shape, mutual
         size = module.config.vision_config.image_size
         height, width = size if isinstance(size, (list, tuple)) else (size, size)
         placeholder = module.config.image_token_id
@@ -97,6 +98,9 @@ class TileEncoder(VisionEncoder):
 
     def inputs(self, pixels: NDArray[np.uint8]) -> dict[str, torch.Tensor]:
         return self._shape(self._pixels(pixels))
+
+    def own_arguments(self, is_picture: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"token_type_ids": is_picture} if self.mutual else {}
 
 
 def _one(config: Any, name: str) -> tuple[int, ...]:
@@ -118,6 +122,7 @@ def _tile_and_whole(pixels: torch.Tensor) -> dict[str, torch.Tensor]:
     return {"pixel_values": torch.stack([pixels, pixels])[None], "image_sizes": sizes}
 
 
+_GEMMA = (("\n\n", "<start_of_image>"), ("<end_of_image>", "\n\n"))
 _QWEN_PIXELS = (56 * 56, 28 * 28 * 1280)
 _IDEFICS = (("<fake_token_around_image>", "<global-img>"), ("<fake_token_around_image>",))
 
@@ -130,6 +135,9 @@ FAMILIES: dict[str, Callable[[Any, Path], VisionEncoder]] = {
     "smolvlm": partial(TileEncoder, default_scale=HALF, shape=_batch_of_lists, around=_IDEFICS),
     "idefics3": partial(TileEncoder, default_scale=HALF, shape=_batch_of_lists, around=_IDEFICS),
     "internvl": partial(TileEncoder, default_scale=IMAGENET, shape=_batch, around=(("<img>",), ("</img>",))),
+    "gemma3": partial(
+        TileEncoder, default_scale=HALF, shape=_batch, around=_GEMMA, mark="<start_of_image>", mutual=True
+    ),
 }
 """By the config's model_type."""
 

@@ -127,6 +127,8 @@ class Pictures:
             session.pictures.append(PlacedPicture(span, features))
             if features is None:
                 self._encode(session, picture)
+        if self._target.whole_pictures:
+            session.verifier.whole_pictures = session.spans
 
     def close(self) -> None:
         if self._thread is not None:

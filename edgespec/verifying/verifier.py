@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.core.messages import Verdict
+from edgespec.core.pictures import PictureSpan, cut_picture
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.slots import Piece, SlotMap
 from edgespec.core.tree import ROOT, DraftTree
@@ -88,6 +89,8 @@ class Verifier:
         self.limits = limits
         self.slots = SlotMap(limits.slots(limits.context_length))
         self.finish: Finish | None = None
+        self.whole_pictures: Sequence[PictureSpan] = ()
+        """Those whose rows must all run in one forward."""
         self.forwards = 0
         self.received = ReceivedTree(self.text, limits.max_waiting_nodes)
         self._lookup = TextLookup(self.received)
@@ -175,8 +178,9 @@ class Verifier:
         rows: of the text, at most; nodes: how many, the likeliest first. None: up to the limits.
         """
         rows = rows or self.limits.prefill_rows
-        if self.pending > rows:
-            piece = self.slots.plan(self.text, self.slots.cached_length + rows, self.tree, [])
+        chunk_end = self._whole(self.slots.cached_length + rows)
+        if chunk_end < len(self.text):
+            piece = self.slots.plan(self.text, chunk_end, self.tree, [])
             return PlannedRows(piece, [], np.zeros(0, dtype=np.int64))
         self._extend_tree()
         nodes = self.limits.draft_rows if nodes is None else nodes
@@ -185,6 +189,13 @@ class Verifier:
         piece = self.slots.plan(self.text, len(self.text), self.tree, chosen)
         drafted = sum(node not in self._lookup for node in chosen)
         return PlannedRows(piece, [ROOT, *chosen], np.arange(first, len(piece)), drafted)
+
+    def _whole(self, length: int) -> int:
+        """Where a chunk that would end at `length` does: it cuts no picture that must run whole."""
+        cut = cut_picture(self.whole_pictures, length)
+        if cut is None:
+            return length
+        return cut.first_row if cut.first_row > self.slots.cached_length else cut.end
 
     # What the forward decided
 
