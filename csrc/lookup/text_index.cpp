@@ -11,12 +11,19 @@ constexpr std::size_t kFirstCapacity = 1024;
 constexpr int kCandidates = 16;  // occurrences that a look-up counts
 constexpr int kSteps = 48;       // entries that it walks; other tokens may have the same hash
 
-std::uint64_t hash_on(std::uint64_t hash, std::int32_t token) {
-    return (hash ^ (static_cast<std::uint32_t>(token) + 1u)) * 0x9E3779B97F4A7C15u;
+// A hash of k tokens is the sum of (token + 1) * kBase^i, i from 0 for the newest.
+constexpr std::uint64_t kBase = 0xD6E8FEB86659FD93u;
+
+constexpr std::uint64_t base_to(std::size_t power) {
+    std::uint64_t result = 1;
+    while (power-- > 0) result *= kBase;
+    return result;
 }
 
+std::uint64_t summand(std::int32_t token) { return static_cast<std::uint32_t>(token) + std::uint64_t{1}; }
+
 std::size_t power_of_two_to(std::size_t most) {
-    std::size_t power = 2;
+    std::size_t power = 2 * TextIndex::kLongestMatch;
     while (2 * power <= most) power *= 2;
     return power;
 }
@@ -85,46 +92,55 @@ void TextIndex::grow(std::size_t capacity) {
     }
     held_ = 0;
     end_ = 1;
+    run_ = 0;
+    hashes_ = {};
     for (const std::int32_t one : before) append(one);
 }
 
 void TextIndex::append(std::int32_t one) {
-    if (end_ == 0) ++end_;  // positions have wrapped round
+    if (end_ == 0) {  // positions have wrapped round
+        ++end_;
+        one = kTextEnd;
+    }
     const Position position = end_++;
     const std::size_t slot = position & mask_;
-    tokens_[slot] = one < 0 ? kTextEnd : one;
     held_ = std::min(held_ + 1, tokens_.size());
-    std::uint64_t hash = 0;
-    std::size_t length = 0;
-    for (std::size_t order = orders_; order-- > 0;) {
-        Chain& chain = chains_[order];
-        chain.previous[slot] = 0;
-        for (; length < kOrders[order]; ++length) {
-            const Position at = position - static_cast<Position>(length);
-            if (!holds(at) || token(at) == kTextEnd) break;
-            hash = hash_on(hash, token(at));
-        }
-        if (length < kOrders[order]) continue;
-        chain.previous[slot] = std::exchange(chain.heads[bucket(hash)], position);
+    if (one < 0) {
+        tokens_[slot] = kTextEnd;
+        run_ = 0;
+        hashes_ = {};
+        return;
     }
+    static constexpr std::array<std::uint64_t, kOrders.size()> kOldest{base_to(kOrders[0]), base_to(kOrders[1]),
+                                                                       base_to(kOrders[2]), base_to(kOrders[3])};
+    tokens_[slot] = one;
+    for (std::size_t order = 0; order < orders_; ++order) {
+        std::uint64_t& hash = hashes_[order];
+        hash = hash * kBase + summand(one);
+        if (run_ >= kOrders[order]) {
+            hash -= summand(token(position - static_cast<Position>(kOrders[order]))) * kOldest[order];
+        }
+        Chain& chain = chains_[order];
+        chain.previous[slot] = run_ + 1 < kOrders[order] ? 0 : std::exchange(chain.heads[bucket(hash)], position);
+    }
+    ++run_;
 }
 
 Found TextIndex::find(const std::int32_t* context, std::size_t count) const {
     const std::int32_t* end = context + count;
     count = std::min(count, kLongestMatch);
     std::array<std::uint64_t, kOrders.size()> hashes{};
-    std::uint64_t hash = 0;
-    std::size_t length = 0, usable = orders_;
-    for (std::size_t order = orders_; order-- > 0 && kOrders[order] <= count; usable = order) {
-        for (; length < kOrders[order]; ++length) hash = hash_on(hash, end[-1 - static_cast<std::ptrdiff_t>(length)]);
-        hashes[order] = hash;
-        if (order == 0) {
-            usable = 0;
-            break;
+    std::uint64_t hash = 0, power = 1;
+    std::size_t length = 0, longest = orders_;  // index of the longest order that the context has tokens for
+    while (longest > 0 && kOrders[longest - 1] <= count) {
+        --longest;
+        for (; length < kOrders[longest]; ++length, power *= kBase) {
+            hash += summand(end[-1 - static_cast<std::ptrdiff_t>(length)]) * power;
         }
+        hashes[longest] = hash;
     }
     Found found;
-    for (std::size_t order = usable; order < orders_ && found.length == 0; ++order) {
+    for (std::size_t order = longest; order < orders_ && found.length == 0; ++order) {
         count_choices(order, chains_[order].heads[bucket(hashes[order])], end, count, found);
     }
     std::stable_sort(found.choices.begin(), found.choices.end(),

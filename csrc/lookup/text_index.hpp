@@ -65,7 +65,9 @@ class TextIndex {
     std::size_t match_length(Position position, const std::int32_t* context, std::size_t count) const;
     void count_choices(std::size_t order, Position newest, const std::int32_t* context, std::size_t count,
                        Found& found) const;
-    std::size_t bucket(std::uint64_t hash) const { return static_cast<std::size_t>(hash >> shift_); }
+    std::size_t bucket(std::uint64_t hash) const {
+        return static_cast<std::size_t>((hash * 0x9E3779B97F4A7C15u) >> shift_);
+    }
 
     std::size_t most_tokens_;
     std::size_t orders_;  // how many of kOrders are kept
@@ -73,6 +75,8 @@ class TextIndex {
     std::array<Chain, kOrders.size()> chains_;
     Position mask_ = 0;
     unsigned shift_ = 63;
+    std::array<std::uint64_t, kOrders.size()> hashes_{};  // of the last tokens of the present text, rolling
+    std::size_t run_ = 0;                                 // tokens of the present text
     std::size_t held_ = 0;
     Position end_ = 1;  // of the next token
 };

@@ -174,6 +174,9 @@ settings_options = {
         type=bool,
     ),
     "busy_spin": about("Poll the sockets without sleeping: lower latency, one busy CPU core.", type=bool),
+    "no_guesses": about(
+        "Do not verify what the target chose behind rejected tokens as a guess of the next ones.", type=bool
+    ),
 }
 security_options = {
     "tls_cert": about("The server's certificate, such as from `edgespec tls init`. Encrypts connections."),

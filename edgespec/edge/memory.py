@@ -13,8 +13,6 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from edgespec import _native
 from edgespec.core.address import Address
 from edgespec.core.kept_measurements import from_json, to_json
@@ -48,9 +46,9 @@ class RememberedTexts:
         self._log = log
         self._notes = notes
         try:
-            if log is not None and (texts := log.read()):
-                end = np.array([-1], dtype=np.int32)
-                self.index.add_texts(np.concatenate([part for text in texts for part in (text, end)]))
+            if log is not None and len(texts := log.read()):
+                self.index.add_texts(texts)
+                self.index.end_text()
         except (OSError, ForeignFile) as error:
             self._give_up(error)
 

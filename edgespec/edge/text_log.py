@@ -10,6 +10,7 @@ import fcntl
 import os
 import struct
 import zlib
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,14 +61,17 @@ class TextLog:
         """The file's inode, and the bytes of it whose records' sizes add up."""
         self._damaged = False
 
-    def read(self) -> list[NDArray[np.int32]]:
-        """The newest texts, oldest first. Raises ForeignFile, and OSError where the file cannot be read."""
-        try:
-            with self._file.open("rb") as stream:
-                data = stream.read(self._most_bytes + 1)
-        except FileNotFoundError:
-            return []
-        return self._newest(self._texts(data))
+    def read(self) -> NDArray[np.int32]:
+        """The newest texts, oldest first, int32 [N]: before each stand two ids of -1.
+
+        Raises ForeignFile, and OSError where the file cannot be read.
+        """
+        records, starts = self._newest_records()
+        words = np.frombuffer(records, dtype="<i4").astype(np.int32)
+        heads = np.array(starts, dtype=np.int64) // 4
+        words[heads] = words[heads + 1] = -1
+        words[words >= self._vocabulary_size] = -1
+        return words
 
     def append(self, tokens: Sequence[int]) -> None:
         """Raises ForeignFile, and OSError where the file cannot be written."""
@@ -76,7 +80,7 @@ class TextLog:
         with self._locked():
             sound = self._sound_bytes()
             if self._damaged or sound + len(record) > self._most_bytes:
-                return self._rewrite([*self.read(), np.array(tokens, dtype=np.int32)])
+                return self._rewrite(self._newest_records()[0] + record)
             with private_file(self._file, append=True) as stream:
                 if sound == 0:
                     record = self._header + record
@@ -114,37 +118,41 @@ class TextLog:
         if not self._header.startswith(header):
             raise ForeignFile(f"{self._file} holds no texts of this target, or is damaged")
 
-    def _texts(self, data: bytes) -> Iterator[NDArray[np.int32]]:
-        """As far as they add up."""
+    def _newest_records(self) -> tuple[bytes, list[int]]:
+        """As far as they add up, and no more tokens than are kept; and where in them each begins."""
+        try:
+            with self._file.open("rb") as stream:
+                data = stream.read(self._most_bytes + 1)
+        except FileNotFoundError:
+            return b"", []
         self._check_header(data[: len(self._header)])
-        end = len(self._header)
-        self._damaged = len(data) > end
-        while end + RECORD.size <= len(data):
-            count, checksum = RECORD.unpack_from(data, end)
-            start, end = end + RECORD.size, end + RECORD.size + 4 * count
-            if count > LONGEST_TEXT or end > len(data) or zlib.crc32(data[start:end]) != checksum:
-                return
-            text = np.frombuffer(data, dtype="<i4", count=count, offset=start).astype(np.int32, copy=False)
-            if count and text.min() >= 0 and text.max() < self._vocabulary_size:
-                yield text
-            self._damaged = end < len(data)
+        starts, end = self._records(data, len(self._header))
+        self._damaged = end != len(data)
+        starts = starts[bisect_left(starts, end - 4 * self._most_tokens) :]
+        first = starts[0] if starts else end
+        return data[first:end], [start - first for start in starts]
 
-    def _newest(self, texts: Iterator[NDArray[np.int32]]) -> list[NDArray[np.int32]]:
-        kept, room = list(texts), self._most_tokens
-        for i in range(len(kept) - 1, -1, -1):
-            room -= len(kept[i]) + 1
-            if room < 0:
-                return kept[i + 1 :]
-        return kept
+    def _records(self, data: bytes, start: int) -> tuple[list[int], int]:
+        """Where the records begin that add up, and where they end."""
+        starts = []
+        while start + RECORD.size <= len(data):
+            count, checksum = RECORD.unpack_from(data, start)
+            end = start + RECORD.size + 4 * count
+            if (
+                count > LONGEST_TEXT
+                or end > len(data)
+                or zlib.crc32(data[start + RECORD.size : end]) != checksum
+            ):
+                break
+            starts.append(start)
+            start = end
+        return starts, start
 
-    def _rewrite(self, texts: Sequence[NDArray[np.int32]]) -> None:
+    def _rewrite(self, records: bytes) -> None:
         unfinished = self._file.with_name(f"{self._file.name}.{os.getpid()}.unfinished")
         try:
             with private_file(unfinished) as stream:
-                stream.write(self._header)
-                for text in self._newest(iter(texts)):
-                    content = text.astype("<i4").tobytes()
-                    stream.write(RECORD.pack(len(text), zlib.crc32(content)) + content)
+                stream.write(self._header + records)
             unfinished.replace(self._file)
             self._damaged = False
         finally:

@@ -47,7 +47,8 @@ DRAIN_RETRY_MS = 1000
 
 @dataclass(frozen=True)
 class Requests:
-    """Opens and instructs the sessions of one server. drafters: None where it hosts no draft."""
+    """Opens and instructs the sessions of one server. drafters: None where it hosts no draft. guesses: see
+    `VerifierLimits`."""
 
     target: TargetEngine
     loop: VerifyingLoop
@@ -57,6 +58,7 @@ class Requests:
     drafters: ServerDrafters | None
     guides: Guides
     pictures: Pictures
+    guesses: bool = True
 
     def take(self, batch: _native.Batch) -> None:
         """All that happened since the last batch; a batch has its blocks last."""
@@ -200,7 +202,12 @@ class Requests:
     ) -> Verifier:
         if generated >= len(opened.tokens):
             raise Refused(Code.PARAMETER, "the text that this turn has generated is longer than the prompt")
-        limits = VerifierLimits(self.target.context_length, self._end_tokens(params), trees=self.target.trees)
+        limits = VerifierLimits(
+            self.target.context_length,
+            self._end_tokens(params),
+            trees=self.target.trees,
+            guesses=self.guesses,
+        )
         return Verifier(opened.tokens.tolist(), opened.max_new_tokens, options, limits, generated)
 
     def _constraints(self, params: SamplingParams) -> Constraints:

@@ -84,6 +84,7 @@ class Server:
             settings.server_drafters,
             Guides(target.tokenizer_path, target.vocabulary_size, target.end_tokens),
             self._pictures,
+            guesses=not settings.no_guesses,
         )
         self._forwards = ForwardRunner(
             target,

@@ -70,6 +70,7 @@ class ServerSettings:
     which silence a connection is given up. security: who may connect, and whether links are encrypted; by default
     this machine only. server_drafters: makes a drafter for a session that asks for one; None: this server hosts no
     draft. busy_spin: poll the sockets without sleeping, which takes a core and saves the time to wake up.
+    no_guesses: what the target chose behind rejected tokens is not verified as a guess of the next ones.
     sampling_defaults: how edges sample whose user asks for nothing else (edgespec.core.generation_config).
     """
 
@@ -81,6 +82,7 @@ class ServerSettings:
     busy_spin: bool = False
     share_prefixes: bool = False
     security: ServerSecurity = field(default_factory=ServerSecurity)
+    no_guesses: bool = False
     sampling_defaults: Mapping[str, Any] = field(default_factory=dict)
     metrics: Metrics | None = None
     server_drafters: ServerDrafters | None = None

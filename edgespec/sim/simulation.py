@@ -53,10 +53,11 @@ def simulate(
     end_tokens: Sequence[int] = (),
     context_length: int = 2048,
     draft_capacity: int | None = None,
+    guesses: bool = True,
     memory: TextIndex | None = None,
     measurements: Measurements | None = None,
 ) -> Outcome:
-    """Play one generation. memory: texts that the device remembers. measurements: of an earlier one, which are changed.
+    """Play one generation. guesses: see `VerifierLimits`. memory: texts that the device remembers. measurements: of an earlier one, which are changed.
 
     Raises Stuck when it would hang.
     """
@@ -79,7 +80,7 @@ def simulate(
     if memory is not None:
         edge.loop.use_memory(memory)
     options = edge.start(prompt, max_new_tokens)
-    limits = VerifierLimits(context_length, end_tokens)
+    limits = VerifierLimits(context_length, end_tokens, guesses=guesses)
     up(partial(server.open, SESSION, peer, prompt, max_new_tokens, options, limits))
     edge.act()
     while edge.finish is None and clock.run_next():

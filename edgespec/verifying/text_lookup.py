@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from edgespec.core.prompt_lookup import PromptLookup
 from edgespec.verifying.received_tree import ReceivedTree
 
@@ -26,7 +28,11 @@ class TextLookup:
         if self._done_at != len(text):
             self._done_at = len(text)
             self._lookup.read(text)
-            self._nodes.update(self._received.suggest(self._lookup.guess(text)))
+            self.suggest(self._lookup.guess(text))
+
+    def suggest(self, chain: Sequence[tuple[int, float]]) -> None:
+        """Add another guess of the server's own, each token with its probability given the one before."""
+        self._nodes.update(self._received.suggest(chain))
 
     def committed(self) -> None:
         """The tree was re-rooted."""

@@ -18,6 +18,7 @@ from edgespec.core.server_options import ServerOptions
 from edgespec.core.slots import Piece, SlotMap
 from edgespec.core.tree import ROOT, DraftTree
 from edgespec.verifying.received_tree import MAX_WAITING_NODES, ReceivedTree
+from edgespec.verifying.second_thoughts import SecondThoughts
 from edgespec.verifying.text_lookup import TextLookup
 from edgespec.verifying.tree_search import follow_decisions, likeliest
 
@@ -37,7 +38,8 @@ ENOUGH_EXPECTED = 1.0
 class VerifierLimits:
     """context_length: tokens that the target can attend to. end_tokens: those that end a text. prefill_rows: tokens of
     the text in one forward; draft_rows: nodes in one forward; max_waiting_nodes: beyond it a block is refused. trees:
-    the nodes of a forward may be a tree; otherwise they are the likeliest chain."""
+    the nodes of a forward may be a tree; otherwise they are the likeliest chain. guesses: the
+    target's choices behind rejected nodes are verified too."""
 
     context_length: int
     end_tokens: Collection[int] = ()
@@ -45,6 +47,7 @@ class VerifierLimits:
     draft_rows: int = 64
     max_waiting_nodes: int = MAX_WAITING_NODES
     trees: bool = True
+    guesses: bool = True
 
     def slots(self, text_length: int) -> int:
         """Slots for a text that may become this long, and for the drafts that are verified behind it."""
@@ -94,6 +97,7 @@ class Verifier:
         self.forwards = 0
         self.received = ReceivedTree(self.text, limits.max_waiting_nodes)
         self._lookup = TextLookup(self.received)
+        self._second_thoughts = SecondThoughts()
         self._last_length = self.turn_start = 0
         self._requested = False
         self._promised = self._kept = BENEFIT_OF_DOUBT
@@ -219,10 +223,12 @@ class Verifier:
         path = path[: len(committed)]
         self._kept = MEMORY * self._kept + len(path)
         accepted = sum(node not in self._lookup for node in path)
+        guess = self._guess(rows, tokens, path, committed)
         self.text.extend(committed)
         self.received.commit(committed)
         self.slots.commit(path, self.tree)
         self._lookup.committed()
+        self._lookup.suggest(guess)
         self._new_text = self._requested = False
         verdict = Verdict(
             base_length,
@@ -234,6 +240,15 @@ class Verifier:
             ended_ms=ended_ms,
         )
         return Conclusion(verdict, picks[: len(committed)], accepted)
+
+    def _guess(
+        self, rows: PlannedRows, tokens: Sequence[int], path: Sequence[int], committed: Sequence[int]
+    ) -> list[tuple[int, float]]:
+        """What the target thought behind a rejected node, for a forward that would fill otherwise."""
+        self._second_thoughts.judge(committed)
+        if not (self.limits.guesses and self.options.prompt_lookup and self.options.fill) or self.finish:
+            return []
+        return self._second_thoughts.guess(self.tree, rows.nodes, tokens, path)
 
     def _likeliest(self, count: int) -> Iterator[tuple[int, float]]:
         return likeliest(self.tree, count, self._last_length - 1, self.limits.trees)
