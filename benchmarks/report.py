@@ -32,6 +32,7 @@ TITLES = {
     "load": "Load",
     "kernels": "Kernels",
     "hints": "What hints cost",
+    "memory": "A device's memory",
     "soak": "Soak",
 }
 """The kinds of results in the order of the page; a kind is also the name of its file and of its marker."""

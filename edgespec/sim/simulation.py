@@ -57,7 +57,8 @@ def simulate(
     memory: TextIndex | None = None,
     measurements: Measurements | None = None,
 ) -> Outcome:
-    """Play one generation. guesses: see `VerifierLimits`. memory: texts that the device remembers. measurements: of an earlier one, which are changed.
+    """Play one generation. guesses: see `VerifierLimits`. memory: texts that the device remembers. measurements: of an
+    earlier one, which are changed.
 
     Raises Stuck when it would hang.
     """
