@@ -86,11 +86,8 @@ class Model:
         return sampling_defaults(folder)
 
     def folder(self) -> Path:
-        """What lies beside the weights."""
-        if self.engine != "llamacpp":
-            return find_folder(self.target)
-        file = Path(self.target or "")
-        return file if file.is_dir() else file.parent
+        """What lies beside the weights. Raises EdgespecError."""
+        return find_folder(self.target)
 
     def check(self) -> None:
         """Raises EdgespecError for options that the engine does not have."""

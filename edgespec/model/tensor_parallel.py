@@ -39,7 +39,7 @@ def join(device: torch.device) -> int:
 def sharded_placement() -> dict[str, Any]:
     """How transformers loads this process's shard: by the model's own plan."""
     try:
-        from transformers.distributed import DistributedConfig
+        from transformers.distributed.configuration_utils import DistributedConfig
 
         return {"distributed_config": DistributedConfig(tp_plan="auto")}
     except (ImportError, TypeError):  # transformers 5.0 to 5.15

@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import SLOT_BUCKET
 from edgespec.core.target_identity import engine_target_id
-from edgespec.model.llamacpp.gguf_files import gguf_file, gguf_vocabulary_hash
+from edgespec.model.llamacpp.gguf_files import gguf_file, tokenizer_folder
 from edgespec.model.llamacpp.sequences import MOST_SEQUENCES, PADDING, Row
+from edgespec.model.loading import tokenizer_hash
 from edgespec.model.memory import kv_pages
 
 MOST_ROWS = 512
@@ -92,17 +93,17 @@ class LlamaDecoder:
         with self._file.open("rb") as file:
             weights = _sha256(file)
         kind = description.value.decode(errors="replace").split()[-1]
-        tokenizer = self._file.parent / "tokenizer.json"
+        folder = tokenizer_folder(self._file)
         ends = range(self._vocabulary_size)
         return {
             "target_id": engine_target_id(
                 self._file.stem, weights, f"llamacpp-{version('llama-cpp-python')}", kind
             ),
-            "vocabulary_hash": gguf_vocabulary_hash(self._file),
+            "vocabulary_hash": tokenizer_hash(folder),
             "vocabulary_size": self._vocabulary_size,
             "context_length": min(int(llama_cpp.llama_model_n_ctx_train(model)), self.cells),
             "end_tokens": tuple(token for token in ends if llama_cpp.llama_vocab_is_eog(vocabulary, token)),
-            "tokenizer_path": tokenizer if tokenizer.is_file() else None,
+            "tokenizer_path": folder / "tokenizer.json",
             "layers": int(llama_cpp.llama_model_n_layer(model)),
         }
 

@@ -1,15 +1,11 @@
-"""GGUF files: which one a target means, and the hash of the vocabulary that it holds."""
+"""GGUF files: which one a target means, and where its tokenizer is."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import tokenizers
-
-from edgespec.core.errors import EdgespecError, first_line
-from edgespec.core.tokenizer import vocabulary_hash
-from edgespec.engines.model_folder import quiet
+from edgespec.core.errors import EdgespecError
+from edgespec.engines.gguf_folder import gguf_folder
 
 
 def gguf_file(target: str | Path | None) -> Path:
@@ -24,18 +20,6 @@ def gguf_file(target: str | Path | None) -> Path:
     return files[0]
 
 
-def gguf_vocabulary_hash(file: Path) -> bytes:
-    """By the tokenizer.json beside it, else by the vocabulary in the file. Raises EdgespecError."""
-    beside = file.parent / "tokenizer.json"
-    try:
-        if beside.is_file():
-            return vocabulary_hash(tokenizers.Tokenizer.from_file(str(beside)))
-        import transformers
-
-        with quiet():
-            tokenizer: Any = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-        return vocabulary_hash(tokenizer.backend_tokenizer)
-    except Exception as error:
-        raise EdgespecError(
-            f"the tokenizer of {file.name} cannot be read ({first_line(error)}): save its tokenizer.json beside it."
-        ) from None
+def tokenizer_folder(file: Path) -> Path:
+    """Where its tokenizer.json is: beside the file, else made of what the file holds. Raises EdgespecError."""
+    return file.parent if (file.parent / "tokenizer.json").is_file() else gguf_folder(file)
