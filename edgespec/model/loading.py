@@ -191,11 +191,9 @@ def _check_quantisation(config: Any, name: str) -> bool:
     settings = getattr(config, "quantization_config", None)
     if settings is None:
         return False
-    read = (
-        settings.get if isinstance(settings, dict) else lambda key, default: getattr(settings, key, default)
-    )
-    method = str(read("quant_method", ""))
-    if method == "bitsandbytes" and read("load_in_8bit", False):
+    named: dict[str, Any] = settings if isinstance(settings, dict) else vars(settings)
+    method = str(getattr(named.get("quant_method", ""), "value", named.get("quant_method", "")))
+    if method == "bitsandbytes" and (named.get("load_in_8bit") or named.get("_load_in_8bit")):
         raise EdgespecError(
             f"{name} is quantised by LLM.int8, whose results depend on what else a forward runs, so no text would be "
             "exact: quantise it to nf4 (load_in_4bit), or by GPTQ or AWQ."

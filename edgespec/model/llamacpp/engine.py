@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import ForwardPacing
+from edgespec.core.pictures import PictureFormat
 from edgespec.model.llamacpp.sequences import Memory, Row, SequencePool, SessionSequences
 from edgespec.model.sampling import Rows, decide_together
 from edgespec.model.target_engine import Decisions, ForwardRequest
@@ -38,7 +39,7 @@ class LlamaCppEngine:
     exit_layers: tuple[int, ...] = ()
     hint_cells = None
     trees = True
-    picture_format = None
+    picture_format: PictureFormat | None = None
     whole_pictures = False
 
     target_id: str

@@ -72,10 +72,13 @@ def load_core(
     }
 
 
-def request_of(core: Any, name: str, tokens: list[int]) -> Any:
-    """A request that vLLM never ends by itself: how long a text is, the verifier says."""
+def request_of(core: Any, name: str, tokens: list[int], salt: bytes) -> Any:
+    """A request that vLLM never ends by itself: how long a text is, the verifier says. salt: only requests of the same
+    salt share prefixes."""
     params = SamplingParams(max_tokens=ENDLESS, ignore_eos=True, temperature=0.0)
-    return Request(name, tokens, params, None, block_hasher=core.request_block_hasher)
+    return Request(
+        name, tokens, params, None, cache_salt=salt.hex() or None, block_hasher=core.request_block_hasher
+    )
 
 
 def _core(folder: Path, dtype: str, arguments: Mapping[str, Any]) -> Any:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import ForwardPacing
-from edgespec.core.pictures import PictureSpan
+from edgespec.core.pictures import PictureFormat, PictureSpan
 from edgespec.model.target_engine import Decisions, ForwardRequest, KvFull, PrefixSalt
 from edgespec.model.vllm import environment
 from edgespec.model.vllm.jobs import Job, chain_of
@@ -45,6 +45,7 @@ class VllmSession:
         self._engine = engine
         self._reserved = 0
         self._text: list[int] = []
+        self._salt: PrefixSalt = b""
         self._request: Any = None
 
     @property
@@ -62,7 +63,8 @@ class VllmSession:
     def adopt(
         self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: PrefixSalt = b""
     ) -> int:
-        return 0  # vLLM's prefix cache does
+        self._salt = salt  # vLLM's prefix cache adopts, within this salt
+        return 0
 
     def publish(
         self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: PrefixSalt = b""
@@ -89,7 +91,9 @@ class VllmSession:
             return None
         if self._request is None or list(self._request.all_token_ids) != self._text:
             self._end_request()
-            self._request = self._engine.new_request(f"session-{next(self.numbers)}", list(self._text))
+            self._request = self._engine.new_request(
+                f"session-{next(self.numbers)}", list(self._text), self._salt
+            )
         return self._request.request_id, Job(request, chain_of(tokens, decide))
 
     def commit(self, tokens: Sequence[int]) -> None:
@@ -107,7 +111,7 @@ class VllmEngine:
     exit_layers: tuple[int, ...] = ()
     hint_cells = None
     trees = False
-    picture_format = None
+    picture_format: PictureFormat | None = None
     whole_pictures = False
 
     target_id: str
@@ -153,10 +157,10 @@ class VllmEngine:
     def encode_picture(self, pixels: NDArray[np.uint8]) -> Any:
         raise EdgespecError("--engine vllm takes no pictures here: serve the target by --engine own.")
 
-    def new_request(self, name: str, tokens: list[int]) -> Any:
+    def new_request(self, name: str, tokens: list[int], salt: PrefixSalt) -> Any:
         from edgespec.model.vllm.core import request_of
 
-        request = request_of(self._core, name, tokens)
+        request = request_of(self._core, name, tokens, salt)
         self._core.add_request(request)
         return request
 

@@ -45,6 +45,9 @@ class NoProposer:
 class EdgeScheduler(Scheduler):  # type: ignore[misc]
     """Runs the requests of the forward's jobs with their drafts, and leaves all others out of the step."""
 
+    running: list[Any]
+    max_num_active_reqs: int
+
     def schedule(self, throttle_prefills: bool = False) -> Any:
         held, ready = [], []
         for request in self.running:
