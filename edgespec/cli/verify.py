@@ -85,7 +85,7 @@ class Grid:
         names = self.constraints.split(",")
         if unknown := [name for name in names if name not in CONSTRAINTS]:
             raise EdgespecError(f"--constraints takes some of {', '.join(CONSTRAINTS)}, not {unknown[0]!r}.")
-        common = {"seed": self.seed, "max_new_tokens": self.max_new_tokens}
+        common: dict[str, Any] = {"seed": self.seed, "max_new_tokens": self.max_new_tokens}
         return {
             (one, name): SamplingParams(temperature=one, **common, **CONSTRAINTS[name])
             for one in temperatures
