@@ -62,7 +62,7 @@ def rendered(template: jinja2.Template, values: Mapping[str, Any]) -> str:
     before = sys.gettrace()
     sys.settrace(budget.called)
     try:
-        return template.environment.concat(template.generate(values))  # type: ignore[no-any-return]
+        return template.environment.concat(template.generate(values))
     finally:
         sys.settrace(before)
 
@@ -76,7 +76,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(("*", "+", "**", "%"))
     _made = 0
 
-    def concat(self, parts: Iterable[object]) -> str:  # type: ignore[override]
+    def concat(self, parts: Iterable[object]) -> str:
         """What a block or the operator ~ puts together."""
         pieces = []
         for part in parts:
@@ -98,7 +98,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             _check_format(left)
         return super().call_binop(context, operator, left, right)
 
-    def call(self, context: Any, function: Any, *arguments: Any, **named: Any) -> Any:  # type: ignore[override]
+    def call(self, context: Any, function: Any, *arguments: Any, **named: Any) -> Any:
         _check_numbers([*arguments, *named.values()])
         subject = getattr(function, "__self__", None)
         if isinstance(subject, str):
