@@ -104,11 +104,6 @@ void ResilientConnection::close() {
     });
 }
 
-std::string ResilientConnection::reason() const {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return reason_;
-}
-
 // A connection's life
 
 void ResilientConnection::approach(Path& path, std::size_t address) {
@@ -289,11 +284,6 @@ void ResilientConnection::die(const std::string& reason) {
     beside_.cancel();
     dead_ = true;
     inbox_.close();
-}
-
-void ResilientConnection::note(const std::string& reason) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    reason_ = reason;
 }
 
 std::chrono::milliseconds ResilientConnection::dial_within(const Path& path) const {

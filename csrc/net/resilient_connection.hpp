@@ -78,7 +78,10 @@ class ResilientConnection final : private EdgePathOwner {
     bool lost() const { return outage_.lasts(); }    // no connection carries the session now
     unsigned paths() const { return carrying_; }     // connections that carry it
     unsigned welcomed() const { return welcomed_; }  // connections that a server has welcomed
-    std::string reason() const;
+    std::string reason() const {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        return reason_;
+    }
     Address address() const { return servers_.answered(); }
     const Counters& counters() const { return *counters_; }
     const Traffic& traffic() const { return *traffic_; }
@@ -111,7 +114,10 @@ class ResilientConnection final : private EdgePathOwner {
     void found(std::size_t address);
     void forget();
     void die(const std::string& reason);
-    void note(const std::string& reason);
+    void note(const std::string& reason) {
+        const std::lock_guard<std::mutex> lock(mutex_);
+        reason_ = reason;
+    }
 
     Path& other(const Path& path) { return &path == &paths_[0] ? paths_[1] : paths_[0]; }
     bool up(const Path& path) const {
