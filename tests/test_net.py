@@ -54,7 +54,7 @@ class TestDelivery:
                 assert answer(link) == [8]
 
     def test_a_prompt_of_a_mebibyte(self) -> None:
-        tokens = np.arange((2**20 - 96) // 4, dtype=np.int32)
+        tokens = np.arange((2**20 - 128) // 4, dtype=np.int32)
         with listening() as listener, closing(connect(listener)[0]) as link:
             link.open(opening(tokens))
             opened = event(listener, _native.Open)
