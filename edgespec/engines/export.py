@@ -13,8 +13,8 @@ from torch.export import Dim
 
 from edgespec.core.errors import EdgespecError, first_line
 from edgespec.engines.draft_graph import DraftGraph, UnlikeLlama
-from edgespec.engines.model_folder import quiet
 from edgespec.engines.parity import graph_difference
+from edgespec.engines.quiet import quiet
 
 OPSET = 18
 """TensorRT 10.0, the oldest that opens our plans, reads up to opset 20."""

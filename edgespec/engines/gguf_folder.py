@@ -16,6 +16,7 @@ from typing import Any
 from edgespec.core.errors import EdgespecError, first_line
 from edgespec.core.weight_files import GGUF_WEIGHTS
 from edgespec.core.whole_files import whole_folder
+from edgespec.engines.quiet import quiet
 
 NOT_IN_A_COPY = ("quantization_config", "_name_or_path")
 """Members of the config that would have transformers read the weights as quantised ones."""
@@ -45,8 +46,6 @@ def gguf_folder(file: Path) -> Path:
 def _describe(file: Path, folder: Path) -> None:
     """Write config.json and the tokenizer's files."""
     from transformers import AutoConfig, AutoTokenizer
-
-    from edgespec.engines.model_folder import quiet
 
     with quiet():
         config = AutoConfig.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)

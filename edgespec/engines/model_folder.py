@@ -6,16 +6,13 @@ A model is the folder that is given, or a model id: its files are in the hub's c
 from __future__ import annotations
 
 import importlib.util
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from edgespec.core.errors import EdgespecError, first_line
 from edgespec.core.weight_files import GGUF_WEIGHTS, weight_files
 from edgespec.engines.gguf_folder import gguf_folder
+from edgespec.engines.quiet import quiet
 
 PAIR_FOLDER = Path(__file__).parent.parent / "pair"
 """The bundled pair, as the sources have it: target, draft, its engine and exits. A device's wheel has the draft
@@ -105,26 +102,6 @@ def read_weights(
             f"such as {missing[0]}: copy or save the model again."
         )
     return model
-
-
-@contextmanager
-def quiet(bars: bool = False) -> Iterator[None]:
-    """Hide the warnings, and unless `bars` the progress, of transformers and torch; failures still raise."""
-    import transformers
-
-    progress: Any = transformers.utils.logging
-    disabled, shown = logging.root.manager.disable, progress.is_progress_bar_enabled()
-    logging.disable(logging.WARNING)
-    if not bars:
-        progress.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
-        if shown:
-            progress.enable_progress_bar()
 
 
 def _gguf(path: Path) -> Path | None:

@@ -15,7 +15,7 @@ from onnxruntime.quantization.matmul_nbits_quantizer import (  # type: ignore[im
 from onnxruntime.quantization.onnx_model import ONNXModel  # type: ignore[import-untyped]
 
 from edgespec.engines.export import EXTERNAL_DATA_BYTES
-from edgespec.engines.model_folder import quiet
+from edgespec.engines.quiet import quiet
 
 BITS = 8
 
