@@ -85,7 +85,7 @@ def test_how_likely_guesses_are_is_learnt_by_their_kind() -> None:
     rates = LookupRates()
     short, long = Guess(2, 1, [(5, 1)]), Guess(16, 4, [(5, 4)])
     assert rates.rate(short) < rates.rate(long)
-    assert rates.rate(long, contradicted=True) < rates.rate(long)
+    assert rates.rate(long, "contradicts") < rates.rate(long)
     for _ in range(100):
         rates.observe(short, 5)
         rates.observe(long, 6)

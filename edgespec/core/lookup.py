@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from edgespec import _native
+from edgespec.core.calibration_ratios import CalibrationRatio
 
 DECAY = 0.98
 PRIOR = 4.0
 """Observations that what is expected at first counts for."""
+
+RATIO_PRIOR = 5.0
+"""Observations that all of them together are trusted for."""
 
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
 """Matches of at least so many tokens are told apart."""
@@ -26,8 +30,10 @@ AT_FIRST = (0.22, 0.3, 0.45, 0.6, 0.72, 0.8, 0.86, 0.9)
 UNANIMOUS = 0.8
 """Occurrences agree where this share of them was followed by the same token."""
 
-CONTRADICTED = 0.4
-"""How much less likely a guess is taken to be, at first, where the draft says otherwise."""
+Stance = Literal["silent", "agrees", "contradicts"]
+STANCES: dict[Stance, float] = {"silent": 1.0, "agrees": 1.1, "contradicts": 0.4}
+"""What the draft, which knows the draw, says in the place of a guess, and by what that multiplies the probability at
+first. Silent: it was not run there."""
 
 MOST_CHOICES = 3
 LARGEST_SUM = 0.98
@@ -48,24 +54,27 @@ class Guess(NamedTuple):
 
 @dataclass
 class LookupRates:
-    """How often the likeliest token of a guess was right, by kind of guess."""
+    """How often the likeliest token of a guess was right, by kind of guess. ratio: over all kinds, so that texts which
+    do not repeat are found out before each kind has been seen."""
 
     _right: list[float] = field(default_factory=lambda: [PRIOR * rate for rate in _rates_at_first()])
     _offered: list[float] = field(default_factory=lambda: [PRIOR] * len(_rates_at_first()))
+    ratio: CalibrationRatio = field(default_factory=lambda: CalibrationRatio(RATIO_PRIOR))
 
-    def rate(self, guess: Guess, contradicted: bool = False) -> float:
-        kind = _kind(guess, contradicted)
-        return self._right[kind] / self._offered[kind]
+    def rate(self, guess: Guess, stance: Stance = "silent") -> float:
+        kind = _kind(guess, stance)
+        return self.ratio.corrected(self._right[kind] / self._offered[kind])
 
-    def observe(self, guess: Guess, token: int, contradicted: bool = False) -> None:
+    def observe(self, guess: Guess, token: int, stance: Stance = "silent") -> None:
         """The guess was judged: this is the right token."""
-        kind = _kind(guess, contradicted)
+        kind = _kind(guess, stance)
+        self.ratio.observe(self._right[kind] / self._offered[kind], token == guess.token)
         self._offered[kind] = self._offered[kind] * DECAY + 1
         self._right[kind] = self._right[kind] * DECAY + (token == guess.token)
 
-    def probabilities(self, guess: Guess, contradicted: bool = False) -> list[tuple[int, float]]:
+    def probabilities(self, guess: Guess, stance: Stance = "silent") -> list[tuple[int, float]]:
         """The next tokens, likeliest first, each with its probability."""
-        rate, first = self.rate(guess, contradicted), guess.choices[0][1]
+        rate, first = self.rate(guess, stance), guess.choices[0][1]
         found, left = [], LARGEST_SUM
         for token, count in guess.choices[:MOST_CHOICES]:
             probability = min(rate * count / first, left)
@@ -80,16 +89,16 @@ def look_up(index: _native.TextIndex, text: list[int], more: list[int]) -> Guess
     return Guess(length, total, choices) if length else None
 
 
-def _kind(guess: Guess, contradicted: bool) -> int:
+def _kind(guess: Guess, stance: Stance) -> int:
     length = max(i for i, least in enumerate(LENGTHS) if guess.length >= least)
     support = 0 if guess.total == 1 else 1 if guess.choices[0][1] >= UNANIMOUS * guess.total else 2
-    return (length * 3 + support) * 2 + contradicted
+    return (length * 3 + support) * len(STANCES) + list(STANCES).index(stance)
 
 
 def _rates_at_first() -> Sequence[float]:
-    rates = []
-    for at_first in AT_FIRST:
-        for support in (0.9, 1.05, 0.6):
-            rate = min(0.95, at_first * support)
-            rates += [rate, CONTRADICTED * rate]
-    return rates
+    return [
+        min(0.95, at_first * support * stance)
+        for at_first in AT_FIRST
+        for support in (0.9, 1.05, 0.6)
+        for stance in STANCES.values()
+    ]

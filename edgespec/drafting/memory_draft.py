@@ -7,7 +7,7 @@ is follows from what its kind of guess was worth so far (core/lookup.py), and fr
 import heapq
 
 from edgespec import _native
-from edgespec.core.lookup import Guess, LookupRates, look_up
+from edgespec.core.lookup import Guess, LookupRates, Stance, look_up
 from edgespec.core.tree import ROOT
 from edgespec.drafting.speculator import Speculator
 
@@ -19,6 +19,9 @@ DEEPEST = 32
 
 MOST_NEW = 24
 """Nodes that are added at once."""
+
+SURE = 0.9
+"""A memory this sure overrules the draft's own probability, which knows the draw."""
 
 LARGEST_SUM = 0.99
 """Of the probabilities of one node's children."""
@@ -38,7 +41,7 @@ class MemoryDraft:
         for i, token in enumerate(tokens):
             guess = look_up(self._index, view.text, tokens[:i])
             if guess is not None:
-                self._rates.observe(guess, token, _contradicted(view, node, guess))
+                self._rates.observe(guess, token, _stance(view, node, guess))
             node = None if node is None else view.tree.child(node, token)
 
     def clear(self) -> None:
@@ -73,13 +76,13 @@ class MemoryDraft:
             self._add(view, node, guess)
 
     def _add(self, view: Speculator, node: int, guess: Guess) -> list[int]:
-        """Children of `node` that are new; those that are there get the probability of whoever is surer."""
+        """Children of `node` that are new; those that are there are weighed anew."""
         tree, new = view.tree, []
-        for token, probability in self._rates.probabilities(guess, _contradicted(view, node, guess)):
+        for token, probability in self._rates.probabilities(guess, _stance(view, node, guess)):
             child = tree.child(node, token)
             if child is not None:
-                drafted = 0.0 if child in view.remembered else tree[child].probability
-                tree.reweigh(child, max(drafted, probability))
+                if child in view.remembered or probability > max(SURE, tree[child].probability):
+                    tree.reweigh(child, probability)
             elif tree.path_probability(node) * probability >= LEAST_PROBABILITY:
                 new.append(view.add_remembered(node, token, probability))
         children = tree[node].children.values()
@@ -90,7 +93,7 @@ class MemoryDraft:
         return new
 
 
-def _contradicted(view: Speculator, node: int | None, guess: Guess) -> bool:
-    """Whether the draft, which knows the draw, thinks another token likeliest."""
+def _stance(view: Speculator, node: int | None, guess: Guess) -> Stance:
+    """What the draft says about a guess."""
     best = None if node is None else view.best_choice(node)
-    return best is not None and best != guess.token
+    return "silent" if best is None else "agrees" if best == guess.token else "contradicts"
