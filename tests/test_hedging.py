@@ -1,21 +1,25 @@
 # ruff: noqa: SIM117  (proxy inside server, session inside proxy)
 """Hedging: what is late on one connection goes out again on the other, seldom, and is executed once."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 from faults import FaultProxy
 from scripted_models import HashModel
 from stubs import StubTarget, play, serving, stub_session
 
+from edgespec import _native
 from edgespec._native import ResilientConnection
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
 from edgespec.server.server import Server
+from edgespec.sim.emulated_link import Link, LinkShape
 
 PROMPT = [1, 2, 3]
 SCRIPTED = HashModel(draft_right=0.7, exit_right=0.8)
@@ -150,3 +154,35 @@ def test_without_hedging_there_is_one_connection() -> None:
             play(one, PROMPT)
             assert proxy.connections == 1 and link_of(one).paths == 1 and link_of(one).frames_hedged == 0
     assert one.tokens == RIGHT
+
+
+@contextmanager
+def slow_link(port: int) -> Iterator[int]:
+    """A link of 1 Mbit/s to that port, in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    link = Link(("127.0.0.1", 0), ("127.0.0.1", port), LinkShape(rtt_ms=4, mbps=1.0))
+    try:
+        asyncio.run_coroutine_threadsafe(link.start(), loop).result(10)
+        yield link.port
+    finally:
+        asyncio.run_coroutine_threadsafe(link.close(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+def test_a_large_frame_that_is_under_way_is_not_sent_twice() -> None:
+    with serving(StubTarget(SCRIPTED), dead_after_s=30.0) as server, slow_link(server.port) as port:
+        with session(port, "cloud") as one:
+            play(one, PROMPT)
+            until(lambda: link_of(one).paths == 2)
+            before = link_of(one).frames_hedged
+            large = bytes(30_000)  # a quarter of a second
+            tokens = np.array([1], dtype=np.int32)
+            link_of(one).send(_native.encode_append(1, 3, 9, turn=1, tokens=tokens, pictures=large))
+            answer = link_of(one).receive(20.0)
+            while not isinstance(answer, _native.Error):
+                answer = link_of(one).receive(20.0)
+            assert "reads no pictures" in answer.message
+            assert link_of(one).frames_hedged == before

@@ -5,6 +5,26 @@
 
 namespace edgespec::net {
 
+namespace {
+
+// How long the large frames up to one take on a slow link: a picture that is under way is not sent twice.
+class LargeFrames {
+ public:
+    explicit LargeFrames(const DeliveryLimits& limits) : limits_(limits) {}
+
+    Clock::duration time(const Ledger::Kept& kept) {
+        if (kept.frame.size() >= limits_.large_bytes) bytes_ += static_cast<double>(kept.frame.size());
+        const std::chrono::duration<double, std::milli> time(bytes_ / limits_.large_bytes_ms);
+        return std::chrono::duration_cast<Clock::duration>(time);
+    }
+
+ private:
+    const DeliveryLimits& limits_;
+    double bytes_ = 0;
+};
+
+}  // namespace
+
 Delivery::Delivery(asio::io_context& io, DeliveryLimits limits, OnMessage on_message, OnFull on_full,
                    std::shared_ptr<Traffic> traffic)
     : limits_(limits),
@@ -196,8 +216,10 @@ void Delivery::arm() {
     const auto max_wait = this->max_wait(), long_max_wait = this->long_max_wait();
     const auto soon = Clock::now() + limits_.look_again;  // while every path is silent a stalled one cannot be left
     auto next = Clock::time_point::max();
+    LargeFrames large(limits_);
     for (const Ledger::Kept& kept : ledger_.kept()) {
-        next = std::min(next, kept.hedged ? std::max(kept.sent + long_max_wait, soon) : kept.sent + max_wait);
+        const auto sent = kept.sent + large.time(kept);
+        next = std::min(next, kept.hedged ? std::max(sent + long_max_wait, soon) : sent + max_wait);
     }
     hedging_ = true;
     hedger_.expires_at(next);
@@ -214,8 +236,10 @@ void Delivery::arm() {
 void Delivery::hedge(Clock::time_point now) {
     const auto max_wait = this->max_wait();
     const Link* late = nullptr;
+    LargeFrames large(limits_);
     for (Ledger::Kept& kept : ledger_.kept()) {
-        if (kept.hedged || now < kept.sent + max_wait) continue;
+        const auto time = large.time(kept);
+        if (kept.hedged || now < kept.sent + time + max_wait) continue;
         const Path* other = other_than(kept.path);
         if (other == nullptr) return;
         late = kept.path;
@@ -234,8 +258,10 @@ void Delivery::leave_stalled(Clock::time_point now) {
     const auto long_max_wait = this->long_max_wait();
     const Link* stalled = nullptr;
     const Path* other = nullptr;
+    LargeFrames large(limits_);
     for (Ledger::Kept& kept : ledger_.kept()) {
-        if (stalled == nullptr && now >= kept.sent + long_max_wait) {
+        const auto time = large.time(kept);
+        if (stalled == nullptr && now >= kept.sent + time + long_max_wait) {
             other = other_than(kept.path);
             if (other != nullptr && other->heard > kept.sent) stalled = kept.path;
         }

@@ -15,6 +15,8 @@ struct DeliveryLimits {
     std::chrono::milliseconds acknowledge_soon{2};     // while there are two, and the peer waits to send again
     double hedge_rtts = 1.25;                          // unacknowledged for this number of round trips
     std::chrono::milliseconds hedge_slack{4};          // and this time more: send it again
+    std::size_t large_bytes = 4096;                    // a frame this large has time for its bytes too,
+    double large_bytes_ms = 125;                       // this many a millisecond (1 Mbit/s), and so what follows it
     double hedge_share = 0.10;                         // of the frames sent
     double hedge_burst = 8;                            // saved up at most
     std::chrono::milliseconds stalled_after{300};      // and four times the time to a hedge, unacknowledged
