@@ -80,13 +80,14 @@ def with_lines(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return drawn
 
 
-def jpeg(picture: NDArray[np.uint8], quality: int = 90) -> bytes:
+def jpeg(picture: NDArray[np.uint8], quality: int = 90, comment: str = "") -> bytes:
     """The picture as a camera's driver sends it: a baseline JPEG whose colours are as fine as its brightness, because
-    heading lines are one pixel wide. Needs Pillow."""
+    heading lines are one pixel wide. comment: in the file; another one is another file of the same pixels. Needs
+    Pillow."""
     from PIL import Image
 
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "JPEG", quality=quality, subsampling=0)
+    Image.fromarray(picture).save(file, "JPEG", quality=quality, subsampling=0, comment=comment)
     return file.getvalue()
 
 

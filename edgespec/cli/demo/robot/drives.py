@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -104,10 +105,11 @@ def drive_trial(
 ) -> Drive:
     """Drive a trial from its beginning to its end. told: gets every step that brought something."""
     journal = _Journal(trial)
+    drive = secrets.token_hex(8)  # a server knows a file again: no drive profits from another's
     mission = Mission(
         journal.pilot,
         ask,
-        lambda: jpeg(trial.picture()),
+        lambda: jpeg(trial.picture(), comment=drive),
         journal.wait,
         on_step=journal.on_step,
         clock=journal.now_s,
