@@ -19,10 +19,10 @@ from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
 from edgespec.core.generation_config import sampling_defaults, with_defaults
 from edgespec.core.params import ParameterError
-from edgespec.edge import target_tokenizer
+from edgespec.edge import tokenizer as fetching
 from edgespec.edge.handshake import connect
 from edgespec.edge.link_options import LinkOptions
-from edgespec.edge.target_tokenizer import ask_target
+from edgespec.edge.tokenizer import ask_target
 
 FILES = {"tokenizer.json": b'{"version": "1.0"}', "chat_template.jinja": b"{{ messages }}"}
 
@@ -109,7 +109,7 @@ def test_a_tokenizer_is_fetched_once(
 ) -> None:
     first = ask_target(servers, LinkOptions()).tokenizer
     assert first.path is not None and cache in first.path.parents
-    monkeypatch.setattr(target_tokenizer, "_download", no_download)
+    monkeypatch.setattr(fetching, "_download", no_download)
     assert ask_target(servers, LinkOptions()).tokenizer.encode("def f(x):") == OWN.encode("def f(x):")
 
 
@@ -124,7 +124,7 @@ def test_a_draft_with_the_same_files_needs_nothing_from_the_server(
     cache: Path, servers: list[Address], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert cache.is_dir()
-    monkeypatch.setattr(target_tokenizer, "_download", no_download)
+    monkeypatch.setattr(fetching, "_download", no_download)
     assert ask_target(servers, LinkOptions(), OWN).tokenizer is OWN
 
 

@@ -23,7 +23,7 @@ from edgespec.core.tokenizer import Tokenizer
 from edgespec.edge.directory import Directory
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.memory import Memory
-from edgespec.edge.target_tokenizer import TargetTexts, ask_target
+from edgespec.edge.tokenizer import TargetTexts, ask_target
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
 

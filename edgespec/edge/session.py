@@ -30,8 +30,8 @@ from edgespec.edge.memory import Memory, recall
 from edgespec.edge.opening import encoded_open
 from edgespec.edge.provisional import ProvisionalText
 from edgespec.edge.step import Step
-from edgespec.edge.target_tokenizer import recommended_sampling, target_tokenizer, translated
 from edgespec.edge.text_session import NO_PROMPT, Context, TextSession
+from edgespec.edge.tokenizer import recommended_sampling, target_tokenizer, translated
 from edgespec.edge.trace import Event
 from edgespec.engines.draft_engine import DraftEngine, load_draft
 
