@@ -273,4 +273,5 @@ def _run(server: Server, drain_s: float, end_with_stdin: bool, fits: str) -> Non
         when_stdin_ends(server.stop)
     click.echo(f"edgespec: listening on {server.host}:{server.port}")
     click.echo(fits)
+    click.echo(f"edgespec: links take at most {server.link_memory}")
     server.run()

@@ -7,7 +7,6 @@ layer has decided. The link's I/O thread is C++ and goes on meanwhile.
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -32,8 +31,6 @@ from edgespec.server.requests import Requests
 from edgespec.server.settings import ServerSecurity, ServerSettings
 from edgespec.server.tokenizer_offer import TokenizerOffer
 from edgespec.verifying.loop import VerifyingLoop
-
-log = logging.getLogger("edgespec.server")
 
 Answer = TypeVar("Answer")
 
@@ -102,12 +99,6 @@ class Server:
 
     def run(self) -> None:
         """Serve until `stop`."""
-        log.info(
-            "memory beside the model's and the key-value pool's: %d MiB at most for what arrives, and %d KiB a session "
-            "for what its edge has not acknowledged",
-            self.listener.most_leased_bytes >> 20,
-            SESSION_BYTES >> 10,
-        )
         watched = FileWatch(self._tokens, self._follow_tokens) if self._tokens is not None else nullcontext()
         with watched:
             self._serve()
@@ -127,6 +118,12 @@ class Server:
             self._pictures.close()
             self.sessions.end_all("the server stops")
             self._gate.audit.close()
+
+    @property
+    def link_memory(self) -> str:
+        """What links take at most beside the model and the key-value pool, in words."""
+        shared, own = self.listener.most_leased_bytes >> 20, SESSION_BYTES >> 10
+        return f"{shared} MiB for what arrives and {own} KiB a session for what it has not acknowledged"
 
     # From any thread, or a signal handler
 
