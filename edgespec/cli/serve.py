@@ -213,9 +213,9 @@ def serve(
 ) -> None:
     """Serve a target model to devices until interrupted.
 
-    Prints `edgespec: listening on HOST:PORT` when it is ready, then how many sessions fit and what links take. To listen on an address that
-    other machines can reach, it needs TLS and tokens. SIGTERM finishes the running texts first; SIGHUP reloads
-    certificates and tokens. The token file is also read again whenever it changes.
+    Prints `edgespec: listening on HOST:PORT` when it is ready, then how many sessions fit and what links take. To
+    listen on an address that other machines can reach, it needs TLS and tokens. SIGTERM finishes the running texts
+    first; SIGHUP reloads certificates and tokens. The token file is also read again whenever it changes.
     """
     model.check()  # before a model is loaded for nothing
     security.check(listening.host)
