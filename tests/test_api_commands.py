@@ -50,8 +50,8 @@ def test_up_opens_everything() -> None:
     ("arguments", "sentence"),
     [
         (["--host", "0.0.0.0"], "needs an API key"),
-        (["--draft", "none"], "belong together"),
-        (["--tokenizer", "."], "belong together"),
+        (["--draft", "none"], "there is no server at 127.0.0.1:9"),
+        (["--tokenizer", "."], "holds no tokenizer.json"),
         (["--api-key-file", "missing"], "cannot read the API keys"),
     ],
 )

@@ -51,6 +51,7 @@ ENCODERS = {
     "hello": _native.Hello, "welcome": _native.Welcome, "open": _native.Open, "append": _native.Append,
     "tune": _native.Tune, "block": _native.Block, "hint": _native.Hint, "verdict": _native.Verdict,
     "resume": _native.Resume, "close": _native.Close, "error": _native.Error, "goaway": _native.Goaway,
+    "fetch": _native.Fetch, "file": _native.File,
 }  # fmt: skip
 
 

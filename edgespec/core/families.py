@@ -26,6 +26,7 @@ TARGETS = {
 """Whose every mode is compared with transformers' own text in float64."""
 
 VISION_TARGETS = {
+    "gemma3": "Gemma 3",
     "idefics3": "Idefics 3",
     "internvl": "InternVL",
     "llava": "LLaVA",
