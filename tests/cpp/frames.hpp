@@ -64,7 +64,7 @@ inline std::vector<Frame> one_of_each() {
     return {frame_of(0, hello()),
             frame_of(0, welcome()),
             frame_of(1, opening()),
-            frame_of(1, wire::Append{10, 20, 3, {kTokens, 3}}),
+            frame_of(1, wire::Append{10, 20, 3, {kTokens, 3}, {}}),
             frame_of(1, block()),
             frame_of(1, wire::Hint{4, 11, 9, 0.5f, 6, 2, 77}),
             frame_of(1, verdict()),

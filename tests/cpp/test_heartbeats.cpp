@@ -31,8 +31,8 @@ class Pair {
     explicit Pair(bool awaiting)
         : acceptor_(io_, {net::asio::ip::address_v4::loopback(), 0}),
           socket_(io_),
-          resilient_connection_({{"127.0.0.1", acceptor_.local_endpoint().port()}}, test::frame_of(0, test::hello()),
-                                limits()) {
+          resilient_connection_({{"127.0.0.1", acceptor_.local_endpoint().port(), {}}},
+                                test::frame_of(0, test::hello()), limits()) {
         acceptor_.accept(socket_);
         const timeval max_wait{60, 0};  // a heartbeat that never comes fails the test, and does not hang it
         CHECK(setsockopt(socket_.native_handle(), SOL_SOCKET, SO_RCVTIMEO, &max_wait, sizeof max_wait) == 0);
@@ -43,7 +43,7 @@ class Pair {
         heartbeats_until(wire::FrameType::kOpen);
     }
 
-    void speak() { resilient_connection_.send(test::frame_of(1, wire::Append{3, 20, 1, {}})); }
+    void speak() { resilient_connection_.send(test::frame_of(1, wire::Append{3, 20, 1, {}, {}})); }
 
     // PINGs that come before the first frame of this type.
     int heartbeats_until(wire::FrameType type) {

@@ -45,8 +45,8 @@ void serve(net::Listener& listener) {
 void edge(net::Listener& listener, std::uint8_t id) {
     net::ResilientConnectionLimits limits;
     limits.dial_at_least = std::chrono::milliseconds(1000);
-    net::ResilientConnection resilient_connection({{"127.0.0.1", listener.port()}}, test::frame_of(0, test::hello()),
-                                                  limits);
+    net::ResilientConnection resilient_connection({{"127.0.0.1", listener.port(), {}}},
+                                                  test::frame_of(0, test::hello()), limits);
     const auto arrival = [&] {
         auto next = resilient_connection.inbox().take();
         while (!next) {

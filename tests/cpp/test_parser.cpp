@@ -31,7 +31,7 @@ void all_types_in_any_pieces() {
     test::Frame all;
     for (const auto& frame : test::one_of_each()) all.insert(all.end(), frame.begin(), frame.end());
     const auto whole = types(all, all.size());
-    CHECK(whole.size() == 15);
+    CHECK(whole.size() == 17);
     for (std::size_t step : {1, 3, 8, 100}) CHECK(types(all, step) == whole);
 }
 
