@@ -107,6 +107,7 @@ def test_an_answer_without_a_command_ends_the_mission() -> None:
 def test_paths_and_film_are_drawn(
     drives: list[Drive], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("matplotlib")
     from PIL import Image
 
     monkeypatch.setattr("edgespec.cli.demo.robot.pictures.FRAMES", 3)
