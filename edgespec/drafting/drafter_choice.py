@@ -55,7 +55,8 @@ class DrafterChoice:
             return own.seen >= TRIAL_FORWARDS
         faster = server() < FASTER * own()
         slow, quick = (own, server) if faster else (server, own)
-        long_ago = measurements.forwards - slow.last_forward >= RETRY_FORWARDS * (slow() / quick()) ** 2
+        since = measurements.forwards - slow.last_forward
+        long_ago = since * quick() ** 2 >= RETRY_FORWARDS * slow() ** 2
         return faster != long_ago
 
     def _after(self, forwards: int, measurements: Measurements, this: TokenTime, other: TokenTime) -> bool:

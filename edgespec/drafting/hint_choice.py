@@ -54,6 +54,8 @@ class HintChoice:
             self._set(False, f"off: only {hints.ratio:.0%} of what they promised came true")
         elif plain.seen < PLAIN_FORWARDS:
             self._set(False, "off until plain forwards are measured")
+        elif not plain_ms:
+            self._set(False, "off: a forward takes no time that a hint could save")
         else:
             self._compare(measurements, gain, plain_ms, rtt_ms)
 
