@@ -17,10 +17,14 @@ from scripted_models import HashModel
 from stubs import VOCABULARY_HASH, StubTarget, serving
 
 from edgespec.core.access import credential
+from edgespec.core.row_constraints import RowConstraints
 from edgespec.model.kv_pages import Pages
+from edgespec.server.forwards import ForwardRunner
 from edgespec.server.server import Server
+from edgespec.server.server_session import ServerSession
 from edgespec.server.settings import ServerSecurity
 from edgespec.server.tokens import add_token, revoke
+from edgespec.verifying.verifier import PlannedRows
 
 PROMPT = [1, 2, 3]
 MAX_WAIT_S = 20.0
@@ -159,3 +163,23 @@ def test_whose_fault_a_failed_forward_is_shows_in_a_few_forwards(
         kinds = [bob.until(raw_peer.VERDICT, raw_peer.ERROR) for _ in range(16)]
         assert sorted(frame.kind for frame in kinds if frame) == [raw_peer.VERDICT] * 15 + [raw_peer.ERROR]
         assert len(target.forwards) <= 2 * 4 + 2
+
+
+def test_a_session_whose_rows_cannot_be_made_ends_alone(
+    tokens: Path, shown: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ForwardRunner._constraints
+
+    def fail_for_13(session: ServerSession, rows: PlannedRows) -> RowConstraints | None:
+        if 13 in session.verifier.text:
+            raise OverflowError("no")
+        return made(session, rows)
+
+    monkeypatch.setattr(ForwardRunner, "_constraints", staticmethod(fail_for_13))
+    with server_with(tokens) as server, welcomed(server, shown["bob"]) as bob:
+        server.call(lambda: time.sleep(0.3))  # so that all of them are in one forward
+        bob.send(
+            *(opening(n, secrets.token_bytes(16), [13 if n == 2 else 1], fill=False) for n in range(1, 5))
+        )
+        kinds = [bob.until(raw_peer.VERDICT, raw_peer.ERROR) for _ in range(4)]
+        assert sorted(frame.kind for frame in kinds if frame) == [raw_peer.VERDICT] * 3 + [raw_peer.ERROR]

@@ -35,6 +35,13 @@ def test_the_targets_choices_behind_rejected_nodes_follow_the_correction() -> No
     assert planned(verifier) == [6, 8]
 
 
+def test_a_row_that_an_engine_of_chains_did_not_decide_is_no_guess() -> None:
+    verifier = Verifier(PROMPT, 50, FILLING, VerifierLimits(100))
+    verifier.receive(1, [5, 6, 7], [COMMITTED_BIT | 3, 1, 2], [0.9, 0.9, 0.9])
+    verifier.conclude(verifier.plan(), [4, -1, -1, -1])
+    assert verifier.text == [*PROMPT, 4] and planned(verifier) == []
+
+
 def test_they_are_not_drafted_nodes() -> None:
     verifier = verifier_with_a_wrong_chain()
     rows = verifier.plan()

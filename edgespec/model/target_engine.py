@@ -137,8 +137,9 @@ class ForwardRequest(SessionRows):
 class Decisions:
     """The tokens sampled behind D rows.
 
-    tokens int32 [D]. logprobs float32 [D]: log-softmax of the raw logits at the token. margins float32 [D]: the best
-    noisy score minus the second-best, after top-k and top-p (infinite where they left one token).
+    tokens int32 [D]; -1 where an engine of chains decided nothing, behind the first node that it rejects. logprobs
+    float32 [D]: log-softmax of the raw logits at the token. margins float32 [D]: the best noisy score minus the
+    second-best, after top-k and top-p (infinite where they left one token).
     """
 
     tokens: NDArray[np.int32]

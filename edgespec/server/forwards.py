@@ -100,9 +100,9 @@ class ForwardRunner:
         return left
 
     def _run(self, forward: Forward) -> None:
-        requests = [self._request(share, forward.exits) for share in forward.shares]
-        start_s = time.monotonic()
         try:
+            requests = [self._request(share, forward.exits) for share in forward.shares]
+            start_s = time.monotonic()
             decisions = self.target.forward_batch(requests)
         except Exception as error:
             if len(forward.shares) == 1:

@@ -15,7 +15,7 @@ LONGEST = 4
 
 DECAY, PRIOR, AT_FIRST = 0.98, 8.0, (0.2, 0.4)
 """How often the first token of a guess is right, and a further one whose predecessor was right, until that is measured;
-counted as so many observations."""
+PRIOR is the number of observations for which AT_FIRST counts."""
 
 LEAST_PROBABILITY = 0.04
 """Of a guess that is worth a row."""
@@ -52,8 +52,11 @@ class SecondThoughts:
             return []
         node: int | None = max(siblings, key=lambda one: tree[one].probability)
         while node is not None and node in rows and len(self._guess) < LONGEST:
-            self._guess.append(int(tokens[rows[node]]))
-            node = tree.child(node, self._guess[-1])
+            token = int(tokens[rows[node]])
+            if token < 0:
+                break  # an engine of chains decides nothing behind the first node that it rejects
+            self._guess.append(token)
+            node = tree.child(node, token)
         shares = [right / offered for right, offered in zip(self._right, self._offered, strict=True)]
         if shares[0] < LEAST_PROBABILITY:
             return []
