@@ -44,7 +44,7 @@ def test_so_may_one_that_became_the_end_of_the_text() -> None:
 
 
 class PaddedDraft(StubDraft):
-    """Scores every id of a vocabulary of 12 by itself plus the noise; its embeddings are as many."""
+    """Scores every id of a vocabulary of 12 by itself plus the noise; it has an embedding for each."""
 
     vocabulary_size = 12
 

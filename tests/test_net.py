@@ -119,7 +119,7 @@ class TestBatches:
     """poll_batch: the blocks of many sessions in one structured array."""
 
     def batches(self, listener: Listener, blocks: int) -> Iterator[_native.Batch]:
-        """Batches, until so many blocks have come."""
+        """Batches, until this number of blocks has come."""
         seen = 0
         while seen < blocks:
             batch = listener.poll_batch(MAX_WAIT_S)

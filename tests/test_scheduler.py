@@ -129,7 +129,7 @@ def test_a_prompt_takes_no_more_than_keeps_the_targets_of_those_who_wait() -> No
     waiting = [Offer(i, i, 1, 0.0, [0.9, 0.8], latency_ms=25.0) for i in range(10)]
     granted = grants(scheduler, [*waiting, Offer(99, 99, 500, 0.0)])
     assert sum(grant.rows + grant.nodes for grant in granted.values()) == 20
-    assert granted[99].rows == 6, "as many as slow the others by half"
+    assert granted[99].rows == 6, "the number that slows the others by half"
     crowded = [Offer(i, i, 1, 0.0, latency_ms=25.0) for i in range(30)]
     assert grants(scheduler, [*crowded, Offer(99, 99, 500, 0.0)])[99].rows == 1
     free = [replace(offer, latency_ms=None) for offer in waiting]

@@ -21,7 +21,7 @@ std::int32_t token_at(const py::list& list, std::size_t index) {
     return static_cast<std::int32_t>(token);
 }
 
-// The last tokens of `text` and then `more`, as many as a match may have.
+// The last tokens of `text` followed by `more`, at most the length of the longest match.
 py::tuple find(const TextIndex& index, const py::list& text, const py::list& more) {
     std::array<std::int32_t, TextIndex::kLongestMatch> context;
     const std::size_t behind = std::min(more.size(), context.size());

@@ -24,7 +24,7 @@ struct Lease {
 
 class SlabPool : public std::enable_shared_from_this<SlabPool> {
  public:
-    // `most` slabs, and beside them as many bytes again for pieces and for frames larger than a slab; room for some
+    // `most` slabs, and the same number of bytes for pieces and for frames larger than a slab; room for some
     // of the largest frames in any case.
     explicit SlabPool(std::size_t most);
 

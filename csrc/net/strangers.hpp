@@ -1,4 +1,4 @@
-// The connections that have not said who they are, by address: of an address, and in all, only so many are kept. A
+// The connections that have not said who they are, by address. Their number has a limit, for each address and in all. A
 // newcomer takes the place of the oldest one, so that many who say nothing keep nobody out for long. Pure.
 #pragma once
 

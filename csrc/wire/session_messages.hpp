@@ -118,7 +118,7 @@ struct Verdict {
     std::uint16_t rows = 0, turn = 0;
     FinishReason finish = FinishReason::kNone;
     View<std::int32_t> tokens;
-    View<float> logprobs;  // as many as tokens, or none
+    View<float> logprobs;  // one for each token, or none
 
     template <class Io>
     static void layout(Io& io) {

@@ -58,7 +58,7 @@ def group(
 ) -> Callable[[Function], Function]:
     """Give a command the options of the dataclass `kind`; it gets them as one argument `name` of that type.
 
-    options: for a dataclass from elsewhere, `about(...)` each field that is to be an option; otherwise the fields made
+    options: for a dataclass from elsewhere, `about(...)` each field that becomes an option; otherwise the fields made
     by `option` are. only: the fields to offer; all if empty.
     """
     fields = {field.name: field for field in dataclasses.fields(kind)}

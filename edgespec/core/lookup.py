@@ -22,7 +22,7 @@ RATIO_PRIOR = 5.0
 """Observations that all of them together are trusted for."""
 
 LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16)
-"""Matches of at least so many tokens are told apart."""
+"""Matches are told apart by the largest of these lengths, in tokens, that they reach."""
 
 AT_FIRST = (0.22, 0.3, 0.45, 0.6, 0.72, 0.8, 0.86, 0.9)
 """How often the likeliest token is taken to be right, for each of them."""

@@ -1,8 +1,8 @@
 """Pictures in a text: where their rows lie, how a server wants them, and what both sides hold them to.
 
-A picture takes as many rows of the text as its vision encoder makes of it. Each of these rows holds the target's
-placeholder token; what the target reads there is the encoder's output instead. A picture is known by the SHA-256 of
-its file.
+A picture takes one row of the text for each feature that its vision encoder makes of it. Each of these rows holds the
+target's placeholder token; what the target reads there is the encoder's output instead. A picture is known by the
+SHA-256 of its file.
 """
 
 from __future__ import annotations

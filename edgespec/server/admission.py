@@ -30,7 +30,7 @@ NO_TARGET_MS = 1000.0
 """The longest that a session without a latency target waits for a token, where others with one leave little room."""
 
 PROMISED_SESSIONS = 8
-"""A latency target is promised only if it can be kept for so many sessions; a token may grant a lower one."""
+"""A latency target is promised only if it can be kept for this number of sessions; a token may grant a lower one."""
 
 RETRY_MS = (100, 30_000)
 """The least and the most that a refused session is told to wait."""
@@ -75,7 +75,7 @@ class Admission:
         return latency_ms
 
     def check_share(self, asker: Asker) -> None:
-        """Raises Refused where the asker's device, or its tenant, has as many sessions as it may."""
+        """Raises Refused where the asker's device, or its tenant, has reached its limit of sessions."""
         for holder in asker.holders:
             held = sum(holder in session.holders for session in self.sessions.values())
             if not may_take(

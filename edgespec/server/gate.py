@@ -160,7 +160,7 @@ class Gate:
 
 
 def _connections_that_fit() -> int:
-    """Connections for which this process may have file descriptors; as many as the system allows it."""
+    """Connections for which this process has file descriptors; raises its limit of them to what the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < MOST_CONNECTIONS + OTHER_FILES:
         wanted = MOST_CONNECTIONS + OTHER_FILES

@@ -23,7 +23,7 @@ from edgespec.verifying.verifier import Conclusion, Verifier
 
 ServerDrafters = Callable[[Sequence[int], SamplingParams, int, int, str], ServerDrafter | None]
 """Makes a server drafter of a text, its parameters, its seed, and the number of tokens that may still come, for whom;
-None: as many are in use as may be."""
+None: all are in use."""
 
 DRAFT_RETRY_MS = 2000
 

@@ -1,7 +1,7 @@
 """How many servers a fleet needs, and what its tokens cost: many sessions on one server, on a simulated clock. Pure.
 
 A device is asked for text now and then: `tokens_a_minute` on average. While it writes, it is one of the sessions that a
-server runs together. More sessions make each slower; a server carries as many as keep the latency that is asked for.
+server runs together. More sessions make each slower; a server carries the most that still keep the latency asked for.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ def _sizes(shape: str, teacher: Teacher) -> tuple[int, int]:
 
 
 def _shape(teacher: Teacher, layers: int, width: int, context: int) -> Shape:
-    """Heads as wide as the target's where that divides the width, and as many a key head."""
+    """Heads as wide as the target's where that divides the width, with the target's number of heads per key head."""
     config = teacher.model.config
     wanted = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     head_width = next(size for size in (wanted, 64, 32, 16, 8) if width % size == 0 and size % 2 == 0)

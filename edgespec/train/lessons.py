@@ -19,7 +19,7 @@ from edgespec.train.packing import Batches
 from edgespec.train.teacher import Teacher
 
 LOGITS_AT_ONCE, ON_A_GPU = 1 << 25, 8
-"""Logits of one head that a step computes, and how many times as many on a GPU."""
+"""Logits of one head that a step computes, and the factor by which a GPU computes more."""
 
 USES_A_BATCH = 3
 

@@ -60,8 +60,8 @@ def gather(
     source: Iterable[Record], tokenizer: Tokenizer, folder: Path, most_tokens: int, most_prompts: int = 0
 ) -> Material:
     """Split the rows and write those to train on into `folder`, or take what an earlier run wrote there. most_prompts:
-    end after so many prompts to train on. Raises EdgespecError where there is nothing to train on or the tokenizer is
-    of another language."""
+    end after this number of prompts to train on. Raises EdgespecError where there is nothing to train on or the
+    tokenizer is of another language."""
     kept = folder / "material.json"
     if kept.is_file():
         return Material(folder, **json.loads(kept.read_text(encoding="utf-8")))

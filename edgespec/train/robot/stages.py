@@ -75,7 +75,7 @@ class BlindStage(Stage):
 
 
 def ask(source: Scenes, scenes: Sequence[Scene], times: int) -> list[tuple[str, str]]:
-    """Requests and answers, so many for each scene."""
+    """Requests and answers, `times` of them for each scene."""
     return [source.ask(scene) for scene in scenes for _ in range(times)]
 
 

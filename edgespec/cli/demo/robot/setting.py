@@ -15,7 +15,7 @@ from edgespec.robot.commands import Limits
 from edgespec.sim.emulated_link import LinkShape
 
 DIVISOR = 5
-"""All times are the paper's divided by this; the simulated robot moves so many times faster in return."""
+"""All times are the paper's divided by this; the simulated robot moves faster by the same factor."""
 
 BLOCK_MS, BLOCK_TOKENS, VERIFY_MS, RTT_MS = 288.0, 4, 620.0, 120.0
 """The paper's Go2: a block of drafts, a verification, the communication."""
