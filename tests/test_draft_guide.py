@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from scripted_models import VOCABULARY, HashModel
 from stubs import StubDraft
 
+from edgespec.core.noise import MASKED
 from edgespec.drafting.draft_guide import DraftGuide, forced_token
-from edgespec.drafting.drafter import MASKED, Drafter
+from edgespec.drafting.drafter import Drafter
 from edgespec.drafting.loop import DraftingLoop
 from edgespec.drafting.modes import policy
 

@@ -17,11 +17,12 @@ from tokenizers import decoders, models, pre_tokenizers
 
 from edgespec import SamplingParams, Session
 from edgespec.core.errors import EdgespecError
+from edgespec.core.noise import MASKED
 from edgespec.core.slots import CacheFull, Piece, SlotMap
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.tree import DraftTree
 from edgespec.core.vocabulary_map import token_texts, vocabulary_map
-from edgespec.engines.translated_engine import MASKED, TranslatedEngine
+from edgespec.engines.translated_engine import TranslatedEngine
 
 
 def byte_level(*tokens: str, merges: Sequence[tuple[str, str]] = ()) -> Tokenizer:

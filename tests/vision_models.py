@@ -13,7 +13,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from edgespec.core.noise import NoiseRows
+from edgespec.model.reference import CoupledNoise
 from edgespec.model.target import Target
 
 VOCABULARY = 300
@@ -227,7 +227,7 @@ def own_text(
             do_sample=False,
             eos_token_id=None,
             logits_processor=transformers.LogitsProcessorList(
-                [_Noise(target.vocabulary_size, temperature, seed)] if temperature else []
+                [CoupledNoise(target.vocabulary_size, temperature, seed)] if temperature else []
             ),
             **joined,
             **(vision.own_arguments(is_picture) if inputs else {}),
@@ -240,13 +240,3 @@ def _join(name: str, parts: Sequence[torch.Tensor]) -> torch.Tensor:
     """Several pictures' arguments as one: lists of pictures are joined within the one text."""
     along = int(name == "pixel_values" and parts[0].ndim == 5 and parts[0].shape[1] == 1)
     return torch.cat(list(parts), dim=along)
-
-
-class _Noise(transformers.LogitsProcessor):
-    def __init__(self, vocabulary_size: int, temperature: float, seed: int) -> None:
-        self._noise = NoiseRows(vocabulary_size)
-        self._temperature, self._seed = temperature, seed
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        (row,), _ = self._noise.rows(self._seed, [input_ids.shape[1]])
-        return scores / self._temperature + torch.from_numpy(row).to(scores)

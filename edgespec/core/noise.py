@@ -11,6 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from edgespec import _native
 
+MASKED = -1e9
+"""Noise of ids that must not be drafted: no score outweighs it, and differences of scores stay finite."""
+
 
 class NoiseRows:
     """Gumbel noise by (seed, position). capacity: rows of 4 · vocabulary_size bytes that are kept."""

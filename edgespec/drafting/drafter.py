@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.core.messages import Verdict
-from edgespec.core.noise import NoiseRows
+from edgespec.core.noise import MASKED, NoiseRows
 from edgespec.core.pacing import DraftPacing
 from edgespec.core.pictures import PictureSpan
 from edgespec.core.slots import CacheFull, Piece, SlotMap
@@ -22,9 +22,6 @@ from edgespec.engines.draft_engine import DraftEngine
 
 PREFILL_ROWS = 128
 """Tokens of the text that the draft reads in one run."""
-
-MASKED = -1e9
-"""Noise of ids that must not be drafted: no score outweighs it, and differences of scores stay finite."""
 
 
 class Drafter:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from edgespec import _native
 from edgespec.core import tokenizer_archive as archives
 from edgespec.core.address import Address
+from edgespec.core.cache_folder import cache_folder
 from edgespec.core.errors import EdgespecError
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.vocabulary_map import vocabulary_map
@@ -66,7 +67,7 @@ def target_tokenizer(
         return own
     if own is not None and _is_kept(own.path and own.path.parent, wanted):
         return own
-    folder = cache_folder() / wanted.hex()
+    folder = cache_folder("tokenizers") / wanted.hex()
     if not _is_kept(folder, wanted):
         files = archives.unpack(_download(link, wanted, timeout_s), wanted)
         folder = _keep(files, folder)
@@ -96,11 +97,6 @@ def recommended_sampling(welcome: _native.Welcome) -> Mapping[str, Any]:
         return dict(json.loads(welcome.sampling or b"{}"))
     except (ValueError, TypeError, AttributeError) as error:
         raise EdgespecError(f"the sampling that the server recommends cannot be read ({error}).") from None
-
-
-def cache_folder() -> Path:
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root).absolute() / "edgespec" / "tokenizers"
 
 
 def _is_kept(folder: Path | None, wanted: bytes) -> bool:

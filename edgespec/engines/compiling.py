@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgespec._version import __version__
+from edgespec.core.cache_folder import cache_folder
 from edgespec.core.errors import EdgespecError
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.whole_files import whole_folder
 from edgespec.engines.build_settings import check_device_memory, choose_settings
 from edgespec.engines.draft_engine import load_draft
-from edgespec.engines.engine_folder import cache_folder, check_place, copy_files, holds
+from edgespec.engines.engine_folder import check_place, copy_files, holds
 from edgespec.engines.manifest import (
     FORMAT_VERSION,
     GRAPH_FILE,
@@ -115,7 +116,7 @@ def compile(
         tokenizer = _tokenizer_folder(source, target_tokenizer)
         own = tokenizer == source
         input_hash = hash_inputs(source, settings, "" if own else Tokenizer.load(tokenizer).encoding_hash)
-        folder = Path(out).absolute() if out is not None else cache_folder() / input_hash[:24]
+        folder = Path(out).absolute() if out is not None else cache_folder("engines") / input_hash[:24]
         build = Build(source, tokenizer, _label(source, str(model)), settings, capability, device, input_hash)
         _build_once(build, folder, force, report)
     if build.for_gpu and progress and not EngineManifest.read(folder).plans:

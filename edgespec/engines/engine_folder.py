@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -61,12 +60,6 @@ def copy_files(source: Path, folder: Path, tokenizer: Path) -> None:
 def read_calibration(folder: Path) -> Calibration:
     """Raises ValueError or EdgespecError where the file is damaged."""
     return Calibration.from_json(json.loads((folder / CALIBRATION_FILE).read_text(encoding="utf-8")))
-
-
-def cache_folder() -> Path:
-    """Where engines are written by default."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root).absolute() / "edgespec" / "engines"
 
 
 def holds(folder: Path, input_hash: str) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgespec.core.errors import EdgespecError, first_line
 from edgespec.core.weight_files import GGUF_WEIGHTS, weight_files
-from edgespec.engines.gguf_folder import gguf_folder
+from edgespec.engines.gguf_folder import gguf_files, gguf_folder
 from edgespec.engines.quiet import quiet
 
 PAIR_FOLDER = Path(__file__).parent.parent / "pair"
@@ -106,9 +106,7 @@ def read_weights(
 
 def _gguf(path: Path) -> Path | None:
     """The GGUF file that the path is, or the only one in a folder that holds no model in Hugging Face format."""
-    if path.is_file() and path.suffix == ".gguf":
-        return path
-    files = sorted(path.glob("*.gguf")) if path.is_dir() and not (path / "config.json").is_file() else []
+    files = [] if (path / "config.json").is_file() else gguf_files(path)
     return files[0] if len(files) == 1 else None
 
 

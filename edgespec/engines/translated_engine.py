@@ -14,13 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.core.calibration import Calibration
+from edgespec.core.noise import MASKED
 from edgespec.core.slots import SLOT_BUCKET, CacheFull, Piece
 from edgespec.core.vocabulary_map import VocabularyMap
 from edgespec.engines.draft_engine import DraftEngine
 from edgespec.engines.manifest import EngineManifest
-
-MASKED = -1e9
-"""Noise of draft tokens that the target lacks."""
 
 
 class TranslatedEngine:

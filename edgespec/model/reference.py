@@ -24,7 +24,7 @@ class ReferenceText:
     margins: list[float]
 
 
-class _CoupledNoise(transformers.LogitsProcessor):
+class CoupledNoise(transformers.LogitsProcessor):
     """logit / T + noise of the token's position: its maximum is a draw at temperature T."""
 
     def __init__(self, vocabulary_size: int, temperature: float, seed: int) -> None:
@@ -72,7 +72,7 @@ def generate(model: LoadedModel, prompt: Sequence[int], params: SamplingParams) 
         processors.append(_Guide(len(prompt), guides.matcher(params.guide)))
     if not params.greedy:
         assert params.seed is not None
-        processors.append(_CoupledNoise(model.vocabulary_size, params.temperature, params.seed))
+        processors.append(CoupledNoise(model.vocabulary_size, params.temperature, params.seed))
     config: Any = transformers.GenerationConfig
     settings = config(
         do_sample=False,

@@ -6,7 +6,7 @@ are no exits, so no hints.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import ForwardPacing
-from edgespec.core.pictures import PictureFormat
 from edgespec.model.llamacpp.sequences import Memory, Row, SequencePool, SessionSequences
+from edgespec.model.other_engine import OtherEngine
 from edgespec.model.sampling import Rows, decide_together
 from edgespec.model.target_engine import Decisions, ForwardRequest
 
@@ -32,29 +31,14 @@ class Decoder(Memory, Protocol):
         """Run the rows and keep their keys and values; logits float32 [D, V] of those that are decided."""
 
 
-class LlamaCppEngine:
-    """decoder: see `load`. facts: of the model, as `TargetEngine` names
-    them."""
+class LlamaCppEngine(OtherEngine):
+    """decoder: see `load`. facts, pace: see `OtherEngine`."""
 
-    exit_layers: tuple[int, ...] = ()
-    hint_cells = None
     trees = True
-    picture_format: PictureFormat | None = None
-    whole_pictures = False
 
-    target_id: str
-    vocabulary_hash: bytes
-    vocabulary_size: int
-    context_length: int
-    end_tokens: tuple[int, ...]
-    tokenizer_path: Path | None
-    layers: int
-
-    def __init__(self, decoder: Decoder, facts: dict[str, Any], pace: ForwardPacing | None = None) -> None:
-        for name, value in facts.items():
-            setattr(self, name, value)
+    def __init__(self, decoder: Decoder, facts: Mapping[str, Any], pace: ForwardPacing | None = None) -> None:
+        super().__init__(facts, pace)
         self._decoder = decoder
-        self._pace = pace
         self.pages = SequencePool(decoder, decoder.cells)
 
     @classmethod
@@ -73,27 +57,12 @@ class LlamaCppEngine:
         decoder = LlamaDecoder(target, threads, kv_memory, arguments)
         return cls(decoder, decoder.facts(), pace)
 
-    @property
-    def forward_cost(self) -> Callable[[int], float] | None:
-        return None if self._pace is None else self._pace.length_ms
-
     def open_cache(self, capacity: int) -> SessionSequences:
         return SessionSequences(self.pages)
 
-    def encode_picture(self, pixels: NDArray[np.uint8]) -> Any:
-        raise EdgespecError("this engine takes no pictures: serve the target by --engine own.")
-
-    def forward_batch(
-        self, requests: Sequence[ForwardRequest], exit_layers: Sequence[int] | None = None
-    ) -> list[Decisions]:
-        """See `TargetEngine.forward_batch`."""
-        if self._pace is not None:
-            self._pace.begin(sum(len(request.piece) for request in requests))
+    def decide(self, requests: Sequence[ForwardRequest]) -> list[Decisions]:
         rows: list[Row] = []
         for request in requests:
             rows += request.cache.rows(request.piece, request.decide.tolist())
         logits = torch.from_numpy(self._decoder.decode(rows))
-        decisions = decide_together(logits, [Rows.of(request) for request in requests])
-        if self._pace is not None:
-            self._pace.end()
-        return decisions
+        return decide_together(logits, [Rows.of(request) for request in requests])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgespec.core.errors import EdgespecError
-from edgespec.engines.gguf_folder import gguf_folder
+from edgespec.engines.gguf_folder import gguf_files, gguf_folder
 
 
 def gguf_file(target: str | Path | None) -> Path:
@@ -13,8 +13,8 @@ def gguf_file(target: str | Path | None) -> Path:
     if target is None:
         raise EdgespecError("--engine llamacpp needs a GGUF file: give it with --target FILE.gguf.")
     path = Path(target).expanduser()
-    files = sorted(path.glob("*.gguf")) if path.is_dir() else [path] if path.suffix == ".gguf" else []
-    if len(files) != 1 or not files[0].is_file():
+    files = gguf_files(path)
+    if len(files) != 1:
         found = f"{len(files)} GGUF files" if path.is_dir() else "no GGUF file"
         raise EdgespecError(f"there is {found} at {path}: give the file itself with --target FILE.gguf.")
     return files[0]

@@ -7,17 +7,17 @@ for before it is promised and vLLM never has to preempt a request.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import ForwardPacing
-from edgespec.core.pictures import PictureFormat, PictureSpan
+from edgespec.core.pictures import PictureSpan
+from edgespec.model.other_engine import OtherEngine
 from edgespec.model.target_engine import Decisions, ForwardRequest, KvFull, PrefixSalt
 from edgespec.model.vllm import environment
 from edgespec.model.vllm.jobs import Job, chain_of
@@ -105,28 +105,14 @@ class VllmSession:
         self._request = None
 
 
-class VllmEngine:
-    """core: vLLM's `EngineCore`. facts: of the model, as `TargetEngine` names them. `load` makes both."""
+class VllmEngine(OtherEngine):
+    """core: vLLM's `EngineCore`. facts, pace: see `OtherEngine`. `load` makes core and facts."""
 
-    exit_layers: tuple[int, ...] = ()
-    hint_cells = None
     trees = False
-    picture_format: PictureFormat | None = None
-    whole_pictures = False
-
-    target_id: str
-    vocabulary_hash: bytes
-    vocabulary_size: int
-    context_length: int
-    end_tokens: tuple[int, ...]
-    tokenizer_path: Path | None
-    layers: int
 
     def __init__(self, core: Any, facts: Mapping[str, Any], pace: ForwardPacing | None = None) -> None:
-        for name, value in facts.items():
-            setattr(self, name, value)
+        super().__init__(facts, pace)
         self._core = core
-        self._pace = pace
         cache = core.vllm_config.cache_config
         self.pages = Blocks(int(cache.num_gpu_blocks) - 1, int(cache.block_size))  # one is vLLM's own
 
@@ -147,15 +133,8 @@ class VllmEngine:
         core, facts = load_core(target, dtype, threads, kv_memory, arguments)
         return cls(core, facts, pace)
 
-    @property
-    def forward_cost(self) -> Callable[[int], float] | None:
-        return None if self._pace is None else self._pace.length_ms
-
     def open_cache(self, capacity: int) -> VllmSession:
         return VllmSession(self)
-
-    def encode_picture(self, pixels: NDArray[np.uint8]) -> Any:
-        raise EdgespecError("--engine vllm takes no pictures here: serve the target by --engine own.")
 
     def new_request(self, name: str, tokens: list[int], salt: PrefixSalt) -> Any:
         from edgespec.model.vllm.core import request_of
@@ -167,14 +146,9 @@ class VllmEngine:
     def abort(self, name: str) -> None:
         self._core.abort_requests([name])
 
-    def forward_batch(
-        self, requests: Sequence[ForwardRequest], exit_layers: Sequence[int] | None = None
-    ) -> list[Decisions]:
-        """See `TargetEngine.forward_batch`."""
+    def decide(self, requests: Sequence[ForwardRequest]) -> list[Decisions]:
         from edgespec.model.vllm import hooks
 
-        if self._pace is not None:
-            self._pace.begin(sum(len(request.piece) for request in requests))
         begun = [request.cache.begin(request) for request in requests]
         hooks.jobs.clear()
         hooks.jobs.update(one for one in begun if one is not None)
@@ -191,8 +165,6 @@ class VllmEngine:
             decisions.append(
                 nothing if one is None else Decisions(one[1].tokens, one[1].logprobs, one[1].margins)
             )
-        if self._pace is not None:
-            self._pace.end()
         return decisions
 
     def _step(self) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, pre_tokenizers
+
+from edgespec.train import tokenizer as bpe
 
 PADDING, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 VISION_START, VISION_END, IMAGE, VIDEO = (
@@ -36,45 +37,23 @@ VOCABULARY_SIZE = 448
 
 def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
     """A byte-level BPE of these texts."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+    pieces = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(PIECES), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=VOCABULARY_SIZE,
-            special_tokens=list(SPECIAL),
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        ),
-    )
-    return tokenizer
+    return bpe.byte_level_bpe(texts, pieces, VOCABULARY_SIZE, list(SPECIAL))
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, context_length: int) -> None:
     """Write tokenizer.json and tokenizer_config.json as transformers expects them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    config = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "eos_token": END,
-        "pad_token": PADDING,
-        "add_bos_token": False,
-        "add_eos_token": False,
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": context_length,
-        "chat_template": CHAT_TEMPLATE,
-    }
-    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    names = {"eos_token": END, "pad_token": PADDING}
+    bpe.save_tokenizer(tokenizer, folder, context_length, CHAT_TEMPLATE, names)
 
 
 def prompt_text(request: str, cells: int) -> str:
-    """What the chat template makes of one picture of so many cells and a request."""
+    """What the chat template makes of a request and a picture that has this number of cells."""
     picture = f"{VISION_START}{IMAGE * cells}{VISION_END}"
     return f"{START}user\n{picture}{request}{END}\n{START}assistant\n"
 
