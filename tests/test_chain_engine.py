@@ -36,4 +36,8 @@ def test_texts_over_chains_are_those_over_trees(mode: str) -> None:
         steps = list(one)
     assert one.tokens == SCRIPTED.continuation([1, 2, 3], 40)
     assert steps[-1].finish_reason == "length"
-    assert mode == "cloud" or one.statistics.accepted > 0
+    if mode in (
+        "sync",
+        "preempt",
+    ):  # the server waits for the drafts of these alone: others may come too late
+        assert one.statistics.accepted > 0

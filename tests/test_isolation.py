@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,15 @@ def test_a_prefix_is_found_under_its_own_salt_only() -> None:
     assert pages.find(tokens) == []
 
 
+def send_for_one_forward(server: Server, peer: RawPeer, frames: Sequence[bytes]) -> None:
+    """The server's loop finds all of them at once: it is held until they are there."""
+    held = threading.Event()
+    server.call(lambda: held.wait(MAX_WAIT_S))
+    peer.send(*frames, raw_peer.frame(raw_peer.PING, bytes(8)))
+    assert peer.until(raw_peer.PONG) is not None
+    held.set()
+
+
 class Poisoned(StubTarget):
     """Fails where a text of 13 is among the rows."""
 
@@ -156,10 +166,10 @@ def test_whose_fault_a_failed_forward_is_shows_in_a_few_forwards(
 ) -> None:
     target = Poisoned(HashModel())
     with server_with(tokens, target=target) as server, welcomed(server, shown["bob"]) as bob:
-        server.call(lambda: time.sleep(0.3))  # so that all of them are in one forward
-        bob.send(
-            *(opening(n, secrets.token_bytes(16), [13 if n == 7 else 1], fill=False) for n in range(1, 17))
-        )
+        openings = [
+            opening(n, secrets.token_bytes(16), [13 if n == 7 else 1], fill=False) for n in range(1, 17)
+        ]
+        send_for_one_forward(server, bob, openings)
         kinds = [bob.until(raw_peer.VERDICT, raw_peer.ERROR) for _ in range(16)]
         assert sorted(frame.kind for frame in kinds if frame) == [raw_peer.VERDICT] * 15 + [raw_peer.ERROR]
         assert len(target.forwards) <= 2 * 4 + 2
@@ -177,9 +187,9 @@ def test_a_session_whose_rows_cannot_be_made_ends_alone(
 
     monkeypatch.setattr(ForwardRunner, "_constraints", staticmethod(fail_for_13))
     with server_with(tokens) as server, welcomed(server, shown["bob"]) as bob:
-        server.call(lambda: time.sleep(0.3))  # so that all of them are in one forward
-        bob.send(
-            *(opening(n, secrets.token_bytes(16), [13 if n == 2 else 1], fill=False) for n in range(1, 5))
-        )
+        openings = [
+            opening(n, secrets.token_bytes(16), [13 if n == 2 else 1], fill=False) for n in range(1, 5)
+        ]
+        send_for_one_forward(server, bob, openings)
         kinds = [bob.until(raw_peer.VERDICT, raw_peer.ERROR) for _ in range(4)]
         assert sorted(frame.kind for frame in kinds if frame) == [raw_peer.VERDICT] * 3 + [raw_peer.ERROR]

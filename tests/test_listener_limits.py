@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from contextlib import ExitStack
 
 import pytest
@@ -99,11 +98,12 @@ def test_a_device_that_sends_much_does_not_keep_others_waiting() -> None:
         admitted(listener, b"greedy") as greedy,
         admitted(listener, b"other") as other,
     ):
-        greedy.send(opening(1, bytes(16), PROMPT), *(raw_peer.block(1, 2 + n, 0, [], []) for n in range(150)))
-        frames = [opening(1, secrets.token_bytes(16), PROMPT)]
+        ping = raw_peer.frame(raw_peer.PING, bytes(8))
+        greedy.send(opening(1, bytes(16), PROMPT))
         heard(listener, _native.Open)
-        other.send(*frames)
-        time.sleep(0.2)  # so that all of it is there, in whatever order it came
+        greedy.send(*(raw_peer.block(1, 2 + n, 0, [], []) for n in range(150)), ping)
+        other.send(opening(1, secrets.token_bytes(16), PROMPT), ping)
+        assert greedy.until(raw_peer.PONG) and other.until(raw_peer.PONG)  # all of it is there
         kinds = [type(message) for _, message in listener.poll(MAX_WAIT_S, 4)]
         assert _native.Open in kinds
 

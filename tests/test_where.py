@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import statistics
 import threading
 import time
 import urllib.error
@@ -126,14 +125,8 @@ def test_a_server_that_listens_everywhere_must_be_told_its_address() -> None:
 def test_many_devices_may_ask_at_once() -> None:
     with answering() as (_, url), ThreadPoolExecutor(8) as pool:
         ask = Directory(url).ask
-
-        def asked(number: int) -> float:
-            start_s = time.monotonic()
-            ask(Question(str(number)))
-            return time.monotonic() - start_s
-
-        times_s = list(pool.map(asked, range(200)))
-    assert statistics.median(times_s) < 1.0
+        places = list(pool.map(lambda number: ask(Question(str(number))), range(200)))
+    assert len(places) == 200 and len(set(places)) == 1
 
 
 def test_the_api_beside_a_server_passes_questions_on() -> None:
