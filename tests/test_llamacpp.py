@@ -30,7 +30,7 @@ TOKENS = int(os.environ.get("EDGESPEC_GGUF_TOKENS", "24"))
 def engine() -> Any:
     from edgespec.model.llamacpp.engine import LlamaCppEngine
 
-    return LlamaCppEngine.load(GGUF, threads=1, kv_memory="64MiB")
+    return LlamaCppEngine.load(GGUF, threads=1, kv_memory="96MiB", arguments={"n_ctx": 400})
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_the_identity_names_weights_engine_and_type(engine: Any) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"n_ctx": 5}, "follows from"),
+        ({"n_batch": 5}, "follows from"),
         ({"n_nothing": 1}, "no argument"),
         ({"n_gpu_layers": "x"}, "no argument"),
     ],

@@ -1,4 +1,4 @@
-"""Draft trees as sequences of llama.cpp's memory, over a stand-in for it that keeps the same rules."""
+"""Texts as sequences of llama.cpp's memory, over a stand-in for it that keeps the same rules."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scripted_models import VOCABULARY, HashModel
 from stubs import VOCABULARY_HASH, serving, stub_session
 
 from edgespec.model.llamacpp.engine import LlamaCppEngine
-from edgespec.model.llamacpp.sequences import MOST_SEQUENCES, Row, SequencePool, SessionSequences
+from edgespec.model.llamacpp.sequences import Row, SequencePool, SessionSequence
 from edgespec.model.target_engine import KvFull
 
 pytestmark = pytest.mark.needs_torch
@@ -29,47 +29,27 @@ FACTS: dict[str, Any] = {
 
 
 class StubDecoder:
-    """Cells hold a position, a token and sequences; a row's text is what its first sequence holds."""
+    """Each sequence's tokens, without gaps."""
 
-    def __init__(self, cells: int = 8192) -> None:
-        self.cells = cells
-        self.held: list[tuple[int, int, set[int]]] = []
-        self.widest = 0
+    def __init__(self, sequences: int = 8, cells: int = 1024) -> None:
+        self.sequences, self.cells = sequences, cells
+        self.held: list[list[int]] = [[] for _ in range(sequences)]
+        self.longest = 0
 
-    def positions(self, sequence: int) -> list[int]:
-        return sorted(position for position, _, own in self.held if sequence in own)
+    def remove(self, sequence: int, start: int) -> None:
+        del self.held[sequence][start:]
 
-    def remove(self, sequence: int, start: int, end: int) -> None:
-        for position, _, own in self.held:
-            if position >= start and (end < 0 or position < end):
-                own.discard(sequence)
-        self.held = [cell for cell in self.held if cell[2]]
-
-    def share(self, source: int, destination: int, start: int, end: int) -> None:
-        for position, _, own in self.held:
-            if source in own and position >= start and (end < 0 or position < end):
-                own.add(destination)
-
-    def decode(self, rows: Sequence[Row]) -> NDArray[np.float32]:
-        logits = []
-        together = {sequence for row in rows for sequence in row.sequences}
-        ends = {sequence: max(self.positions(sequence), default=-1) for sequence in together}
+    def decode(self, sequence: int, rows: Sequence[Row]) -> NDArray[np.float32]:
+        held, logits = self.held[sequence], []
+        self.longest = max(self.longest, sum(row.decide for row in rows))
         for row in rows:
-            assert all(0 <= sequence < MOST_SEQUENCES for sequence in row.sequences)
-            self.widest = max(self.widest, len(row.sequences))
-            assert len({ends[sequence] for sequence in row.sequences}) == 1, "coupled sequences have diverged"
-            self.held.append((row.position, row.token, set(row.sequences)))
-            cells = [cell for cell in self.held if row.sequences[0] in cell[2] and cell[0] <= row.position]
-            cells.sort(key=lambda cell: cell[0])
-            assert [cell[0] for cell in cells] == list(range(row.position + 1)), "a text with gaps"
-            for sequence in row.sequences:
-                ends[sequence] += 1
-                assert ends[sequence] == row.position, "positions of a sequence must be consecutive"
+            assert row.position == len(held), "a text has gaps"
+            held.append(row.token)
             if row.decide:
                 scores = np.zeros(VOCABULARY, np.float32)
-                scores[SCRIPTED.target([token for _, token, _ in cells])] = 9.0
+                scores[SCRIPTED.target(held)] = 9.0
                 logits.append(scores)
-        assert len(self.held) <= self.cells
+        assert len(held) <= self.cells
         return np.array(logits, np.float32).reshape(-1, VOCABULARY)
 
 
@@ -88,8 +68,8 @@ def test_texts_of_every_mode_are_those_of_the_model(mode: str) -> None:
         one.append([7, 8], keep_length=23)
         list(one)
         assert one.tokens == SCRIPTED.continuation(text, 40)
-    assert mode not in ("stream", "auto") or decoder.widest > 1, "no tree was verified"
-    assert not decoder.held, "a session that ended holds cells"
+    assert mode not in ("sync", "preempt") or decoder.longest > 1, "no draft was verified"
+    assert not any(decoder.held), "a session that ended holds cells"
 
 
 def test_many_sessions_share_the_memory_and_leave_nothing_behind() -> None:
@@ -102,16 +82,19 @@ def test_many_sessions_share_the_memory_and_leave_nothing_behind() -> None:
             list(one)
             assert one.tokens == SCRIPTED.continuation([number, 2, 3], 40)
             one.close()
-    assert not decoder.held
+    assert not any(decoder.held)
 
 
-def test_memory_is_taken_before_it_is_promised() -> None:
-    pool = SequencePool(StubDecoder(), 256)
-    first, second = SessionSequences(pool), SessionSequences(pool)
-    first.reserve(130)
+def test_a_session_has_a_sequence_of_its_own_or_waits_for_one() -> None:
+    pool = SequencePool(StubDecoder(), 2, 256)
+    sessions = [SessionSequence(pool) for _ in range(3)]
+    for one in sessions[:2]:
+        one.reserve(130)
     with pytest.raises(KvFull) as caught:
-        second.reserve(70)
-    assert (caught.value.missing, pool.used, pool.count) == (1, 3, 4)
-    first.release()
-    second.reserve(70)
-    assert pool.used == 2
+        sessions[2].reserve(70)
+    assert (caught.value.missing, pool.used, pool.count) == (4, 8, 8)
+    sessions[0].release()
+    sessions[2].reserve(256)
+    assert pool.used == 8
+    with pytest.raises(KvFull):
+        sessions[2].reserve(257)

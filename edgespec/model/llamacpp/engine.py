@@ -1,7 +1,7 @@
 """`LlamaCppEngine`: a `TargetEngine` over llama.cpp.
 
-Draft trees are sequences (sequences.py); the tokens are sampled by edgespec's own rule from llama.cpp's logits. There
-are no exits, so no hints.
+Drafts are chains, and sessions are computed one after another (sequences.py says why); the tokens are sampled by
+edgespec's own rule from llama.cpp's logits. There are no exits, so no hints.
 """
 
 from __future__ import annotations
@@ -16,30 +16,32 @@ import torch
 from numpy.typing import NDArray
 
 from edgespec.core.pacing import ForwardPacing
-from edgespec.model.llamacpp.sequences import Memory, Row, SequencePool, SessionSequences
+from edgespec.model.llamacpp.sequences import Memory, Row, SequencePool, SessionSequence
 from edgespec.model.other_engine import OtherEngine
 from edgespec.model.sampling import Rows, decide_together
 from edgespec.model.target_engine import Decisions, ForwardRequest
 
 
 class Decoder(Memory, Protocol):
-    """What runs the model. cells: of its memory."""
+    """What runs the model. sequences: of its memory; cells: of each one."""
 
+    sequences: int
     cells: int
 
-    def decode(self, rows: Sequence[Row]) -> NDArray[np.float32]:
-        """Run the rows and keep their keys and values; logits float32 [D, V] of those that are decided."""
+    def decode(self, sequence: int, rows: Sequence[Row]) -> NDArray[np.float32]:
+        """Run the rows behind a sequence, which keeps their keys and values; logits float32 [D, V] of those that are
+        decided."""
 
 
 class LlamaCppEngine(OtherEngine):
     """decoder: see `load`. facts, pace: see `OtherEngine`."""
 
-    trees = True
+    trees = False
 
     def __init__(self, decoder: Decoder, facts: Mapping[str, Any], pace: ForwardPacing | None = None) -> None:
         super().__init__(facts, pace)
         self._decoder = decoder
-        self.pages = SequencePool(decoder, decoder.cells)
+        self.pages = SequencePool(decoder, decoder.sequences, decoder.cells)
 
     @classmethod
     def load(
@@ -57,12 +59,14 @@ class LlamaCppEngine(OtherEngine):
         decoder = LlamaDecoder(target, threads, kv_memory, arguments)
         return cls(decoder, decoder.facts(), pace)
 
-    def open_cache(self, capacity: int) -> SessionSequences:
-        return SessionSequences(self.pages)
+    def open_cache(self, capacity: int) -> SessionSequence:
+        return SessionSequence(self.pages)
 
     def decide(self, requests: Sequence[ForwardRequest]) -> list[Decisions]:
-        rows: list[Row] = []
-        for request in requests:
-            rows += request.cache.rows(request.piece, request.decide.tolist())
-        logits = torch.from_numpy(self._decoder.decode(rows))
-        return decide_together(logits, [Rows.of(request) for request in requests])
+        logits = [
+            self._decoder.decode(*request.cache.rows(request.piece, request.decide.tolist()))
+            for request in requests
+        ]
+        return decide_together(
+            torch.from_numpy(np.concatenate(logits)), [Rows.of(request) for request in requests]
+        )
