@@ -9,11 +9,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from edgespec.core.slots import SLOT_BUCKET
+
 MOST_ROWS = 64
 """Rows of a session that the variants hold."""
 
 HEAD_TILE = 64
 """Tokens of the LM head that a program multiplies at once."""
+
+
+LEAST_WIDTH = 64
+"""Of a head, padded, in tree_attention."""
+
+ATTENTION_BLOCK_BYTES = 64 * 128 * 2
+"""Of the keys that tree_attention reads at once: 64 slots of heads of 128 in halves."""
+
+JOINED = 4
+"""Queries of a program that joins tree_attention's items."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +42,8 @@ class Kernel:
 KERNELS = {
     "exit_head_parts": Kernel("exit_head_triton", 4, {"TILE": HEAD_TILE, "DEPTH": 64}, stages=4),
     "exit_head_finish": Kernel("exit_head_triton", 4, {"PROGRAMS": 32}),
+    "tree_attention_parts": Kernel("tree_attention_triton", 8, {"PAGE": SLOT_BUCKET}),
+    "tree_attention_join": Kernel("tree_attention_triton", 4, {"JOINED": JOINED}),
     "verify_rows": Kernel("verify_triton", 8, {"LIST": 256}),
 }
 
@@ -67,6 +81,15 @@ def _variants() -> Iterator[Variant]:
         for name in ("plain", "lists"):
             sizes = {"ROWS": MOST_ROWS, "BLOCK": 4096, "LISTS": name == "lists"}
             yield Variant("verify_rows", f"{dtype}-{name}", types, sizes)
+    for dtype, itemsize in (("bf16", 2), ("fp16", 2), ("fp32", 4)):
+        for width in (64, 128, 256):
+            slots = max(16, min(64, ATTENTION_BLOCK_BYTES // (width * itemsize)))
+            types = f"*{dtype} *{dtype} *{dtype} *i32 *i32 *i32 *i32 *fp32 *fp32" + " i32" * 7 + " fp32 fp32"
+            for queries in (16, 32) if width * itemsize > 512 else (16, 64):
+                sizes = {"QUERIES": queries, "WIDTH": width, "SLOTS": slots}
+                yield Variant("tree_attention_parts", f"{dtype}-{width}-{queries}", types, sizes)
+            types = f"*fp32 *fp32 *fp32 *i32 *i32 *{dtype} i32 i32 i32 i32"
+            yield Variant("tree_attention_join", f"{dtype}-{width}", types, {"WIDTH": width})
 
 
 VARIANTS = tuple(_variants())

@@ -1,0 +1,156 @@
+"""tree_attention on CUDA: two kernels. The first attends to an item's pages for each key head, the second joins a
+tile's items in the order of their pages.
+
+Keys and values are read where the pool has them, each once for all queries of a tile. Programs take items until none is
+left, so one launch of a fixed size (a CUDA graph's) serves any plan. tree_attention_launch.py starts them. Imports
+Triton.
+"""
+
+from __future__ import annotations
+
+import os
+
+import triton
+import triton.language as tl
+
+WIDEN = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
+"""Multiply in float32: the interpreter's product of bfloat16 is wrong."""
+
+
+@triton.jit(do_not_specialize=["row_words"])
+def tree_attention_parts(
+    query,  # [R, H, d]
+    keys,  # [G, S, d]
+    values,  # [G, S, v]
+    pages,  # int32 [P]
+    words,  # int32 [R, W]
+    items,  # int32 [I, 5]
+    counts,  # int32 [2]: items, tiles
+    sums,  # float32 [I, G, Q, v], out: sums of exp(score - top) times values
+    tops,  # float32 [I, G, Q, 2], out: the top score over ln 2, and the sum of exp(score - top)
+    row_words,  # W
+    pool_slots,  # S
+    share,  # H / G
+    kv_heads,  # G
+    key_width,  # d
+    value_width,  # v
+    tile_queries,  # Q
+    scale,  # factor on the scores
+    softcap,  # 0: none
+    QUERIES: tl.constexpr,  # Q or more, a power of 2
+    WIDTH: tl.constexpr,  # d and v or more, a power of 2
+    SLOTS: tl.constexpr,  # of a page that are read at once
+    PAGE: tl.constexpr,  # slots of a page
+):
+    place = tl.arange(0, QUERIES)
+    column = tl.arange(0, WIDTH)
+    near = tl.arange(0, SLOTS)
+    blocks = PAGE // SLOTS
+    jobs = tl.load(counts) * kv_heads
+    for job in range(tl.program_id(0), jobs, tl.num_programs(0)):
+        item = job // kv_heads
+        group = job % kv_heads
+        about = items + item * 5
+        first = tl.load(about)
+        first_page = tl.load(about + 2)
+        first_word = tl.load(about + 4) * (PAGE // 32)
+        real = (place < tile_queries) & (first + place < tl.load(about + 1))
+        row = (first + place) // share
+        head = group * share + (first + place) % share
+        at = (row * kv_heads * share + head) * key_width
+        wanted = real[:, None] & (column < key_width)[None, :]
+        q = tl.load(query + at[:, None] + column[None, :], wanted, 0.0)
+        if WIDEN:
+            q = q.to(tl.float32)
+        own_keys = keys + group.to(tl.int64) * pool_slots * key_width
+        own_values = values + group.to(tl.int64) * pool_slots * value_width
+        own_words = words + row * row_words + first_word
+        top = tl.full((QUERIES,), float("-inf"), tl.float32)
+        total = tl.zeros((QUERIES,), tl.float32)
+        gathered = tl.zeros((QUERIES, WIDTH), tl.float32)
+        for block in range(0, tl.load(about + 3) * blocks):
+            page = tl.load(pages + first_page + block // blocks)
+            inside = (block % blocks) * SLOTS + near
+            slot = page.to(tl.int64) * PAGE + inside
+            k_at = slot[:, None] * key_width + column[None, :]
+            k = tl.load(own_keys + k_at, (column < key_width)[None, :], 0.0)
+            v_at = slot[:, None] * value_width + column[None, :]
+            v = tl.load(own_values + v_at, (column < value_width)[None, :], 0.0)
+            low = tl.load(own_words + block // blocks * 2, real, 0)
+            high = tl.load(own_words + block // blocks * 2 + 1, real, 0)
+            if WIDEN:
+                k = k.to(tl.float32)
+            scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
+            if softcap != 0.0:
+                small = tl.exp(-2.0 * tl.abs(scores) / softcap)
+                scores = tl.where(scores < 0, -softcap, softcap) * (1.0 - small) / (1.0 + small)
+            word = tl.where((inside < 32)[None, :], low[:, None], high[:, None])
+            seen = (word >> (inside & 31)[None, :]) & 1
+            scores = tl.where(seen != 0, scores * 1.4426950408889634, float("-inf"))
+            # the softmax so far, rescaled to the new top
+            new_top = tl.maximum(top, tl.max(scores, 1))
+            base = tl.where(new_top == float("-inf"), 0.0, new_top)
+            weights = tl.exp2(scores - base[:, None])
+            shrink = tl.exp2(top - base)
+            total = total * shrink + tl.sum(weights, 1)
+            gathered = gathered * shrink[:, None]
+            weights = weights.to(v.dtype)
+            if WIDEN:
+                weights = weights.to(tl.float32)
+                v = v.to(tl.float32)
+            gathered = tl.dot(weights, v, gathered, input_precision="ieee")
+            top = new_top
+        to = job * tile_queries + place
+        kept = real[:, None] & (column < value_width)[None, :]
+        tl.store(sums + to[:, None] * value_width + column[None, :], gathered, kept)
+        tl.store(tops + to * 2, top, real)
+        tl.store(tops + to * 2 + 1, total, real)
+
+
+@triton.jit
+def tree_attention_join(
+    sums,  # float32 [I, G, Q, v]
+    tops,  # float32 [I, G, Q, 2]
+    sinks,  # float32 [H]: a score beside those of the slots, -inf for none
+    tiles,  # int32 [T, 4]
+    counts,  # int32 [2]: items, tiles
+    output,  # [R, H, v], out
+    share,  # H / G
+    kv_heads,  # G
+    value_width,  # v
+    tile_queries,  # Q
+    WIDTH: tl.constexpr,  # v or more, a power of 2
+    JOINED: tl.constexpr,  # queries of a program
+):
+    place = tl.arange(0, JOINED)
+    column = tl.arange(0, WIDTH)
+    pieces = tl.cdiv(tile_queries, JOINED)
+    jobs = tl.load(counts + 1) * kv_heads * pieces
+    for job in range(tl.program_id(0), jobs, tl.num_programs(0)):
+        piece = job % pieces
+        group = job // pieces % kv_heads
+        about = tiles + job // pieces // kv_heads * 4
+        own = piece * JOINED + place
+        query = tl.load(about) + own
+        real = (own < tile_queries) & (query < tl.load(about + 1))
+        head = group * share + query % share
+        top = tl.load(sinks + head, real, float("-inf")) * 1.4426950408889634
+        total = tl.where(top == float("-inf"), 0.0, 1.0)
+        gathered = tl.zeros((JOINED, WIDTH), tl.float32)
+        kept = real[:, None] & (column < value_width)[None, :]
+        first_item = tl.load(about + 2)
+        for split in range(0, tl.load(about + 3)):
+            at = ((first_item + split) * kv_heads + group) * tile_queries + own
+            part = tl.load(sums + at[:, None] * value_width + column[None, :], kept, 0.0)
+            part_top = tl.load(tops + at * 2, real, float("-inf"))
+            part_total = tl.load(tops + at * 2 + 1, real, 0.0)
+            new_top = tl.maximum(top, part_top)
+            base = tl.where(new_top == float("-inf"), 0.0, new_top)
+            shrink = tl.exp2(top - base)
+            own_shrink = tl.exp2(part_top - base)
+            total = total * shrink + part_total * own_shrink
+            gathered = gathered * shrink[:, None] + part * own_shrink[:, None]
+            top = new_top
+        result = gathered / tl.where(total == 0.0, 1.0, total)[:, None]
+        to = (query // share * kv_heads * share + head) * value_width
+        tl.store(output + to[:, None] + column[None, :], result.to(output.dtype.element_ty), kept)
