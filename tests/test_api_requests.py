@@ -101,6 +101,15 @@ def test_a_prompt_over_the_context_is_refused_by_its_parameter(url: str) -> None
     )
 
 
+@pytest.mark.parametrize(
+    "form", [{"guided_regex": "[0-9]+"}, {"response_format": {"type": "json_object"}}], ids=str
+)
+def test_a_text_with_a_form_cannot_go_on_behind_its_end(url: str, form: dict[str, Any]) -> None:
+    status, answer, _ = post(f"{url}/v1/chat/completions", {**CHAT, **form, "ignore_eos": True})
+    assert (status, answer["error"]["param"]) == (400, "ignore_eos")
+    assert "guide" in answer["error"]["message"]
+
+
 def test_a_large_body_is_refused_however_its_length_is_told(url: str) -> None:
     body = json.dumps({"prompt": "A" * 30_000}).encode()
     assert post(f"{url}/v1/completions", body)[0] == 413

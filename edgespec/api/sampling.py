@@ -1,7 +1,6 @@
 """A request's parameters as `SamplingParams`, one for each text that it asks for."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from edgespec.api.ask import Ask
@@ -10,6 +9,7 @@ from edgespec.api.errors import ApiError, refused
 from edgespec.api.guides import guide_of
 from edgespec.api.schema import SamplingRequest
 from edgespec.core.errors import EdgespecError
+from edgespec.core.generation_config import with_defaults
 from edgespec.core.guide import Guide
 from edgespec.core.params import SamplingParams
 from edgespec.drafting.modes import policy
@@ -45,9 +45,7 @@ def asks(
         Ask(
             prompt,
             prompt_param,
-            replace(
-                _params(request, door.source.sampling, max_new_tokens, logprobs, number), guide=calls or guide
-            ),
+            _params(request, door.source.sampling, max_new_tokens, logprobs, number, calls or guide),
             mode,
             request.edgespec.objective,
             request.edgespec.draft_tokens,
@@ -61,31 +59,36 @@ def asks(
 
 
 def _params(
-    request: SamplingRequest, recommended: Mapping[str, Any], max_new_tokens: int, logprobs: bool, number: int
+    request: SamplingRequest,
+    recommended: Mapping[str, Any],
+    max_new_tokens: int,
+    logprobs: bool,
+    number: int,
+    guide: Guide | None,
 ) -> SamplingParams:
     stop = request.stop or ()
-    defaults = {"temperature": 1.0, **recommended}
+    chosen: dict[str, Any] = {
+        "temperature": request.temperature,
+        "top_k": None if request.top_k is None else max(0, request.top_k),
+        "top_p": request.top_p,
+        "min_p": request.min_p,
+        "repetition_penalty": request.repetition_penalty,
+        "presence_penalty": request.presence_penalty,
+        "frequency_penalty": request.frequency_penalty,
+        "logit_bias": request.logit_bias or {},
+        "min_tokens": request.min_tokens or 0,
+        "stop_token_ids": tuple(request.stop_token_ids or ()),
+        "bad_words": tuple(request.bad_words or ()),
+        "guide": guide,
+        "seed": None if request.seed is None else (request.seed + number) % SEEDS,
+        "max_new_tokens": max_new_tokens,
+        "stop": (stop,) if isinstance(stop, str) else tuple(stop),
+        "ignore_eos": bool(request.ignore_eos),
+        "logprobs": logprobs,
+    }
+    chosen = {name: value for name, value in chosen.items() if value is not None}
     try:
-        return SamplingParams(
-            temperature=_or(request.temperature, defaults["temperature"]),
-            top_k=max(0, int(_or(request.top_k, defaults.get("top_k", 0)))),
-            top_p=_or(request.top_p, defaults.get("top_p", 1.0)),
-            min_p=_or(request.min_p, defaults.get("min_p", 0.0)),
-            repetition_penalty=_or(request.repetition_penalty, defaults.get("repetition_penalty", 1.0)),
-            logit_bias=request.logit_bias or {},
-            presence_penalty=_or(request.presence_penalty, 0.0),
-            frequency_penalty=_or(request.frequency_penalty, 0.0),
-            min_tokens=request.min_tokens or 0,
-            stop_token_ids=tuple(request.stop_token_ids or ()),
-            bad_words=tuple(request.bad_words or ()),
-            seed=None if request.seed is None else (request.seed + number) % SEEDS,
-            max_new_tokens=max_new_tokens,
-            stop=(stop,) if isinstance(stop, str) else tuple(stop),
-            ignore_eos=bool(request.ignore_eos),
-            logprobs=logprobs,
-        )
-    except ApiError:
-        raise
+        return with_defaults(chosen, {"temperature": 1.0, **recommended})
     except EdgespecError as error:
         raise ApiError(400, str(error), param=str(error).split()[0]) from None
 
@@ -101,7 +104,3 @@ def _mode(door: Door, request: SamplingRequest) -> str:
     except EdgespecError as error:
         raise refused("edgespec.objective", str(error)) from None
     return mode
-
-
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value

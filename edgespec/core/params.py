@@ -123,7 +123,9 @@ class SamplingParams:
             if not holds:
                 raise ParameterError(f"{name} must be {expected}, not {_shown(getattr(self, name))}.")
         if self.guide is not None and self.ignore_eos:
-            raise ParameterError("a guide ends its text with an end-of-sequence token: leave ignore_eos out.")
+            raise ParameterError(
+                "ignore_eos contradicts a guide, which ends its text with an end-of-sequence token: leave it out."
+            )
         if self.min_tokens > self.max_new_tokens:
             raise ParameterError(
                 f"min_tokens is {self.min_tokens}, above max_new_tokens, which is {self.max_new_tokens}."
