@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 import signal
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,7 +86,11 @@ class Model:
         return sampling_defaults(folder)
 
     def folder(self) -> Path:
-        """What lies beside the weights. Raises EdgespecError."""
+        """What lies beside the weights; of a GGUF file for llama.cpp, its tokenizer alone. Raises EdgespecError."""
+        if self.engine == "llamacpp":
+            from edgespec.model.llamacpp.gguf_files import gguf_file, tokenizer_folder
+
+            return tokenizer_folder(gguf_file(self.target))
         return find_folder(self.target)
 
     def check(self) -> None:
@@ -138,11 +142,19 @@ def load_target(model: Model, pace: ForwardPacing | None) -> tuple[TargetEngine 
         leader = _join_processes(model) if model.tensor_parallel else None
         if model.tensor_parallel and leader is None:
             return None, None
-        options = asdict(model)
-        exits = None if model.exits == "none" else model.exits
-        for name in ("target", "exits", "tensor_parallel", "engine", "engine_args", "generation_config"):
-            del options[name]
-        return Target.load(model.target, exits, pace=pace, leader=leader, **options), leader
+        target = Target.load(
+            model.target,
+            exits=None if model.exits == "none" else model.exits,
+            dtype=model.dtype,
+            device=model.device,
+            threads=model.threads,
+            pace=pace,
+            kv_memory=model.kv_memory,
+            deterministic=model.deterministic,
+            leader=leader,
+            trust_remote_code=model.trust_remote_code,
+        )
+        return target, leader
 
 
 def load_engine(model: Model, pace: ForwardPacing | None) -> TargetEngine:

@@ -9,7 +9,6 @@ whatever was drafted.
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import SLOT_BUCKET
 from edgespec.core.target_identity import engine_target_id
+from edgespec.core.whole_files import sha256_of
 from edgespec.model.llamacpp.gguf_files import gguf_file, tokenizer_folder
 from edgespec.model.llamacpp.sequences import MOST_SEQUENCES, Row
 from edgespec.model.loading import tokenizer_hash
@@ -95,8 +95,7 @@ class LlamaDecoder:
         model, vocabulary = self._model, self._vocabulary
         description = ctypes.create_string_buffer(256)
         llama_cpp.llama_model_desc(model, description, len(description))
-        with self._file.open("rb") as file:
-            weights = _sha256(file)
+        weights = sha256_of(self._file)
         kind = description.value.decode(errors="replace").split()[-1]
         folder = tokenizer_folder(self._file)
         ends = range(self._vocabulary_size)
@@ -188,10 +187,3 @@ def _set_arguments(arguments: Mapping[str, Any], *params: Any) -> None:
             setattr(place, name, value)
         except TypeError as error:
             raise EdgespecError(f"--engine-args {name}={value} cannot be used ({error}).") from None
-
-
-def _sha256(file: Any) -> str:
-    digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
-    return digest.hexdigest()
