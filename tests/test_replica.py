@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
+import urllib.request
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,12 +21,21 @@ from edgespec.server.settings import ServerSettings
 SCRIPTED = HashModel()
 
 
+def has_ipv6() -> bool:
+    """Whether this machine has a loopback of IPv6."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
 class PagedTarget(StubTarget):
     pages = SimpleNamespace(count=10, used=0, reclaimable=0)
 
 
-def replica(target: StubTarget | None = None) -> Replica:
-    return Replica(ReplicaSettings(lambda: target or PagedTarget(SCRIPTED), ServerSettings()))  # type: ignore[arg-type,return-value]
+def replica(target: StubTarget | None = None, host: str = "127.0.0.1") -> Replica:
+    return Replica(ReplicaSettings(lambda: target or PagedTarget(SCRIPTED), ServerSettings(), host))  # type: ignore[arg-type,return-value]
 
 
 def ask(one: Replica, body: bytes, path: str = "/where", method: str = "POST") -> tuple[int, bytes]:
@@ -55,6 +66,17 @@ def test_a_replica_names_its_own_server() -> None:
     one.__del__()
     with pytest.raises(RuntimeError, match="has ended"):
         one.check_health()
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+def test_a_replica_on_ipv6_names_an_address_that_can_be_called() -> None:
+    one = replica(host="::1")
+    status, body = ask(one, Question("a").to_json())
+    place, shown = Place.from_json(body), one.status()
+    assert status == 200 and place.address.host == "::1" and shown["address"] == f"[::1]:{place.address.port}"
+    with urllib.request.urlopen(f"http://{shown['metrics']}/health", timeout=10) as answer:
+        assert answer.read() == b"ok\n"
+    one.__del__()
 
 
 def test_a_replica_answers_nothing_but_where() -> None:

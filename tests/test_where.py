@@ -20,7 +20,7 @@ from stubs import StubTarget, serving, stub_session
 
 from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
-from edgespec.core.where import Place, Question
+from edgespec.core.where import MOST_BYTES, Place, Question, may_be_read
 from edgespec.edge.directory import Directory
 from edgespec.server.metrics import Metrics
 from edgespec.server.monitoring import monitoring
@@ -127,6 +127,19 @@ def test_many_devices_may_ask_at_once() -> None:
         ask = Directory(url).ask
         places = list(pool.map(lambda number: ask(Question(str(number))), range(200)))
     assert len(places) == 200 and len(set(places)) == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "read"),
+    [
+        ("0", True),
+        (str(MOST_BYTES), True),
+        (str(MOST_BYTES + 1), False),
+        *((header, False) for header in (None, "", "-5", "+5", "5 ", "five")),
+    ],
+)
+def test_a_question_is_read_only_if_it_says_that_it_is_short(header: str | None, read: bool) -> None:
+    assert may_be_read(header) is read
 
 
 def test_the_api_beside_a_server_passes_questions_on() -> None:

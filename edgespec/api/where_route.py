@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from edgespec.api.turning import in_thread
-from edgespec.core.where import MOST_BYTES
+from edgespec.core.where import MOST_BYTES, TOO_LONG, may_be_read
 
 TIMEOUT_S = 5.0
 
@@ -17,8 +17,8 @@ def where_route(url: str) -> Route:
     """url: of the server's own /where."""
 
     async def where(request: Request) -> Response:
-        if int(request.headers.get("content-length") or MOST_BYTES + 1) > MOST_BYTES:
-            return JSONResponse({"error": "the question is too long, or does not say how long it is"}, 413)
+        if not may_be_read(request.headers.get("content-length")):
+            return JSONResponse({"error": TOO_LONG}, 413)
         status, retry_after, body = await in_thread(_ask, url, await request.body())
         headers = {} if retry_after is None else {"Retry-After": retry_after}
         return Response(body, status, headers, media_type="application/json")

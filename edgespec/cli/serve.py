@@ -16,6 +16,7 @@ from edgespec.cli.config import config_option
 from edgespec.cli.engine import Model, load_target
 from edgespec.cli.extras import needs
 from edgespec.cli.flags import NUMBER, POSITIVE, about, end_with_stdin, group, option
+from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import ForwardPacing
 from edgespec.server.settings import ServerSecurity, ServerSettings
@@ -91,27 +92,29 @@ class Listening:
         where the metrics are."""
         if self.api_port is None:
             return contextlib.nullcontext()
-        where = f"{_called(self.metrics[0])}:{metrics_port}" if self.metrics else ""
-        command = ["api", "--server", f"{_called(self.host)}:{server.port}", "--draft", "none"]
+        assert self.metrics is not None and metrics_port is not None
+        folder = str(model.folder())
+        command = ["api", "--server", _called(self.host, server.port), "--draft", "none"]
         command += [
             "--tokenizer",
-            str(model.folder()),
+            folder,
             "--generation-config",
-            str(model.folder()) if model.generation_config == "auto" else model.generation_config,
+            folder if model.generation_config == "auto" else model.generation_config,
             "--host",
             self.api_host,
             "--port",
             str(self.api_port),
             "--where-url",
-            f"http://{where}/where",
+            f"http://{_called(self.metrics[0], metrics_port)}/where",
         ]
         return child(command, "starting the API ...")
 
 
-def _called(host: str) -> str:
-    """How this machine calls itself where a server listens on `host`."""
-    local = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
-    return f"[{local}]" if ":" in local and not local.startswith("[") else local
+def _called(host: str, port: int) -> str:
+    """How this machine calls a server that listens there."""
+    from edgespec.server.where import EVERYWHERE
+
+    return str(Address(EVERYWHERE.get(host, host), port))
 
 
 @dataclass(frozen=True)
@@ -220,10 +223,9 @@ def serve(
     model.check()  # before a model is loaded for nothing
     security.check(listening.host)
     listening.check_api(security)
-    with needs("server"):
-        advertised = listening.advertised
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     with needs("server"):
+        advertised = listening.advertised
         from edgespec.server.metrics import Metrics
         from edgespec.server.monitoring import monitoring
         from edgespec.server.server import Server

@@ -16,7 +16,14 @@ from edgespec.core.errors import EdgespecError
 MOST_BYTES = 4096
 """Of a question or an answer."""
 
+TOO_LONG = "the question is too long, or does not say how long it is"
+
 LONGEST_NAME = 512
+
+
+def may_be_read(content_length: str | None) -> bool:
+    """Whether a question with this HTTP header is short enough; else it is refused as `TOO_LONG`."""
+    return content_length is not None and content_length.isdecimal() and int(content_length) <= MOST_BYTES
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,13 @@ STATUS_TIMEOUT_S = 20.0
 
 @dataclass(frozen=True)
 class FleetSettings:
-    """replicas: how many. host, port: of the directory. cpus, gpus: that Ray keeps for each replica. start_s: how long
-    replicas may take to load."""
+    """replicas: how many. host, port: of the directory. cpus, gpus: that Ray keeps for each replica."""
 
     replicas: int
     host: str = "127.0.0.1"
     port: int = 7400
     cpus: float = 1.0
     gpus: float = 0.0
-    start_s: float = 1800.0
 
 
 def start(fleet: FleetSettings, replica: ReplicaSettings) -> None:

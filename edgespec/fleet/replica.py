@@ -16,7 +16,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from edgespec.core.where import MOST_BYTES
+from edgespec.core.address import Address
+from edgespec.core.where import TOO_LONG, may_be_read
 from edgespec.model.target_engine import TargetEngine
 from edgespec.server.metrics import Metrics
 from edgespec.server.monitoring import monitoring
@@ -46,14 +47,14 @@ class Replica:
         self._drain_s = settings.drain_s
         self._server = Server(target, settings.host, 0, replace(settings.server, metrics=metrics))
         self._metrics = metrics
-        address = f"{_called(settings.host)}:{self._server.port}"
+        address = _called(settings.host, self._server.port)
         advertised = Advertised(address, settings.tls_name)
         self._where = WhereAnswers(self._server, target.pages, advertised)
         self._stack = ExitStack()
         port = self._stack.enter_context(
             monitoring(self._server, metrics, target.pages, (settings.host, 0), advertised)
         )
-        self._metrics_address = f"{_called(settings.host)}:{port}"
+        self._metrics_address = _called(settings.host, port)
         self._address = address
         self._thread = threading.Thread(target=self._server.run, name="edgespec-server", daemon=True)
         self._thread.start()
@@ -61,8 +62,8 @@ class Replica:
     async def __call__(self, request: Request) -> Response:
         if request.url.path != "/where" or request.method != "POST":
             return PlainTextResponse("POST /where asks for a server\n", 404)
-        if int(request.headers.get("content-length") or MOST_BYTES + 1) > MOST_BYTES:
-            return PlainTextResponse("the question is too long, or does not say how long it is\n", 413)
+        if not may_be_read(request.headers.get("content-length")):
+            return PlainTextResponse(f"{TOO_LONG}\n", 413)
         status, headers, body = self._where(await request.body())
         return Response(body, status, headers, media_type="application/json")
 
@@ -94,10 +95,10 @@ class Replica:
             self._stack.close()
 
 
-def _called(host: str) -> str:
-    """The address of a server that listens on this host, as others call it."""
-    if host not in EVERYWHERE:
-        return host
-    import ray
+def _called(host: str, port: int) -> str:
+    """The address of a server that listens there, as others call it."""
+    if host in EVERYWHERE:
+        import ray
 
-    return str(ray.util.get_node_ip_address())
+        host = ray.util.get_node_ip_address()
+    return str(Address(host, port))

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from edgespec.core.errors import EdgespecError
-from edgespec.core.where import MOST_BYTES
+from edgespec.core.where import TOO_LONG, may_be_read
 from edgespec.model.target_engine import PageCounts
 from edgespec.server.metrics import Metrics
 from edgespec.server.server import Server
@@ -102,6 +102,11 @@ class _Endpoint(ThreadingHTTPServer):
     request_queue_size = 1024
     _readers = threading.BoundedSemaphore(MOST_READERS)
 
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        if ":" in address[0]:
+            self.address_family = socket.AF_INET6
+        super().__init__(address, handler)
+
     def process_request(self, request: socket.socket, client_address: tuple[str, int]) -> None:  # type: ignore[override]
         if self._readers.acquire(blocking=False):
             super().process_request(request, client_address)
@@ -128,11 +133,11 @@ def _endpoint(
             self._answer(status, {"Content-Type": kind}, body)
 
         def do_POST(self) -> None:
-            length = self.headers.get("Content-Length", "")
+            length = self.headers["Content-Length"]
             if self.path.partition("?")[0] != "/where":
                 return self._answer(404, {}, b"POST goes to /where\n")
-            if not length.isdecimal() or int(length) > MOST_BYTES:
-                return self._answer(413, {}, b"the question is too long, or does not say how long it is\n")
+            if not may_be_read(length):
+                return self._answer(413, {}, f"{TOO_LONG}\n".encode())
             status, headers, body = where(self.rfile.read(int(length)))
             self._answer(status, {"Content-Type": "application/json", **headers}, body)
 

@@ -22,8 +22,8 @@ RETRY_S = 1
 LOOP_TIMEOUT_S = 0.002
 """How long an answer waits for the server's loop to say how full the memory is; then the last figure serves."""
 
-EVERYWHERE = ("0.0.0.0", "::")
-"""Hosts to listen on that are no address to call."""
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Hosts to listen on that are no address to call, and what this machine itself may call there."""
 
 
 @dataclass(frozen=True)
