@@ -12,7 +12,7 @@ from edgespec.cli.flags import PATH
 from edgespec.cli.table import table
 from edgespec.core.errors import EdgespecError
 from edgespec.core.families import DRAFTS, TARGETS, VISION_TARGETS
-from edgespec.model.support import REFUSED_FAMILIES
+from edgespec.model.support import REFUSED, REFUSED_FAMILIES
 
 TRIED = "not tested: `edgespec serve` checks it when it is loaded, and `edgespec verify` compares its texts"
 
@@ -35,9 +35,8 @@ def models(folder: Path | None, as_json: bool) -> None:
 
 def what_it_can_be(model_type: str) -> dict[str, str]:
     """What a model of this type can be, in words."""
-    refused = {family: reason for reason, families in REFUSED_FAMILIES.items() for family in families.split()}
-    if model_type in refused:
-        target = f"no: it {refused[model_type]}"
+    if model_type in REFUSED:
+        target = f"no: it {REFUSED[model_type]}"
     else:
         target = "yes, tested" if model_type in {**TARGETS, **VISION_TARGETS} else TRIED
     draft = (
@@ -48,9 +47,8 @@ def what_it_can_be(model_type: str) -> dict[str, str]:
 
 def _list(as_json: bool) -> None:
     groups = {"targets": TARGETS, "targets with pictures": VISION_TARGETS, "drafts": DRAFTS}
-    refused = {family: reason for reason, families in REFUSED_FAMILIES.items() for family in families.split()}
     if as_json:
-        click.echo(json.dumps({**groups, "refused": refused}, indent=2))
+        click.echo(json.dumps({**groups, "refused": REFUSED}, indent=2))
         return
     from rich.console import Console
 

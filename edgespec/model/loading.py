@@ -23,7 +23,7 @@ from edgespec.model.memory import check_fits
 from edgespec.model.support import check_config, check_modules
 from edgespec.model.tensor_parallel import check_divides, sharded_placement
 from edgespec.model.vision import language_model
-from edgespec.model.vision_families import FAMILIES, check_family
+from edgespec.model.vision_families import FAMILIES
 
 DTYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")
@@ -85,8 +85,7 @@ def load_model(
             f"{folder} holds no config.json of a model that transformers knows ({first_line(error)})."
         ) from None
     text_config = config.get_text_config()
-    check_config(text_config, name)
-    check_family(config, name)
+    check_config(config, name)
     pictures = config.model_type in FAMILIES
     if pictures and sharded:
         raise EdgespecError(

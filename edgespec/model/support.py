@@ -16,8 +16,12 @@ REFUSED_FAMILIES = {
     "encodes positions with ALiBi": "bloom mpt",
     "has learned or absolute positions": "gpt2 gpt_bigcode gpt_neo gpt-sw3 openai-gpt opt biogpt ctrl xglm",
     "keeps a recurrent (state-space) state": "mamba mamba2 falcon_mamba rwkv xlstm recurrent_gemma jamba zamba zamba2",
+    "lets every prompt token see those behind it": "paligemma paligemma2",
 }
 """Why a model type cannot be a target."""
+
+REFUSED = {family: reason for reason, families in REFUSED_FAMILIES.items() for family in families.split()}
+"""The same by the config's model_type."""
 
 KEY_VALUE_LAYERS = {"full_attention", "sliding_attention"}
 RECURRENT_LAYERS = {"linear_attention", "conv", "hybrid", "hybrid_sliding", "moe"}
@@ -28,11 +32,13 @@ class UnsupportedModel(EdgespecError):
 
 
 def check_config(config: Any, name: str) -> None:
-    """Raise UnsupportedModel when the model's (text) config shows that it cannot be a target."""
-    reason = _refusal(config)
+    """Raise UnsupportedModel when the model's config, or that of its text, shows that it cannot be a target."""
+    text_config = config.get_text_config()
+    kind = config.model_type if config.model_type in REFUSED else text_config.model_type
+    reason = _refusal(kind, text_config)
     if reason is not None:
         raise UnsupportedModel(
-            f"{name} ({config.model_type}) {reason}, which edgespec cannot verify trees with: {ADVICE}."
+            f"{name} ({kind}) {reason}, which edgespec cannot verify trees with: {ADVICE}."
         )
 
 
@@ -57,13 +63,13 @@ def context_length(config: Any, name: str) -> int:
     return length
 
 
-def _refusal(config: Any) -> str | None:
+def _refusal(kind: str, config: Any) -> str | None:
+    """kind: its model_type, or that of the whole model. config: of the text."""
     layer_types = set(getattr(config, "layer_types", None) or ())
     if getattr(config, "is_encoder_decoder", False):
         return "is an encoder-decoder model"
-    for reason, families in REFUSED_FAMILIES.items():
-        if config.model_type in families.split():
-            return reason
+    if kind in REFUSED:
+        return REFUSED[kind]
     if getattr(config, "alibi", False):
         return "encodes positions with ALiBi"
     if layer_types & RECURRENT_LAYERS:

@@ -1,4 +1,4 @@
-"""The families of vision-language models: how each takes pictures, and which are refused."""
+"""The families of vision-language models: how each takes pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from edgespec.core.pictures import MAX_PIXELS, PictureFormat
-from edgespec.model.support import UnsupportedModel
 from edgespec.model.vision import CLIP, HALF, IMAGENET, PixelScale, VisionEncoder, processor_settings
 
 
@@ -140,20 +139,6 @@ FAMILIES: dict[str, Callable[[Any, Path], VisionEncoder]] = {
     ),
 }
 """By the config's model_type."""
-
-REFUSED = {
-    "paligemma": "lets every prompt token see those behind it",
-    "paligemma2": "lets every prompt token see those behind it",
-}
-"""Why a family cannot be a target."""
-
-
-def check_family(config: Any, name: str) -> None:
-    """Raise UnsupportedModel for a vision-language family that is known not to fit."""
-    if (reason := REFUSED.get(config.model_type)) is not None:
-        raise UnsupportedModel(
-            f"{name} ({config.model_type}) {reason}, which edgespec does not serve: take one of {', '.join(FAMILIES)}."
-        )
 
 
 def find_encoder(module: Any, folder: Path) -> VisionEncoder | None:
