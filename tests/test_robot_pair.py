@@ -15,12 +15,13 @@ pytestmark = pytest.mark.needs_torch
 
 def test_the_target_sees_and_drives_in_rooms_that_it_has_not_seen() -> None:
     from edgespec.train.robot.conversation import Conversations
-    from edgespec.train.robot.measure import driving_figures, held_out, load, sight_figures
+    from edgespec.train.robot.measure import answers_to, driving_figures, held_out, load, sight_figures
     from edgespec.train.tokenizer import load_tokenizer
 
     target = load(ROBOT_PAIR / "target")
     conversations = Conversations(load_tokenizer(ROBOT_PAIR / "target"))
-    sight = sight_figures(target, conversations, held_out(40))
+    cases = held_out(40)
+    sight = sight_figures(conversations, cases, answers_to(target, conversations, cases))
     assert sight["objects_f1"] > 0.88
     assert sight["bearing_error_degrees"] < 5 and sight["distance_error_share"] < 0.15
     assert driving_figures(target, conversations, 12)["success"] >= 0.75

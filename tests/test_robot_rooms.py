@@ -11,9 +11,10 @@ from robot_rooms import room_with
 from edgespec.robot import camera
 from edgespec.robot.camera import look
 from edgespec.robot.language import answer
+from edgespec.robot.mission import MOST_LOOKS
 from edgespec.robot.pilot import Pilot
 from edgespec.robot.rooms import COLOURS, KINDS, Pose, make_room
-from edgespec.robot.trial import MOST_LOOKS, make_trials
+from edgespec.robot.trial import make_trials
 
 
 @pytest.mark.parametrize("kind", KINDS)

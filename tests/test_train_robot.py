@@ -142,11 +142,12 @@ def test_every_stage_learns(kit: Any) -> None:
 
 
 def test_a_draft_that_is_the_target_is_always_accepted(kit: Any) -> None:
-    from edgespec.train.robot.measure import acceptance
+    from edgespec.train.robot.measure import acceptance, answers_to
 
     model, conversations, scenes = kit
     cases = [(scene, *scenes.ask(scene)) for scene in scenes.next(2)]
-    figures = acceptance(model, model, conversations, cases, blind=False)
+    own = answers_to(model, conversations, cases)
+    figures = acceptance(model, conversations, cases, own, blind=False)
     assert figures["acceptance"] == 1.0 and 4 < figures["tokens_a_round"] <= 5
 
 

@@ -26,8 +26,9 @@ from edgespec.core.whole_files import save_json
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
 from edgespec.sim.emulated_link import LinkShape
+from edgespec.sim.plan import NAMED
 
-DRAFT_MS, VERIFY_MS, RTT_MS = 301.0 / 4, 522.0, 96.0
+TIMES = NAMED["paper-jetson"]
 """Of the paper's Jetson, A100 and link: a draft token, a verification, a round trip."""
 
 PAPER = (
@@ -62,11 +63,14 @@ class Experiment:
         return lengths
 
     def setting(self) -> Setting:
-        pacing = Pacing(DRAFT_MS / self.divide, VERIFY_MS / self.divide)
+        pacing = Pacing(TIMES["draft_ms"] / self.divide, TIMES["forward_ms"] / self.divide)
         params = SamplingParams(temperature=self.temperature, max_new_tokens=self.max_new_tokens, seed=0)
         own = () if self.target is None else ("--target", self.target)
         return Setting(
-            LinkShape(RTT_MS / self.divide), pacing, params, server_options=(*own, "--exits", self.exits)
+            LinkShape(TIMES["rtt_ms"] / self.divide),
+            pacing,
+            params,
+            server_options=(*own, "--exits", self.exits),
         )
 
 
@@ -99,7 +103,7 @@ def paper(context: click.Context, experiment: Experiment) -> None:
         {"scheme": mode, "block": length or None, **mode_figures(own, cloud)}
         for (mode, length), own in runs.items()
     ]
-    same = all(identical([*cloud, *own]) for own in runs.values())
+    same = identical([run for own in runs.values() for run in own])
     if experiment.json is not None:
         found = {"rows": rows, "identical": same, "divided_by": experiment.divide, "link": "emulated"}
         save_json(

@@ -21,6 +21,10 @@ Ask = Callable[[Picture, str], Iterable[Step]]
 news, at least one a control period."""
 
 
+MOST_LOOKS = 6
+"""At one instruction."""
+
+
 @dataclass
 class LookRecord:
     """One look. Times in milliseconds since the picture was taken; None: it did not come to that. provisional:
@@ -47,6 +51,11 @@ class Outcome:
     reached: bool
     reason: str
 
+    @property
+    def answer(self) -> str:
+        """The text of the last look."""
+        return self.looks[-1].text if self.looks else ""
+
 
 class Mission:
     """ask: see `Ask`. picture: takes one. wait: lets a control period pass. on_step: is called while an answer comes,
@@ -60,7 +69,7 @@ class Mission:
         wait: Callable[[], object],
         on_step: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
-        most_looks: int = 6,
+        most_looks: int = MOST_LOOKS,
     ) -> None:
         self._pilot, self._ask, self._picture, self._clock = pilot, ask, picture, clock
         self._wait, self._on_step = wait, on_step

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
 from typing import Any
 
 import rclpy
@@ -26,7 +27,7 @@ from std_msgs.msg import Empty, String
 from edgespec.core.errors import EdgespecError
 from edgespec.edge.step import Step
 from edgespec.robot.commands import Limits
-from edgespec.robot.mission import Ask, Mission, Outcome
+from edgespec.robot.mission import MOST_LOOKS, Ask, Mission, Outcome
 from edgespec.robot.pilot import STILL, Pilot, Velocity
 
 LATEST_PICTURE = QoSProfile(
@@ -48,12 +49,8 @@ SPEED = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=Reliabi
 PARAMETERS: dict[str, Any] = {
     "control_hz": 20.0,
     "watchdog_s": 0.5,
-    "metres_per_s": 0.5,
-    "degrees_per_s": 45.0,
-    "most_forward_m": 3.0,
-    "most_turn_degrees": 120.0,
-    "slow_share": 0.3,
-    "most_looks": 6,
+    **asdict(Limits()),
+    "most_looks": MOST_LOOKS,
     "picture_timeout_s": 2.0,
 }
 
@@ -121,8 +118,7 @@ class RobotNode(Node):  # type: ignore[misc]
 
     def _carry_out(self, instruction: str) -> None:
         outcome = self.follow(instruction)
-        text = outcome.looks[-1].text if outcome.looks else ""
-        self._answer.publish(String(data=f"{text} ({outcome.reason})".strip()))
+        self._answer.publish(String(data=f"{outcome.answer} ({outcome.reason})".strip()))
 
     def _tell(self, step: Step, told: Callable[[Step], None]) -> None:
         if step.text:
@@ -159,8 +155,7 @@ class RobotNode(Node):  # type: ignore[misc]
         return self.get_parameter(name).value
 
     def _limits(self) -> Limits:
-        names = ("most_turn_degrees", "most_forward_m", "metres_per_s", "degrees_per_s", "slow_share")
-        return Limits(*(float(self._value(name)) for name in names))
+        return Limits(**{field.name: float(self._value(field.name)) for field in fields(Limits)})
 
 
 def _twist(velocity: Velocity) -> Twist:
@@ -213,9 +208,8 @@ def serve_action(node: RobotNode) -> Any:
             goal.succeed()
         else:
             goal.abort()
-        answer = outcome.looks[-1].text if outcome.looks else ""
         return Drive.Result(
-            reached=outcome.reached, reason=outcome.reason, answer=answer, looks=len(outcome.looks)
+            reached=outcome.reached, reason=outcome.reason, answer=outcome.answer, looks=len(outcome.looks)
         )
 
     def cancelled(goal: Any) -> Any:

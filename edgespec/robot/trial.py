@@ -14,7 +14,6 @@ from edgespec.robot.language import request
 from edgespec.robot.pilot import Pilot
 from edgespec.robot.rooms import Pose, Room, Thing, make_room
 
-MOST_LOOKS = 6
 SUCCESS_M = 1.6
 """How near to the middle of its goal the robot must stop."""
 

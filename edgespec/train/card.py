@@ -30,9 +30,8 @@ def write_card(pair: Path, run: Run) -> dict[str, Any]:
 
 def render(figures: dict[str, Any]) -> str:
     """The card as Markdown."""
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    return filled(
+        TEMPLATE,
         **figures,
         total_bytes=sum(file["bytes"] for file in figures["files"].values()),
         held_out_share=HELD_OUT_SHARE,
@@ -43,3 +42,9 @@ def render(figures: dict[str, Any]) -> str:
         rate=lambda value: f"{value:.3f}",
         percents=percents,
     )
+
+
+def filled(template: Path, **values: Any) -> str:
+    """A template of Jinja with its values, none of which may be missing."""
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
+    return environment.from_string(template.read_text(encoding="utf-8")).render(**values)

@@ -78,7 +78,17 @@ def _draw_strip(axes: Axes, run: Run, span_s: float) -> None:
 
 @contextlib.contextmanager
 def picture(file: Path, rows: int = 1, **settings: Any) -> Iterator[tuple[Any, Any]]:
-    """Yields a matplotlib figure and its array [rows, 1] of axes; saves the figure at the end.
+    """As `canvas`, without upper and right spines; saves the figure at the end."""
+    with canvas(file, rows, **settings) as (figure, axes):
+        for one in axes.flat:
+            one.spines[["top", "right"]].set_visible(False)
+        yield figure, axes
+        figure.savefig(file, dpi=110)
+
+
+@contextlib.contextmanager
+def canvas(file: Path, rows: int = 1, **settings: Any) -> Iterator[tuple[Any, Any]]:
+    """Yields a matplotlib figure, to be saved to `file`, and its array [rows, 1] of axes.
 
     settings: of `pyplot.subplots`. Raises EdgespecError without matplotlib, or if the file cannot be written.
     """
@@ -88,11 +98,8 @@ def picture(file: Path, rows: int = 1, **settings: Any) -> Iterator[tuple[Any, A
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(rows, squeeze=False, **settings)
-    for one in axes.flat:
-        one.spines[["top", "right"]].set_visible(False)
     try:
         yield figure, axes
-        figure.savefig(file, dpi=110)
     except (OSError, ValueError) as error:
         raise EdgespecError(f"the picture cannot be written to {file}: {error}.") from None
     finally:

@@ -5,16 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from transformers import AutoModelForCausalLM, Qwen2VLForConditionalGeneration
-
 from edgespec.core.whole_files import save_json
 from edgespec.robot.camera import HEIGHT, WIDTH
+from edgespec.robot.mission import MOST_LOOKS
 from edgespec.robot.rooms import COLOURS, KINDS
-from edgespec.robot.trial import MOST_LOOKS, SUCCESS_M
+from edgespec.robot.trial import SUCCESS_M
+from edgespec.train.card import filled
 from edgespec.train.folders import is_finished, read_training
+from edgespec.train.recipe import load_draft
 from edgespec.train.robot.conversation import Conversations
-from edgespec.train.robot.measure import acceptance, driving_figures, held_out, load, sight_figures
+from edgespec.train.robot.measure import (
+    acceptance,
+    answers_to,
+    driving_figures,
+    held_out,
+    load,
+    sight_figures,
+)
 from edgespec.train.tokenizer import load_tokenizer
 
 FIGURES_FILE, CARD_FILE = "figures.json", "README.md"
@@ -26,12 +33,13 @@ def write_card(folder: Path, scenes: int = SCENES, rooms: int = ROOMS) -> dict[s
     """Measure the models in `folder`, write the card there, and return its figures."""
     target = load(folder / "target")
     conversations, cases = Conversations(load_tokenizer(folder / "target")), held_out(scenes)
+    own = answers_to(target, conversations, cases)
     figures: dict[str, Any] = {
         "target": {
             "training": read_training(folder / "target"),
             "weights": target.num_parameters(),
             "sight_weights": target.model.visual.num_parameters(),
-            "sight": sight_figures(target, conversations, cases),
+            "sight": sight_figures(conversations, cases, own),
             "driving": driving_figures(target, conversations, rooms),
         },
         "drafts": {},
@@ -39,12 +47,12 @@ def write_card(folder: Path, scenes: int = SCENES, rooms: int = ROOMS) -> dict[s
     for name, blind in (("blind", True), ("draft", False)):
         if not is_finished(folder / name):
             continue
-        draft = load(folder / name, AutoModelForCausalLM if blind else Qwen2VLForConditionalGeneration)
+        draft: Any = load_draft(folder / name) if blind else load(folder / name)
         figures["drafts"][name] = {
             "eyes": not blind,
             "training": read_training(folder / name),
             "weights": draft.num_parameters(),
-            **acceptance(target, draft, conversations, cases, blind),
+            **acceptance(draft, conversations, cases, own, blind),
         }
     save_json(figures, folder / FIGURES_FILE)
     (folder / CARD_FILE).write_text(render(figures), encoding="utf-8")
@@ -53,9 +61,8 @@ def write_card(folder: Path, scenes: int = SCENES, rooms: int = ROOMS) -> dict[s
 
 def render(figures: dict[str, Any]) -> str:
     """The card as Markdown."""
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    return template.render(
+    return filled(
+        TEMPLATE,
         **figures,
         camera=f"{WIDTH} × {HEIGHT}",
         colours=", ".join(COLOURS),

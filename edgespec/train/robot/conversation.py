@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from edgespec.train.robot.lessons import CELLS, COLUMNS, ROWS
+from edgespec.core.pictures import PictureSpan, rotary_positions
+from edgespec.robot.camera import HEIGHT, WIDTH
+from edgespec.train.robot.lessons import CELL, CELLS
 from edgespec.train.robot.words import END, IMAGE, prompt_text
 
 
@@ -65,12 +67,8 @@ class Conversations:
 
 def positions(first: int, length: int) -> torch.Tensor:
     """int64 [3, length]: rotary positions of a text with one picture whose first cell is row `first`."""
-    down, right = np.divmod(np.arange(CELLS), COLUMNS)
-    picture = first + np.stack([np.zeros(CELLS, np.int64), down, right])
-    before = np.broadcast_to(np.arange(first), (3, first))
-    after = np.arange(length - first - CELLS) + first + max(ROWS, COLUMNS)
-    behind = np.broadcast_to(after, (3, len(after)))
-    return torch.from_numpy(np.concatenate([before, picture, behind], 1))
+    picture = PictureSpan(first, CELLS, HEIGHT, WIDTH, bytes(32))
+    return torch.from_numpy(rotary_positions([picture], np.arange(length), CELL))
 
 
 def embedded(model: Any, ids: torch.Tensor, features: torch.Tensor, first: int) -> torch.Tensor:

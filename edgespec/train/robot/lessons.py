@@ -6,15 +6,14 @@ takes a third of the time of learning from it.
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from edgespec.core.picture_files import decode
 from edgespec.robot.camera import HEIGHT, LINE_EVERY, WIDTH, Sighting, View, jpeg, look, with_lines
 from edgespec.robot.language import NAMES, answer, request
 from edgespec.robot.rooms import COLOURS, KINDS, Pose, Room, make_room
@@ -122,14 +121,8 @@ def draw_scene(rng: np.random.Generator) -> Scene:
     view = look(room, pose, rng)
     picture = view.picture
     if rng.random() < COMPRESSED_SHARE:
-        picture = decoded(jpeg(picture, int(rng.integers(80, 96))))
+        picture = decode(jpeg(picture, int(rng.integers(80, 96))))
     return Scene(picture, view.sightings, label_cells(room, view, pose))
-
-
-def decoded(file: bytes) -> NDArray[np.uint8]:
-    """The pixels of a picture file, uint8 [H, W, 3]."""
-    with Image.open(io.BytesIO(file)) as picture:
-        return np.asarray(picture.convert("RGB"))
 
 
 def _on_the_way(rng: np.random.Generator, room: Room) -> Pose:

@@ -13,11 +13,13 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache, Qwen2VLForConditionalGeneration
 
+from edgespec.core.picture_files import decode
 from edgespec.robot.camera import jpeg
+from edgespec.robot.mission import MOST_LOOKS
 from edgespec.robot.pilot import Pilot
-from edgespec.robot.trial import MOST_LOOKS, make_trials
+from edgespec.robot.trial import make_trials
 from edgespec.train.robot.conversation import Conversations, answer_logits, embedded, positions, text_logits
-from edgespec.train.robot.lessons import CELLS, COLUMNS, ROWS, Scene, decoded, draw_scene
+from edgespec.train.robot.lessons import Scene, draw_scene
 from edgespec.train.robot.sight import encode, patches, seen_by
 
 HELD_OUT_SEED, TRIALS_SEED = 1_000_003, 2_000_003
@@ -25,12 +27,16 @@ HELD_OUT_SEED, TRIALS_SEED = 1_000_003, 2_000_003
 
 LONGEST_ANSWER = 80
 BLOCK = 4
+
+Case = tuple[Scene, str, str]
+"""A scene with a request and the answer that is right."""
+
 _SIGHT = re.compile(r"(\w+ \w+) (?:ahead|(left|right) (\d+)) (\d+\.\d) m")
 
 
-def load(folder: Path, kind: Any = Qwen2VLForConditionalGeneration) -> Any:
-    """The model of this class of transformers in `folder`, float32, ready to be asked."""
-    model: Any = kind.from_pretrained(folder, dtype=torch.float32)
+def load(folder: Path) -> Any:
+    """The model that sees in `folder`, float32, ready to be asked."""
+    model: Any = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     return model.eval()
 
 
@@ -61,8 +67,8 @@ def _written(
     language, length = model.model.language_model, ids.shape[1]
     cache = DynamicCache(config=model.config.text_config)
     rows = embedded(model, ids, features, conversations.first)
-    where = positions(conversations.first, length)[:, None].expand(3, len(ids), -1)
-    shift = max(ROWS, COLUMNS) - CELLS
+    places = positions(conversations.first, length + LONGEST_ANSWER)[:, None].expand(3, len(ids), -1)
+    where = places[..., :length]
     said: list[torch.Tensor] = []
     for number in range(LONGEST_ANSWER):
         hidden = language(inputs_embeds=rows, position_ids=where, past_key_values=cache, use_cache=True)
@@ -70,7 +76,7 @@ def _written(
         if bool(torch.stack(said, 1).eq(conversations.end).any(1).all()):
             break
         rows = language.embed_tokens(said[-1][:, None])
-        where = torch.full((3, len(ids), 1), length + number + shift)
+        where = places[..., length + number : length + number + 1]
     whole: list[list[int]] = torch.stack(said, 1).tolist()
     return [
         tokens[: tokens.index(conversations.end) + 1] if conversations.end in tokens else tokens
@@ -78,22 +84,27 @@ def _written(
     ]
 
 
-def held_out(count: int) -> list[tuple[Scene, str, str]]:
-    """Scenes with a request and the answer that is right."""
+def held_out(count: int) -> list[Case]:
     rng = np.random.default_rng(HELD_OUT_SEED)
     scenes = [draw_scene(rng) for _ in range(count)]
     return [(scene, *scene.ask(rng)) for scene in scenes]
 
 
-def sight_figures(
-    model: Any, conversations: Conversations, cases: Sequence[tuple[Scene, str, str]]
-) -> dict[str, Any]:
-    """objects_f1: of the things named; bearing_error: mean, in degrees, and distance_error: mean share, of the things
-    named rightly; exact: share of answers that are right to the letter; goal_seen: share that rightly say whether the
-    goal is in view."""
-    tokens = answers(
+def answers_to(model: Any, conversations: Conversations, cases: Sequence[Case]) -> list[list[int]]:
+    """Greedy answers to these requests."""
+    return answers(
         model, conversations, [scene.picture for scene, _, _ in cases], [asked for _, asked, _ in cases]
     )
+
+
+def sight_figures(
+    conversations: Conversations, cases: Sequence[Case], tokens: Sequence[list[int]]
+) -> dict[str, Any]:
+    """tokens: what the model answered.
+
+    objects_f1: of the things named; bearing_error: mean, in degrees, and distance_error: mean share, of the things
+    named rightly; exact: share of answers that are right to the letter; goal_seen: share that rightly say whether the
+    goal is in view."""
     texts = [conversations.text(one) for one in tokens]
     named = right = there = goal_right = 0
     bearings: list[float] = []
@@ -135,7 +146,7 @@ def driving_figures(model: Any, conversations: Conversations, count: int) -> dic
     trials = make_trials(TRIALS_SEED, count)
     going, looks = list(trials), 0
     for _ in range(MOST_LOOKS):
-        pictures = [decoded(jpeg(trial.picture())) for trial in going]
+        pictures = [decode(jpeg(trial.picture())) for trial in going]
         said = answers(model, conversations, pictures, [trial.request for trial in going])
         looks += len(going)
         going = [
@@ -159,16 +170,10 @@ def driving_figures(model: Any, conversations: Conversations, count: int) -> dic
 
 @torch.no_grad()
 def acceptance(
-    target: Any,
-    draft: Any,
-    conversations: Conversations,
-    cases: Sequence[tuple[Scene, str, str]],
-    blind: bool,
+    draft: Any, conversations: Conversations, cases: Sequence[Case], own: Sequence[list[int]], blind: bool
 ) -> dict[str, float]:
     """How often the draft's best token is the target's, over the target's own greedy answers, and how many tokens a
-    round of four drafts commits. blind: the draft is a model of text alone."""
-    pictures = [scene.picture for scene, _, _ in cases]
-    own = answers(target, conversations, pictures, [asked for _, asked, _ in cases])
+    round of four drafts commits. own: these answers. blind: the draft is a model of text alone."""
     right, rounds = list[bool](), list[int]()
     for tokens, (scene, asked, _) in zip(own, cases, strict=True):
         batch = conversations.said(asked, tokens)

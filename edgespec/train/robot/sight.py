@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgespec.model.vision import CLIP
+from edgespec.robot.rooms import COLOURS, KINDS
 from edgespec.train.robot.lessons import CELLS, COLUMNS, ROWS, CellLabels, Scene
 from edgespec.train.robot.shape import MERGE, PATCH
 
-MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
-DEVIATION = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
+MEAN, DEVIATION = np.array(CLIP, np.float32)
 """Of pixels, as Qwen2-VL's image processor has them."""
 
 PATCHES = CELLS * MERGE * MERGE
@@ -82,7 +83,7 @@ def _half_turned(values: torch.Tensor) -> torch.Tensor:
 class CellHead(torch.nn.Module):
     """Reads each cell's labels from its features; needed while training only."""
 
-    SIZES = (7, 6, BEARING_BINS, DISTANCE_BINS)
+    SIZES = (len(COLOURS) + 1, len(KINDS) + 1, BEARING_BINS, DISTANCE_BINS)
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -99,33 +100,12 @@ class CellHead(torch.nn.Module):
         kinds = torch.from_numpy(np.concatenate([one.kind for one in labels]))
         there = colours >= 0
         cross = torch.nn.functional.cross_entropy
-        total = cross(colour, torch.where(there, colours, 6)) + cross(kind, torch.where(there, kinds, 5))
+        total = cross(colour, torch.where(there, colours, len(COLOURS)))
+        total = total + cross(kind, torch.where(there, kinds, len(KINDS)))
         bearings = np.concatenate([one.bearing for one in labels])[there.numpy()]
         distances = np.concatenate([one.distance for one in labels])[there.numpy()]
         total = total + 0.3 * cross(bearing[there], _soft(_bearing_places(bearings), BEARING_BINS))
         return total + 0.3 * cross(distance[there], _soft(_distance_places(distances), DISTANCE_BINS))
-
-    @torch.no_grad()
-    def score(self, features: torch.Tensor, labels: Sequence[CellLabels]) -> dict[str, float]:
-        """How well it reads: shares of right colours and kinds where there is something, share of cells rightly called
-        empty or not, mean errors of bearing in degrees and of distance as a share."""
-        colour, kind, bearing, distance = self.forward(features)
-        colours, kinds, bearings, distances = (
-            np.concatenate([getattr(one, name) for one in labels])
-            for name in ("colour", "kind", "bearing", "distance")
-        )
-        there = colours >= 0
-        said_bearing = _mean_place(bearing) * 2 * WIDEST_SHOWN / (BEARING_BINS - 1) - WIDEST_SHOWN
-        said_distance = _mean_place(distance) * FARTHEST_M / (DISTANCE_BINS - 1)
-        return {
-            "empty": float(np.mean((colour.argmax(-1).numpy() == 6) == ~there)),
-            "colour": float(np.mean(colour.argmax(-1).numpy()[there] == colours[there])),
-            "kind": float(np.mean(kind.argmax(-1).numpy()[there] == kinds[there])),
-            "bearing": float(np.mean(np.abs(said_bearing - bearings)[there])),
-            "distance": float(
-                np.mean((np.abs(said_distance - distances) / np.maximum(distances, 0.1))[there])
-            ),
-        }
 
 
 def _bearing_places(bearings: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -145,12 +125,6 @@ def _soft(places: NDArray[np.float32], bins: int) -> torch.Tensor:
     shares[rows, low] = 1 - (clipped - low)
     shares[rows, low + 1] = clipped - low
     return torch.from_numpy(shares)
-
-
-def _mean_place(logits: torch.Tensor) -> NDArray[np.float32]:
-    places = torch.arange(logits.shape[-1], dtype=torch.float32)
-    mean: NDArray[np.float32] = (logits.float().softmax(-1) @ places).numpy()
-    return mean
 
 
 def seen_by(visual: Any, scenes: Sequence[Scene]) -> torch.Tensor:

@@ -15,7 +15,7 @@ from rich.table import Table
 from edgespec.cli.child import spinner
 from edgespec.cli.demo.report import hardware
 from edgespec.cli.demo.robot.drives import Device, Drive, drive_all
-from edgespec.cli.demo.robot.figures import by_mode, identical, report
+from edgespec.cli.demo.robot.figures import by_mode, report
 from edgespec.cli.demo.robot.outage import drive_through_outage, outage_figures
 from edgespec.cli.demo.robot.pictures import film, paths
 from edgespec.cli.demo.robot.setting import DIVISOR, LOSS_PERCENT, RobotSetting
@@ -70,11 +70,7 @@ def play_robot(demo: RobotDemo, seed: int, out: Path) -> int:
         with link_to(address, lossy_setting.link) as link:
             lossy_device = Device(link.address, engine, tokenizer, lossy_setting)
             lossy = _shown(lossy_device, robot, LOSSY_MODES, _caption(robot, LOSS_PERCENT))
-    figures = report(drives, robot, setting)
-    figures["lossy"] = {"loss_percent": LOSS_PERCENT, "modes": by_mode(lossy)}
-    figures["identical"] = identical([*drives, *lossy])
-    figures["outage"] = outage
-    return _told(figures, drives, out, demo.json)
+    return _told(report(drives, lossy, outage, robot, setting), drives, out, demo.json)
 
 
 def _shown(device: Device, robot: RobotSetting, modes: tuple[str, ...], caption: str) -> list[Drive]:

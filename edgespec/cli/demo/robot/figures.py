@@ -8,7 +8,7 @@ from typing import Any
 
 from edgespec.cli.demo.report import hardware, versions
 from edgespec.cli.demo.robot.drives import Drive
-from edgespec.cli.demo.robot.setting import DIVISOR, RobotSetting, limits
+from edgespec.cli.demo.robot.setting import DIVISOR, LOSS_PERCENT, RobotSetting, limits
 from edgespec.cli.demo.runs import Setting
 from edgespec.robot.commands import Refused
 from edgespec.robot.mission import LookRecord
@@ -21,13 +21,13 @@ def mode_figures(drives: Sequence[Drive], cloud: Sequence[Drive]) -> dict[str, A
     commands_a_minute: of the time that answers took, in the demo's minutes."""
     looks = _looks(drives)
     answers_s = sum(look.answer_ms or 0.0 for look in looks) / 1e3
+    tokens_per_s = _tokens_per_s(drives)
     commands = sum(not isinstance(command, Refused) for look in looks for command in look.commands)
-    tokens = sum(len(look.tokens) for look in looks)
     return {
         "looks": len(looks),
-        "tokens": tokens,
-        "tokens_per_s": tokens / answers_s,
-        "speed_vs_cloud": (tokens / answers_s) / _tokens_per_s(cloud),
+        "tokens": sum(len(look.tokens) for look in looks),
+        "tokens_per_s": tokens_per_s,
+        "speed_vs_cloud": tokens_per_s / _tokens_per_s(cloud),
         "first_token_ms": median(look.first_token_ms or 0.0 for look in looks),
         "first_command_ms": median(look.first_command_ms or 0.0 for look in looks),
         "answer_ms": median(look.answer_ms or 0.0 for look in looks),
@@ -56,13 +56,20 @@ def by_mode(drives: Sequence[Drive]) -> dict[str, Any]:
     }
 
 
-def report(drives: Sequence[Drive], robot: RobotSetting, setting: Setting) -> dict[str, Any]:
-    """The object that `--json` writes, without the lossy link and the outage."""
+def report(
+    drives: Sequence[Drive],
+    lossy: Sequence[Drive],
+    outage: dict[str, Any] | None,
+    robot: RobotSetting,
+    setting: Setting,
+) -> dict[str, Any]:
+    """The object that `--json` writes. lossy: the drives over a link that loses LOSS_PERCENT. outage: its figures,
+    where an answer could be interrupted."""
     modes, link, pacing = by_mode(drives), setting.link, setting.pacing
     return {
         "format_version": FORMAT_VERSION,
         "modes": modes,
-        "identical": identical(drives),
+        "identical": identical([*drives, *lossy]),
         "success": next(iter(modes.values()))["success"],
         "rooms": robot.rooms,
         "seed": robot.seed,
@@ -78,6 +85,8 @@ def report(drives: Sequence[Drive], robot: RobotSetting, setting: Setting) -> di
         },
         "hardware": hardware(),
         "versions": versions(),
+        "lossy": {"loss_percent": LOSS_PERCENT, "modes": by_mode(lossy)},
+        "outage": outage,
     }
 
 
@@ -87,4 +96,4 @@ def _looks(drives: Sequence[Drive]) -> list[LookRecord]:
 
 def _tokens_per_s(drives: Sequence[Drive]) -> float:
     looks = _looks(drives)
-    return sum(len(look.tokens) for look in looks) / sum((look.answer_ms or 0.0) / 1e3 for look in looks)
+    return sum(len(look.tokens) for look in looks) / (sum(look.answer_ms or 0.0 for look in looks) / 1e3)

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgespec.cli.demo.pictures import picture
+from edgespec.cli.demo.pictures import canvas, picture
 from edgespec.cli.demo.robot.drives import Drive, Moment
-from edgespec.cli.extras import needs
 from edgespec.robot.camera import look
 from edgespec.robot.rooms import COLOURS, Room
 from edgespec.robot.trial import Trial
@@ -43,28 +42,22 @@ def paths(drives: Sequence[Drive], file: Path, title: str, most: int = 6) -> Non
 
 def film(drives: Sequence[Drive], file: Path, title: str) -> None:
     """A GIF of the same room in several modes: what each robot sees, where it is, and what it has been told so far."""
-    with needs("demo"):
-        import matplotlib
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    from matplotlib.animation import FuncAnimation, PillowWriter
-
-    figure, panels = pyplot.subplots(
-        2, len(drives), figsize=(4.2 * len(drives), 6.4), squeeze=False, height_ratios=(2, 1)
-    )
-    figure.subplots_adjust(left=0.03, right=0.97, top=0.9, bottom=0.1, wspace=0.05, hspace=0.08)
     end_ms = max(drive.goal_ms for drive in drives)
-    figure.suptitle(title, fontsize=8)
+    size = (4.2 * len(drives), 6.4)
+    with canvas(file, 2, ncols=len(drives), figsize=size, height_ratios=(2, 1)) as (figure, panels):
+        from matplotlib.animation import FuncAnimation, PillowWriter
 
-    def draw(frame: int) -> list[Any]:
-        time_ms = end_ms * (frame + 1) / FRAMES
-        for drive, (above, eye) in zip(drives, panels.T, strict=True):
-            _draw_frame(above, eye, drive, time_ms)
-        return []
+        figure.subplots_adjust(left=0.03, right=0.97, top=0.9, bottom=0.1, wspace=0.05, hspace=0.08)
+        figure.suptitle(title, fontsize=8)
 
-    animation = FuncAnimation(figure, draw, frames=FRAMES, blit=False)
-    animation.save(file, writer=PillowWriter(fps=FRAMES_A_SECOND), dpi=64)
-    pyplot.close(figure)
+        def draw(frame: int) -> list[Any]:
+            time_ms = end_ms * (frame + 1) / FRAMES
+            for drive, (above, eye) in zip(drives, panels.T, strict=True):
+                _draw_frame(above, eye, drive, time_ms)
+            return []
+
+        animation = FuncAnimation(figure, draw, frames=FRAMES, blit=False)
+        animation.save(file, writer=PillowWriter(fps=FRAMES_A_SECOND), dpi=64)
 
 
 def _draw_frame(above: Axes, eye: Axes, drive: Drive, time_ms: float) -> None:

@@ -13,12 +13,13 @@ from edgespec.engines.bundled import engine_beside
 from edgespec.engines.model_folder import PAIR_FOLDER
 from edgespec.robot.commands import Limits
 from edgespec.sim.emulated_link import LinkShape
+from edgespec.sim.plan import NAMED
 
 DIVISOR = 5
 """All times are the paper's divided by this; the simulated robot moves faster by the same factor."""
 
-BLOCK_MS, BLOCK_TOKENS, VERIFY_MS, RTT_MS = 288.0, 4, 620.0, 120.0
-"""The paper's Go2: a block of drafts, a verification, the communication."""
+TIMES, BLOCK_TOKENS = NAMED["go2"], 4
+"""Of the paper's Go2: a draft token, a verification, the communication; and the length of its blocks."""
 
 RETRANSMIT_MS = 200.0
 LOSS_PERCENT = 1.0
@@ -37,7 +38,7 @@ def scaled(paper_ms: float) -> float:
 
 @dataclass(frozen=True)
 class RobotSetting:
-    """target, engine: folders. draft_tokens: block length of the modes that wait. rooms, seed: which trials."""
+    """target, engine: folders. rooms, seed: which trials."""
 
     target: Path
     engine: Path
@@ -58,12 +59,12 @@ class RobotSetting:
     def play(self, loss_percent: float = 0.0) -> Setting:
         """As the demo of texts plays it."""
         link = LinkShape(
-            rtt_ms=scaled(RTT_MS),
+            rtt_ms=scaled(TIMES["rtt_ms"]),
             loss_percent=loss_percent,
             retransmit_ms=scaled(RETRANSMIT_MS),
             seed=self.seed,
         )
-        pacing = Pacing(scaled(BLOCK_MS / BLOCK_TOKENS), scaled(VERIFY_MS))
+        pacing = Pacing(scaled(TIMES["draft_ms"]), scaled(TIMES["forward_ms"]))
         params = SamplingParams(temperature=0.0, seed=self.seed, max_new_tokens=LONGEST_ANSWER)
         return Setting(link, pacing, params, BLOCK_TOKENS, ("--target", str(self.target)))
 
