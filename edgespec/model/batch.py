@@ -100,7 +100,9 @@ def module_inputs(
             dtype,
             device,
             apart,
-            mutual_slots(batch) if vision is not None and vision.mutual else None,
+            mutual_slots(batch)
+            if rows.pictures is not None and vision is not None and vision.mutual
+            else None,
         ),
         keep=on_device(rows.decided),
         layout=SessionLayout(spans),

@@ -118,11 +118,9 @@ class GraphedForwards:
 
 
 def _bucket(batch: Sequence[SessionRows]) -> Bucket | None:
-    if any(len(one.piece) and one.piece.positions.min() < end for one in batch for end in _pictures_end(one)):
+    if any(
+        len(one.piece) and one.pictures and one.piece.positions.min() < one.pictures[-1].span.end
+        for one in batch
+    ):
         return None  # a picture's rows are read from elsewhere, and turned on three axes
     return Bucket.of(sum(len(one.piece) for one in batch), sum(one.piece.cached.shape[1] for one in batch))
-
-
-def _pictures_end(rows: SessionRows) -> list[int]:
-    """Where the last picture of the text ends; empty where there is none."""
-    return [picture.span.end for picture in rows.pictures[-1:]]

@@ -85,7 +85,7 @@ class LoadedModel:
         for config in (getattr(self.module, "generation_config", None), self.config):
             ids = getattr(config, "eos_token_id", None)
             if ids is not None:
-                return tuple(ids) if isinstance(ids, (list, tuple)) else (int(ids),)
+                return token_ids(ids)
         return ()
 
     @property
@@ -97,3 +97,10 @@ class LoadedModel:
     def reads_slots(self) -> bool:
         """Whether its attention is edgespec's own (attention.py)."""
         return bool(self.config._attn_implementation == SLOT_ATTENTION)
+
+
+def token_ids(ids: Any) -> tuple[int, ...]:
+    """A config's eos_token_id: one token, several, or None."""
+    if ids is None:
+        return ()
+    return tuple(ids) if isinstance(ids, (list, tuple)) else (int(ids),)

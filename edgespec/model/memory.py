@@ -39,8 +39,7 @@ def kv_pages(kv_memory: int | str | None, page_bytes: int, device: torch.device,
     """Pages of key-value memory. kv_memory: bytes, "512MiB", "4GB" or a share of the device's available memory such as
     "40%"; None: the default share. Raises EdgespecError where that is more than there is, or too little."""
     available = available_bytes(device)
-    share = KV_SHARES.get(device.type, OTHER_KV_SHARE)
-    wanted = share * available if kv_memory is None else parse_memory(kv_memory, available)
+    wanted = kv_bytes(kv_memory, available, device)
     if wanted > available:
         raise EdgespecError(
             f"--kv-memory {kv_memory} is {wanted / 2**30:.2f} GiB, and the device has "
@@ -54,6 +53,13 @@ def kv_pages(kv_memory: int | str | None, page_bytes: int, device: torch.device,
             "raise --kv-memory."
         )
     return pages
+
+
+def kv_bytes(kv_memory: int | str | None, available: float, device: torch.device) -> float:
+    """What keys and values are to take of `available` bytes. kv_memory: see `kv_pages`."""
+    if kv_memory is None:
+        return KV_SHARES.get(device.type, OTHER_KV_SHARE) * available
+    return parse_memory(kv_memory, available)
 
 
 def parse_memory(text: int | str, whole: float) -> float:

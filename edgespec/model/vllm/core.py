@@ -19,8 +19,9 @@ from edgespec.core.errors import EdgespecError, first_line
 from edgespec.core.target_identity import engine_target_id
 from edgespec.engines.model_folder import find_folder, name_of
 from edgespec.model.exits import weights_sha256
+from edgespec.model.loaded_model import token_ids
 from edgespec.model.loading import tokenizer_hash
-from edgespec.model.memory import OTHER_KV_SHARE, available_bytes, parse_memory
+from edgespec.model.memory import available_bytes, kv_bytes, parse_memory
 
 DRAFT_TOKENS = 16
 """The longest chain of one step."""
@@ -62,11 +63,7 @@ def load_core(
         "vocabulary_hash": tokenizer_hash(folder),
         "vocabulary_size": int(model.get_vocab_size()),
         "context_length": int(model.max_model_len),
-        "end_tokens": tuple(ends)
-        if isinstance(ends, (list, tuple))
-        else ()
-        if ends is None
-        else (int(ends),),
+        "end_tokens": token_ids(ends),
         "tokenizer_path": tokenizer if tokenizer.is_file() else None,
         "layers": int(text.num_hidden_layers),
     }
@@ -125,6 +122,6 @@ def _set_memory(threads: int | None, kv_memory: int | str | None) -> None:
     if threads is not None:
         torch.set_num_threads(threads)
     if not torch.cuda.is_available():
-        free = available_bytes(torch.device("cpu"))
-        wanted = OTHER_KV_SHARE * free if kv_memory is None else parse_memory(kv_memory, free)
+        cpu = torch.device("cpu")
+        wanted = kv_bytes(kv_memory, available_bytes(cpu), cpu)
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(wanted / 2**30)))

@@ -27,7 +27,6 @@ class Job:
     logprobs: NDArray[np.float32] = field(init=False)
     margins: NDArray[np.float32] = field(init=False)
     done: bool = False
-    stepped: bool = False
     _decided: int = 0
 
     def __post_init__(self) -> None:
