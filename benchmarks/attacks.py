@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import Any
 
 from benchmarks.results import ROOT
 
@@ -22,7 +23,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 import raw_peer
 
 COMMITTED = 1 << 31
-FILL, LOW_PRIORITY, DRAFT = 1, 8, 32
+FILL, DRAFT = 1, 32
 NODES = 1000
 
 
@@ -59,18 +60,9 @@ class Client:
 Attack = Callable[[Client], None]
 
 
-def opening(client: Client, tokens: list[int], new: int = 1500, options: int = FILL, **fields: float) -> None:
-    payload = secrets.token_bytes(16) + struct.pack(
-        "<ddddQ", fields.get("temperature", 0.0), 1.0, 0.0, fields.get("penalty", 1.0), 7
-    )
-    payload += struct.pack(
-        "<IIIfIIIIHHI", 0, new, options, 0.5, 0, 0, len(tokens), 0, 0, 0, int(fields.get("latency_us", 0))
-    )
-    client.send(
-        raw_peer.frame(
-            raw_peer.OPEN, payload + struct.pack(f"<{len(tokens)}i", *tokens), channel=1, sequence=1
-        )
-    )
+def opening(client: Client, tokens: list[int], max_new_tokens: int = 1500, **fields: Any) -> None:
+    """fields: of `raw_peer.opening`."""
+    client.send(raw_peer.opening(1, secrets.token_bytes(16), tokens, max_new_tokens=max_new_tokens, **fields))
 
 
 def chains(client: Client) -> None:
@@ -109,7 +101,7 @@ def tunes(client: Client) -> None:
 def empty_blocks(client: Client) -> None:
     """Plain forwards, asked for without end."""
     if client.number == 0:
-        opening(client, [5, 6, 7], options=0)
+        opening(client, [5, 6, 7], fill=False)
     client.send(*(raw_peer.block(1, n, 0, [], []) for n in client.numbered(200)))
 
 
@@ -118,12 +110,10 @@ def turns(client: Client) -> None:
     tokens = [random.randrange(10, 4000) for _ in range(1900)]
     if client.number % 30 == 0:
         client.sequence = 2
-        opening(client, tokens, new=1)
+        opening(client, tokens, max_new_tokens=1)
         return
-    payload = struct.pack("<IIIHH", 1, 1, 1800, client.number & 0xFFFF, 0) + struct.pack(
-        "<1800i", *tokens[:1800]
-    )
-    client.send(raw_peer.frame(raw_peer.APPEND, payload, channel=1, sequence=client.numbered()[0]))
+    turn = client.number & 0xFFFF
+    client.send(raw_peer.append(1, client.numbered()[0], 1, 1, turn, tokens[:1800]))
 
 
 def crowd(client: Client) -> None:
@@ -135,14 +125,14 @@ def crowd(client: Client) -> None:
 def hog(client: Client) -> None:
     """Sessions that take memory for the longest text and do nothing, kept alive by empty blocks."""
     if client.number == 0:
-        opening(client, [5, 6, random.randrange(10, 4000)], new=2**30, options=0)
+        opening(client, [5, 6, random.randrange(10, 4000)], max_new_tokens=2**30, fill=False)
     client.send(raw_peer.block(1, client.numbered()[0], 0, [], []))
 
 
 def promises(client: Client) -> None:
     """Latency targets as low as the server grants."""
     if client.number == 0:
-        opening(client, [5, 6, 7], options=0, latency_us=random.choice([1500, 2500, 4000, 9000, 30000]))
+        opening(client, [5, 6, 7], fill=False, latency_us=random.choice([1500, 2500, 4000, 9000, 30000]))
 
 
 def parameters(client: Client) -> None:
@@ -151,19 +141,18 @@ def parameters(client: Client) -> None:
         opening(
             client,
             [5, 6, 7],
-            new=4,
+            max_new_tokens=4,
             temperature=random.choice([1e300, 5e-324]),
-            penalty=random.choice([1, 1e308]),
+            repetition_penalty=random.choice([1, 1e308]),
         )
 
 
 def early(client: Client) -> None:
     """The largest frames, which wait for one that never comes."""
     if client.number == 0:
-        opening(client, [5, 6, 7], new=1, options=0)
-    payload = struct.pack("<IIIHH", 1, 1, 60_000, 1, 0) + bytes(240_000)
+        opening(client, [5, 6, 7], max_new_tokens=1, fill=False)
     if len(client.rest) < 1 << 20:
-        client.send(raw_peer.frame(raw_peer.APPEND, payload, channel=1, sequence=3 + client.number))
+        client.send(raw_peer.append(1, 3 + client.number, 1, 1, 1, [0] * 60_000))
 
 
 def pings(client: Client) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 MAX_WAIT_S = 20.0
@@ -58,10 +59,14 @@ def opening(
     *,
     max_new_tokens: int = 4,
     temperature: float = 0.0,
+    repetition_penalty: float = 1.0,
     fill: bool = True,
+    latency_us: int = 0,
 ) -> bytes:
-    payload = session_id + struct.pack("<ddddQ", temperature, 1.0, 0.0, 1.0, 7)
-    payload += struct.pack("<IIIfIIIIHHI", 0, max_new_tokens, int(fill), 0.5, 0, 0, len(tokens), 0, 0, 0, 0)
+    payload = session_id + struct.pack("<ddddQ", temperature, 1.0, 0.0, repetition_penalty, 7)
+    payload += struct.pack(
+        "<IIIfIIIIHHI", 0, max_new_tokens, int(fill), 0.5, 0, 0, len(tokens), 0, 0, 0, latency_us
+    )
     return frame(OPEN, payload + struct.pack(f"<{len(tokens)}i", *tokens), channel=channel, sequence=1)
 
 
@@ -84,8 +89,11 @@ def read_block(data: bytes) -> tuple[int, tuple[int, ...], tuple[int, ...], byte
     return first_node, values[:count], values[count:], data[arrays_end : arrays_end + count]
 
 
-def append(channel: int, sequence: int, keep_length: int, max_new_tokens: int, turn: int) -> bytes:
-    payload = struct.pack("<IIIHH", keep_length, max_new_tokens, 0, turn, 0)
+def append(
+    channel: int, sequence: int, keep_length: int, max_new_tokens: int, turn: int, tokens: Sequence[int] = ()
+) -> bytes:
+    payload = struct.pack("<IIIHH", keep_length, max_new_tokens, len(tokens), turn, 0)
+    payload += struct.pack(f"<{len(tokens)}i", *tokens)
     return frame(APPEND, payload, channel=channel, sequence=sequence)
 
 
