@@ -5,12 +5,6 @@
 
 namespace edgespec::net {
 
-namespace {
-
-constexpr std::chrono::milliseconds kRetryIn{2}, kLongestRetryIn{64};
-
-}  // namespace
-
 std::uint64_t clock_ns() {
     return static_cast<std::uint64_t>(
         std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now().time_since_epoch()).count());

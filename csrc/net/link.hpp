@@ -78,6 +78,8 @@ class Link : public std::enable_shared_from_this<Link> {
     const std::shared_ptr<Counters> counters;
 
  private:
+    static constexpr std::chrono::milliseconds kRetryIn{2}, kLongestRetryIn{64};  // where there is no room
+
     void read();
     void read_later();
     void take(const wire::Header& header, Received&& received);
@@ -101,7 +103,7 @@ class Link : public std::enable_shared_from_this<Link> {
     std::size_t queued_bytes_ = 0;
     Clock::time_point heard_;
     std::optional<Clock::time_point> no_room_since_;
-    std::chrono::milliseconds retry_in_{0};
+    std::chrono::milliseconds retry_in_ = kRetryIn;
     Clock::time_point frame_began_;
     Clock::time_point touched_;
     bool quiet_ = false;
