@@ -92,6 +92,16 @@ def test_a_flood_of_small_frames_is_read_no_faster_than_the_devices_share() -> N
             assert [type(message) for message in taken(listener)] == [_native.Open]
 
 
+def test_what_was_sent_before_the_welcome_counts_where_nobody_says_who_it_is() -> None:
+    with listening(device_frames=(0.0, 50.0)) as listener, RawPeer(listener.port) as peer:
+        peer.send(*[frame(raw_peer.PING, bytes(8))] * 30)
+        welcome(listener, peer)
+        peer.send(opening(1, bytes(16), PROMPT), *(raw_peer.block(1, 2 + n, 0, [], []) for n in range(30)))
+        assert len(taken(listener)) == 31  # what one read brought
+        peer.send(*(raw_peer.block(1, 32 + n, 0, [], []) for n in range(10)))
+        assert taken(listener) == []
+
+
 def test_a_device_that_sends_much_does_not_keep_others_waiting() -> None:
     with (
         listening() as listener,
@@ -224,6 +234,11 @@ def heard(listener: _native.Listener, kind: type) -> list[object]:
 def admitted(listener: _native.Listener, identity: bytes = b"") -> RawPeer:
     """A peer that has been welcomed."""
     peer = RawPeer(listener.port)
+    welcome(listener, peer, identity)
+    return peer
+
+
+def welcome(listener: _native.Listener, peer: RawPeer, identity: bytes = b"") -> None:
     peer.send(HELLO)
     number = None
     while number is None:
@@ -231,6 +246,5 @@ def admitted(listener: _native.Listener, identity: bytes = b"") -> RawPeer:
             (n for n, message in listener.poll(MAX_WAIT_S) if isinstance(message, _native.Hello)), None
         )
     listener.welcome(number, WELCOME, identity)
-    answer = peer.next()
-    assert answer is not None and answer.kind == raw_peer.WELCOME
-    return peer
+    answer = peer.until(raw_peer.WELCOME)
+    assert answer is not None

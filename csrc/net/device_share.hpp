@@ -48,7 +48,6 @@ class DeviceShares {
     std::shared_ptr<DeviceShare> own() const { return std::make_shared<DeviceShare>(limits_); }
 
     std::shared_ptr<DeviceShare> of(const std::string& identity) {
-        if (identity.empty()) return own();
         std::weak_ptr<DeviceShare>& known = shares_[identity];
         auto share = known.lock();
         if (!share) known = share = own();

@@ -153,8 +153,10 @@ bool Listener::welcome(std::uint64_t connection, Frame frame, std::string identi
     loop_.run([this, connection, agreed, frame = std::move(frame), identity = std::move(identity)]() mutable {
         const auto peer = peers_.find(connection);
         if (peer == peers_.end()) return;
-        peer->second.share = shares_.of(identity);
-        peer->second.link->set_share(peer->second.share);
+        if (!identity.empty()) {  // otherwise it keeps its own share
+            peer->second.share = shares_.of(identity);
+            peer->second.link->set_share(peer->second.share);
+        }
         peer->second.identity = std::move(identity);
         peer->second.link->set_max_payload(agreed);
         peer->second.link->send(std::move(frame));

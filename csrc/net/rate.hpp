@@ -3,6 +3,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
+#include <iterator>
+#include <string>
+#include <unordered_map>
 
 namespace edgespec::net {
 
@@ -53,6 +57,28 @@ class Rate {
     RateLimit limit_;
     double left_;
     Time at_;
+};
+
+// A rate for each of those who do something, by name. When many are known, those who did nothing of late are forgotten.
+class Rates {
+ public:
+    explicit Rates(RateLimit limit) : limit_(limit) {}
+
+    // False: too often for this one.
+    bool take(const std::string& who, Rate::Time now) {
+        if (rates_.size() >= kMostRemembered) {
+            for (auto one = rates_.begin(); one != rates_.end();) {
+                one = one->second.full(now) ? rates_.erase(one) : std::next(one);
+            }
+        }
+        return rates_.try_emplace(who, limit_, now).first->second.take(now);
+    }
+
+ private:
+    static constexpr std::size_t kMostRemembered = 4096;
+
+    const RateLimit limit_;
+    std::unordered_map<std::string, Rate> rates_;
 };
 
 }  // namespace edgespec::net

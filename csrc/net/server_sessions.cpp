@@ -1,14 +1,14 @@
 #include "net/server_sessions.hpp"
 
-#include <algorithm>
-
 namespace edgespec::net {
 
 namespace {
 
 constexpr std::size_t kMostChannels = 256;
-constexpr std::size_t kMostOpeners = 4096;  // whose rate is remembered
 constexpr std::uint32_t kRetryAfterMs = 1000;
+
+// By whose name the peer's rates are known.
+const std::string& name_of(const Peer& peer) { return peer.identity->empty() ? peer.address : *peer.identity; }
 
 Frame unknown_session(std::uint16_t channel) {
     return frame_of(channel,
@@ -62,7 +62,7 @@ void ServerSessions::open(Peer& peer, const wire::Header& header, Received&& rec
     const wire::SessionId id = std::get<wire::Open>(received.message).session_id;
     std::uint64_t session = known(peer, id);
     if (session == 0 && session_of_.count(id) != 0) return peer.link->send(unknown_session(header.channel));
-    if (session == 0 && !begun_by(peer).opens.take(Clock::now())) {
+    if (session == 0 && !opens_.take(name_of(peer), Clock::now())) {
         return peer.link->send(limit_reached(header.channel, "sessions are opened too fast"));
     }
     if (session == 0) session = begin(id, peer);
@@ -73,7 +73,7 @@ void ServerSessions::open(Peer& peer, const wire::Header& header, Received&& rec
 }
 
 void ServerSessions::resume(Peer& peer, const wire::Header& header, const wire::Resume& resume) {
-    if (!begun_by(peer).resumes.take(Clock::now())) {
+    if (!resumes_.take(name_of(peer), Clock::now())) {
         return peer.link->send(limit_reached(header.channel, "sessions are resumed too fast"));
     }
     const std::uint64_t session = known(peer, resume.session_id);
@@ -127,18 +127,6 @@ void ServerSessions::bind(Peer& peer, std::uint16_t channel, std::uint64_t numbe
     if (session.away) tell_({number, Returned{}, session.lane});
     session.away = false;
     session.delivery->attach(peer.link, channel);
-}
-
-// How fast this peer, by whatever it is known, has begun and resumed sessions of late.
-ServerSessions::Begun& ServerSessions::begun_by(const Peer& peer) {
-    const auto now = Clock::now();
-    if (begun_.size() >= kMostOpeners) {
-        for (auto one = begun_.begin(); one != begun_.end();) {
-            one = one->second.opens.full(now) && one->second.resumes.full(now) ? begun_.erase(one) : std::next(one);
-        }
-    }
-    const std::string& who = peer.identity->empty() ? peer.address : *peer.identity;
-    return begun_.try_emplace(who, Begun{Rate(limits_.opens, now), Rate(limits_.resumes, now)}).first->second;
 }
 
 void ServerSessions::end(std::uint64_t number, const std::string& reason) {

@@ -44,7 +44,12 @@ class ServerSessions {
     using NextNumber = std::function<std::uint64_t()>;
 
     ServerSessions(asio::io_context& io, SessionLimits limits, Tell tell, NextNumber next_number)
-        : io_(io), limits_(limits), tell_(std::move(tell)), next_number_(std::move(next_number)) {}
+        : io_(io),
+          limits_(limits),
+          tell_(std::move(tell)),
+          next_number_(std::move(next_number)),
+          opens_(limits.opens),
+          resumes_(limits.resumes) {}
 
     // A frame on a channel of a welcomed connection. Throws BadFrame.
     void deliver(Peer& peer, const wire::Header& header, Received&& received);
@@ -76,10 +81,6 @@ class ServerSessions {
     std::uint64_t known(const Peer& peer, const wire::SessionId& id) const;
     std::uint64_t begin(const wire::SessionId& id, const Peer& peer);
     void end(std::uint64_t number, const std::string& reason);
-    struct Begun {  // by one device
-        Rate opens, resumes;
-    };
-    Begun& begun_by(const Peer& peer);
     void bind(Peer& peer, std::uint16_t channel, std::uint64_t number);
 
     asio::io_context& io_;
@@ -90,7 +91,7 @@ class ServerSessions {
     mutable std::mutex mutex_;  // guards sessions_, which any thread reads
     std::unordered_map<std::uint64_t, Session> sessions_;
     std::map<wire::SessionId, std::uint64_t> session_of_;
-    std::unordered_map<std::string, Begun> begun_;  // by device, or by address where nobody says who it is
+    Rates opens_, resumes_;  // by device, or by address where nobody says who it is
 };
 
 // An ERROR that says that a limit is reached, and when to try again.

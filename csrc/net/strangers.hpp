@@ -21,17 +21,10 @@ struct StrangerLimits {
 
 class Strangers {
  public:
-    explicit Strangers(StrangerLimits limits) : limits_(limits) {}
+    explicit Strangers(StrangerLimits limits) : limits_(limits), arrivals_(limits.arrivals) {}
 
     // Whether this address may connect once more now.
-    bool may_arrive(const std::string& address, Rate::Time now) {
-        if (arrivals_.size() >= kMostRemembered) {
-            for (auto one = arrivals_.begin(); one != arrivals_.end();) {
-                one = one->second.full(now) ? arrivals_.erase(one) : std::next(one);
-            }
-        }
-        return arrivals_.try_emplace(address, limits_.arrivals, now).first->second.take(now);
-    }
+    bool may_arrive(const std::string& address, Rate::Time now) { return arrivals_.take(address, now); }
 
     // A connection begins; the number of the one that has to go for it, if any.
     std::optional<std::uint64_t> add(const std::string& address, std::uint64_t number) {
@@ -65,8 +58,6 @@ class Strangers {
     }
 
  private:
-    static constexpr std::size_t kMostRemembered = 4096;
-
     std::string most_crowded() const {
         return std::max_element(
                    waiting_.begin(), waiting_.end(),
@@ -83,7 +74,7 @@ class Strangers {
     const StrangerLimits limits_;
     std::size_t count_ = 0;
     std::unordered_map<std::string, std::deque<std::uint64_t>> waiting_;
-    std::unordered_map<std::string, Rate> arrivals_;
+    Rates arrivals_;
 };
 
 }  // namespace edgespec::net

@@ -37,6 +37,16 @@ void an_address_arrives_at_its_own_rate() {
     CHECK(strangers.may_arrive("a", now + std::chrono::seconds(1)));
 }
 
+// Those whose rate is full are forgotten when many are known; who did more of late is not among them.
+void who_did_much_of_late_is_remembered_among_many() {
+    const auto now = std::chrono::steady_clock::now();
+    Rates rates({1, 3});
+    for (int i = 0; i < 3; ++i) CHECK(rates.take("busy", now));
+    for (int i = 0; i < 5000; ++i) CHECK(rates.take(std::to_string(i), now + std::chrono::microseconds(300 * i)));
+    const auto later = now + std::chrono::microseconds(1'500'000);
+    CHECK(rates.take("busy", later) && !rates.take("busy", later));
+}
+
 }  // namespace
 
 int main() {
@@ -44,4 +54,5 @@ int main() {
     the_most_crowded_address_gives_way_to_another();
     who_is_gone_already_gives_way_to_nobody();
     an_address_arrives_at_its_own_rate();
+    who_did_much_of_late_is_remembered_among_many();
 }
