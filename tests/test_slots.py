@@ -60,14 +60,14 @@ def test_rejected_nodes_give_their_slots_back() -> None:
     slots.plan([7], 1, tree, [1, 2])
     path = tree.commit([20, 5])
     slots.commit(path, tree)
-    assert slots.cached_length == 2 and slots.nodes == {} and slots.free == 98
+    assert slots.cached_length == 2 and slots.nodes == {} and len(slots.free) == 98
 
 
 def test_a_full_cache_is_said_and_changes_nothing() -> None:
     slots, tree = SlotMap(4), DraftTree(5)
     with pytest.raises(CacheFull):
         slots.plan([1, 2, 3, 4, 5], 5, tree, [])
-    assert slots.free == 4 and slots.cached_length == 0
+    assert len(slots.free) == 4 and slots.cached_length == 0
 
 
 def test_truncating_frees_the_slots_behind_the_length() -> None:

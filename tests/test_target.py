@@ -12,7 +12,7 @@ import transformers
 from tiny_models import FAMILIES, VOCABULARY, decide, forward_one, random_tree, save, tiny
 
 from edgespec.core.params import SamplingParams
-from edgespec.core.slots import Piece, SlotMap
+from edgespec.core.slots import FreeSlots, Piece, SlotMap
 from edgespec.core.tree import DraftTree
 from edgespec.model.target import Target
 from edgespec.model.target_engine import SessionRows
@@ -47,9 +47,9 @@ def tree_logits(target: Target, cache: Any, piece: Piece, rows: Any) -> torch.Te
 
 def shuffled(slots: SlotMap, random: np.random.Generator) -> SlotMap:
     """A slot map that hands out its first 192 slots in a random order."""
-    slots._unused = 192
-    slots._free = random.permutation(192).tolist()
-    slots._take = lambda: slots._free.pop()  # type: ignore[method-assign]
+    free = slots.free = FreeSlots(slots.capacity, used=192)
+    free._returned = random.permutation(192).tolist()
+    free.take = lambda: free._returned.pop()  # type: ignore[method-assign]
     return slots
 
 

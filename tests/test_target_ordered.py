@@ -13,7 +13,7 @@ from test_target_exits import PlainExits
 from tiny_models import VOCABULARY, random_tree, tiny
 
 from edgespec.core.errors import EdgespecError
-from edgespec.core.slots import SlotMap
+from edgespec.core.slots import FreeSlots, SlotMap
 from edgespec.core.tree import DraftTree
 from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.target import Target
@@ -59,7 +59,7 @@ def test_a_token_has_the_same_bits_as_a_draft_as_committed_text_and_in_any_slot(
 
     def last_bits(cuts: list[int], first_slot: int) -> torch.Tensor:
         slots = SlotMap(ordered.context_length)
-        slots._unused = first_slot
+        slots.free = FreeSlots(slots.capacity, used=first_slot)
         cache = ordered.open_cache(slots.capacity)
         with torch.inference_mode():
             for cut in cuts:

@@ -7,7 +7,6 @@ server looks up in the text itself, a device in the texts that it remembers. Pur
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -35,6 +34,16 @@ STANCES: dict[Stance, float] = {"silent": 1.0, "agrees": 1.1, "contradicts": 0.4
 """What the draft, which knows the draw, says in the place of a guess, and by what that multiplies the probability at
 first. Silent: it was not run there."""
 
+STANCE_NUMBERS = {stance: number for number, stance in enumerate(STANCES)}
+
+RATES_AT_FIRST = [
+    min(0.95, at_first * support * stance)
+    for at_first in AT_FIRST
+    for support in (0.9, 1.05, 0.6)
+    for stance in STANCES.values()
+]
+"""Of each kind of guess, see `_kind`."""
+
 MOST_CHOICES = 3
 LARGEST_SUM = 0.98
 
@@ -57,8 +66,8 @@ class LookupRates:
     """How often the likeliest token of a guess was right, by kind of guess. ratio: over all kinds, so that texts which
     do not repeat are found out before each kind has been seen."""
 
-    _right: list[float] = field(default_factory=lambda: [PRIOR * rate for rate in _rates_at_first()])
-    _offered: list[float] = field(default_factory=lambda: [PRIOR] * len(_rates_at_first()))
+    _right: list[float] = field(default_factory=lambda: [PRIOR * rate for rate in RATES_AT_FIRST])
+    _offered: list[float] = field(default_factory=lambda: [PRIOR] * len(RATES_AT_FIRST))
     ratio: CalibrationRatio = field(default_factory=lambda: CalibrationRatio(RATIO_PRIOR))
 
     def rate(self, guess: Guess, stance: Stance = "silent") -> float:
@@ -92,13 +101,4 @@ def look_up(index: _native.TextIndex, text: list[int], more: list[int]) -> Guess
 def _kind(guess: Guess, stance: Stance) -> int:
     length = max(i for i, least in enumerate(LENGTHS) if guess.length >= least)
     support = 0 if guess.total == 1 else 1 if guess.choices[0][1] >= UNANIMOUS * guess.total else 2
-    return (length * 3 + support) * len(STANCES) + list(STANCES).index(stance)
-
-
-def _rates_at_first() -> Sequence[float]:
-    return [
-        min(0.95, at_first * support * stance)
-        for at_first in AT_FIRST
-        for support in (0.9, 1.05, 0.6)
-        for stance in STANCES.values()
-    ]
+    return (length * 3 + support) * len(STANCES) + STANCE_NUMBERS[stance]

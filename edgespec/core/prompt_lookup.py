@@ -7,7 +7,7 @@ Decoding" (2023). Pure.
 from __future__ import annotations
 
 from edgespec import _native
-from edgespec.core.lookup import Guess, LookupRates, look_up
+from edgespec.core.lookup import LookupRates, look_up
 
 WINDOW = 8192
 """Tokens of the text's end that are searched."""
@@ -50,10 +50,6 @@ class PromptLookup:
             judged.append(token)
             self._index.add([token])
         self._read = len(text)
-
-    def probability(self, guess: Guess) -> float:
-        """How likely the likeliest token of a guess is."""
-        return self._rates.rate(guess)
 
     def guess(self, text: list[int]) -> list[tuple[int, float]]:
         """The likeliest next tokens behind `text`, each with its probability given the one before; empty: nothing to go

@@ -46,18 +46,47 @@ class Piece:
         return len(self.tokens)
 
 
+class FreeSlots:
+    """Slots of a cache that hold nothing. The lowest is taken first, so that masks stay narrow."""
+
+    def __init__(self, capacity: int, used: int = 0) -> None:
+        """used: slots from 0 on that are taken already."""
+        self._capacity = capacity
+        self._returned: list[int] = []
+        self._unused = used
+        """The first of those that nobody ever had."""
+
+    def __len__(self) -> int:
+        return self._capacity - self._unused + len(self._returned)
+
+    @property
+    def width(self) -> int:
+        """Of a mask over all slots that were ever taken."""
+        return min(self._capacity, -(-self._unused // SLOT_BUCKET) * SLOT_BUCKET)
+
+    def take(self) -> int:
+        """Only while there is one."""
+        if self._returned:
+            return heapq.heappop(self._returned)
+        self._unused += 1
+        return self._unused - 1
+
+    def give_back(self, slot: int) -> None:
+        heapq.heappush(self._returned, slot)
+
+
 class SlotMap:
     """Which slot holds which token of one session: its committed text and the nodes of its draft tree.
 
-    `cached_length` committed tokens are in the cache, from the first one on, without a gap.
+    `cached_length` committed tokens are in the cache, from the first one on, without a gap. free: slots that rows may
+    still take.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.committed: list[int] = []
         self.nodes: dict[int, int] = {}
-        self._free: list[int] = []
-        self._unused = 0
+        self.free = FreeSlots(capacity)
         self._committed_mask = np.zeros(0, dtype=np.bool_)  # of the slots used so far: a short text needs few
         self._positions = np.zeros(0, dtype=np.int32)
 
@@ -72,11 +101,6 @@ class SlotMap:
         out_of_order = np.flatnonzero(slots != np.arange(len(slots)))
         return int(out_of_order[0]) if len(out_of_order) else len(slots)
 
-    @property
-    def free(self) -> int:
-        """Slots that rows may still take."""
-        return self.capacity - self._unused + len(self._free)
-
     def plan(
         self, text: Sequence[int], length: int, tree: DraftTree, nodes: Sequence[int], left_out: int = 0
     ) -> Piece:
@@ -89,9 +113,9 @@ class SlotMap:
         start = self.cached_length
         pending = length - start
         rows = pending + len(nodes)
-        if rows > self.free:
+        if rows > len(self.free):
             raise CacheFull
-        slots = [self._take() for _ in range(rows)]
+        slots = [self.free.take() for _ in range(rows)]
         row_of = {node: pending + i for i, node in enumerate(nodes)}
         width = self._widen()
         taken = np.array(slots, dtype=np.int32)
@@ -132,14 +156,13 @@ class SlotMap:
             self.committed.append(slot)
             self._committed_mask[slot] = True
         for node in [node for node in self.nodes if node not in live]:
-            heapq.heappush(self._free, self.nodes.pop(node))
+            self.free.give_back(self.nodes.pop(node))
 
     def adopt(self, length: int) -> None:
         """Slots 0 to length - 1 hold the first tokens of the text already. Only an empty map adopts."""
         assert not self.committed and not self.nodes
         self.committed = list(range(length))
-        self._free = []
-        self._unused = length
+        self.free = FreeSlots(self.capacity, used=length)
         self._widen()
         self._committed_mask[:length] = True
         self._positions[:length] = np.arange(length)
@@ -154,7 +177,7 @@ class SlotMap:
         else:
             slot = None
         if slot is not None:
-            heapq.heappush(self._free, slot)
+            self.free.give_back(slot)
 
     def truncate(self, length: int) -> None:
         """Forget every node, and the committed tokens from `length` on."""
@@ -163,17 +186,11 @@ class SlotMap:
         del self.committed[length:]
         self.nodes.clear()
         for slot in dropped:
-            heapq.heappush(self._free, slot)
-
-    def _take(self) -> int:
-        if self._free:
-            return heapq.heappop(self._free)
-        self._unused += 1
-        return self._unused - 1
+            self.free.give_back(slot)
 
     def _widen(self) -> int:
         """Room for all slots in use; how wide the masks of the next piece are."""
-        width = min(self.capacity, -(-self._unused // SLOT_BUCKET) * SLOT_BUCKET)
+        width = self.free.width
         if width > len(self._positions):
             more = min(self.capacity, max(width, 2 * len(self._positions))) - len(self._positions)
             self._committed_mask = np.pad(self._committed_mask, (0, more))

@@ -67,8 +67,6 @@ class DraftingLoop(Speculator):
         """A prompt or a next turn: keep `keep_length` tokens of the text, then `tokens`; at most `max_new_tokens` may
         follow. With no tokens and none to follow the text ends there."""
         self.extend(tokens, keep_length, max_new_tokens)
-        if self._memory is not None:
-            self._memory.clear()
         self._grow()
         self._first_forward = True
         if tokens:

@@ -44,10 +44,6 @@ class MemoryDraft:
                 self._rates.observe(guess, token, _stance(view, node, guess))
             node = None if node is None else view.tree.child(node, token)
 
-    def clear(self) -> None:
-        """The tree is empty."""
-        self._guesses.clear()
-
     def grow(self, view: Speculator) -> None:
         """Look up the nodes that are new, likeliest first, and add what is worth it behind them."""
         tree = view.tree
@@ -78,18 +74,20 @@ class MemoryDraft:
     def _add(self, view: Speculator, node: int, guess: Guess) -> list[int]:
         """Children of `node` that are new; those that are there are weighed anew."""
         tree, new = view.tree, []
+        changed: dict[int, float] = {}
         for token, probability in self._rates.probabilities(guess, _stance(view, node, guess)):
             child = tree.child(node, token)
             if child is not None:
                 if child in view.remembered or probability > max(SURE, tree[child].probability):
-                    tree.reweigh(child, probability)
+                    changed[child] = probability
             elif tree.path_probability(node) * probability >= LEAST_PROBABILITY:
                 new.append(view.add_remembered(node, token, probability))
-        children = tree[node].children.values()
-        total = sum(tree[child].probability for child in children)
+        children = {child: tree[child].probability for child in tree[node].children.values()} | changed
+        total = sum(children.values())
         if total > LARGEST_SUM:
-            for child in children:
-                tree.reweigh(child, tree[child].probability * LARGEST_SUM / total)
+            changed = {child: probability * LARGEST_SUM / total for child, probability in children.items()}
+        if changed:
+            tree.reweigh_all(changed)
         return new
 
 

@@ -7,7 +7,6 @@ when coupled sampling (arXiv 2408.07978) gives the target the same token.
 
 from __future__ import annotations
 
-import heapq
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgespec.core.calibration import Calibration
 from edgespec.core.noise import MASKED
-from edgespec.core.slots import SLOT_BUCKET, CacheFull, Piece
+from edgespec.core.slots import CacheFull, FreeSlots, Piece
 from edgespec.core.vocabulary_map import VocabularyMap
 from edgespec.engines.draft_engine import DraftEngine
 from edgespec.engines.manifest import EngineManifest
@@ -54,8 +53,9 @@ class TranslatedEngine:
 
     def _forget(self) -> None:
         self._slots: dict[int, list[int]] = {}
-        self._free: list[int] = []
-        self._unused = 0
+        self._free = FreeSlots(self._engine.capacity)
+        self._owner = np.full(self._engine.capacity, -1)
+        """The slot here that each of the draft's slots belongs to; -1: to none."""
 
     def run(
         self,
@@ -110,25 +110,21 @@ class TranslatedEngine:
 
     def _cached(self, piece: Piece) -> NDArray[np.bool_]:
         """Which of the draft's slots hold ancestors of each row of the piece."""
-        width = min(self._engine.capacity, -(-self._unused // SLOT_BUCKET) * SLOT_BUCKET)
-        cached = np.zeros((len(piece), width), dtype=np.bool_)
-        for slot in np.flatnonzero(piece.cached.any(0)).tolist():
-            cached[:, self._slots.get(slot, [])] = piece.cached[:, slot : slot + 1]
+        owner = self._owner[: self._free.width]
+        cached = np.zeros((len(piece), len(owner)), dtype=np.bool_)
+        held = (owner >= 0) & (owner < piece.cached.shape[1])
+        cached[:, held] = piece.cached[:, owner[held]]
         return cached
 
     def _take(self, slots: list[int], reads: list[tuple[int, ...]]) -> None:
         """Slots of the draft for the rows; those that these slots had are free again. Raises CacheFull."""
         for slot in slots:
             for own in self._slots.pop(slot, ()):
-                heapq.heappush(self._free, own)
+                self._owner[own] = -1
+                self._free.give_back(own)
         wanted = sum(len(ids) for ids in reads)
-        if wanted > self._engine.capacity - self._unused + len(self._free):
+        if wanted > len(self._free):
             raise CacheFull
         for slot, ids in zip(slots, reads, strict=True):
-            self._slots[slot] = [self._slot() for _ in ids]
-
-    def _slot(self) -> int:
-        if self._free:
-            return heapq.heappop(self._free)
-        self._unused += 1
-        return self._unused - 1
+            self._slots[slot] = [self._free.take() for _ in ids]
+            self._owner[self._slots[slot]] = slot
