@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,20 @@ from edgespec.core.guide import Guide
 
 COMPACT: Any = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
 """JSON without white space, as small models may write white space without end. A schema's `x-guidance` goes first."""
+
+
+class Matcher(Protocol):
+    """A guide's state behind one turn's text so far."""
+
+    def masks(self, generated: Sequence[int], paths: Sequence[Sequence[int]]) -> NDArray[np.int32]:
+        """The tokens allowed behind `generated` and each path, as bits: int32 [paths, ceil(V / 32)]. All bits are set
+        behind a path that the guide does not allow itself."""
+
+
+def allowed_tokens(masks: NDArray[np.int32], vocabulary_size: int) -> NDArray[np.bool_]:
+    """bool [paths, V]: what a matcher's masks allow."""
+    bits = np.unpackbits(masks.view(np.uint8), axis=1, bitorder="little")
+    return bits[:, :vocabulary_size].view(np.bool_)
 
 
 class Guides:
@@ -60,9 +74,7 @@ class Guides:
             raise EdgespecError(f"the {guide.kind} cannot be used: {error}") from None
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0)
         if matcher.is_error():
-            raise EdgespecError(
-                f"the {guide.kind} cannot be used: {first_line(ValueError(matcher.get_error()))}"
-            )
+            raise EdgespecError(f"the {guide.kind} cannot be used: {first_line(matcher.get_error())}")
         return TextMatcher(matcher, self._vocabulary_size, self._end_tokens)
 
 
@@ -77,7 +89,7 @@ class TextMatcher:
         self._text: list[int] = []
 
     def masks(self, generated: Sequence[int], paths: Sequence[Sequence[int]]) -> NDArray[np.int32]:
-        """See `verifying.constraints.Matcher`."""
+        """See `Matcher`."""
         self._follow(generated)
         allowed = np.full((len(paths), self._words), -1, dtype=np.int32)
         for row, path in enumerate(paths):
@@ -95,9 +107,7 @@ class TextMatcher:
             self._matcher = self._beginning.deep_copy()
             known = 0
         if not self._matcher.consume_tokens(list(generated[known:])):
-            raise EdgespecError(
-                f"the text does not match its guide: {first_line(ValueError(self._matcher.get_error()))}"
-            )
+            raise EdgespecError(f"the text does not match its guide: {first_line(self._matcher.get_error())}")
         self._text = list(generated)
 
     def _fill(self, row: NDArray[np.int32]) -> None:

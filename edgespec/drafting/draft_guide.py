@@ -5,17 +5,11 @@ The target is held to the guide by the server; this only saves drafts that could
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-
-class Matcher(Protocol):
-    """A guide's state behind one turn's text so far."""
-
-    def masks(self, generated: Sequence[int], paths: Sequence[Sequence[int]]) -> NDArray[np.int32]:
-        """The tokens allowed behind `generated` and each path, as bits: int32 [paths, ceil(V / 32)]."""
+from edgespec.core.guide_matcher import Matcher, allowed_tokens
 
 
 class DraftGuide:
@@ -27,8 +21,7 @@ class DraftGuide:
 
     def allowed(self, generated: Sequence[int], paths: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
         """bool [paths, V]: which tokens may follow this turn's text and each path."""
-        bits = self._matcher.masks(generated, paths).view(np.uint8)
-        return np.unpackbits(bits, axis=1, bitorder="little")[:, : self._vocabulary_size].astype(np.bool_)
+        return allowed_tokens(self._matcher.masks(generated, paths), self._vocabulary_size)
 
 
 def forced_token(allowed: NDArray[np.bool_]) -> int | None:

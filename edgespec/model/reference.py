@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
 
-from edgespec.core.guide_matcher import Guides, TextMatcher
+from edgespec.core.guide_matcher import Guides, Matcher, allowed_tokens
 from edgespec.core.noise import NoiseRows
 from edgespec.core.params import SamplingParams
 from edgespec.model.loaded_model import LoadedModel
@@ -50,13 +49,13 @@ class _Penalties(transformers.LogitsProcessor):
 class _Guide(transformers.LogitsProcessor):
     """-inf for what the guide does not allow behind the text so far."""
 
-    def __init__(self, prompt_length: int, matcher: TextMatcher) -> None:
+    def __init__(self, prompt_length: int, matcher: Matcher) -> None:
         self._start, self._matcher = prompt_length, matcher
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        [mask] = self._matcher.masks(input_ids[0, self._start :].tolist(), [[]])
-        bits = np.unpackbits(mask.view(np.uint8), bitorder="little")[: scores.shape[1]]
-        return scores.masked_fill(torch.from_numpy(bits == 0).to(scores.device), -torch.inf)
+        masks = self._matcher.masks(input_ids[0, self._start :].tolist(), [[]])
+        banned = torch.from_numpy(~allowed_tokens(masks, scores.shape[1]))
+        return scores.masked_fill(banned.to(scores.device), -torch.inf)
 
 
 def generate(model: LoadedModel, prompt: Sequence[int], params: SamplingParams) -> ReferenceText:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from edgespec.core.errors import EdgespecError
+from edgespec.core.guide_matcher import allowed_tokens
 from edgespec.core.params import SamplingParams
 from edgespec.core.row_constraints import RowConstraints
 from edgespec.kernels import arguments
@@ -126,8 +127,8 @@ def _allowed(logits: torch.Tensor, parts: Sequence[Rows]) -> tuple[torch.Tensor,
     masked, starts = logits.clone(), np.cumsum([0, *(len(part) for part in parts)])
     for part, start in zip(parts, starts[:-1].tolist(), strict=True):
         if part.constraints is not None and part.constraints.allowed is not None:
-            bits = np.unpackbits(part.constraints.allowed.view(np.uint8), axis=1, bitorder="little")
-            banned = torch.from_numpy(bits[:, : logits.shape[1]] == 0).to(logits.device)
+            allowed = allowed_tokens(part.constraints.allowed, logits.shape[1])
+            banned = torch.from_numpy(~allowed).to(logits.device)
             masked[start : start + len(part)].masked_fill_(banned, -torch.inf)
     mass = masked.double().logsumexp(-1) - logits.double().logsumexp(-1)
     return masked, mass.float().cpu().numpy()

@@ -7,26 +7,18 @@ same, which is why trees and plain decoding give the same text.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.core.guide_matcher import Matcher
 from edgespec.core.params import SamplingParams
 from edgespec.core.row_constraints import RowConstraints
 
 BANNED = float(np.finfo(np.float32).min)
 """Added to the logit of a token that may not come."""
-
-
-class Matcher(Protocol):
-    """A guide's state behind one turn's text so far."""
-
-    def masks(self, generated: Sequence[int], paths: Sequence[Sequence[int]]) -> NDArray[np.int32]:
-        """The tokens allowed behind `generated` and each path, as bits: int32 [paths, ceil(V / 32)]. All bits are set
-        behind a path that the guide does not allow itself."""
 
 
 class Constraints:
@@ -39,6 +31,12 @@ class Constraints:
         self._end_tokens = sorted(end_tokens)
         self._matcher = matcher
         self._counted = bool(params.presence_penalty or params.frequency_penalty)
+        self._bad_tokens = {words[0]: BANNED for words in params.bad_words_ids if len(words) == 1}
+        self._bad_words: dict[int, list[tuple[list[int], int]]] = defaultdict(list)
+        """Of several tokens: those before the last one and the last one, by the last but one."""
+        for *first, last in params.bad_words_ids:
+            if first:
+                self._bad_words[first[-1]].append((first, last))
 
     @property
     def depend_on_text(self) -> bool:
@@ -68,12 +66,15 @@ class Constraints:
         return RowConstraints(seen, biases, allowed)
 
     def _ends_of_bad_words(self, generated: Sequence[int], path: Sequence[int]) -> list[int]:
-        """The tokens that would finish a bad word behind this turn's text and the path."""
-        ends = []
-        for *first, last in self._params.bad_words_ids:
+        """The tokens that would finish a bad word of several behind this turn's text and the path."""
+        ends: list[int] = []
+        behind = path or generated
+        if not len(behind):
+            return ends
+        for first, last in self._bad_words.get(behind[-1], ()):
             before = len(first) - len(path)
             tail = [*(generated[-before:] if before > 0 else ()), *path][-len(first) :]
-            if not first or tail == first:
+            if tail == first:
                 ends.append(last)
         return ends
 
@@ -99,6 +100,7 @@ class Constraints:
                 values[token] = values.get(token, 0.0) - presence - frequency * count
             if len(generated) + len(path) < self._params.min_tokens:
                 values |= dict.fromkeys(self._end_tokens, BANNED)
+            values |= self._bad_tokens
             values |= dict.fromkeys(self._ends_of_bad_words(generated, path), BANNED)
             rows.append(
                 (np.array(list(values), dtype=np.int32), np.array(list(values.values()), dtype=np.float32))
