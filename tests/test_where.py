@@ -25,7 +25,7 @@ from edgespec.edge.directory import Directory
 from edgespec.server.metrics import Metrics
 from edgespec.server.monitoring import monitoring
 from edgespec.server.server import Server
-from edgespec.server.where import NOT_ADVERTISED, Advertised
+from edgespec.server.where import NOT_ADVERTISED, Advertised, WhereAnswers
 
 SCRIPTED = HashModel()
 PAGES: Any = SimpleNamespace(count=100, used=25, reclaimable=0)
@@ -96,6 +96,29 @@ def test_a_full_server_says_when_to_ask_again() -> None:
         while (answer := post(url, Question("a").to_json()))[0] == 200 and time.monotonic() < by_time:
             pass
         assert answer == (503, {"error": "this server is full"}, "1")
+
+
+def test_a_busy_loop_is_asked_once_however_many_questions_come() -> None:
+    running, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        running.set()
+        assert go_on.wait(30)
+
+    with ExitStack() as stack:
+        server = stack.enter_context(serving(StubTarget(SCRIPTED, before_forward=hold)))
+        one = stack.enter_context(stub_session(server.port, scripted=SCRIPTED))
+        one.prompt([1, 2])
+        assert running.wait(10)
+        answers = WhereAnswers(server, PAGES, NOT_ADVERTISED)
+        assert [answers(Question(str(i)).to_json())[0] for i in range(20)] == [200] * 20
+        assert server._calls.qsize() == 1
+        go_on.set()
+        list(one)
+        by_time = time.monotonic() + 30  # then the loop answers, and is asked anew
+        while Place.from_json(answers(Question("a").to_json())[2]).load < 0.25 and time.monotonic() < by_time:
+            pass
+        assert Place.from_json(answers(Question("a").to_json())[2]).load >= 0.25
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ so the router can try another one.
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgespec.core.address import Address, parse_address
 from edgespec.core.errors import EdgespecError
@@ -53,6 +55,9 @@ class WhereAnswers:
     advertised: Advertised
     _memory: tuple[float, bool] = (0.0, False)
     """Of the key-value memory, the share in use, and whether none can be had."""
+    _asked: Future[tuple[float, bool]] | None = None
+    """The newest look, which the server's loop may not have taken yet."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         """A status, headers and a JSON body."""
@@ -76,7 +81,11 @@ class WhereAnswers:
         return 200, {}, place.to_json()
 
     def _memory_now(self) -> tuple[float, bool]:
-        asked = self.server.call(self._look)
+        """Questions that come before the loop has looked share one look: a busy loop is asked once."""
+        with self._lock:
+            if self._asked is None or self._asked.done():
+                self._asked = self.server.call(self._look)
+            asked = self._asked
         try:
             return asked.result(LOOP_TIMEOUT_S)
         except NotInTime:
