@@ -1,5 +1,6 @@
 """A device's memory: it makes repeated texts faster, and changes no token, whatever its files hold."""
 
+import os
 import random
 import stat
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from edgespec.core.lookup import LookupRates
 from edgespec.core.measurements import Measurements
 from edgespec.drafting.auto import Auto
 from edgespec.drafting.modes import policy
-from edgespec.edge.memory import Memory, link_key
+from edgespec.edge.memory import MOST_LINKS, Memory, link_key
 from edgespec.edge.memory_folder import clear_folder, folder_contents
 from edgespec.edge.session import Session
 from edgespec.server.server import Server
@@ -154,6 +155,16 @@ def test_the_file_stays_within_its_bound_and_keeps_the_newest(tmp_path: Path) ->
     assert texts_file(tmp_path).stat().st_size < 1.5 * 4 * 1024 + 100
     again = Memory(tmp_path, most_bytes=1).texts("a@1", b"v" * 32, 10_000).index
     assert len(again) > 500 and again.find([299, 1000])[0] == 2 and again.find([3, 1000])[0] == 0
+
+
+def test_the_newest_links_are_kept(tmp_path: Path) -> None:
+    memory = Memory(tmp_path)
+    for number in range(MOST_LINKS + 3):
+        memory.keep_measurements(bytes([number]) * 8, Measurements())
+        os.utime(tmp_path / f"link-{bytes([number]).hex() * 8}.json", (number, number))
+    memory.keep_measurements(b"\x01" * 8, Measurements())
+    kept = {file.name for file in tmp_path.iterdir()}
+    assert kept == {f"link-{bytes([n]).hex() * 8}.json" for n in (1, *range(4, MOST_LINKS + 3))}
 
 
 def test_two_processes_may_write_at_once(tmp_path: Path) -> None:

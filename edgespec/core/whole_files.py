@@ -5,6 +5,7 @@ A build that fails or is interrupted leaves what was there before, and nothing e
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -17,13 +18,22 @@ from typing import Any, BinaryIO
 from edgespec.core.errors import EdgespecError
 
 
-def save_json(content: Mapping[str, Any], file: Path) -> None:
+@contextmanager
+def whole_file(file: Path, private: bool = False) -> Iterator[BinaryIO]:
+    """A file beside `file`, which takes its place if the block ends well and vanishes if not. private: only its user
+    may read it. Raises OSError."""
     unfinished = file.with_name(f"{file.name}.{os.getpid()}.unfinished")
     try:
-        unfinished.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        with private_file(unfinished) if private else unfinished.open("wb") as stream:
+            yield stream
         unfinished.replace(file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def save_json(content: Mapping[str, Any], file: Path) -> None:
+    with whole_file(file) as stream:
+        stream.write((json.dumps(content, indent=2) + "\n").encode())
 
 
 def private_file(file: Path, append: bool = False) -> BinaryIO:
@@ -35,6 +45,14 @@ def private_file(file: Path, append: bool = False) -> BinaryIO:
     descriptor = os.open(file, flags, 0o600)
     os.fchmod(descriptor, 0o600)
     return os.fdopen(descriptor, "wb")
+
+
+@contextmanager
+def locked(lock: Path) -> Iterator[None]:
+    """One process at a time is in the block, by a file that stays. Raises OSError."""
+    with private_file(lock) as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from edgespec.core.server_options import ServerOptions
 from edgespec.core.target_identity import same_target
 from edgespec.edge.directory import Directory
 from edgespec.edge.finder import Finder
-from edgespec.edge.handshake import connect, connect_by, explain
+from edgespec.edge.handshake import explain, reach
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.opening import CHANNEL
 from edgespec.edge.sent_pictures import SENT
@@ -65,10 +65,8 @@ class ServerConnection:
         self._encode_open = encode_open
         self._on_message = on_message
         session = secrets.token_hex(16)
-        self.link, self.target = (
-            connect(servers, vocabulary_hash, options)
-            if directory is None
-            else connect_by(directory, session, vocabulary_hash, options)
+        self.link, self.target = reach(
+            servers if directory is None else directory, session, vocabulary_hash, options
         )
         self._finder = Finder(directory, session, self.link, self.target.target_id, options)
         self._server = self.address

@@ -21,9 +21,19 @@ class NoServer(EdgespecError):
     """Nothing answers as a server there."""
 
 
-def connect_by(directory: Directory, session: str, vocabulary_hash: bytes, options: LinkOptions) -> Connected:
-    """`connect` to the server that the directory names. While the fleet is full or another answer may help, the
-    directory is asked again, within `timeout_s`. Raises EdgespecError."""
+def reach(
+    servers: Sequence[Address] | Directory, session: str, vocabulary_hash: bytes, options: LinkOptions
+) -> Connected:
+    """`connect` to one of these servers, or to that which the directory names for the session. Raises EdgespecError."""
+    if isinstance(servers, Directory):
+        return _connect_by(servers, session, vocabulary_hash, options)
+    return connect(servers, vocabulary_hash, options)
+
+
+def _connect_by(
+    directory: Directory, session: str, vocabulary_hash: bytes, options: LinkOptions
+) -> Connected:
+    """While the fleet is full or another answer may help, the directory is asked again, within `timeout_s`."""
     end_s = time.monotonic() + options.timeout_s
     answers = 0
     while True:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from edgespec import _native
 from edgespec.core.address import Address
 from edgespec.core.kept_measurements import from_json, to_json
 from edgespec.core.measurements import Measurements
-from edgespec.core.whole_files import private_file
+from edgespec.core.whole_files import whole_file
 from edgespec.drafting.loop import DraftingLoop
 from edgespec.drafting.policy import Policy
 from edgespec.edge.memory_folder import LINKS, default_folder
@@ -111,15 +110,18 @@ class Memory:
         if not self._usable:
             return
         file = self._link_file(link)
-        unfinished = file.with_name(f"{file.name}.{os.getpid()}.unfinished")
         try:
-            with private_file(unfinished) as stream:
+            is_new = not file.exists()
+            with whole_file(file, private=True) as stream:
                 stream.write(json.dumps(to_json(measurements)).encode())
-            unfinished.replace(file)
-            for oldest in sorted(self.folder.glob(LINKS), key=_age)[:-MOST_LINKS]:
-                oldest.unlink(missing_ok=True)
+            if is_new:
+                self._forget_oldest_links()
         except OSError as error:
             self._give_up(error)
+
+    def _forget_oldest_links(self) -> None:
+        for oldest in sorted(self.folder.glob(LINKS), key=_age)[:-MOST_LINKS]:
+            oldest.unlink(missing_ok=True)
 
     def _make_folder(self) -> None:
         try:

@@ -6,19 +6,17 @@ The file is private to its user, and is written anew without its oldest texts wh
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
 import zlib
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.core.whole_files import private_file
+from edgespec.core.whole_files import locked, private_file, whole_file
 
 MAGIC = b"edgespec texts 1"
 KEY_BYTES = 32
@@ -77,7 +75,7 @@ class TextLog:
         """Raises ForeignFile, and OSError where the file cannot be written."""
         text = np.array(tokens[-LONGEST_TEXT:], dtype="<i4").tobytes()
         record = RECORD.pack(len(text) // 4, zlib.crc32(text)) + text
-        with self._locked():
+        with locked(self._file.with_suffix(".lock")):
             sound = self._sound_bytes()
             if self._damaged or sound + len(record) > self._most_bytes:
                 return self._rewrite(self._newest_records()[0] + record)
@@ -149,17 +147,6 @@ class TextLog:
         return starts, start
 
     def _rewrite(self, records: bytes) -> None:
-        unfinished = self._file.with_name(f"{self._file.name}.{os.getpid()}.unfinished")
-        try:
-            with private_file(unfinished) as stream:
-                stream.write(self._header + records)
-            unfinished.replace(self._file)
-            self._damaged = False
-        finally:
-            unfinished.unlink(missing_ok=True)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with private_file(self._file.with_suffix(".lock")) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        with whole_file(self._file, private=True) as stream:
+            stream.write(self._header + records)
+        self._damaged = False

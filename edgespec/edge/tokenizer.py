@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import tempfile
 import time
@@ -22,8 +21,9 @@ from edgespec.core.cache_folder import cache_folder
 from edgespec.core.errors import EdgespecError
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.vocabulary_map import vocabulary_map
+from edgespec.core.whole_files import whole_file
 from edgespec.edge.directory import Directory
-from edgespec.edge.handshake import connect, connect_by, explain
+from edgespec.edge.handshake import explain, reach
 from edgespec.edge.link_options import LinkOptions
 from edgespec.engines.draft_engine import DraftEngine
 from edgespec.engines.translated_engine import TranslatedEngine
@@ -41,11 +41,7 @@ def ask_target(
 ) -> TargetTexts:
     """What the first of these servers that answers says of its target. own: the draft's tokenizer, which is taken where
     its files are the same. Raises EdgespecError."""
-    link, welcome = (
-        connect_by(servers, secrets.token_hex(16), archives.NO_HASH, options)
-        if isinstance(servers, Directory)
-        else connect(servers, archives.NO_HASH, options)
-    )
+    link, welcome = reach(servers, secrets.token_hex(16), archives.NO_HASH, options)
     try:
         tokenizer = target_tokenizer(link, welcome, own, options.timeout_s)
         return TargetTexts(tokenizer, recommended_sampling(welcome))
@@ -114,9 +110,8 @@ def _keep(files: dict[str, bytes], folder: Path) -> Path:
     except OSError:
         folder = Path(tempfile.mkdtemp(prefix="edgespec-tokenizer-"))
     for name, data in files.items():
-        unfinished = folder / f".{name}.{os.getpid()}"
-        unfinished.write_bytes(data)
-        unfinished.replace(folder / name)
+        with whole_file(folder / name) as stream:
+            stream.write(data)
     return folder
 
 

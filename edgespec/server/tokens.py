@@ -7,19 +7,19 @@ Behind the day a line may say `tenant=NAME` and `latency_ms=NUMBER`.
 from __future__ import annotations
 
 import datetime
-import fcntl
 import logging
 import math
 import os
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from edgespec.core.access import KnownToken, check_device_name, credential, digest, new_token
 from edgespec.core.errors import EdgespecError
+from edgespec.core.whole_files import locked
 
 log = logging.getLogger("edgespec.server")
 
@@ -128,17 +128,12 @@ def _line(known: KnownToken) -> str:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Only one process at a time changes the file: of two changes none is lost."""
-    try:
-        descriptor = os.open(
-            path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
-        )
-    except OSError as error:
-        raise EdgespecError(f"cannot lock {path} ({error}).") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(path.with_name(f".{path.name}.lock")))
+        except OSError as error:
+            raise EdgespecError(f"cannot lock {path} ({error}).") from None
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _write(path: Path, tokens: Iterable[KnownToken]) -> None:
