@@ -11,6 +11,14 @@ USUAL_DEVIATION = 0.03
 USUAL_TOKEN_DEVIATION = 1.0
 """Likewise a forward's time a token: forwards commit one token or several."""
 
+RUINOUS_SHARE, RUINOUS_MS = 0.5, 5.0
+"""A forward is ruined by its exits when they add more than this share, and more than these milliseconds, to it."""
+
+
+def ruinous(milliseconds: float, plain_ms: float) -> bool:
+    """Whether a forward took so much longer than the same one without exits."""
+    return milliseconds - plain_ms > max(RUINOUS_MS, RUINOUS_SHARE * plain_ms)
+
 
 @dataclass
 class LinearCost:

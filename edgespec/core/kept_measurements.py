@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from edgespec.core.measurements import Measurements
@@ -21,7 +21,7 @@ class BadMeasurements(ValueError):
 
 
 def to_json(measurements: Measurements) -> dict[str, Any]:
-    kept = _plain(measurements)
+    kept = asdict(measurements)
     return {"version": FORMAT_VERSION, **{name: one for name, one in kept.items() if name not in NOT_KEPT}}
 
 
@@ -32,12 +32,6 @@ def from_json(data: object) -> Measurements:
     measurements = Measurements()
     _fill(measurements, data, NOT_KEPT)
     return measurements
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value):
-        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
-    return list(value) if isinstance(value, list) else value if isinstance(value, (int, float)) else None
 
 
 def _fill(kept: Any, data: object, leave: set[str]) -> None:

@@ -6,7 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
 from edgespec.core.calibration_ratios import CalibrationRatios
-from edgespec.core.costs import LinearCost, TokenTime
+from edgespec.core.costs import LinearCost, TokenTime, ruinous
 from edgespec.core.lookup import LookupRates
 
 CLOCK_MS = 2**32 / 1e3
@@ -55,9 +55,6 @@ class ForwardClock:
         return max(0.0, period_ms - (now_ms - began_ms) % period_ms - margin_ms) if period_ms else 0.0
 
 
-RUINOUS, RUINOUS_MS = 1.5, 5.0
-"""A forward that takes this many times as long as without exits, and these milliseconds more, is ruined by them."""
-
 USUAL_DRAFT_ROW_SHARE = 0.1
 """What a further row adds to a run of a small draft, while too few runs were seen to tell."""
 
@@ -103,7 +100,7 @@ class Measurements:
     def ruined_by_exits(self, rows: int, milliseconds: float) -> bool:
         """Whether a forward that may have run exits took so long that it must have, and had better not."""
         plain_ms = self.plain_forward_ms(rows + 1)
-        return 0 < plain_ms < milliseconds - RUINOUS_MS and milliseconds > RUINOUS * plain_ms
+        return plain_ms > 0 and ruinous(milliseconds, plain_ms)
 
     def observe_tokens(self, tokens: int, milliseconds: float, server_draft: bool) -> None:
         """Tokens were committed from one forward's end to the next's, with drafts of the edge or of the server."""

@@ -26,6 +26,9 @@ VOID = "the device's tokens are void"
 
 MOST_CONNECTIONS = 2048
 
+SESSION_BYTES = 1 << 18
+"""Sent to a session and not acknowledged; with more the session ends."""
+
 OTHER_FILES = 192
 """File descriptors that a server needs beside its connections."""
 
@@ -71,6 +74,7 @@ class Gate:
                 tls=security.tls(),
                 busy_spin=settings.busy_spin,
                 connections=most_connections,
+                session_bytes=SESSION_BYTES,
             )
         except OSError as error:
             raise EdgespecError(f"cannot listen on {host}:{port} ({error}): choose another --port.") from None

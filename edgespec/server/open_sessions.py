@@ -88,11 +88,11 @@ class OpenSessions:
         away = list(self._away_s)
         if not away:
             return
-        sessions = Counter(session.holder or str(number) for number, session in self.table.items())
+        sessions = Counter(session.holder for session in self.table.values())
 
         def order(number: int) -> tuple[bool, int]:
             session = self.table[number]
-            return session.holders.isdisjoint(holders), -sessions[session.holder or str(number)]
+            return session.holders.isdisjoint(holders), -sessions[session.holder]
 
         self.end(min(away, key=order), "another session needs its room")
 

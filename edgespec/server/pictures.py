@@ -172,7 +172,7 @@ class Pictures:
 
 def check_kept(session: ServerSession, keep_length: int) -> None:
     """A text is not cut within a picture. Raises Refused."""
-    if cut_picture([one.span for one in session.pictures], keep_length) is not None:
+    if cut_picture(session.spans, keep_length) is not None:
         raise _refused(
             f"the text's first {keep_length} tokens end within a picture: keep all of it or nothing"
         )

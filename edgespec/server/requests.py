@@ -47,8 +47,7 @@ DRAIN_RETRY_MS = 1000
 
 @dataclass(frozen=True)
 class Requests:
-    """Opens and instructs the sessions of one server. drafters: None where it hosts no draft. guesses: see
-    `VerifierLimits`."""
+    """Opens and instructs the sessions of one server. drafters: None where it hosts no draft."""
 
     target: TargetEngine
     loop: VerifyingLoop
@@ -58,7 +57,6 @@ class Requests:
     drafters: ServerDrafters | None
     guides: Guides
     pictures: Pictures
-    guesses: bool = True
 
     def take(self, batch: _native.Batch) -> None:
         """All that happened since the last batch; a batch has its blocks last."""
@@ -206,7 +204,7 @@ class Requests:
             self.target.context_length,
             self._end_tokens(params),
             trees=self.target.trees,
-            guesses=self.guesses,
+            guesses=not self.admission.settings.no_guesses,
         )
         return Verifier(opened.tokens.tolist(), opened.max_new_tokens, options, limits, generated)
 

@@ -24,7 +24,7 @@ from edgespec.server.admission import Admission
 from edgespec.server.file_watch import FileWatch
 from edgespec.server.forwards import ForwardRunner, learn_cost
 from edgespec.server.frames import welcome_frame
-from edgespec.server.gate import Gate
+from edgespec.server.gate import SESSION_BYTES, Gate
 from edgespec.server.open_sessions import OpenSessions
 from edgespec.server.pictures import Pictures
 from edgespec.server.requests import Requests
@@ -33,9 +33,6 @@ from edgespec.server.tokenizer_offer import TokenizerOffer
 from edgespec.verifying.loop import VerifyingLoop
 
 Answer = TypeVar("Answer")
-
-SESSION_BYTES = 1 << 18
-"""Sent to a session and not acknowledged; with more the session ends."""
 
 INTAKE_S = 0.004
 """How long messages are taken in before a forward starts; one batch at least."""
@@ -81,7 +78,6 @@ class Server:
             settings.server_drafters,
             Guides(target.tokenizer_path, target.vocabulary_size, target.end_tokens),
             self._pictures,
-            guesses=not settings.no_guesses,
         )
         self._forwards = ForwardRunner(
             target,

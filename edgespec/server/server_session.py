@@ -95,8 +95,8 @@ class ServerSession:
 
     @property
     def holder(self) -> str:
-        """Whose memory this is; nothing: nobody's in particular."""
-        return holder_of(self.holders)
+        """In whose name it holds things; where nobody knows who it is, in a name of its own."""
+        return holder_of(self.holders) or str(self.number)
 
     def reserve(self, slots: int | None = None) -> None:
         """Take memory for this many slots (None: for what the text may become), and adopt what other sessions computed
@@ -137,8 +137,7 @@ class ServerSession:
         if verifier.options.server_draft == "off":
             self.close_drafter()
         elif self.drafter is None and drafters is not None:
-            holder = self.holder or str(self.number)
-            self.drafter = drafters(verifier.text, self.params, self.seed, verifier.remaining, holder)
+            self.drafter = drafters(verifier.text, self.params, self.seed, verifier.remaining, self.holder)
             if self.drafter is None and verifier.options.server_draft == "required":
                 raise Refused(
                     _native.ErrorCode.OVERLOADED,

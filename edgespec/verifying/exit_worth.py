@@ -9,7 +9,7 @@ asked for them notices only a round trip later.
 
 from __future__ import annotations
 
-from edgespec.core.costs import LinearCost
+from edgespec.core.costs import LinearCost, ruinous
 
 LARGEST_SHARE = 0.08
 """What exits may add to a shared forward, as a share of it."""
@@ -17,11 +17,9 @@ LARGEST_SHARE = 0.08
 EXPLORE = 32
 """Once in this many forwards the other choice is tried, so that the measurements stay current."""
 
-RUINOUS_SHARE, RUINOUS_MS = 0.5, 5.0
-"""Exits are left out for a while when they add more than this share, and more than these milliseconds, to a forward."""
-
 PAUSE_FORWARDS, KNOWN_FORWARDS = 4, 4
-"""How long they are then left out; and forwards without exits after which it is known what one takes."""
+"""How long exits are left out when they ruined a forward; and forwards without exits after which it is known what one
+takes."""
 
 
 class ExitWorth:
@@ -47,8 +45,7 @@ class ExitWorth:
 
     def observe(self, exits: bool, rows: int, milliseconds: float) -> None:
         self._pause = max(0, self._pause - 1)
-        plain_ms = self._without(rows)
-        added_ms = milliseconds - plain_ms if exits and self._without.seen >= KNOWN_FORWARDS else 0.0
-        if added_ms > max(RUINOUS_MS, RUINOUS_SHARE * plain_ms):
+        known = self._without.seen >= KNOWN_FORWARDS
+        if exits and known and ruinous(milliseconds, self._without(rows)):
             self._pause = PAUSE_FORWARDS
         (self._with if exits else self._without).observe(rows, milliseconds)

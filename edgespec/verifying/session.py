@@ -91,7 +91,7 @@ class VerifyingSession:
             self.verifier.probabilities(),
             self.latency_ms,
             low_priority=self.low_priority or not (asked or self.latency_ms),
-            tenant=self.device if self.tenant is None else self.tenant,
+            tenant=self.tenant,
         )
 
     def receive(self, block: Block, now_s: float) -> None:
