@@ -373,6 +373,10 @@ class Verdict:
     @property
     def logprobs(self) -> NDArray[np.float32] | None: ...
     @property
+    def top_tokens(self) -> NDArray[np.int32]: ...
+    @property
+    def top_logprobs(self) -> NDArray[np.float32] | None: ...
+    @property
     def finish(self) -> FinishReason: ...
     @property
     def forwards(self) -> int: ...
@@ -545,6 +549,8 @@ def encode_verdict(
     base_length: int,
     tokens: NDArray[np.int32],
     logprobs: NDArray[np.float32] | None,
+    top_tokens: NDArray[np.int32] | None = None,
+    top_logprobs: NDArray[np.float32] | None = None,
     finish: FinishReason,
     forwards: int,
     rows: int,

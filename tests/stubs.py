@@ -27,7 +27,7 @@ from edgespec.edge.text_session import TextSession
 from edgespec.engines.model_folder import PAIR_FOLDER
 from edgespec.kernels.data import Curves
 from edgespec.model.hints import ListenedRows
-from edgespec.model.target_engine import ExitRows, ForwardRequest
+from edgespec.model.target_engine import ExitRows, ForwardRequest, TopTokens
 from edgespec.server.server import Server
 from edgespec.server.server_drafter import ServerDrafter
 from edgespec.server.server_session import ServerDrafters
@@ -115,9 +115,12 @@ class StubTarget:
             for layer in self.exit_layers:
                 part.on_exit(_exit_rows(part, [self.scripted.exit(text, layer) for text in texts], layer))
         tokens = np.array([self.scripted.target(text) for text in texts], dtype=np.int32)
-        return SimpleNamespace(
-            tokens=tokens, logprobs=-tokens.astype(np.float32), margins=tokens.astype(np.float32)
-        )
+        logprobs = -tokens.astype(np.float32)
+        top = None
+        if (count := part.sampling.top_logprobs) > 0:
+            below = np.arange(count)
+            top = TopTokens((tokens[:, None] + below).astype(np.int32), logprobs[:, None] - below)
+        return SimpleNamespace(tokens=tokens, logprobs=logprobs, margins=-logprobs, top=top)
 
 
 OWN = Tokenizer.load(PAIR_FOLDER / "draft")

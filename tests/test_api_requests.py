@@ -38,6 +38,8 @@ def url() -> Iterator[str]:
         ("guided_json", "{"),
         ("guided_choice", []),
         ("top_logprobs", 3),
+        ("top_logprobs", 21),
+        ("audio", {"voice": "alloy"}),
         ("no_such_thing", 1),
         ("temperature", -1),
         ("temperature", "warm"),

@@ -71,9 +71,30 @@ def test_calls_are_items_and_their_outputs_come_back() -> None:
         assert client.responses.create(input=turns, **asked).output_text == "hello"
 
 
+def test_log_probabilities_come_where_they_are_included(client: Any) -> None:
+    asked = {"model": "edgespec", "input": "HELLO", "temperature": 0, "max_output_tokens": 5}
+    asked |= {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
+    answer = client.responses.create(**asked)
+    [part] = answer.output[0].content
+    assert [one.token for one in part.logprobs] == list(answer.output_text)
+    assert all(len(one.top_logprobs) == 2 for one in part.logprobs)
+    deltas = [
+        event
+        for event in client.responses.create(**asked, stream=True)
+        if event.type == "response.output_text.delta"
+    ]
+    assert [one.token for event in deltas for one in event.logprobs] == list(answer.output_text)
+
+
 @pytest.mark.parametrize(
     ("param", "value"),
-    [("previous_response_id", "resp_1"), ("store", True), ("truncation", "auto"), ("no_such_thing", 1)],
+    [
+        ("top_logprobs", 2),
+        ("previous_response_id", "resp_1"),
+        ("store", True),
+        ("truncation", "auto"),
+        ("no_such_thing", 1),
+    ],
 )
 def test_what_is_not_offered_is_refused_by_name(client: Any, param: str, value: Any) -> None:
     with pytest.raises(openai.BadRequestError) as refused:

@@ -89,7 +89,24 @@ def test_logprobs_belong_to_the_tokens(client: openai.OpenAI) -> None:
     assert [one.token for one in content] == list(text)
     assert [one.logprob for one in content] == [-float(ord(letter) - 65) for letter in text]
     plain = client.completions.create(model="edgespec", prompt="AB", max_tokens=4, temperature=0, logprobs=0)
+    assert plain.choices[0].logprobs.top_logprobs is None
     assert plain.choices[0].logprobs.text_offset == [0, 1, 2, 3]
+
+
+def test_the_likeliest_tokens_are_named_beside_each_token(client: openai.OpenAI) -> None:
+    messages = [{"role": "user", "content": PROMPT}]
+    asked = {"model": "edgespec", "messages": messages, "max_tokens": 6, "temperature": 0, "logprobs": True}
+    content = client.chat.completions.create(**asked, top_logprobs=2).choices[0].logprobs.content
+    streamed = client.chat.completions.create(**asked, top_logprobs=2, stream=True)
+    assert [one for chunk in streamed for one in chunk.choices[0].logprobs.content] == content
+    for one in content:
+        first, second = one.top_logprobs
+        assert (first.token, first.logprob) == (one.token, one.logprob)
+        assert (second.token, second.logprob) == (chr(ord(one.token) + 1), one.logprob - 1)
+    asked = {"model": "edgespec", "prompt": PROMPT, "max_tokens": 4, "temperature": 0}
+    plain = client.completions.create(**asked, logprobs=2).choices[0]
+    numbers = [ord(letter) - 65 for letter in plain.text]
+    assert plain.logprobs.top_logprobs == [{chr(65 + n): -n, chr(66 + n): -n - 1} for n in numbers]
 
 
 def test_many_streams_at_once_all_give_their_own_texts(url: str) -> None:

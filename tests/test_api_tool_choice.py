@@ -16,7 +16,8 @@ from stubs import OWN
 from edgespec.api.errors import ApiError
 from edgespec.api.schema import ChatRequest
 from edgespec.api.tool_calls import Family, ToolCallParser
-from edgespec.api.tool_choice import call_guide, called_tools
+from edgespec.api.tool_choice import called_tools, tools_guide
+from edgespec.core.guide import Guide
 from edgespec.core.guide_matcher import Guides
 
 
@@ -47,8 +48,12 @@ def hermes(*calls: dict[str, Any]) -> str:
 
 def holds(family: Family, choice: Any, text: str) -> bool:
     """Whether an answer under this tool_choice may be exactly this text."""
-    asked = request(tool_choice=choice)
-    guide = call_guide(family, called_tools(asked), choice == "required")
+    guide = tools_guide(family, request(tool_choice=choice))
+    assert guide is not None
+    return matches(guide, text)
+
+
+def matches(guide: Guide, text: str) -> bool:
     matcher = Guides(Path(str(OWN.path)), OWN.vocabulary_size, OWN.end_tokens).matcher(guide)
     tokens = OWN.encode(text, add_special_tokens=False)
     behind = [*tokens, OWN.end_tokens[0]]
@@ -83,6 +88,32 @@ def test_a_llama_model_writes_its_call_alone() -> None:
     call = {"name": "move", "parameters": {"metres": 2}}
     assert holds("llama", "required", json.dumps(call))
     assert not holds("llama", "required", f"Sure: {json.dumps(call)}")
+
+
+STRICT = [{**TOOLS[0], "function": {**TOOLS[0]["function"], "strict": True}}, TOOLS[1]]
+LLAMA_MOVE = {"name": "move", "parameters": {"metres": 2}}
+
+
+@pytest.mark.parametrize(
+    ("family", "text", "allowed"),
+    [
+        ("hermes", "Hello.", True),
+        ("hermes", "a < b <tool", True),
+        ("hermes", hermes(MOVE), True),
+        ("hermes", f"I go.\n{hermes(MOVE, STOP)}", True),
+        ("hermes", hermes({**MOVE, "arguments": {"metres": "far"}}), False),
+        ("hermes", hermes({"name": "fly", "arguments": {}}), False),
+        ("hermes", "<tool_call>oops", False),
+        ("llama", "Hello {", True),
+        ("llama", json.dumps(LLAMA_MOVE), True),
+        ("llama", json.dumps({**LLAMA_MOVE, "parameters": {}}), False),
+    ],
+)
+def test_calls_of_strict_tools_fit_their_schema_and_text_is_free(
+    family: Family, text: str, allowed: bool
+) -> None:
+    guide = tools_guide(family, request(tools=STRICT))
+    assert guide is not None and matches(guide, text) == allowed
 
 
 def test_what_the_guide_allows_is_parsed_as_a_call() -> None:

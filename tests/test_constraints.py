@@ -101,6 +101,8 @@ def test_a_bad_section_is_refused_with_the_reason(section: bytes, said: str) -> 
         ({"stop_token_ids": (-4,)}, "stop_token_ids"),
         ({"stop_token_ids": ("a",)}, "stop_token_ids"),
         ({"guide": "[0-9]+"}, "guide"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"top_logprobs": 2}, "set logprobs too"),
         ({"guide": Guide.regex("a"), "ignore_eos": True}, "ignore_eos"),
     ],
 )

@@ -13,7 +13,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.noise import NoiseRows
 from edgespec.core.params import SamplingParams
 from edgespec.kernels.verify_reference import filtered
-from edgespec.model.sampling import Rows, guess_together
+from edgespec.model.sampling import Rows, decide_together, guess_together
 
 PARAMETERS = [
     SamplingParams(temperature=0.7),
@@ -73,6 +73,17 @@ def test_log_probabilities_are_those_of_the_raw_logits() -> None:
     decided = decide(logits, np.arange(40), SamplingParams(temperature=2.0, top_k=5, top_p=0.5), 1)
     expected = logits.log_softmax(-1)[torch.arange(40), torch.from_numpy(decided.tokens).long()]
     np.testing.assert_allclose(decided.logprobs, expected.numpy(), atol=1e-5)
+
+
+def test_the_likeliest_tokens_are_those_of_the_raw_logits_for_the_parts_that_ask() -> None:
+    logits = random_logits("plain", torch.float32)
+    asked = SamplingParams(temperature=2.0, top_k=2, logprobs=True, top_logprobs=5)
+    parts = [Rows(SamplingParams(), 1, np.arange(10)), Rows(asked, 1, np.arange(30))]
+    plain, top = (decided.top for decided in decide_together(logits, parts))
+    values, tokens = logits[10:].log_softmax(-1).topk(5)
+    assert plain is None and top is not None
+    assert top.tokens.tolist() == tokens.tolist()
+    np.testing.assert_allclose(top.logprobs, values.numpy(), atol=1e-5)
 
 
 def test_greedy_takes_the_lowest_id_of_equals_and_ignores_seed_and_filters() -> None:

@@ -90,6 +90,15 @@ def test_log_probabilities_come_with_their_tokens(server: Server) -> None:
     assert len(pairs) == 40 and all(logprob == -token for token, logprob in pairs)
 
 
+@pytest.mark.parametrize("mode", ["cloud", "sync", "auto"])
+def test_the_likeliest_tokens_come_with_each_token_and_change_no_text(server: Server, mode: str) -> None:
+    with session(server, mode=mode, params={"logprobs": True, "top_logprobs": 3}) as one:
+        one.prompt(PROMPT)
+        pairs = [pair for step in one for pair in zip(step.tokens, step.top_logprobs or [], strict=True)]
+    assert one.tokens == SCRIPTED.continuation(PROMPT, 40)
+    assert [top for _, top in pairs] == [{token + i: -token - i for i in range(3)} for token in one.tokens]
+
+
 @pytest.mark.parametrize("mode", ["cloud", "sync"])
 def test_a_stop_string_inside_a_block_ends_the_text_there(server: Server, mode: str) -> None:
     whole = StubTokenizer().decode(SCRIPTED.continuation(PROMPT, 40))

@@ -59,6 +59,11 @@ def _check(target: Target, tokenizer: Tokenizer, port: int, pixels: Any, file: P
         }
         return post(f"{base}/v1/chat/completions", body)[:2]
 
+    def ask_for_response(base: str, url: str) -> tuple[int, Any]:
+        content = [{"type": "input_text", "text": "t5"}, {"type": "input_image", "image_url": url}]
+        body = {"input": [{"role": "user", "content": content}], "max_output_tokens": 8, "temperature": 0}
+        return post(f"{base}/v1/responses", body)[:2]
+
     good = "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()
     read = PromptReader(tokenizer, target.picture_format, vision_models.VOCABULARY).read(
         Chat(
@@ -73,6 +78,10 @@ def _check(target: Target, tokenizer: Tokenizer, port: int, pixels: Any, file: P
         assert status == 200, answer
         assert answer["usage"]["prompt_tokens"] == len(read.tokens)
         assert answer["choices"][0]["message"]["content"].strip() == tokenizer.decode(expected)
+        status, answer = ask_for_response(base, good)
+        assert status == 200 and answer["usage"]["input_tokens"] == len(read.tokens), answer
+        [part] = answer["output"][0]["content"]
+        assert tokenizer.decode(expected).startswith(part["text"].strip())
         for url, message in (
             ("https://example.com/a.png", "other URLs are not fetched"),
             ("data:image/png;base64,@@@", "not base64"),
@@ -80,3 +89,6 @@ def _check(target: Target, tokenizer: Tokenizer, port: int, pixels: Any, file: P
         ):
             status, answer = ask(base, url)
             assert status == 400 and message in answer["error"]["message"], answer
+            status, answer = ask_for_response(base, url)
+            assert (status, answer["error"]["param"]) == (400, "input"), answer
+            assert message in answer["error"]["message"]

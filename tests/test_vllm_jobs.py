@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from edgespec.core.row_constraints import RowConstraints
-from edgespec.model.target_engine import Decisions
+from edgespec.model.target_engine import Decisions, TopTokens
 from edgespec.model.vllm.jobs import Job, chain_of
 
 
@@ -45,6 +46,18 @@ def test_a_prompt_that_was_just_read_has_its_chain_verified_in_the_next_step() -
     other = job([5, 6])
     other.take(decided(4), 1)
     assert other.done and other.committed == [4]
+
+
+def test_the_likeliest_tokens_of_all_steps_come_one_after_another() -> None:
+    one = job([5, 6])
+    for token, rows in ((5, 1), (6, 2)):
+        tokens = np.full((rows, 2), token, np.int32)
+        one.take(
+            replace(decided(*range(token, token + rows)), top=TopTokens(tokens, -tokens.astype(np.float32))),
+            rows,
+        )
+    assert one.top is not None and one.top.tokens[:, 0].tolist() == [5, 6, 6]
+    assert job([5]).top is None
 
 
 def test_a_step_has_the_constraints_of_its_own_rows() -> None:

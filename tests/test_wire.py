@@ -214,6 +214,20 @@ class TestEncodersRefuse:
         with pytest.raises(ValueError, match="differ in length"):
             CASES[name].encoded(**{field: CASES[name].fields[field][:1]})
 
+    @pytest.mark.parametrize(
+        ("tokens", "top"),
+        [([9, 10], [1, 2, 3]), ([], [1]), ([9], list(range(21))), ([9, 10], list(range(42)))],
+    )
+    def test_likeliest_tokens_that_are_too_many_or_not_the_same_number(
+        self, tokens: list[int], top: list[int]
+    ) -> None:
+        case, logprobs = CASES["verdict"], np.zeros(len(top), np.float32)
+        arrays = {"tokens": np.array(tokens, np.int32), "top_tokens": np.array(top, np.int32)}
+        with pytest.raises(ValueError, match="20 at most"):
+            case.encoded(**arrays, logprobs=None, top_logprobs=logprobs)
+        with pytest.raises(ValueError, match="differ in length"):
+            case.encoded(**arrays, logprobs=None, top_logprobs=logprobs[:-1])
+
     def test_a_prompt_over_the_limit(self) -> None:
         largest = (2**20 - 96 - 8) // 4
         tokens = np.zeros(largest + 1, dtype=np.int32)

@@ -61,7 +61,10 @@ def ids(*values: int) -> Any:
     return np.array(values, dtype=np.int32)
 
 
-VERDICT = {"base_length": 4, "forwards": 5, "forward_us": 6, "clock_us": 7, "rows": 8, "turn": 2}
+VERDICT = {
+    **{"base_length": 4, "forwards": 5, "forward_us": 6, "clock_us": 7, "rows": 8, "turn": 2},
+    **{"top_tokens": ids(), "top_logprobs": None},
+}
 
 # fmt: off
 CASES = {
@@ -102,6 +105,12 @@ CASES = {
         **VERDICT, "finish": FinishReason.STOP, "tokens": ids(9, 10),
         "logprobs": np.array([-0.5, -2.0], dtype=np.float32),
     }, struct.pack("<IIIIHHHBB2i2f", 4, 5, 6, 7, 8, 2, 2, 1, 1, 9, 10, -0.5, -2.0)),
+    "verdict with the likeliest tokens": Case("verdict", 7, 7, {
+        **VERDICT, "finish": FinishReason.NONE, "tokens": ids(9, 10),
+        "logprobs": np.array([-0.5, -2.0], dtype=np.float32), "top_tokens": ids(9, 4, 5, 10),
+        "top_logprobs": np.array([-0.5, -1.0, -0.25, -2.0], dtype=np.float32),
+    }, struct.pack("<IIIIHHHBB2i2f4i4f", 4, 5, 6, 7, 8, 2, 2, 0, 1 | 2 << 3, 9, 10, -0.5, -2.0, 9, 4, 5, 10,
+                   -0.5, -1.0, -0.25, -2.0)),
     "verdict without log-probabilities": Case("verdict", 7, 7, {
         **VERDICT, "finish": FinishReason.NONE, "tokens": ids(9), "logprobs": None,
     }, struct.pack("<IIIIHHHBBi", 4, 5, 6, 7, 8, 2, 1, 0, 0, 9)),

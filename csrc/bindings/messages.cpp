@@ -66,9 +66,9 @@ struct FieldsAlone {
     std::size_t count(Int, List) {
         return 0;
     }
-    template <class List>
-    std::size_t count_if_any(std::size_t, List) {
-        return 0;
+    template <class List, class More>
+    std::pair<std::size_t, std::size_t> verdict_flags(std::size_t, List, More) {
+        return {};
     }
     void reserved(std::size_t) {}
     template <class... Kinds>

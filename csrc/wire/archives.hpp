@@ -36,11 +36,13 @@ class Writer {
         put_as<Int>(size);
         return size;
     }
-    template <class List>
-    std::size_t count_if_any(std::size_t count, List M::* list) {
+    // Bit 0: there is a list of `count`; bits 3 to 7: for each of the `count`, how many `more` has.
+    template <class List, class More>
+    std::pair<std::size_t, std::size_t> verdict_flags(std::size_t count, List M::* list, More M::* more) {
         const bool any = size_of(message_.*list) != 0;
-        put_as<std::uint8_t>(any);
-        return any ? count : 0;
+        const std::size_t all = size_of(message_.*more), each = count == 0 ? 0 : all / count;
+        put_as<std::uint8_t>((any ? 1 : 0) | each << 3);
+        return {any ? count : 0, all};
     }
     template <class Int, class... Fields>
     void bits(Int, Fields... fields) {
@@ -120,9 +122,10 @@ class Reader {
     std::size_t count(Int, List M::*) {
         return get<Int>();
     }
-    template <class List>
-    std::size_t count_if_any(std::size_t count, List M::*) {
-        return (get<std::uint8_t>() & 1) != 0 ? count : 0;
+    template <class List, class More>
+    std::pair<std::size_t, std::size_t> verdict_flags(std::size_t count, List M::*, More M::*) {
+        const std::size_t flags = get<std::uint8_t>();
+        return {(flags & 1) != 0 ? count : 0, (flags >> 3) * count};
     }
     template <class Int, class... Fields>
     void bits(Int, Fields... fields) {

@@ -52,7 +52,12 @@ void check(const Block& m) {
 void check(const Hint& m) { check_share(m.confidence, "a confidence"); }
 
 void check(const Verdict& m) {
-    if (m.logprobs.size != 0 && m.logprobs.size != m.tokens.size) bad("a verdict's arrays differ in length");
+    const std::size_t tokens = m.tokens.size, top = m.top_tokens.size;
+    if (m.logprobs.size != 0 && m.logprobs.size != tokens) bad("a verdict's arrays differ in length");
+    if (m.top_logprobs.size != top) bad("a verdict's arrays differ in length");
+    if (top != 0 && (tokens == 0 || top % tokens != 0 || top / tokens > kMaxTopTokens)) {
+        bad("a verdict has the same number of likeliest tokens for each token, 20 at most");
+    }
     if (m.finish > FinishReason::kError) bad("a verdict ends for no known reason");
 }
 

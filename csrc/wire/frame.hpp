@@ -17,6 +17,7 @@ constexpr std::uint32_t kCommittedBit = 0x80000000u;
 constexpr std::size_t kHeaderBytes = 16;
 constexpr std::size_t kMaxUnwelcomedPayload = 496;  // 512 bytes with the header, before WELCOME
 constexpr std::size_t kMaxPayload = 1 << 20;        // OPEN and APPEND, which hold prompts; no frame is larger
+constexpr std::size_t kMaxTopTokens = 20;           // in a VERDICT, for each of its tokens
 constexpr std::uint8_t kOptionalFlag = 0x01;        // an unknown type with this flag is skipped
 
 enum class FrameType : std::uint8_t {

@@ -119,6 +119,9 @@ struct Verdict {
     FinishReason finish = FinishReason::kNone;
     View<std::int32_t> tokens;
     View<float> logprobs;  // one for each token, or none
+    // The likeliest tokens at each token's position, the likeliest first: the same number for each, or none.
+    View<std::int32_t> top_tokens;
+    View<float> top_logprobs;
 
     template <class Io>
     static void layout(Io& io) {
@@ -130,9 +133,11 @@ struct Verdict {
         io.value("turn", &Verdict::turn);
         const auto count = io.count(kU16, &Verdict::tokens);
         io.value("finish", &Verdict::finish);
-        const auto logprobs = io.count_if_any(count, &Verdict::logprobs);
+        const auto [logprobs, top] = io.verdict_flags(count, &Verdict::logprobs, &Verdict::top_tokens);
         io.array("tokens", &Verdict::tokens, count);
         io.array("logprobs", &Verdict::logprobs, logprobs);
+        io.array("top_tokens", &Verdict::top_tokens, top);
+        io.array("top_logprobs", &Verdict::top_logprobs, top);
     }
 };
 

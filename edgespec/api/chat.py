@@ -13,31 +13,32 @@ from edgespec.api.schema import ChatRequest, ImagePart, Message, TextPart, Tool
 from edgespec.api.shapes import Envelope, Written, chat_logprobs, closing, extra, finish_reason, gathered
 from edgespec.api.tally import Tally
 from edgespec.api.tool_calls import ToolCall, ToolCallParser, family_of
-from edgespec.api.tool_choice import call_guide, called_tools
+from edgespec.api.tool_choice import tools_guide
 from edgespec.core.errors import EdgespecError
 from edgespec.edge.prompt import Chat, data_url
 
 
-def chat_asks(door: Door, request: ChatRequest) -> list[Ask]:
-    """Raises ApiError."""
+def chat_asks(door: Door, request: ChatRequest, param: str = "messages") -> list[Ask]:
+    """param: what holds the conversation in the client's request. Raises ApiError."""
     most = request.max_completion_tokens or request.max_tokens or door.limits.default_tokens
     parser = tool_parser(door, request)
     tools = request.tools if parser else None
-    called = called_tools(request)
-    several = request.tool_choice == "required"
-    calls = call_guide(parser.family, called, several) if parser and called else None
-    chat = _with_pictures(request.messages, tools)
-    prompt = [] if chat else chat_prompt(door, request.messages, tools)
-    return asks(door, request, [prompt], "messages", most, bool(request.logprobs), chat, calls)
+    calls = tools_guide(None if parser is None else parser.family, request)
+    chat = _with_pictures(request.messages, tools, param)
+    prompt = [] if chat else chat_prompt(door, request.messages, tools, param)
+    if request.top_logprobs and not request.logprobs:
+        raise refused("top_logprobs", "this needs logprobs: true.")
+    logprobs = (request.top_logprobs or 0) if request.logprobs else None
+    return asks(door, request, [prompt], param, most, logprobs, chat, calls)
 
 
-def _with_pictures(messages: Sequence[Message], tools: Sequence[Tool] | None) -> Chat | None:
+def _with_pictures(messages: Sequence[Message], tools: Sequence[Tool] | None, param: str) -> Chat | None:
     """None: the messages hold no pictures. Raises ApiError."""
     if not any(message.images for message in messages):
         return None
     parted = []
     for number, message in enumerate(messages):
-        plain = _plain(number, message)
+        plain = _plain(param, number, message)
         if message.images:
             assert isinstance(message.content, list)
             plain["content"] = [
@@ -45,12 +46,17 @@ def _with_pictures(messages: Sequence[Message], tools: Sequence[Tool] | None) ->
                 if isinstance(part, TextPart)
                 else {
                     "type": "image",
-                    "image": _picture(f"messages[{number}].content[{at}].image_url.url", part),
+                    "image": _picture(_place(param, number, f".content[{at}].image_url.url"), part),
                 }
                 for at, part in enumerate(message.content)
             ]
         parted.append(plain)
     return Chat(parted, _described(tools))
+
+
+def _place(param: str, number: int, within: str) -> str:
+    """What is wrong in a message. Where the client sent no list of messages, the parameter's name must do."""
+    return f"messages[{number}]{within}" if param == "messages" else param
 
 
 def _picture(param: str, part: ImagePart) -> bytes:
@@ -61,24 +67,27 @@ def _picture(param: str, part: ImagePart) -> bytes:
 
 
 def _described(tools: Sequence[Tool] | None) -> list[dict[str, Any]] | None:
-    return [tool.model_dump(exclude_none=True) for tool in tools] if tools else None
+    without = {"function": {"strict"}}
+    return [tool.model_dump(exclude_none=True, exclude=without) for tool in tools] if tools else None
 
 
-def chat_prompt(door: Door, messages: Sequence[Message], tools: Sequence[Tool] | None = None) -> list[int]:
+def chat_prompt(
+    door: Door, messages: Sequence[Message], tools: Sequence[Tool] | None, param: str
+) -> list[int]:
     """The conversation's tokens. Raises ApiError."""
-    plain = [_plain(number, message) for number, message in enumerate(messages)]
+    plain = [_plain(param, number, message) for number, message in enumerate(messages)]
     tokenizer = door.source.tokenizer
     try:
         return tokenizer.encode(tokenizer.chat(plain, tools=_described(tools)), add_special_tokens=False)
     except EdgespecError as error:
-        raise refused("messages", str(error)) from None
+        raise refused(param, str(error)) from None
 
 
-def _plain(number: int, message: Message) -> dict[str, Any]:
+def _plain(param: str, number: int, message: Message) -> dict[str, Any]:
     """A message as templates take it; a call's arguments as an object."""
     for name, value in (message.model_extra or {}).items():
         if value not in (None, []):
-            raise refused(f"messages[{number}].{name}", "this is not offered: leave it out.")
+            raise refused(_place(param, number, f".{name}"), "this is not offered: leave it out.")
     role = "system" if message.role == "developer" else message.role
     plain: dict[str, Any] = {"role": role, "content": message.text}
     if message.name is not None:
@@ -91,7 +100,7 @@ def _plain(number: int, message: Message) -> dict[str, Any]:
             try:
                 call["function"]["arguments"] = json.loads(call["function"]["arguments"])
             except (ValueError, RecursionError):
-                place = f"messages[{number}].tool_calls[{index}].function.arguments"
+                place = _place(param, number, f".tool_calls[{index}].function.arguments")
                 raise refused(place, "this is not JSON.") from None
     return plain
 
@@ -124,11 +133,10 @@ def _choice(door: Door, request: ChatRequest, index: int, written: Written) -> d
     message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
     if calls:
         message |= {"content": content or None, "tool_calls": [_call(call) for call in calls]}
-    logprobs = written.logprobs if request.logprobs else None
     return {
         "index": index,
         "message": message,
-        "logprobs": chat_logprobs(door.source.tokenizer, written.tokens, logprobs),
+        "logprobs": chat_logprobs(door.source.tokenizer, written),
         "finish_reason": "tool_calls" if calls and written.finish_reason == "stop" else written.finish_reason,
     }
 
@@ -154,7 +162,7 @@ async def streamed_chat(
         more = extra(tokenizer, text, options.offline, options.timeline)
         if not (delta or finish or more or step.logprobs):
             continue  # half a character, or the beginning of what may be a stop string or a call
-        logprobs = chat_logprobs(tokenizer, step.tokens, step.logprobs)
+        logprobs = chat_logprobs(tokenizer, step)
         choice = {"index": text.index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         yield event(envelope.wrap([choice], **between, **more))
     if usage:

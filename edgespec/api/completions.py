@@ -27,7 +27,7 @@ def completion_asks(door: Door, request: CompletionRequest) -> list[Ask]:
     if not all(prompts):
         raise refused("prompt", "it is empty: give at least one character.")
     most = request.max_tokens or DEFAULT_TOKENS
-    return asks(door, request, prompts, "prompt", most, request.logprobs is not None)
+    return asks(door, request, prompts, "prompt", most, request.logprobs)
 
 
 async def whole_completion(
@@ -39,9 +39,7 @@ async def whole_completion(
         {
             "index": index,
             "text": one.text,
-            "logprobs": completion_logprobs(
-                door.source.tokenizer, one.tokens, None if request.logprobs is None else one.logprobs, 0
-            ),
+            "logprobs": completion_logprobs(door.source.tokenizer, one, 0),
             "finish_reason": one.finish_reason,
         }
         for index, one in written.items()
@@ -68,7 +66,7 @@ async def streamed_completion(
         choice = {
             "index": text.index,
             "text": echo + step.text,
-            "logprobs": completion_logprobs(door.source.tokenizer, step.tokens, step.logprobs, offset),
+            "logprobs": completion_logprobs(door.source.tokenizer, step, offset),
             "finish_reason": finish,
         }
         yield event(envelope.wrap([choice], **between, **more))

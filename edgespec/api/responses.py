@@ -11,14 +11,14 @@ from edgespec.api.ask import Ask
 from edgespec.api.chat import chat_asks, tool_parser
 from edgespec.api.door import Door, TextStep
 from edgespec.api.responses_schema import ResponsesRequest
-from edgespec.api.shapes import finish_reason
+from edgespec.api.shapes import finish_reason, token_logprobs
 from edgespec.api.tally import Tally
 from edgespec.api.tool_calls import ToolCall
 
 
 def response_asks(door: Door, request: ResponsesRequest) -> list[Ask]:
     """Raises ApiError."""
-    return chat_asks(door, request.chat())
+    return chat_asks(door, request.chat(), "input")
 
 
 async def whole_response(
@@ -48,15 +48,15 @@ async def streamed_response(
             yield typed("response.in_progress", response=written.envelope("in_progress", []))
         begun = True
         first = not written.text
-        content = written.add(text)
+        content, logprobs = written.add(text)
         if content and first:
             yield typed("response.output_item.added", output_index=0, item=written.message("in_progress", []))
-            yield typed("response.content_part.added", **place, part=_part(""))
+            yield typed("response.content_part.added", **place, part=_part("", []))
         if content:
-            yield typed("response.output_text.delta", **place, delta=content, logprobs=[])
+            yield typed("response.output_text.delta", **place, delta=content, logprobs=logprobs)
     if written.text:
-        yield typed("response.output_text.done", **place, text=written.text, logprobs=[])
-        yield typed("response.content_part.done", **place, part=_part(written.text))
+        yield typed("response.output_text.done", **place, text=written.text, logprobs=written.logprobs)
+        yield typed("response.content_part.done", **place, part=_part(written.text, written.logprobs))
         yield typed("response.output_item.done", output_index=0, item=written.output()[0])
     for index, item in enumerate(written.output()):
         if item["type"] != "function_call":
@@ -74,11 +74,13 @@ async def streamed_response(
 
 
 class _Response:
-    """One answer while it is written. text: without the calls of tools."""
+    """One answer while it is written. text: without the calls of tools. logprobs: of its tokens, if asked for."""
 
     def __init__(self, door: Door, request: ResponsesRequest) -> None:
         self.item = f"msg_{secrets.token_hex(12)}"
         self.text = ""
+        self.logprobs: list[dict[str, Any]] = []
+        self._new_logprobs = 0
         self._door = door
         self._request = request
         self._parser = tool_parser(door, request.chat())
@@ -90,16 +92,20 @@ class _Response:
             "created_at": int(time.time()),
         }
 
-    def add(self, text: TextStep) -> str:
-        """Returns the content that the step adds."""
+    def add(self, text: TextStep) -> tuple[str, list[dict[str, Any]]]:
+        """Returns the content that the step adds, and the log-probabilities since the last content."""
         self._tally.add(text)
+        self.logprobs += token_logprobs(self._door.source.tokenizer, text.step) or []
         content, self._finish = text.step.text, finish_reason(text)
         if self._parser is not None:
             content, _ = self._parser.push(content)
             if self._finish is not None:
                 content += self._parser.finish()[0]
         self.text += content
-        return content
+        if not content:
+            return "", []
+        first, self._new_logprobs = self._new_logprobs, len(self.logprobs)
+        return content, self.logprobs[first:]
 
     def finished(self) -> dict[str, Any]:
         complete, usage = self._finish == "stop", self._tally.usage()
@@ -119,7 +125,7 @@ class _Response:
     def output(self) -> list[dict[str, Any]]:
         status = "completed" if self._finish == "stop" else "incomplete"
         calls = self._parser.calls if self._parser is not None else []
-        message = [self.message(status, [_part(self.text)])] if self.text or not calls else []
+        message = [self.message(status, [_part(self.text, self.logprobs)])] if self.text or not calls else []
         return [*message, *map(_call, calls)]
 
     def message(self, status: str, content: list[dict[str, Any]]) -> dict[str, Any]:
@@ -140,14 +146,15 @@ class _Response:
             "parallel_tool_calls": True,
             "temperature": 1.0 if request.temperature is None else request.temperature,
             "tool_choice": request.model_dump(include={"tool_choice"})["tool_choice"] or "auto",
+            "top_logprobs": request.top_logprobs or 0,
             "tools": [tool.model_dump() for tool in request.tools or ()],
             "top_p": 1.0 if request.top_p is None else request.top_p,
             "usage": None,
         }
 
 
-def _part(text: str) -> dict[str, Any]:
-    return {"type": "output_text", "text": text, "annotations": []}
+def _part(text: str, logprobs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

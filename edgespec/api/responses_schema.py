@@ -10,10 +10,14 @@ from edgespec.api.schema import (
     EdgespecOptions,
     Function,
     FunctionCall,
+    ImagePart,
+    ImageUrl,
     Message,
+    Model,
     TextPart,
     Tool,
     ToolCall,
+    TopLogprobs,
 )
 
 NEUTRAL: dict[str, tuple[object, ...]] = {
@@ -21,14 +25,12 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "previous_response_id": (None,),
     "conversation": (None,),
     "background": (None, False),
-    "include": (None, []),
     "metadata": (None, {}),
     "parallel_tool_calls": (None, True),
     "prompt": (None,),
     "reasoning": (None, {}),
     "service_tier": (None, "auto", "default"),
     "text": (None, {"format": {"type": "text"}}),
-    "top_logprobs": (None, 0),
     "truncation": (None, "disabled"),
 }
 """Known parameters that are not offered -> the values that ask for nothing."""
@@ -38,17 +40,30 @@ class Part(BaseModel):
     type: Literal["input_text", "output_text"]
     text: str
 
+    def part(self) -> TextPart:
+        return TextPart(type="text", text=self.text)
+
+
+class InputImage(Model):
+    type: Literal["input_image"]
+    image_url: str = Field(description="A data: URL; no other is fetched.")
+    detail: Literal["auto", "low", "high"] | None = None
+    file_id: None = None
+
+    def part(self) -> ImagePart:
+        return ImagePart(type="image_url", image_url=ImageUrl(url=self.image_url, detail=self.detail))
+
 
 class InputMessage(BaseModel):
     type: Literal["message"] = "message"
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part]
+    content: str | list[Part | InputImage]
 
     def message(self) -> Message:
         content = self.content
         if isinstance(content, str):
             return Message(role=self.role, content=content)
-        return Message(role=self.role, content=[TextPart(type="text", text=part.text) for part in content])
+        return Message(role=self.role, content=[part.part() for part in content])
 
 
 class CallItem(BaseModel):
@@ -105,6 +120,8 @@ class ResponsesRequest(BaseModel):
     top_p: float | None = Field(None, gt=0, le=1)
     tools: Annotated[list[FlatTool], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | FlatNamedTool | None = None
+    include: Annotated[list[Literal["message.output_text.logprobs"]], Field(max_length=16)] | None = None
+    top_logprobs: TopLogprobs | None = None
     user: str | None = Field(None, max_length=512)
     edgespec: EdgespecOptions = EdgespecOptions.model_validate({})
 
@@ -115,6 +132,8 @@ class ResponsesRequest(BaseModel):
                 raise refused(name, "there is no such parameter.")
             if value not in NEUTRAL[name]:
                 raise refused(name, "this is not offered: leave it out.")
+        if self.top_logprobs and not self.include:
+            raise refused("top_logprobs", 'this needs include: ["message.output_text.logprobs"].')
 
     def chat(self) -> ChatRequest:
         """The same as a chat."""
@@ -133,6 +152,8 @@ class ResponsesRequest(BaseModel):
                 "max_completion_tokens": self.max_output_tokens,
                 "temperature": self.temperature,
                 "top_p": self.top_p,
+                "logprobs": bool(self.include),
+                "top_logprobs": self.top_logprobs,
                 "tools": tools or None,
                 "tool_choice": choice,
                 "edgespec": self.edgespec,

@@ -24,16 +24,21 @@ def asks(
     prompts: Sequence[Sequence[int]],
     prompt_param: str,
     max_new_tokens: int,
-    logprobs: bool,
+    logprobs: int | None,
     chat: Chat | None = None,
     calls: Guide | None = None,
 ) -> list[Ask]:
-    """Every text of a request: `n` for each prompt. chat: see `Ask`. calls: what an answer that must call a tool looks
-    like. Raises ApiError."""
+    """Every text of a request: `n` for each prompt. Raises ApiError.
+
+    logprobs: how many of the likeliest tokens are reported beside each token's own; None: not even that.
+    chat: see `Ask`. calls: what an answer that calls tools looks like.
+    """
     guide = guide_of(request)
     if guide is not None and calls is not None:
         raise refused(
-            "tool_choice", "an answer that must call a tool has no other form: leave one of them out."
+            "tools",
+            "an answer whose calls must fit the tools' schemas has no other form: leave tool_choice and strict out, or "
+            "the form.",
         )
     choices = request.n or 1
     if choices > door.limits.choices:
@@ -62,7 +67,7 @@ def _params(
     request: SamplingRequest,
     recommended: Mapping[str, Any],
     max_new_tokens: int,
-    logprobs: bool,
+    logprobs: int | None,
     number: int,
     guide: Guide | None,
 ) -> SamplingParams:
@@ -84,7 +89,8 @@ def _params(
         "max_new_tokens": max_new_tokens,
         "stop": (stop,) if isinstance(stop, str) else tuple(stop),
         "ignore_eos": bool(request.ignore_eos),
-        "logprobs": logprobs,
+        "logprobs": logprobs is not None,
+        "top_logprobs": logprobs or 0,
     }
     chosen = {name: value for name, value in chosen.items() if value is not None}
     try:

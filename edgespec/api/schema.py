@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from edgespec.api.errors import refused
+from edgespec.core.params import MOST_TOP_LOGPROBS
 
 NEUTRAL: dict[str, tuple[object, ...]] = {
-    "top_logprobs": (None, 0),
     "parallel_tool_calls": (None, True),
     "functions": (None, []),
     "function_call": (None, "none"),
@@ -35,6 +35,7 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
 """Known parameters that are not offered -> the values that ask for nothing."""
 
 Token = Annotated[int, Field(ge=0, lt=2**31)]
+TopLogprobs = Annotated[int, Field(ge=0, le=MOST_TOP_LOGPROBS, strict=True)]
 StopString = Annotated[str, Field(min_length=1, max_length=256)]
 
 
@@ -113,7 +114,7 @@ class CompletionRequest(SamplingRequest):
         | Annotated[list[str], Field(min_length=1, max_length=16)]
     )
     echo: bool | None = False
-    logprobs: Literal[0] | None = Field(None, description="0: of the chosen tokens. Others are not offered.")
+    logprobs: TopLogprobs | None = Field(None, description="0: of the chosen tokens alone.")
 
 
 class TextPart(Model):
@@ -171,7 +172,7 @@ class Function(Model):
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
     description: str | None = None
     parameters: dict[str, Any] | None = None
-    strict: Literal[False] | None = None
+    strict: bool | None = None
 
 
 class Tool(Model):
@@ -196,6 +197,7 @@ class ChatRequest(SamplingRequest):
     messages: Annotated[list[Message], Field(min_length=1, max_length=4096)]
     max_completion_tokens: int | None = Field(None, ge=1, lt=2**31)
     logprobs: bool | None = False
+    top_logprobs: TopLogprobs | None = None
     add_generation_prompt: Literal[True] | None = True
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None

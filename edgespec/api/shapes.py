@@ -9,6 +9,7 @@ from typing import Any
 from edgespec.api.door import TextStep
 from edgespec.api.tally import Tally
 from edgespec.core.tokenizer import Tokenizer
+from edgespec.edge.step import Step
 
 FINISH_REASONS = {"stop": "stop", "length": "length", "context": "length"}
 
@@ -37,14 +38,18 @@ class Written:
 
     pieces: list[str] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
+    logprobs: list[float] | None = None
+    top_logprobs: list[dict[int, float]] | None = None
     finish_reason: str | None = None
 
     def add(self, text: TextStep) -> None:
         step = text.step
         self.pieces.append(step.text)
         self.tokens += step.tokens
-        self.logprobs += step.logprobs or []
+        if step.logprobs is not None:
+            self.logprobs = [*(self.logprobs or ()), *step.logprobs]
+        if step.top_logprobs is not None:
+            self.top_logprobs = [*(self.top_logprobs or ()), *step.top_logprobs]
         self.finish_reason = finish_reason(text)
 
     @property
@@ -123,25 +128,47 @@ def spans(tokenizer: Tokenizer, text: TextStep) -> list[tuple[int, str]]:
     return [(len(piece), source) for piece, source in zip(pieces, sources, strict=False)]
 
 
-def chat_logprobs(tokenizer: Tokenizer, tokens: Sequence[int], logprobs: Sequence[float] | None) -> Any:
-    """OpenAI's `logprobs` of a chat's piece: only the chosen tokens' own."""
-    if logprobs is None:
+def token_logprobs(tokenizer: Tokenizer, piece: Step | Written) -> list[dict[str, Any]] | None:
+    """OpenAI's log-probabilities of a piece's tokens, each with the likeliest at its position; None: not asked for."""
+    if piece.logprobs is None:
         return None
-    content = []
-    for token, logprob in zip(tokens, logprobs, strict=True):
+
+    def named(token: int, logprob: float) -> dict[str, Any]:
         text = tokenizer.decode([token])
-        content.append({"token": text, "logprob": logprob, "bytes": list(text.encode()), "top_logprobs": []})
-    return {"content": content, "refusal": None}
+        return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+
+    return [
+        {**named(token, logprob), "top_logprobs": [named(*pair) for pair in top.items()]}
+        for token, logprob, top in zip(piece.tokens, piece.logprobs, _tops(piece), strict=True)
+    ]
 
 
-def completion_logprobs(
-    tokenizer: Tokenizer, tokens: Sequence[int], logprobs: Sequence[float] | None, offset: int
-) -> Any:
-    """OpenAI's older `logprobs` of a completion; offset: characters before these tokens."""
-    if logprobs is None:
+def chat_logprobs(tokenizer: Tokenizer, piece: Step | Written) -> dict[str, Any] | None:
+    """OpenAI's `logprobs` of a chat's piece."""
+    content = token_logprobs(tokenizer, piece)
+    return None if content is None else {"content": content, "refusal": None}
+
+
+def completion_logprobs(tokenizer: Tokenizer, piece: Step | Written, offset: int) -> dict[str, Any] | None:
+    """OpenAI's older `logprobs` of a completion; offset: characters before these tokens. The likeliest tokens have the
+    token itself among them, so there may be one more than were asked for."""
+    if piece.logprobs is None:
         return None
-    texts, offsets = [tokenizer.decode([token]) for token in tokens], []
+    texts, offsets = [tokenizer.decode([token]) for token in piece.tokens], []
     for text in texts:
         offsets.append(offset)
         offset += len(text)
-    return {"tokens": texts, "token_logprobs": list(logprobs), "top_logprobs": None, "text_offset": offsets}
+    tops = [
+        {**{tokenizer.decode([other]): value for other, value in top.items()}, text: logprob}
+        for text, logprob, top in zip(texts, piece.logprobs, _tops(piece), strict=True)
+    ]
+    return {
+        "tokens": texts,
+        "token_logprobs": list(piece.logprobs),
+        "top_logprobs": None if piece.top_logprobs is None else tops,
+        "text_offset": offsets,
+    }
+
+
+def _tops(piece: Step | Written) -> Sequence[dict[int, float]]:
+    return [{}] * len(piece.tokens) if piece.top_logprobs is None else piece.top_logprobs

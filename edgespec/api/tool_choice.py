@@ -1,4 +1,5 @@
-"""`tool_choice` as a guide: an answer that must call a tool is calls alone, whose arguments fit the tool's schema."""
+"""`tool_choice` and `strict` as a guide: an answer that must call a tool is calls alone; one that may
+call a strict tool is text or calls. The arguments of calls fit the tool's schema."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,13 +31,43 @@ def called_tools(request: ChatRequest) -> Sequence[Tool]:
     return found
 
 
+def tools_guide(family: Family | None, request: ChatRequest) -> Guide | None:
+    """What the answer may be; None: anything. family: None: the answer calls no tools. Raises ApiError."""
+    called = called_tools(request)
+    if family is None:
+        return None
+    if called:
+        return call_guide(family, called, request.tool_choice == "required")
+    tools = request.tools or ()
+    return text_or_call_guide(family, tools) if any(tool.function.strict for tool in tools) else None
+
+
 def call_guide(family: Family, tools: Sequence[Tool], several: bool) -> Guide:
     """A call of one of the tools, as the model's family writes it. several: more calls may follow."""
-    calls = [_call_schema(tool, ARGUMENTS[family]) for tool in tools]
-    schema = {"x-guidance": WRITTEN, **(calls[0] if len(calls) == 1 else {"anyOf": calls})}
     more = ' ("\\n" call)*' if family == "hermes" and several else ""
     begin, end = (json.dumps(f"{BEGIN}\n"), json.dumps(f"\n{END}")) if family == "hermes" else ('""', '""')
-    return Guide.lark(f"start: call{more}\ncall: {begin} object {end}\nobject: %json {json.dumps(schema)}\n")
+    return Guide.lark(f"start: call{more}\ncall: {begin} object {end}\n{_object(family, tools)}")
+
+
+def text_or_call_guide(family: Family, tools: Sequence[Tool]) -> Guide:
+    """Any text, and calls of the tools. What begins as a call must be one."""
+    if family == "llama":
+        grammar = "start: (object | TEXT)?\nTEXT: /[ \\n]*[^ \\n{](?s:.*)/\n"
+    else:
+        begin, end, between = (json.dumps(one) for one in (f"{BEGIN}\n", f"\n{END}", f"\n{END}\n{BEGIN}\n"))
+        grammar = (
+            f"start: TEXT | before object ({between} object)* {end}\n"
+            f"before[suffix={begin}]: /(?s:.*)/\n"
+            f"TEXT: /(?s:.*)/ & ~/(?s:.*){BEGIN}(?s:.*)/\n"
+        )
+    return Guide.lark(grammar + _object(family, tools))
+
+
+def _object(family: Family, tools: Sequence[Tool]) -> str:
+    """The grammar's rule for a call of one of the tools."""
+    calls = [_call_schema(tool, ARGUMENTS[family]) for tool in tools]
+    schema = {"x-guidance": WRITTEN, **(calls[0] if len(calls) == 1 else {"anyOf": calls})}
+    return f"object: %json {json.dumps(schema)}\n"
 
 
 def _call_schema(tool: Tool, arguments: str) -> dict[str, Any]:

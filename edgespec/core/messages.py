@@ -35,9 +35,10 @@ class Verdict:
     """What the target's last layer decided: `tokens` are committed at `base_length`, the last of them the correction or
     bonus.
 
-    finish: why the text ends here, None while it goes on. logprobs: of the tokens, if they were asked for. forwards: of
-    the target for this session so far. rows: drafted nodes verified in this forward, which took `forward_ms` and ended
-    at `ended_ms` of the server's clock (which wraps, see `measurements.CLOCK_MS`).
+    finish: why the text ends here, None while it goes on. logprobs: of the tokens, and top_logprobs: at each token's
+    position, the likeliest tokens' ids -> theirs, if they were asked for. forwards: of the target for this session so
+    far. rows: drafted nodes verified in this forward, which took `forward_ms` and ended at `ended_ms` of the server's
+    clock (which wraps, see `measurements.CLOCK_MS`).
     """
 
     base_length: int
@@ -48,3 +49,4 @@ class Verdict:
     rows: int = 0
     forward_ms: float = 0.0
     ended_ms: float = 0.0
+    top_logprobs: list[dict[int, float]] | None = None

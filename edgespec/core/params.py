@@ -27,6 +27,8 @@ may be 0 too."""
 MOST_BIAS = 1e9
 """The largest logit bias, either way."""
 
+MOST_TOP_LOGPROBS = 20
+
 MOST_BIASES, MOST_STOP_TOKENS, MOST_BAD_TOKENS = 1024, 128, 4096
 """Every row of a forward may have to look at each of them."""
 
@@ -58,6 +60,7 @@ class SamplingParams:
     stop: strings that end the text, which is cut before them.
     ignore_eos: go on after the target's end-of-sequence tokens.
     logprobs: report each committed token's log-probability under the target's raw logits.
+    top_logprobs: report the likeliest tokens at each committed token's position too, this many, 20 at most; 0 is none.
     """
 
     temperature: float = 0.0
@@ -78,6 +81,7 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     logprobs: bool = False
+    top_logprobs: int = 0
 
     def __post_init__(self) -> None:
         if isinstance(self.stop, str):
@@ -111,6 +115,11 @@ class SamplingParams:
                 and all(map(_sequence, self.bad_words_ids)),
                 f"lists of token ids that are not empty, {MOST_BAD_TOKENS} tokens in all at most",
             ),
+            (
+                "top_logprobs",
+                _whole(self.top_logprobs, 0, MOST_TOP_LOGPROBS + 1),
+                f"a whole number from 0 to {MOST_TOP_LOGPROBS}",
+            ),
             ("guide", self.guide is None or isinstance(self.guide, Guide), "an edgespec.Guide"),
             (
                 "logit_bias",
@@ -126,6 +135,8 @@ class SamplingParams:
             raise ParameterError(
                 "ignore_eos contradicts a guide, which ends its text with an end-of-sequence token: leave it out."
             )
+        if self.top_logprobs and not self.logprobs:
+            raise ParameterError("top_logprobs come beside the tokens' own: set logprobs too.")
         if self.min_tokens > self.max_new_tokens:
             raise ParameterError(
                 f"min_tokens is {self.min_tokens}, above max_new_tokens, which is {self.max_new_tokens}."

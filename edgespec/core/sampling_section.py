@@ -16,7 +16,15 @@ from edgespec.core.params import ParameterError, SamplingParams
 MAX_BYTES = 1 << 18
 GENERATED = "generated"
 
-NAMES = ("presence_penalty", "frequency_penalty", "min_tokens", "stop_token_ids", "bad_words_ids", "guide")
+NAMES = (
+    "presence_penalty",
+    "frequency_penalty",
+    "min_tokens",
+    "stop_token_ids",
+    "bad_words_ids",
+    "guide",
+    "top_logprobs",
+)
 
 
 def encode(params: SamplingParams, generated: int) -> bytes:

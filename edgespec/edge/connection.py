@@ -182,6 +182,7 @@ class ServerConnection:
                     verdict.rows,
                     verdict.forward_us / 1e3,
                     verdict.clock_us / 1e3,
+                    _top_logprobs(verdict),
                 )
             )
 
@@ -277,3 +278,14 @@ class ServerConnection:
             return call(argument)
         except ConnectionError as error:
             raise EdgespecError(f"the link is closed ({error}): start a new session.") from None
+
+
+def _top_logprobs(verdict: _native.Verdict) -> list[dict[int, float]] | None:
+    if verdict.top_logprobs is None:
+        return None
+    shape = len(verdict.tokens), -1
+    tokens, logprobs = (
+        verdict.top_tokens.reshape(shape).tolist(),
+        verdict.top_logprobs.reshape(shape).tolist(),
+    )
+    return [dict(zip(*pair, strict=True)) for pair in zip(tokens, logprobs, strict=True)]

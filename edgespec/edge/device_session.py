@@ -62,5 +62,5 @@ class DeviceSession(TextSession):
         if self._timeline is not None:
             self._timeline.drafted(start_s, time.monotonic(), 1)
         ended = "stop" if token in self._end_tokens else "length" if self._loop.remaining <= 0 else None
-        self._commit([token], None, ended)
+        self._commit([token], ended)
         return self.snapshot()

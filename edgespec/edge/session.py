@@ -242,7 +242,7 @@ class Session(TextSession):
         self.statistics.target_forwards = self._earlier_forwards + message.forwards
         self.statistics.forward_ms += message.forward_ms
         self._provisional.committed(message.tokens)
-        self._commit(message.tokens, message.logprobs, message.finish)
+        self._commit(message.tokens, message.finish, message.logprobs, message.top_logprobs)
         if self.finished:
             self._recollection.turn_ended(self._loop)
 

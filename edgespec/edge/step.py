@@ -44,8 +44,9 @@ class Step:
     """What one step brought.
 
     tokens: newly committed token ids; text: what they add to the text (a stop string or half a character is held
-    back). logprobs: of these tokens, if asked for. finish_reason: "stop" (end of sequence or stop string), "length"
-    (max_new_tokens), "context" (the context is full), "cancelled", or None while the text goes on.
+    back). logprobs: of these tokens, if asked for. top_logprobs: at each of them, the likeliest tokens' ids -> their
+    log-probabilities, the likeliest first, if asked for. finish_reason: "stop" (end of sequence or stop string),
+    "length" (max_new_tokens), "context" (the context is full), "cancelled", or None while the text goes on.
     provisional: text that the draft wrote alone, with no server there; revised: how many tokens of such text the
     target has replaced, or will. Both are empty online; `Session.provisional` is what of it still stands.
     events: what happened to the link since the last step, in words.
@@ -59,3 +60,4 @@ class Step:
     provisional: str = ""
     revised: int = 0
     events: list[str] = field(default_factory=list)
+    top_logprobs: list[dict[int, float]] | None = None

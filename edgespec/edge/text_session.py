@@ -37,13 +37,14 @@ class Context(NamedTuple):
 
 
 class OutputBuffer:
-    """The text of one turn behind `context`. Stop strings end it; `logprobs` are kept where the caller wants them."""
+    """The text of one turn behind `context`. Stop strings end it. Log-probabilities are kept where they come."""
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str], context: Sequence[int]) -> None:
         self.stream = TextStream(tokenizer.decode, stop, context, tokenizer.special_texts)
         self._pieces: list[str] = []
         self._tokens: list[int] = []
         self._logprobs: list[float] = []
+        self._top_logprobs: list[dict[int, float]] = []
         self._new = 0
 
     @property
@@ -55,11 +56,14 @@ class OutputBuffer:
         """Whether there are tokens that the caller has not been given."""
         return bool(self._tokens)
 
-    def add(self, tokens: list[int], logprobs: list[float]) -> TextPiece:
+    def add(
+        self, tokens: list[int], logprobs: list[float], top_logprobs: list[dict[int, float]]
+    ) -> TextPiece:
         """Tokens were committed, with log-probabilities for all or none of them; the text that became certain."""
         piece = self.stream.push(tokens)
         self._tokens += tokens[: piece.tokens_used]
         self._logprobs += logprobs[: piece.tokens_used]
+        self._top_logprobs += top_logprobs[: piece.tokens_used]
         self._append(piece.text)
         return piece
 
@@ -67,10 +71,10 @@ class OutputBuffer:
         """The text ends here: nothing is held back any longer."""
         self._append(self.stream.flush())
 
-    def take(self) -> tuple[list[int], str, list[float]]:
-        """Tokens, text and log-probabilities since the last time."""
-        taken = self._tokens, "".join(self._pieces[self._new :]), self._logprobs
-        self._tokens, self._logprobs, self._new = [], [], len(self._pieces)
+    def take(self) -> tuple[list[int], str, list[float], list[dict[int, float]]]:
+        """Tokens, text, log-probabilities and the likeliest tokens' since the last time."""
+        taken = self._tokens, "".join(self._pieces[self._new :]), self._logprobs, self._top_logprobs
+        self._tokens, self._logprobs, self._top_logprobs, self._new = [], [], [], len(self._pieces)
         return taken
 
     def _append(self, text: str) -> None:
@@ -228,12 +232,18 @@ class TextSession(Closing, ABC):
 
     def snapshot(self) -> Step:
         """A step of what was not handed out yet."""
-        tokens, text, logprobs = self._output.take()
+        tokens, text, logprobs, top = self._output.take()
         statistics = self.statistics
         statistics.seconds = self._earlier_s + time.monotonic() - self._turn_start_s
         statistics.draft_overruns = 0 if self._pacing is None else self._pacing.overruns
-        kept = logprobs if self.params.logprobs else None
-        return Step(tokens, text, kept, self.finish_reason, replace(statistics))
+        return Step(
+            tokens,
+            text,
+            logprobs if self.params.logprobs else None,
+            self.finish_reason,
+            replace(statistics),
+            top_logprobs=top if self.params.top_logprobs else None,
+        )
 
     def _begin_turn(self, tokens: Sequence[int], start: int, max_new_tokens: int) -> None:
         """Put `tokens` behind `start` tokens of the text; at most `max_new_tokens` may follow."""
@@ -251,11 +261,17 @@ class TextSession(Closing, ABC):
             self._drafter.truncate(start)
         self.finish_reason = None
 
-    def _commit(self, tokens: list[int], logprobs: list[float] | None, finish: str | None) -> None:
+    def _commit(
+        self,
+        tokens: list[int],
+        finish: str | None,
+        logprobs: list[float] | None = None,
+        top_logprobs: list[dict[int, float]] | None = None,
+    ) -> None:
         """These tokens are in the loop's text now; they may end it, or hold a stop string that does."""
         if self.statistics.ttft_ms is None:
             self.statistics.ttft_ms = (time.monotonic() - self._turn_start_s) * 1e3
-        piece = self._output.add(tokens, logprobs or [])
+        piece = self._output.add(tokens, logprobs or [], top_logprobs or [])
         self.statistics.committed += piece.tokens_used
         if piece.stopped is not None:
             self._stop(len(self._loop.text) - len(tokens) + piece.tokens_used, "stop")

@@ -22,7 +22,7 @@ from edgespec.kernels import arguments
 from edgespec.kernels.data import Ragged, Samplings, Trees
 from edgespec.kernels.verify import verify
 from edgespec.model.backends import backend_on
-from edgespec.model.target_engine import Decisions, ForwardRequest
+from edgespec.model.target_engine import Decisions, ForwardRequest, TopTokens
 
 NOT_NUMBERS = (
     "the target's logits are NaN or infinite: its weights are damaged, or its dtype overflows; "
@@ -87,7 +87,7 @@ def decide_together(logits: torch.Tensor, parts: Sequence[Rows]) -> list[Decisio
     columns = (verdicts.tokens, logprobs, verdicts.margins[:, 0])
     ends = np.cumsum([len(part) for part in parts])[:-1]
     split = (np.split(arguments.on_host(column), ends) for column in columns)
-    return [Decisions(*part) for part in zip(*split, strict=True)]
+    return [Decisions(*part, top) for *part, top in zip(*split, _top_tokens(logits, parts), strict=True)]
 
 
 def guess_together(
@@ -132,6 +132,19 @@ def _allowed(logits: torch.Tensor, parts: Sequence[Rows]) -> tuple[torch.Tensor,
             masked[start : start + len(part)].masked_fill_(banned, -torch.inf)
     mass = masked.double().logsumexp(-1) - logits.double().logsumexp(-1)
     return masked, mass.float().cpu().numpy()
+
+
+def _top_tokens(logits: torch.Tensor, parts: Sequence[Rows]) -> list[TopTokens | None]:
+    """The likeliest tokens behind the rows of each part that asks for them."""
+    found: list[TopTokens | None] = []
+    for part, rows in zip(parts, logits.split([len(part) for part in parts]), strict=True):
+        if not part.sampling.top_logprobs:
+            found.append(None)
+            continue
+        values, tokens = rows.topk(min(part.sampling.top_logprobs, rows.shape[1]))
+        logprobs = values.double() - rows.double().logsumexp(-1, keepdim=True)
+        found.append(TopTokens(tokens.int().cpu().numpy(), logprobs.float().cpu().numpy()))
+    return found
 
 
 def _seen(parts: Sequence[Rows]) -> Ragged | None:

@@ -134,17 +134,30 @@ class ForwardRequest(SessionRows):
 
 
 @dataclass(frozen=True)
+class TopTokens:
+    """The likeliest tokens behind D rows, the likeliest first. tokens int32 [D, N]; logprobs float32 [D, N], of
+    the raw logits' log-softmax."""
+
+    tokens: NDArray[np.int32]
+    logprobs: NDArray[np.float32]
+
+    def rows(self, picks: Sequence[int] | slice) -> TopTokens:
+        return TopTokens(self.tokens[picks], self.logprobs[picks])
+
+
+@dataclass(frozen=True)
 class Decisions:
     """The tokens sampled behind D rows.
 
     tokens int32 [D]; -1 where an engine of chains decided nothing, behind the first node that it rejects. logprobs
     float32 [D]: log-softmax of the raw logits at the token. margins float32 [D]: the best noisy score minus the
-    second-best, after top-k and top-p (infinite where they left one token).
+    second-best, after top-k and top-p (infinite where they left one token). top: where sampling.top_logprobs asks.
     """
 
     tokens: NDArray[np.int32]
     logprobs: NDArray[np.float32]
     margins: NDArray[np.float32]
+    top: TopTokens | None = None
 
 
 class PageCounts(Protocol):

@@ -176,7 +176,8 @@ class ForwardRunner:
             return
         verdict, statistics = conclusion.verdict, session.statistics
         logprobs = decisions.logprobs[conclusion.picks] if session.params.logprobs else None
-        self.listener.send(session.number, verdict_frame(verdict, session.turn, logprobs))
+        top = None if decisions.top is None else decisions.top.rows(conclusion.picks)
+        self.listener.send(session.number, verdict_frame(verdict, session.turn, logprobs, top))
         if session.drafter is not None:
             session.drafter.verdict(verdict.base_length, verdict.tokens, verdict.rows)
         session.publish()

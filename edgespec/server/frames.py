@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgespec import _native
 from edgespec.core.messages import Hint, Verdict
-from edgespec.model.target_engine import TargetEngine
+from edgespec.model.target_engine import TargetEngine, TopTokens
 from edgespec.verifying.received_tree import MAX_WAITING_NODES
 
 MAX_FRAME_BYTES = 1 << 16
@@ -55,13 +55,17 @@ def hint_frame(hint: Hint, turn: int) -> bytes:
     )
 
 
-def verdict_frame(verdict: Verdict, turn: int, logprobs: NDArray[np.float32] | None) -> bytes:
-    """logprobs: of its tokens, where the session asked for them."""
+def verdict_frame(
+    verdict: Verdict, turn: int, logprobs: NDArray[np.float32] | None = None, top: TopTokens | None = None
+) -> bytes:
+    """logprobs: of its tokens, and top: the likeliest at their positions, where the session asked for them."""
     return _native.encode_verdict(
         CHANNEL,
         base_length=verdict.base_length,
         tokens=np.array(verdict.tokens, dtype=np.int32),
         logprobs=logprobs,
+        top_tokens=None if top is None else top.tokens.ravel(),
+        top_logprobs=None if top is None else top.logprobs.ravel(),
         finish=getattr(_native.FinishReason, (verdict.finish or "none").upper()),
         forwards=verdict.forwards,
         rows=verdict.rows,

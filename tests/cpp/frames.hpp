@@ -15,6 +15,8 @@ inline const std::int32_t kTokens[] = {5, 6, 7};
 inline const std::uint32_t kParents[] = {wire::kCommittedBit | 3, wire::kCommittedBit | 3, wire::kCommittedBit | 4};
 inline const std::uint8_t kProbabilities[] = {200, 100, 50};
 inline const float kLogprobs[] = {-0.5f, -1.0f, -2.0f};
+inline const std::int32_t kTopTokens[] = {5, 9, 6, 5, 9, 7};
+inline const float kTopLogprobs[] = {-0.5f, -1.5f, -1.0f, -1.25f, -1.5f, -2.0f};
 inline const wire::Bias kBiases[] = {{7, -1.5f}};
 inline const std::uint16_t kLayers[] = {4, 8};
 
@@ -57,6 +59,8 @@ inline wire::Verdict verdict(std::uint32_t base_length = 4) {
     verdict.base_length = base_length;
     verdict.tokens = {kTokens, 3};
     verdict.logprobs = {kLogprobs, 3};
+    verdict.top_tokens = {kTopTokens, 6};
+    verdict.top_logprobs = {kTopLogprobs, 6};
     return verdict;
 }
 

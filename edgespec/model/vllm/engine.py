@@ -162,9 +162,7 @@ class VllmEngine(OtherEngine):
         for request, one in zip(requests, begun, strict=True):
             if one is not None:
                 request.cache.commit(one[1].committed)
-            decisions.append(
-                nothing if one is None else Decisions(one[1].tokens, one[1].logprobs, one[1].margins)
-            )
+            decisions.append(nothing if one is None else one[1].decisions)
         return decisions
 
     def _step(self) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.core.row_constraints import RowConstraints
-from edgespec.model.target_engine import Decisions, ForwardRequest
+from edgespec.model.target_engine import Decisions, ForwardRequest, TopTokens
 
 
 @dataclass
@@ -28,6 +28,7 @@ class Job:
     margins: NDArray[np.float32] = field(init=False)
     done: bool = False
     _decided: int = 0
+    _top: list[TopTokens] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         rows = len(self.chain) + 1
@@ -57,9 +58,23 @@ class Job:
         self.tokens[first:last] = decided.tokens[:count]
         self.logprobs[first:last] = decided.logprobs[:count]
         self.margins[first:last] = decided.margins[:count]
+        if decided.top is not None:
+            self._top.append(decided.top.rows(slice(count)))
         self._decided = last
         agrees = last <= len(self.chain) and int(self.tokens[last - 1]) == self.chain[last - 1]
         self.done = not agrees
+
+    @property
+    def decisions(self) -> Decisions:
+        return Decisions(self.tokens, self.logprobs, self.margins, self.top)
+
+    @property
+    def top(self) -> TopTokens | None:
+        """Of the rows that were decided."""
+        if not self._top:
+            return None
+        columns = zip(*((one.tokens, one.logprobs) for one in self._top), strict=True)
+        return TopTokens(*(np.concatenate(column) for column in columns))
 
     @property
     def committed(self) -> list[int]:
