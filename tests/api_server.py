@@ -53,6 +53,7 @@ def open_api(
     port: int | None = None,
     tokenizer: Any = None,
     scripted: HashModel = MODEL,
+    tracing: Any = None,
 ) -> Iterator[tuple[str, Door]]:
     """The API's URL, and its door. port: of another server than a stub target's."""
     with serving(target or StubTarget(scripted)) as server:
@@ -63,15 +64,18 @@ def open_api(
             link or LinkOptions(),
         )
         door = Door(source, "edgespec", limits)
-        with running(door, access or Access()) as url:
+        with running(door, access or Access(), tracing) as url:
             yield url, door
 
 
 @contextmanager
-def running(door: Door, access: Access) -> Iterator[str]:
+def running(door: Door, access: Access, tracing: Any = None) -> Iterator[str]:
     listening = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        create_app(door, access), log_level="warning", loop="asyncio", timeout_graceful_shutdown=1
+        create_app(door, access, tracing=tracing),
+        log_level="warning",
+        loop="asyncio",
+        timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))

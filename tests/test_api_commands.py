@@ -53,6 +53,7 @@ def test_up_opens_everything() -> None:
         (["--draft", "none"], "there is no server at 127.0.0.1:9"),
         (["--tokenizer", "."], "holds no tokenizer.json"),
         (["--api-key-file", "missing"], "cannot read the API keys"),
+        (["--otlp-traces-endpoint", "collector:4318"], "must be a URL of http or https"),
     ],
 )
 def test_what_cannot_be_opened_is_told_in_one_sentence(

@@ -1,9 +1,12 @@
 """The routes. `create_app` joins a door with its access rules."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -27,6 +30,9 @@ from edgespec.api.schema import ChatRequest, CompletionRequest, SamplingRequest
 from edgespec.api.turning import in_thread
 from edgespec.api.where_route import where_route
 
+if TYPE_CHECKING:
+    from edgespec.api.tracing import Tracing
+
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 UNION_TAGS = ("str", "int", "bool", "float")
@@ -35,14 +41,18 @@ UNION_TAGS = ("str", "int", "bool", "float")
 Pieces = Callable[[Door, Any, AsyncIterator[TextStep]], AsyncGenerator[bytes, None]]
 
 
-def create_app(door: Door, access: Access, where_url: str | None = None) -> FastAPI:
-    """where_url: of the /where of the server beside this API, which is then here too."""
+def create_app(
+    door: Door, access: Access, where_url: str | None = None, tracing: Tracing | None = None
+) -> FastAPI:
+    """where_url: of the /where of the server beside this API, which is then here too. tracing: where spans go."""
     started = int(time.time())
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         door.close()
+        if tracing is not None:
+            tracing.close()
 
     cors = Middleware(
         CORSMiddleware, allow_origins=list(access.origins), allow_methods=["*"], allow_headers=["*"]
@@ -58,6 +68,8 @@ def create_app(door: Door, access: Access, where_url: str | None = None) -> Fast
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
+
+    answer = partial(_answer, door, tracing)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
@@ -82,16 +94,15 @@ def create_app(door: Door, access: Access, where_url: str | None = None) -> Fast
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request, body: ChatRequest) -> Response:
-        return await _answer(door, request, body, chat_asks, (whole_chat, streamed_chat))
+        return await answer(request, body, chat_asks, (whole_chat, streamed_chat))
 
     @app.post("/v1/completions")
     async def completions(request: Request, body: CompletionRequest) -> Response:
-        shapes = (whole_completion, streamed_completion)
-        return await _answer(door, request, body, completion_asks, shapes)
+        return await answer(request, body, completion_asks, (whole_completion, streamed_completion))
 
     @app.post("/v1/responses")
     async def responses(request: Request, body: ResponsesRequest) -> Response:
-        return await _answer(door, request, body, response_asks, (whole_response, streamed_response))
+        return await answer(request, body, response_asks, (whole_response, streamed_response))
 
     app.router.routes.extend(page_routes())
     if where_url is not None:
@@ -101,6 +112,7 @@ def create_app(door: Door, access: Access, where_url: str | None = None) -> Fast
 
 async def _answer(
     door: Door,
+    tracing: Tracing | None,
     request: Request,
     body: SamplingRequest | ResponsesRequest,
     asks: Callable[[Door, Any], Sequence[Ask]],
@@ -112,6 +124,8 @@ async def _answer(
     wanted = await in_thread(asks, door, body)
     client = body.user or (request.client.host if request.client else "")
     texts = door.texts(wanted, client)
+    if tracing is not None:
+        texts = tracing.traced(texts, wanted, door.model, request.url.path, request.headers)
     pieces = shapes[bool(body.stream)](door, body, texts)
     return Answer(pieces, texts, bool(body.stream), door.limits.stalled_s)
 

@@ -30,6 +30,7 @@ from edgespec.engines.draft_engine import load_draft
 if TYPE_CHECKING:
     from edgespec.api.access import Access
     from edgespec.api.door import Door, Limits
+    from edgespec.api.tracing import Tracing
 
 DEFAULT_PORT = 8000
 END_S = 2
@@ -53,6 +54,26 @@ class Listening:
         multiple=True,
         metavar="URL",
     )
+
+    otlp_traces_endpoint: str | None = option(
+        "Send a span for each request and text to this OpenTelemetry collector, such as "
+        "http://127.0.0.1:4318/v1/traces.",
+        show_default="no spans",
+        metavar="URL",
+    )
+
+    def tracing(self) -> Tracing | None:
+        """None: no spans are wanted. Raises EdgespecError."""
+        if self.otlp_traces_endpoint is None:
+            return None
+        if not self.otlp_traces_endpoint.startswith(("http://", "https://")):
+            raise EdgespecError(
+                f"--otlp-traces-endpoint must be a URL of http or https, not {self.otlp_traces_endpoint!r}."
+            )
+        with needs("otel"):
+            from edgespec.api.tracing import Tracing
+
+            return Tracing.to(self.otlp_traces_endpoint)
 
     def access(self, body_bytes: int) -> Access:
         """Raises EdgespecError where strangers could use it."""
@@ -142,14 +163,14 @@ def api(
     Prints one line, `edgespec: API listening on HOST:PORT`, when it is ready.
     """
     with needs("api"):
-        access = listening.access(texts.max_body_kib << 10)
+        access, tracing = listening.access(texts.max_body_kib << 10), listening.tracing()
         link = connection.link_options()
         directory = connection.asked_directory()
         with reachable_server(connection) as servers:
             door = open_door(
                 draft, tokenizer, servers, link, texts, directory, generation_config, remembering.open()
             )
-            run(door, access, (listening.host, listening.port), end_with_stdin, where_url=listening.where_url)
+            run(door, access, listening, end_with_stdin, tracing=tracing)
 
 
 def open_door(
@@ -199,22 +220,21 @@ def _target_texts(
 def run(
     door: Door,
     access: Access,
-    address: tuple[str, int],
+    listening: Listening,
     end_with_stdin: bool,
     then: Callable[[str], object] = lambda _: None,
-    where_url: str | None = None,
+    tracing: Tracing | None = None,
 ) -> None:
-    """Serve until a signal, or the end of standard input, ends it. then: called with the API's URL once it listens.
-    where_url: see `create_app`."""
+    """Serve until a signal, or the end of standard input, ends it. then: called with the API's URL once it listens."""
     import uvicorn
 
     from edgespec.api.app import create_app
 
-    host, port = address
-    listening = _listen(host, port)
+    host = listening.host
+    bound = _listen(host, listening.port)
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(door, access, where_url),
+            create_app(door, access, listening.where_url, tracing),
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -224,11 +244,11 @@ def run(
     )
     if end_with_stdin:
         when_stdin_ends(lambda: setattr(server, "should_exit", True))
-    port = listening.getsockname()[1]
+    port = bound.getsockname()[1]
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     click.echo(f"edgespec: API listening on {shown}")
     then(f"http://{shown}")
-    server.run(sockets=[listening])
+    server.run(sockets=[bound])
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -38,7 +38,7 @@ def up(
     """
     with needs("api"):
         texts = Texts()
-        access = listening.access(texts.max_body_kib << 10)
+        access, tracing = listening.access(texts.max_body_kib << 10), listening.tracing()
         with contextlib.ExitStack() as stack:
             threads = max(1, (os.cpu_count() or 2) - 1)
             server = ["serve", "--port", "0", "--threads", str(threads), "--colocated-draft", "none"]
@@ -47,7 +47,7 @@ def up(
             address = stack.enter_context(child(_link(shape, f"{host}:{port}"), "starting the link ..."))
             door = open_door(None, None, [address], LinkOptions(offline_after_s=OFFLINE_AFTER_S), texts)
             opened = (lambda _: None) if no_browser else webbrowser.open
-            run(door, access, (listening.host, listening.port), end_with_stdin, opened)
+            run(door, access, listening, end_with_stdin, opened, tracing)
 
 
 def _link(shape: LinkShape, to: str) -> list[str]:
