@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgespec import _native
 from edgespec.core.address import DEFAULT_SERVER, Address, AnAddress, parse_addresses
 from edgespec.core.errors import EdgespecError
 from edgespec.core.generation_config import with_defaults
@@ -21,6 +22,7 @@ from edgespec.core.params import SamplingParams
 from edgespec.core.pictures import PictureFormat
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.tokenizer_archive import NO_HASH
+from edgespec.drafting.loop import DraftingLoop
 from edgespec.drafting.modes import policy
 from edgespec.drafting.policy import Policy
 from edgespec.edge.connection import ServerConnection
@@ -31,8 +33,8 @@ from edgespec.edge.opening import encoded_open
 from edgespec.edge.provisional import ProvisionalText
 from edgespec.edge.step import Step
 from edgespec.edge.text_session import NO_PROMPT, Context, TextSession
-from edgespec.edge.tokenizer import recommended_sampling, target_tokenizer, translated
-from edgespec.edge.trace import Event
+from edgespec.edge.tokenizer import matched, recommended_sampling
+from edgespec.edge.trace import Event, Timeline
 from edgespec.engines.draft_engine import DraftEngine, load_draft
 
 MAX_MESSAGES_PER_STEP = 32
@@ -55,7 +57,8 @@ class Session(TextSession):
     to connect and be welcomed; link: how hard the link is kept up from then on. trace: a list that takes the timeline's
     events. draft_pace: holds every run of the draft to a given time, for experiments. measurements: those of an earlier
     session on the same link and engines, so that "auto" need not learn them again. memory: what the device remembers,
-    or its folder (docs/memory.md); None: nothing. policy, measurements: this session's own. target: the first WELCOME.
+    or its folder (docs/memory.md); None: nothing. policy, measurements: this session's own. target: the first WELCOME;
+    picture_format: how its target takes pictures; None: it takes none.
 
     Raises EdgespecError, whose message says what to do, when no server can be had, or one refuses.
     """
@@ -100,12 +103,19 @@ class Session(TextSession):
             Directory(directory) if isinstance(directory, str) else directory,
         )
         self.target = self._connection.target
-        tokenizer, engine = self._matched(tokenizer, engine, options.timeout_s)
+        try:
+            tokenizer, engine = matched(
+                self._connection.link, self.target, tokenizer, engine, options.timeout_s
+            )
+            sampling = _with_recommended(params, self.target)
+            self.picture_format = PictureFormat.from_json(self.target.pictures)
+        except EdgespecError:
+            self.close()
+            raise
         self._recollection = recall(memory, self.target, tokenizer.vocabulary_hash, self.address, engine)
         loop = self._recollection.loop(chosen, measurements)
         context = Context(self.target.context_length, self.target.vocabulary_size, "target")
-        super().__init__(loop, engine, tokenizer, self._params(params), context, draft_pace, trace)
-        self._picture_format = PictureFormat.from_json(self.target.pictures)
+        super().__init__(loop, engine, tokenizer, sampling, context, draft_pace, trace)
         self._provisional = ProvisionalText()
         self._earlier_forwards = 0
 
@@ -129,35 +139,9 @@ class Session(TextSession):
         """Text that the draft wrote with no server there, which follows `text` and is not verified yet."""
         return self._provisional.text
 
-    @property
-    def picture_format(self) -> PictureFormat | None:
-        """How the first server's target takes pictures; None: it takes none."""
-        return self._picture_format
-
     def close(self) -> None:
         """End the session; the server forgets it."""
         self._connection.close()
-
-    def _matched(
-        self, tokenizer: Tokenizer | None, engine: DraftEngine | None, timeout_s: float
-    ) -> tuple[Tokenizer, DraftEngine | None]:
-        """The target's tokenizer, and the draft as one that speaks its tokens. Raises EdgespecError."""
-        try:
-            differs = engine is not None and engine.vocabulary_hash != self.target.vocabulary_hash
-            needed = engine is not None and (tokenizer is None or differs)
-            own = Tokenizer.load(engine.tokenizer_path) if engine is not None and needed else None
-            found = tokenizer or target_tokenizer(self._connection.link, self.target, own, timeout_s)
-            if engine is None or own is None or not differs:
-                return found, engine
-            return found, translated(engine, own, found, self.target)
-        except EdgespecError:
-            self.close()
-            raise
-
-    def _params(self, chosen: SamplingParams | Mapping[str, Any] | None) -> SamplingParams:
-        if isinstance(chosen, SamplingParams):
-            return chosen
-        return with_defaults(chosen or {}, recommended_sampling(self.target))
 
     # The parts of a step, which `AsyncSession` turns too
 
@@ -179,7 +163,7 @@ class Session(TextSession):
         for _ in range(MAX_MESSAGES_PER_STEP):
             if self.finished or not self._receive(0.0):
                 break
-        self._send()
+        _send(self._loop, self._connection, self._timeline)
         news = self._output.fresh or self._provisional.has_news or self._connection.notes or self._loop.notes
         return self.snapshot() if news or self.finished else None
 
@@ -246,13 +230,6 @@ class Session(TextSession):
         if self.finished:
             self._recollection.turn_ended(self._loop)
 
-    def _send(self) -> None:
-        now_s = time.monotonic()
-        for message in self._loop.outgoing(now_s * 1e3):
-            self._connection.send(message)
-            if self._timeline is not None and isinstance(message, Block):
-                self._timeline.sent(now_s, len(message.tokens))
-
     def _encode_open(self) -> bytes:
         """An OPEN that tells a server everything: the text so far is its prompt, and the next tokens are the same."""
         assert self.params.seed is not None
@@ -278,13 +255,30 @@ class Session(TextSession):
             self._connection.append(start, tokens, max_new_tokens, new)
         else:
             self._connection.open()
-        self._send()
+        _send(self._loop, self._connection, self._timeline)
 
     def _stop(self, keep_length: int, reason: str) -> None:
         """End the text at this length; the server stops there as well, and verdicts on their way are void."""
         self._connection.append(keep_length, [], 0)
         super()._stop(keep_length, reason)
         self._recollection.turn_ended(self._loop)
+
+
+def _send(loop: DraftingLoop, connection: ServerConnection, timeline: Timeline | None) -> None:
+    """What is ready leaves."""
+    now_s = time.monotonic()
+    for message in loop.outgoing(now_s * 1e3):
+        connection.send(message)
+        if timeline is not None and isinstance(message, Block):
+            timeline.sent(now_s, len(message.tokens))
+
+
+def _with_recommended(
+    chosen: SamplingParams | Mapping[str, Any] | None, target: _native.Welcome
+) -> SamplingParams:
+    if isinstance(chosen, SamplingParams):
+        return chosen
+    return with_defaults(chosen or {}, recommended_sampling(target))
 
 
 def _switch_threads_often() -> None:

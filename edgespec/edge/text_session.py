@@ -103,9 +103,11 @@ class TextSession(Closing, ABC):
     engine: the draft; None: there is none. pacing: holds every run of it to a given time, for experiments. trace: a
     list that takes the timeline's events.
 
-    prompt_tokens: the prompt, as tokens. pictures: those in the text. finish_reason: see `Step`. statistics: what was
-    counted so far.
+    prompt_tokens: the prompt, as tokens. pictures: those in the text. picture_format: how they are taken; None: never.
+    finish_reason: see `Step`. statistics: what was counted so far.
     """
+
+    picture_format: PictureFormat | None = None
 
     def __init__(
         self,
@@ -195,11 +197,6 @@ class TextSession(Closing, ABC):
     @abstractmethod
     def step(self, timeout_s: float | None = None) -> Step:
         """Work until something is committed, or `timeout_s` has passed: the step then brings no tokens."""
-
-    @property
-    def picture_format(self) -> PictureFormat | None:
-        """How pictures are taken; None: this session takes none."""
-        return None
 
     @property
     def _reader(self) -> PromptReader:

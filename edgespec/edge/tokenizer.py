@@ -49,6 +49,24 @@ def ask_target(
         link.close()
 
 
+def matched(
+    link: _native.ResilientConnection,
+    welcome: _native.Welcome,
+    tokenizer: Tokenizer | None,
+    engine: DraftEngine | None,
+    timeout_s: float,
+) -> tuple[Tokenizer, DraftEngine | None]:
+    """The target's tokenizer, and the draft as one that speaks its tokens. tokenizer: the caller's own. Raises
+    EdgespecError."""
+    differs = engine is not None and engine.vocabulary_hash != welcome.vocabulary_hash
+    needed = engine is not None and (tokenizer is None or differs)
+    own = Tokenizer.load(engine.tokenizer_path) if engine is not None and needed else None
+    found = tokenizer or target_tokenizer(link, welcome, own, timeout_s)
+    if engine is None or own is None or not differs:
+        return found, engine
+    return found, _translated(engine, own, found, welcome)
+
+
 def target_tokenizer(
     link: _native.ResilientConnection, welcome: _native.Welcome, own: Tokenizer | None, timeout_s: float
 ) -> Tokenizer:
@@ -71,7 +89,7 @@ def target_tokenizer(
     return Tokenizer.load(folder, end_tokens=ends or None)
 
 
-def translated(
+def _translated(
     engine: DraftEngine, own: Tokenizer, tokenizer: Tokenizer, welcome: _native.Welcome
 ) -> DraftEngine:
     """The draft as one that reads and writes the target's tokens. own: the draft's tokenizer; tokenizer: the target's.
