@@ -77,6 +77,15 @@ def test_a_gpu_out_of_memory_is_one_sentence(tmp_path: Path) -> None:
         loop.train(stage, loop.Budget(1.0), tmp_path / "checkpoint.pt", quiet=True)
 
 
+def test_a_loss_that_is_no_number_ends_the_run_before_its_weights_are_kept(tmp_path: Path) -> None:
+    stage = _tiny_stage()
+    with torch.no_grad():
+        next(stage.model.parameters())[0] = torch.nan
+    with pytest.raises(EdgespecError, match="not a finite number at step 1"):
+        loop.train(stage, loop.Budget(1e6, checkpoint_every_s=0.0), tmp_path / "checkpoint.pt", quiet=True)
+    assert not (tmp_path / "checkpoint.pt").exists()
+
+
 def test_accumulated_batches_make_one_update_of_their_mean() -> None:
     tokens = np.random.default_rng(0).integers(0, TINY.vocabulary, 4000).astype(np.int32)
     both, halves = (

@@ -18,9 +18,12 @@ import tokenizers
 
 from edgespec.core.chat_template import render_chat
 from edgespec.core.errors import EdgespecError
+from edgespec.core.json_files import read_object
 
 MOST_BYTES = 256 << 20
 """Of a tokenizer's file."""
+
+MEND = "mend it or save the tokenizer again"
 
 
 def vocabulary_hash(tokenizer: tokenizers.Tokenizer) -> bytes:
@@ -74,7 +77,7 @@ class Tokenizer:
             raise EdgespecError(
                 f"{file} is not a tokenizer that can be read ({error}): save it again."
             ) from None
-        config = _read_json(file.parent / "tokenizer_config.json")
+        config = read_object(file.parent / "tokenizer_config.json", MEND)
         special_tokens = _special_tokens(config)
         return cls(
             core,
@@ -163,19 +166,6 @@ def prompt_tokens(
     return tokens
 
 
-def _read_json(file: Path) -> dict[str, Any]:
-    """The object in `file`; empty where there is no such file."""
-    if not file.is_file():
-        return {}
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise EdgespecError(f"{file} is not JSON ({error}): mend it or save the tokenizer again.") from None
-    if not isinstance(value, dict):
-        raise EdgespecError(f"{file} does not hold a JSON object: mend it or save the tokenizer again.")
-    return value
-
-
 def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
     """Name -> text of the special tokens that tokenizer_config.json names (as text, or as an object with `content`)."""
     texts = {}
@@ -190,7 +180,10 @@ def _chat_template(folder: Path, config: Mapping[str, Any]) -> str | None:
     """chat_template.jinja, else tokenizer_config.json's chat_template: one text, or a list of named ones."""
     file = folder / "chat_template.jinja"
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise EdgespecError(f"{file} is no text ({error}): {MEND}.") from None
     template = config.get("chat_template")
     if isinstance(template, list):
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
@@ -203,7 +196,7 @@ def _end_tokens(
 ) -> tuple[int, ...]:
     """The ids that end a text: the generation config's, the model config's, or the tokenizer's own eos_token."""
     for name in ("generation_config.json", "config.json"):
-        ids = _read_json(folder / name).get("eos_token_id")
+        ids = read_object(folder / name, MEND).get("eos_token_id")
         if isinstance(ids, int):
             return (ids,)
         if isinstance(ids, list) and ids:

@@ -6,7 +6,6 @@ self-check at load compares the whole with the model's own forward.
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgespec.core.json_files import read_object
 from edgespec.core.pictures import PictureFormat
 
 CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -107,12 +107,10 @@ def _flat(features: Any) -> torch.Tensor:
 def processor_settings(folder: Path) -> dict[str, Any]:
     """The image processor beside a model; empty where there is none."""
     for name in ("preprocessor_config.json", "processor_config.json"):
-        file = folder / name
-        if file.is_file():
-            settings = json.loads(file.read_text(encoding="utf-8"))
-            inner = settings.get("image_processor", settings)
-            if isinstance(inner, dict):
-                return inner
+        settings = read_object(folder / name, "copy or download the model again")
+        inner = settings.get("image_processor", settings)
+        if settings and isinstance(inner, dict):
+            return inner
     return {}
 
 

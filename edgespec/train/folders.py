@@ -7,7 +7,6 @@ command given again goes on where a killed run stopped.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import platform
 import shutil
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 
 from edgespec.core.errors import EdgespecError
+from edgespec.core.json_files import read_object
 from edgespec.core.whole_files import save_json
 from edgespec.train.loop import Record
 
@@ -76,7 +76,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 def same_run(work: Path, **options: Any) -> None:
     """Note a run's options in its work folder. Raises EdgespecError where an unfinished run there had others."""
     file = work / RUN_FILE
-    if file.is_file() and (theirs := json.loads(file.read_text(encoding="utf-8"))) != options:
+    theirs = read_object(file, f"delete {work} to begin anew")
+    if file.is_file() and theirs != options:
         changed = ", ".join(
             f"--{name.replace('_', '-')}" for name in options if theirs.get(name) != options[name]
         )
@@ -99,8 +100,7 @@ def read_training(folder: Path) -> dict[str, Any]:
     """What `write_training` kept; raises EdgespecError if the folder is no finished stage's."""
     if not is_finished(folder):
         raise EdgespecError(f"{folder} holds no {TRAINING_FILE}: give a folder that `edgespec train` wrote.")
-    training: dict[str, Any] = json.loads((folder / TRAINING_FILE).read_text(encoding="utf-8"))
-    return training
+    return read_object(folder / TRAINING_FILE, "train again")
 
 
 def _processor() -> str:

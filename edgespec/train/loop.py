@@ -5,6 +5,7 @@ A run that ended early goes on from its last checkpoint with the minutes that we
 
 from __future__ import annotations
 
+import math
 import pickle
 import sys
 import time
@@ -82,6 +83,11 @@ def _steps(stage: Stage, budget: Budget, record: Record, checkpoint: Path, quiet
             if fraction >= 1.0:
                 return
             loss, tokens = stage.step(fraction)
+            if not math.isfinite(loss):
+                raise EdgespecError(
+                    f"the loss is not a finite number at step {record.steps + 1}: the target's weights may be damaged, "
+                    "or its dtype overflows; the checkpoint before is kept."
+                )
             record.steps += 1
             record.tokens += tokens
             record.loss = loss if record.steps == 1 else 0.95 * record.loss + 0.05 * loss

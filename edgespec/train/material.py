@@ -5,7 +5,6 @@ again, and memory does not grow with the data."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from typing import BinaryIO
 import numpy as np
 
 from edgespec.core.errors import EdgespecError
+from edgespec.core.json_files import read_object
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.whole_files import save_json
 from edgespec.train.answers import Answer
@@ -64,7 +64,7 @@ def gather(
     tokenizer is of another language."""
     kept = folder / "material.json"
     if kept.is_file():
-        return Material(folder, **json.loads(kept.read_text(encoding="utf-8")))
+        return Material(folder, **read_object(kept, f"delete {folder} to begin anew"))
     material, judge = Material(folder), _Judge(tokenizer)
     written = read = 0
     with (folder / TOKENS).open("wb") as tokens, (folder / LEARNT).open("wb") as learnt:
