@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from broken_links import PROMPT, QUICK, RIGHT, SCRIPTED, TOKENS, another_target, events, generate, mortal
 from directories import Answer, StubDirectory, directory, place_of, refusal
 from faults import FaultProxy
 from scripted_models import HashModel
 from stubs import StubTarget, serving, stub_session
-from test_resume import PROMPT, QUICK, RIGHT, SCRIPTED, TOKENS, another_target, events, generate, mortal
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.where import Question
