@@ -19,7 +19,8 @@ from tiny_models import FAMILIES, save, tiny
 
 from edgespec.core.slots import SLOT_BUCKET
 from edgespec.model.cuda_graphs import WARM_UPS, CudaCapture
-from edgespec.model.static_inputs import ROWS, UNWRITTEN, WIDTHS, Bucket, StaticFields
+from edgespec.model.static_attention import UNWRITTEN, StaticMasks
+from edgespec.model.static_inputs import ROWS, Bucket, StaticFields
 from edgespec.model.target import Target
 from edgespec.model.target_engine import ForwardRequest
 
@@ -149,12 +150,12 @@ def test_a_forward_that_decides_nothing_is_eager(tmp_path: Path) -> None:
 def test_the_smallest_bucket_that_holds_a_batch(
     rows: int, width: int, bucket: tuple[int, int] | None
 ) -> None:
-    assert Bucket.of(rows, width) == (bucket and Bucket(*bucket))
+    assert Bucket.of(rows, width, StaticMasks.widths) == (bucket and Bucket(*bucket))
 
 
 def test_rows_that_fill_up_have_room_on_the_scratch_page() -> None:
     assert max(big - small for small, big in zip((0, *ROWS), ROWS, strict=False)) < SLOT_BUCKET
-    assert all(width % SLOT_BUCKET == 0 for width in WIDTHS)
+    assert all(width % SLOT_BUCKET == 0 for width in StaticMasks.widths)
 
 
 def test_one_copy_moves_all_fields() -> None:

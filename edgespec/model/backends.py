@@ -17,11 +17,24 @@ log = logging.getLogger("edgespec.model")
 
 BACKEND_OF_DEVICE = {"cpu": "cpu", "cuda": "triton"}
 
+ATTENTION_OF_DEVICE = {"cuda": "triton"}
+"""Where attention reads pages by the kernel tree_attention, and its backend. Elsewhere SDPA reads them."""
+
 
 def backend_on(device: torch.device) -> str | None:
     """The `backend` of edgespec.kernels for this device; None: there is none."""
     backend = BACKEND_OF_DEVICE.get(device.type)
     return None if backend == "triton" and not _launches(device.index or 0) else backend
+
+
+def attention_backend_on(device: torch.device, dtype: torch.dtype) -> str | None:
+    """The `backend` of tree_attention for this device and type; None: there is none."""
+    backend = ATTENTION_OF_DEVICE.get(device.type)
+    if backend == "triton" and (
+        dtype == torch.float64 or (device.type == "cuda" and backend_on(device) is None)
+    ):
+        return None
+    return backend
 
 
 @lru_cache

@@ -1,8 +1,8 @@
 """The rows of many sessions as the inputs of one forward.
 
-Projections and MLPs see all rows at once; attention sees for each row the slots of its own session. Where attention is
-edgespec's own (attention.py), it is given each session's span; elsewhere the slots of all sessions are laid end to
-end, and a mask keeps the sessions apart."""
+Projections and MLPs see all rows at once; attention sees for each row the slots of its own session. Over pages
+(paged_attention.py) that is a plan; where attention is edgespec's SDPA (attention.py), it is given each session's span;
+elsewhere the slots of all sessions are laid end to end, and a mask keeps the sessions apart."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from edgespec.model.attention import Layout, SessionLayout, SessionSpan
-from edgespec.model.masks import Windows
+from edgespec.model.loaded_model import LoadedModel
+from edgespec.model.paged_attention import PagedAttention, PagedLayout
 from edgespec.model.picture_rows import PictureRows, mutual_slots, rotary_positions_of
 from edgespec.model.target_engine import SessionRows
-from edgespec.model.vision import VisionEncoder
 
 
 @dataclass(frozen=True)
@@ -53,58 +53,71 @@ class FlatRows:
 
 
 @dataclass(frozen=True)
+class AttentionInputs:
+    """seen: the pool's slots int64 [W] that attention is given; None: the whole pool. masks: one, or one for each type
+    of layer. layout: where the rows lie."""
+
+    seen: torch.Tensor | None
+    masks: torch.Tensor | dict[str, torch.Tensor]
+    layout: Layout
+
+
+@dataclass(frozen=True)
 class ModuleInputs:
     """The inputs of one forward by transformers' modules: tokens int64 [1, R], rotary positions int64 [1, R] or, on
-    three axes, [3, 1, R], slots int64 [R] that rows write to. seen: the pool's slots int64 [W] that attention is given;
-    None: the whole pool. keep: the rows whose logits are computed, int64 [D]; 0: all of them. pictures: the rows that
-    are pictures', None: there are none."""
+    three axes, [3, 1, R], slots int64 [R] that rows write to. keep: the rows whose logits are computed, int64 [D]; 0:
+    all of them. pictures: the rows that are pictures', None: there are none."""
 
     tokens: torch.Tensor
     positions: torch.Tensor
     slots: torch.Tensor
-    seen: torch.Tensor | None
-    masks: torch.Tensor | dict[str, torch.Tensor]
     keep: torch.Tensor | int
-    layout: Layout
+    attention: AttentionInputs
     pictures: PictureRows | None = None
 
 
 def module_inputs(
+    batch: Sequence[SessionRows], model: LoadedModel, paged: PagedAttention | None = None
+) -> ModuleInputs:
+    """paged: attention reads pages. Raises KvFull."""
+    device = model.device
+    rows = FlatRows.of(batch, model.rotary_cell)
+    tokens, positions, slots, keep = (
+        torch.from_numpy(array).to(device)
+        for array in (rows.tokens[None], rows.positions[..., None, :], rows.slots, rows.decided)
+    )
+    mutual = None
+    if rows.pictures is not None and model.vision is not None and model.vision.mutual:
+        mutual = mutual_slots(batch)
+    if paged is None:
+        attention = masked(batch, model, device, model.reads_slots, mutual)
+    else:
+        plans = paged.plans(batch, model.windows, mutual)
+        layout, masks = PagedLayout.of(
+            {window: plan.on(device) for window, plan in plans.items()}, model.windows, paged
+        )
+        attention = AttentionInputs(None, masks, layout)
+    return ModuleInputs(tokens, positions, slots, keep, attention, rows.pictures)
+
+
+def masked(
     batch: Sequence[SessionRows],
-    windows: Windows,
-    dtype: torch.dtype,
+    model: LoadedModel,
     device: torch.device,
     apart: bool,
-    vision: VisionEncoder | None = None,
-) -> ModuleInputs:
-    """apart: attention is edgespec's own, which takes each session by itself. vision: the model's encoder. Raises
-    KvFull."""
-
-    def on_device(array: NDArray[np.int64]) -> torch.Tensor:
-        return torch.from_numpy(array).to(device)
-
-    rows = FlatRows.of(batch, 0 if vision is None else vision.rotary_cell)
+    mutual: Sequence[NDArray[np.bool_]] | None = None,
+) -> AttentionInputs:
+    """Dense masks on `device` for a batch whose pages are taken. apart: attention takes each session by itself. mutual:
+    as in Windows.masks."""
     spans, first = [], 0
     for one in batch:
         width, last = one.piece.cached.shape[1], first + len(one.piece)
-        seen = on_device(one.cache.pool_slots(np.arange(width)))
+        seen = torch.from_numpy(one.cache.pool_slots(np.arange(width))).to(device)
         spans.append(SessionSpan(first, last, width, one.cache.start, seen))
         first = last
-    return ModuleInputs(
-        tokens=on_device(rows.tokens)[None],
-        positions=on_device(rows.positions)[..., None, :],
-        slots=on_device(rows.slots),
-        seen=None if apart else torch.cat([span.seen for span in spans]),
-        masks=windows.masks(
-            [one.piece for one in batch],
-            dtype,
-            device,
-            apart,
-            mutual_slots(batch)
-            if rows.pictures is not None and vision is not None and vision.mutual
-            else None,
-        ),
-        keep=on_device(rows.decided),
-        layout=SessionLayout(spans),
-        pictures=rows.pictures,
+    pieces = [one.piece for one in batch]
+    return AttentionInputs(
+        None if apart else torch.cat([span.seen for span in spans]),
+        model.windows.masks(pieces, model.dtype, device, apart, mutual),
+        SessionLayout(spans),
     )

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from edgespec.model.batch import module_inputs
 from edgespec.model.loaded_model import LoadedModel
+from edgespec.model.static_attention import StaticAttention
 from edgespec.model.static_inputs import Bucket, ExitColumns, StaticInputs
 from edgespec.model.target_engine import SessionRows
 
@@ -20,8 +20,6 @@ log = logging.getLogger("edgespec.cuda_graphs")
 
 WARM_UPS = 2
 """Runs before the capture, in which libraries choose their kernels and allocate their workspaces."""
-
-HOST = torch.device("cpu")
 
 Run = Callable[[StaticInputs, frozenset[int]], torch.Tensor]
 """The forward on static inputs, publishing the exits after these layers: logits [R, V] of the selected rows."""
@@ -59,14 +57,14 @@ class GraphedForwards:
     """Forwards of one model by graphs. run: the forward; it may use nothing but its inputs, the weights and memory
     that stays where it is. exits: how many the model has."""
 
-    def __init__(self, run: Run, model: LoadedModel, capture: Capture, exits: int = 0) -> None:
+    def __init__(
+        self, run: Run, model: LoadedModel, attention: StaticAttention, capture: Capture, exits: int = 0
+    ) -> None:
         self._run = run
-        self._windows = model.windows
-        self._dtype = model.dtype
+        self._attention = attention
         self._device = model.device
         self._capture = capture
         self._exits = exits
-        self._vision = model.vision
         self._inputs: dict[Bucket, StaticInputs] = {}
         self._graphs: dict[tuple[Bucket, frozenset[int]], Graph] = {}
         self.failed = False
@@ -74,7 +72,16 @@ class GraphedForwards:
 
     def fits(self, batch: Sequence[SessionRows]) -> bool:
         """Whether a bucket holds the batch's rows, some of which are decided, and none is a picture's."""
-        return any(len(one.decide) for one in batch) and _bucket(batch) is not None
+        return any(len(one.decide) for one in batch) and self._bucket(batch) is not None
+
+    def _bucket(self, batch: Sequence[SessionRows]) -> Bucket | None:
+        if any(
+            len(one.piece) and one.pictures and one.piece.positions.min() < one.pictures[-1].span.end
+            for one in batch
+        ):
+            return None  # a picture's rows are read from elsewhere, and turned on three axes
+        rows, slots = sum(len(one.piece) for one in batch), sum(one.piece.cached.shape[1] for one in batch)
+        return Bucket.of(rows, slots, self._attention.widths)
 
     def __call__(
         self,
@@ -87,15 +94,14 @@ class GraphedForwards:
         layers: those whose exits are read, with the columns that these read; if a capture failed, such forwards run
         eagerly on the static inputs. Raises KvFull.
         """
-        bucket = _bucket(batch)
+        bucket = self._bucket(batch)
         decided = sum(len(one.decide) for one in batch)
         if bucket is None or not decided or (self.failed and not layers):
             return None
-        inputs = module_inputs(batch, self._windows, self._dtype, HOST, False, self._vision)
         if bucket not in self._inputs:
-            self._inputs[bucket] = StaticInputs(bucket, self._windows, self._dtype, self._device, self._exits)
+            self._inputs[bucket] = StaticInputs(bucket, self._attention, self._device, self._exits)
         static = self._inputs[bucket]
-        static.fill(inputs, exits)
+        static.fill(batch, exits)
         graph = self._graphs.get((bucket, layers)) or self._captured(static, layers)
         if graph is None:
             return self._run(static, layers)[:decided] if layers else None
@@ -115,12 +121,3 @@ class GraphedForwards:
             return None
         self._graphs[inputs.bucket, layers] = graph
         return graph
-
-
-def _bucket(batch: Sequence[SessionRows]) -> Bucket | None:
-    if any(
-        len(one.piece) and one.pictures and one.piece.positions.min() < one.pictures[-1].span.end
-        for one in batch
-    ):
-        return None  # a picture's rows are read from elsewhere, and turned on three axes
-    return Bucket.of(sum(len(one.piece) for one in batch), sum(one.piece.cached.shape[1] for one in batch))

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from edgespec.core.slots import SLOT_BUCKET, Piece
-from edgespec.model.batch import FlatRows, ModuleInputs
+from edgespec.model.batch import AttentionInputs, FlatRows, ModuleInputs
 from edgespec.model.kv_cache import SCRATCH
 from edgespec.model.masks import Windows, visible
 from edgespec.model.target_engine import SessionRows
@@ -117,10 +117,10 @@ def chunks(
             tokens=padded(flat.tokens[chunk], 0 * scratch)[None],
             positions=padded(flat.positions[..., chunk], 0 * scratch)[..., None, :],
             slots=padded(flat.slots[chunk], scratch),
-            seen=None,
-            masks=masks,
             keep=0 if len(places) else torch.empty(0, dtype=torch.int64),
-            layout=GatherLayout(_gathers([*ancestors[chunk], *scratch[:, None]], device)),
+            attention=AttentionInputs(
+                None, masks, GatherLayout(_gathers([*ancestors[chunk], *scratch[:, None]], device))
+            ),
             pictures=None if flat.pictures is None else flat.pictures.within(first, last),
         )
         yield Chunk(first, last, on_device(flat.decided[places] - first), on_device(places), inputs)

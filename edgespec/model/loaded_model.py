@@ -93,6 +93,10 @@ class LoadedModel:
         """How far back its layers see now: the self-check narrows them for a moment."""
         return Windows.of(self.config)
 
+    def use_attention(self, name: str) -> None:
+        """Change how its language model attends, to one of transformers' names."""
+        (self.module if self.vision is None else self.decoder).set_attn_implementation(name)
+
     @property
     def reads_slots(self) -> bool:
         """Whether its attention is edgespec's own (attention.py)."""

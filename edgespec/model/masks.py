@@ -62,6 +62,16 @@ def visible(piece: Piece) -> NDArray[np.bool_]:
     return seen
 
 
+def seen_slots(piece: Piece, window: int | None, mutual: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    """Which slots of its session each row of a piece sees: bool [R, W]. mutual: those beside its ancestors."""
+    seen = visible(piece)
+    if mutual is not None:
+        seen |= mutual
+    if window is not None:
+        seen &= _within(piece, window)
+    return seen
+
+
 def _seen(
     pieces: Sequence[Piece],
     window: int | None,
@@ -73,11 +83,7 @@ def _seen(
     seen = np.zeros((sum(map(len, pieces)), max(widths) if apart else sum(widths)), dtype=np.bool_)
     row = column = 0
     for number, (piece, width) in enumerate(zip(pieces, widths, strict=True)):
-        own = visible(piece)
-        if mutual is not None:
-            own |= mutual[number]
-        if window is not None:
-            own &= _within(piece, window)
+        own = seen_slots(piece, window, None if mutual is None else mutual[number])
         seen[row : row + len(piece), column : column + width] = own
         row += len(piece)
         column += 0 if apart else width

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from edgespec.model.attention import SessionLayout, SessionSpan, attending
+from edgespec.model.attention import attending
 from edgespec.model.batch import FlatRows, ModuleInputs, module_inputs
 from edgespec.model.cuda_graphs import Capture, GraphedForwards
 from edgespec.model.decoder import NativeDecoder
@@ -19,6 +19,8 @@ from edgespec.model.deterministic import chunks
 from edgespec.model.exit_reader import ExitReader
 from edgespec.model.kv_cache import KvPool, TargetCache
 from edgespec.model.loaded_model import LoadedModel
+from edgespec.model.paged_attention import PAGED_ATTENTION, PagedAttention
+from edgespec.model.static_attention import StaticMasks, StaticPlans
 from edgespec.model.static_inputs import ExitColumns, StaticInputs
 from edgespec.model.target_engine import SessionRows
 from edgespec.model.tensor_parallel import Leader
@@ -29,13 +31,15 @@ CHECK_PAGES = 4
 
 class ModelRunner:
     """A model and its key-value pool. native: run the layers by the native decoder where that supports the model.
-    leader: the model is one shard, and the leader tells the other processes what runs."""
+    paged: attend over pages where the device has a kernel for it. leader: the model is one shard, and the leader tells
+    the other processes what runs."""
 
     def __init__(
         self,
         model: LoadedModel,
         *,
         native: bool = True,
+        paged: bool = True,
         deterministic: bool = False,
         leader: Leader | None = None,
     ) -> None:
@@ -46,7 +50,10 @@ class ModelRunner:
         if leader is not None:
             leader.lead(model.module)
         plain = not deterministic and leader is None
-        self.decoder = NativeDecoder.wanted(model) if native and plain else None
+        self.paged = PagedAttention.wanted(model) if paged and plain else None
+        if self.paged is not None:
+            model.use_attention(PAGED_ATTENTION)
+        self.decoder = NativeDecoder.wanted(model) if native and plain and not self.paged else None
         self.graphs: GraphedForwards | None = None
         self.exits: ExitReader | None = None
 
@@ -60,7 +67,8 @@ class ModelRunner:
     def use_graphs(self, capture: Capture) -> None:
         """From now on, run batches that fit a bucket as graphs that `capture` makes."""
         exits = 0 if self.exits is None else len(self.exits.layers)
-        self.graphs = GraphedForwards(self._run_static, self.model, capture, exits)
+        attention = StaticPlans(self.model, self.paged) if self.paged else StaticMasks(self.model)
+        self.graphs = GraphedForwards(self._run_static, self.model, attention, capture, exits)
 
     def logits(self, batch: Sequence[SessionRows]) -> torch.Tensor:
         """Logits [D, V] of the decided rows, session by session. Exits read the rows that the reader listens to. In
@@ -72,10 +80,7 @@ class ModelRunner:
             return logits
         if self.decoder is not None:
             return self._native_logits(self.decoder, batch)
-        model = self.model
-        return self._run(
-            module_inputs(batch, model.windows, model.dtype, model.device, model.reads_slots, model.vision)
-        )
+        return self._run(module_inputs(batch, self.model, self.paged))
 
     def graphed_logits(
         self, batch: Sequence[SessionRows], layers: frozenset[int], columns: ExitColumns
@@ -106,16 +111,8 @@ class ModelRunner:
 
     def _run_static(self, inputs: StaticInputs, layers: frozenset[int]) -> torch.Tensor:
         """The forward that a graph captures."""
-        bucket = inputs.bucket
-        whole = SessionSpan(0, bucket.rows, bucket.width, 0, inputs.seen)
         modules = ModuleInputs(
-            inputs.tokens,
-            inputs.positions,
-            inputs.slots,
-            inputs.seen,
-            inputs.masks,
-            inputs.selected,
-            SessionLayout([whole]),
+            inputs.tokens, inputs.positions, inputs.slots, inputs.selected, inputs.attention
         )
         if self.exits is None or not layers:
             return self._run(modules)
@@ -124,16 +121,17 @@ class ModelRunner:
 
     def _run(self, inputs: ModuleInputs) -> torch.Tensor:
         """The model's own forward: logits of the rows to keep."""
-        self.pool.place(inputs.slots, inputs.seen)
+        attention = inputs.attention
+        self.pool.place(inputs.slots, attention.seen)
         model, keep = self.model, inputs.keep
         arguments = {
             **self._read(inputs),
             "position_ids": inputs.positions,
-            "attention_mask": inputs.masks,
+            "attention_mask": attention.masks,
             "past_key_values": self.pool,
             "use_cache": True,
         }
-        with attending(inputs.layout):
+        with attending(attention.layout):
             if isinstance(keep, torch.Tensor) and not len(keep):
                 model.decoder(**arguments)
                 return torch.empty(0, model.vocabulary_size, dtype=model.dtype, device=model.device)

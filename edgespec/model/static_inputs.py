@@ -6,7 +6,7 @@ one copy moves all of them. What a forward leaves free is padded with rows that 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -16,25 +16,17 @@ import torch
 from numpy.typing import NDArray
 
 from edgespec.core.slots import SLOT_BUCKET
-from edgespec.model.batch import ModuleInputs
+from edgespec.model.batch import AttentionInputs, FlatRows
 from edgespec.model.hints import ListenedRows
 from edgespec.model.kv_cache import SCRATCH
-from edgespec.model.masks import Windows
+from edgespec.model.static_attention import Field, StaticAttention
+from edgespec.model.target_engine import SessionRows
 
 ALIGNMENT = 256
 """Bytes: of each field in the buffer, as CUDA allocates."""
 
-UNWRITTEN = SCRATCH * SLOT_BUCKET + SLOT_BUCKET - 1
-"""A slot that no row is ever written to: it pads the slots that are read."""
-
-Field = tuple[tuple[int, ...], torch.dtype]
-
-
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 MAX_ROWS = ROWS[-1]
-
-WIDTHS = (256, 512, 1024, 2048, 4096, 8192)
-"""Slots that attention reads, of all sessions together: gathered, so that a session's pages may lie anywhere."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +37,11 @@ class Bucket:
     width: int
 
     @classmethod
-    def of(cls, rows: int, width: int) -> Bucket | None:
-        """The smallest bucket that holds this many rows and slots; None: there is none."""
-        if not 0 < rows <= MAX_ROWS or width > WIDTHS[-1]:
+    def of(cls, rows: int, width: int, widths: Sequence[int]) -> Bucket | None:
+        """The smallest bucket, one of `widths` wide, that holds this many rows and slots; None: there is none."""
+        if not 0 < rows <= MAX_ROWS or width > widths[-1]:
             return None
-        return cls(ROWS[bisect_left(ROWS, rows)], WIDTHS[bisect_left(WIDTHS, width)])
+        return cls(ROWS[bisect_left(ROWS, rows)], widths[bisect_left(widths, width)])
 
 
 class StaticFields:
@@ -90,25 +82,24 @@ class ExitColumns:
 
 class StaticInputs:
     """The inputs of one bucket's forwards: tokens, positions int64 [1, R], slots int64 [R] that rows are written to,
-    seen int64 [W] that they read, masks [1, 1, R, W], selected int64 [R], the rows that are decided, first.
+    selected int64 [R], the rows that are decided, first; and what attention is given.
 
     For `exits` exits, of the decided rows: temperatures float32, seeds int64, next_positions, parents, tree_tokens
     int32 [R], offsets int32 [R + 1], curve_of int32 [exits, R], sequence int32 [1].
     """
 
     def __init__(
-        self, bucket: Bucket, windows: Windows, dtype: torch.dtype, device: torch.device, exits: int = 0
+        self, bucket: Bucket, attention: StaticAttention, device: torch.device, exits: int = 0
     ) -> None:
         self.bucket = bucket
-        self._kinds = {kind: f"mask {window}" for kind, window in windows.by_layer_type.items()}
-        rows, width = bucket.rows, bucket.width
+        self._attention = attention
+        rows = bucket.rows
         fields: dict[str, Field] = {
             "tokens": ((1, rows), torch.int64),
             "positions": ((1, rows), torch.int64),
             "slots": ((rows,), torch.int64),
-            "seen": ((width,), torch.int64),
             "selected": ((rows,), torch.int64),
-            **{name: ((1, 1, rows, width), dtype) for name in self._kinds.values()},
+            **attention.fields(rows, bucket.width),
             "temperatures": ((rows,), torch.float32),
             "seeds": ((rows,), torch.int64),
             "next_positions": ((rows,), torch.int32),
@@ -125,33 +116,23 @@ class StaticInputs:
         return self._fields.device[name]
 
     @property
-    def masks(self) -> torch.Tensor | dict[str, torch.Tensor]:
-        """As transformers takes them: one, or one for each type of layer."""
-        masks = {kind: self._fields.device[name] for kind, name in self._kinds.items()}
-        return masks if len(masks) > 1 else next(iter(masks.values()))
+    def attention(self) -> AttentionInputs:
+        return self._attention.given(self._fields.device, self.bucket.rows, self.bucket.width)
 
-    def fill(self, batch: ModuleInputs, exits: ExitColumns | None = None) -> None:
-        """Put a batch here whose attention does not take sessions apart. Padding: rows that write to the scratch page
-        and see one slot, slots that hold zeros and are seen by nobody, sessions without rows."""
-        assert batch.seen is not None and isinstance(batch.keep, torch.Tensor)
-        host = self._fields.host
-        count, width, decided = len(batch.slots), len(batch.seen), len(batch.keep)
+    def fill(self, batch: Sequence[SessionRows], exits: ExitColumns | None = None) -> None:
+        """Put a batch without pictures here. Padding: rows that write to the scratch page, sessions without rows.
+        Raises KvFull."""
+        host, flat = self._fields.host, FlatRows.of(batch)
+        count, decided = len(flat.slots), len(flat.decided)
         spare = self.bucket.rows - count
-        for name, value in (("tokens", batch.tokens), ("positions", batch.positions)):
-            host[name][:, :count] = value
+        for name, value in (("tokens", flat.tokens), ("positions", flat.positions)):
+            host[name][:, :count] = torch.from_numpy(value)
             host[name][:, count:] = 0
-        host["slots"][:count] = batch.slots
+        host["slots"][:count] = torch.from_numpy(flat.slots)
         host["slots"][count:] = torch.arange(spare) + SCRATCH * SLOT_BUCKET
-        host["seen"][:width] = batch.seen
-        host["seen"][width:] = UNWRITTEN
-        host["selected"][:decided] = batch.keep
+        host["selected"][:decided] = torch.from_numpy(flat.decided)
         host["selected"][decided:] = 0
-        for kind, name in self._kinds.items():
-            mask = host[name]
-            mask.fill_(torch.finfo(mask.dtype).min)
-            mask[..., count:, 0] = 0
-            own = batch.masks[kind] if isinstance(batch.masks, dict) else batch.masks
-            mask[..., :count, :width] = own
+        self._attention.fill(host, batch, self.bucket.rows)
         if exits is not None:
             self._fill_exits(exits)
         self._fields.upload()

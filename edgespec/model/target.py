@@ -202,10 +202,10 @@ class Target:
 
 
 def _checked_runner(
-    model: LoadedModel, native: bool, deterministic: bool, leader: Leader | None
+    model: LoadedModel, native: bool, deterministic: bool, leader: Leader | None, paged: bool = True
 ) -> ModelRunner:
-    """A runner that passes the self-check: on the native decoder if that passes, else on the model's own modules.
-    Raises EdgespecError."""
+    """A runner that passes the self-check: on the native decoder or over pages if that passes, else on the model's own
+    modules. Raises EdgespecError."""
     if deterministic and not model.reads_slots:
         raise EdgespecError(
             f"{model.name} computes its attention in its own way, so --deterministic cannot order it: leave it off, or "
@@ -215,16 +215,20 @@ def _checked_runner(
         raise EdgespecError(
             f"{model.name} lets a picture's rows see one another, so --deterministic cannot order them: leave it off."
         )
-    runner = ModelRunner(model, native=native, deterministic=deterministic, leader=leader)
+    runner = ModelRunner(model, native=native, paged=paged, deterministic=deterministic, leader=leader)
     try:
         check_tree(runner)
         if model.vision is not None:
             check_picture(runner, model.vision)
     except UnsupportedModel as error:
+        if runner.paged is not None:
+            log.warning("%s attends by torch, not over pages: %s", model.name, error)
+            model.use_attention(runner.paged.before)
+            return _checked_runner(model, native, deterministic, leader, paged=False)
         if runner.decoder is None:
             raise
         log.warning("%s runs on transformers' modules, not on the native decoder: %s", model.name, error)
-        return _checked_runner(model, False, deterministic, leader)
+        return _checked_runner(model, False, deterministic, leader, paged)
     if leader is None:
         check_forward_size(runner)
     if deterministic:
