@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
+import resource
 import subprocess
 import time
 from pathlib import Path
@@ -28,16 +28,16 @@ def test_output_to_a_full_disk_ends_with_a_sentence() -> None:
     assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_does_not_fit_leaves_the_old_one(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     save_json({"old": 1}, file)
-
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_text", fail)
-    with pytest.raises(OSError, match="No space left"):
-        save_json({"new": 2}, file)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            save_json({"new": 2}, file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert json.loads(file.read_text()) == {"old": 1} and list(tmp_path.iterdir()) == [file]
 
 
