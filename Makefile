@@ -1,5 +1,5 @@
 # Short names for what one does every day. The commands behind them are the truth.
-.PHONY: build test fleet llamacpp vllm lint format bench docs house pythons compilers tidy test-cpp fuzz sanitize short dist-check wheels aarch64 clean
+.PHONY: build test fleet clients llamacpp vllm lint format bench docs house pythons compilers tidy test-cpp fuzz sanitize short dist-check wheels aarch64 clean
 
 build:  ## editable install with everything
 	pip install -e '.[all]'
@@ -12,6 +12,9 @@ fleet:  ## a fleet of three servers under Ray, one of them killed in mid-text, i
 
 vllm:  ## texts over vLLM with and without drafts, and through sessions, in an environment of its own
 	tests/vllm.sh
+
+clients:  ## OpenAI's client, LiteLLM, LangChain, llm and schemathesis against the API, in an environment of its own
+	tests/clients.sh
 
 llamacpp:  ## texts over llama.cpp with and without drafts, on a small GGUF file, in an environment of its own
 	tests/llamacpp.sh

@@ -22,7 +22,7 @@ from edgespec.api.ask import Ask
 from edgespec.api.chat import chat_asks, streamed_chat, whole_chat
 from edgespec.api.completions import completion_asks, streamed_completion, whole_completion
 from edgespec.api.door import Door, TextStep
-from edgespec.api.errors import ApiError
+from edgespec.api.errors import ApiError, ErrorAnswer
 from edgespec.api.page_routes import page_routes
 from edgespec.api.responses import response_asks, streamed_response, whole_response
 from edgespec.api.responses_schema import ResponsesRequest
@@ -37,6 +37,11 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 UNION_TAGS = ("str", "int", "bool", "float")
 """pydantic adds the alternative that it tried to the place of an error."""
+
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+}
+"""For the OpenAPI document: what an answer is beside JSON."""
 
 Pieces = Callable[[Door, Any, AsyncIterator[TextStep]], AsyncGenerator[bytes, None]]
 
@@ -63,6 +68,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,  # both pages load scripts from elsewhere
         redoc_url=None,
+        responses={"4XX": {"model": ErrorAnswer}, "5XX": {"model": ErrorAnswer}},
         middleware=[Middleware(AccessControl, access=access), *([cors] if access.origins else [])],
     )
     app.add_exception_handler(ApiError, _api_error)
@@ -92,15 +98,15 @@ def create_app(
         _check_model(door, name)
         return _model(door, started)
 
-    @app.post("/v1/chat/completions")
+    @app.post("/v1/chat/completions", responses=STREAMED)
     async def chat(request: Request, body: ChatRequest) -> Response:
         return await answer(request, body, chat_asks, (whole_chat, streamed_chat))
 
-    @app.post("/v1/completions")
+    @app.post("/v1/completions", responses=STREAMED)
     async def completions(request: Request, body: CompletionRequest) -> Response:
         return await answer(request, body, completion_asks, (whole_completion, streamed_completion))
 
-    @app.post("/v1/responses")
+    @app.post("/v1/responses", responses=STREAMED)
     async def responses(request: Request, body: ResponsesRequest) -> Response:
         return await answer(request, body, response_asks, (whole_response, streamed_response))
 

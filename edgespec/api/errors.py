@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic import BaseModel
+
 from edgespec.core.errors import EdgespecError
 
 TYPES = {
@@ -10,6 +12,19 @@ TYPES = {
     413: "request_too_large",
     429: "rate_limit_error",
 }
+
+
+class ErrorContent(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorAnswer(BaseModel):
+    """The body of every answer that is none of what was asked for, for the OpenAPI document."""
+
+    error: ErrorContent
 
 
 class ApiError(EdgespecError):
