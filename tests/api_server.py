@@ -54,8 +54,9 @@ def open_api(
     tokenizer: Any = None,
     scripted: HashModel = MODEL,
     tracing: Any = None,
+    send_buffer_bytes: int | None = None,
 ) -> Iterator[tuple[str, Door]]:
-    """The API's URL, and its door. port: of another server than a stub target's."""
+    """The API's URL, and its door. port: of another server than a stub target's. send_buffer_bytes: of its sockets."""
     with serving(target or StubTarget(scripted)) as server:
         source = Source(
             [("127.0.0.1", port or server.port)],
@@ -64,13 +65,17 @@ def open_api(
             link or LinkOptions(),
         )
         door = Door(source, "edgespec", limits)
-        with running(door, access or Access(), tracing) as url:
+        with running(door, access or Access(), tracing, send_buffer_bytes) as url:
             yield url, door
 
 
 @contextmanager
-def running(door: Door, access: Access, tracing: Any = None) -> Iterator[str]:
+def running(
+    door: Door, access: Access, tracing: Any = None, send_buffer_bytes: int | None = None
+) -> Iterator[str]:
     listening = socket.create_server(("127.0.0.1", 0))
+    if send_buffer_bytes is not None:  # the accepted sockets have it too
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
     config = uvicorn.Config(
         create_app(door, access, tracing=tracing),
         log_level="warning",

@@ -79,7 +79,8 @@ class Door:
             try:
                 async with self.store.begin(ask, fresh) as opened:
                     session, reused = opened.session, opened.reused
-                    async with aclosing(steps(session, self._drafting)) as written:
+                    drafting = None if opened.engine is None else self._drafting
+                    async with aclosing(steps(session, drafting)) as written:
                         async for step in written:
                             begun = True
                             yield TextStep(index, step, opened, _events(session))

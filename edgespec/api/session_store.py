@@ -19,6 +19,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
 from edgespec.core.target_identity import target_name
 from edgespec.core.tokenizer import Tokenizer
+from edgespec.drafting.modes import policy
 from edgespec.edge.directory import Directory
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.memory import Memory
@@ -114,7 +115,7 @@ class SessionStore:
         return opened
 
     async def _open(self, ask: Ask) -> OpenSession:
-        engine = self._engine()
+        engine = self._engine() if ask.offline or policy(ask.mode).drafts else None
         opening = asyncio.get_running_loop().run_in_executor(None, self._session, ask, engine)
         try:
             session = await settled(opening)

@@ -15,13 +15,14 @@ from edgespec.edge.step import Step
 Result = TypeVar("Result")
 
 
-async def steps(session: Session, drafting: Executor) -> AsyncGenerator[Step, None]:
-    """The session's steps until its text is finished. A cancellation takes effect between two runs of the draft."""
+async def steps(session: Session, drafting: Executor | None) -> AsyncGenerator[Step, None]:
+    """The session's steps until its text is finished. A cancellation takes effect between two runs of the draft.
+    drafting: None: the session has no draft, and saves the way to another thread."""
     loop = asyncio.get_running_loop()
     while not session.finished:
         if (step := session.collect()) is not None:
             yield step
-        elif not await settled(loop.run_in_executor(drafting, session.draft_once)):
+        elif drafting is None or not await settled(loop.run_in_executor(drafting, session.draft_once)):
             await _arrival(session.fileno(), session.wait_s(None))
 
 
