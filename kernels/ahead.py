@@ -19,7 +19,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.whole_files import save_json, sha256_of, whole_folder
 from edgespec.kernels.binaries import FORMAT_VERSION, MANIFEST_FILE
 from edgespec.kernels.launching import NO_FUSION, source_of
-from edgespec.kernels.variants import KERNELS, VARIANTS, Variant
+from edgespec.kernels.variants import ALIGNED, KERNELS, VARIANTS, Variant
 
 WARP = 32
 
@@ -71,7 +71,7 @@ def _build_one(folder: Path, variant: Variant, architecture: int) -> dict[str, A
         "file": file,
         "sha256": sha256_of(folder / file),
         "symbol": compiled.metadata.name,
-        "warps": KERNELS[variant.kernel].warps,
+        "warps": variant.number_of_warps(),
         "shared_bytes": compiled.metadata.shared,
         "scratch_arguments": _scratch_arguments(compiled, variant),
     }
@@ -80,12 +80,14 @@ def _build_one(folder: Path, variant: Variant, architecture: int) -> dict[str, A
 def compile_variant(variant: Variant, architecture: int) -> Any:
     """What Triton makes of a variant: `.asm` has its code. Raises EdgespecError."""
     function, how = source_of(variant.kernel), KERNELS[variant.kernel]
-    passed = dict(zip(function.arg_names, variant.types.split(), strict=False))
+    passed = dict(zip(function.arg_names, variant.plain_types(), strict=False))
+    multiples = [place for place, kind in enumerate(variant.types.split()) if kind.endswith(ALIGNED)]
+    attributes = {(place,): [["tt.divisibility", 16]] for place in multiples}
     constants = {**how.constants, **variant.constants}
     signature = {**passed, **dict.fromkeys(constants, "constexpr")}
-    options = {"num_warps": how.warps, "num_stages": how.stages, **NO_FUSION}
+    options = {"num_warps": variant.number_of_warps(), **how.options(), **NO_FUSION}
     try:
-        source = ASTSource(function, signature, constants)
+        source = ASTSource(function, signature, constants, attributes)
         return triton.compile(source, target=GPUTarget("cuda", architecture, WARP), options=options)
     except (RuntimeError, ValueError, KeyError) as error:
         raise EdgespecError(

@@ -18,7 +18,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.whole_files import sha256_of
 from edgespec.kernels.variants import Variant
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST_FILE = "kernels.json"
 
 BUILT = Path(__file__).parent / "built"
@@ -47,7 +47,7 @@ class Binary:
 
 @dataclass
 class Binaries:
-    """A folder's kernels for one architecture, smaller variants before larger ones."""
+    """A folder's kernels for one architecture, in the order of variants.VARIANTS: the first that serves is the best."""
 
     folder: Path
     entries: list[Binary]
@@ -87,7 +87,8 @@ class Binaries:
     ) -> None:
         """Run the first variant that serves such a launch, on the current CUDA context.
 
-        types, arguments: of the kernel's own arguments, addresses as ints. Raises EdgespecError where none serves it.
+        types, arguments: of the kernel's own arguments, multiples of 16 marked, addresses as ints. Raises EdgespecError
+        where none serves it.
         """
         binary = next((one for one in self.entries if one.variant.serves(kernel, types, constants)), None)
         if binary is None:
@@ -102,7 +103,7 @@ class Binaries:
             self._functions[binary.file] = self.driver.load(code, binary.symbol, binary.shared_bytes)
         words = [
             SCALARS.get(kind, ctypes.c_uint64)(value)
-            for kind, value in zip(types.split(), arguments, strict=True)
+            for kind, value in zip(binary.variant.plain_types(), arguments, strict=True)
         ]
         words += [ctypes.c_uint64(0)] * binary.scratch_arguments
         function, threads = self._functions[binary.file], 32 * binary.warps

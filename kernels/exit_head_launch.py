@@ -12,9 +12,11 @@ import torch
 from edgespec.kernels import arguments
 from edgespec.kernels.data import Cells, Curves, ExitScores, HeadSettings, Trees
 from edgespec.kernels.launching import launch, power_of_2
-from edgespec.kernels.variants import HEAD_TILE
+from edgespec.kernels.variants import divided, head_depth
 
 TYPES = (torch.float32, torch.int64, torch.int32)
+
+PROGRAMS_A_PROCESSOR = 2
 
 PARTS = 4
 """Numbers that a program keeps of each row."""
@@ -53,14 +55,18 @@ def exit_head(
         return arguments.on_device(values, device, dtype)
 
     columns = [put(one, dtype) for one, dtype in zip(columns, TYPES, strict=True)]
-    programs = program_count(head.shape[0], device)
+    normed = torch.empty_like(hidden)
+    epsilon = float(settings.epsilon)
+    launch("exit_head_rows", rows, [hidden, norm, normed, dim, epsilon], {}, device)
+    tile, programs = division_of(head.shape[0], device)
     parts = torch.empty(programs, PARTS, rows, dtype=torch.float32, device=device)
-    factors = (float(settings.epsilon), float(settings.logit_scale), float(settings.softcap))
+    padded = max(16, power_of_2(rows))
+    factors = (float(settings.logit_scale), float(settings.softcap))
     launch(
         "exit_head_parts",
         programs,
-        [hidden, norm, head, *columns, parts, rows, dim, head.shape[0], *factors],
-        {"ROWS": max(16, power_of_2(rows))},
+        [normed, head, *columns, parts, rows, dim, head.shape[0], *factors],
+        {"ROWS": padded, "TILE": tile, "DEPTH": head_depth(padded, hidden.element_size())},
         device,
     )
     tokens = torch.empty(rows, dtype=torch.int32, device=device)
@@ -80,10 +86,11 @@ def exit_head(
     return ExitScores(tokens, margins)
 
 
-def program_count(vocabulary: int, device: torch.device) -> int:
-    """Programs that share the vocabulary: the number that can run at once, or one a tile if that is fewer."""
-    tiles = -(-vocabulary // HEAD_TILE)
-    return min(tiles, 2 * _processors(device.index) if device.type == "cuda" else 3)
+def division_of(vocabulary: int, device: torch.device) -> tuple[int, int]:
+    """Tokens of a tile, and programs that share the tiles: as many as run at once, or one a tile if that is fewer."""
+    return divided(
+        vocabulary, PROGRAMS_A_PROCESSOR * _processors(device.index) if device.type == "cuda" else 3
+    )
 
 
 @lru_cache

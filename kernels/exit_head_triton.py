@@ -1,8 +1,8 @@
-"""exit_head on CUDA: two kernels, and a tree's hint comes with the second.
+"""exit_head on CUDA: three kernels, and a tree's hint comes with the last.
 
-First, programs share out the vocabulary in tiles; each normalises the rows once, multiplies its tiles (every byte of
-the head is read once for all rows) and keeps what it needs of each row. Then a program a session joins those parts in
-fixed order, and walks the session's draft tree. exit_head_launch.py starts them. Imports Triton.
+First, a program a row normalises it. Then programs share out the vocabulary in tiles; each multiplies its tiles (every
+byte of the head is read once for all rows) and keeps what it needs of each row. Last, a program a session joins those
+parts in fixed order, and walks the session's draft tree. exit_head_launch.py starts them. Imports Triton.
 """
 
 from __future__ import annotations
@@ -13,16 +13,44 @@ import triton
 import triton.language as tl
 
 from edgespec.kernels.exit_verdict_triton import publish, walk
-from edgespec.kernels.philox_triton import rows_gumbel
+from edgespec.kernels.philox_triton import about_gumbel, gumbel, rows_words, words_of
 
 WIDEN = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 """Multiply in float32: the interpreter's product of bfloat16 is wrong."""
 
+NO_TOKEN = tl.constexpr(2147483647)
 
-@triton.jit
-def exit_head_parts(
+
+@triton.jit(do_not_specialize=["epsilon"])
+def exit_head_rows(
     hidden,  # [R, D]
     norm,  # [D]
+    normed,  # [R, D], out
+    dim,  # D
+    epsilon,  # of the RMS norm
+    WIDTH: tl.constexpr,  # elements that are read at once
+):
+    """One row, normalised: round(round(h / sqrt(mean(h^2) + epsilon)) * norm)."""
+    row = tl.program_id(0) * dim
+    at = tl.arange(0, WIDTH)
+    squares = tl.zeros((WIDTH,), tl.float32)
+    for d in range(0, dim, WIDTH):
+        h = tl.load(hidden + row + d + at, d + at < dim, 0.0).to(tl.float32)
+        squares += h * h
+    scale = 1.0 / tl.sqrt_rn(tl.sum(squares) / dim + epsilon)
+    for d in range(0, dim, WIDTH):
+        h = tl.load(hidden + row + d + at, d + at < dim, 0.0)
+        factor = tl.load(norm + d + at, d + at < dim, 0.0).to(tl.float32)
+        scaled = (h.to(tl.float32) * scale).to(h.dtype).to(tl.float32)
+        tl.store(normed + row + d + at, (scaled * factor).to(h.dtype), d + at < dim)
+
+
+@triton.jit(
+    do_not_specialize=["rows", "vocabulary", "logit_scale", "softcap"],
+    do_not_specialize_on_alignment=["temperatures", "seeds", "positions", "parts"],
+)
+def exit_head_parts(
+    normed,  # [R, D]
     head,  # [V, D]
     temperatures,  # float32 [R]
     seeds,  # int64 [R]
@@ -31,34 +59,31 @@ def exit_head_parts(
     rows,  # R
     dim,  # D
     vocabulary,  # V
-    epsilon,  # of the RMS norm
     logit_scale,  # factor on the logits
     softcap,  # 0: none
     ROWS: tl.constexpr,  # R or more and 16 or more, a power of 2
     TILE: tl.constexpr,  # tokens of the head that are multiplied at once
     DEPTH: tl.constexpr,  # elements of D that are read at once
 ):
-    """What each program's tiles say of each row."""
+    """What each program's tiles say of each row.
+
+    Tokens are compared with noise that is off by less than 1e-4; the best two then get theirs exactly.
+    """
     program, programs = tl.program_id(0), tl.num_programs(0)
     row = tl.arange(0, ROWS)
     depth = tl.arange(0, DEPTH)
     real = row < rows
-    squares = tl.zeros((ROWS,), tl.float32)
-    for d in range(0, dim, DEPTH):
-        inside = real[:, None] & (d + depth < dim)[None, :]
-        h = tl.load(hidden + row[:, None] * dim + d + depth[None, :], inside, 0.0).to(tl.float32)
-        squares += tl.sum(h * h, 1)
-    # 1 / sqrt(mean(h^2) + epsilon)
-    scale = 1.0 / tl.sqrt_rn(squares / dim + epsilon)
     temperature = tl.load(temperatures + row, real, 0.0)
     noisy = temperature > 0
     divisor = tl.where(noisy, temperature, 1.0)
     seed = tl.load(seeds + row, real, 0)
+    low, high = seed.to(tl.uint32), (seed >> 32).to(tl.uint32)
     position = tl.load(positions + row, real, 0).to(tl.uint32)
 
     best = tl.full((ROWS,), float("-inf"), tl.float32)
     second = tl.full((ROWS,), float("-inf"), tl.float32)
-    token = tl.full((ROWS,), 2147483647, tl.int32)
+    token = tl.full((ROWS,), NO_TOKEN, tl.int32)
+    other = tl.full((ROWS,), NO_TOKEN, tl.int32)  # the second-best's
     special = tl.zeros((ROWS,), tl.float32)
     for tile in range(program, tl.cdiv(vocabulary, TILE), programs):
         ids = tile * TILE + tl.arange(0, TILE)
@@ -66,11 +91,7 @@ def exit_head_parts(
         z = tl.zeros((ROWS, TILE), tl.float32)
         for d in range(0, dim, DEPTH):
             deep = d + depth < dim
-            h = tl.load(hidden + row[:, None] * dim + d + depth[None, :], real[:, None] & deep[None, :], 0.0)
-            factor = tl.load(norm + d + depth, deep, 0.0).to(tl.float32)
-            # x = round(round(h / sqrt(mean(h^2) + epsilon)) * norm)
-            scaled = (h.to(tl.float32) * scale[:, None]).to(h.dtype).to(tl.float32)
-            x = (scaled * factor[None, :]).to(h.dtype)
+            x = tl.load(normed + row[:, None] * dim + d + depth[None, :], real[:, None] & deep[None, :], 0.0)
             at = ids[:, None].to(tl.int64) * dim + d + depth[None, :]
             w = tl.load(head + at, known[:, None] & deep[None, :], 0.0)
             if WIDEN:
@@ -84,25 +105,46 @@ def exit_head_parts(
         z = tl.div_rn(z, tl.broadcast_to(divisor[:, None], (ROWS, TILE)))
         special += tl.sum(tl.where(known[None, :] & ~(tl.abs(z) < float("inf")), 1.0, 0.0), 1)
         z = tl.where(known[None, :], z, float("-inf"))
-        noise = rows_gumbel(tile * TILE, position, seed.to(tl.uint32), (seed >> 32).to(tl.uint32), ROWS, TILE)
+        noise = about_gumbel(rows_words(tile * TILE, position, low, high, ROWS, TILE))
         s = z + tl.where(noisy[:, None], noise, 0.0)
         # the best two of s; of equals the lowest id
         own_best = tl.max(s, 1)
-        own_token = tl.min(tl.where(s == own_best[:, None], ids[None, :], 2147483647), 1)
-        own = ids[None, :] == own_token[:, None]
-        own_second = tl.max(tl.where(own, float("-inf"), s), 1)
+        own_token = tl.min(tl.where(s == own_best[:, None], ids[None, :], NO_TOKEN), 1)
+        s = tl.where(ids[None, :] == own_token[:, None], float("-inf"), s)
+        own_second = tl.max(s, 1)
+        own_other = tl.min(tl.where(s == own_second[:, None], ids[None, :], NO_TOKEN), 1)
         better = (own_best > best) | ((own_best == best) & (own_token < token))
-        second = tl.maximum(tl.minimum(best, own_best), tl.maximum(second, own_second))
+        lesser, lesser_token = tl.where(better, best, own_best), tl.where(better, token, own_token)
+        rest, rest_token = tl.where(better, own_second, second), tl.where(better, own_other, other)
+        second = tl.maximum(lesser, rest)
+        other = tl.where(lesser >= rest, lesser_token, rest_token)
         best = tl.where(better, own_best, best)
         token = tl.where(better, own_token, token)
+    best = _exactly(best, token, noisy, position, low, high)
+    second = _exactly(second, other, noisy, position, low, high)
+    swapped = (second > best) | ((second == best) & (other < token))
     to = parts + program * 4 * rows + row
-    tl.store(to, best, real)
-    tl.store(to + rows, second, real)
-    tl.store(to + 2 * rows, token.to(tl.float32, bitcast=True), real)
+    tl.store(to, tl.where(swapped, second, best), real)
+    tl.store(to + rows, tl.where(swapped, best, second), real)
+    tl.store(to + 2 * rows, tl.where(swapped, other, token).to(tl.float32, bitcast=True), real)
     tl.store(to + 3 * rows, special, real)
 
 
 @triton.jit
+def _exactly(score, token, noisy, position, low, high):
+    """Scores [ROWS] with the noise that their tokens have exactly, in place of about that."""
+    words = words_of(token, position, low, high)
+    exact = score - about_gumbel(words) + gumbel(words)
+    return tl.where(noisy & (score > float("-inf")), exact, score)
+
+
+@triton.jit(
+    do_not_specialize=["rows", "programs", "knots", "exit", "places", "exits"],
+    do_not_specialize_on_alignment=[
+        "parts", "tokens", "margins", "offsets", "parents", "tree_tokens", "curve_margins", "curve_probabilities",
+        "curve_of", "cells", "sequence",
+    ],
+)  # fmt: skip
 def exit_head_finish(
     parts,  # float32 [programs, 4, R]
     tokens,  # int32 [R], out
@@ -134,7 +176,7 @@ def exit_head_finish(
     real = row < size
     best = tl.full((ROWS,), float("-inf"), tl.float32)
     second = tl.full((ROWS,), float("-inf"), tl.float32)
-    token = tl.full((ROWS,), 2147483647, tl.int32)
+    token = tl.full((ROWS,), NO_TOKEN, tl.int32)
     special = tl.zeros((ROWS,), tl.float32)
     for start in range(0, programs, PROGRAMS):
         program = start + tl.arange(0, PROGRAMS)
@@ -145,14 +187,14 @@ def exit_head_finish(
         ids = tl.load(at + 2 * rows, inside, 0.0).to(tl.int32, bitcast=True)
         special += tl.sum(tl.load(at + 3 * rows, inside, 0.0), 0)
         own_best = tl.max(bests, 0)
-        own_token = tl.min(tl.where(bests == own_best[None, :], ids, 2147483647), 0)
+        own_token = tl.min(tl.where(bests == own_best[None, :], ids, NO_TOKEN), 0)
         own = inside & (ids == own_token[None, :])
         own_second = tl.max(tl.where(own, seconds, bests), 0)
         better = (own_best > best) | ((own_best == best) & (own_token < token))
         second = tl.maximum(tl.minimum(best, own_best), tl.maximum(second, own_second))
         best = tl.where(better, own_best, best)
         token = tl.where(better, own_token, token)
-    sound = (special == 0) & (token != 2147483647)
+    sound = (special == 0) & (token != NO_TOKEN)
     token = tl.where(sound, token, -1)
     margin = tl.where(sound, best - second, float("nan"))
     tl.store(tokens + first + row, token, real)

@@ -19,7 +19,7 @@ import torch
 
 from edgespec.core.errors import EdgespecError
 from edgespec.kernels.binaries import BUILT, Binaries
-from edgespec.kernels.variants import KERNELS
+from edgespec.kernels.variants import ALIGNED, KERNELS, VARIANTS, Variant
 
 NO_FUSION: dict[str, Any] = {"enable_fp_fusion": False}
 """The compiler's option that keeps the noise the same bits as on the CPU."""
@@ -43,21 +43,35 @@ def launch(
     arguments: tensors, ints and floats in the kernel's order. constants: its constexpr arguments. Raises EdgespecError
     where the kernel is neither compiled here nor built before.
     """
-    if just_in_time():
-        how = KERNELS[kernel]
-        function = source_of(kernel)[(programs,)]
-        constants = {**how.constants, **constants}
-        function(*arguments, **constants, num_warps=how.warps, num_stages=how.stages, **NO_FUSION)
-        return
     types = types_of(arguments)
+    if just_in_time():
+        how, variant = KERNELS[kernel], compiled_as(kernel, types, constants)
+        function = source_of(kernel)[(programs,)]
+        options = {"num_warps": variant.number_of_warps(), **how.options(), **NO_FUSION}
+        function(*arguments, **how.constants, **variant.constants, **options)
+        return
     words = [one.data_ptr() if isinstance(one, torch.Tensor) else one for one in arguments]
     stream = torch.cuda.current_stream(device).cuda_stream
     prebuilt(device.index or 0).launch(kernel, types, constants, programs, words, stream)
 
 
 def types_of(arguments: Sequence[Any]) -> str:
-    """The arguments' types as a variant names them."""
-    return " ".join(TYPES[one.dtype if isinstance(one, torch.Tensor) else type(one)] for one in arguments)
+    """The arguments' types as a variant names them, with those marked that are multiples of 16."""
+    return " ".join(_type_of(one) for one in arguments)
+
+
+def _type_of(argument: Any) -> str:
+    if isinstance(argument, torch.Tensor):
+        return TYPES[argument.dtype] + ALIGNED * (argument.data_ptr() % 16 == 0)
+    return TYPES[type(argument)] + ALIGNED * (isinstance(argument, int) and argument % 16 == 0)
+
+
+def compiled_as(kernel: str, types: str, constants: Mapping[str, int | bool]) -> Variant:
+    """The variant that a launch is compiled as just in time; one of its own where none is large enough, and in the
+    interpreter, which pays for what is masked."""
+    serving = (one for one in VARIANTS if one.serves(kernel, types, constants))
+    found = None if interpreted() else next(serving, None)
+    return found or Variant(kernel, "own", types, constants)
 
 
 def source_of(kernel: str) -> Any:
@@ -69,8 +83,12 @@ def source_of(kernel: str) -> Any:
 def just_in_time() -> bool:
     """Whether kernels can be compiled when they are first launched."""
     compilers = [os.environ["CC"]] if "CC" in os.environ else ["cc", "gcc", "clang"]
-    interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-    return find_spec("triton") is not None and (interpreted or any(map(shutil.which, compilers)))
+    return find_spec("triton") is not None and (interpreted() or any(map(shutil.which, compilers)))
+
+
+def interpreted() -> bool:
+    """Whether Triton's interpreter runs the kernels."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @lru_cache

@@ -68,19 +68,47 @@ def gumbel(word):
 
 
 @triton.jit
-def row_gumbel(first_token, position, key_low, key_high, COUNT: tl.constexpr):
-    """Noise [COUNT] of the tokens from first_token, a multiple of 4, on."""
-    counter = (first_token // 4 + tl.arange(0, COUNT // 4)).to(tl.uint32)
-    c0, c1, c2, c3 = philox4x32_10(counter, position, key_low, key_high)
-    words = tl.join(tl.join(c0, c2), tl.join(c1, c3))  # [COUNT / 4, 2, 2]: word 2 a + b of each counter
-    return gumbel(tl.reshape(words, (COUNT,)))
+def about_gumbel(word):
+    """`gumbel` in float32 alone: off by less than 1e-4."""
+    # (word + 1/2) rounded to float32: where words are that large an odd number rounds as the half above does.
+    near = tl.where(word < 33554432, word.to(tl.float32) + 0.5, (word | 1).to(tl.float32))
+    u = tl.minimum(near * 2.3283064365386963e-10, 0.999999940395355)
+    series = u * (1.0 + u * (0.5 + u * 0.3333333333333333))  # -log1p(-u) near 0, where the logarithm cancels
+    return -tl.log(tl.where(u < 0.0078125, series, -tl.log(1.0 - u)))
 
 
 @triton.jit
-def rows_gumbel(first_token, positions, keys_low, keys_high, ROWS: tl.constexpr, COUNT: tl.constexpr):
-    """Noise [ROWS, COUNT] of the tokens from first_token, a multiple of 4, on; one position and key a row."""
+def _row_words(first_token, position, key_low, key_high, COUNT: tl.constexpr):
+    counter = (first_token // 4 + tl.arange(0, COUNT // 4)).to(tl.uint32)
+    c0, c1, c2, c3 = philox4x32_10(counter, position, key_low, key_high)
+    words = tl.join(tl.join(c0, c2), tl.join(c1, c3))  # [COUNT / 4, 2, 2]: word 2 a + b of each counter
+    return tl.reshape(words, (COUNT,))
+
+
+@triton.jit
+def row_gumbel(first_token, position, key_low, key_high, COUNT: tl.constexpr):
+    """Noise [COUNT] of the tokens from first_token, a multiple of 4, on."""
+    return gumbel(_row_words(first_token, position, key_low, key_high, COUNT))
+
+
+@triton.jit
+def row_gumbel_about(first_token, position, key_low, key_high, COUNT: tl.constexpr):
+    """`row_gumbel` in float32 alone: off by less than 1e-4."""
+    return about_gumbel(_row_words(first_token, position, key_low, key_high, COUNT))
+
+
+@triton.jit
+def rows_words(first_token, positions, keys_low, keys_high, ROWS: tl.constexpr, COUNT: tl.constexpr):
+    """Words [ROWS, COUNT] of the tokens from first_token, a multiple of 4, on; one position and key a row."""
     counter = (first_token // 4 + tl.arange(0, COUNT // 4)).to(tl.uint32)
     counters = counter[None, :] + (positions * 0)[:, None]
     c0, c1, c2, c3 = philox4x32_10(counters, positions[:, None], keys_low[:, None], keys_high[:, None])
-    words = tl.join(tl.join(c0, c2), tl.join(c1, c3))
-    return gumbel(tl.reshape(words, (ROWS, COUNT)))
+    return tl.reshape(tl.join(tl.join(c0, c2), tl.join(c1, c3)), (ROWS, COUNT))
+
+
+@triton.jit
+def words_of(tokens, positions, keys_low, keys_high):
+    """The word of each token [N] at its own position and key."""
+    c0, c1, c2, c3 = philox4x32_10((tokens // 4).to(tl.uint32), positions, keys_low, keys_high)
+    place = tokens % 4
+    return tl.where(place == 0, c0, tl.where(place == 1, c1, tl.where(place == 2, c2, c3)))

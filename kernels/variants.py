@@ -1,21 +1,49 @@
 """The Triton kernels: where their sources are, how they are compiled, and the variants that are built ahead of time.
 
-A variant serves every shape up to its constants: what is beyond a launch's own is masked. Plain data without Triton, so
-that what loads the binaries needs none.
+A variant serves every shape up to its constants: what is beyond a launch's own is masked. Just in time the same
+variants are compiled, so that no shape of a forward compiles anything. Plain data without Triton, so that what loads
+the binaries needs none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgespec.core.slots import SLOT_BUCKET
 
 MOST_ROWS = 64
 """Rows of a session that the variants hold."""
 
-HEAD_TILE = 64
+HEAD_TILES = (64, 32)
 """Tokens of the LM head that a program multiplies at once."""
+
+HEAD_DEPTH_BYTES = 128
+"""Of each of them that it reads at once."""
+
+
+def head_depth(rows: int, itemsize: int) -> int:
+    """Elements of a token of the LM head that are read at once: less of float32 for many rows, so that registers and
+    the shared memory of every architecture hold it."""
+    return HEAD_DEPTH_BYTES // itemsize // (2 if itemsize == 4 and rows > 16 else 1)
+
+
+VERIFY_BLOCK, VERIFY_BLOCKS = 1024, 4
+"""Tokens of a row that a program of verify holds at once, and how often."""
+
+VERIFY_SIZES = {"BLOCKS": VERIFY_BLOCKS}
+
+VERIFY_ROUNDS = 8
+
+MOST_PARTS = 64
+"""Programs that share a row of verify, of up to 262,144 tokens."""
+
+
+CHOICES = ("DEPTH", "HINT", "LISTS", "ROUND", "TILE")
+"""Constants that are no sizes."""
+
+ALIGNED = ":16"
+"""Behind an argument's type: it is a multiple of 16."""
 
 
 LEAST_WIDTH = 64
@@ -31,56 +59,103 @@ JOINED = 4
 @dataclass(frozen=True)
 class Kernel:
     """One Triton function. source: its module in edgespec.kernels; the function has the kernel's name. constants: that
-    are the same in every launch."""
+    are the same in every launch. registers: of a thread, at most; None: the compiler trades them for spills."""
 
     source: str
     warps: int
     constants: Mapping[str, int | bool]
     stages: int = 3
+    registers: int | None = None
+
+    def options(self) -> dict[str, int]:
+        """Of the compiler, beside the number of warps."""
+        most = {} if self.registers is None else {"maxnreg": self.registers}
+        return {"num_stages": self.stages, **most}
 
 
 KERNELS = {
-    "exit_head_parts": Kernel("exit_head_triton", 4, {"TILE": HEAD_TILE, "DEPTH": 64}, stages=4),
+    "exit_head_rows": Kernel("exit_head_triton", 4, {"WIDTH": 1024}),
+    "exit_head_parts": Kernel("exit_head_triton", 4, {}, stages=4, registers=255),
     "exit_head_finish": Kernel("exit_head_triton", 4, {"PROGRAMS": 32}),
     "tree_attention_parts": Kernel("tree_attention_triton", 8, {"PAGE": SLOT_BUCKET}),
     "tree_attention_join": Kernel("tree_attention_triton", 4, {"JOINED": JOINED}),
-    "verify_rows": Kernel("verify_triton", 8, {"LIST": 256}),
+    "verify_scan": Kernel("verify_triton", 4, {"LIST": 256, **VERIFY_SIZES}),
+    "verify_round": Kernel("verify_rounds_triton", 4, VERIFY_SIZES),
+    "verify_choose": Kernel("verify_triton", 4, VERIFY_SIZES),
 }
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One kernel with its other constants fixed. types: of its arguments, in order, as Triton names them."""
+    """One kernel with its other constants fixed. types: of its arguments, in order, as Triton names them; `:16` behind
+    one says that it is a multiple of 16, so that 16 bytes are read at once. warps: 0 for the kernel's own."""
 
     kernel: str
     name: str
     types: str
     constants: Mapping[str, int | bool] = field(hash=False)
+    warps: int = 0
 
     def serves(self, kernel: str, types: str, constants: Mapping[str, int | bool]) -> bool:
-        """Whether it can be launched so: flags are the same, and sizes at most its own."""
-        return (kernel, types) == (self.kernel, self.types) and all(
-            own == constants[name] if isinstance(own, bool) else own >= constants[name]
-            for name, own in self.constants.items()
+        """Whether it can be launched so: choices are the same, sizes at most its own, and what it takes for multiples
+        of 16 is that. types: of the arguments of the launch, each multiple marked."""
+        given, wanted = types.split(), self.types.split()
+        return (
+            kernel == self.kernel
+            and len(given) == len(wanted)
+            and all(one in (want, f"{want}{ALIGNED}") for one, want in zip(given, wanted, strict=True))
+            and all(
+                own == constants[name] if name in CHOICES else own >= constants[name]
+                for name, own in self.constants.items()
+            )
         )
+
+    def plain_types(self) -> list[str]:
+        """The types without what they say of multiples."""
+        return [kind.removesuffix(ALIGNED) for kind in self.types.split()]
+
+    def number_of_warps(self) -> int:
+        return self.warps or KERNELS[self.kernel].warps
 
 
 def _variants() -> Iterator[Variant]:
-    for dtype in ("bf16", "fp16", "fp32"):
-        types = f"*{dtype} *{dtype} *{dtype} *fp32 *i64 *i32 *fp32 i32 i32 i32 fp32 fp32 fp32"
+    for dtype, itemsize in (("bf16", 2), ("fp16", 2), ("fp32", 4)):
+        aligned = f"*{dtype}:16"
+        yield Variant("exit_head_rows", dtype, f"{aligned} {aligned} {aligned} i32:16 fp32", {})
+        types = f"{aligned} {aligned} *fp32 *i64 *i32 *fp32 i32 i32:16 i32 fp32 fp32"
         for rows in (16, 32, 64):
-            yield Variant("exit_head_parts", f"{dtype}-{rows}", types, {"ROWS": rows})
+            for tile in HEAD_TILES:
+                sizes = {"ROWS": rows, "TILE": tile, "DEPTH": head_depth(rows, itemsize)}
+                warps = 8 if rows > 16 or itemsize == 4 else 4
+                yield Variant("exit_head_parts", f"{dtype}-{rows}-{tile}", types, sizes, warps)
     types = "*fp32 *i32 *fp32 *i32 *i32 *i32 *fp32 *fp32 *i32 *i32 *i32 i32 i32 i32 i32 i32 i32"
     for name in ("plain", "hint"):
         sizes = {"ROWS": MOST_ROWS, "KNOTS": 64, "HINT": name == "hint"}
         yield Variant("exit_head_finish", name, types, sizes)
-    samplings, lists = "*fp64 *i32 *fp64 *fp64 *fp64 *i64", "*i32 *i32 *i32 *i32 *fp32"
-    out = "*i32 *fp32 *fp32 *i32 *i32 *i32 *i32 *fp32 *fp32"
+    yield from _verify_variants()
+    yield from _attention_variants()
+
+
+def _verify_variants() -> Iterator[Variant]:
+    sizes = {"BLOCK": VERIFY_BLOCK}
+    joined = {**sizes, "PARTS": MOST_PARTS}
     for dtype in ("bf16", "fp16", "fp32"):
-        types = f"*{dtype} *fp32 *i32 *i32 *i32 *i32 {samplings} {lists} {out} i32 i32 i32"
-        for name in ("plain", "lists"):
-            sizes = {"ROWS": MOST_ROWS, "BLOCK": 4096, "LISTS": name == "lists"}
-            yield Variant("verify_rows", f"{dtype}-{name}", types, sizes)
+        logits = f"*{dtype}:16 *fp32:16"
+        types = f"{logits} *i32 *fp64 *fp64 *i32 *i32 *i32 *i32 *fp32 *i32 *fp32 *fp32 *fp32 i32 i32:16 i32"
+        for lists in (False, True):
+            name = f"{dtype}-{'lists' if lists else 'plain'}"
+            yield from _either(Variant("verify_scan", name, types, {**sizes, "LISTS": lists}))
+        types = (
+            f"{logits} *i32 *i32 *i32 *i32 *fp64 *fp64 *i64 *i32 *fp32 *fp32 *fp32 *i64 *i64 *fp32 *fp32 *i32"
+            " *i32 *fp32 *fp32 *i32 *i32 *i32 *i32 *i32 *fp32 *fp32 i32:16 i32 i32 i32 i32"
+        )
+        yield from _either(Variant("verify_choose", dtype, types, {**joined, "ROWS": MOST_ROWS}))
+    types = "*fp32:16 *fp64 *i32 *fp64 *i32 *fp32 *i64 *i64 i32:16 i32 i32"
+    for number in range(VERIFY_ROUNDS):
+        yield from _either(Variant("verify_round", str(number), types, {**joined, "ROUND": number}))
+
+
+def _attention_variants() -> Iterator[Variant]:
     for dtype, itemsize in (("bf16", 2), ("fp16", 2), ("fp32", 4)):
         for width in (64, 128, 256):
             slots = max(16, min(64, ATTENTION_BLOCK_BYTES // (width * itemsize)))
@@ -90,6 +165,26 @@ def _variants() -> Iterator[Variant]:
                 yield Variant("tree_attention_parts", f"{dtype}-{width}-{queries}", types, sizes)
             types = f"*fp32 *fp32 *fp32 *i32 *i32 *{dtype} i32 i32 i32 i32"
             yield Variant("tree_attention_join", f"{dtype}-{width}", types, {"WIDTH": width})
+
+
+def _either(variant: Variant) -> Iterator[Variant]:
+    """For arguments that are multiples of 16, and for others."""
+    yield variant
+    yield replace(variant, name=f"{variant.name}-odd", types=" ".join(variant.plain_types()))
+
+
+def divided(vocabulary: int, at_once: int) -> tuple[int, int]:
+    """(tokens of a tile, programs) for an LM head shared by `at_once` programs: the tile that leaves the fewest of them
+    without work at the end; of two alike the larger."""
+    tile = min(HEAD_TILES, key=lambda one: (tail_share(vocabulary, one, at_once), -one))
+    return tile, min(-(-vocabulary // tile), at_once)
+
+
+def tail_share(vocabulary: int, tile: int, at_once: int) -> float:
+    """The share of the programs' time in which there is no tile left for them."""
+    tiles = -(-vocabulary // tile)
+    turns = -(-tiles // at_once)
+    return 1 - vocabulary / (turns * at_once * tile)
 
 
 VARIANTS = tuple(_variants())

@@ -33,11 +33,11 @@ def verify(
 ) -> Verdicts:
     """The verdict on each session's draft tree.
 
-    logits: [R, V], of any dtype of DTYPES (float64 stays float64, halves are raised to float32), contiguous; -inf is a
-    token that cannot be; a row with NaN, with +inf or without a finite logit is not sound and never sampled from.
-    trees: whose rows are whose, and their nodes. positions: int32 [R], absolute position of the token decided after
-    each row (the row's own plus one). seen: per row, the ids of its text so far, for the repetition penalty. biases:
-    per session, ids and what is added to their logits. backend and threads as in exit_head.
+    logits: [R, V], of any dtype of DTYPES (float64 stays float64 and is not for triton, halves are raised to float32),
+    contiguous; -inf is a token that cannot be; a row with NaN, with +inf or without a finite logit is not sound and
+    never sampled from. trees: whose rows are whose, and their nodes. positions: int32 [R], absolute position of the
+    token decided after each row (the row's own plus one). seen: per row, the ids of its text so far, for the repetition
+    penalty. biases: per session, ids and what is added to their logits. backend and threads as in exit_head.
 
     In transformers' order: bias, repetition penalty, temperature, top-k (ties at its edge stay), top-p (of equals at
     its edge the highest ids stay), min-p; then noise. Raises EdgespecError for an argument that does not fit; values
@@ -51,6 +51,8 @@ def verify(
     seen = None if seen is None else seen.checked("seen", rows, valued=False)
     biases = None if biases is None else biases.checked("biases", trees.sessions, valued=True)
     chosen = arguments.choose_backend(backend, logits)
+    narrow = chosen != "triton" or arguments.dtype_name(logits) != "float64"
+    arguments.require(narrow, "logits", "float32 or a half for triton", "float64", "copy them to the CPU")
     on_host = isinstance(trees.offsets, np.ndarray)
     columns = (
         (trees.offsets, trees.parents, trees.tokens, positions),

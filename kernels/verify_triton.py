@@ -1,8 +1,9 @@
-"""verify on CUDA: one kernel, a program a row; the last of a session's programs to end walks its tree.
+"""verify on CUDA: programs share each row; the last of a session's to end walks its tree.
 
-A row's program scans its logits for log-sum-exp, finds the cut of top-k and top-p by bisection on the scores' bits (as
-integers in the order of the floats), and takes the best noisy score. Which program walks does not change the outcome.
-verify_launch.py starts it. Imports Triton.
+First `verify_scan` reads the logits once: log-sum-exp, the best score, and the scores, divided once, for what follows.
+Where a session asks for top-k or top-p, the rounds of verify_rounds_triton.py find the cut. Then `verify_choose` takes
+the best noisy score. Each launch ends before the next one reads what its programs left; which program is the last does
+not change the outcome. verify_launch.py starts them. Imports Triton.
 """
 
 from __future__ import annotations
@@ -10,201 +11,264 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from edgespec.kernels.philox_triton import row_gumbel
-from edgespec.kernels.verify_filters_triton import divide, filter_cut, mass_of, passes, read
+from edgespec.kernels.philox_triton import row_gumbel, row_gumbel_about
+from edgespec.kernels.verify_rounds_triton import cut_of
+from edgespec.kernels.verify_row_triton import (
+    LOWEST_KEY,
+    NO_TOKEN,
+    best_two,
+    better_two,
+    divide,
+    joined,
+    passes,
+    read,
+)  # fmt: skip
+from edgespec.kernels.verify_walk_triton import session_of, walk
+
+NOISE_ERROR = tl.constexpr(1e-3)
+"""More than `row_gumbel_about` is ever off."""
 
 
-@triton.jit
-def decide_row(
-    logits, scores, positions, temperatures, top_ks, top_ps, min_ps, penalties, seeds,
-    seen_offsets, seen_ids, bias_offsets, bias_ids, bias_values, row, session, vocabulary,
-    BLOCK: tl.constexpr, LIST: tl.constexpr, LISTS: tl.constexpr, SCORE: tl.constexpr,
+@triton.jit(
+    do_not_specialize=["sessions", "parts"],
+    do_not_specialize_on_alignment=[
+        "offsets", "temperatures", "penalties", "seen_offsets", "seen_ids", "bias_offsets", "bias_ids", "bias_values",
+        "row_sessions", "part_tops", "part_sums", "part_highs",
+    ],
+)  # fmt: skip
+def verify_scan(
+    logits,  # [R, V]
+    scores,  # float32 [R, V], out: with bias, penalty and temperature
+    offsets,  # int32 [S + 1]
+    temperatures, penalties,  # of data.Samplings
+    seen_offsets, seen_ids,  # data.Ragged, a list a row
+    bias_offsets, bias_ids, bias_values,  # data.Ragged, a list a session
+    row_sessions,  # int32 [R], out
+    part_tops, part_sums,  # float32 [R, parts], out: the largest logit, and the sum of exp(logit - largest)
+    part_highs,  # float32 [R, parts], out: the best score
+    sessions,  # S
+    vocabulary,  # V
+    parts,  # programs that share a row
+    BLOCK: tl.constexpr,  # tokens that are held at once
+    BLOCKS: tl.constexpr,  # of a program
+    LISTS: tl.constexpr,  # a penalty or a bias is asked for
+    LIST: tl.constexpr,  # entries of a row's lists that are read at once
 ):  # fmt: skip
-    """(token, margin, log-probability) decided after one row; token -1 where its logits are not sound."""
+    """One part of a row: its logits' mass, and its scores."""
+    row, part = tl.program_id(0) // parts, tl.program_id(0) % parts
+    session = session_of(row, offsets, sessions)
+    temperature = tl.load(temperatures + session)
+    divisor = tl.where(temperature > 0, temperature, 1.0).to(tl.float32)
     raw = logits + row.to(tl.int64) * vocabulary
     work = scores + row.to(tl.int64) * vocabulary
-    top, total = mass_of(raw, vocabulary, BLOCK, SCORE)
-    logsumexp = top.to(tl.float64) + tl.log(total.to(tl.float64))
-    nan = float("nan")
-    token = -1
-    margin = nan
-    logprob = nan
-    if tl.abs(logsumexp) < float("inf"):
-        temperature = tl.load(temperatures + session)
-        sampled = temperature > 0
-        divisor = tl.where(sampled, temperature, 1.0).to(SCORE)
-        if LISTS:
-            _penalise(
-                raw, work, bias_offsets, bias_ids, bias_values, seen_offsets, seen_ids, penalties,
-                row, session, divisor, vocabulary, BLOCK, LIST, SCORE,
-            )  # fmt: skip
-            source = work
-            divisor = tl.full((), 1, SCORE)
-        else:
-            source = raw
-        highest = tl.full((), float("-inf"), SCORE)
-        for start in range(0, vocabulary, BLOCK):
-            highest = tl.maximum(highest, tl.max(read(source, start, divisor, vocabulary, BLOCK, SCORE)[1]))
-        top_k = tl.load(top_ks + session)
-        top_p = tl.load(top_ps + session)
-        cut, first = filter_cut(source, divisor, vocabulary, highest, top_k, top_p, sampled, BLOCK, SCORE)
-        log_min_p = tl.full((), float("-inf"), tl.float64)
-        min_p = tl.load(min_ps + session)
-        if sampled & (min_p > 0):
-            log_min_p = tl.log(min_p)
-        token, best, second = _best_two(
-            source, divisor, cut, first, highest, log_min_p, sampled, tl.load(positions + row).to(tl.uint32),
-            tl.load(seeds + session), vocabulary, BLOCK, SCORE,
+    begin = part * BLOCK * BLOCKS
+    end = tl.minimum(begin + BLOCK * BLOCKS, vocabulary)
+    if LISTS:
+        _penalise(
+            raw, work, bias_offsets, bias_ids, bias_values, seen_offsets, seen_ids, tl.load(penalties + session),
+            row, session, begin, end, BLOCK, LIST,
         )  # fmt: skip
-        margin = (best - second).to(tl.float32)
-        logprob = (tl.load(raw + token).to(tl.float64) - logsumexp).to(tl.float32)
-    return token, margin, logprob
-
-
-@triton.jit
-def _best_two(
-    source, divisor, cut, first, highest, log_min_p, sampled, position, seed, vocabulary,
-    BLOCK: tl.constexpr, SCORE: tl.constexpr,
-):  # fmt: skip
-    """(token, its noisy score, the second-best) of the tokens that pass the filters; of equals the lowest id."""
-    key_low, key_high = seed.to(tl.uint32), (seed >> 32).to(tl.uint32)
-    token = -1
-    best = tl.full((), float("-inf"), SCORE)
-    second = tl.full((), float("-inf"), SCORE)
-    for start in range(0, vocabulary, BLOCK):
-        ids, s = read(source, start, divisor, vocabulary, BLOCK, SCORE)
-        s = tl.where(passes(ids, s, cut, first, highest, log_min_p, SCORE), s, float("-inf"))
-        if sampled:
-            s = s + row_gumbel(start, position, key_low, key_high, BLOCK).to(SCORE)
-        own_best = tl.max(s)
-        own_token = tl.min(tl.where((s == own_best) & (s > float("-inf")), ids, 2147483647))
-        own_second = tl.max(tl.where(ids == own_token, float("-inf"), s))
-        second = tl.maximum(tl.minimum(best, own_best), tl.maximum(second, own_second))
-        token = tl.where((own_best > best) & (own_token < vocabulary), own_token, token)
-        best = tl.maximum(best, own_best)
-    return token, best, second
+    top = tl.full((), -3.4028234663852886e38, tl.float32)
+    total = tl.full((), 0, tl.float32)
+    highest = tl.full((), float("-inf"), tl.float32)
+    for start in range(begin, end, BLOCK):
+        ids, z = read(raw, start, end, BLOCK)
+        new_top = tl.maximum(top, tl.max(z))
+        total = total * tl.exp(top - new_top) + tl.sum(tl.exp(z - new_top))
+        top = new_top
+        if LISTS:
+            z = tl.load(work + ids, ids < end, float("-inf"))
+        score = divide(z, divisor, BLOCK)
+        tl.store(work + ids, score, ids < end)
+        highest = tl.maximum(highest, tl.max(score))
+    to = row * parts + part
+    tl.store(part_tops + to, top)
+    tl.store(part_sums + to, total)
+    tl.store(part_highs + to, highest)
+    if part == 0:
+        tl.store(row_sessions + row, session)
 
 
 @triton.jit
 def _penalise(
-    raw, work, bias_offsets, bias_ids, bias_values, seen_offsets, seen_ids, penalties, row, session, divisor,
-    vocabulary, BLOCK: tl.constexpr, LIST: tl.constexpr, SCORE: tl.constexpr,
+    raw, work, bias_offsets, bias_ids, bias_values, seen_offsets, seen_ids, penalty, row, session, begin, end,
+    BLOCK: tl.constexpr, LIST: tl.constexpr,
 ):  # fmt: skip
-    """work [V] = the raw logits with bias, repetition penalty and temperature."""
-    for start in range(0, vocabulary, BLOCK):
-        ids = start + tl.arange(0, BLOCK)
-        tl.store(work + ids, tl.load(raw + ids, ids < vocabulary, 0.0).to(SCORE), ids < vocabulary)
+    """work [begin .. end) = the raw logits with bias and repetition penalty."""
+    for start in range(begin, end, BLOCK):
+        ids, z = read(raw, start, end, BLOCK)
+        tl.store(work + ids, z, ids < end)
     tl.debug_barrier()
-    end = tl.load(bias_offsets + session + 1)
-    for start in range(tl.load(bias_offsets + session), end, LIST):
+    last = tl.load(bias_offsets + session + 1)
+    for start in range(tl.load(bias_offsets + session), last, LIST):
         at = start + tl.arange(0, LIST)
-        ids = tl.load(bias_ids + at, at < end, 0)
-        value = tl.load(work + ids, at < end, 0.0) + tl.load(bias_values + at, at < end, 0.0).to(SCORE)
-        tl.store(work + ids, value, at < end)
+        ids = tl.load(bias_ids + at, at < last, -1)
+        own = (ids >= begin) & (ids < end)
+        tl.store(work + ids, tl.load(work + ids, own, 0.0) + tl.load(bias_values + at, own, 0.0), own)
     tl.debug_barrier()
-    penalty = tl.load(penalties + session).to(SCORE)
-    if penalty != 1:
-        end = tl.load(seen_offsets + row + 1)
-        for start in range(tl.load(seen_offsets + row), end, LIST):
+    factor = penalty.to(tl.float32)
+    if factor != 1:
+        last = tl.load(seen_offsets + row + 1)
+        for start in range(tl.load(seen_offsets + row), last, LIST):
             at = start + tl.arange(0, LIST)
-            ids = tl.load(seen_ids + at, at < end, 0)
-            value = tl.load(work + ids, at < end, 0.0)
-            value = tl.where(value < 0, value * penalty, divide(value, penalty, LIST, SCORE))
-            tl.store(work + ids, value, at < end)
+            ids = tl.load(seen_ids + at, at < last, -1)
+            own = (ids >= begin) & (ids < end)
+            z = tl.load(work + ids, own, 0.0)
+            tl.store(work + ids, tl.where(z < 0, z * factor, divide(z, factor, LIST)), own)
         tl.debug_barrier()
-    for start in range(0, vocabulary, BLOCK):
-        ids, z = read(work, start, divisor, vocabulary, BLOCK, SCORE)
-        tl.store(work + ids, z, ids < vocabulary)
-    tl.debug_barrier()
 
 
-@triton.jit
-def _session_of(row, offsets, sessions):
-    """The session that owns a row, by bisection of offsets [S + 1]."""
-    session = 0
-    end = sessions
-    for _ in range(0, 31):
-        middle = (session + end) // 2
-        if middle > session:
-            if tl.load(offsets + middle) <= row:
-                session = middle
-            else:
-                end = middle
-    return session
-
-
-@triton.jit
-def _walk(
-    row_tokens, row_margins, row_logprobs, parents, tree_tokens, first, size, session,
-    lengths, paths, next_tokens, logprobs, margins, width, ROWS: tl.constexpr,
-):  # fmt: skip
-    """Follow the decided tokens down a session's tree, whose rows other programs have decided: its verdict."""
-    node = tl.arange(0, ROWS)
-    real = node < size
-    parent = tl.load(parents + first + node, real, -2)
-    drafted = tl.load(tree_tokens + first + node, real, -2)
-    tokens = tl.load(row_tokens + first + node, real, -1, cache_modifier=".cg")
-    own_margins = tl.load(row_margins + first + node, real, 0.0, cache_modifier=".cg")
-    own_logprobs = tl.load(row_logprobs + first + node, real, 0.0, cache_modifier=".cg")
-    at = 0
-    length = 0
-    walking = True
-    next_token = -1
-    for _ in range(0, ROWS):
-        if walking:
-            next_token = tl.sum(tl.where(node == at, tokens, 0))
-            to = session * width + length
-            tl.store(margins + to, tl.sum(tl.where(node == at, own_margins, 0.0)))
-            tl.store(logprobs + to, tl.sum(tl.where(node == at, own_logprobs, 0.0)))
-            is_child = (parent == at) & (drafted == next_token) & (next_token >= 0)
-            child = tl.min(tl.where(is_child, node, ROWS))
-            walking = (child < ROWS) & (length + 1 < width)
-            if walking:
-                tl.store(paths + session * tl.maximum(width - 1, 1) + length, child)
-                length += 1
-                at = child
-    tl.store(lengths + session, length)
-    tl.store(next_tokens + session, next_token)
-
-
-@triton.jit
-def verify_rows(
+@triton.jit(
+    do_not_specialize=["width", "parts", "with_k", "with_p"],
+    do_not_specialize_on_alignment=[
+        "offsets", "parents", "tree_tokens", "positions", "temperatures", "min_ps", "seeds", "row_sessions",
+        "part_tops", "part_sums", "part_highs", "bins", "states", "part_bests", "part_seconds", "part_tokens",
+        "row_tokens", "row_margins", "row_logprobs", "rows_ended", "sessions_ended", "lengths", "paths", "next_tokens",
+        "logprobs", "margins",
+    ],
+)  # fmt: skip
+def verify_choose(
     logits,  # [R, V]
-    scores,  # float32 (float64 for float64 logits) [R, V], scratch; used with LISTS only
+    scores,  # float32 [R, V]
     offsets, parents, tree_tokens,  # data.Trees
     positions,  # int32 [R]
-    temperatures, top_ks, top_ps, min_ps, penalties, seeds,  # data.Samplings
-    seen_offsets, seen_ids,  # data.Ragged, a list a row
-    bias_offsets, bias_ids, bias_values,  # data.Ragged, a list a session
-    row_tokens, row_margins, row_logprobs,  # int32, float32, float32 [R], out
-    ended,  # int32 [S], zero between launches
+    temperatures, min_ps, seeds,  # of data.Samplings
+    row_sessions, part_tops, part_sums, part_highs,  # of verify_scan
+    bins, states,  # of verify_round
+    part_bests, part_seconds, part_tokens,  # float32, float32, int32 [R, parts], scratch
+    row_tokens, row_margins, row_logprobs,  # int32, float32, float32 [R], scratch
+    rows_ended, sessions_ended,  # int32 [R], [S], zero
     lengths, paths, next_tokens, logprobs, margins,  # data.Verdicts, out
-    sessions,  # S
     vocabulary,  # V
     width,  # rows of the largest session
+    parts,  # programs that share a row
+    with_k, with_p,  # whether rounds over counts, and over masses, ran
     ROWS: tl.constexpr,  # `width` or more, a power of 2
     BLOCK: tl.constexpr,  # tokens that are held at once
-    LISTS: tl.constexpr,  # a penalty or a bias is asked for
-    LIST: tl.constexpr,  # entries of a row's lists that are read at once
+    BLOCKS: tl.constexpr,  # of a program
+    PARTS: tl.constexpr,  # `parts` or more, a power of 2
 ):  # fmt: skip
-    """Decides one row; the last of its session's programs walks the tree."""
-    SCORE: tl.constexpr = scores.dtype.element_ty
-    row = tl.program_id(0)
-    session = _session_of(row, offsets, sessions)
-    first = tl.load(offsets + session)
-    size = tl.load(offsets + session + 1) - first
-    token, margin, logprob = decide_row(
-        logits, scores, positions, temperatures, top_ks, top_ps, min_ps, penalties, seeds,
-        seen_offsets, seen_ids, bias_offsets, bias_ids, bias_values, row, session, vocabulary,
-        BLOCK, LIST, LISTS, SCORE,
+    """The best of a part of a row. The last of a row's programs decides it, the last of a session's walks its tree."""
+    row, part = tl.program_id(0) // parts, tl.program_id(0) % parts
+    session = tl.load(row_sessions + row)
+    cut = tl.full((), LOWEST_KEY, tl.int64)
+    first = tl.full((), 0, tl.int64)
+    if with_p != 0:
+        cut, first = cut_of(bins, states, row, 7)
+    elif with_k != 0:
+        cut, first = cut_of(bins, states, row, 2)
+    highest = tl.max(joined(part_highs, row, parts, PARTS))
+    sampled = tl.load(temperatures + session) > 0
+    least = _least_score(highest, tl.load(min_ps + session), sampled)
+    best, second, token = _best_of_part(
+        scores + row.to(tl.int64) * vocabulary, part * BLOCK * BLOCKS, vocabulary, cut, first, least, sampled,
+        tl.load(positions + row).to(tl.uint32), tl.load(seeds + session), BLOCK, BLOCKS,
     )  # fmt: skip
-    tl.store(row_tokens + row, token)
-    tl.store(row_margins + row, margin)
-    tl.store(row_logprobs + row, logprob)
+    tl.store(part_bests + row * parts + part, best)
+    tl.store(part_seconds + row * parts + part, second)
+    tl.store(part_tokens + row * parts + part, token)
     tl.debug_barrier()
-    if tl.atomic_add(ended + session, 1) == size - 1:
-        tl.store(ended + session, 0)
-        _walk(
-            row_tokens, row_margins, row_logprobs, parents, tree_tokens, first, size, session,
-            lengths, paths, next_tokens, logprobs, margins, width, ROWS,
+    if tl.atomic_add(rows_ended + row, 1) == parts - 1:
+        _decide(
+            logits + row.to(tl.int64) * vocabulary, part_tops, part_sums, part_bests, part_seconds, part_tokens,
+            row_tokens, row_margins, row_logprobs, row, parts, PARTS,
         )  # fmt: skip
+        tl.debug_barrier()
+        begin = tl.load(offsets + session)
+        size = tl.load(offsets + session + 1) - begin
+        if tl.atomic_add(sessions_ended + session, 1) == size - 1:
+            walk(
+                row_tokens, row_margins, row_logprobs, parents, tree_tokens, begin, size, session,
+                lengths, paths, next_tokens, logprobs, margins, width, ROWS,
+            )  # fmt: skip
+
+
+@triton.jit
+def _least_score(highest, min_p, sampled):
+    """The least float32 score that min-p lets stay."""
+    least = tl.full((), float("-inf"), tl.float32)
+    if sampled & (min_p > 0):
+        exact = highest.to(tl.float64) + tl.log(min_p)
+        least = exact.to(tl.float32)
+        if least.to(tl.float64) < exact:
+            bits = least.to(tl.int32, bitcast=True)  # the next larger float32
+            following = tl.where(bits < 0, bits - 1, bits + 1)
+            least = tl.where(least == 0, 1.401298464324817e-45, following.to(tl.float32, bitcast=True))
+    return least
+
+
+@triton.jit
+def _best_of_part(
+    source,
+    begin,
+    vocabulary,
+    cut,
+    first,
+    least,
+    sampled,
+    position,
+    seed,
+    BLOCK: tl.constexpr,
+    BLOCKS: tl.constexpr,
+):
+    """(best, second-best, token) of the noisy scores of one part that pass the filters; of equals the lowest id.
+
+    Noise is worked out in float64 only in blocks where a token can be among the best two: first all get noise that is
+    off by less than NOISE_ERROR.
+    """
+    key_low, key_high = seed.to(tl.uint32), (seed >> 32).to(tl.uint32)
+    end = tl.minimum(begin + BLOCK * BLOCKS, vocabulary)
+    best = tl.full((), float("-inf"), tl.float32)
+    second = tl.full((), float("-inf"), tl.float32)
+    token = tl.full((), NO_TOKEN, tl.int32)
+    block = tl.arange(0, BLOCKS)
+    bests = tl.full((BLOCKS,), float("-inf"), tl.float32)
+    for start in range(begin, end, BLOCK):
+        ids, score = read(source, start, end, BLOCK)
+        stays = passes(ids, score, cut, first, least)
+        if tl.max(stays.to(tl.int32)) > 0:
+            score = tl.where(stays, score, float("-inf"))
+            if sampled:
+                score = score + row_gumbel_about(start, position, key_low, key_high, BLOCK)
+            own_best, own_second, own_token = best_two(score, ids)
+            best, second, token = better_two(best, second, token, own_best, own_second, own_token)
+            bests = tl.where(block == (start - begin) // BLOCK, own_best, bests)
+    if sampled:
+        least_about = second - 2 * (NOISE_ERROR + tl.abs(second) * 2.3841858e-07)
+        best = tl.full((), float("-inf"), tl.float32)
+        second = tl.full((), float("-inf"), tl.float32)
+        token = tl.full((), NO_TOKEN, tl.int32)
+        for start in range(begin, end, BLOCK):
+            own = tl.max(tl.where(block == (start - begin) // BLOCK, bests, float("-inf")))
+            if (own >= least_about) & (own > float("-inf")):
+                ids, score = read(source, start, end, BLOCK)
+                score = tl.where(passes(ids, score, cut, first, least), score, float("-inf"))
+                score = score + row_gumbel(start, position, key_low, key_high, BLOCK)
+                own_best, own_second, own_token = best_two(score, ids)
+                best, second, token = better_two(best, second, token, own_best, own_second, own_token)
+    return best, second, token
+
+
+@triton.jit
+def _decide(
+    raw, part_tops, part_sums, part_bests, part_seconds, part_tokens, row_tokens, row_margins, row_logprobs, row, parts,
+    PARTS: tl.constexpr,
+):  # fmt: skip
+    """A row's token, margin and log-probability from what its programs found, joined in the order of their ids."""
+    part = tl.arange(0, PARTS)
+    at, real = row * parts + part, part < parts
+    tops = tl.load(part_tops + at, real, -3.4028234663852886e38)
+    top = tl.max(tops)
+    total = tl.sum(tl.load(part_sums + at, real, 0.0).to(tl.float64) * tl.exp(tops - top).to(tl.float64))
+    logsumexp = top.to(tl.float64) + tl.log(total)
+    bests = tl.load(part_bests + at, real, float("-inf"), cache_modifier=".cg")
+    seconds = tl.load(part_seconds + at, real, float("-inf"), cache_modifier=".cg")
+    tokens = tl.load(part_tokens + at, real, NO_TOKEN, cache_modifier=".cg")
+    best = tl.max(bests)
+    token = tl.min(tl.where(bests == best, tokens, NO_TOKEN))
+    second = tl.max(tl.where(tokens == token, seconds, bests))
+    sound = (tl.abs(logsumexp) < float("inf")) & (token != NO_TOKEN)
+    logit = tl.load(raw + tl.where(sound, token, 0)).to(tl.float64)
+    tl.store(row_tokens + row, tl.where(sound, token, -1))
+    tl.store(row_margins + row, tl.where(sound, best - second, float("nan")))
+    tl.store(row_logprobs + row, tl.where(sound, (logit - logsumexp).to(tl.float32), float("nan")))

@@ -24,7 +24,7 @@ from edgespec.kernels import ahead
 FEW = [
     one
     for one in VARIANTS
-    if (one.kernel, one.name) in {("exit_head_finish", "plain"), ("exit_head_parts", "bf16-16")}
+    if (one.kernel, one.name) in {("exit_head_finish", "plain"), ("exit_head_parts", "bf16-16-64")}
 ]
 ARCHITECTURES = [80, 87, 90]
 
@@ -82,7 +82,7 @@ def test_damaged_code_is_refused(copy: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "manifest", ["", "{}", '{"format_version": 9, "binaries": []}', '{"format_version": 2, "binaries": [1]}']
+    "manifest", ["", "{}", '{"format_version": 9, "binaries": []}', '{"format_version": 3, "binaries": [1]}']
 )
 def test_a_manifest_that_is_none_is_refused(copy: Path, manifest: str) -> None:
     (copy / MANIFEST_FILE).write_text(manifest)
@@ -140,11 +140,48 @@ def test_a_launch_passes_addresses_numbers_and_no_scratch(built: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"kernel": "verify_rows"}, {"types": "*i32"}, {"constants": {**CONSTANTS, "ROWS": 128}}]
+    "changes", [{"kernel": "verify_scan"}, {"types": "*i32"}, {"constants": {**CONSTANTS, "ROWS": 128}}]
 )
 def test_a_launch_that_no_variant_serves_is_refused(built: Path, changes: dict[str, Any]) -> None:
     with pytest.raises(EdgespecError, match=r"holds no .* install Triton and a C compiler"):
         launch(Binaries.load(built, architecture=80), **changes)
+
+
+def test_code_that_reads_16_bytes_at_once_is_launched_for_multiples_of_16_alone() -> None:
+    scan = next(one for one in VARIANTS if one.kernel == "verify_scan")
+    odd, sizes = scan.types.replace("i32:16", "i32"), {"BLOCK": 64, "LISTS": False}
+    assert scan.serves(scan.kernel, scan.types, sizes) and not scan.serves(scan.kernel, odd, sizes)
+    served = [one for one in VARIANTS if one.serves(scan.kernel, odd, sizes)]
+    assert [one.name for one in served] == ["bf16-plain-odd"]
+    codes = [ahead.compile_variant(one, 90).asm["ptx"] for one in (scan, *served)]
+    assert [".v4.b32" in code for code in codes] == [True, False]
+
+
+def test_what_a_launch_passes_is_marked_where_it_is_a_multiple_of_16() -> None:
+    tensor = torch.zeros(64)
+    assert launching.types_of([tensor, tensor[1:], 32, 33, 1.5]) == "*fp32:16 *fp32 i32:16 i32 fp32"
+
+
+def test_what_varies_from_launch_to_launch_compiles_nothing_new() -> None:
+    """Just in time, Triton compiles for each multiple of 16 that it is not told to overlook."""
+    for variant in VARIANTS:
+        parameters = source_of(variant.kernel).params
+        marked = [kind.endswith(":16") for kind in variant.types.split()]
+        if any(marked):
+            for parameter, is_marked in zip(parameters, marked, strict=False):
+                overlooked = parameter.do_not_specialize or parameter.do_not_specialize_on_alignment
+                assert is_marked != overlooked, parameter.name
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 8, 63])
+def test_launches_of_any_rows_and_lists_are_compiled_alike(rows: int) -> None:
+    scan = next(one for one in VARIANTS if (one.kernel, one.name) == ("verify_scan", "bf16-lists"))
+    compiled = launching.compiled_as(
+        scan.kernel, scan.types, {"BLOCK": 1024 if rows > 2 else 64, "LISTS": True}
+    )
+    assert compiled == scan
+    parts = next(one for one in VARIANTS if one.kernel == "exit_head_parts" and one.constants["ROWS"] >= rows)
+    assert launching.compiled_as(parts.kernel, parts.types, {**parts.constants, "ROWS": rows}) == parts
 
 
 def test_a_call_of_the_driver_that_fails_is_named(built: Path) -> None:

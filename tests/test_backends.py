@@ -5,6 +5,8 @@ Triton's run in its interpreter, on the CPU, chosen by the same table that choos
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ from edgespec.core.params import SamplingParams
 from edgespec.core.row_constraints import RowConstraints
 from edgespec.kernels import arguments, launching
 from edgespec.model import backends
+from edgespec.model import target as target_module
 from edgespec.model.sampling import Rows, decide_together
 from edgespec.model.target import Target
 
@@ -44,6 +47,31 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def test_devices_have_backends() -> None:
     assert backends.backend_on(torch.device("cpu")) == "cpu"
     assert backends.backend_on(torch.device("meta")) is None
+
+
+def test_work_goes_to_the_gpu_that_was_chosen_and_never_to_cudnns_attention(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    entered: list[object] = []
+    flags: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "device", lambda device: entered.append(device) or nullcontext())
+    monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", flags.append)
+    chosen = torch.device("cuda:1")
+    with backends.working_on(chosen), backends.working_on(torch.device("cpu")):
+        assert entered == [chosen] and flags == [False]
+    target = Target.load(save(tiny("llama"), tmp_path), dtype="float32")
+    inside: list[bool] = []
+
+    @contextmanager
+    def working_on(device: torch.device) -> Iterator[None]:
+        inside.append(True)
+        yield
+        inside.append(False)
+
+    monkeypatch.setattr(target_module, "working_on", working_on)
+    monkeypatch.setattr(target, "_decide", lambda requests, layers: inside.append("forward"))
+    target.forward_batch([])
+    assert inside == [True, "forward", False]
 
 
 @pytest.mark.parametrize(("problem", "backend"), [(None, "triton"), ("no Triton here", None)])

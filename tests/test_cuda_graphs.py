@@ -4,11 +4,8 @@ bit where shapes allow it. In float64, on the CPU; what only a GPU has is in tes
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,9 +15,9 @@ from test_target_batch import Text, assert_same
 from tiny_models import FAMILIES, save, tiny
 
 from edgespec.core.slots import SLOT_BUCKET
-from edgespec.model.cuda_graphs import WARM_UPS, CudaCapture
+from edgespec.kernels.packed import PackedFields
 from edgespec.model.static_attention import UNWRITTEN, StaticMasks
-from edgespec.model.static_inputs import ROWS, Bucket, StaticFields
+from edgespec.model.static_inputs import ROWS, Bucket
 from edgespec.model.target import Target
 from edgespec.model.target_engine import ForwardRequest
 
@@ -159,7 +156,7 @@ def test_rows_that_fill_up_have_room_on_the_scratch_page() -> None:
 
 
 def test_one_copy_moves_all_fields() -> None:
-    fields = StaticFields(
+    fields = PackedFields(
         {"one": ((3,), torch.int64), "two": ((2, 5), torch.bfloat16), "three": ((1,), torch.int32)},
         torch.device("cpu"),
     )
@@ -168,62 +165,3 @@ def test_one_copy_moves_all_fields() -> None:
     assert not any(field.any() for field in fields.device.values())
     fields.upload()
     assert [field.float().unique().tolist() for field in fields.device.values()] == [[1], [2], [3]]
-
-
-class Runtime:
-    """What of torch.cuda a capture uses; remembers the order of what is done to it."""
-
-    def __init__(self) -> None:
-        self.done: list[Any] = []
-        self.on: list[str] = ["current"]
-
-    def stream_named(self, name: str) -> Any:
-        return SimpleNamespace(
-            name=name, wait_stream=lambda other: self.done.append((name, "waits", other.name))
-        )
-
-    @contextmanager
-    def within(self, name: str) -> Iterator[None]:
-        self.on.append(name)
-        yield
-        self.on.pop()
-
-    def patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def graph(graph: Any, pool: Any, capture_error_mode: str) -> Any:
-            assert capture_error_mode == "thread_local"
-            return self.within(f"capture into pool {pool}")
-
-        graphs = iter(range(9))
-        replaced = {
-            "graph_pool_handle": lambda: 42,
-            "Stream": lambda: self.stream_named("side"),
-            "current_stream": lambda: self.stream_named("current"),
-            "stream": lambda stream: self.within(stream.name),
-            "CUDAGraph": lambda: SimpleNamespace(replay=partial(self.done.append, f"replay {next(graphs)}")),
-            "graph": graph,
-        }
-        for name, value in replaced.items():
-            monkeypatch.setattr(torch.cuda, name, value)
-
-
-def test_a_capture_warms_up_beside_and_shares_its_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    runtime = Runtime()
-    runtime.patch(monkeypatch)
-
-    def run() -> torch.Tensor:
-        runtime.done.append(runtime.on[-1])
-        return torch.ones(1)
-
-    capture = CudaCapture()
-    replay, output = capture(run)
-    assert runtime.done == [
-        ("side", "waits", "current"),
-        *["side"] * WARM_UPS,
-        ("current", "waits", "side"),
-        "capture into pool 42",
-    ]
-    other, _ = capture(run)
-    replay()
-    other()
-    assert runtime.done.count("capture into pool 42") == 2
-    assert runtime.done[-2:] == ["replay 0", "replay 1"] and output.tolist() == [1]

@@ -57,20 +57,25 @@ def test_verify_runs_on_a_variant(lists: bool, backend: str, served: list[str]) 
     got, want = (verify(logits, **given, backend=one) for one in (backend, "reference"))
     np.testing.assert_array_equal(got.tokens, want.tokens)
     np.testing.assert_array_equal(got.paths, want.paths)
-    assert served == [f"verify_rows fp32-{'lists' if lists else 'plain'}"]
+    rounds = [f"verify_round {number}-odd" for number in range(8)]  # 50 tokens are no multiple of 16
+    assert served == [
+        f"verify_scan fp32-{'lists' if lists else 'plain'}-odd",
+        *rounds,
+        "verify_choose fp32-odd",
+    ]
 
 
 @pytest.mark.parametrize("backend", TRITON)
 def test_an_exit_runs_on_variants(backend: str, served: list[str]) -> None:
-    given = case((17, 24, 130), "float32")
+    given = case((17, 32, 130), "float32")
     got, want = (exit_head(**given, backend=one) for one in (backend, "reference"))
     sure: NDArray[Any] = want.margins > 1e-3
     np.testing.assert_array_equal(got.tokens.numpy()[sure], want.tokens[sure])
-    assert served == ["exit_head_parts fp32-32", "exit_head_finish plain"]
+    assert served == ["exit_head_rows fp32", "exit_head_parts fp32-32-64", "exit_head_finish plain"]
 
 
 @pytest.mark.parametrize("backend", TRITON)
 def test_a_hint_runs_on_variants(backend: str, served: list[str]) -> None:
     cells, wanted = (written(inputs(1), 7, 1, one) for one in (backend, "cpu"))
     np.testing.assert_array_equal(cells[:, :3, :, :4], wanted[:, :3, :, :4])  # three sessions have rows
-    assert served == ["exit_head_parts fp32-16", "exit_head_finish hint"]
+    assert served == ["exit_head_rows fp32", "exit_head_parts fp32-16-64", "exit_head_finish hint"]

@@ -80,10 +80,16 @@ def assert_agree(got: Verdicts, want: Verdicts) -> None:
     np.testing.assert_allclose(got.logprobs, want.logprobs, rtol=1e-5, atol=1e-5)
 
 
+def skip_float64_in_triton(dtype: str, backend: str) -> None:
+    if (dtype, backend) == ("float64", "triton"):
+        pytest.skip("Triton's kernels score in float32")
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_backend_says_what_the_reference_says(dtype: str, backend: str) -> None:
     """Rows of one launch sample in all ways."""
+    skip_float64_in_triton(dtype, backend)
     ways, vocabulary = (PARAMETERS, 131) if backend == "triton" else (PARAMETERS * 8, 1271)
     rows = len(ways)
     logits = random_logits(rows, vocabulary, dtype)
@@ -211,6 +217,7 @@ def test_scores_that_are_equal_when_divided_all_stay_at_top_ks_edge() -> None:
 def test_a_row_that_is_no_number_is_reported_and_never_sampled_from(
     temperature: float, dtype: str, backend: str
 ) -> None:
+    skip_float64_in_triton(dtype, backend)
     logits = random_logits(5, 90, dtype)
     logits[1, 7], logits[2, 8], logits[3] = np.nan, np.inf, -np.inf
     logits[4, 1:] = -np.inf

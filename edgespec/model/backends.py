@@ -7,6 +7,7 @@ none: the target samples on the host, and its exits run in torch.
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 
 import torch
@@ -35,6 +36,16 @@ def attention_backend_on(device: torch.device, dtype: torch.dtype) -> str | None
     ):
         return None
     return backend
+
+
+def working_on(device: torch.device) -> AbstractContextManager[object]:
+    """Within, what names no CUDA device goes to this one: streams, graphs and Triton's launches."""
+    if device.type != "cuda":
+        return nullcontext()
+    # torch prefers cuDNN's attention on newer GPUs, which makes a plan for each shape: that takes up to half a second,
+    # and forwards change shapes all the time.
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    return torch.cuda.device(device)
 
 
 @lru_cache

@@ -11,15 +11,18 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from edgespec.core.errors import first_line
 from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.static_attention import StaticAttention
-from edgespec.model.static_inputs import Bucket, ExitColumns, StaticInputs
+from edgespec.model.static_inputs import ROWS, Bucket, ExitColumns, StaticInputs
 from edgespec.model.target_engine import SessionRows
 
 log = logging.getLogger("edgespec.cuda_graphs")
 
 WARM_UPS = 2
 """Runs before the capture, in which libraries choose their kernels and allocate their workspaces."""
+
+NO_MEMORY = "forwards of up to %d rows that see up to %d slots run without a CUDA graph, for want of memory"
 
 Run = Callable[[StaticInputs, frozenset[int]], torch.Tensor]
 """The forward on static inputs, publishing the exits after these layers: logits [R, V] of the selected rows."""
@@ -48,9 +51,26 @@ class CudaCapture:
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         # What other threads of the server do with CUDA meanwhile is not captured, and does not end the capture.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+        mode = "thread_local"
+        # Where a capture fails, torch.cuda.graph leaves the thread on its stream: the outer `with` does not.
+        with torch.cuda.stream(stream), torch.cuda.graph(graph, self._pool, stream, capture_error_mode=mode):
             output = function()
         return graph.replay, output
+
+
+def graph_bytes(model: LoadedModel, widths: Sequence[int], gathered: int, exits: bool) -> int:
+    """About what all buckets' graphs take, with exits and without: their logits and inputs, and the memory that they
+    share, which is that of the largest. widths: of the buckets. gathered: slots that attention copies."""
+    config, size = model.config, model.dtype.itemsize
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    logits = sum(ROWS) * len(widths) * model.vocabulary_size * size * (2 if exits else 1)
+    masks = sum(ROWS) * sum(widths) * size * len(model.windows.by_layer_type)
+    read = (
+        4 * heads * width * gathered * size
+    )  # keys and values of a layer, gathered and as attention wants them
+    rows = ROWS[-1] * (8 * config.hidden_size + 4 * (getattr(config, "intermediate_size", None) or 0)) * size
+    return int(logits + masks + read + rows)
 
 
 class GraphedForwards:
@@ -67,8 +87,10 @@ class GraphedForwards:
         self._exits = exits
         self._inputs: dict[Bucket, StaticInputs] = {}
         self._graphs: dict[tuple[Bucket, frozenset[int]], Graph] = {}
+        self._too_large: set[tuple[Bucket, frozenset[int]]] = set()
+        """Those whose capture found too little memory."""
         self.failed = False
-        """A capture failed: nothing is captured from then on."""
+        """A capture failed otherwise: nothing is captured from then on."""
 
     def fits(self, batch: Sequence[SessionRows]) -> bool:
         """Whether a bucket holds the batch's rows, some of which are decided, and none is a picture's."""
@@ -110,14 +132,30 @@ class GraphedForwards:
         return logits[:decided]
 
     def _captured(self, inputs: StaticInputs, layers: frozenset[int]) -> Graph | None:
-        if self.failed:
+        key = inputs.bucket, layers
+        if self.failed or key in self._too_large:
             return None
         try:
             graph = self._capture(lambda: self._run(inputs, layers))
         except RuntimeError as error:  # what torch raises for all of CUDA's errors
-            self.failed = True
-            reason = str(error).strip().partition("\n")[0]
-            log.warning("the target runs without CUDA graphs, because a capture failed: %s", reason)
+            cause = _cause(error)
+            if isinstance(cause, torch.OutOfMemoryError):
+                self._too_large.add(key)
+                log.warning(
+                    "%s; give less --kv-memory", NO_MEMORY % (inputs.bucket.rows, inputs.bucket.width)
+                )
+            else:
+                self.failed = True
+                log.warning(
+                    "the target runs without CUDA graphs, because a capture failed: %s", first_line(cause)
+                )
             return None
-        self._graphs[inputs.bucket, layers] = graph
+        self._graphs[key] = graph
         return graph
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The first of the errors that led to this one: ending a capture that failed fails too, and says less."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error

@@ -53,6 +53,8 @@ class KernelGuesses:
         backend = backend_on(weight.device)
         if backend is None or weight.dtype not in DTYPES or not weight.is_contiguous() or not alike:
             return None
+        if weight.is_cuda and (weight.shape[1] % 16 or weight.data_ptr() % 16):
+            return None  # the kernel reads 16 bytes at once
         return cls(exits, weight, config, backend, decoder)
 
     def pay(self, rows: int) -> bool:

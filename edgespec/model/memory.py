@@ -35,15 +35,18 @@ def check_fits(needed: float, dtype: torch.dtype, device: torch.device, name: st
         )
 
 
-def kv_pages(kv_memory: int | str | None, page_bytes: int, device: torch.device, name: str) -> int:
+def kv_pages(
+    kv_memory: int | str | None, page_bytes: int, device: torch.device, name: str, held_back: int = 0
+) -> int:
     """Pages of key-value memory. kv_memory: bytes, "512MiB", "4GB" or a share of the device's available memory such as
-    "40%"; None: the default share. Raises EdgespecError where that is more than there is, or too little."""
-    available = available_bytes(device)
+    "40%"; None: the default share. held_back: bytes that forwards need beside it. Raises EdgespecError where that is
+    more than there is, or too little."""
+    available = max(available_bytes(device) - held_back, 0.0)
     wanted = kv_bytes(kv_memory, available, device)
     if wanted > available:
         raise EdgespecError(
             f"--kv-memory {kv_memory} is {wanted / 2**30:.2f} GiB, and the device has "
-            f"{available / 2**30:.2f} GiB: {(wanted - available) / 2**30:.2f} GiB are missing; ask for less."
+            f"{available / 2**30:.2f} GiB for it: {(wanted - available) / 2**30:.2f} GiB are missing; ask for less."
         )
     pages = int(wanted // page_bytes)
     if pages < 2:

@@ -13,7 +13,7 @@ import torch
 
 from edgespec.model.attention import attending
 from edgespec.model.batch import FlatRows, ModuleInputs, module_inputs
-from edgespec.model.cuda_graphs import Capture, GraphedForwards
+from edgespec.model.cuda_graphs import Capture, GraphedForwards, graph_bytes
 from edgespec.model.decoder import NativeDecoder
 from edgespec.model.deterministic import chunks
 from edgespec.model.exit_reader import ExitReader
@@ -63,6 +63,11 @@ class ModelRunner:
 
     def open_cache(self, capacity: int) -> TargetCache:
         return TargetCache(self.pool, capacity)
+
+    def graph_bytes(self, exits: bool) -> int:
+        """About the memory that graphs take; exits: the model has some."""
+        widths = StaticPlans.widths if self.paged else StaticMasks.widths
+        return graph_bytes(self.model, widths, 0 if self.paged else widths[-1], exits)
 
     def use_graphs(self, capture: Capture) -> None:
         """From now on, run batches that fit a bucket as graphs that `capture` makes."""

@@ -18,7 +18,6 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.guide_matcher import allowed_tokens
 from edgespec.core.params import SamplingParams
 from edgespec.core.row_constraints import RowConstraints
-from edgespec.kernels import arguments
 from edgespec.kernels.data import Ragged, Samplings, Trees
 from edgespec.kernels.verify import verify
 from edgespec.model.backends import backend_on
@@ -67,7 +66,7 @@ def decide_together(logits: torch.Tensor, parts: Sequence[Rows]) -> list[Decisio
         empty = Decisions(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.float32))
         return [empty for _ in parts]
     backend = backend_on(logits.device)
-    if backend is None:
+    if backend is None or (backend == "triton" and logits.dtype == torch.float64):
         logits, backend = logits.cpu(), "cpu"
     allowed_logits, raw_mass = _allowed(logits, parts)
     verdicts = verify(
@@ -78,15 +77,15 @@ def decide_together(logits: torch.Tensor, parts: Sequence[Rows]) -> list[Decisio
         seen=_seen(parts),
         biases=_biases(parts),
         backend=backend,
-    )
-    if not arguments.on_host(verdicts.sound).all():
+    ).on_host()
+    if not verdicts.sound.all():
         raise EdgespecError(NOT_NUMBERS)
-    logprobs = arguments.on_host(verdicts.logprobs[:, 0])
+    logprobs = verdicts.logprobs[:, 0]
     if raw_mass is not None:
         logprobs = logprobs + raw_mass
     columns = (verdicts.tokens, logprobs, verdicts.margins[:, 0])
     ends = np.cumsum([len(part) for part in parts])[:-1]
-    split = (np.split(arguments.on_host(column), ends) for column in columns)
+    split = (np.split(column, ends) for column in columns)
     return [Decisions(*part, top) for *part, top in zip(*split, _top_tokens(logits, parts), strict=True)]
 
 

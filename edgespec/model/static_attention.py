@@ -9,6 +9,7 @@ import torch
 
 from edgespec.core.slots import SLOT_BUCKET
 from edgespec.kernels.attention_plan import AttentionPlan
+from edgespec.kernels.packed import Field
 from edgespec.model.attention import SessionLayout, SessionSpan
 from edgespec.model.batch import AttentionInputs, masked
 from edgespec.model.kv_cache import SCRATCH
@@ -18,8 +19,6 @@ from edgespec.model.target_engine import SessionRows
 
 UNWRITTEN = SCRATCH * SLOT_BUCKET + SLOT_BUCKET - 1
 """A slot that no row is ever written to: it pads the slots that are read."""
-
-Field = tuple[tuple[int, ...], torch.dtype]
 
 Views = Mapping[str, torch.Tensor]
 

@@ -6,9 +6,8 @@ one copy moves all of them. What a forward leaves free is padded with rows that 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from edgespec.core.slots import SLOT_BUCKET
+from edgespec.kernels.packed import Field, PackedFields
 from edgespec.model.batch import AttentionInputs, FlatRows
 from edgespec.model.hints import ListenedRows
 from edgespec.model.kv_cache import SCRATCH
-from edgespec.model.static_attention import Field, StaticAttention
+from edgespec.model.static_attention import StaticAttention
 from edgespec.model.target_engine import SessionRows
-
-ALIGNMENT = 256
-"""Bytes: of each field in the buffer, as CUDA allocates."""
 
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 MAX_ROWS = ROWS[-1]
@@ -42,32 +39,6 @@ class Bucket:
         if not 0 < rows <= MAX_ROWS or width > widths[-1]:
             return None
         return cls(ROWS[bisect_left(ROWS, rows)], widths[bisect_left(widths, width)])
-
-
-class StaticFields:
-    """Named tensors in one buffer of `device`, and their twins in host memory."""
-
-    def __init__(self, fields: Mapping[str, Field], device: torch.device) -> None:
-        starts, end = {}, 0
-        for name, (shape, dtype) in fields.items():
-            starts[name] = end
-            end += -(-prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT
-        self._on_host = torch.zeros(end, dtype=torch.uint8, pin_memory=device.type == "cuda")
-        self._on_device = torch.zeros(end, dtype=torch.uint8, device=device)
-
-        def views(buffer: torch.Tensor) -> dict[str, torch.Tensor]:
-            return {
-                name: buffer[starts[name] : starts[name] + prod(shape) * dtype.itemsize]
-                .view(dtype)
-                .view(shape)
-                for name, (shape, dtype) in fields.items()
-            }
-
-        self.host, self.device = views(self._on_host), views(self._on_device)
-
-    def upload(self) -> None:
-        """Copy all fields from the host's twins, in the order of the current stream, without waiting for it."""
-        self._on_device.copy_(self._on_host, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -109,7 +80,7 @@ class StaticInputs:
             "curve_of": ((exits, rows), torch.int32),
             "sequence": ((1,), torch.int32),
         }
-        self._fields = StaticFields(fields, device)
+        self._fields = PackedFields(fields, device)
 
     def __getattr__(self, name: str) -> torch.Tensor:
         """A field on the device."""
@@ -122,6 +93,7 @@ class StaticInputs:
     def fill(self, batch: Sequence[SessionRows], exits: ExitColumns | None = None) -> None:
         """Put a batch without pictures here. Padding: rows that write to the scratch page, sessions without rows.
         Raises KvFull."""
+        self._fields.wait()
         host, flat = self._fields.host, FlatRows.of(batch)
         count, decided = len(flat.slots), len(flat.decided)
         spare = self.bucket.rows - count

@@ -19,6 +19,7 @@ from edgespec.core.pacing import ForwardPacing
 from edgespec.core.target_identity import target_id
 from edgespec.engines.model_folder import find_folder, name_of
 from edgespec.model import loading
+from edgespec.model.backends import working_on
 from edgespec.model.cuda_graphs import Capture, CudaCapture
 from edgespec.model.exit_reader import ExitReader
 from edgespec.model.exits import weights_sha256
@@ -74,14 +75,17 @@ class Target:
         self.whole_pictures = model.vision is not None and model.vision.mutual
         self._pace = pace
         self.runner = _checked_runner(model, native, deterministic, leader)
-        self.runner.resize_pool(kv_pages(kv_memory, self.pool.page_bytes, model.device, model.name))
+        graphed = model.device.type == "cuda" and not deterministic and pace is None and leader is None
+        held_back = self.runner.graph_bytes(exits is not None) if graphed else 0
+        pages = kv_pages(kv_memory, self.pool.page_bytes, model.device, model.name, held_back)
+        self.runner.resize_pool(pages)
         if kv_memory is not None:
             self.pool.claim()
         if exits is not None:
             reached = None if pace is None else pace.reach
             self.runner.exits = ExitReader(model, exits, self.runner.decoder, reached)
         self.exit_layers = () if self.exits is None else self.exits.layers
-        if model.device.type == "cuda" and not deterministic and pace is None and leader is None:
+        if graphed:
             self.use_graphs(CudaCapture())
 
     @classmethod
@@ -116,21 +120,18 @@ class Target:
             folder, name, chosen_dtype, chosen_device, leader is not None, trust_remote_code
         )
         heads = None if exits_folder is None else loading.load_exits(exits_folder, folder, lm, name)
-        return cls(
-            LoadedModel(
-                lm,
-                name,
-                loading.tokenizer_hash(folder),
-                weights_sha256(folder),
-                folder / "tokenizer.json",
-                find_encoder(lm, folder),
-            ),
-            heads,
-            pace=pace,
-            kv_memory=kv_memory,
-            deterministic=deterministic,
-            leader=leader,
+        loaded = LoadedModel(
+            lm,
+            name,
+            loading.tokenizer_hash(folder),
+            weights_sha256(folder),
+            folder / "tokenizer.json",
+            find_encoder(lm, folder),
         )
+        with working_on(loaded.device):
+            return cls(
+                loaded, heads, pace=pace, kv_memory=kv_memory, deterministic=deterministic, leader=leader
+            )
 
     @property
     def exits(self) -> ExitReader | None:
@@ -159,7 +160,8 @@ class Target:
     def encode_picture(self, pixels: NDArray[np.uint8]) -> Features:
         """What the language model reads in place of a picture (`TargetEngine.encode_picture`)."""
         assert self.model.vision is not None
-        return self.model.vision.encode(pixels)
+        with working_on(self.model.device):
+            return self.model.vision.encode(pixels)
 
     def use_graphs(self, capture: Capture) -> None:
         """From now on, run forwards that fit a bucket as graphs that `capture` makes."""
@@ -174,7 +176,7 @@ class Target:
         layers = frozenset(self.exit_layers if exit_layers is None else exit_layers)
         if self._pace is not None:
             self._pace.begin(sum(len(request.piece) for request in requests))
-        with torch.inference_mode():
+        with torch.inference_mode(), working_on(self.model.device):
             decisions = self._decide(requests, layers & set(self.exit_layers))
         if self._pace is not None:
             self._pace.end()
