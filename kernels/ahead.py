@@ -19,9 +19,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.whole_files import save_json, sha256_of, whole_folder
 from edgespec.kernels.binaries import FORMAT_VERSION, MANIFEST_FILE
 from edgespec.kernels.launching import NO_FUSION, source_of
-from edgespec.kernels.variants import ALIGNED, KERNELS, VARIANTS, Variant
-
-WARP = 32
+from edgespec.kernels.variants import ALIGNED, KERNELS, VARIANTS, WARP, Variant
 
 
 def parse_architectures(text: str) -> list[int]:

@@ -16,7 +16,7 @@ from typing import Any
 from edgespec.core.cuda_driver import CudaDriver, driver
 from edgespec.core.errors import EdgespecError
 from edgespec.core.whole_files import sha256_of
-from edgespec.kernels.variants import Variant
+from edgespec.kernels.variants import WARP, Variant
 
 FORMAT_VERSION = 3
 MANIFEST_FILE = "kernels.json"
@@ -106,5 +106,5 @@ class Binaries:
             for kind, value in zip(binary.variant.plain_types(), arguments, strict=True)
         ]
         words += [ctypes.c_uint64(0)] * binary.scratch_arguments
-        function, threads = self._functions[binary.file], 32 * binary.warps
+        function, threads = self._functions[binary.file], WARP * binary.warps
         self.driver.launch(function, programs, threads, binary.shared_bytes, stream, words)

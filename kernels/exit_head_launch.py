@@ -12,11 +12,9 @@ import torch
 from edgespec.kernels import arguments
 from edgespec.kernels.data import Cells, Curves, ExitScores, HeadSettings, Trees
 from edgespec.kernels.launching import launch, power_of_2
-from edgespec.kernels.variants import divided, head_depth
+from edgespec.kernels.variants import PROGRAMS_A_PROCESSOR, divided, head_depth
 
 TYPES = (torch.float32, torch.int64, torch.int32)
-
-PROGRAMS_A_PROCESSOR = 2
 
 PARTS = 4
 """Numbers that a program keeps of each row."""

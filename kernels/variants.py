@@ -12,6 +12,9 @@ from dataclasses import dataclass, field, replace
 
 from edgespec.core.slots import SLOT_BUCKET
 
+WARP = 32
+"""Threads."""
+
 MOST_ROWS = 64
 """Rows of a session that the variants hold."""
 
@@ -41,6 +44,9 @@ MOST_PARTS = 64
 
 CHOICES = ("DEPTH", "HINT", "LISTS", "ROUND", "TILE")
 """Constants that are no sizes."""
+
+PROGRAMS_A_PROCESSOR = 2
+"""Of exit_head_parts, that run at once."""
 
 ALIGNED = ":16"
 """Behind an argument's type: it is a multiple of 16."""

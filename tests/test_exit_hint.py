@@ -17,7 +17,7 @@ from edgespec.kernels.exit_head import exit_head
 from edgespec.kernels.exit_hint import exit_hint
 from edgespec.kernels.exit_verdict import exit_verdict
 
-ROWS, SESSIONS, WIDTH, VOCABULARY = 16, 5, 32, 12
+ROWS, SESSIONS, WIDTH, VOCABULARY = 16, 5, 80, 12
 PLACES, EXITS = 8, 3
 
 

@@ -78,4 +78,4 @@ def test_an_exit_runs_on_variants(backend: str, served: list[str]) -> None:
 def test_a_hint_runs_on_variants(backend: str, served: list[str]) -> None:
     cells, wanted = (written(inputs(1), 7, 1, one) for one in (backend, "cpu"))
     np.testing.assert_array_equal(cells[:, :3, :, :4], wanted[:, :3, :, :4])  # three sessions have rows
-    assert served == ["exit_head_rows fp32", "exit_head_parts fp32-16-64", "exit_head_finish hint"]
+    assert served == ["exit_head_rows fp32", "exit_head_parts fp32-16-32", "exit_head_finish hint"]

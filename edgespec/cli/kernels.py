@@ -1,4 +1,4 @@
-"""`edgespec kernels build`: the Triton kernels as binaries, for servers without Triton's compiler; needs no GPU."""
+"""`edgespec kernels`: the Triton kernels as binaries, what they take of a GPU and what they cost; needs no GPU."""
 
 from pathlib import Path
 
@@ -6,11 +6,13 @@ import click
 
 from edgespec.cli.extras import needs
 from edgespec.cli.flags import PATH
+from edgespec.cli.table import table
+from edgespec.core.errors import EdgespecError
 
 
 @click.group()
 def kernels() -> None:
-    """CUDA kernels, built ahead of time."""
+    """CUDA kernels: built ahead of time, and looked at."""
 
 
 @kernels.command()
@@ -39,3 +41,63 @@ def build(archs: str, out: Path) -> None:
         )
     click.echo(f"edgespec: {len(VARIANTS)} kernels for {', '.join(map(str, architectures))} in {out}")
     click.echo(f"edgespec: a server finds them with EDGESPEC_KERNELS={out.resolve()}")
+
+
+@kernels.command()
+@click.option(
+    "--archs", default="80;86;87;89;90", show_default=True, help="Compute capabilities of the GPUs."
+)
+@click.option("--only", default="", help="Kernels whose name begins so.")
+def budgets(archs: str, only: str) -> None:
+    """Compile the kernels, and say what breaks a budget: spills, shared memory, loads of less than 16 bytes."""
+    with needs("server"):
+        from edgespec.kernels import ahead
+        from edgespec.kernels.budgets import SHARED_BYTES, Resources
+        from edgespec.kernels.variants import VARIANTS
+    architectures = ahead.parse_architectures(archs)
+    if unknown := sorted(set(architectures) - set(SHARED_BYTES)):
+        raise EdgespecError(f"there are no budgets for {unknown}: give some of {sorted(SHARED_BYTES)}.")
+    broken = 0
+    click.echo(
+        "kernel                          arch  registers  spills  shared  16-byte loads  blocks at once"
+    )
+    for variant in (one for one in VARIANTS if f"{one.kernel} {one.name}".startswith(only)):
+        for architecture in architectures:
+            one = Resources.of(variant, architecture)
+            name = f"{variant.kernel} {variant.name}"
+            click.echo(
+                f"{name:31} {architecture:>5} {one.registers:>10} {one.spilled_bytes:>7} {one.shared_bytes:>7} "
+                f"{one.wide_loads:>14} {one.blocks:>15}"
+            )
+            for sentence in one.broken():
+                broken += 1
+                click.echo(f"  {sentence}")
+    if broken:
+        raise EdgespecError(f"{broken} budgets are broken.")
+
+
+@kernels.command()
+@click.option("--vocab", default=32000, show_default=True, help="Tokens of the vocabulary.")
+@click.option("--width", default=4096, show_default=True, help="Width of a hidden row.")
+@click.option("--rows", default=8, show_default=True, help="Rows of a forward.")
+def costs(vocab: int, width: int, rows: int) -> None:
+    """Count what an exit and a verification cost on some GPUs: a model by the memory's speed, no measurement."""
+    from rich.console import Console
+
+    from edgespec.kernels.costs import GPUS
+    from edgespec.kernels.costs import costs as costs_of
+
+    counted = [(gpu, one) for gpu in GPUS for one in costs_of(gpu, rows, vocab, width)]
+    shown = table(
+        ["GPU", "what", "launches", "passes", "MB read", "idle", "floor, us", "expected, us"],
+        [
+            (
+                gpu.name, one.what, one.launches, one.passes, f"{one.read_bytes / 1e6:.1f}", f"{one.idle:.0%}",
+                f"{one.floor_us:.1f}", f"{one.expected_us:.1f}",
+            )
+            for gpu, one in counted
+        ],
+        title=f"{rows} rows, {vocab} tokens, width {width}, 16 bits: counted, not measured",
+        text=("GPU", "what"),
+    )  # fmt: skip
+    Console(width=110).print(shown)

@@ -34,7 +34,7 @@ COMMANDS = {
     "models": ("models:models", "List the families of models that are tested, or look at one model."),
     "verify": ("verify:verify", "Compare every mode's text with transformers' generate, token for token."),
     "reproduce": ("reproduce:reproduce", "Run the paper's experiments with paced engines."),
-    "kernels": ("kernels:kernels", "Build the CUDA kernels ahead of time."),
+    "kernels": ("kernels:kernels", "Build the CUDA kernels ahead of time, and see what they take."),
     "token": ("token:token", "Create, list and revoke the tokens of devices."),
     "tls": ("tls:tls", "Create certificates for encrypted connections."),
 }
