@@ -35,8 +35,8 @@ GPUS = (
 
 @dataclass(frozen=True)
 class Cost:
-    """passes: how often a row of logits is read. idle: the share of the GPU that has no work, for want of rows or at the
-    end. floor_us: what must be read, once, at the memory's speed."""
+    """passes: how often a row of logits is read. idle: the share of the GPU that has no work, for want of rows or at
+    the end. floor_us: what must be read, once, at the memory's speed."""
 
     what: str
     launches: int

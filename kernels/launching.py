@@ -9,13 +9,16 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 
 from edgespec.core.errors import EdgespecError
 from edgespec.kernels.binaries import BUILT, Binaries
@@ -55,6 +58,23 @@ def launch(
     prebuilt(device.index or 0).launch(kernel, types, constants, programs, words, stream)
 
 
+def compile_all(variants: Sequence[Variant], title: str) -> None:
+    """Compile these just in time, for the current CUDA device, so that no launch has to; those on Triton's disk cache
+    take no time. A bar says how far it is."""
+    for variant in tqdm(variants, title, disable=not sys.stderr.isatty(), leave=False):
+        how = KERNELS[variant.kernel]
+        options = {"num_warps": variant.number_of_warps(), **how.options(), **NO_FUSION}
+        given = [_like(kind) for kind in variant.types.split()]
+        source_of(variant.kernel).warmup(*given, grid=(1,), **how.constants, **variant.constants, **options)
+
+
+def _like(kind: str) -> Any:
+    """An argument of this type, as Triton's compiler tells arguments apart."""
+    plain = kind.removesuffix(ALIGNED)
+    found = next(own for own, name in TYPES.items() if name == plain)
+    return found if isinstance(found, torch.dtype) else found(16)
+
+
 def types_of(arguments: Sequence[Any]) -> str:
     """The arguments' types as a variant names them, with those marked that are multiples of 16."""
     return " ".join(_type_of(one) for one in arguments)
@@ -77,6 +97,11 @@ def compiled_as(kernel: str, types: str, constants: Mapping[str, int | bool]) ->
 def source_of(kernel: str) -> Any:
     """The Triton function of a kernel; imports Triton."""
     return getattr(importlib.import_module(f"edgespec.kernels.{KERNELS[kernel].source}"), kernel)
+
+
+def triton_version() -> str | None:
+    """None: it is not installed."""
+    return version("triton") if find_spec("triton") is not None else None
 
 
 @lru_cache

@@ -7,6 +7,7 @@ the binaries needs none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -191,6 +192,22 @@ def tail_share(vocabulary: int, tile: int, at_once: int) -> float:
     tiles = -(-vocabulary // tile)
     turns = -(-tiles // at_once)
     return 1 - vocabulary / (turns * at_once * tile)
+
+
+def variants_of(dtype: str, vocabulary: int, at_once: int) -> list[Variant]:
+    """What a model launches whose weights are of this type; at_once: programs of its exits that run together."""
+    tile, _ = divided(vocabulary, at_once)
+    odd = vocabulary % 16 > 0
+
+    def wanted(one: Variant) -> bool:
+        types = re.findall(r"bf16|fp16", one.types) or re.findall(r"fp32", one.name)
+        return (
+            (not types or dtype in types)
+            and one.constants.get("TILE", tile) == tile
+            and (not one.kernel.startswith("verify") or one.name.endswith("-odd") == odd)
+        )
+
+    return [one for one in VARIANTS if wanted(one)]
 
 
 VARIANTS = tuple(_variants())

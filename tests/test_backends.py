@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,6 +74,38 @@ def test_work_goes_to_the_gpu_that_was_chosen_and_never_to_cudnns_attention(
     monkeypatch.setattr(target, "_decide", lambda requests, layers: inside.append("forward"))
     target.forward_batch([])
     assert inside == [True, "forward", False]
+
+
+def test_a_gpu_compiles_what_its_model_launches_before_anybody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[tuple[str, list[Any]]] = []
+
+    class Source:
+        def __init__(self, kernel: str) -> None:
+            self.kernel = kernel
+
+        def warmup(self, *given: Any, grid: tuple[int], **constants: Any) -> None:
+            compiled.append((self.kernel, list(given)))
+
+    monkeypatch.setattr(backends, "backend_on", lambda device: "triton")
+    monkeypatch.setattr(launching, "just_in_time", lambda: True)
+    monkeypatch.setattr(launching, "source_of", Source)
+    there = SimpleNamespace(multi_processor_count=132)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: there)
+    backends.compile_kernels(torch.device("cpu"), torch.bfloat16, 32000)
+    assert compiled == []
+    backends.compile_kernels(torch.device("cuda"), torch.bfloat16, 32000)
+    kernels = [kernel for kernel, _ in compiled]
+    counts = {
+        "verify_scan": 2,
+        "verify_round": 8,
+        "verify_choose": 1,
+        "exit_head_rows": 1,
+        "exit_head_parts": 3,
+    }
+    assert {kernel: kernels.count(kernel) for kernel in counts} == counts
+    assert all(torch.float16 not in given for _, given in compiled)
+    rows = next(given for kernel, given in compiled if kernel == "exit_head_rows")
+    assert rows == [torch.bfloat16] * 3 + [16, 16.0]
 
 
 @pytest.mark.parametrize(("problem", "backend"), [(None, "triton"), ("no Triton here", None)])

@@ -35,6 +35,7 @@ COMMANDS = {
     "verify": ("verify:verify", "Compare every mode's text with transformers' generate, token for token."),
     "reproduce": ("reproduce:reproduce", "Run the paper's experiments with paced engines."),
     "kernels": ("kernels:kernels", "Build the CUDA kernels ahead of time, and see what they take."),
+    "gpu-check": ("gpu_check:gpu_check", "Compare a GPU with the CPU, and measure it."),
     "token": ("token:token", "Create, list and revoke the tokens of devices."),
     "tls": ("tls:tls", "Create certificates for encrypted connections."),
 }

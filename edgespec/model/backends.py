@@ -13,6 +13,7 @@ from functools import lru_cache
 import torch
 
 from edgespec.kernels import launching
+from edgespec.kernels.variants import PROGRAMS_A_PROCESSOR, variants_of
 
 log = logging.getLogger("edgespec.model")
 
@@ -46,6 +47,15 @@ def working_on(device: torch.device) -> AbstractContextManager[object]:
     # and forwards change shapes all the time.
     torch.backends.cuda.enable_cudnn_sdp(False)
     return torch.cuda.device(device)
+
+
+def compile_kernels(device: torch.device, dtype: torch.dtype, vocabulary: int) -> None:
+    """Compile what a model of this type launches, before a session waits for it."""
+    if device.type != "cuda" or backend_on(device) is None or not launching.just_in_time():
+        return
+    name = launching.TYPES[dtype].removeprefix("*")
+    at_once = PROGRAMS_A_PROCESSOR * torch.cuda.get_device_properties(device).multi_processor_count
+    launching.compile_all(variants_of(name, vocabulary, at_once), "compiling kernels")
 
 
 @lru_cache

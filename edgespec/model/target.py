@@ -19,7 +19,7 @@ from edgespec.core.pacing import ForwardPacing
 from edgespec.core.target_identity import target_id
 from edgespec.engines.model_folder import find_folder, name_of
 from edgespec.model import loading
-from edgespec.model.backends import working_on
+from edgespec.model.backends import compile_kernels, working_on
 from edgespec.model.cuda_graphs import Capture, CudaCapture
 from edgespec.model.exit_reader import ExitReader
 from edgespec.model.exits import weights_sha256
@@ -129,6 +129,7 @@ class Target:
             find_encoder(lm, folder),
         )
         with working_on(loaded.device):
+            compile_kernels(loaded.device, loaded.dtype, loaded.vocabulary_size)
             return cls(
                 loaded, heads, pace=pace, kv_memory=kv_memory, deterministic=deterministic, leader=leader
             )

@@ -1,0 +1,82 @@
+"""Where a check runs, how large it is there, and how it measures."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+Row = Mapping[str, Any]
+"""One figure, with what it belongs to."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A Llama of random weights."""
+
+    name: str
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    intermediate: int
+    vocabulary: int
+
+
+LARGE = (
+    Shape("Llama-2-7B", 32, 4096, 32, 32, 11008, 32000),
+    Shape("Llama-3-8B", 32, 4096, 32, 8, 14336, 128256),
+)
+SMALL = (Shape("two layers", 2, 64, 4, 2, 128, 320),)
+
+
+@dataclass(frozen=True)
+class Place:
+    """device, and the sizes of what runs there. vocabularies, width: of the kernels' cases. slots: of the texts before
+    timed forwards. tokens: of the texts that are compared. runs: of each timed function."""
+
+    device: torch.device
+    dtype: torch.dtype
+    shapes: tuple[Shape, ...]
+    vocabularies: tuple[int, ...]
+    width: int
+    slots: tuple[int, ...]
+    tokens: int
+    runs: int
+
+    @classmethod
+    def on(cls, device: torch.device) -> Place:
+        if device.type == "cuda":
+            sizes = (LARGE, (32000, 128256), 4096, (256, 2048, 8192), 48, 50)
+            return cls(device, torch.bfloat16, *sizes)
+        return cls(device, torch.float32, SMALL, (320, 1001), 64, (64, 192), 6, 3)
+
+    @property
+    def name(self) -> str:
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+
+    def wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def median_us(self, function: Callable[[], Any]) -> float:
+        """Of a run, from start to end; the first runs compile and capture."""
+        taken = []
+        with torch.inference_mode():
+            for _ in range(self.runs + 3):
+                self.wait()
+                start_s = time.perf_counter()
+                function()
+                self.wait()
+                taken.append((time.perf_counter() - start_s) * 1e6)
+        return statistics.median(taken[3:])
+
+    def bytes_per_us(self) -> float:
+        """Of reading memory."""
+        size = 2 << 30 if self.device.type == "cuda" else 64 << 20
+        memory = torch.ones(size // 4, device=self.device)
+        return size / self.median_us(memory.sum)
