@@ -71,7 +71,7 @@ def test_every_link_within_the_documents_leads_somewhere(page: Path) -> None:
 
 @pages
 def test_every_command_that_a_page_names_exists(page: Path) -> None:
-    named = set(re.findall(r"(?:^|[`\s/])edgespec ([a-z]+)", code(page), re.M))
+    named = set(re.findall(r"(?:^|[`\s/])edgespec ([a-z][a-z-]*)", code(page), re.M))
     assert named - set(COMMANDS) == set()
 
 
