@@ -1,6 +1,8 @@
 """The commands that open the API, with the bundled pair: `edgespec api`, `serve --api-port` and `up`."""
 
+import json
 import socket
+import ssl
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from api_server import post
 
 from edgespec.cli.child import child
 from edgespec.core.errors import EdgespecError
+from edgespec.server.private_authority import issue_for_server, make_authority
+from edgespec.server.tokens import add_token
 
 PROMPT = "def read_lines(path):\n    "
 GREEDY: dict[str, Any] = {"prompt": PROMPT, "max_tokens": 12, "temperature": 0}
@@ -40,6 +44,58 @@ def test_the_apis_of_server_and_device_give_the_same_text() -> None:
 
 @pytest.mark.needs_torch
 @pytest.mark.timeout(300)
+def test_the_api_of_a_server_with_tls_and_tokens_speaks_https(tmp_path: Path) -> None:
+    make_authority(tmp_path)
+    issue_for_server(tmp_path, ["server.example", "localhost"], 2)
+    (tmp_path / "token").write_text(add_token(tmp_path / "tokens", "api"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        api_port = free.getsockname()[1]
+    given = {
+        "--tls-cert": tmp_path / "server.pem",
+        "--tls-key": tmp_path / "server.key",
+        "--tls-name": "server.example",
+        "--tokens": tmp_path / "tokens",
+        "--api-port": api_port,
+        "--api-tls-ca": tmp_path / "ca.pem",
+        "--api-token-file": tmp_path / "token",
+    }
+    options = [str(word) for pair in given.items() for word in pair]
+    with child(["serve", "--port", "0", "--threads", "1", *options], "starting"):
+        trusted = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+        asked = urllib.request.Request(
+            f"https://localhost:{api_port}/v1/completions",
+            json.dumps(GREEDY).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(asked, context=trusted, timeout=60) as answer:
+            assert json.load(answer)["choices"][0]["text"]
+
+
+@pytest.mark.needs_torch
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--tokens", "tokens"], "give --api-token-file"),
+        (["--api-token-file", "token"], "is for a server with --tokens"),
+        (["--tls-cert", "server.pem", "--tls-key", "server.key"], "give --api-tls-ca"),
+    ],
+)
+def test_an_api_that_could_not_come_in_is_refused_at_once(
+    options: list[str], sentence: str, tmp_path: Path
+) -> None:
+    make_authority(tmp_path)
+    issue_for_server(tmp_path, ["localhost"], 2)
+    (tmp_path / "token").write_text(add_token(tmp_path / "tokens", "api"))
+    placed = [one if one.startswith("--") else str(tmp_path / one) for one in options]
+    with (
+        pytest.raises(EdgespecError, match=sentence),
+        child(["serve", "--port", "0", "--api-port", "0", *placed], "starting"),
+    ):
+        pass
+
+
+@pytest.mark.needs_torch
+@pytest.mark.timeout(300)
 def test_up_opens_everything() -> None:
     with child(["up", "--port", "0", "--rtt-ms", "5", "--no-browser"], "starting") as (_, port):
         assert b"<title>edgespec</title>" in urllib.request.urlopen(f"http://127.0.0.1:{port}/").read()
@@ -53,6 +109,8 @@ def test_up_opens_everything() -> None:
         (["--draft", "none"], "there is no server at 127.0.0.1:9"),
         (["--tokenizer", "."], "holds no tokenizer.json"),
         (["--api-key-file", "missing"], "cannot read the API keys"),
+        (["--https-cert", "cert.pem"], "give both --https-cert and --https-key"),
+        (["--https-cert", "no.pem", "--https-key", "no.key"], "cannot use no.pem with no.key"),
         (["--otlp-traces-endpoint", "collector:4318"], "must be a URL of http or https"),
     ],
 )

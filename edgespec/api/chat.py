@@ -155,16 +155,16 @@ async def streamed_chat(
     options, tokenizer = request.edgespec, door.source.tokenizer
     deltas: dict[int, Deltas] = {}
     async for text in texts:
-        tally.add(text)
         step = text.step
         one = deltas.setdefault(text.index, Deltas(tool_parser(door, request)))
         delta, finish = one.add(text)
         more = extra(tokenizer, text, options.offline, options.timeline)
-        if not (delta or finish or more or step.logprobs):
-            continue  # half a character, or the beginning of what may be a stop string or a call
-        logprobs = chat_logprobs(tokenizer, step)
-        choice = {"index": text.index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        yield event(envelope.wrap([choice], **between, **more))
+        # Else it is half a character, or the beginning of what may be a stop string or a call.
+        if delta or finish or more or step.logprobs:
+            logprobs = chat_logprobs(tokenizer, step)
+            choice = {"index": text.index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
+            yield event(envelope.wrap([choice], **between, **more))
+        tally.add(text)
     if usage:
         yield event(envelope.wrap([], **closing(tally)))
     yield DONE

@@ -55,21 +55,20 @@ async def streamed_completion(
     between = {"usage": None} if usage else {}
     offsets: dict[int, int] = {}
     async for text in texts:
-        tally.add(text)
         step, finish = text.step, finish_reason(text)
         more = extra(door.source.tokenizer, text, request.edgespec.offline, request.edgespec.timeline)
         echo = "" if text.index in offsets else _echo(door, request, text.index)
         offset = offsets.setdefault(text.index, 0)
-        if not (step.text or echo or finish or more or step.logprobs):
-            continue
         offsets[text.index] += len(step.text)
-        choice = {
-            "index": text.index,
-            "text": echo + step.text,
-            "logprobs": completion_logprobs(door.source.tokenizer, step, offset),
-            "finish_reason": finish,
-        }
-        yield event(envelope.wrap([choice], **between, **more))
+        if step.text or echo or finish or more or step.logprobs:
+            choice = {
+                "index": text.index,
+                "text": echo + step.text,
+                "logprobs": completion_logprobs(door.source.tokenizer, step, offset),
+                "finish_reason": finish,
+            }
+            yield event(envelope.wrap([choice], **between, **more))
+        tally.add(text)
     if usage:
         yield event(envelope.wrap([], **closing(tally)))
     yield DONE

@@ -1,5 +1,6 @@
 """The door: one draft engine and one link for all requests. A request becomes texts, a text a session's steps."""
 
+import time
 from collections.abc import AsyncGenerator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
@@ -70,8 +71,11 @@ class Door:
                 meter = self.metrics.text()
                 async with aclosing(self._text(index, ask)) as text:
                     async for step in text:
-                        meter.add(step)
-                        yield step
+                        now_s = time.monotonic()
+                        try:
+                            yield step
+                        finally:  # behind what the client waits for
+                            meter.add(step, now_s)
 
     async def _text(self, index: int, ask: Ask) -> AsyncGenerator[TextStep, None]:
         for fresh in (False, True):

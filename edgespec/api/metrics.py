@@ -96,8 +96,8 @@ class TextMeter:
         self._last_s = time.monotonic()
         self._before: dict[str, float] | None = None
 
-    def add(self, step: TextStep) -> None:
-        now_s = time.monotonic()
+    def add(self, step: TextStep, now_s: float) -> None:
+        """now_s: of the monotonic clock, when the step came."""
         seconds, self._last_s = now_s - self._last_s, now_s
         if self._before is None:
             self._before = {field: getattr(step.opened.before, field) for field, _ in COUNTED.values()}

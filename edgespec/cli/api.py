@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +49,8 @@ class Listening:
         "File with the API keys that are accepted, one per line.",
         show_default="the variable EDGESPEC_API_KEY",
     )
+    https_cert: Path | None = option("Serve HTTPS with this certificate (PEM file).")
+    https_key: Path | None = option("The private key of --https-cert.")
     where_url: str | None = option("For the API beside a server: where its /where is.", hidden=True)
     cors_origin: tuple[str, ...] = option(
         "Web pages of this origin may use the API. May be given several times.",
@@ -74,6 +78,20 @@ class Listening:
             from edgespec.api.tracing import Tracing
 
             return Tracing.to(self.otlp_traces_endpoint)
+
+    def check_https(self) -> None:
+        """Raises EdgespecError where the files are missing or do not fit."""
+        if bool(self.https_cert) != bool(self.https_key):
+            raise EdgespecError(
+                "HTTPS needs a certificate and its key: give both --https-cert and --https-key."
+            )
+        if self.https_cert is not None:
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.https_cert, self.https_key)
+            except OSError as error:
+                raise EdgespecError(
+                    f"cannot use {self.https_cert} with {self.https_key} ({error})."
+                ) from None
 
     def access(self, body_bytes: int) -> Access:
         """Raises EdgespecError where strangers could use it."""
@@ -231,6 +249,7 @@ def run(
     from edgespec.api.app import create_app
 
     host = listening.host
+    listening.check_https()
     bound = _listen(host, listening.port)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -239,6 +258,8 @@ def run(
             access_log=False,
             server_header=False,
             loop="asyncio",
+            ssl_certfile=listening.https_cert,
+            ssl_keyfile=listening.https_key,
             timeout_graceful_shutdown=END_S,
         )
     )
@@ -247,7 +268,9 @@ def run(
     port = bound.getsockname()[1]
     shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     click.echo(f"edgespec: API listening on {shown}")
-    then(f"http://{shown}")
+    gc.collect()
+    gc.freeze()  # a collection would go through every module's objects, and texts would wait for it
+    then(f"{'https' if listening.https_cert else 'http'}://{shown}")
     server.run(sockets=[bound])
 
 

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgespec.cli.child import child, when_stdin_ends
+from edgespec.cli.child import when_stdin_ends
 from edgespec.cli.config import config_option
 from edgespec.cli.engine import Model, load_target
 from edgespec.cli.extras import needs
 from edgespec.cli.flags import NUMBER, POSITIVE, about, end_with_stdin, group, option
+from edgespec.cli.server_api import PORT, ServerApi
 from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import ForwardPacing
@@ -28,23 +29,15 @@ if TYPE_CHECKING:
     from edgespec.server.server_drafter import ServerDrafters
     from edgespec.server.where import Advertised
 
-PORT = click.IntRange(0, 65535)
-
 
 @dataclass(frozen=True)
-class Listening:
+class Listening(ServerApi):
     """Where the server listens, and for how long after it is told to end."""
 
     host: str = option("Address to listen on.", "127.0.0.1")
     port: int = option("Port to listen on; 0 takes a free one.", 7433, type=PORT)
     metrics_port: int | None = option(
         "Serve /metrics, /health, /sessions and /where by HTTP on this port.", type=PORT
-    )
-    api_port: int | None = option(
-        "Serve an OpenAI-compatible API for clients that do not draft on this port.", type=PORT
-    )
-    api_host: str = option(
-        "Address for --api-port; elsewhere than here it needs EDGESPEC_API_KEY.", "127.0.0.1"
     )
     metrics_host: str = option("Address for --metrics-port. It has no access control.", "127.0.0.1")
     advertise: str | None = option(
@@ -53,7 +46,7 @@ class Listening:
         metavar="HOST:PORT",
     )
     tls_name: str | None = option(
-        "Name in the server's certificate, for devices that `POST /where` sends to an address."
+        "Name in the server's certificate, for the API and for devices that `POST /where` sends to an address."
     )
     drain_s: float = option("After SIGTERM, wait this long for texts to be finished.", 30.0, type=POSITIVE)
 
@@ -77,37 +70,14 @@ class Listening:
             return self.metrics_host, self.metrics_port
         return None if self.api_port is None else ("127.0.0.1", 0)
 
-    def check_api(self, security: ServerSecurity) -> None:
-        """Raises EdgespecError where the API, which is a client of this server, could not come in."""
-        if self.api_port is not None and (security.tls_cert or security.tokens):
-            raise EdgespecError(
-                "--api-port is for a server without TLS and tokens: run `edgespec api --draft none` beside this one, "
-                "with --tls-ca and --token-file."
-            )
-
     def api(
-        self, server: Server, model: Model, metrics_port: int | None
+        self, server: Server, model: Model, metrics_port: int | None, security: ServerSecurity
     ) -> contextlib.AbstractContextManager[object]:
-        """The API as a process beside the server: neither keeps the other waiting. model: what it serves. metrics_port:
-        where the metrics are."""
-        if self.api_port is None:
+        """model: what the server serves. metrics_port: where the metrics are. security: the server's."""
+        if self.metrics is None or metrics_port is None:
             return contextlib.nullcontext()
-        assert self.metrics is not None and metrics_port is not None
-        folder = str(model.folder())
-        command = ["api", "--server", _called(self.host, server.port), "--draft", "none"]
-        command += [
-            "--tokenizer",
-            folder,
-            "--generation-config",
-            folder if model.generation_config == "auto" else model.generation_config,
-            "--host",
-            self.api_host,
-            "--port",
-            str(self.api_port),
-            "--where-url",
-            f"http://{_called(self.metrics[0], metrics_port)}/where",
-        ]
-        return child(command, "starting the API ...")
+        where_url = f"http://{_called(self.metrics[0], metrics_port)}/where"
+        return self.api_beside(_called(self.host, server.port), model, security, self.tls_name, where_url)
 
 
 def _called(host: str, port: int) -> str:
@@ -248,7 +218,7 @@ def serve(
         if metrics is not None and listening.metrics is not None:
             endpoint = monitoring(server, metrics, target.pages, listening.metrics, advertised)
             metrics_port = stack.enter_context(endpoint)
-        stack.enter_context(listening.api(server, model, metrics_port))
+        stack.enter_context(listening.api(server, model, metrics_port, security))
         _run(server, listening.drain_s, end_with_stdin, fitting(target.pages, target.context_length))
     if leader is not None:
         leader.end()
