@@ -13,5 +13,5 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_
   CMAKE_ARGS="-DCMAKE_INTERPROCEDURAL_OPTIMIZATION=OFF" \
     "$environment/bin/pip" install --quiet '.[edge-test,otel]' litellm langchain-openai llm schemathesis
 }
-"$environment/bin/pytest" -q -rs -p no:cacheprovider tests/test_api_clients.py tests/test_api_tracing.py \
+"$environment/bin/pytest" -q -rs -p no:cacheprovider --disable-warnings tests/test_api_clients.py tests/test_api_tracing.py \
   tests/test_api_texts.py tests/test_api_responses.py tests/test_api_tools.py tests/test_dashboard.py

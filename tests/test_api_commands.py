@@ -5,7 +5,7 @@ import socket
 import ssl
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -13,6 +13,7 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
 from api_server import post
+from pydantic import BaseModel
 
 from edgespec.cli.child import child
 from edgespec.core.errors import EdgespecError
@@ -38,8 +39,26 @@ def test_the_apis_of_server_and_device_give_the_same_text() -> None:
     with child(serve, "starting") as (host, port):
         cloud = text_of(api_port)
         assert text_of(api_port, edgespec={"mode": "colocated"}) == cloud
+        check_parsed_answers(f"http://127.0.0.1:{api_port}/v1")
         with child(["api", "--server", f"{host}:{port}", "--port", "0"], "starting") as (_, device_port):
             assert {text_of(device_port, edgespec={"mode": mode}) for mode in ("auto", "sync")} == {cloud}
+
+
+class Order(BaseModel):
+    direction: Literal["left", "right"]
+    metres: Literal[1, 2]
+
+
+def check_parsed_answers(url: str) -> None:
+    """OpenAI's own client makes a schema of a pydantic model, and the model of the answer."""
+    openai = pytest.importorskip("openai")
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        asked = {"model": "edgespec", "temperature": 0}
+        messages = [{"role": "user", "content": "go"}]
+        chat = client.chat.completions.parse(**asked, messages=messages, response_format=Order)
+        response = client.responses.parse(**asked, input="go", text_format=Order)
+        assert chat.choices[0].message.parsed == response.output_parsed
+        assert isinstance(response.output_parsed, Order)
 
 
 @pytest.mark.needs_torch

@@ -90,6 +90,8 @@ def test_log_probabilities_come_where_they_are_included(client: Any) -> None:
     ("param", "value"),
     [
         ("top_logprobs", 2),
+        ("text.format", {"type": "poem"}),
+        ("text.verbosity", "high"),
         ("previous_response_id", "resp_1"),
         ("store", True),
         ("truncation", "auto"),
@@ -98,5 +100,7 @@ def test_log_probabilities_come_where_they_are_included(client: Any) -> None:
 )
 def test_what_is_not_offered_is_refused_by_name(client: Any, param: str, value: Any) -> None:
     with pytest.raises(openai.BadRequestError) as refused:
-        client.responses.create(model="edgespec", input="HI", extra_body={param: value})
+        name, _, within = param.partition(".")
+        body = {name: {within: value} if within else value}
+        client.responses.create(model="edgespec", input="HI", extra_body=body)
     assert refused.value.param == param

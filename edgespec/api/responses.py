@@ -10,6 +10,7 @@ from edgespec.api.answer import encode, event
 from edgespec.api.ask import Ask
 from edgespec.api.chat import chat_asks, tool_parser
 from edgespec.api.door import Door, TextStep
+from edgespec.api.errors import ApiError, refused
 from edgespec.api.responses_schema import ResponsesRequest
 from edgespec.api.shapes import finish_reason, token_logprobs
 from edgespec.api.tally import Tally
@@ -18,7 +19,12 @@ from edgespec.api.tool_calls import ToolCall
 
 def response_asks(door: Door, request: ResponsesRequest) -> list[Ask]:
     """Raises ApiError."""
-    return chat_asks(door, request.chat(), "input")
+    try:
+        return chat_asks(door, request.chat(), "input")
+    except ApiError as error:
+        if error.param != "response_format":
+            raise
+        raise refused("text.format", str(error).removeprefix("response_format: ")) from None
 
 
 async def whole_response(
@@ -145,6 +151,7 @@ class _Response:
             "metadata": {},
             "parallel_tool_calls": True,
             "temperature": 1.0 if request.temperature is None else request.temperature,
+            "text": {"format": (request.text and request.text.format) or {"type": "text"}},
             "tool_choice": request.model_dump(include={"tool_choice"})["tool_choice"] or "auto",
             "top_logprobs": request.top_logprobs or 0,
             "tools": [tool.model_dump() for tool in request.tools or ()],

@@ -30,7 +30,6 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "prompt": (None,),
     "reasoning": (None, {}),
     "service_tier": (None, "auto", "default"),
-    "text": (None, {"format": {"type": "text"}}),
     "truncation": (None, "disabled"),
 }
 """Known parameters that are not offered -> the values that ask for nothing."""
@@ -106,6 +105,20 @@ class FlatNamedTool(BaseModel):
         return {"type": self.type, "function": {"name": self.name}}
 
 
+class TextOptions(Model):
+    """The form of an answer's text."""
+
+    format: dict[str, Any] | None = Field(None, description="text, json_object or json_schema.")
+    verbosity: Literal["medium"] | None = None
+
+    def response_format(self) -> dict[str, Any] | None:
+        """As chat completions have it: the schema is a level deeper."""
+        if self.format is None or self.format.get("type") != "json_schema":
+            return self.format
+        schema = {name: value for name, value in self.format.items() if name != "type"}
+        return {"type": "json_schema", "json_schema": schema}
+
+
 class ResponsesRequest(BaseModel):
     """POST /v1/responses. Nothing is stored: the whole conversation comes with each request."""
 
@@ -118,6 +131,7 @@ class ResponsesRequest(BaseModel):
     max_output_tokens: int | None = Field(None, ge=1, lt=2**31)
     temperature: float | None = Field(None, ge=0, le=100)
     top_p: float | None = Field(None, gt=0, le=1)
+    text: TextOptions | None = None
     tools: Annotated[list[FlatTool], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | FlatNamedTool | None = None
     include: Annotated[list[Literal["message.output_text.logprobs"]], Field(max_length=16)] | None = None
@@ -152,6 +166,7 @@ class ResponsesRequest(BaseModel):
                 "max_completion_tokens": self.max_output_tokens,
                 "temperature": self.temperature,
                 "top_p": self.top_p,
+                "response_format": None if self.text is None else self.text.response_format(),
                 "logprobs": bool(self.include),
                 "top_logprobs": self.top_logprobs,
                 "tools": tools or None,
