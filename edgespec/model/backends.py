@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import torch
 
+from edgespec.core.errors import first_line
 from edgespec.kernels import launching
 from edgespec.kernels.variants import PROGRAMS_A_PROCESSOR, variants_of
 
@@ -55,7 +56,10 @@ def compile_kernels(device: torch.device, dtype: torch.dtype, vocabulary: int) -
         return
     name = launching.TYPES[dtype].removeprefix("*")
     at_once = PROGRAMS_A_PROCESSOR * torch.cuda.get_device_properties(device).multi_processor_count
-    launching.compile_all(variants_of(name, vocabulary, at_once), "compiling kernels")
+    try:
+        launching.compile_all(variants_of(name, vocabulary, at_once), "compiling kernels")
+    except Exception as error:  # whatever Triton raises: a launch that needs that kernel says so again
+        log.warning("not all kernels could be compiled ahead of the first forward: %s", first_line(error))
 
 
 @lru_cache

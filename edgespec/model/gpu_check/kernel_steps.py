@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -71,12 +71,12 @@ def exit_times(place: Place) -> Iterator[Row]:
 
 def hint_delay(place: Place) -> Iterator[Row]:
     """From an exit's launch until the host sees its cell. Raises EdgespecError where it never does."""
-    taken = []
+    write, taken = _exit(place), []
     for number in range(1, place.runs + 4):
         cells = _cells(place, number)
         place.wait()
         start_s = time.perf_counter()
-        _write(place, cells)
+        write(cells)
         while int(cells.words[number % 2, 0, 0, 0]) != number:
             if time.perf_counter() - start_s > TIMEOUT_S:
                 raise EdgespecError("an exit's cell never came to the host's memory.")
@@ -160,25 +160,22 @@ def _cells(place: Place, number: int) -> Cells:
     return Cells(words, torch.full((1,), number, dtype=torch.int32, device=place.device), 0)
 
 
-def _write(place: Place, cells: Cells) -> None:
-    columns = {**_columns(1), "seeds": np.full(1, 3)}
+def _exit(place: Place) -> Callable[[Cells], None]:
+    """One row's exit, with everything that it needs on the device; writes the cells that it is given."""
     one = np.zeros(1, np.int32)
 
     def there(array: Any) -> torch.Tensor:
         return torch.from_numpy(array).to(place.device)
 
-    exit_hint(
-        *_exit_arguments(place, 1, 320, torch.float32),
-        **{name: there(column) for name, column in columns.items()},
-        trees=Trees(there(np.array([0, 1], np.int32)), there(one - 1), there(one)),
-        curves=Curves(torch.tensor([[0.0, 2.0]]), torch.tensor([[0.1, 1.0]]), (0.0,)).on(place.device),
-        curve_of=there(one),
-        cells=cells,
-        backend=_backend(place),
-    )
+    columns = {**_columns(1), "seeds": np.full(1, 3), "curve_of": one}
+    given: dict[str, Any] = {name: there(column) for name, column in columns.items()}
+    given["trees"] = Trees(there(np.array([0, 1], np.int32)), there(one - 1), there(one))
+    given["curves"] = Curves(torch.tensor([[0.0, 2.0]]), torch.tensor([[0.1, 1.0]]), (0.0,)).on(place.device)
+    rows, backend = _exit_arguments(place, 1, 320, torch.float32), _backend(place)
+    return lambda cells: exit_hint(*rows, **given, cells=cells, backend=backend)
 
 
 if __name__ == "__main__":  # what `memory_checked` runs
     gpu = Place.on(torch.device("cuda"))
-    _write(gpu, _cells(gpu, 1))
+    _exit(gpu)(_cells(gpu, 1))
     gpu.wait()
