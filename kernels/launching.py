@@ -27,7 +27,7 @@ from edgespec.kernels.variants import ALIGNED, KERNELS, VARIANTS, Variant
 NO_FUSION: dict[str, Any] = {"enable_fp_fusion": False}
 """The compiler's option that keeps the noise the same bits as on the CPU."""
 
-TYPES = {
+TYPES: dict[Any, str] = {
     torch.float64: "*fp64", torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16",
     torch.int64: "*i64", torch.int32: "*i32", torch.int8: "*i8", int: "i32", float: "fp32",
 }  # fmt: skip
@@ -72,7 +72,9 @@ def _like(kind: str) -> Any:
     """An argument of this type, as Triton's compiler tells arguments apart."""
     plain = kind.removesuffix(ALIGNED)
     found = next(own for own, name in TYPES.items() if name == plain)
-    return found if isinstance(found, torch.dtype) else found(16)
+    if isinstance(found, torch.dtype):
+        return found
+    return found(16 if kind.endswith(ALIGNED) else 3)
 
 
 def types_of(arguments: Sequence[Any]) -> str:

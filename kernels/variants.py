@@ -204,7 +204,7 @@ def variants_of(dtype: str, vocabulary: int, at_once: int) -> list[Variant]:
         return (
             (not types or dtype in types)
             and one.constants.get("TILE", tile) == tile
-            and (not one.kernel.startswith("verify") or one.name.endswith("-odd") == odd)
+            and one.name.endswith("-odd") == (odd and one.kernel.startswith("verify"))
         )
 
     return [one for one in VARIANTS if wanted(one)]

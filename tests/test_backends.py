@@ -105,7 +105,7 @@ def test_a_gpu_compiles_what_its_model_launches_before_anybody_waits(monkeypatch
     assert {kernel: kernels.count(kernel) for kernel in counts} == counts
     assert all(torch.float16 not in given for _, given in compiled)
     rows = next(given for kernel, given in compiled if kernel == "exit_head_rows")
-    assert rows == [torch.bfloat16] * 3 + [16, 16.0]
+    assert rows == [torch.bfloat16] * 3 + [16, 3.0]
 
 
 @pytest.mark.parametrize(("problem", "backend"), [(None, "triton"), ("no Triton here", None)])

@@ -154,8 +154,8 @@ class GraphedForwards:
         return graph
 
 
-def _cause(error: BaseException) -> BaseException:
+def _cause(error: Exception) -> Exception:
     """The first of the errors that led to this one: ending a capture that failed fails too, and says less."""
-    while error.__context__ is not None:
+    while isinstance(error.__context__, Exception):
         error = error.__context__
     return error

@@ -83,10 +83,9 @@ def decide_together(logits: torch.Tensor, parts: Sequence[Rows]) -> list[Decisio
     logprobs = verdicts.logprobs[:, 0]
     if raw_mass is not None:
         logprobs = logprobs + raw_mass
-    columns = (verdicts.tokens, logprobs, verdicts.margins[:, 0])
     ends = np.cumsum([len(part) for part in parts])[:-1]
-    split = (np.split(column, ends) for column in columns)
-    return [Decisions(*part, top) for *part, top in zip(*split, _top_tokens(logits, parts), strict=True)]
+    columns = (np.split(one, ends) for one in (verdicts.tokens, logprobs, verdicts.margins[:, 0]))
+    return [Decisions(*of_part) for of_part in zip(*columns, _top_tokens(logits, parts), strict=True)]
 
 
 def guess_together(

@@ -112,7 +112,7 @@ def _target(shape: Shape, place: Place) -> Target:
         max_position_embeddings=16384,
     )
     with place.device:
-        module = transformers.AutoModelForCausalLM.from_config(config, dtype=place.dtype)
+        module: Any = transformers.AutoModelForCausalLM.from_config(config, dtype=place.dtype)  # type: ignore[no-untyped-call]
     module.set_attn_implementation(SLOT_ATTENTION)
     loaded = LoadedModel(module.eval().requires_grad_(False), shape.name, bytes(32))
     return Target(loaded, kv_memory=None if place.device.type == "cuda" else "16MiB")
