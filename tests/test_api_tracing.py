@@ -1,8 +1,10 @@
 """Spans of requests and their texts, as OpenTelemetry's own library gives them out."""
 
 import json
+import threading
 import urllib.request
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -53,6 +55,29 @@ def test_a_request_has_a_span_with_one_for_each_text(traced: tuple[str, InMemory
         assert text.attributes["gen_ai.response.finish_reasons"] == ("length",)
         assert text.attributes["edgespec.target_forwards"] > 0
         assert [event.name for event in text.events] == ["first token"]
+
+
+def test_spans_leave_for_the_collector_by_otlp() -> None:
+    taken: list[tuple[str, bytes]] = []
+
+    class Collector(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            taken.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as collector:
+        threading.Thread(target=collector.serve_forever, daemon=True).start()
+        tracing = Tracing.to(f"http://127.0.0.1:{collector.server_address[1]}/v1/traces")
+        with open_api(tracing=tracing) as (url, _):
+            assert post(f"{url}/v1/completions", {"prompt": "HI", "max_tokens": 2})[0] == 200
+        collector.shutdown()  # the API has ended, and sent what was left
+    [(path, body)] = taken
+    assert path == "/v1/traces" and b"text_completion edgespec" in body and b"edgespec.rtt_ms" in body
 
 
 def test_a_text_whose_client_goes_has_a_span_that_says_so(traced: tuple[str, InMemorySpanExporter]) -> None:

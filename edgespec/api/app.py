@@ -77,22 +77,27 @@ def create_app(
 
     answer = partial(_answer, door, tracing)
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
+    @app.head("/version", include_in_schema=False)
     @app.get("/version")
     async def version() -> dict[str, str]:
         return {"version": __version__}
 
+    @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         return Response(door.metrics.exposition(), media_type=METRICS_TYPE)
 
+    @app.head("/v1/models", include_in_schema=False)
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         return {"object": "list", "data": [_model(door, started)]}
 
+    @app.head("/v1/models/{name:path}", include_in_schema=False)
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> dict[str, Any]:
         _check_model(door, name)
