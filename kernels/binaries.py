@@ -53,6 +53,8 @@ class Binaries:
     entries: list[Binary]
     driver: CudaDriver | None = None
     _functions: dict[str, Any] = field(default_factory=dict)
+    _serving: dict[Any, Binary] = field(default_factory=dict)
+    """Found once for launches that are alike."""
 
     @classmethod
     def load(cls, folder: Path = BUILT, *, architecture: int) -> Binaries:
@@ -90,12 +92,15 @@ class Binaries:
         types, arguments: of the kernel's own arguments, multiples of 16 marked, addresses as ints. Raises EdgespecError
         where none serves it.
         """
-        binary = next((one for one in self.entries if one.variant.serves(kernel, types, constants)), None)
+        key = kernel, types, tuple(constants.items())
+        serving = (one for one in self.entries if one.variant.serves(kernel, types, constants))
+        binary = self._serving.get(key) or next(serving, None)
         if binary is None:
             raise EdgespecError(
                 f"{self.folder} holds no {kernel} for {types} with {dict(constants)}: install Triton and a C "
                 "compiler."
             )
+        self._serving[key] = binary
         if self.driver is None:
             self.driver = driver()
         if binary.file not in self._functions:

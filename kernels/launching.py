@@ -79,21 +79,32 @@ def _like(kind: str) -> Any:
 
 def types_of(arguments: Sequence[Any]) -> str:
     """The arguments' types as a variant names them, with those marked that are multiples of 16."""
-    return " ".join(_type_of(one) for one in arguments)
+    return _named(
+        tuple(
+            (one.dtype, one.data_ptr() & 15 == 0)
+            if isinstance(one, torch.Tensor)
+            else (type(one), type(one) is int and one & 15 == 0)
+            for one in arguments
+        )
+    )
 
 
-def _type_of(argument: Any) -> str:
-    if isinstance(argument, torch.Tensor):
-        return TYPES[argument.dtype] + ALIGNED * (argument.data_ptr() % 16 == 0)
-    return TYPES[type(argument)] + ALIGNED * (isinstance(argument, int) and argument % 16 == 0)
+@lru_cache(maxsize=4096)
+def _named(kinds: tuple[tuple[Any, bool], ...]) -> str:
+    return " ".join(TYPES[kind] + ALIGNED * multiple for kind, multiple in kinds)
 
 
 def compiled_as(kernel: str, types: str, constants: Mapping[str, int | bool]) -> Variant:
     """The variant that a launch is compiled as just in time; one of its own where none is large enough, and in the
     interpreter, which pays for what is masked."""
-    serving = (one for one in VARIANTS if one.serves(kernel, types, constants))
-    found = None if interpreted() else next(serving, None)
+    found = None if interpreted() else _serving(kernel, types, tuple(constants.items()))
     return found or Variant(kernel, "own", types, constants)
+
+
+@lru_cache(maxsize=4096)
+def _serving(kernel: str, types: str, constants: tuple[tuple[str, int | bool], ...]) -> Variant | None:
+    """Found once for launches that are alike: there are some hundred variants, and ten launches a forward."""
+    return next((one for one in VARIANTS if one.serves(kernel, types, dict(constants))), None)
 
 
 def source_of(kernel: str) -> Any:
