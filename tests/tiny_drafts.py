@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 import edgespec
 from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import Piece
+from edgespec.core.whole_files import locked
 
 VOCABULARY = 101
 CONTEXT = 400
@@ -70,16 +73,25 @@ FAMILY: dict[str, tuple[str, dict[str, Any]]] = {
 
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
 
-_kept = tempfile.TemporaryDirectory(prefix="edgespec-tiny-drafts-")
+SHARED = "EDGESPEC_TINY_DRAFTS"
+"""The variable that names the folder of the first of the run's processes, which the others inherit."""
+
+if SHARED not in os.environ:
+    _kept = tempfile.TemporaryDirectory(prefix="edgespec-tiny-drafts-")
+    os.environ[SHARED] = _kept.name
 
 
 @functools.cache
 def compiled(name: str = GROUPED, **options: Any) -> Path:
-    """A folder with the `model` and the `engine` of a member of the family; made once per process: do not change it."""
-    folder = Path(tempfile.mkdtemp(dir=_kept.name))
-    save_family_member(folder / "model", name)
+    """A folder with the `model` and the `engine` of a member of the family; made once per run: do not change it."""
     options = {"runtime": "onnxruntime", "progress": False} | options
-    return edgespec.compile(folder / "model", folder / "engine", **options).parent
+    folder = Path(os.environ[SHARED], hashlib.sha256(repr((name, options)).encode()).hexdigest()[:16])
+    folder.mkdir(exist_ok=True)
+    with locked(Path(os.environ[SHARED], f"{folder.name}.lock")):
+        if not (folder / "engine").exists():
+            save_family_member(folder / "model", name)
+            edgespec.compile(folder / "model", folder / "engine", **options)
+    return folder
 
 
 def save_family_member(folder: Path, name: str = GROUPED) -> Path:
