@@ -283,9 +283,7 @@ class ServerConnection:
 def _top_logprobs(verdict: _native.Verdict) -> list[dict[int, float]] | None:
     if verdict.top_logprobs is None:
         return None
-    shape = len(verdict.tokens), -1
-    tokens, logprobs = (
-        verdict.top_tokens.reshape(shape).tolist(),
-        verdict.top_logprobs.reshape(shape).tolist(),
-    )
-    return [dict(zip(*pair, strict=True)) for pair in zip(tokens, logprobs, strict=True)]
+    ids, logprobs = verdict.top_tokens.tolist(), verdict.top_logprobs.tolist()
+    each = len(ids) // len(verdict.tokens)
+    parts = [slice(start, start + each) for start in range(0, len(ids), each)]
+    return [dict(zip(ids[part], logprobs[part], strict=True)) for part in parts]

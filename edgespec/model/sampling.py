@@ -135,7 +135,7 @@ def _allowed(logits: torch.Tensor, parts: Sequence[Rows]) -> tuple[torch.Tensor,
 def _top_tokens(logits: torch.Tensor, parts: Sequence[Rows]) -> list[TopTokens | None]:
     """The likeliest tokens behind the rows of each part that asks for them."""
     found: list[TopTokens | None] = []
-    for part, rows in zip(parts, logits.split([len(part) for part in parts]), strict=True):
+    for part, rows in zip(parts, torch.split(logits, [len(part) for part in parts]), strict=True):
         if not part.sampling.top_logprobs:
             found.append(None)
             continue
