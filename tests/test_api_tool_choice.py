@@ -116,6 +116,21 @@ def test_calls_of_strict_tools_fit_their_schema_and_text_is_free(
     assert guide is not None and matches(guide, text) == allowed
 
 
+@pytest.mark.parametrize(
+    ("choice", "text", "allowed"),
+    [
+        ("auto", "Hello.", True),
+        ("auto", hermes(MOVE), True),
+        ("auto", hermes(MOVE, STOP), False),
+        ("required", hermes(STOP), True),
+        ("required", hermes(STOP, MOVE), False),
+    ],
+)
+def test_without_parallel_calls_there_is_one(choice: str, text: str, allowed: bool) -> None:
+    guide = tools_guide("hermes", request(tool_choice=choice, parallel_tool_calls=False))
+    assert guide is not None and matches(guide, text) == allowed
+
+
 def test_what_the_guide_allows_is_parsed_as_a_call() -> None:
     parser = ToolCallParser("hermes")
     parser.push(hermes(MOVE, STOP))

@@ -149,7 +149,7 @@ class _Response:
             "instructions": request.instructions,
             "max_output_tokens": request.max_output_tokens,
             "metadata": {},
-            "parallel_tool_calls": True,
+            "parallel_tool_calls": request.parallel_tool_calls is not False,
             "temperature": 1.0 if request.temperature is None else request.temperature,
             "text": {"format": (request.text and request.text.format) or {"type": "text"}},
             "tool_choice": request.model_dump(include={"tool_choice"})["tool_choice"] or "auto",

@@ -26,7 +26,6 @@ NEUTRAL: dict[str, tuple[object, ...]] = {
     "conversation": (None,),
     "background": (None, False),
     "metadata": (None, {}),
-    "parallel_tool_calls": (None, True),
     "prompt": (None,),
     "reasoning": (None, {}),
     "service_tier": (None, "auto", "default"),
@@ -134,6 +133,7 @@ class ResponsesRequest(BaseModel):
     text: TextOptions | None = None
     tools: Annotated[list[FlatTool], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | FlatNamedTool | None = None
+    parallel_tool_calls: bool | None = None
     include: Annotated[list[Literal["message.output_text.logprobs"]], Field(max_length=16)] | None = None
     top_logprobs: TopLogprobs | None = None
     user: str | None = Field(None, max_length=512)
@@ -171,6 +171,7 @@ class ResponsesRequest(BaseModel):
                 "top_logprobs": self.top_logprobs,
                 "tools": tools or None,
                 "tool_choice": choice,
+                "parallel_tool_calls": self.parallel_tool_calls,
                 "edgespec": self.edgespec,
             }
         )

@@ -13,7 +13,6 @@ from edgespec.api.errors import refused
 from edgespec.core.params import MOST_TOP_LOGPROBS
 
 NEUTRAL: dict[str, tuple[object, ...]] = {
-    "parallel_tool_calls": (None, True),
     "functions": (None, []),
     "function_call": (None, "none"),
     "modalities": (None, ["text"]),
@@ -201,3 +200,4 @@ class ChatRequest(SamplingRequest):
     add_generation_prompt: Literal[True] | None = True
     tools: Annotated[list[Tool], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None

@@ -36,10 +36,13 @@ def tools_guide(family: Family | None, request: ChatRequest) -> Guide | None:
     called = called_tools(request)
     if family is None:
         return None
+    several = request.parallel_tool_calls is not False
     if called:
-        return call_guide(family, called, request.tool_choice == "required")
+        return call_guide(family, called, several and request.tool_choice == "required")
     tools = request.tools or ()
-    return text_or_call_guide(family, tools) if any(tool.function.strict for tool in tools) else None
+    if several and not any(tool.function.strict for tool in tools):
+        return None
+    return text_or_call_guide(family, tools, several)
 
 
 def call_guide(family: Family, tools: Sequence[Tool], several: bool) -> Guide:
@@ -49,14 +52,15 @@ def call_guide(family: Family, tools: Sequence[Tool], several: bool) -> Guide:
     return Guide.lark(f"start: call{more}\ncall: {begin} object {end}\n{_object(family, tools)}")
 
 
-def text_or_call_guide(family: Family, tools: Sequence[Tool]) -> Guide:
-    """Any text, and calls of the tools. What begins as a call must be one."""
+def text_or_call_guide(family: Family, tools: Sequence[Tool], several: bool) -> Guide:
+    """Any text, and a call of one of the tools. What begins as a call must be one. several: more calls may follow."""
     if family == "llama":
         grammar = "start: (object | TEXT)?\nTEXT: /[ \\n]*[^ \\n{](?s:.*)/\n"
     else:
         begin, end, between = (json.dumps(one) for one in (f"{BEGIN}\n", f"\n{END}", f"\n{END}\n{BEGIN}\n"))
+        more = f"({between} object)* " if several else ""
         grammar = (
-            f"start: TEXT | before object ({between} object)* {end}\n"
+            f"start: TEXT | before object {more}{end}\n"
             f"before[suffix={begin}]: /(?s:.*)/\n"
             f"TEXT: /(?s:.*)/ & ~/(?s:.*){BEGIN}(?s:.*)/\n"
         )
