@@ -90,7 +90,9 @@ def skip_float64_in_triton(dtype: str, backend: str) -> None:
 def test_a_backend_says_what_the_reference_says(dtype: str, backend: str) -> None:
     """Rows of one launch sample in all ways."""
     skip_float64_in_triton(dtype, backend)
-    ways, vocabulary = (PARAMETERS, 131) if backend == "triton" else (PARAMETERS * 8, 1271)
+    ways, vocabulary = PARAMETERS * 8, 1271
+    if backend == "triton":  # slow in the interpreter: halves are float32 once they are read
+        ways, vocabulary = PARAMETERS if dtype == "float32" else PARAMETERS[4:5], 131
     rows = len(ways)
     logits = random_logits(rows, vocabulary, dtype)
     biases = ragged(np.arange(rows + 1), np.arange(rows) % vocabulary, np.linspace(-2, 2, rows))
@@ -113,8 +115,9 @@ def test_trees_are_walked_as_the_reference_does(backend: str) -> None:
         for s in range(6)
     ]
     times, most_rows = (1, 4) if backend == "triton" else (20, 8)
+    ways = ways[:3] if backend == "triton" else ways
     for _ in range(times):
-        trees = random_trees(6, most_rows, 5, random)
+        trees = random_trees(len(ways), most_rows, 5, random)
         rows = int(trees.offsets[-1])
         given = trees, positions(rows), samplings(ways)
         logits = random_logits(rows, 5, "float32", int(random.integers(99)))
@@ -172,9 +175,11 @@ def test_ties_and_masked_tokens_are_filtered_alike(backend: str) -> None:
     logits[:, ::3] = -torch.inf
     logits[2] = 1.0
     ways = [{**one, "seed": row} for one in (PARAMETERS[2], *TIED) for row in range(3)]
-    logits = logits.repeat(4, 1)
+    logits, rows = logits.repeat(4, 1), 12
+    if backend == "triton":
+        logits, ways, rows = logits[1::2].contiguous(), ways[1::2], 6
     for start in range(1 if backend == "triton" else 50):
-        given = (Trees.single_rows(12), positions(12) + start, samplings(ways))
+        given = (Trees.single_rows(rows), positions(rows) + start, samplings(ways))
         got, want = (verify(logits, *given, backend=one) for one in (backend, "reference"))
         assert_agree(as_numpy(got), want)
 

@@ -33,8 +33,8 @@ TRITON = BACKENDS[1:]
 
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of 64 tokens."""
-    monkeypatch.setattr(verify_launch, "VERIFY_BLOCK", 16)
+    """Parts of 128 tokens."""
+    monkeypatch.setattr(verify_launch, "VERIFY_BLOCK", 32)
 
 
 @pytest.mark.parametrize("backend", TRITON)
