@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.core.slots import SLOT_BUCKET as PAGE
+from edgespec.core.slots import SLOT_BUCKET
 from edgespec.kernels.arguments import on_device, require
+
+PAGE = SLOT_BUCKET
+"""Slots of a page of the key-value pool."""
 
 PAGE_WORDS = PAGE // 32
 
@@ -120,7 +123,8 @@ class AttentionPlan:
         padded = [np.pad(one.reshape(-1), (0, -one.size % ALIGNED)) for one in arrays]
         parts = on_device(np.concatenate(padded), device, None).split([len(one) for one in padded])
         views = (part[: one.size].view(one.shape) for part, one in zip(parts, arrays, strict=True))
-        return AttentionPlan(*views, self.tile_queries)
+        pages, words, items, tiles, counts = views
+        return AttentionPlan(pages, words, items, tiles, counts, self.tile_queries)
 
 
 def _pack(seen: NDArray[np.bool_], words: NDArray[np.uint32]) -> None:

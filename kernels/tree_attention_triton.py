@@ -17,7 +17,7 @@ WIDEN = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 """Multiply in float32: the interpreter's product of bfloat16 is wrong."""
 
 
-@triton.jit(do_not_specialize=["row_words"])
+@triton.jit(do_not_specialize=["row_words", "share", "kv_heads", "scale", "softcap"])
 def tree_attention_parts(
     query,  # [R, H, d]
     keys,  # [G, S, d]
@@ -107,7 +107,7 @@ def tree_attention_parts(
         tl.store(tops + to * 2 + 1, total, real)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["share", "kv_heads"])
 def tree_attention_join(
     sums,  # float32 [I, G, Q, v]
     tops,  # float32 [I, G, Q, 2]

@@ -63,6 +63,13 @@ JOINED = 4
 """Queries of a program that joins tree_attention's items."""
 
 
+GATED_BLOCK = 1024
+"""Columns of a program that multiplies gate and up."""
+
+TURNED_PARTS = 4
+"""Heads of a program of rotary_write."""
+
+
 @dataclass(frozen=True)
 class Kernel:
     """One Triton function. source: its module in edgespec.kernels; the function has the kernel's name. constants: that
@@ -85,7 +92,10 @@ KERNELS = {
     "exit_head_parts": Kernel("exit_head_triton", 4, {}, stages=4, registers=255),
     "exit_head_finish": Kernel("exit_head_triton", 4, {"PROGRAMS": 32}),
     "tree_attention_parts": Kernel("tree_attention_triton", 8, {"PAGE": SLOT_BUCKET}),
-    "tree_attention_join": Kernel("tree_attention_triton", 4, {"JOINED": JOINED}),
+    "residual_norm": Kernel("layer_triton", 8, {}),
+    "rotary_write": Kernel("layer_triton", 1, {"PARTS": TURNED_PARTS}),
+    "gated": Kernel("layer_triton", 4, {"BLOCK": GATED_BLOCK}),
+    "tree_attention_join": Kernel("tree_attention_triton", 2, {"JOINED": JOINED}, registers=255),
     "verify_scan": Kernel("verify_triton", 4, {"LIST": 256, **VERIFY_SIZES}),
     "verify_round": Kernel("verify_rounds_triton", 4, VERIFY_SIZES),
     "verify_choose": Kernel("verify_triton", 4, VERIFY_SIZES),
@@ -141,6 +151,7 @@ def _variants() -> Iterator[Variant]:
         yield Variant("exit_head_finish", name, types, sizes)
     yield from _verify_variants()
     yield from _attention_variants()
+    yield from _layer_variants()
 
 
 def _verify_variants() -> Iterator[Variant]:
@@ -164,14 +175,32 @@ def _verify_variants() -> Iterator[Variant]:
 
 def _attention_variants() -> Iterator[Variant]:
     for dtype, itemsize in (("bf16", 2), ("fp16", 2), ("fp32", 4)):
+        rows = f"*{dtype}:16"
         for width in (64, 128, 256):
             slots = max(16, min(64, ATTENTION_BLOCK_BYTES // (width * itemsize)))
-            types = f"*{dtype} *{dtype} *{dtype} *i32 *i32 *i32 *i32 *fp32 *fp32" + " i32" * 7 + " fp32 fp32"
+            types = (
+                f"{rows} {rows} {rows} *i32:16 *i32:16 *i32:16 *i32:16 *fp32:16 *fp32:16"
+                " i32 i32:16 i32 i32 i32:16 i32:16 i32:16 fp32 fp32"
+            )
             for queries in (16, 32) if width * itemsize > 512 else (16, 64):
                 sizes = {"QUERIES": queries, "WIDTH": width, "SLOTS": slots}
-                yield Variant("tree_attention_parts", f"{dtype}-{width}-{queries}", types, sizes)
-            types = f"*fp32 *fp32 *fp32 *i32 *i32 *{dtype} i32 i32 i32 i32"
-            yield Variant("tree_attention_join", f"{dtype}-{width}", types, {"WIDTH": width})
+                warps = 4 if queries == 16 and (itemsize == 2 or width == 64) else 8
+                variant = Variant("tree_attention_parts", f"{dtype}-{width}-{queries}", types, sizes, warps)
+                yield from _either(variant)
+            types = f"*fp32:16 *fp32:16 *fp32:16 *i32:16 *i32:16 {rows} i32 i32 i32:16 i32:16"
+            yield from _either(Variant("tree_attention_join", f"{dtype}-{width}", types, {"WIDTH": width}))
+
+
+def _layer_variants() -> Iterator[Variant]:
+    for dtype in ("bf16", "fp16", "fp32"):
+        rows = f"*{dtype}:16"
+        types = " ".join([*[rows] * 6, "i32:16 i32 i32 i32 fp32"])
+        for width in (4096, 8192):
+            yield from _either(Variant("residual_norm", f"{dtype}-{width}", types, {"BLOCK": width}))
+        types = f"{rows} {rows} {rows} *i64:16 {rows} {rows} {rows} {rows} {rows} i32 i32 i32:16 i32:16 i32 i32 fp32"
+        for half in (64, 128):
+            yield from _either(Variant("rotary_write", f"{dtype}-{2 * half}", types, {"HALF": half}))
+        yield from _either(Variant("gated", dtype, f"{rows} {rows} i32:16 i32", {}))
 
 
 def _either(variant: Variant) -> Iterator[Variant]:

@@ -24,6 +24,12 @@ LOOKED_AT = [
     ("exit_head_parts", "bf16-16-64", 90),
     ("exit_head_parts", "fp32-64-64", 89),
     ("exit_head_finish", "hint", 80),
+    ("tree_attention_parts", "bf16-128-64", 86),
+    ("tree_attention_parts", "fp32-256-32", 89),
+    ("tree_attention_join", "bf16-64", 80),
+    ("residual_norm", "bf16-8192", 90),
+    ("rotary_write", "bf16-128", 87),
+    ("gated", "bf16", 80),
 ]
 """A kernel of each kind, and each architecture; `edgespec kernels budgets` looks at all of them."""
 

@@ -61,7 +61,7 @@ def test_every_family_decides_over_pages_what_it_decides_by_sdpa(
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_kernel_of_any_backend_serves_the_target(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def logits() -> torch.Tensor:
-        model = tiny("qwen3", torch.float32)
+        model = tiny("granite", torch.float32)
         model.model.layers, model.config.num_hidden_layers = model.model.layers[:1], 1
         served = Target(LoadedModel(model, "tiny", bytes(32)), native=False, kv_memory="16MiB")
         text = Text(served, 70, 1)
@@ -134,7 +134,7 @@ def test_a_model_that_fails_over_pages_is_served_as_before(
         raise UnsupportedModel("its layers do not share keys alike.")
 
     monkeypatch.setattr(PagedLayout, "attend", fail)
-    model = tiny()
+    model = tiny("granite")
     before = model.config._attn_implementation
     with caplog.at_level(logging.WARNING):
         target = Target(LoadedModel(model, "odd", bytes(32)), kv_memory="16MiB")

@@ -54,6 +54,7 @@ class ExitReader:
         self._forward_tap: Tap | None = None
         self._tap: Tap | None = None
         self._publish: Callable[[int, torch.Tensor], None] | None = None
+        self._published: frozenset[int] = frozenset()
         for layer in self.layers:
             model.decoder_layers[layer - 1].register_forward_hook(partial(self._hook, layer))
 
@@ -75,11 +76,11 @@ class ExitReader:
     def publishing(self, inputs: StaticInputs, layers: frozenset[int]) -> Iterator[None]:
         """Within, the exits after `layers` write cells."""
         if self.mailbox_exits is not None:
-            self._publish = partial(self.mailbox_exits.publish, inputs, layers)
+            self._publish, self._published = partial(self.mailbox_exits.publish, inputs, layers), layers
         try:
             yield
         finally:
-            self._publish = None
+            self._publish, self._published = None, frozenset()
 
     @property
     def listens(self) -> bool:
@@ -88,7 +89,7 @@ class ExitReader:
     @property
     def stops(self) -> list[int]:
         """The layers whose exits are read now, rising."""
-        return [] if self._tap is None else sorted(self._tap.layers)
+        return sorted(self._published | (frozenset() if self._tap is None else self._tap.layers))
 
     def narrow(self, first: int, last: int) -> None:
         """Only rows [first, last) of the batch run next; a session whose rows are cut hears nothing."""

@@ -1,7 +1,7 @@
 """Runs a batch of sessions' rows through a model, and returns the logits of those that are decided.
 
-There are four ways, all with the same result up to floating point: the native decoder on a CPU, CUDA graphs, the
-model's own torch modules, and deterministic forwards of one shape.
+There are five ways, all with the same result up to floating point: the native decoder on a CPU, CUDA graphs, lean
+layers on a GPU, the model's own torch modules, and deterministic forwards of one shape.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from edgespec.model.cuda_graphs import Capture, GraphedForwards, graph_bytes
 from edgespec.model.decoder import NativeDecoder
 from edgespec.model.deterministic import chunks
 from edgespec.model.exit_reader import ExitReader
+from edgespec.model.guesses import scaled
 from edgespec.model.kv_cache import KvPool, TargetCache
+from edgespec.model.lean_layers import LeanLayers
 from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.paged_attention import PAGED_ATTENTION, PagedAttention
 from edgespec.model.static_attention import StaticMasks, StaticPlans
@@ -31,8 +33,8 @@ CHECK_PAGES = 4
 
 class ModelRunner:
     """A model and its key-value pool. native: run the layers by the native decoder where that supports the model.
-    paged: attend over pages where the device has a kernel for it. leader: the model is one shard, and the leader tells
-    the other processes what runs."""
+    paged: attend over pages where the device has a kernel for it. lean: run the layers by few kernels there, if they
+    are known. leader: the model is one shard, and the leader tells the other processes what runs."""
 
     def __init__(
         self,
@@ -40,6 +42,7 @@ class ModelRunner:
         *,
         native: bool = True,
         paged: bool = True,
+        lean: bool = True,
         deterministic: bool = False,
         leader: Leader | None = None,
     ) -> None:
@@ -53,6 +56,7 @@ class ModelRunner:
         self.paged = PagedAttention.wanted(model) if paged and plain else None
         if self.paged is not None:
             model.use_attention(PAGED_ATTENTION)
+        self.lean = LeanLayers.wanted(model, self.paged) if lean else None
         self.decoder = NativeDecoder.wanted(model) if native and plain and not self.paged else None
         self.graphs: GraphedForwards | None = None
         self.exits: ExitReader | None = None
@@ -125,7 +129,9 @@ class ModelRunner:
             return self._run(modules)
 
     def _run(self, inputs: ModuleInputs) -> torch.Tensor:
-        """The model's own forward: logits of the rows to keep."""
+        """The model's own forward, or that of its lean layers: logits of the rows to keep."""
+        if self.lean is not None:
+            return self._lean_logits(self.lean, inputs)
         attention = inputs.attention
         self.pool.place(inputs.slots, attention.seen)
         model, keep = self.model, inputs.keep
@@ -146,6 +152,14 @@ class ModelRunner:
             rows: torch.Tensor = model.decoder(**arguments).last_hidden_state[0]
         decided: torch.Tensor = model.head(rows[keep] if isinstance(keep, torch.Tensor) else rows)
         return decided
+
+    def _lean_logits(self, lean: LeanLayers, inputs: ModuleInputs) -> torch.Tensor:
+        stops = self.exits.stops if self.exits is not None else ()
+        for layer, rows in lean.hidden(inputs, self.pool, stops):
+            if self.exits is not None and layer in stops:
+                self.exits.reach(layer, rows)
+        assert isinstance(inputs.keep, torch.Tensor)
+        return scaled(self.model.head(rows.index_select(0, inputs.keep)), self.model.config)
 
     def _read(self, inputs: ModuleInputs) -> dict[str, Any]:
         """What the rows hold: tokens, or embeddings where some are pictures'."""

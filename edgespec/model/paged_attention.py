@@ -103,6 +103,10 @@ class PagedLayout:
         words = {kind: plans[window].words[None, None] for kind, window in windows.by_layer_type.items()}
         return cls([*plans.values()], paged), words if len(words) > 1 else next(iter(words.values()))
 
+    def plan_of(self, mask: Tensor) -> AttentionPlan:
+        """The plan whose words are this mask."""
+        return next(one for one in self.plans if one.words.data_ptr() == mask.data_ptr())
+
     def attend(
         self,
         query: Tensor,
@@ -116,12 +120,11 @@ class PagedLayout:
         """As `Layout.attend`."""
         if query.shape[1] != key.shape[1] * self.paged.groups.share:
             raise UnsupportedModel("its layers do not share keys alike.")
-        plan = next(one for one in self.plans if one.words.data_ptr() == mask.data_ptr())
         return tree_attention(
             query[0].transpose(0, 1).contiguous(),
             key[0],
             value[0],
-            plan,
+            self.plan_of(mask),
             scale=query.shape[-1] ** -0.5 if scaling is None else scaling,
             softcap=softcap,
             sinks=None if sinks is None else sinks.float(),

@@ -94,6 +94,17 @@ def check_forward_size(runner: ModelRunner) -> None:
         )
 
 
+def warm_up(runner: ModelRunner) -> None:
+    """Run as many rows of one session as fill any tile of tree_attention, so that later forwards compile nothing; one
+    row has run in check_forward_size."""
+    rows = np.arange(SLOT_BUCKET)
+    piece = _piece(
+        rows % 2, [list(range(row + 1)) for row in rows.tolist()], rows.astype(np.int32), range(SLOT_BUCKET)
+    )
+    with torch.inference_mode():
+        runner.logits([SessionRows(runner.open_cache(SLOT_BUCKET), piece, rows[:1])])
+
+
 class _TakenBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the bytes of new tensors that torch's operators return."""
 

@@ -31,7 +31,7 @@ from edgespec.model.memory import kv_pages
 from edgespec.model.model_runner import ModelRunner
 from edgespec.model.picture_check import check_picture
 from edgespec.model.sampling import Rows, decide_together
-from edgespec.model.self_check import check_forward_size, check_independence, check_tree
+from edgespec.model.self_check import check_forward_size, check_independence, check_tree, warm_up
 from edgespec.model.support import UnsupportedModel
 from edgespec.model.taps import Exits
 from edgespec.model.target_engine import Decisions, ForwardRequest
@@ -205,10 +205,15 @@ class Target:
 
 
 def _checked_runner(
-    model: LoadedModel, native: bool, deterministic: bool, leader: Leader | None, paged: bool = True
+    model: LoadedModel,
+    native: bool,
+    deterministic: bool,
+    leader: Leader | None,
+    paged: bool = True,
+    lean: bool = True,
 ) -> ModelRunner:
-    """A runner that passes the self-check: on the native decoder or over pages if that passes, else on the model's own
-    modules. Raises EdgespecError."""
+    """A runner that passes the self-check: on the native decoder, lean layers or over pages if that passes, else on the
+    model's own modules. Raises EdgespecError."""
     if deterministic and not model.reads_slots:
         raise EdgespecError(
             f"{model.name} computes its attention in its own way, so --deterministic cannot order it: leave it off, or "
@@ -218,12 +223,17 @@ def _checked_runner(
         raise EdgespecError(
             f"{model.name} lets a picture's rows see one another, so --deterministic cannot order them: leave it off."
         )
-    runner = ModelRunner(model, native=native, paged=paged, deterministic=deterministic, leader=leader)
+    runner = ModelRunner(
+        model, native=native, paged=paged, lean=lean, deterministic=deterministic, leader=leader
+    )
     try:
         check_tree(runner)
         if model.vision is not None:
             check_picture(runner, model.vision)
     except UnsupportedModel as error:
+        if runner.lean is not None:
+            log.warning("%s runs on transformers' modules, not on lean layers: %s", model.name, error)
+            return _checked_runner(model, native, deterministic, leader, paged, lean=False)
         if runner.paged is not None:
             log.warning("%s attends by torch, not over pages: %s", model.name, error)
             model.use_attention(runner.paged.before)
@@ -234,6 +244,8 @@ def _checked_runner(
         return _checked_runner(model, False, deterministic, leader, paged)
     if leader is None:
         check_forward_size(runner)
+    if runner.paged is not None and model.device.type == "cuda":
+        warm_up(runner)
     if deterministic:
         check_independence(runner)
     return runner

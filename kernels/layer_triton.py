@@ -1,0 +1,137 @@
+"""A decoder layer's small steps on CUDA, each one kernel: residual and norm, rotary and cache, gate and up.
+
+They round where transformers' modules round: after each product and sum, with norms in float32. layer_launch.py starts
+them. Imports Triton.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def normalised(h, weight, square, epsilon, unit):
+    """float32 h over the root of its mean square, by the weight; unit 1: by 1 + weight, rounded once (Gemma)."""
+    scaled = h.to(tl.float32) * tl.rsqrt(square + epsilon)
+    scaled = tl.where(unit != 0, scaled, scaled.to(h.dtype).to(tl.float32))
+    return (scaled * (weight.to(tl.float32) + unit)).to(h.dtype)
+
+
+@triton.jit(do_not_specialize=["add", "post", "unit", "epsilon"])
+def residual_norm(
+    added,  # [R, D]: what is added to the residual; not read where `add` is 0
+    residual,  # [R, D]
+    post_weight,  # [D]: `added` is normalised by it first; not read where `post` is 0
+    weight,  # [D]
+    summed,  # [R, D], out: the new residual, where `add` is not 0
+    normed,  # [R, D], out
+    width,  # D
+    add,
+    post,
+    unit,  # 1: weights are 1 + weight
+    epsilon,
+    BLOCK: tl.constexpr,  # D or more, a power of 2
+):
+    column = tl.arange(0, BLOCK)
+    real = column < width
+    at = tl.program_id(0).to(tl.int64) * width + column
+    h = tl.load(residual + at, real, 0.0)
+    if add != 0:
+        y = tl.load(added + at, real, 0.0)
+        if post != 0:
+            square = tl.sum(y.to(tl.float32) * y.to(tl.float32), 0) / width
+            y = normalised(y, tl.load(post_weight + column, real, 0.0), square, epsilon, unit)
+        h = (h.to(tl.float32) + y.to(tl.float32)).to(h.dtype)
+        tl.store(summed + at, h, real)
+    square = tl.sum(h.to(tl.float32) * h.to(tl.float32), 0) / width
+    tl.store(normed + at, normalised(h, tl.load(weight + column, real, 0.0), square, epsilon, unit), real)
+
+
+@triton.jit(do_not_specialize=["heads", "kv_heads", "norms", "unit", "epsilon"])
+def rotary_write(
+    qkv,  # [R, (H + 2 G) d]
+    cosines,  # [R, d]
+    sines,  # [R, d]
+    slots,  # int64 [R]: of the pool
+    query_norm,  # [d]; not read where `norms` is 0
+    key_norm,  # [d]; the same
+    query,  # [R, H, d], out
+    keys,  # [G, S, d], out: the rows' slots
+    values,  # [G, S, d], out: the rows' slots
+    heads,  # H
+    kv_heads,  # G
+    width,  # d
+    pool_slots,  # S
+    norms,  # queries and keys are normalised
+    unit,  # 1: weights are 1 + weight
+    epsilon,
+    HALF: tl.constexpr,  # d / 2 or more, a power of 2
+    PARTS: tl.constexpr,  # heads of a program
+):
+    parts = heads + 2 * kv_heads
+    pieces = tl.cdiv(parts, PARTS)
+    row = tl.program_id(0) // pieces
+    part = tl.program_id(0) % pieces * PARTS + tl.arange(0, PARTS)[:, None]
+    half = width // 2
+    lane = tl.arange(0, HALF)[None, :]
+    inside = lane < half
+    real = (part < parts) & inside
+    source = qkv + (row.to(tl.int64) * parts + part) * width + lane
+    a = tl.load(source, real, 0.0)
+    b = tl.load(source + half, real, 0.0)
+    asks = part < heads  # a query
+    turns = part < heads + kv_heads  # a query or a key
+    x, y = a, b
+    if norms != 0:
+        wide_a, wide_b = a.to(tl.float32), b.to(tl.float32)
+        square = (tl.sum(wide_a * wide_a, 1) + tl.sum(wide_b * wide_b, 1))[:, None] / width
+        w_a = tl.where(asks, tl.load(query_norm + lane, inside, 0.0), tl.load(key_norm + lane, inside, 0.0))
+        at = half + lane
+        w_b = tl.where(asks, tl.load(query_norm + at, inside, 0.0), tl.load(key_norm + at, inside, 0.0))
+        x = normalised(a, w_a, square, epsilon, unit)
+        y = normalised(b, w_b, square, epsilon, unit)
+    turn = row * width + lane
+    left = (x.to(tl.float32) * tl.load(cosines + turn, inside, 0.0).to(tl.float32)).to(a.dtype)
+    right = (y.to(tl.float32) * tl.load(sines + turn, inside, 0.0).to(tl.float32)).to(a.dtype)
+    first = (left.to(tl.float32) - right.to(tl.float32)).to(a.dtype)
+    left = (y.to(tl.float32) * tl.load(cosines + turn + half, inside, 0.0).to(tl.float32)).to(a.dtype)
+    right = (x.to(tl.float32) * tl.load(sines + turn + half, inside, 0.0).to(tl.float32)).to(a.dtype)
+    second = (left.to(tl.float32) + right.to(tl.float32)).to(a.dtype)
+    to = query + (row.to(tl.int64) * heads + part) * width + lane
+    tl.store(to, first, real & asks)
+    tl.store(to + half, second, real & asks)
+    slot = tl.load(slots + row)
+    to = keys + ((part - heads) * pool_slots.to(tl.int64) + slot) * width + lane
+    tl.store(to, first, real & turns & ~asks)
+    tl.store(to + half, second, real & turns & ~asks)
+    to = values + ((part - heads - kv_heads) * pool_slots.to(tl.int64) + slot) * width + lane
+    tl.store(to, a, real & ~turns)
+    tl.store(to + half, b, real & ~turns)
+
+
+@triton.jit(do_not_specialize=["gelu"])
+def gated(
+    gate_up,  # [R, 2 F]
+    product,  # [R, F], out
+    width,  # F
+    gelu,  # 0: silu, else the tanh form of gelu
+    BLOCK: tl.constexpr,  # columns of a program
+):
+    blocks = tl.cdiv(width, BLOCK)
+    row = tl.program_id(0) // blocks
+    column = tl.program_id(0) % blocks * BLOCK + tl.arange(0, BLOCK)
+    real = column < width
+    source = gate_up + row.to(tl.int64) * 2 * width + column
+    gate = tl.load(source, real, 0.0)
+    g = gate.to(tl.float32)
+    if gelu != 0:
+        z = 0.7978845608028654 * (g + 0.044715 * g * g * g)
+        small = tl.exp(-2.0 * tl.abs(z))
+        tanh = tl.where(z < 0, -1.0, 1.0) * (1.0 - small) / (1.0 + small)
+        active = 0.5 * g * (1.0 + tanh)
+    else:
+        active = g / (1.0 + tl.exp(-g))
+    up = tl.load(source + width, real, 0.0).to(tl.float32)
+    result = (active.to(gate.dtype).to(tl.float32) * up).to(gate.dtype)
+    tl.store(product + row.to(tl.int64) * width + column, result, real)
