@@ -28,9 +28,6 @@ ALIGNED = 64
 LEAST_QUERIES = 16
 """Of a tile: what a matrix product takes at least."""
 
-TILE_BYTES = 32768
-"""Of a tile's queries: what fits into shared memory beside keys and values, on every GPU."""
-
 LEAST_PAGES = 2
 """Of an item, where there are more: fewer would cost more in joining than they save."""
 
@@ -56,11 +53,9 @@ class HeadGroups:
     most_queries: int = 64
 
     @classmethod
-    def of(cls, heads: int, kv_heads: int, width: int, itemsize: int) -> HeadGroups:
-        """Of heads of this width, in numbers of `itemsize` bytes."""
-        padded = 1 << (width - 1).bit_length()
-        most = max(LEAST_QUERIES, min(64, TILE_BYTES // (padded * itemsize)))
-        return cls(heads // kv_heads, kv_heads, most)
+    def of(cls, heads: int, kv_heads: int, itemsize: int) -> HeadGroups:
+        """Of numbers of `itemsize` bytes: tiles of float32 are half as large, for registers and shared memory."""
+        return cls(heads // kv_heads, kv_heads, 64 if itemsize == 2 else 32)
 
     def tile_queries(self, rows: int) -> int:
         """Of a tile, where no session has more rows than these: a power of 2."""

@@ -182,9 +182,9 @@ def _attention_variants() -> Iterator[Variant]:
                 f"{rows} {rows} {rows} *i32:16 *i32:16 *i32:16 *i32:16 *fp32:16 *fp32:16"
                 " i32 i32:16 i32 i32 i32:16 i32:16 i32:16 fp32 fp32"
             )
-            for queries in (16, 32) if width * itemsize > 512 else (16, 64):
+            for queries in (16, 64 if itemsize == 2 else 32):
                 sizes = {"QUERIES": queries, "WIDTH": width, "SLOTS": slots}
-                warps = 4 if queries == 16 and (itemsize == 2 or width == 64) else 8
+                warps = 4 if width == 64 or (queries == 16 and itemsize == 2) else 8
                 variant = Variant("tree_attention_parts", f"{dtype}-{width}-{queries}", types, sizes, warps)
                 yield from _either(variant)
             types = f"*fp32:16 *fp32:16 *fp32:16 *i32:16 *i32:16 {rows} i32 i32 i32:16 i32:16"

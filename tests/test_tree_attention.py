@@ -139,9 +139,9 @@ def test_pages_that_no_row_of_a_tile_sees_are_not_read() -> None:
     assert found.items[:, 2:].tolist() == [[10, 2, 10]]
 
 
-def test_tiles_of_wide_heads_are_smaller_so_that_shared_memory_holds_them() -> None:
-    assert HeadGroups.of(32, 8, 128, itemsize=2) == HeadGroups(4, 8, 64)
-    assert HeadGroups.of(8, 4, 256, itemsize=4) == HeadGroups(2, 4, 32)
+def test_tiles_hold_the_queries_of_a_session_up_to_what_fits() -> None:
+    assert HeadGroups.of(32, 8, itemsize=2) == HeadGroups(4, 8, 64)
+    assert HeadGroups.of(8, 4, itemsize=4) == HeadGroups(2, 4, 32)
     assert HeadGroups(4, 8).tile_queries(1) == 16
     assert HeadGroups(7, 4).tile_queries(8) == 64
     assert HeadGroups(4, 8, 32).tile_queries(500) == 32

@@ -56,10 +56,7 @@ class PagedAttention:
         if len(shares) != 1:
             return None
         kv_heads = heads // shares.pop()
-        width = getattr(config, "head_dim", None) or config.hidden_size // heads
-        return cls(
-            backend, HeadGroups.of(heads, kv_heads, width, model.dtype.itemsize), config._attn_implementation
-        )
+        return cls(backend, HeadGroups.of(heads, kv_heads, model.dtype.itemsize), config._attn_implementation)
 
     def plans(
         self,
