@@ -22,6 +22,16 @@ import tiny_drafts
 HERE = Path(__file__).parent
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each worker, or they wait for each other's cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+LONGEST = (
+    "test_interpreter.py",
+    "test_golden_texts.py",
+    "test_draft.py",
+    "test_end_to_end.py",
+    "test_int8.py",
+    "test_tensor_parallel.py",
+)
+"""These files come first, so that no process waits for another at the end."""
+
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 hypothesis.settings.register_profile(
     "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -57,10 +67,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """A file's tests run in one process, so that what they share is made once."""
     from xdist.scheduler import LoadFileScheduling
 
+    config.option.loadscopereorder = False
     return LoadFileScheduling(config, log) if config.getoption("dist") == "load" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items:
         if not HAS_TORCH and item.get_closest_marker("needs_torch"):
             item.add_marker(pytest.mark.skip(reason="torch is not installed"))
