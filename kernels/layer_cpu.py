@@ -25,7 +25,7 @@ def rotary_write(
     rows, width = cosines.shape
     kv_heads = keys.shape[0]
     parts = qkv.view(rows, -1, width)
-    query, key, value = parts.split([parts.shape[1] - 2 * kv_heads, kv_heads, kv_heads], dim=1)
+    query, key, value = parts.tensor_split((-2 * kv_heads, -kv_heads), dim=1)
     if norms is not None:
         query = normalised(query, norms.query, norms.unit, norms.epsilon)
         key = normalised(key, norms.key, norms.unit, norms.epsilon)

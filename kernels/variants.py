@@ -184,8 +184,10 @@ def _attention_variants() -> Iterator[Variant]:
             )
             for queries in (16, 64 if itemsize == 2 else 32):
                 sizes = {"QUERIES": queries, "WIDTH": width, "SLOTS": slots}
-                warps = 4 if width == 64 or (queries == 16 and itemsize == 2) else 8
-                variant = Variant("tree_attention_parts", f"{dtype}-{width}-{queries}", types, sizes, warps)
+                small = width * itemsize <= 512 if queries == 16 else (width, queries) == (64, 64)
+                variant = Variant(
+                    "tree_attention_parts", f"{dtype}-{width}-{queries}", types, sizes, 4 if small else 8
+                )
                 yield from _either(variant)
             types = f"*fp32:16 *fp32:16 *fp32:16 *i32:16 *i32:16 {rows} i32 i32 i32:16 i32:16"
             yield from _either(Variant("tree_attention_join", f"{dtype}-{width}", types, {"WIDTH": width}))

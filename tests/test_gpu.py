@@ -20,17 +20,27 @@ from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
 from test_cuda_graphs import Rerun  # noqa: E402
+from tree_attention_cases import CASES, inputs_of  # noqa: E402
 
 from edgespec.core.params import SamplingParams  # noqa: E402
 from edgespec.core.server_options import ServerOptions  # noqa: E402
 from edgespec.kernels.arguments import on_host  # noqa: E402
+from edgespec.kernels.attention_plan import AttentionPlan  # noqa: E402
 from edgespec.kernels.data import CELL_WORDS, Cells, Curves, Trees  # noqa: E402
 from edgespec.kernels.exit_head import exit_head  # noqa: E402
 from edgespec.kernels.exit_hint import exit_hint  # noqa: E402
+from edgespec.kernels.tree_attention import tree_attention  # noqa: E402
 from edgespec.kernels.verify import verify  # noqa: E402
 from edgespec.model.target import Target  # noqa: E402
 from edgespec.model.target_engine import ForwardRequest, HintAddress  # noqa: E402
 from edgespec.verifying.verifier import Verifier, VerifierLimits  # noqa: E402
+
+TOLERANCE = {
+    "float32": {"rtol": 1e-5, "atol": 1e-5},
+    "float16": {"rtol": 4e-3, "atol": 4e-3},
+    "bfloat16": {"rtol": 3e-2, "atol": 3e-2},
+}
+"""Of attention's results."""
 
 NEAR_TIE = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.3}
 """Margins below which two kernels may choose different tokens."""
@@ -103,6 +113,16 @@ def test_exit_head_decides_the_same_tokens(place: Place, dtype: str, rows: int) 
     wanted = exit_head(*given, **columns(rows), backend="cpu")
     got = exit_head(*place.on(*given), **columns(rows), backend=place.backend)
     assert_alike(got.tokens, wanted.tokens, wanted.margins, NEAR_TIE[dtype])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_tree_attention_reads_what_the_reference_reads(place: Place, name: str) -> None:
+    sessions, given = inputs_of(CASES[name])
+    plan = AttentionPlan.of(sessions, CASES[name].groups, CASES[name].tile_queries)
+    want = torch.as_tensor(tree_attention(**given, plan=plan, backend="reference"))
+    there = {key: place.on(value)[0] if torch.is_tensor(value) else value for key, value in given.items()}
+    got = tree_attention(**there, plan=plan.on(place.device), backend="auto").cpu().to(want.dtype)
+    torch.testing.assert_close(got, want, **TOLERANCE[CASES[name].dtype])
 
 
 @pytest.mark.parametrize(

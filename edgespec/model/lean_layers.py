@@ -207,9 +207,10 @@ def unusual(layer: Any) -> bool:
     return any(module._forward_hooks or module._forward_pre_hooks for module in layer.modules())
 
 
-def _joined(parameters: Sequence[torch.nn.Parameter]) -> Tensor:
+def _joined(parameters: Sequence[Tensor]) -> Tensor:
     joined = torch.cat([one.data for one in parameters])
-    parts = joined.split([len(one) for one in parameters])
-    for parameter, part in zip(parameters, parts, strict=True):
-        parameter.data = part
+    first = 0
+    for parameter in parameters:
+        parameter.data = joined[first : first + len(parameter)]
+        first += len(parameter)
     return joined

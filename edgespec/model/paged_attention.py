@@ -117,7 +117,7 @@ class PagedLayout:
         """As `Layout.attend`."""
         if query.shape[1] != key.shape[1] * self.paged.groups.share:
             raise UnsupportedModel("its layers do not share keys alike.")
-        return tree_attention(
+        read: Tensor = tree_attention(
             query[0].transpose(0, 1).contiguous(),
             key[0],
             value[0],
@@ -126,7 +126,8 @@ class PagedLayout:
             softcap=softcap,
             sinks=None if sinks is None else sinks.float(),
             backend=self.paged.backend,
-        )[None]  # type: ignore[no-any-return]
+        )
+        return read[None]
 
 
 def paged_attention(

@@ -28,7 +28,8 @@ HOST = torch.device("cpu")
 class StaticAttention(Protocol):
     """One form. widths: the slots of all sessions together that a bucket holds."""
 
-    widths: tuple[int, ...]
+    @property
+    def widths(self) -> tuple[int, ...]: ...
 
     def fields(self, rows: int, width: int) -> dict[str, Field]:
         """Of a bucket."""
@@ -109,12 +110,14 @@ class StaticPlans:
                 host[f"{name} {window}"][: len(values)] = torch.from_numpy(values)
 
     def given(self, device: Views, rows: int, width: int) -> AttentionInputs:
-        names, tile_queries = ("words", "items", "tiles", "counts"), self._paged.groups.tile_queries(rows)
-        plans = {
-            window: AttentionPlan(
-                device["pages"], *(device[f"{name} {window}"] for name in names), tile_queries
+        tile_queries = self._paged.groups.tile_queries(rows)
+
+        def plan(window: int | None) -> AttentionPlan:
+            words, items, tiles, counts = (
+                device[f"{name} {window}"] for name in ("words", "items", "tiles", "counts")
             )
-            for window in self._windows
-        }
+            return AttentionPlan(device["pages"], words, items, tiles, counts, tile_queries)
+
+        plans = {window: plan(window) for window in self._windows}
         layout, masks = PagedLayout.of(plans, self._model.windows, self._paged)
         return AttentionInputs(None, masks, layout)
