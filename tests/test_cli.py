@@ -33,6 +33,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ([*GENERATE, "--server", "127.0.0.1:9"], "edgespec serve"),
         ([*GENERATE, "--server", "127.0.0.1:nonsense"], "HOST:PORT"),
         (["generate"], "--prompt"),
+        ([*GENERATE, "--logprobs", "3"], "give --json too"),
         ([*GENERATE, "--prompt-file", "y"], "once"),
         (["generate", "--prompt-file", "/no/such/file"], "/no/such/file"),
         ([*GENERATE, "--mode", "fastest"], "choose one of"),

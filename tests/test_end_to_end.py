@@ -140,7 +140,7 @@ def test_generate_prints_one_object_and_its_process_never_imports_torch(
     prompt.write_text(PROMPT)
     flags = ["--server", f"{server[0]}:{server[1]}", "--prompt-file", str(prompt), "--max-new-tokens", "8"]
     done = subprocess.run(
-        [sys.executable, "-c", program, "generate", *flags, "--mode", "sync", "--json"],
+        [sys.executable, "-c", program, "generate", *flags, "--mode", "sync", "--json", "--logprobs", "3"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -151,6 +151,10 @@ def test_generate_prints_one_object_and_its_process_never_imports_torch(
     names = "seconds ttft_ms rounds drafted accepted hints_sent hints_hit target_forwards bytes_up bytes_down"
     assert set(names.split()) <= set(report["statistics"])
     assert len(report["tokens"]) == 8 and report["mode"] == "sync" and report["finish_reason"] == "length"
+    for token, logprob, top in zip(report["tokens"], report["logprobs"], report["top_logprobs"], strict=True):
+        assert len(top) == 3 and top[str(token)] == pytest.approx(logprob), (
+            "greedy: the token is the likeliest"
+        )
 
 
 def test_a_server_killed_in_mid_text_ends_the_session_in_one_sentence(engine: DraftEngine) -> None:

@@ -15,7 +15,7 @@ from edgespec.cli.options import (
     sampling,
     speculation,
 )
-from edgespec.cli.streaming import SessionMaker, reachable_server, show, show_statistics, stream
+from edgespec.cli.streaming import SessionMaker, reachable_server, show, show_statistics, show_step, stream
 from edgespec.core.params import SamplingParams
 from edgespec.edge.conversation import Conversation
 
@@ -74,7 +74,7 @@ def _converse(
                 session.prompt(
                     conversation.first_turn(line, images) if images else conversation.next_turn(line, [])
                 )
-            stream(session, show)
+            stream(session, show_step)
             show("\n")
             show_statistics(session)
         return False

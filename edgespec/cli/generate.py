@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from edgespec.cli.options import (
     sampling,
     speculation,
 )
-from edgespec.cli.streaming import SessionMaker, reachable_server, show, show_statistics, stream
+from edgespec.cli.streaming import SessionMaker, reachable_server, show, show_statistics, show_step, stream
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.core.whole_files import save_json
 from edgespec.edge.device_session import DeviceSession
 from edgespec.edge.session import Session
+from edgespec.edge.step import Step
 from edgespec.edge.trace import trace_object
 
 
@@ -60,6 +62,19 @@ class Output:
     trace: Path | None = option("Write the session's timeline to this file, for ui.perfetto.dev.")
     explain: bool = option("Print the reasons for the choices of mode `auto` to standard error.", False)
     json: bool = option("Print one JSON object: the text, its tokens and the statistics.", False)
+    logprobs: int | None = option(
+        "With --json: each token's log-probability under the target, and those of the N likeliest tokens at its "
+        "position, 0 to 20.",
+        metavar="N",
+    )
+
+    def params(self) -> dict[str, Any]:
+        """What the session is asked for. Raises EdgespecError."""
+        if self.logprobs is None:
+            return {}
+        if not self.json:
+            raise EdgespecError("--logprobs are part of the JSON object: give --json too.")
+        return {"logprobs": True, "top_logprobs": self.logprobs}
 
 
 @click.command()
@@ -83,12 +98,14 @@ def generate(
     """
     text = prompt.text()
     memory, traced = remembering.open(speculation.mode), output.trace is not None
-    maker = SessionMaker(speculation, params, connection, traced, memory)
+    maker = SessionMaker(speculation, params, connection, traced, memory, output.params())
+    steps: list[Step] = []
     with reachable_server(connection, speculation.mode) as servers, maker.open(servers) as session:
         session.prompt([*prompt.image, text] if prompt.image else text)
-        interrupted = stream(session, (lambda _: None) if output.json else show)
+        interrupted = stream(session, steps.append if output.json else show_step)
         if output.json:
-            click.echo(json.dumps(_report(session, speculation.draft_pace_ms), ensure_ascii=False))
+            report = {**_report(session, speculation.draft_pace_ms), **_logprobs(session, steps)}
+            click.echo(json.dumps(report, ensure_ascii=False))
         else:
             show("\n")
             show_statistics(session)
@@ -111,3 +128,13 @@ def _report(session: Session | DeviceSession, draft_pace_ms: float | None) -> di
         "draft_pace_ms": draft_pace_ms,
         "statistics": session.statistics.to_json(),
     }
+
+
+def _logprobs(session: Session | DeviceSession, steps: Sequence[Step]) -> dict[str, Any]:
+    """Of each token, and of the likeliest ones at its position by their ids, where they were asked for."""
+    found: dict[str, Any] = {}
+    if session.params.logprobs:
+        found["logprobs"] = [one for step in steps for one in step.logprobs or ()]
+    if session.params.top_logprobs:
+        found["top_logprobs"] = [one for step in steps for one in step.top_logprobs or ()]
+    return found

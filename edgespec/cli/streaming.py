@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 import click
@@ -21,6 +21,7 @@ from edgespec.drafting.modes import DEVICE, policy
 from edgespec.edge.device_session import DeviceSession
 from edgespec.edge.memory import Memory
 from edgespec.edge.session import Session
+from edgespec.edge.step import Step
 from edgespec.edge.trace import Event
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import DraftEngine, load_draft
@@ -67,7 +68,7 @@ def open_session(
 
 
 class SessionMaker:
-    """Opens sessions with the same options. The draft engine is loaded once."""
+    """Opens sessions with the same options. more: parameters besides those of `params`. The draft is loaded once."""
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class SessionMaker:
         connection: Connection,
         traced: bool = False,
         memory: Memory | None = None,
+        more: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         mode, objective, budget = speculation.mode, speculation.objective, speculation.budget
         if mode == DEVICE and speculation.latency_ms is not None:
@@ -88,7 +90,7 @@ class SessionMaker:
         folder = self._options.pop("draft")
         with spinner("loading the draft ..."):
             self._engine = load_draft(folder or bundled_engine()) if drafts else None
-        self._chosen = chosen_sampling(params)
+        self._chosen = {**chosen_sampling(params), **more}
 
     def open(self, servers: Sequence[HostPort]) -> Session | DeviceSession:
         """A new session with the first server that answers. Raises EdgespecError if none does."""
@@ -96,10 +98,10 @@ class SessionMaker:
         return open_session(servers, self._engine, self._chosen, **self._options, trace=trace)
 
 
-def stream(session: Session | DeviceSession, write: Callable[[str], object]) -> bool:
+def stream(session: Session | DeviceSession, take: Callable[[Step], object]) -> bool:
     """Run the session to the end of its text. Ctrl-C cancels it; True if that happened.
 
-    `write` gets the verified text as it comes. Standard error gets events of the link and unverified text.
+    `take` gets each step as it comes. Standard error gets events of the link and unverified text.
     """
     interrupted = False
 
@@ -113,7 +115,7 @@ def stream(session: Session | DeviceSession, write: Callable[[str], object]) -> 
             if interrupted:
                 session.cancel()
             step = session.step(INTERRUPT_CHECK_S)
-            write(step.text)
+            take(step)
             notes = list(step.events)
             if step.provisional:
                 notes.append(f"unverified: {step.provisional!r}")
@@ -128,6 +130,10 @@ def stream(session: Session | DeviceSession, write: Callable[[str], object]) -> 
 
 def show(text: str) -> None:
     click.echo(text, nl=False)
+
+
+def show_step(step: Step) -> None:
+    show(step.text)
 
 
 def show_statistics(session: Session | DeviceSession) -> None:
