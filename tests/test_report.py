@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import edgespec
 from edgespec.core.errors import EdgespecError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -184,6 +187,36 @@ def test_the_house_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert house.main() == 1
     assert "> lines" in capsys.readouterr().out
     assert all(row.now > 0 for row in [*house.lines_measures(), *house.python_measures()] if row.limit)
+
+
+STARTED = """
+import multiprocessing
+import edgespec
+
+def where():
+    print(edgespec.__file__)
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=where)
+    process.start()
+    process.join()
+    raise SystemExit(process.exitcode)
+"""
+
+
+def test_processes_of_a_benchmark_take_the_installed_package_too(tmp_path: Path) -> None:
+    tree, installed = tmp_path / "tree", tmp_path / "installed"
+    for folder in (tree / "benchmarks", tree / "edgespec", installed):
+        folder.mkdir(parents=True)
+    (tree / "edgespec" / "__init__.py").write_text("")
+    shutil.copy(ROOT / "benchmarks" / "__init__.py", tree / "benchmarks")
+    (tree / "benchmarks" / "started.py").write_text(STARTED)
+    (installed / "edgespec").symlink_to(Path(edgespec.__file__).parent)
+    command = [sys.executable, "-m", "benchmarks.started"]
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(installed / "edgespec" / "__init__.py")
 
 
 def test_the_benchmarks_are_listed() -> None:
