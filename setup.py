@@ -6,6 +6,7 @@ which `edgespec[server]` then brings as the distribution edgespec-pair (packagin
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -66,6 +67,8 @@ class CMakeBuild(build_ext):
             str(build),
             "-G",
             "Ninja",
+            # pip's environment of the last build, which the cache remembers, is gone.
+            f"-DCMAKE_MAKE_PROGRAM={shutil.which('ninja')}",
             f"-DCMAKE_BUILD_TYPE={os.environ.get('EDGESPEC_BUILD_TYPE', 'Release')}",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={module.parent}",
             f"-DPython_EXECUTABLE={sys.executable}",
