@@ -93,7 +93,7 @@ KERNELS = {
     "exit_head_finish": Kernel("exit_head_triton", 4, {"PROGRAMS": 32}),
     "tree_attention_parts": Kernel("tree_attention_triton", 8, {"PAGE": SLOT_BUCKET}),
     "residual_norm": Kernel("layer_triton", 8, {}),
-    "rotary_write": Kernel("layer_triton", 1, {"PARTS": TURNED_PARTS}),
+    "rotary_write": Kernel("layer_triton", 1, {"PARTS": TURNED_PARTS}, registers=255),
     "gated": Kernel("layer_triton", 4, {"BLOCK": GATED_BLOCK}),
     "tree_attention_join": Kernel("tree_attention_triton", 2, {"JOINED": JOINED}, registers=255),
     "verify_scan": Kernel("verify_triton", 4, {"LIST": 256, **VERIFY_SIZES}),

@@ -1,5 +1,8 @@
 """`edgespec kernels`: the Triton kernels as binaries, what they take of a GPU and what they cost; needs no GPU."""
 
+import itertools
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import click
@@ -61,13 +64,16 @@ def budgets(archs: str, only: str) -> None:
     click.echo(
         "kernel                          arch  registers  spills  shared  16-byte loads  blocks at once"
     )
-    for variant in (one for one in VARIANTS if f"{one.kernel} {one.name}".startswith(only)):
-        for architecture in architectures:
-            one = Resources.of(variant, architecture)
-            name = f"{variant.kernel} {variant.name}"
+    chosen = [one for one in VARIANTS if f"{one.kernel} {one.name}".startswith(only)]
+    if not chosen:
+        raise EdgespecError(f"no kernel's name begins with {only!r}: leave --only out to see them.")
+    pairs = itertools.product(chosen, architectures)
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as processes:
+        for one in processes.map(Resources.of, *zip(*pairs, strict=True)):
+            name = f"{one.variant.kernel} {one.variant.name}"
             click.echo(
-                f"{name:31} {architecture:>5} {one.registers:>10} {one.spilled_bytes:>7} {one.shared_bytes:>7} "
-                f"{one.wide_loads:>14} {one.blocks:>15}"
+                f"{name:31} {one.architecture:>5} {one.registers:>10} {one.spilled_bytes:>7} "
+                f"{one.shared_bytes:>7} {one.wide_loads:>14} {one.blocks:>15}"
             )
             for sentence in one.broken():
                 broken += 1
