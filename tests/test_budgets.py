@@ -57,11 +57,9 @@ def test_a_budget_that_is_broken_is_named() -> None:
 
 def test_the_command_ends_with_an_error_where_a_budget_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     one = variant("exit_head_rows", "bf16")
-    monkeypatch.setattr(
-        budgets.Resources, "of", lambda own, architecture: Resources(own, architecture, 40, 16, 16, 3)
-    )
+    monkeypatch.setattr(budgets, "SHARED_BYTES", {80: 8})
     done = CliRunner().invoke(kernels, ["budgets", "--archs", "80", "--only", f"{one.kernel} {one.name}"])
-    assert "it spills 16 bytes a thread" in done.output and "1 budgets are broken" in str(done.exception)
+    assert "of shared memory of 8" in done.output and "2 budgets are broken" in str(done.exception)
     unknown = CliRunner().invoke(kernels, ["budgets", "--archs", "75"])
     assert "there are no budgets for [75]" in str(unknown.exception)
 
