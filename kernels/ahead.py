@@ -15,11 +15,11 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from edgespec.core.errors import EdgespecError
+from edgespec.core.errors import EdgespecError, first_line
 from edgespec.core.whole_files import save_json, sha256_of, whole_folder
 from edgespec.kernels.binaries import FORMAT_VERSION, MANIFEST_FILE
-from edgespec.kernels.launching import NO_FUSION, source_of
-from edgespec.kernels.variants import ALIGNED, KERNELS, VARIANTS, WARP, Variant
+from edgespec.kernels.launching import source_of
+from edgespec.kernels.variants import ALIGNED, VARIANTS, WARP, Variant
 
 
 def parse_architectures(text: str) -> list[int]:
@@ -77,20 +77,17 @@ def _build_one(folder: Path, variant: Variant, architecture: int) -> dict[str, A
 
 def compile_variant(variant: Variant, architecture: int) -> Any:
     """What Triton makes of a variant: `.asm` has its code. Raises EdgespecError."""
-    function, how = source_of(variant.kernel), KERNELS[variant.kernel]
+    function, constants = source_of(variant.kernel), variant.all_constants()
     passed = dict(zip(function.arg_names, variant.plain_types(), strict=False))
     multiples = [place for place, kind in enumerate(variant.types.split()) if kind.endswith(ALIGNED)]
     attributes = {(place,): [["tt.divisibility", 16]] for place in multiples}
-    constants = {**how.constants, **variant.constants}
     signature = {**passed, **dict.fromkeys(constants, "constexpr")}
-    options = {"num_warps": variant.number_of_warps(), **how.options(), **NO_FUSION}
     try:
         source = ASTSource(function, signature, constants, attributes)
-        return triton.compile(source, target=GPUTarget("cuda", architecture, WARP), options=options)
+        return triton.compile(source, target=GPUTarget("cuda", architecture, WARP), options=variant.options())
     except (RuntimeError, ValueError, KeyError) as error:
         raise EdgespecError(
-            f"{variant.kernel} cannot be built for CUDA architecture {architecture} "
-            f"({str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__})."
+            f"{variant.kernel} cannot be built for CUDA architecture {architecture} ({first_line(error)})."
         ) from None
 
 

@@ -7,16 +7,12 @@ parts in fixed order, and walks the session's draft tree. exit_head_launch.py st
 
 from __future__ import annotations
 
-import os
-
 import triton
 import triton.language as tl
 
 from edgespec.kernels.exit_verdict_triton import publish, walk
 from edgespec.kernels.philox_triton import about_gumbel, gumbel, rows_words, words_of
-
-WIDEN = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
-"""Multiply in float32: the interpreter's product of bfloat16 is wrong."""
+from edgespec.kernels.scores_triton import add_product, soft_capped
 
 NO_TOKEN = tl.constexpr(2147483647)
 
@@ -94,25 +90,15 @@ def exit_head_parts(
             x = tl.load(normed + row[:, None] * dim + d + depth[None, :], real[:, None] & deep[None, :], 0.0)
             at = ids[:, None].to(tl.int64) * dim + d + depth[None, :]
             w = tl.load(head + at, known[:, None] & deep[None, :], 0.0)
-            if WIDEN:
-                x = x.to(tl.float32)
-                w = w.to(tl.float32)
-            z = tl.dot(x, tl.trans(w), z, input_precision="ieee")
-        z = z * logit_scale
-        if softcap != 0.0:
-            small = tl.exp(-2.0 * tl.abs(z) / softcap)
-            z = tl.where(z < 0, -softcap, softcap) * (1.0 - small) / (1.0 + small)
+            z = add_product(z, x, tl.trans(w))
+        z = soft_capped(z * logit_scale, softcap)
         z = tl.div_rn(z, tl.broadcast_to(divisor[:, None], (ROWS, TILE)))
         special += tl.sum(tl.where(known[None, :] & ~(tl.abs(z) < float("inf")), 1.0, 0.0), 1)
         z = tl.where(known[None, :], z, float("-inf"))
         noise = about_gumbel(rows_words(tile * TILE, position, low, high, ROWS, TILE))
         s = z + tl.where(noisy[:, None], noise, 0.0)
-        # the best two of s; of equals the lowest id
-        own_best = tl.max(s, 1)
-        own_token = tl.min(tl.where(s == own_best[:, None], ids[None, :], NO_TOKEN), 1)
-        s = tl.where(ids[None, :] == own_token[:, None], float("-inf"), s)
-        own_second = tl.max(s, 1)
-        own_other = tl.min(tl.where(s == own_second[:, None], ids[None, :], NO_TOKEN), 1)
+        own_best, own_token = _best(s, ids)
+        own_second, own_other = _best(tl.where(ids[None, :] == own_token[:, None], float("-inf"), s), ids)
         better = (own_best > best) | ((own_best == best) & (own_token < token))
         lesser, lesser_token = tl.where(better, best, own_best), tl.where(better, token, own_token)
         rest, rest_token = tl.where(better, own_second, second), tl.where(better, own_other, other)
@@ -128,6 +114,13 @@ def exit_head_parts(
     tl.store(to + rows, tl.where(swapped, best, second), real)
     tl.store(to + 2 * rows, tl.where(swapped, other, token).to(tl.float32, bitcast=True), real)
     tl.store(to + 3 * rows, special, real)
+
+
+@triton.jit
+def _best(scores, ids):
+    """The best of each row's scores [ROWS, TILE], and its token; of equals the lowest."""
+    best = tl.max(scores, 1)
+    return best, tl.min(tl.where(scores == best[:, None], ids[None, :], NO_TOKEN), 1)
 
 
 @triton.jit

@@ -24,9 +24,6 @@ from edgespec.core.errors import EdgespecError
 from edgespec.kernels.binaries import BUILT, Binaries
 from edgespec.kernels.variants import ALIGNED, KERNELS, VARIANTS, Variant
 
-NO_FUSION: dict[str, Any] = {"enable_fp_fusion": False}
-"""The compiler's option that keeps the noise the same bits as on the CPU."""
-
 TYPES: dict[Any, str] = {
     torch.float64: "*fp64", torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16",
     torch.int64: "*i64", torch.int32: "*i32", torch.int8: "*i8", int: "i32", float: "fp32",
@@ -48,10 +45,8 @@ def launch(
     """
     types = types_of(arguments)
     if just_in_time():
-        how, variant = KERNELS[kernel], compiled_as(kernel, types, constants)
-        function = source_of(kernel)[(programs,)]
-        options = {"num_warps": variant.number_of_warps(), **how.options(), **NO_FUSION}
-        function(*arguments, **how.constants, **variant.constants, **options)
+        variant = compiled_as(kernel, types, constants)
+        source_of(kernel)[(programs,)](*arguments, **variant.all_constants(), **variant.options())
         return
     words = [one.data_ptr() if isinstance(one, torch.Tensor) else one for one in arguments]
     stream = torch.cuda.current_stream(device).cuda_stream
@@ -62,10 +57,8 @@ def compile_all(variants: Sequence[Variant], title: str) -> None:
     """Compile these just in time, for the current CUDA device, so that no launch has to; those on Triton's disk cache
     take no time. A bar says how far it is."""
     for variant in tqdm(variants, title, disable=not sys.stderr.isatty(), leave=False):
-        how = KERNELS[variant.kernel]
-        options = {"num_warps": variant.number_of_warps(), **how.options(), **NO_FUSION}
         given = [_like(kind) for kind in variant.types.split()]
-        source_of(variant.kernel).warmup(*given, grid=(1,), **how.constants, **variant.constants, **options)
+        source_of(variant.kernel).warmup(*given, grid=(1,), **variant.all_constants(), **variant.options())
 
 
 def _like(kind: str) -> Any:

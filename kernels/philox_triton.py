@@ -1,8 +1,7 @@
 """Philox4x32-10 and the noise made of it, on the device: the same words as philox.py, the same bits of noise.
 
 Both logarithms are worked out in float64 by additions, products and divisions alone, in the order of
-csrc/noise/gumbel.cpp; kernels that use them are compiled without fused multiply-adds
-(launching.NO_FUSION).
+csrc/noise/gumbel.cpp; kernels that use them are compiled without fused multiply-adds (Variant.options).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import torch
 
 from edgespec.kernels.attention_plan import ENOUGH_JOBS, AttentionPlan
 from edgespec.kernels.launching import launch, power_of_2
-from edgespec.kernels.variants import ATTENTION_BLOCK_BYTES, JOINED, LEAST_WIDTH
+from edgespec.kernels.variants import JOINED, LEAST_WIDTH, slots_at_once
 
 MOST_PROGRAMS = 2 * ENOUGH_JOBS
 """Of a launch: each takes jobs until none is left."""
@@ -53,11 +53,6 @@ def tree_attention(
         device,
     )
     return output
-
-
-def slots_at_once(width: int, itemsize: int) -> int:
-    """Slots whose keys and values fit into shared memory, several times over, on every GPU."""
-    return max(16, min(64, ATTENTION_BLOCK_BYTES // (width * itemsize)))
 
 
 @lru_cache

@@ -8,13 +8,12 @@ Triton.
 
 from __future__ import annotations
 
-import os
-
 import triton
 import triton.language as tl
 
-WIDEN = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
-"""Multiply in float32: the interpreter's product of bfloat16 is wrong."""
+from edgespec.kernels.scores_triton import add_product, soft_capped
+
+LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit(do_not_specialize=["row_words", "share", "kv_heads", "scale", "softcap"])
@@ -60,8 +59,6 @@ def tree_attention_parts(
         at = (row * kv_heads * share + head) * key_width
         wanted = real[:, None] & (column < key_width)[None, :]
         q = tl.load(query + at[:, None] + column[None, :], wanted, 0.0)
-        if WIDEN:
-            q = q.to(tl.float32)
         own_keys = keys + group.to(tl.int64) * pool_slots * key_width
         own_values = values + group.to(tl.int64) * pool_slots * value_width
         own_words = words + row * row_words + first_word
@@ -78,15 +75,11 @@ def tree_attention_parts(
             v = tl.load(own_values + v_at, (column < value_width)[None, :], 0.0)
             low = tl.load(own_words + block // blocks * 2, real, 0)
             high = tl.load(own_words + block // blocks * 2 + 1, real, 0)
-            if WIDEN:
-                k = k.to(tl.float32)
-            scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
-            if softcap != 0.0:
-                small = tl.exp(-2.0 * tl.abs(scores) / softcap)
-                scores = tl.where(scores < 0, -softcap, softcap) * (1.0 - small) / (1.0 + small)
+            scores = add_product(tl.zeros((QUERIES, SLOTS), tl.float32), q, tl.trans(k)) * scale
+            scores = soft_capped(scores, softcap)
             word = tl.where((inside < 32)[None, :], low[:, None], high[:, None])
             seen = (word >> (inside & 31)[None, :]) & 1
-            scores = tl.where(seen != 0, scores * 1.4426950408889634, float("-inf"))
+            scores = tl.where(seen != 0, scores * LOG2_E, float("-inf"))
             # the softmax so far, rescaled to the new top
             new_top = tl.maximum(top, tl.max(scores, 1))
             base = tl.where(new_top == float("-inf"), 0.0, new_top)
@@ -94,11 +87,7 @@ def tree_attention_parts(
             shrink = tl.exp2(top - base)
             total = total * shrink + tl.sum(weights, 1)
             gathered = gathered * shrink[:, None]
-            weights = weights.to(v.dtype)
-            if WIDEN:
-                weights = weights.to(tl.float32)
-                v = v.to(tl.float32)
-            gathered = tl.dot(weights, v, gathered, input_precision="ieee")
+            gathered = add_product(gathered, weights.to(v.dtype), v)
             top = new_top
         to = job * tile_queries + place
         kept = real[:, None] & (column < value_width)[None, :]
@@ -134,7 +123,7 @@ def tree_attention_join(
         query = tl.load(about) + own
         real = (own < tile_queries) & (query < tl.load(about + 1))
         head = group * share + query % share
-        top = tl.load(sinks + head, real, float("-inf")) * 1.4426950408889634
+        top = tl.load(sinks + head, real, float("-inf")) * LOG2_E
         total = tl.where(top == float("-inf"), 0.0, 1.0)
         gathered = tl.zeros((JOINED, WIDTH), tl.float32)
         kept = real[:, None] & (column < value_width)[None, :]

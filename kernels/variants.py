@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from edgespec.core.slots import SLOT_BUCKET
 
@@ -81,11 +82,6 @@ class Kernel:
     stages: int = 3
     registers: int | None = None
 
-    def options(self) -> dict[str, int]:
-        """Of the compiler, beside the number of warps."""
-        most = {} if self.registers is None else {"maxnreg": self.registers}
-        return {"num_stages": self.stages, **most}
-
 
 KERNELS = {
     "exit_head_rows": Kernel("exit_head_triton", 4, {"WIDTH": 1024}),
@@ -134,6 +130,27 @@ class Variant:
     def number_of_warps(self) -> int:
         return self.warps or KERNELS[self.kernel].warps
 
+    def all_constants(self) -> dict[str, int | bool]:
+        """Those of its kernel, and its own."""
+        return {**KERNELS[self.kernel].constants, **self.constants}
+
+    def options(self) -> dict[str, Any]:
+        """Of the compiler. No products are fused with sums, so that the noise is the same bits as on the CPU."""
+        how = KERNELS[self.kernel]
+        most = {} if how.registers is None else {"maxnreg": how.registers}
+        return {
+            "num_warps": self.number_of_warps(),
+            "num_stages": how.stages,
+            "enable_fp_fusion": False,
+            **most,
+        }
+
+
+def slots_at_once(width: int, itemsize: int) -> int:
+    """Slots whose keys and values tree_attention reads at once: they fit into shared memory, several times over, on
+    every GPU."""
+    return max(16, min(64, ATTENTION_BLOCK_BYTES // (width * itemsize)))
+
 
 def _variants() -> Iterator[Variant]:
     for dtype, itemsize in (("bf16", 2), ("fp16", 2), ("fp32", 4)):
@@ -177,7 +194,7 @@ def _attention_variants() -> Iterator[Variant]:
     for dtype, itemsize in (("bf16", 2), ("fp16", 2), ("fp32", 4)):
         rows = f"*{dtype}:16"
         for width in (64, 128, 256):
-            slots = max(16, min(64, ATTENTION_BLOCK_BYTES // (width * itemsize)))
+            slots = slots_at_once(width, itemsize)
             types = (
                 f"{rows} {rows} {rows} *i32:16 *i32:16 *i32:16 *i32:16 *fp32:16 *fp32:16"
                 " i32 i32:16 i32 i32 i32:16 i32:16 i32:16 fp32 fp32"
