@@ -7,7 +7,6 @@ the CPU at small sizes, with the plain Python kernels, so that the checks themse
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from edgespec.kernels.exit_head import exit_head  # noqa: E402
 from edgespec.kernels.exit_hint import exit_hint  # noqa: E402
 from edgespec.kernels.tree_attention import tree_attention  # noqa: E402
 from edgespec.kernels.verify import verify  # noqa: E402
+from edgespec.model.gpu_check.forward_steps import Watcher  # noqa: E402
 from edgespec.model.target import Target  # noqa: E402
 from edgespec.model.target_engine import ForwardRequest, HintAddress  # noqa: E402
 from edgespec.verifying.verifier import Verifier, VerifierLimits  # noqa: E402
@@ -176,46 +176,19 @@ def cells_of(place: Place, rows: int = 16, sessions: int = 4) -> NDArray[np.int3
     return cells
 
 
-class Collector:
-    """A watcher that reads cells in a thread while the forward still runs."""
-
-    def __init__(self, target: Target) -> None:
-        assert target.hint_cells is not None
-        self._cells = target.hint_cells.cells
-        self._running = threading.Event()
-        self._thread = threading.Thread()
-        self.seen = 0
-
-    def arm(self, sequence: int, watches: Any) -> None:
-        self._running.set()
-        self._thread = threading.Thread(target=self._read, args=(sequence,))
-        self._thread.start()
-
-    def retire(self, sequence: int) -> list[int]:
-        self._running.clear()
-        self._thread.join()
-        return []
-
-    def _read(self, sequence: int) -> None:
-        seen = 0
-        while self._running.is_set():
-            seen = int((self._cells[sequence % 2, :1, :, 0] == sequence).sum())
-        self.seen += seen
-
-
 @pytest.mark.parametrize("sampling", [SamplingParams(), SamplingParams(temperature=0.8, top_k=50, seed=7)])
 def test_captured_forwards_write_the_same_text(
     place: Place, sampling: SamplingParams, tokens: int = 24
 ) -> None:
     target = place.target()
     assert target.hint_cells is not None and target.runner.graphs is not None
-    collector = target.hint_cells.mailbox = Collector(target)
+    watcher = target.hint_cells.mailbox = Watcher(target.hint_cells.cells)
     wanted, margins = text_of(Target.load(dtype="float32", device="cpu"), sampling, tokens)
     got, _ = text_of(target, sampling, tokens)
     differing = [i for i in range(tokens) if got[i] != wanted[i]][:1]
     assert all(margins[i] <= NEAR_TIE["float32"] for i in differing)
     assert not target.runner.graphs.failed
-    assert collector.seen or place.device.type == "cpu", "no hint was there before its verdict"
+    assert watcher.early or place.device.type == "cpu", "no hint was there before its verdict"
 
 
 def text_of(target: Target, sampling: SamplingParams, tokens: int) -> tuple[list[int], list[float]]:

@@ -8,9 +8,9 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +22,7 @@ from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
 from edgespec.core.where import MOST_BYTES, Place, Question, may_be_read
 from edgespec.edge.directory import Directory
+from edgespec.edge.session import Session
 from edgespec.server.metrics import Metrics
 from edgespec.server.monitoring import monitoring
 from edgespec.server.server import Server
@@ -66,22 +67,32 @@ def test_the_advertised_address_and_name_are_told_in_its_place() -> None:
     assert (fields["address"], fields["tls_name"]) == ("cloud.example:9", "fleet.example")
 
 
-def test_a_draining_server_sends_nobody_to_itself() -> None:
+@contextmanager
+def held_in_a_forward() -> Iterator[tuple[Server, Session, Callable[[], None]]]:
+    """A server whose loop runs a forward of this session until the last of the three is called."""
     running, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
         running.set()
         assert go_on.wait(30)
 
-    with ExitStack() as stack:
-        server = stack.enter_context(serving(StubTarget(SCRIPTED, before_forward=hold)))
-        port = stack.enter_context(monitoring(server, Metrics(), PAGES, ("127.0.0.1", 0)))
-        one = stack.enter_context(stub_session(server.port, scripted=SCRIPTED))
+    with (
+        serving(StubTarget(SCRIPTED, before_forward=hold)) as server,
+        stub_session(server.port, scripted=SCRIPTED) as one,
+    ):
         one.prompt([1, 2])
         assert running.wait(10)
+        yield server, one, go_on.set
+
+
+def test_a_draining_server_sends_nobody_to_itself() -> None:
+    with (
+        held_in_a_forward() as (server, one, go_on),
+        monitoring(server, Metrics(), PAGES, ("127.0.0.1", 0)) as port,
+    ):
         server.drain(30)
         status, fields, retry = post(f"http://127.0.0.1:{port}", Question("a").to_json())
-        go_on.set()
+        go_on()
         list(one)
     assert (status, fields, retry) == (503, {"error": "this server is being stopped"}, "1")
 
@@ -99,21 +110,11 @@ def test_a_full_server_says_when_to_ask_again() -> None:
 
 
 def test_a_busy_loop_is_asked_once_however_many_questions_come() -> None:
-    running, go_on = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        running.set()
-        assert go_on.wait(30)
-
-    with ExitStack() as stack:
-        server = stack.enter_context(serving(StubTarget(SCRIPTED, before_forward=hold)))
-        one = stack.enter_context(stub_session(server.port, scripted=SCRIPTED))
-        one.prompt([1, 2])
-        assert running.wait(10)
+    with held_in_a_forward() as (server, one, go_on):
         answers = WhereAnswers(server, PAGES, NOT_ADVERTISED)
         assert [answers(Question(str(i)).to_json())[0] for i in range(20)] == [200] * 20
         assert server._calls.qsize() == 1
-        go_on.set()
+        go_on()
         list(one)
         by_time = time.monotonic() + 30  # then the loop answers, and is asked anew
         while Place.from_json(answers(Question("a").to_json())[2]).load < 0.25 and time.monotonic() < by_time:
