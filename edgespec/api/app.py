@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,17 @@ def create_app(
     door: Door, access: Access, where_url: str | None = None, tracing: Tracing | None = None
 ) -> FastAPI:
     """where_url: of the /where of the server beside this API, which is then here too. tracing: where spans go."""
-    started = int(time.time())
+    app = _application(door, access, tracing)
+    _offer_facts(app, door)
+    _offer_texts(app, partial(_answer, door, tracing))
+    app.router.routes.extend(page_routes())
+    if where_url is not None:
+        app.router.routes.append(where_route(where_url))
+    return app
+
+
+def _application(door: Door, access: Access, tracing: Tracing | None) -> FastAPI:
+    """Without routes."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -74,8 +84,12 @@ def create_app(
     app.add_exception_handler(ApiError, _api_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
+    return app
 
-    answer = partial(_answer, door, tracing)
+
+def _offer_facts(app: FastAPI, door: Door) -> None:
+    """What is known without a text."""
+    started = int(time.time())
 
     @app.head("/health", include_in_schema=False)
     @app.get("/health")
@@ -103,6 +117,8 @@ def create_app(
         _check_model(door, name)
         return _model(door, started)
 
+
+def _offer_texts(app: FastAPI, answer: Callable[..., Awaitable[Response]]) -> None:
     @app.post("/v1/chat/completions", responses=STREAMED)
     async def chat(request: Request, body: ChatRequest) -> Response:
         return await answer(request, body, chat_asks, (whole_chat, streamed_chat))
@@ -114,11 +130,6 @@ def create_app(
     @app.post("/v1/responses", responses=STREAMED)
     async def responses(request: Request, body: ResponsesRequest) -> Response:
         return await answer(request, body, response_asks, (whole_response, streamed_response))
-
-    app.router.routes.extend(page_routes())
-    if where_url is not None:
-        app.router.routes.append(where_route(where_url))
-    return app
 
 
 async def _answer(
