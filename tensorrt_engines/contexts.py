@@ -54,7 +54,8 @@ class Contexts:
         for name, (dimensions, address) in bindings.items():
             if dimensions is not None and not context.set_input_shape(name, dimensions):
                 raise EdgespecError(f"the plan does not take {name} of shape {dimensions}: build it again.")
-            context.set_tensor_address(name, address)
+            if not context.set_tensor_address(name, address):
+                raise EdgespecError(f"the plan has no tensor {name}: build it again.")
         # The first run after a change of shape may do work that a capture does not allow.
         self._enqueue(context)
         if frequent:

@@ -1,12 +1,16 @@
 """A TensorRT for machines without a GPU: the calls that the runtime makes, the plan being an ONNX file run on the CPU.
 
-Every method here exists in the real bindings (test_tensorrt_runtime.py compares them), and holds the caller to what
-the real one asks for: shapes within a profile's, addresses aligned and of this process, a profile before a run.
+Every method here exists in the real bindings (test_tensorrt_refusals.py compares them), and holds the caller to what
+the real one asks for: shapes within a profile's, addresses aligned and of this process, a profile before a run, outputs
+that lie neither on inputs nor on each other. Work on the stream is done when the caller waits for it, so what it reads
+must stay as it is until then. `failing` names the calls that fail.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,11 +24,17 @@ STREAM = 7
 
 
 class FakeCuda:
-    """What of libcuda the memory uses, on this machine's own memory; work is done when it is put on the stream."""
+    """What of libcuda the memory uses, on this machine's own memory. pending: the work on the stream."""
 
     def __init__(self) -> None:
         self.activated = 0
         self.allocated: dict[int, Any] = {}
+        self.pending: list[Callable[[], object]] = []
+
+    def enqueue(self, work: Callable[[], object]) -> int:
+        assert self.activated
+        self.pending.append(work)
+        return 0
 
     def cuInit(self, flags: Any) -> int:
         return 0
@@ -60,31 +70,36 @@ class FakeCuda:
     cuMemAllocHost_v2 = cuMemAlloc_v2
 
     def cuMemFree_v2(self, address: Any) -> int:
+        self.cuStreamSynchronize(STREAM)
         del self.allocated[address.value]
         return 0
 
     cuMemFreeHost = cuMemFree_v2
 
     def cuMemcpyHtoDAsync_v2(self, target: Any, source: Any, size: Any, stream: Any) -> int:
-        assert self.activated and stream.value == STREAM
-        ctypes.memmove(target.value, source.value, size.value)
-        return 0
+        assert stream.value == STREAM
+        return self.enqueue(lambda: ctypes.memmove(target.value, source.value, size.value))
 
     cuMemcpyDtoHAsync_v2 = cuMemcpyHtoDAsync_v2
 
     def cuMemcpy2DAsync_v2(self, copy: Any, stream: Any) -> int:
         of = copy._obj
-        for line in range(of.height):
-            into = of.target_address + line * of.target_pitch
-            ctypes.memmove(into, of.source_address + line * of.source_pitch, of.width)
-        return 0
+
+        def lines() -> None:
+            for line in range(of.height):
+                into = of.target_address + line * of.target_pitch
+                ctypes.memmove(into, of.source_address + line * of.source_pitch, of.width)
+
+        return self.enqueue(lines)
 
     def cuMemsetD8Async(self, address: Any, value: Any, size: Any, stream: Any) -> int:
-        ctypes.memset(address.value, value.value, size.value)
-        return 0
+        return self.enqueue(lambda: ctypes.memset(address.value, value.value, size.value))
 
     def cuStreamSynchronize(self, stream: Any) -> int:
         assert self.activated
+        work, self.pending = self.pending, []
+        for one in work:
+            one()
         return 0
 
     cuStreamDestroy_v2 = cuStreamSynchronize
@@ -102,13 +117,15 @@ class Context:
 
     def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
         assert stream_handle == STREAM
-        if profile_index >= self.engine.profiles:
+        if profile_index >= self.engine.profiles or self.fails("set_optimization_profile_async"):
             return False
         self.profile = profile_index
         return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         assert name in self.engine.inputs and self.profile is not None
+        if self.fails("set_input_shape"):
+            return False
         least, most = self.engine.limits(name, self.profile)
         self.shapes[name] = tuple(shape)
         return all(low <= size <= high for low, size, high in zip(least, shape, most, strict=True))
@@ -116,25 +133,39 @@ class Context:
     def set_tensor_address(self, name: str, address: int) -> bool:
         assert name in (*self.engine.inputs, *self.engine.outputs) and address % ALIGNMENT == 0
         self.addresses[name] = address
-        return True
+        return not self.fails("set_tensor_address")
 
     def execute_async_v3(self, stream_handle: int) -> bool:
         assert stream_handle == STREAM and set(self.addresses) == {*self.engine.inputs, *self.engine.outputs}
-        values = {
-            name: _at(self.addresses[name], self.shapes[name], kind)
-            for name, kind in self.engine.inputs.items()
-        }
-        results = self.engine.session.run(list(self.engine.outputs), values)
-        for name, result in zip(self.engine.outputs, results, strict=True):
-            _at(self.addresses[name], result.shape, result.dtype)[...] = result
+        if self.fails("execute_async_v3"):
+            return False
+        shapes, addresses = dict(self.shapes), dict(self.addresses)
+        self.engine.cuda.enqueue(lambda: self._run(shapes, addresses))
         self.runs += 1
         return True
 
+    def _run(self, shapes: dict[str, tuple[int, ...]], addresses: dict[str, int]) -> None:
+        values = {name: _at(addresses[name], shapes[name], kind) for name, kind in self.engine.inputs.items()}
+        results = self.engine.session.run(list(self.engine.outputs), values)
+        sizes = {name: value.nbytes for name, value in values.items()}
+        sizes |= {name: result.nbytes for name, result in zip(self.engine.outputs, results, strict=True)}
+        places = sorted((addresses[name], size, name) for name, size in sizes.items() if size)
+        for (one, size, name), (other, _, another) in pairwise(places):
+            both_read = {name, another} <= set(self.engine.inputs)
+            assert one + size <= other or both_read, f"{name} lies on {another}"
+        for name, result in zip(self.engine.outputs, results, strict=True):
+            _at(addresses[name], result.shape, result.dtype)[...] = result
+
+    def fails(self, call: str) -> bool:
+        return call in self.engine.failing
+
 
 class Engine:
-    """A plan as it is opened: a graph, its tensors, and the limits of its two profiles."""
+    """A plan as it is opened: a graph, its tensors, and the limits of its two profiles; `runtime` opens it."""
 
-    def __init__(self, plan: bytes, rows: tuple[int, ...], deciding: tuple[int, ...]) -> None:
+    def __init__(self, plan: bytes, runtime: Runtime) -> None:
+        rows, deciding = runtime.limits
+        self.cuda, self.failing = runtime.cuda, runtime.failing
         self.session = onnxruntime.InferenceSession(plan, providers=["CPUExecutionProvider"])
         self.inputs = {value.name: _kind(value.type) for value in self.session.get_inputs()}
         self.outputs = {value.name: _kind(value.type) for value in self.session.get_outputs()}
@@ -142,7 +173,9 @@ class Engine:
         self.profiles = len(rows)
         self._rows, self._deciding = rows, deciding
 
-    def create_execution_context(self) -> Context:
+    def create_execution_context(self) -> Context | None:
+        if "create_execution_context" in self.failing:
+            return None
         self.contexts.append(Context(self))
         return self.contexts[-1]
 
@@ -166,6 +199,8 @@ class Runtime:
 
     opened: list[Engine]
     limits: tuple[tuple[int, ...], tuple[int, ...]]
+    cuda: FakeCuda
+    failing: set[str]
 
     def __init__(self, logger: Any) -> None:
         self._logger = logger
@@ -174,13 +209,14 @@ class Runtime:
         if not plan:
             self._logger.log(ILogger.Severity.ERROR, "the plan is\n empty")
             return None
-        self.opened.append(Engine(plan, *self.limits))
+        self.opened.append(Engine(plan, self))
         return self.opened[-1]
 
 
-def fake_api(rows: tuple[int, ...], deciding: tuple[int, ...]) -> Any:
+def fake_api(rows: tuple[int, ...], deciding: tuple[int, ...], cuda: FakeCuda) -> Any:
     """A module like `tensorrt`; rows, deciding: what its plans take in each profile."""
-    runtime = type("Runtime", (Runtime,), {"opened": [], "limits": (rows, deciding)})
+    settings = {"opened": [], "limits": (rows, deciding), "cuda": cuda, "failing": set()}
+    runtime = type("Runtime", (Runtime,), settings)
     return SimpleNamespace(__version__="10.3.0", ILogger=ILogger, Runtime=runtime, nptype=lambda kind: kind)
 
 

@@ -51,8 +51,8 @@ class Device:
     """A machine with a GPU, a fake TensorRT and its memory; `engine(folder)` opens an engine on it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.api = fake_api((DECODE_ROWS, PREFILL_ROWS), (DECODE_ROWS, DECIDING_ROWS))
         self.cuda = FakeCuda()
+        self.api = fake_api((DECODE_ROWS, PREFILL_ROWS), (DECODE_ROWS, DECIDING_ROWS), self.cuda)
         monkeypatch.setattr(runtimes, "first_gpu", lambda: ORIN)
         monkeypatch.setattr(runtimes, "load_api", lambda runtime: self.api)
         monkeypatch.setattr(runtimes, "driver", lambda: CudaDriver(self.cuda))

@@ -6,11 +6,14 @@ What a plan computes is not tested here: no GPU has run one yet.
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from tiny_drafts import CONTEXT, VICUNA_68M, compiled, save_draft
@@ -26,7 +29,7 @@ from edgespec.engines.runtimes import RUNTIMES, choose_runtime
 from edgespec.tensorrt_engines import plan
 from edgespec.tensorrt_engines.device_profiles import load_profile, profile_names
 from edgespec.tensorrt_engines.plan import PlanTarget
-from edgespec.tensorrt_engines.tensorrt_api import MODULES
+from edgespec.tensorrt_engines.tensorrt_api import MODULES, ErrorLog
 
 export = pytest.importorskip("edgespec.engines.export")
 needs_rtx = pytest.mark.skipif(
@@ -36,6 +39,16 @@ needs_rtx = pytest.mark.skipif(
 
 LEAST_BYTES = {"bundled": 1_000_000, "Vicuna-68M": 130_000_000}
 """Of a plan: the draft's weights as halves."""
+
+LAYER = re.compile(r"^Name: (.+?), LayerType: (\w+), (.*)$", re.M)
+COMPILED = {"gemm", "kgen", "runtime_fusion", "shape_call", "signal", "wait"}
+"""Types of layers that TensorRT's compiler makes of a graph that it takes whole; others copy or change formats."""
+
+MATRICES = 4
+"""Of a decoder layer: projections, attention's output, gate and up, the output of the MLP."""
+
+LAUNCHES, LAUNCHES_A_LAYER = 10, 20
+"""At most, of a run: of all but the draft's layers, and of each of these. The graph has over 50 operators a layer."""
 
 
 @pytest.fixture
@@ -53,13 +66,41 @@ def draft(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return engine, LEAST_BYTES[request.param]
 
 
+@pytest.fixture
+def build_log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What TensorRT-RTX logs of the plans that are built: with each plan, its layers and their types."""
+    import tensorrt_rtx as real
+
+    messages: list[str] = []
+
+    class Builder(real.Builder):  # type: ignore[misc]
+        def create_builder_config(self) -> Any:
+            config = super().create_builder_config()
+            config.profiling_verbosity = real.ProfilingVerbosity.DETAILED
+            return config
+
+    class Log(ErrorLog):
+        def __init__(self, api: Any) -> None:
+            super().__init__(api)
+            keep = self.logger.log
+            type(self.logger).log = lambda logger, severity, message: (
+                messages.append(message),
+                keep(severity, message),
+            )
+
+    api = SimpleNamespace(**{**vars(real), "Builder": Builder})
+    monkeypatch.setattr(plan, "load_api", lambda runtime: api)
+    monkeypatch.setattr(plan, "ErrorLog", Log)
+    return messages
+
+
 @needs_rtx
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("capability", ["8.0", "8.6"])
 def test_tensorrt_rtx_builds_the_plan_without_a_gpu(
-    draft: tuple[Path, int], tmp_path: Path, capability: str
+    draft: tuple[Path, int], tmp_path: Path, capability: str, build_log: list[str]
 ) -> None:
-    import tensorrt_rtx  # type: ignore[import-untyped]
+    import tensorrt_rtx
 
     engine, least_bytes = draft
     target = PlanTarget("tensorrt-rtx", capability, None)
@@ -69,6 +110,20 @@ def test_tensorrt_rtx_builds_the_plan_without_a_gpu(
     assert (plan.version, plan.compute_capability) == (tensorrt_rtx.__version__, capability)
     assert (folder / plan.file).stat().st_size > least_bytes
     assert manifest.precision == "fp16" and not EngineManifest.load(engine).plans
+    assert_multiplies_halves_in_few_launches("\n".join(build_log), manifest.layers)
+
+
+def assert_multiplies_halves_in_few_launches(log: str, decoder_layers: int) -> None:
+    """For both profiles: no layer outside the compiled graph, every product of halves, operators fused."""
+    layers = LAYER.findall(log)
+    assert {kind for _, kind, _ in layers} <= COMPILED
+    products = [(name, text) for name, kind, text in layers if kind == "gemm" or "_Fc" in name]
+    for name, text in products:
+        assert text.partition("Outputs:")[0].count("Datatype: Half") >= 2, f"{name} multiplies wider numbers"
+    weights = re.findall(r"\.weight_constant([A-Za-z]+\d*)_", "".join(text for _, text in products))
+    assert set(weights) == {"Half"} and len(weights) >= 2 * MATRICES * decoder_layers
+    launches = [kind for _, kind, _ in layers if kind not in ("shape_call", "signal", "wait")]
+    assert 2 * decoder_layers < len(launches) <= 2 * (LAUNCHES + LAUNCHES_A_LAYER * decoder_layers)
 
 
 @needs_rtx

@@ -65,9 +65,27 @@ def test_a_plan_that_tensorrt_does_not_open(
 
 
 def test_a_plan_that_lacks_a_profile_is_refused(exported: Path, device: Device) -> None:
-    device.api = fake_api((DECODE_ROWS,), (DECIDING_ROWS,))
+    device.api = fake_api((DECODE_ROWS,), (DECIDING_ROWS,), device.cuda)
     with pytest.raises(EdgespecError, match="has no profile 1 for this run: build it again"):
         device.engine(exported)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        ("create_execution_context", "no memory left for the plan's scratch: end other programs"),
+        ("set_input_shape", r"the plan does not take \w+ of shape .*: build it again"),
+        ("set_tensor_address", r"the plan has no tensor \w+: build it again"),
+        ("execute_async_v3", "the plan did not run: build it again on this device"),
+    ],
+)
+def test_a_call_that_fails_ends_in_a_sentence(
+    exported: Path, device: Device, call: str, sentence: str
+) -> None:
+    device.api.Runtime.failing.add(call)
+    with pytest.raises(EdgespecError, match=sentence):
+        decode(device.engine(exported), 1)
+    assert device.cuda.activated == 0, "the thread keeps the GPU after the failure"
 
 
 def test_a_machine_without_a_gpu(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +129,7 @@ def test_the_real_bindings_have_every_name_that_the_stand_in_has() -> None:
         fake_tensorrt.Engine: real.ICudaEngine,
         fake_tensorrt.Runtime: real.Runtime,
     }
-    own = {"limits", "opened", "session", "inputs", "outputs", "contexts", "profiles"}
+    own = {"limits", "fails"}
     for fake, genuine in pairs.items():
         names = {name for name in vars(fake) if not name.startswith("_")} - own
         assert names and names <= set(dir(genuine))
