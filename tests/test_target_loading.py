@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import sys
@@ -15,6 +14,7 @@ import transformers
 from tiny_models import LATENT, SIZE, VOCABULARY, refusal, save, tiny
 
 from edgespec.core.errors import EdgespecError
+from edgespec.core.target_identity import same_target
 from edgespec.core.tokenizer import vocabulary_hash
 from edgespec.model import loading, memory
 from edgespec.model.attention import SLOT_ATTENTION
@@ -28,8 +28,8 @@ def test_what_a_target_says_about_itself(tmp_path: Path) -> None:
     target = Target.load(str(folder))
     assert (target.layers, target.vocabulary_size, target.context_length) == (4, VOCABULARY, 512)
     assert target.end_tokens == (2,)
-    weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    assert target.target_id == f"small@{weights[:32]}"
+    name, _, digest = target.target_id.partition("@")
+    assert (name, len(digest)) == ("small", 32)
     assert target.model.dtype == (torch.float32 if target.model.device.type == "cpu" else torch.bfloat16)
     assert target.exit_layers == ()
     core = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -158,6 +158,15 @@ def test_missing_weights_are_not_made_up(tmp_path: Path) -> None:
 
 def test_a_folder_without_a_tokenizer(tmp_path: Path) -> None:
     assert "tokenizer" in refusal(save(tiny(), tmp_path, tokenizer=False))
+
+
+def test_targets_are_the_same_by_their_weights_and_type_not_by_their_name(tmp_path: Path) -> None:
+    one = Target.load(save(tiny(), tmp_path / "one"), dtype="float32").target_id
+    assert same_target(one, Target.load(save(tiny(), tmp_path / "two"), dtype="float32").target_id)
+    assert not same_target(one, Target.load(tmp_path / "one", dtype="bfloat16").target_id)
+    assert not same_target(
+        one, Target.load(save(tiny("qwen2"), tmp_path / "three"), dtype="float32").target_id
+    )
 
 
 def test_nonsense_options(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ENGINES = ("auto", "own", "vllm", "llamacpp")
 
-OWN_ONLY = ("exits", "device", "deterministic", "tensor_parallel", "trust_remote_code")
+OWN_ONLY = ("exits", "device", "deterministic", "tensor_parallel", "trust_remote_code", "quantize")
 """Options of edgespec's own engine, and --dtype for GGUF files; another one has `--engine-args`."""
 
 
@@ -59,6 +59,12 @@ class Model:
     )
     device: str = option("Where torch computes, such as cpu or cuda:0.", "auto")
     threads: int | None = option("CPU threads.", show_default="torch decides", type=click.IntRange(1, 1024))
+    quantize: str | None = option(
+        "Quantise the weights while they are loaded: nf4 needs bitsandbytes, int8 and fp8 need torchao. Texts are "
+        "exactly those of the quantised target.",
+        show_default="as the files hold them",
+        type=click.Choice(["nf4", "int8", "fp8"]),
+    )
     kv_memory: str | None = option(
         "Memory for the keys and values of all sessions, such as 2GiB or 40%.",
         show_default="20% of what is free, on a GPU 75%",
@@ -100,6 +106,8 @@ class Model:
                 raise EdgespecError(
                     "--engine-args are those of another engine: give --engine vllm or llamacpp."
                 )
+            if self.quantize and self.tensor_parallel:
+                raise EdgespecError("--quantize is not split over processes: leave --tensor-parallel out.")
             return
         self.arguments()
         accepted = {field.name: {field.default} for field in fields(self)} | {"exits": {"auto", "none"}}
@@ -153,6 +161,7 @@ def load_target(model: Model, pace: ForwardPacing | None) -> tuple[TargetEngine 
             deterministic=model.deterministic,
             leader=leader,
             trust_remote_code=model.trust_remote_code,
+            quantize=model.quantize,
         )
         return target, leader
 

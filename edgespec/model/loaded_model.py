@@ -20,7 +20,8 @@ from edgespec.model.vision import VisionEncoder, language_model
 class LoadedModel:
     """module: the transformers model. name: what messages and clients call it. vocabulary_hash: of the tokenizer
     beside it (edgespec.core.tokenizer). weights_sha256: of its files, hex digits; empty where there are none.
-    tokenizer_path: its tokenizer.json; None: it has none. vision: its vision encoder; None: it reads text only."""
+    tokenizer_path: its tokenizer.json; None: it has none. vision: its vision encoder; None: it reads text only.
+    quantize: what its weights were quantised to when they were loaded; None: they are as the files hold them."""
 
     module: Any
     name: str
@@ -28,6 +29,7 @@ class LoadedModel:
     weights_sha256: str = ""
     tokenizer_path: Path | None = None
     vision: VisionEncoder | None = None
+    quantize: str | None = None
 
     @cached_property
     def config(self) -> Any:
@@ -38,6 +40,12 @@ class LoadedModel:
     def dtype(self) -> torch.dtype:
         dtype: torch.dtype = self.module.dtype
         return dtype
+
+    @property
+    def arithmetic(self) -> str:
+        """What decides the last bits of its results, besides its weights."""
+        dtype = str(self.dtype).removeprefix("torch.")
+        return dtype if self.quantize is None else f"{self.quantize}-{dtype}"
 
     @property
     def device(self) -> torch.device:

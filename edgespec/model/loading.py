@@ -5,7 +5,6 @@ Whatever is wrong ends in one sentence: no traceback of a library and no half-lo
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from edgespec.engines.model_folder import bundled_pair, read_weights
 from edgespec.model.attention import SLOT_ATTENTION
 from edgespec.model.exits import ExitHeads, weights_sha256
 from edgespec.model.memory import check_fits
+from edgespec.model.quantised import check_quantised, quantiser
 from edgespec.model.support import check_config, check_modules
 from edgespec.model.tensor_parallel import check_divides, sharded_placement
 from edgespec.model.vision import language_model
@@ -30,13 +30,6 @@ DTYPES: dict[str, torch.dtype] = {
 }
 SMALL_BYTES = 1 << 30
 """Smaller weights load in about a second: they need no progress bar, and are hashed to check the exits."""
-
-QUANTISERS = {
-    "bitsandbytes": ("bitsandbytes", "accelerate"),
-    "gptq": ("gptqmodel", "optimum", "accelerate"),
-    "awq": ("gptqmodel", "accelerate"),
-}
-"""What transformers reads quantised weights with, by the method that the config names."""
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
@@ -68,9 +61,11 @@ def load_model(
     device: torch.device,
     sharded: bool = False,
     trust_remote_code: bool = False,
+    quantize: str | None = None,
 ) -> Any:
     """The causal LM in `folder` on `device`, ready for slots and not in training; sharded: this process's part of it,
-    by transformers' own plan; trust_remote_code: Python code in the folder may run. Raises EdgespecError."""
+    by transformers' own plan; trust_remote_code: Python code in the folder may run; quantize: to one of
+    `quantised.METHODS`. Raises EdgespecError."""
     try:
         config = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=trust_remote_code
@@ -91,14 +86,18 @@ def load_model(
         raise EdgespecError(
             f"{name} reads pictures, and such a target is not sharded: leave --tensor-parallel out."
         )
-    quantised = _check_quantisation(config, name)
-    if not (sharded or quantised):
+    quantised = check_quantised(config, name)
+    chosen = None
+    if quantize is not None:
+        blocks = quantised or weight_files(folder)[0].name == GGUF_WEIGHTS
+        chosen = quantiser(quantize, dtype, blocks, name)
+    placement = _placement(device, sharded, quantised, chosen)
+    if not placement:
         stored = getattr(text_config, "dtype", None)
         stored = stored if isinstance(stored, torch.dtype) else DTYPES.get(str(stored), dtype)
         check_fits(_loaded_bytes(folder, dtype, stored), dtype, device, name)
     if sharded:
         check_divides(text_config, name)
-    placement = sharded_placement() if sharded else {"device_map": str(device)} if quantised else {}
     model = read_weights(
         folder,
         bars=weight_bytes(folder) >= SMALL_BYTES,
@@ -116,6 +115,15 @@ def load_model(
     if dtype == torch.float64 and model._can_set_experts_implementation():
         model.set_experts_implementation("eager")  # the grouped product of experts has no float64
     return (model if placement else model.to(device)).eval().requires_grad_(False)
+
+
+def _placement(device: torch.device, sharded: bool, quantised: bool, chosen: Any) -> dict[str, Any]:
+    """What transformers is told of where weights go, and how to quantise them; nothing: they are moved later."""
+    if sharded:
+        return sharded_placement()
+    if chosen is not None:
+        return {"device_map": str(device), "quantization_config": chosen}
+    return {"device_map": str(device)} if quantised else {}
 
 
 def _loaded_bytes(folder: Path, dtype: torch.dtype, stored: torch.dtype) -> float:
@@ -183,23 +191,3 @@ def _reads_pool(model: Any, text_config: Any) -> bool:
     return bool(
         model._supports_sdpa and not getattr(text_config, "attn_logit_softcapping", None) and not latent
     )
-
-
-def _check_quantisation(config: Any, name: str) -> bool:
-    """Whether the weights are quantised. Raises EdgespecError where the libraries that read them are not installed."""
-    settings = getattr(config, "quantization_config", None)
-    if settings is None:
-        return False
-    named: dict[str, Any] = settings if isinstance(settings, dict) else vars(settings)
-    method = str(getattr(named.get("quant_method", ""), "value", named.get("quant_method", "")))
-    if method == "bitsandbytes" and (named.get("load_in_8bit") or named.get("_load_in_8bit")):
-        raise EdgespecError(
-            f"{name} is quantised by LLM.int8, whose results depend on what else a forward runs, so no text would be "
-            "exact: quantise it to nf4 (load_in_4bit), or by GPTQ or AWQ."
-        )
-    missing = [library for library in QUANTISERS.get(method, ("accelerate",)) if find_spec(library) is None]
-    if missing:
-        raise EdgespecError(
-            f"{name} is quantised ({method}), which needs {' and '.join(missing)}: pip install {' '.join(missing)}."
-        )
-    return True

@@ -64,7 +64,7 @@ class Target:
         """
         self.model = model
         self.name = model.name
-        self.target_id = target_id(model.name, model.weights_sha256)
+        self.target_id = target_id(model.name, model.weights_sha256, model.arithmetic)
         self.vocabulary_hash = model.vocabulary_hash
         self.vocabulary_size = model.vocabulary_size
         self.tokenizer_path = model.tokenizer_path
@@ -101,6 +101,7 @@ class Target:
         deterministic: bool = False,
         leader: Leader | None = None,
         trust_remote_code: bool = False,
+        quantize: str | None = None,
     ) -> Target:
         """Load a folder or a model id; None: the bundled target.
 
@@ -108,7 +109,8 @@ class Target:
         on a CPU and bfloat16 on a GPU. threads: of torch, in this process. kv_memory: of all sessions' keys and
         values, as bytes, "2GiB" or "40%". deterministic: a token's logits do not depend on what runs beside it.
         leader: this process has joined others, each with a shard (tensor_parallel.py); such a target has no exits.
-        trust_remote_code: Python code in the folder may run. Raises EdgespecError."""
+        trust_remote_code: Python code in the folder may run. quantize: the weights, while they are loaded, to one of
+        `quantised.METHODS`. Raises EdgespecError."""
         if threads is not None:
             torch.set_num_threads(threads)
         chosen_device = loading.choose_device(device)
@@ -117,7 +119,7 @@ class Target:
         exits_folder = None if leader else loading.find_exits(exits, folder)
         name = name_of(model, folder)
         lm = loading.load_model(
-            folder, name, chosen_dtype, chosen_device, leader is not None, trust_remote_code
+            folder, name, chosen_dtype, chosen_device, leader is not None, trust_remote_code, quantize
         )
         heads = None if exits_folder is None else loading.load_exits(exits_folder, folder, lm, name)
         loaded = LoadedModel(
@@ -127,6 +129,7 @@ class Target:
             weights_sha256(folder),
             folder / "tokenizer.json",
             find_encoder(lm, folder),
+            quantize,
         )
         with working_on(loaded.device):
             compile_kernels(loaded.device, loaded.dtype, loaded.vocabulary_size)

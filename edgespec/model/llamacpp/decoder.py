@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import SLOT_BUCKET
-from edgespec.core.target_identity import engine_target_id
+from edgespec.core.target_identity import target_id
 from edgespec.core.whole_files import sha256_of
 from edgespec.model.llamacpp.gguf_files import gguf_file, tokenizer_folder
 from edgespec.model.llamacpp.sequences import MOST_SEQUENCES, Row
@@ -100,9 +100,7 @@ class LlamaDecoder:
         folder = tokenizer_folder(self._file)
         ends = range(self._vocabulary_size)
         return {
-            "target_id": engine_target_id(
-                self._file.stem, weights, f"llamacpp-{version('llama-cpp-python')}", kind
-            ),
+            "target_id": target_id(self._file.stem, weights, kind, f"llamacpp-{version('llama-cpp-python')}"),
             "vocabulary_hash": tokenizer_hash(folder),
             "vocabulary_size": self._vocabulary_size,
             "context_length": min(int(llama_cpp.llama_model_n_ctx_train(model)), self.cells - SPARE_CELLS),

@@ -16,7 +16,7 @@ from vllm.v1.executor import Executor
 from vllm.v1.request import Request
 
 from edgespec.core.errors import EdgespecError, first_line
-from edgespec.core.target_identity import engine_target_id
+from edgespec.core.target_identity import target_id
 from edgespec.engines.model_folder import find_folder, name_of
 from edgespec.model.exits import weights_sha256
 from edgespec.model.loaded_model import token_ids
@@ -57,8 +57,8 @@ def load_core(
     ends = model.try_get_generation_config().get("eos_token_id", getattr(text, "eos_token_id", None))
     tokenizer = folder / "tokenizer.json"
     return core, {
-        "target_id": engine_target_id(
-            name_of(target, folder), weights_sha256(folder), f"vllm-{vllm.__version__}", kind
+        "target_id": target_id(
+            name_of(target, folder), weights_sha256(folder), kind, f"vllm-{vllm.__version__}"
         ),
         "vocabulary_hash": tokenizer_hash(folder),
         "vocabulary_size": int(model.get_vocab_size()),

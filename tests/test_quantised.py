@@ -1,0 +1,116 @@
+"""Weights that are quantised while they are loaded, or were before: texts with drafts are those of the quantised model.
+
+Needs edgespec[quantised]; without it only what refuses runs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgespec.cli.engine import Model
+from edgespec.core.errors import EdgespecError
+
+pytestmark = pytest.mark.needs_torch
+
+LIBRARY = {"nf4": "bitsandbytes", "int8": "torchao", "fp8": "torchao"}
+TOKENS = 16
+
+
+def saved(folder: Path) -> Path:
+    """A tiny Llama in float32, wide enough for nf4's blocks of 64 weights."""
+    import torch
+    import transformers
+    from tiny_models import SIZE, save
+
+    torch.manual_seed(0)
+    size = {**SIZE, "hidden_size": 128, "intermediate_size": 128, "head_dim": 32}
+    return save(transformers.LlamaForCausalLM(transformers.LlamaConfig(**size)).float(), folder)
+
+
+def loaded(folder: Path, quantize: str | None = None) -> Any:
+    from edgespec.model.target import Target
+
+    return Target.load(folder, exits=None, kv_memory="16MiB", quantize=quantize)
+
+
+def texts(target: Any) -> list[list[int]]:
+    """Plain texts, after a check that those with drafts and company are the same."""
+    from other_engines import differing, jobs, play
+
+    asked = jobs([[1, *range(10 + 7 * i, 24 + 7 * i)] for i in range(5)])
+    plain = [play(target, [job], TOKENS)[0] for job in asked]
+    assert all(len(text) == TOKENS for text in plain)
+    assert differing(play(target, asked, TOKENS, plain), plain) == []
+    return plain
+
+
+def requires(method: str) -> None:
+    for library in (LIBRARY.get(method, method), "accelerate"):
+        pytest.importorskip(library)
+
+
+@pytest.mark.parametrize("method", LIBRARY)
+def test_drafted_texts_are_plain_ones_of_the_target_quantised_at_load(method: str, tmp_path: Path) -> None:
+    requires(method)
+    quantised, whole = loaded(saved(tmp_path), method), loaded(tmp_path)
+    assert texts(quantised) != texts(whole)
+    assert quantised.target_id != whole.target_id
+
+
+@pytest.mark.parametrize("method", ["nf4", "int8"])
+def test_drafted_texts_are_plain_ones_of_a_folder_that_was_quantised_before(
+    method: str, tmp_path: Path
+) -> None:
+    requires(method)
+    import torch
+    import transformers
+
+    from edgespec.model.quantised import quantiser
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        saved(tmp_path / "whole"),
+        quantization_config=quantiser(method, torch.float32, False, "tiny"),
+        dtype=torch.float32,
+        device_map="cpu",
+    )
+    model.save_pretrained(tmp_path / "quantised")
+    (tmp_path / "whole" / "tokenizer.json").rename(tmp_path / "quantised" / "tokenizer.json")
+    texts(loaded(tmp_path / "quantised"))
+    with pytest.raises(EdgespecError, match="quantised already: leave --quantize out"):
+        loaded(tmp_path / "quantised", method)
+
+
+@pytest.mark.parametrize("method", LIBRARY)
+def test_a_missing_library_is_named(method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        "edgespec.model.quantised.find_spec", lambda name: None if name == LIBRARY[method] else found(name)
+    )
+    with pytest.raises(EdgespecError, match=rf"--quantize {method}.*pip install .*{LIBRARY[method]}"):
+        loaded(saved(tmp_path), method)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"tensor_parallel": True}, "leave --tensor-parallel out"),
+        ({"engine": "llamacpp"}, "does not have --quantize"),
+        ({"engine": "vllm"}, "does not have --quantize"),
+    ],
+)
+def test_what_does_not_go_with_it_is_refused_by_name(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(EdgespecError, match=sentence):
+        Model(quantize="nf4", **options).check()
+
+
+def test_float64_has_no_quantised_weights(tmp_path: Path) -> None:
+    import torch
+
+    from edgespec.model.quantised import quantiser
+
+    with pytest.raises(EdgespecError, match="give --dtype float32 or bfloat16"):
+        quantiser("nf4", torch.float64, False, "tiny")
