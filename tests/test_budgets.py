@@ -11,9 +11,12 @@ from click.testing import CliRunner
 pytest.importorskip("triton")
 
 from edgespec.cli.kernels import kernels
+from edgespec.core.errors import EdgespecError
+from edgespec.engines.model_folder import PAIR_FOLDER
 from edgespec.kernels import budgets
 from edgespec.kernels.budgets import SHARED_BYTES, Resources
 from edgespec.kernels.costs import GPUS, costs
+from edgespec.kernels.forward_costs import LLAMA_2_7B, Shape, attention_bytes, forward_cost
 from edgespec.kernels.variants import VARIANTS, Variant, divided, tail_share
 
 LOOKED_AT = [
@@ -74,6 +77,23 @@ def test_what_is_counted_stays_within_its_targets_on_an_h100(
     assert [(one.launches, one.passes) for one in verify] == [(2, 2), (5, 5), (7, 5), (10, 8)]
 
 
+@pytest.mark.parametrize(("slots", "over_floor"), [(256, 1.3), (2048, 1.4), (8192, 1.7)])
+def test_a_counted_forward_of_7_billion_weights_stays_near_its_weights_floor_on_an_h100(
+    slots: int, over_floor: float
+) -> None:
+    cost = forward_cost(GPUS[0], LLAMA_2_7B, 8, slots)
+    assert cost.floor_us == pytest.approx(3.95e3, rel=0.01)
+    assert cost.over_floor < over_floor
+    kept = 2 * 32 * 4096 * 2 * slots  # keys and values of every layer in 16 bits
+    assert kept <= cost.kv_bytes < 1.3 * kept
+
+
+def test_attention_reads_keys_once_for_all_query_heads_that_share_them() -> None:
+    grouped = dataclasses.replace(LLAMA_2_7B, kv_heads=8)
+    whole, quarter = (attention_bytes(GPUS[0], shape, 8, 8192)[0] for shape in (LLAMA_2_7B, grouped))
+    assert quarter < 0.4 * whole  # what items pass on to the join is not shared
+
+
 def test_tiles_are_chosen_so_that_programs_end_together() -> None:
     for vocabulary in (32_000, 128_256, 151_936):
         for gpu in GPUS:
@@ -84,6 +104,18 @@ def test_tiles_are_chosen_so_that_programs_end_together() -> None:
 
 
 def test_the_command_prints_what_is_counted() -> None:
-    printed = CliRunner().invoke(kernels, ["costs", "--vocab", "128256"]).output
+    printed = (
+        CliRunner()
+        .invoke(kernels, ["costs", "--target", str(PAIR_FOLDER / "target"), "--slots", "256"])
+        .output
+    )
     assert "counted, not measured" in printed
     assert len(re.findall(r"exit_head", printed)) == len(GPUS)
+    assert "a forward of target, 8 rows" in printed
+    with pytest.raises(EdgespecError, match="--slots takes numbers"):
+        CliRunner().invoke(kernels, ["costs", "--slots", "256;0"], catch_exceptions=False)
+
+
+def test_a_config_of_another_kind_is_refused_by_name() -> None:
+    with pytest.raises(EdgespecError, match="the config of rwkv does not say its 'num_attention_heads'"):
+        Shape.of({"hidden_size": 8}, "rwkv")

@@ -1,9 +1,12 @@
 """`edgespec kernels`: the Triton kernels as binaries, what they take of a GPU and what they cost; needs no GPU."""
 
+from __future__ import annotations
+
 import itertools
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +14,9 @@ from edgespec.cli.extras import needs
 from edgespec.cli.flags import PATH
 from edgespec.cli.table import table
 from edgespec.core.errors import EdgespecError
+
+if TYPE_CHECKING:
+    from edgespec.kernels.forward_costs import Shape
 
 
 @click.group()
@@ -83,17 +89,27 @@ def budgets(archs: str, only: str) -> None:
 
 
 @kernels.command()
-@click.option("--vocab", default=32000, show_default=True, help="Tokens of the vocabulary.")
-@click.option("--width", default=4096, show_default=True, help="Width of a hidden row.")
-@click.option("--rows", default=8, show_default=True, help="Rows of a forward.")
-def costs(vocab: int, width: int, rows: int) -> None:
-    """Count what an exit and a verification cost on some GPUs: a model by the memory's speed, no measurement."""
+@click.option("--target", default=None, help="A model's folder, for its shape.", show_default="Llama-2-7B")
+@click.option("--rows", default=8, show_default=True, help="Rows of a forward.", type=click.IntRange(1, 64))
+@click.option(
+    "--slots",
+    default="256;2048;8192",
+    show_default=True,
+    help="Slots that the rows see, separated by semicolons.",
+)
+def costs(target: str | None, rows: int, slots: str) -> None:
+    """Count what a forward, an exit and a verification cost on some GPUs: a model by the memory's speed, no
+    measurement."""
     from rich.console import Console
 
-    from edgespec.kernels.costs import GPUS
-    from edgespec.kernels.costs import costs as costs_of
+    from edgespec.kernels import costs as counted
+    from edgespec.kernels.forward_costs import forward_cost
 
-    counted = [(gpu, one) for gpu in GPUS for one in costs_of(gpu, rows, vocab, width)]
+    shape, lengths, screen = _shape(target), _lengths(slots), Console(width=110)
+    title = f"{shape.name}, {rows} rows, 16 bits: counted, not measured"
+    parts = (
+        (gpu, one) for gpu in counted.GPUS for one in counted.costs(gpu, rows, shape.vocabulary, shape.width)
+    )
     shown = table(
         ["GPU", "what", "launches", "passes", "MB read", "idle", "floor, us", "expected, us"],
         [
@@ -101,9 +117,43 @@ def costs(vocab: int, width: int, rows: int) -> None:
                 gpu.name, one.what, one.launches, one.passes, f"{one.read_bytes / 1e6:.1f}", f"{one.idle:.0%}",
                 f"{one.floor_us:.1f}", f"{one.expected_us:.1f}",
             )
-            for gpu, one in counted
+            for gpu, one in parts
         ],
-        title=f"{rows} rows, {vocab} tokens, width {width}, 16 bits: counted, not measured",
+        title=title,
         text=("GPU", "what"),
     )  # fmt: skip
-    Console(width=110).print(shown)
+    screen.print(shown)
+    forwards = ((gpu, forward_cost(gpu, shape, rows, length)) for gpu in counted.GPUS for length in lengths)
+    shown = table(
+        ["GPU", "slots", "launches", "KV, MB", "idle", "weights' floor, ms", "expected, ms", "over it", "3 exits"],
+        [
+            (
+                gpu.name, one.slots, one.launches, f"{one.kv_bytes / 1e6:.0f}", f"{one.idle:.0%}",
+                f"{one.floor_us / 1e3:.2f}", f"{one.expected_us / 1e3:.2f}", f"{one.over_floor:.2f}",
+                f"+{one.exits_us / one.expected_us:.1%}",
+            )
+            for gpu, one in forwards
+        ],
+        title=f"a forward of {title}",
+        text=("GPU",),
+    )  # fmt: skip
+    screen.print(shown)
+
+
+def _shape(target: str | None) -> Shape:
+    from edgespec.core.json_files import read_object
+    from edgespec.engines.model_folder import find_folder, name_of
+    from edgespec.kernels.forward_costs import LLAMA_2_7B, Shape
+
+    if target is None:
+        return LLAMA_2_7B
+    folder = find_folder(target)
+    config = read_object(folder / "config.json", "copy the model again")
+    return Shape.of(config, name_of(target, folder))
+
+
+def _lengths(text: str) -> list[int]:
+    lengths = [int(one) if one.strip().isdigit() else 0 for one in text.split(";")]
+    if not all(0 < one <= 1 << 20 for one in lengths):
+        raise EdgespecError(f"--slots takes numbers from 1 to {1 << 20}, such as 256;2048, not {text!r}.")
+    return lengths
