@@ -33,6 +33,7 @@ TITLES = {
     "kernels": "Kernels",
     "hints": "What hints cost",
     "memory": "A device's memory",
+    "edge": "An edge on a small device",
     "soak": "Soak",
 }
 """The kinds of results in the order of the page; a kind is also the name of its file and of its marker."""

@@ -213,6 +213,9 @@ def test_an_engine_without_a_plan_names_the_next_command(
     monkeypatch.setattr(export, "export_graph", lambda graph, file: shutil.copyfile(graph_file, file))
     folder = edgespec.compile(exported / "model", tmp_path / "engine", target_device="orin-nx")
     said = capsys.readouterr().err.replace("\n", " ")
+    assert (
+        "for Jetson Orin NX" in said and "compute capability 8.7, fp16 weights, texts of up to 2048" in said
+    )
     assert "run `edgespec compile ENGINE_DIR --runtime tensorrt` there" in said
     manifest = EngineManifest.load(folder)
     assert (manifest.runtime, manifest.precision, manifest.plans) == ("tensorrt", "fp16", ())

@@ -35,6 +35,16 @@ def choose_settings(
     return BuildSettings(runtime, precision, max_len)
 
 
+def assumptions(device: DeviceProfile, runtime: str, precision: str, max_len: int) -> str:
+    """A sentence on what an engine for this device is built for."""
+    own = device.compute_capability if runtime == device.runtime else ""
+    capability = f", compute capability {own}" if own else ""
+    return (
+        f"for {device.description} this takes {runtime}{capability}, {precision} weights, texts of up to {max_len} "
+        f"tokens and {device.memory_gb} GB of memory: from data sheets, not measured."
+    )
+
+
 def check_device_memory(needed: int, device: DeviceProfile | None) -> None:
     """Raises EdgespecError where `needed` bytes of weights and cache are more than half of a device's memory."""
     if device is not None and needed > device.memory_gb * 2**30 // 2:

@@ -21,7 +21,7 @@ from edgespec.core.cache_folder import cache_folder
 from edgespec.core.errors import EdgespecError
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.whole_files import whole_folder
-from edgespec.engines.build_settings import check_device_memory, choose_settings
+from edgespec.engines.build_settings import assumptions, check_device_memory, choose_settings
 from edgespec.engines.draft_engine import load_draft
 from edgespec.engines.engine_folder import check_place, copy_files, holds
 from edgespec.engines.manifest import (
@@ -105,12 +105,15 @@ def compile(
             engine = Path(model).absolute()
             check_vocabulary(engine, target_tokenizer)
             place = engine if out is None else Path(out).absolute()
+            manifest = EngineManifest.read(engine)
+            _say_assumptions(progress, device, runtime, manifest.precision, manifest.capacity)
             return add_plan(engine, place, plan_target(runtime, capability), force, report)
         settings = choose_settings(runtime, precision, max_len, device)
         if (Path(model) / MANIFEST_FILE).is_file() and (Path(model) / GRAPH_FILE).is_file():
             raise EdgespecError(
                 f"{model} is an engine already: pass it as a draft, or compile the model it was made of."
             )
+        _say_assumptions(progress, device, **asdict(settings))
         source = find_folder(model)
         check_vocabulary(source, target_tokenizer)
         tokenizer = _tokenizer_folder(source, target_tokenizer)
@@ -125,6 +128,13 @@ def compile(
             f"{folder} holds no plan yet: copy it to the device and run `{command}` there.", file=sys.stderr
         )
     return folder
+
+
+def _say_assumptions(
+    progress: bool, device: DeviceProfile | None, runtime: str, precision: str, max_len: int
+) -> None:
+    if progress and device is not None:
+        print(assumptions(device, runtime, precision, max_len), file=sys.stderr)
 
 
 def _build_once(build: Build, folder: Path, force: bool, report: Report) -> None:
