@@ -39,6 +39,7 @@ class ReplayDraft:
     capacity = 4096
     choices = 2
     tokenizer_path = Path("unused")
+    eyes = None
 
     def __init__(self, text: Sequence[int], acceptance: float, vocabulary_size: int) -> None:
         self.vocabulary_size = vocabulary_size

@@ -121,7 +121,7 @@ class RunBuffers:
         return Run(inputs, outputs, bindings)
 
     def _sizes(self, shape: RunShape) -> tuple[Sizes, Sizes]:
-        inputs = shape.inputs
+        inputs = self._draft.inputs(shape)
         if shape.noises:
             inputs["noise"] = (shape.noises, self._draft.vocabulary_size), np.float32
         found = (shape.deciding, self._draft.choices)

@@ -122,4 +122,5 @@ def _parts(piece: Piece, wanted: NDArray[np.int32]) -> Iterator[tuple[int, Piece
         cached = piece.cached[rows].copy()
         cached[:, piece.slots[:start]] |= piece.among[rows, :start]
         tokens, positions, slots = piece.tokens[rows], piece.positions[rows], piece.slots[rows]
-        yield start, Piece(tokens, positions, slots, cached, piece.among[rows, rows], piece.slot_positions)
+        among, seen = piece.among[rows, rows], None if piece.seen is None else piece.seen[rows]
+        yield start, Piece(tokens, positions, slots, cached, among, piece.slot_positions, seen)

@@ -154,6 +154,7 @@ class StubDraft:
     vocabulary_size = VOCABULARY
     vocabulary_hash = VOCABULARY_HASH
     tokenizer_path = Path("unused")
+    eyes = None
 
     def __init__(self, scripted: HashModel | None = None) -> None:
         self.scripted = scripted or HashModel()

@@ -1,5 +1,6 @@
 """The drafter: what a run finds does not depend on what ran before it."""
 
+import io
 from typing import Any
 
 import numpy as np
@@ -7,10 +8,13 @@ import pytest
 from scripted_models import VOCABULARY, HashModel
 from stubs import StubDraft
 
+from edgespec.core.pictures import PictureSpan
 from edgespec.core.slots import Piece
 from edgespec.core.tree import ROOT, DraftTree
 from edgespec.drafting.drafter import Drafter
-from edgespec.drafting.loop import Found
+from edgespec.drafting.loop import DraftingLoop, Found
+from edgespec.drafting.modes import policy
+from edgespec.tensorrt_engines.draft_shape import EyesShape
 
 SCRIPTED = HashModel()
 
@@ -76,3 +80,34 @@ def test_ids_that_only_the_padded_target_has_are_not_fed_to_the_draft() -> None:
     drafter, text, tree = Drafter(PaddedDraft(SCRIPTED), 0.0, 0, 20), [1, 2, 15], DraftTree(3)  # type: ignore[arg-type]
     tree.add(1, ROOT, 19)
     assert one(drafter, text, tree, 1).tokens == [11, 10]
+
+
+class CountingEyes:
+    """A vision encoder that makes two rows of a picture."""
+
+    shape = EyesShape(14, 28, 14, 3)
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def encode(self, pixels: Any) -> Any:
+        assert (pixels.shape, pixels.dtype) == ((14, 28, 3), np.uint8)
+        self.looks += 1
+        return np.ones((2, 3), np.float32)
+
+
+def test_a_draft_that_rests_does_not_look_at_pictures() -> None:
+    image = pytest.importorskip("PIL.Image")
+    file = io.BytesIO()
+    image.new("RGB", (56, 56)).save(file, "PNG")
+    for mode, looks in (("cloud", 0), ("sync", 1)):
+        draft, eyes = StubDraft(SCRIPTED), CountingEyes()
+        draft.eyes = eyes  # type: ignore[assignment]
+        drafter = Drafter(draft, 0.0, 0, VOCABULARY)  # type: ignore[arg-type]
+        drafter.pictures.take([PictureSpan(1, 4, 56, 56, bytes(32))], [file.getvalue()])
+        loop = DraftingLoop(policy(mode))
+        loop.begin([1, 9, 9, 9, 9, 2], 0, 8)
+        while drafter.run(loop) is not None:
+            pass
+        assert eyes.looks == looks and bool(draft.runs) == bool(looks)
+        assert bool(len(loop.tree)) == bool(looks)

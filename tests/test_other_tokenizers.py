@@ -68,6 +68,7 @@ class Recorder:
     vocabulary_size = 6
     vocabulary_hash = DRAFT.vocabulary_hash
     tokenizer_path = Path("unused")
+    eyes = None
 
     def __init__(self, capacity: int = 64) -> None:
         self.capacity = capacity

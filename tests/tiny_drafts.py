@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,12 +86,21 @@ if SHARED not in os.environ:
 def compiled(name: str = GROUPED, **options: Any) -> Path:
     """A folder with the `model` and the `engine` of a member of the family; made once per run: do not change it."""
     options = {"runtime": "onnxruntime", "progress": False} | options
-    folder = Path(os.environ[SHARED], hashlib.sha256(repr((name, options)).encode()).hexdigest()[:16])
+
+    def make(folder: Path) -> None:
+        save_family_member(folder / "model", name)
+        edgespec.compile(folder / "model", folder / "engine", **options)
+
+    return made_once(repr((name, options)), make)
+
+
+def made_once(name: str, make: Callable[[Path], None]) -> Path:
+    """The folder that `make` filled with an `engine` and more, for all processes of the run."""
+    folder = Path(os.environ[SHARED], hashlib.sha256(name.encode()).hexdigest()[:16])
     folder.mkdir(exist_ok=True)
     with locked(Path(os.environ[SHARED], f"{folder.name}.lock")):
         if not (folder / "engine").exists():
-            save_family_member(folder / "model", name)
-            edgespec.compile(folder / "model", folder / "engine", **options)
+            make(folder)
     return folder
 
 

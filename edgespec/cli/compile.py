@@ -28,6 +28,10 @@ class Build:
         "The target's folder or tokenizer.json. The engine encodes text as the target does. A draft with a different "
         "vocabulary is refused now, rather than when a session opens."
     )
+    picture_size: str | None = option(
+        "For a draft that sees: the size of its pictures, WIDTHxHEIGHT in pixels.",
+        show_default="about 224x224",
+    )
     force: bool = option("Build even if the folder already holds an engine.", False)
 
 

@@ -44,6 +44,19 @@ class PictureSpan:
         return self.first_row + self.rows
 
 
+@dataclass(frozen=True)
+class SeenRows:
+    """What a draft that sees needs of the R rows of a run. axes: int32 [3, R], rotary positions. pictured: bool
+    [R], the rows that are a picture's. features: float32 [R, D], in place of their tokens' embeddings."""
+
+    axes: NDArray[np.int32]
+    pictured: NDArray[np.bool_]
+    features: NDArray[np.float32]
+
+    def __getitem__(self, rows: slice) -> SeenRows:
+        return SeenRows(self.axes[:, rows], self.pictured[rows], self.features[rows])
+
+
 def cut_picture(spans: Sequence[PictureSpan], length: int) -> PictureSpan | None:
     """The picture that a text of `length` tokens would hold a part of only; None: there is none."""
     return next((span for span in spans if span.first_row < length < span.end), None)

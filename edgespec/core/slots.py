@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.core.pictures import SeenRows
 from edgespec.core.tree import ROOT, DraftTree
 
 SLOT_BUCKET = 64
@@ -32,7 +33,8 @@ class Piece:
     where each row's keys and values go. cached: bool [R, W], which slots already in the cache hold ancestors
     of the row; W is a multiple of SLOT_BUCKET and above every slot in use. among: bool [R, R], which rows of
     this piece are ancestors of the row, itself included. slot_positions: int32 [W], the position of the token
-    in each slot (sliding windows need it).
+    in each slot (sliding windows need it). seen: for a draft that sees; None: every row is text, and its rotary
+    position is its position.
     """
 
     tokens: NDArray[np.int32]
@@ -41,6 +43,7 @@ class Piece:
     cached: NDArray[np.bool_]
     among: NDArray[np.bool_]
     slot_positions: NDArray[np.int32]
+    seen: SeenRows | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from edgespec.core.messages import Verdict
 from edgespec.core.noise import MASKED, NoiseRows
 from edgespec.core.pacing import DraftPacing
-from edgespec.core.pictures import PictureSpan
 from edgespec.core.slots import CacheFull, Piece, SlotMap
 from edgespec.core.tree import ROOT, DraftTree
 from edgespec.drafting.draft_guide import DraftGuide, forced_token
+from edgespec.drafting.draft_pictures import DraftPictures
 from edgespec.drafting.loop import DraftingLoop, Found
 from edgespec.engines.draft_engine import DraftEngine
 
@@ -31,7 +31,7 @@ class Drafter:
     target lacks are not drafted, and the draft reads id 0 in place of those that it lacks. pacing: holds every run to
     a given time, for experiments. guide: that the session's texts must match.
 
-    pictures: those in the text. The draft has no eyes: it reads the text without their rows.
+    pictures: those in the text.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Drafter:
         self._slots = SlotMap(engine.capacity)
         self._noise = NoiseRows(engine.vocabulary_size)
         self._vocabulary_size = vocabulary_size
-        self.pictures: Sequence[PictureSpan] = ()
+        self.pictures = DraftPictures(engine.eyes)
         engine.reset()
 
     def run(self, loop: DraftingLoop) -> int | None:
@@ -67,6 +67,11 @@ class Drafter:
         return nodes
 
     def _run_next(self, loop: DraftingLoop, start_s: float) -> int | None:
+        if self.pictures.unread:
+            if not loop.next_draft():  # a draft that rests does not look
+                return None
+            self.pictures.look()
+            return 0
         try:
             if self.prefill(loop.text, loop.tree):
                 return 0
@@ -107,7 +112,7 @@ class Drafter:
 
         Raises CacheFull when the text has outgrown the draft's cache.
         """
-        text, start = self._readable(text), self._slots.cached_length
+        text, start = self.pictures.readable(text), self._slots.cached_length
         if len(text) - start <= PREFILL_ROWS:
             return False
         self._run(self._slots.plan(text, start + PREFILL_ROWS, tree, []), np.zeros(0, dtype=np.int32))
@@ -142,12 +147,12 @@ class Drafter:
 
         Raises CacheFull when they do not fit.
         """
-        text = self._readable(text)
+        text = self.pictures.readable(text)
         for node in nodes:  # one that ran as an ancestor only runs again: nothing was decided behind it
             self._slots.forget(node, len(text))
         rows = self._unseen(tree, nodes)
         pending = len(text) - self._slots.cached_length
-        piece = self._slots.plan(text, len(text), tree, rows, self._left_out)
+        piece = self._slots.plan(text, len(text), tree, rows, self.pictures.left_out)
         row_of = {ROOT: pending - 1, **{node: pending + i for i, node in enumerate(rows)}}
         decide = np.array([row_of[node] for node in nodes], dtype=np.int32)
         tokens, scores = self._run(piece, decide, allowed)
@@ -160,23 +165,7 @@ class Drafter:
 
     def truncate(self, length: int) -> None:
         """Forget the draft tree and the committed tokens from `length` on."""
-        length -= sum(span.rows for span in self.pictures if span.end <= length)
-        self._slots.truncate(min(length, self._slots.cached_length))
-
-    @property
-    def _left_out(self) -> int:
-        """Rows of the text that the draft does not read."""
-        return sum(span.rows for span in self.pictures)
-
-    def _readable(self, text: Sequence[int]) -> Sequence[int]:
-        """The text without its pictures' rows."""
-        if not self.pictures:
-            return text
-        readable, start = list[int](), 0
-        for span in self.pictures:
-            readable += text[start : span.first_row]
-            start = span.end
-        return [*readable, *text[start:]]
+        self._slots.truncate(min(self.pictures.length(length), self._slots.cached_length))
 
     def _unseen(self, tree: DraftTree, nodes: Sequence[int]) -> list[int]:
         """The nodes and those of their ancestors that are not in the cache, parents first."""
@@ -186,6 +175,7 @@ class Drafter:
     def _run(
         self, piece: Piece, decide: NDArray[np.int32], allowed: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        piece = self.pictures.sighted(piece)
         engine, masked = self._engine, self._vocabulary_size < self._engine.vocabulary_size
         lacking = piece.tokens >= engine.vocabulary_size
         if lacking.any():
@@ -195,7 +185,7 @@ class Drafter:
         noise_rows = np.zeros(len(piece), dtype=np.int32)
         if self._temperature:
             noise, noise_rows[decide] = self._noise.rows(
-                self._seed, piece.positions[decide] + 1 + self._left_out
+                self._seed, piece.positions[decide] + 1 + self.pictures.left_out
             )
         else:
             noise = np.zeros((1, engine.vocabulary_size), dtype=np.float32)

@@ -254,7 +254,8 @@ class TextSession(Closing, ABC):
         self._loop.begin(tokens, start, max_new_tokens)
         self._output = OutputBuffer(self.tokenizer, self.params.stop, self._loop.text)
         if self._drafter is not None:
-            self._drafter.pictures = [picture.span for picture in self.pictures]
+            pictures = self.pictures
+            self._drafter.pictures.take([one.span for one in pictures], [one.file for one in pictures])
             self._drafter.truncate(start)
         self.finish_reason = None
 

@@ -11,7 +11,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from edgespec.core.cache_folder import cache_folder
 from edgespec.core.errors import EdgespecError
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.whole_files import whole_folder
+from edgespec.engines import seeing
 from edgespec.engines.build_settings import assumptions, check_device_memory, choose_settings
 from edgespec.engines.draft_engine import load_draft
 from edgespec.engines.engine_folder import check_place, copy_files, holds
@@ -28,6 +29,7 @@ from edgespec.engines.manifest import (
     FORMAT_VERSION,
     GRAPH_FILE,
     MANIFEST_FILE,
+    VISION_FILE,
     BuildSettings,
     EngineManifest,
     hash_files,
@@ -80,6 +82,7 @@ def compile(
     target_device: str | None = None,
     max_len: int | None = None,
     target_tokenizer: str | Path | None = None,
+    picture_size: str | None = None,
     force: bool = False,
     progress: bool = True,
 ) -> Path:
@@ -92,7 +95,8 @@ def compile(
     fp32. Half-precision matrices multiply as halves on a GPU and as float32 on a CPU. target_device: the name of a
     profile, which gives the settings left open here. max_len: tokens of a text, prompt included, that the draft can
     follow (2048); at most the model's own context. target_tokenizer: the target's folder or its tokenizer.json; a
-    draft of another vocabulary is refused, and the engine encodes text as the target does. force: build although the
+    draft of another vocabulary is refused, and the engine encodes text as the target does. picture_size: of a draft
+    that sees, WIDTHxHEIGHT in pixels; every picture is scaled to it (None: about 224x224). force: build although the
     folder holds an engine.
     Where the plan of a TensorRT runtime cannot be built here, the folder holds the ONNX graph, and the device builds
     the plan of it. Raises EdgespecError, and then leaves nothing half-written.
@@ -113,8 +117,9 @@ def compile(
             raise EdgespecError(
                 f"{model} is an engine already: pass it as a draft, or compile the model it was made of."
             )
-        _say_assumptions(progress, device, **asdict(settings))
+        _say_assumptions(progress, device, settings.runtime, settings.precision, settings.max_len)
         source = find_folder(model)
+        settings = replace(settings, picture_size=seeing.picture_size(source, picture_size))
         check_vocabulary(source, target_tokenizer)
         tokenizer = _tokenizer_folder(source, target_tokenizer)
         own = tokenizer == source
@@ -158,12 +163,21 @@ def _build(build: Build, folder: Path, report: Report) -> None:
     settings = build.settings
     copy_files(build.source, folder, build.tokenizer)
     Tokenizer.load(folder)  # a broken tokenizer is found before the long work
-    model = read_weights(build.source, dtype=torch.float32).eval()
-    capacity = export.usable_length(model.config, settings.max_len)
-    graph = export.make_graph(model, capacity, settings.precision, build.for_gpu)
-    check_device_memory(graph.device_bytes(capacity), build.device)
+    size = settings.picture_size
+    model = read_weights(build.source, dtype=torch.float32, pictures=size is not None).eval()
+    capacity = export.usable_length(model.config.get_text_config(), settings.max_len)
+    eyes = None if size is None else seeing.eyes_shape(model.config, size)
+    graph = export.make_graph(model, capacity, settings.precision, build.for_gpu, eyes)
+    vision = (
+        None
+        if eyes is None
+        else export.make_vision(build.source, model, eyes, settings.precision, build.for_gpu)
+    )
+    check_device_memory(graph.device_bytes(capacity) + (vision.device_bytes if vision else 0), build.device)
     report("exporting its graph")
     export.export_graph(graph, folder / GRAPH_FILE)
+    if vision is not None:
+        export.export_vision(vision, folder / VISION_FILE)
     if settings.precision == "int8":
         from edgespec.engines.quantize import quantize
 
@@ -172,7 +186,11 @@ def _build(build: Build, folder: Path, report: Report) -> None:
     report("checking the engine against the model")
     _manifest(build, folder, graph, type(model).__name__).save(folder)
     multiplied = "int8" if settings.precision == "int8" else str(graph.compute).removeprefix("torch.")
-    difference = parity.engine_difference(model, load_draft(folder, "onnxruntime"), parity.BOUNDS[multiplied])
+    engine, bound = load_draft(folder, "onnxruntime"), parity.BOUNDS[multiplied]
+    difference = parity.engine_difference(model, engine, bound)
+    if difference is None and vision is not None:
+        engine.reset()
+        difference = parity.picture_difference(model, engine, vision.scale, bound)
     if difference is not None:
         raise EdgespecError(
             f"the engine of {build.label} does not compute what the model does ({difference}): not saved."
@@ -189,7 +207,7 @@ def _manifest(build: Build, folder: Path, graph: DraftGraph, architecture: str) 
         built=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         model=build.label,
         architecture=architecture,
-        **asdict(graph.shape),
+        **vars(graph.shape),
         runtime=build.settings.runtime,
         precision=build.settings.precision,
         vocabulary_hash=Tokenizer.load(folder).vocabulary_hash.hex(),

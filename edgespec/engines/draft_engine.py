@@ -9,14 +9,14 @@ from edgespec.core.calibration import Calibration
 from edgespec.core.errors import EdgespecError
 from edgespec.engines.engine_folder import read_calibration
 from edgespec.engines.manifest import TOKENIZER_FILE, EngineManifest
-from edgespec.engines.runtimes import Runner, open_runner
+from edgespec.engines.runtimes import Eyes, Runner, open_eyes, open_runner
 
 
 class DraftEngine(Runner, Protocol):
     """A draft that runs pieces of text and tree over its own cache. Not thread-safe.
 
     capacity: slots of the cache, and positions of a text. choices: K, the best tokens that a row returns.
-    vocabulary_size: V, the width of the noise.
+    vocabulary_size: V, the width of the noise. eyes: its vision encoder, which twins share; None: it reads text only.
     """
 
     manifest: EngineManifest
@@ -26,6 +26,7 @@ class DraftEngine(Runner, Protocol):
     calibration: Calibration
     tokenizer_path: Path
     vocabulary_hash: bytes
+    eyes: Eyes | None
 
     def twin(self) -> DraftEngine: ...
 
@@ -34,7 +35,12 @@ class OpenEngine:
     """An engine folder that a runtime has opened: a `DraftEngine`."""
 
     def __init__(
-        self, folder: Path, manifest: EngineManifest, calibration: Calibration, runner: Runner
+        self,
+        folder: Path,
+        manifest: EngineManifest,
+        calibration: Calibration,
+        runner: Runner,
+        eyes: Eyes | None,
     ) -> None:
         self.manifest = manifest
         self.calibration = calibration
@@ -43,12 +49,12 @@ class OpenEngine:
         self.vocabulary_size = manifest.vocabulary_size
         self.vocabulary_hash = bytes.fromhex(manifest.vocabulary_hash)
         self.tokenizer_path = folder / TOKENIZER_FILE
-        self.runner = runner
+        self.runner, self.eyes = runner, eyes
         self.reset, self.run = runner.reset, runner.run
         self._folder = folder
 
     def twin(self) -> OpenEngine:
-        return OpenEngine(self._folder, self.manifest, self.calibration, self.runner.twin())
+        return OpenEngine(self._folder, self.manifest, self.calibration, self.runner.twin(), self.eyes)
 
 
 def load_draft(path: str | Path, runtime: str = "auto", threads: int = 1) -> DraftEngine:
@@ -68,4 +74,5 @@ def load_draft(path: str | Path, runtime: str = "auto", threads: int = 1) -> Dra
             f"the calibration in {folder} cannot be read ({error}): "
             f"build the engine again with `{manifest.rebuild_command(folder)}`."
         ) from None
-    return OpenEngine(folder, manifest, calibration, open_runner(runtime, folder, manifest, threads))
+    runner = open_runner(runtime, folder, manifest, threads)
+    return OpenEngine(folder, manifest, calibration, runner, open_eyes(runtime, folder, manifest, threads))

@@ -45,7 +45,7 @@ class DraftGraph(nn.Module):
     ) -> None:
         super().__init__()
         self.compute = compute
-        body = _part(model, "model")
+        body = language_body(model)
         table, head = _part(body, "embed_tokens").weight, _part(model, "lm_head")
         self.embedding = nn.Parameter(table.detach().to(embedding or storage), requires_grad=False)
         layers = [DraftLayer(layer, storage, compute) for layer in _part(body, "layers")]
@@ -92,17 +92,41 @@ class DraftGraph(nn.Module):
         Returns int32 [D, CHOICES], float32 [D, CHOICES] (logit * inverse_temperature + noise, best first,
         ties to the lower id) and `compute` [2 * layers, R, kv_heads, head_dim] in the order of `cache`.
         """
+        rotation = take(self.cosines, positions).unsqueeze(1), take(self.sines, positions).unsqueeze(1)
+        hidden = take(self.embedding, tokens).float()
+        new = self._through_layers(hidden, rotation, cached, among, cache)
+        return self._choose(new, decide, noise, noise_rows, inverse_temperature)
+
+    def _through_layers(
+        self,
+        hidden: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        cached: Tensor,
+        among: Tensor,
+        cache: list[Tensor],
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The rows [R, width] behind the last layer, and the new keys and values in the order of `cache`."""
         bias = torch.where(torch.cat([cached, among], dim=1), 0.0, -torch.inf)
         if (group := self.heads // self.shape.kv_heads) > 1:
             bias = bias.unsqueeze(1).expand(-1, group, -1).flatten(0, 1)
-        rotation = _rows(self.cosines, positions).unsqueeze(1), _rows(self.sines, positions).unsqueeze(1)
-        hidden = _rows(self.embedding, tokens).float()
         rows: list[Tensor] = []
         for index, layer in enumerate(self.layers):
             hidden, keys, values = layer(hidden, rotation, bias, *cache[2 * index : 2 * index + 2])
             rows += [keys, values]
-        logits = self.head(self.norm(_rows(hidden, decide)))
-        scores = logits * inverse_temperature + _rows(noise, noise_rows)
+        return hidden, rows
+
+    def _choose(
+        self,
+        new: tuple[Tensor, list[Tensor]],
+        decide: Tensor,
+        noise: Tensor,
+        noise_rows: Tensor,
+        inverse_temperature: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What `forward` returns. new: of `_through_layers`."""
+        hidden, rows = new
+        logits = self.head(self.norm(take(hidden, decide)))
+        scores = logits * inverse_temperature + take(noise, noise_rows)
         best_scores, best = torch.topk(scores, CHOICES, dim=-1)
         return best.to(torch.int32), best_scores, torch.stack(rows)
 
@@ -202,7 +226,7 @@ class RootMeanSquareNorm(nn.Module):
         return hidden / torch.sqrt(hidden.pow(2).mean(-1, keepdim=True) + self.epsilon) * self.weight
 
 
-def _rows(table: Tensor, indices: Tensor) -> Tensor:
+def take(table: Tensor, indices: Tensor) -> Tensor:
     """table[indices], by the operator (Gather) that takes int32 indices."""
     return nn.functional.embedding(indices, table)
 
@@ -228,6 +252,12 @@ def _head_norm(attention: nn.Module, heads: int, kv_heads: int) -> nn.Module:
     query, key = _part(attention, "q_norm"), _part(attention, "k_norm")
     weight = torch.cat([_part(query, "weight").expand(heads, -1), _part(key, "weight").expand(kv_heads, -1)])
     return RootMeanSquareNorm(query, weight)
+
+
+def language_body(model: nn.Module) -> Any:
+    """The decoder of a causal LM, or of a vision-language model."""
+    base = _part(model, "model")
+    return getattr(base, "language_model", base)
 
 
 def _part(owner: nn.Module, name: str) -> Any:

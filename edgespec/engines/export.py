@@ -5,6 +5,7 @@ The numbers of rows, slots, deciding rows and noise rows are open in the file; a
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ import torch
 from torch.export import Dim
 
 from edgespec.core.errors import EdgespecError, first_line
+from edgespec.core.pixel_scale import CLIP, PixelScale, processor_settings
 from edgespec.engines.draft_graph import DraftGraph, UnlikeLlama
 from edgespec.engines.parity import graph_difference
 from edgespec.engines.quiet import quiet
+from edgespec.engines.seeing_graph import SeeingGraph
+from edgespec.engines.vision_graph import VisionGraph
+from edgespec.tensorrt_engines.draft_shape import EyesShape
 
 OPSET = 18
 """TensorRT 10.0, the oldest that opens our plans, reads up to opset 20."""
@@ -48,12 +53,16 @@ def usable_length(config: Any, max_len: int) -> int:
     return int(min(limits))
 
 
-def make_graph(model: Any, capacity: int, precision: str, for_gpu: bool = False) -> DraftGraph:
+def make_graph(
+    model: Any, capacity: int, precision: str, for_gpu: bool = False, eyes: EyesShape | None = None
+) -> DraftGraph:
     """The draft's graph of `model`, checked to compute the same. Rounds the model's own weights to the stored type.
 
-    for_gpu: matrices multiply in the type in which they are kept. Raises EdgespecError for layers that are not Llama's.
+    for_gpu: matrices multiply in the type in which they are kept. eyes: of a vision-language model. Raises
+    EdgespecError for layers that are not Llama's.
     """
     storage = STORAGE[precision]
+    make = DraftGraph if eyes is None else partial(SeeingGraph, eyes=eyes)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(parameter.to(storage).float())
@@ -62,10 +71,10 @@ def make_graph(model: Any, capacity: int, precision: str, for_gpu: bool = False)
             table.copy_(table.half().float())
         try:
             embedding = torch.float16 if precision == "int8" else storage
-            graph = DraftGraph(model, capacity, storage, embedding=embedding).eval()
+            graph = make(model, capacity=capacity, storage=storage, embedding=embedding).eval()
             difference = graph_difference(model, graph, capacity)
             if for_gpu and storage != torch.float32 and difference is None:
-                graph = DraftGraph(model, capacity, storage, compute=storage).eval()
+                graph = make(model, capacity=capacity, storage=storage, compute=storage).eval()
                 difference = graph_difference(model, graph, capacity)
             if difference is not None:
                 raise UnlikeLlama(f"its layers do not compute as Llama's do: {difference}")
@@ -77,13 +86,38 @@ def make_graph(model: Any, capacity: int, precision: str, for_gpu: bool = False)
     return graph
 
 
+def make_vision(
+    folder: Path, model: Any, eyes: EyesShape, precision: str, for_gpu: bool = False
+) -> VisionGraph:
+    """The vision encoder of the `model` in `folder`, whose weights `make_graph` has rounded. Raises EdgespecError where
+    it is not Qwen2-VL's."""
+    scale = PixelScale.of(processor_settings(folder), CLIP)
+    storage = torch.float32 if precision == "fp32" else torch.float16
+    compute = storage if for_gpu else torch.float32
+    try:
+        with torch.no_grad():
+            return VisionGraph(model.model.visual, scale, eyes, storage, compute).eval()
+    except (RuntimeError, TypeError, ValueError, AttributeError, LookupError) as error:
+        raise EdgespecError(
+            f"the vision encoder of {type(model).__name__} cannot be compiled ({first_line(error)}): use a draft of "
+            "Qwen2-VL's family, or one of text alone."
+        ) from None
+
+
+def export_vision(vision: VisionGraph, file: Path) -> None:
+    """Write the vision encoder as ONNX. Raises EdgespecError."""
+    pixels = torch.zeros(vision.shape.height, vision.shape.width, 3, dtype=torch.uint8)
+    _export(vision, (pixels,), None, ["pixels"], ["features"], file)
+
+
 def export_graph(graph: DraftGraph, file: Path) -> None:
-    """Write the graph as ONNX; large weights go beside it into `draft.onnx.data`. Raises EdgespecError."""
+    """Write the graph as ONNX. Raises EdgespecError."""
     rows, slots, deciding, noises = 5, 192, 4, 3
     r, w, d, p = Dim("rows"), Dim("slots"), Dim("deciding"), Dim("noises")
+    places = torch.arange(rows, dtype=torch.int32)
     inputs: dict[str, tuple[torch.Tensor, dict[int, Any] | None]] = {
         "tokens": (torch.zeros(rows, dtype=torch.int32), {0: r}),
-        "positions": (torch.arange(rows, dtype=torch.int32), {0: r}),
+        "positions": (places, {0: r}),
         "cached": (torch.zeros(rows, slots, dtype=torch.bool), {0: r, 1: w}),
         "among": (torch.ones(rows, rows, dtype=torch.bool).tril(), {0: r, 1: r}),
         "decide": (torch.arange(deciding, dtype=torch.int32), {0: d}),
@@ -91,17 +125,40 @@ def export_graph(graph: DraftGraph, file: Path) -> None:
         "noise_rows": (torch.zeros(deciding, dtype=torch.int32), {0: d}),
         "inverse_temperature": (torch.tensor(1.0), None),
     }
+    if (eyes := graph.shape.eyes) is not None:
+        inputs["positions"] = places.repeat(3, 1), {1: r}
+        inputs["pictured"] = torch.zeros(rows, dtype=torch.bool), {0: r}
+        inputs["features"] = torch.zeros(rows, eyes.features), {0: r}
     cache = graph.empty_cache(slots)
+    _export(
+        graph,
+        (*(example for example, _ in inputs.values()), cache),
+        (*(dims for _, dims in inputs.values()), [{0: w} for _ in cache]),
+        [*inputs, *(f"cache_{index}" for index in range(len(cache)))],
+        ["best", "scores", "rows"],
+        file,
+    )
+
+
+def _export(
+    graph: torch.nn.Module,
+    examples: tuple[Any, ...],
+    open_dimensions: Any,
+    inputs: list[str],
+    outputs: list[str],
+    file: Path,
+) -> None:
+    """Large weights go beside the file into one named `.data`."""
     weights = sum(parameter.nbytes for parameter in graph.parameters())
     try:
         with quiet():
             program = torch.onnx.export(
                 graph,
-                (*(example for example, _ in inputs.values()), cache),
+                examples,
                 dynamo=True,
-                dynamic_shapes=(*(dims for _, dims in inputs.values()), [{0: w} for _ in cache]),
-                input_names=[*inputs, *(f"cache_{index}" for index in range(len(cache)))],
-                output_names=["best", "scores", "rows"],
+                dynamic_shapes=open_dimensions,
+                input_names=inputs,
+                output_names=outputs,
                 opset_version=OPSET,
                 verbose=False,
             )

@@ -14,15 +14,17 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from edgespec.core.errors import EdgespecError
+from edgespec.core.pictures import MAX_PIXELS
 from edgespec.core.weight_files import weight_files
 from edgespec.core.whole_files import sha256_of
-from edgespec.tensorrt_engines.draft_shape import DraftShape
+from edgespec.tensorrt_engines.draft_shape import PIXELS, DraftShape, EyesShape
 
 FORMAT_VERSION = 3
 """Of the folder and of the graph in it; an engine of another format is built again."""
 
 MANIFEST_FILE = "manifest.json"
 GRAPH_FILE = "draft.onnx"
+VISION_FILE = "vision.onnx"
 CALIBRATION_FILE = "calibration.json"
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -35,27 +37,38 @@ MOST = 1 << 24
 MOST_CACHE = 1 << 34
 """Numbers of keys in the cache of a draft: what a damaged manifest asks for is refused before memory is."""
 
+MOST_FEATURES = 1 << 26
+"""Numbers that the vision encoder makes of one picture."""
+
 BESIDE_WEIGHTS = {".json", ".jinja", ".model", ".txt"}
 """Files of a model's folder that an engine may depend on, beside the weights."""
 
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """How an engine is built. precision: of the matrices. max_len: tokens of a text at most."""
+    """How an engine is built. precision: of the matrices. max_len: tokens of a text at most. picture_size: height and
+    width in pixels at which it sees; None: it reads text only."""
 
     runtime: str = "onnxruntime"
     precision: str = "fp32"
     max_len: int = 2048
+    picture_size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
 class PlanRecord:
-    """A TensorRT plan of the folder, and the only runtime, version and compute capability that it serves."""
+    """A TensorRT plan of the folder, and the only runtime, version and compute capability that it serves. vision_file:
+    the plan of the vision encoder; "": the draft has none."""
 
     file: str
     runtime: str
     version: str
     compute_capability: str
+    vision_file: str = ""
+
+    @property
+    def files(self) -> set[str]:
+        return {self.file, self.vision_file} - {""}
 
 
 @dataclass(frozen=True)
@@ -113,7 +126,8 @@ class EngineManifest(DraftShape):
                     f"format {FORMAT_VERSION}: {again}"
                 )
             plans = tuple(PlanRecord(**record) for record in data["plans"])
-            manifest = cls(**{**data, "files": dict(data["files"]), "plans": plans})
+            eyes = EyesShape(**data["eyes"]) if data.get("eyes") is not None else None
+            manifest = cls(**{**data, "files": dict(data["files"]), "plans": plans, "eyes": eyes})
             _check_types(manifest)
         except (ValueError, KeyError, TypeError, AttributeError):
             raise EdgespecError(f"{file} is damaged: {again}") from None
@@ -125,7 +139,8 @@ class EngineManifest(DraftShape):
 
     def rebuild_command(self, folder: Path) -> str:
         runtime = "" if self.runtime == BuildSettings.runtime else f" --runtime {self.runtime}"
-        return f"edgespec compile {shlex.quote(self.model)} --out {_quoted(folder)}{runtime} --force"
+        eyes = "" if self.eyes is None else f" --picture-size {self.eyes.width}x{self.eyes.height}"
+        return f"edgespec compile {shlex.quote(self.model)} --out {_quoted(folder)}{runtime}{eyes} --force"
 
 
 def hash_files(folder: Path) -> dict[str, str]:
@@ -139,7 +154,8 @@ def hash_inputs(model_folder: Path, settings: BuildSettings, tokenizer_hash: str
     tokenizer_hash: of the tokenizer, where it is not the model's own."""
     beside = [file for file in model_folder.iterdir() if file.is_file() and file.suffix in BESIDE_WEIGHTS]
     model_files = {file.name: sha256_of(file) for file in sorted([*beside, *weight_files(model_folder)])}
-    inputs = [FORMAT_VERSION, asdict(settings), model_files, *([tokenizer_hash] if tokenizer_hash else [])]
+    chosen = {name: value for name, value in asdict(settings).items() if value is not None}
+    inputs = [FORMAT_VERSION, chosen, model_files, *([tokenizer_hash] if tokenizer_hash else [])]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
@@ -155,9 +171,23 @@ def _check_types(manifest: EngineManifest) -> None:
         raise KeyError("files")
     if manifest.layers * manifest.capacity * manifest.kv_heads * manifest.head_dim > MOST_CACHE:
         raise ValueError("the cache")
-    if not {plan.file for plan in manifest.plans} <= set(manifest.files):
+    if manifest.eyes is not None:
+        _check_eyes(manifest.eyes, manifest)
+    if not {file for plan in manifest.plans for file in plan.files} <= set(manifest.files):
         raise KeyError("plans")
     if not {GRAPH_FILE, CALIBRATION_FILE, TOKENIZER_FILE} <= set(manifest.files):
+        raise KeyError("files")
+
+
+def _check_eyes(eyes: EyesShape, manifest: EngineManifest) -> None:
+    sides = (eyes.height, eyes.width, eyes.cell, eyes.features)
+    if not all(type(side) is int and 1 <= side <= MOST for side in sides) or eyes.layout != PIXELS:
+        raise TypeError("eyes")
+    if eyes.height % eyes.cell or eyes.width % eyes.cell or eyes.height * eyes.width > MAX_PIXELS:
+        raise ValueError("the picture")
+    if eyes.rows > manifest.capacity or eyes.rows * eyes.features > MOST_FEATURES:
+        raise ValueError("the rows of a picture")
+    if VISION_FILE not in manifest.files:
         raise KeyError("files")
 
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from edgespec.core.errors import EdgespecError, first_line
 from edgespec.core.memory import available_memory_bytes
 from edgespec.core.slots import Piece
-from edgespec.engines.manifest import GRAPH_FILE, EngineManifest
-from edgespec.tensorrt_engines.draft_shape import RunShape, fill_inputs
+from edgespec.engines.manifest import GRAPH_FILE, VISION_FILE, EngineManifest
+from edgespec.tensorrt_engines.draft_shape import DraftShape, RunShape, fill_inputs
 
 LOG_ERRORS = 3
 
@@ -34,7 +34,8 @@ class OnnxRunner:
     """A `Runner`. threads: cores that one run may use. Raises EdgespecError."""
 
     def __init__(self, folder: Path, manifest: EngineManifest, threads: int = 1) -> None:
-        self._session = _open(folder, manifest, threads)
+        _check_memory(folder, manifest)
+        self._session = open_graph(GRAPH_FILE, folder, manifest, threads)
         self._draft = manifest
         self._no_noise = np.zeros((1, self._draft.vocabulary_size), dtype=np.float32)
         self._begin()
@@ -88,7 +89,7 @@ class OnnxRunner:
             self._bindings.move_to_end(shape)
             return binding
         bound = self._session.io_binding()
-        binding = Binding(bound, shape, self._cache, self._no_noise, self._draft.choices)
+        binding = Binding(bound, self._draft, shape, self._cache, self._no_noise)
         self._bindings[shape] = binding
         if len(self._bindings) > KEPT_SHAPES:
             self._bindings.popitem(last=False)
@@ -99,18 +100,23 @@ class Binding:
     """The buffers of one shape, bound to the graph's inputs and outputs (shapes: draft_graph.py)."""
 
     def __init__(
-        self, bound: Any, shape: RunShape, cache: NDArray[Any], no_noise: NDArray[np.float32], choices: int
+        self,
+        bound: Any,
+        draft: DraftShape,
+        shape: RunShape,
+        cache: NDArray[Any],
+        no_noise: NDArray[np.float32],
     ) -> None:
         self.bound = bound
         self.inputs: dict[str, NDArray[Any]] = {}
-        for name, (size, kind) in shape.inputs.items():
+        for name, (size, kind) in draft.inputs(shape).items():
             self.inputs[name] = np.zeros(size, dtype=kind)
             self.input(name, self.inputs[name])
         self.input("noise", no_noise)
         for index, part in enumerate(cache):
             self.input(f"cache_{index}", part[: shape.bucket])
-        self.best = self._output("best", np.zeros((shape.deciding, choices), dtype=np.int32))
-        self.scores = self._output("scores", np.zeros((shape.deciding, choices), dtype=np.float32))
+        self.best = self._output("best", np.zeros((shape.deciding, draft.choices), dtype=np.int32))
+        self.scores = self._output("scores", np.zeros((shape.deciding, draft.choices), dtype=np.float32))
         self.rows = self._output(
             "rows", np.zeros((len(cache), shape.rows, *cache.shape[2:]), dtype=cache.dtype)
         )
@@ -124,8 +130,10 @@ class Binding:
         return array
 
 
-def _open(folder: Path, manifest: EngineManifest, threads: int) -> onnxruntime.InferenceSession:
-    _check_memory(folder, manifest)
+def open_graph(
+    file: str, folder: Path, manifest: EngineManifest, threads: int
+) -> onnxruntime.InferenceSession:
+    """A graph of the engine in `folder`. Raises EdgespecError."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -133,9 +141,7 @@ def _open(folder: Path, manifest: EngineManifest, threads: int) -> onnxruntime.I
     # The draft shares its cores with the session's own loop and the link's thread.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return onnxruntime.InferenceSession(
-            str(folder / GRAPH_FILE), options, providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(str(folder / file), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise EdgespecError(
             f"ONNX Runtime {onnxruntime.__version__} cannot open the engine in {folder} "
@@ -146,7 +152,8 @@ def _open(folder: Path, manifest: EngineManifest, threads: int) -> onnxruntime.I
 def _check_memory(folder: Path, manifest: EngineManifest) -> None:
     """Refuse what the kernel would end the process for."""
     draft = manifest
-    weights = sum(file.stat().st_size for file in folder.glob(f"{GRAPH_FILE}*"))
+    graphs = [file for name in (GRAPH_FILE, VISION_FILE) for file in folder.glob(f"{name}*")]
+    weights = sum(file.stat().st_size for file in graphs)
     cache = 2 * draft.layers * draft.capacity * draft.kv_heads * draft.head_dim * 4
     needed, left = COPIES * weights + cache, available_memory_bytes()
     if needed > left:

@@ -6,18 +6,24 @@ the first must be the model's best, both up to a bound that is small against the
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edgespec.core.pictures import PictureSpan, SeenRows, rotary_positions
+from edgespec.core.pixel_scale import PixelScale
 from edgespec.core.slots import SlotMap
 from edgespec.core.tree import DraftTree
 from edgespec.engines.draft_engine import DraftEngine
 from edgespec.engines.draft_graph import DraftGraph
 
 TEXT_LENGTH = 32
+BEFORE, BEHIND = 5, 4
+"""Tokens around a picture."""
+
 LAST_ROWS = 6
 """Rows of the text that run one by one behind the others."""
 
@@ -33,16 +39,19 @@ def graph_difference(model: Any, graph: DraftGraph, capacity: int) -> str | None
     for start in {0, capacity - rows}:
         positions = torch.arange(start, start + rows)
         expected = _logits(model, tokens, positions)
+        eyes = graph.shape.eyes
+        no_picture = () if eyes is None else (torch.zeros(rows).bool(), torch.zeros(rows, eyes.features))
         with torch.no_grad():
             best, scores, _ = graph(
                 tokens.int(),
-                positions.int(),
+                positions.int() if eyes is None else positions.int().repeat(3, 1),
                 torch.zeros(rows, 0, dtype=torch.bool),
                 torch.ones(rows, rows, dtype=torch.bool).tril(),
                 torch.arange(rows, dtype=torch.int32),
                 torch.zeros(1, expected.shape[-1]),
                 torch.zeros(rows, dtype=torch.int32),
                 torch.tensor(1.0),
+                *no_picture,
                 graph.empty_cache(0),
             )
         bound = BOUNDS[str(graph.compute).removeprefix("torch.")]
@@ -64,6 +73,53 @@ def engine_difference(model: Any, engine: DraftEngine, relative_bound: float) ->
         results.append(engine.run(slots.plan(text, length, tree, []), None, None, 1.0))
     best, scores = (np.concatenate(parts) for parts in zip(*results, strict=True))
     return score_difference(logits, best, scores, relative_bound)
+
+
+def picture_difference(
+    model: Any, engine: DraftEngine, scale: PixelScale, relative_bound: float
+) -> str | None:
+    """How a fresh engine that sees differs from the model on a text with a random picture; None: not at all."""
+    eyes = engine.eyes
+    assert eyes is not None
+    shape, placeholder = eyes.shape, int(model.config.image_token_id)
+    pixels = np.random.default_rng(0).integers(0, 256, (shape.height, shape.width, 3)).astype(np.uint8)
+    text = _text(model, BEFORE + shape.rows + BEHIND)
+    text[text == placeholder] = 0
+    text[BEFORE : BEFORE + shape.rows] = placeholder
+    span = PictureSpan(BEFORE, shape.rows, shape.height, shape.width, bytes(32))
+    if engine.capacity < len(text):
+        return f"a picture takes {shape.rows} of the {engine.capacity} rows that the engine holds"
+    with torch.no_grad():
+        own = model(
+            input_ids=text[None], use_cache=False, **_inputs(model, pixels, scale, text == placeholder)
+        )
+    piece = SlotMap(engine.capacity).plan(text.tolist(), len(text), DraftTree(len(text)), [])
+    features = np.zeros((len(text), shape.features), np.float32)
+    features[span.first_row : span.end] = eyes.encode(pixels)
+    axes = rotary_positions([span], piece.positions, shape.cell).astype(np.int32)
+    seen = SeenRows(axes, (text == placeholder).numpy(), features)
+    decide = np.arange(span.end, len(text), dtype=np.int32)
+    best, scores = engine.run(replace(piece, seen=seen), None, None, 1.0, decide)
+    return score_difference(own.logits[0, span.end :].numpy(), best, scores, relative_bound)
+
+
+def _inputs(
+    model: Any, pixels: NDArray[np.uint8], scale: PixelScale, is_picture: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """What Qwen2-VL's own forward reads of a picture: patches, those of a cell behind one another, as often as it has
+    frames."""
+    vision = model.config.vision_config
+    patch, merge = vision.patch_size, vision.spatial_merge_size
+    down, across = (side // patch for side in pixels.shape[:2])
+    cut = scale(pixels).reshape(3, down // merge, merge, patch, across // merge, merge, patch)
+    patches = np.repeat(
+        cut.transpose(1, 4, 2, 5, 0, 3, 6)[..., None, :, :], vision.temporal_patch_size, axis=-3
+    )
+    return {
+        "pixel_values": torch.from_numpy(patches.reshape(down * across, -1)),
+        "image_grid_thw": torch.tensor([[1, down, across]]),
+        "mm_token_type_ids": is_picture[None].long(),
+    }
 
 
 def score_difference(
@@ -91,4 +147,4 @@ def _logits(model: Any, tokens: torch.Tensor, positions: torch.Tensor) -> NDArra
 
 def _text(model: Any, length: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, model.config.vocab_size, (length,), generator=generator)
+    return torch.randint(0, model.config.get_text_config().vocab_size, (length,), generator=generator)

@@ -13,7 +13,7 @@ from pathlib import Path
 from edgespec.core.errors import EdgespecError
 from edgespec.core.whole_files import whole_folder
 from edgespec.engines.engine_folder import check_place
-from edgespec.engines.manifest import GRAPH_FILE, EngineManifest, PlanRecord, hash_files
+from edgespec.engines.manifest import GRAPH_FILE, VISION_FILE, EngineManifest, PlanRecord, hash_files
 from edgespec.tensorrt_engines.plan import PlanTarget, build_plan
 from edgespec.tensorrt_engines.tensorrt_api import load_api
 
@@ -25,9 +25,12 @@ def write_plan(folder: Path, target: PlanTarget) -> None:
         raise EdgespecError(
             f"the engine in {folder} is int8, which is for ONNX Runtime: compile the model with --precision fp16."
         )
-    file = f"{target.runtime}-sm{target.compute_capability.replace('.', '')}.plan"
+    name = f"{target.runtime}-sm{target.compute_capability.replace('.', '')}"
+    file, vision_file = f"{name}.plan", "" if manifest.eyes is None else f"{name}-vision.plan"
     (folder / file).write_bytes(build_plan(target, folder / GRAPH_FILE, manifest))
-    plan = PlanRecord(file, target.runtime, _version(target), target.compute_capability)
+    if vision_file:
+        (folder / vision_file).write_bytes(build_plan(target, folder / VISION_FILE, manifest))
+    plan = PlanRecord(file, target.runtime, _version(target), target.compute_capability, vision_file)
     others = tuple(other for other in manifest.plans if other.file != file)
     replace(manifest, runtime=target.runtime, plans=(*others, plan), files=hash_files(folder)).save(folder)
 

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from edgespec.core.cuda_driver import driver, first_gpu
 from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import Piece
-from edgespec.engines.manifest import EngineManifest
+from edgespec.engines.manifest import EngineManifest, PlanRecord
 from edgespec.tensorrt_engines.device_memory import DeviceMemory
+from edgespec.tensorrt_engines.draft_shape import EyesShape
 from edgespec.tensorrt_engines.tensorrt_api import MODULES, build_capabilities, installed, load_api
+from edgespec.tensorrt_engines.tensorrt_eyes import TensorRTEyes
 from edgespec.tensorrt_engines.tensorrt_runner import TensorRTRunner
 
 RUNTIMES = ("onnxruntime", *MODULES)
@@ -49,6 +51,15 @@ class Runner(Protocol):
         """
 
 
+class Eyes(Protocol):
+    """A draft's vision encoder. Not thread-safe."""
+
+    shape: EyesShape
+
+    def encode(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """pixels: uint8 [height, width, 3], red, green and blue. Returns float32 [rows, features]."""
+
+
 def choose_runtime(runtime: str) -> str:
     """The runtime to compile for: `runtime`, or for "auto" the fastest that this machine has. Raises EdgespecError."""
     if runtime == "auto":
@@ -70,7 +81,34 @@ def open_runner(runtime: str, folder: Path, manifest: EngineManifest, threads: i
     return _open_plan(chosen, folder, manifest)
 
 
+def open_eyes(runtime: str, folder: Path, manifest: EngineManifest, threads: int) -> Eyes | None:
+    """The vision encoder of an engine folder, by the runtime of its runner; None: the draft reads text only. Raises
+    EdgespecError."""
+    if manifest.eyes is None:
+        return None
+    chosen = manifest.runtime if runtime == "auto" else choose_runtime(runtime)
+    if chosen == "onnxruntime":
+        from edgespec.engines.onnx_eyes import OnnxEyes
+
+        return OnnxEyes(folder, manifest, manifest.eyes, threads)
+    plan, command = _plan(chosen, folder, manifest), manifest.plan_command(folder, chosen)
+    if not plan.vision_file:
+        raise EdgespecError(
+            f"the {chosen} plan in {folder} lacks the vision encoder: run `{command}` on this device."
+        )
+    content, memory = (folder / plan.vision_file).read_bytes(), DeviceMemory(driver())
+    return TensorRTEyes(content, manifest.eyes, load_api(chosen), memory, command)
+
+
 def _open_plan(runtime: str, folder: Path, manifest: EngineManifest) -> TensorRTRunner:
+    plan = _plan(runtime, folder, manifest)
+    content, memory = (folder / plan.file).read_bytes(), DeviceMemory(driver())
+    return TensorRTRunner(
+        content, manifest, load_api(runtime), memory, manifest.plan_command(folder, runtime)
+    )
+
+
+def _plan(runtime: str, folder: Path, manifest: EngineManifest) -> PlanRecord:
     """The plan of this runtime, version and GPU. Raises EdgespecError where there is none."""
     command = manifest.plan_command(folder, runtime)
     gpu = first_gpu()
@@ -84,8 +122,7 @@ def _open_plan(runtime: str, folder: Path, manifest: EngineManifest) -> TensorRT
     if plan is not None:
         api = load_api(runtime)
         if plan.version == api.__version__:
-            content, memory = (folder / plan.file).read_bytes(), DeviceMemory(driver())
-            return TensorRTRunner(content, manifest, api, memory, command)
+            return plan
         problem = f"is of {runtime} {plan.version}, and this device has {api.__version__}"
     elif plans:
         problem = f"is for compute capability {', '.join(plans)}, and this GPU ({gpu.name}) is {gpu.compute_capability}"

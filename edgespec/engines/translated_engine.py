@@ -18,6 +18,7 @@ from edgespec.core.slots import CacheFull, FreeSlots, Piece
 from edgespec.core.vocabulary_map import VocabularyMap
 from edgespec.engines.draft_engine import DraftEngine
 from edgespec.engines.manifest import EngineManifest
+from edgespec.engines.runtimes import Eyes
 
 
 class TranslatedEngine:
@@ -35,6 +36,7 @@ class TranslatedEngine:
         self.calibration: Calibration = engine.calibration
         self.capacity, self.choices = engine.capacity, engine.choices
         self.vocabulary_size = target_size
+        self.eyes: Eyes | None = None  # it leaves pictures out: their rows have no tokens to translate
         self.vocabulary_hash = engine.vocabulary_hash
         self.tokenizer_path = tokenizer_path
         self._forget()

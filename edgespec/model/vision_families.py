@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from edgespec.core.pictures import MAX_PIXELS, PictureFormat
-from edgespec.model.vision import CLIP, HALF, IMAGENET, PixelScale, VisionEncoder, processor_settings
+from edgespec.core.pixel_scale import CLIP, HALF, IMAGENET, PixelScale, processor_settings
+from edgespec.model.vision import VisionEncoder
 
 
 class GridEncoder(VisionEncoder):

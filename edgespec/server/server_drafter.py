@@ -46,7 +46,7 @@ class ServerDrafter:
 
     def leave_out(self, pictures: Sequence[PictureSpan]) -> None:
         """The pictures in the text, whose rows the draft does not read."""
-        self._drafter.pictures = pictures
+        self._drafter.pictures.take(pictures)
 
     def draft(self) -> list[tuple[int, float]]:
         """The next chain, if the verifier waits for one: tokens, each with its probability."""

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgespec.model.vision import CLIP
+from edgespec.core.pixel_scale import CLIP
+from edgespec.engines.vision_graph import half_turned, patch_angles
 from edgespec.robot.rooms import COLOURS, KINDS
 from edgespec.train.robot.lessons import CELLS, COLUMNS, ROWS, CellLabels, Scene
 from edgespec.train.robot.shape import MERGE, PATCH
@@ -42,7 +43,8 @@ def encode(visual: Any, rows: torch.Tensor) -> torch.Tensor:
     """Features [B, CELLS, W] of `patches`: what `visual` itself returns for them."""
     weight = visual.patch_embed.proj.weight
     hidden = torch.nn.functional.linear(rows.to(weight.dtype), weight.sum(2).flatten(1))
-    cos, sin = _rotations(visual)
+    angles = patch_angles(visual.rotary_pos_emb.inv_freq, ROWS, COLUMNS, MERGE)
+    cos, sin = angles.cos(), angles.sin()
     for block in visual.blocks:
         hidden = hidden + _attend(block.attn, block.norm1(hidden), cos, sin)
         hidden = hidden + block.mlp(block.norm2(hidden))
@@ -51,33 +53,15 @@ def encode(visual: Any, rows: torch.Tensor) -> torch.Tensor:
     return features
 
 
-def _rotations(visual: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """cos and sin [PATCHES, head width]."""
-    down, right = np.divmod(np.arange(PATCHES // (MERGE * MERGE)), COLUMNS)
-    inner_down, inner_right = np.divmod(np.arange(MERGE * MERGE), MERGE)
-    places = [
-        torch.from_numpy((cell[:, None] * MERGE + inner).reshape(-1))
-        for cell, inner in ((down, inner_down), (right, inner_right))
-    ]
-    angles = torch.cat([place[:, None].float() * visual.rotary_pos_emb.inv_freq for place in places], -1)
-    angles = torch.cat([angles, angles], -1)
-    return angles.cos(), angles.sin()
-
-
 def _attend(attention: Any, hidden: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     batch, length, width = hidden.shape
     query, key, value = (
         attention.qkv(hidden).view(batch, length, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     )
-    query, key = (one * cos + _half_turned(one) * sin for one in (query, key))
+    query, key = (one * cos + half_turned(one) * sin for one in (query, key))
     mixed = torch.nn.functional.scaled_dot_product_attention(query, key, value)
     out: torch.Tensor = attention.proj(mixed.transpose(1, 2).reshape(batch, length, width))
     return out
-
-
-def _half_turned(values: torch.Tensor) -> torch.Tensor:
-    first, second = values.chunk(2, -1)
-    return torch.cat([-second, first], -1)
 
 
 class CellHead(torch.nn.Module):
