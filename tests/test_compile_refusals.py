@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from tiny_drafts import assert_refuses, contents, save_draft
 
 import edgespec
 from edgespec.core.errors import EdgespecError
+from edgespec.engines.seeing import picture_size
 
 export = pytest.importorskip("edgespec.engines.export")
 
@@ -227,3 +229,30 @@ def test_an_engine_that_computes_something_else_is_not_saved(model: Path, tmp_pa
     weights["model.norm.weight"] *= 1.01
     save_file(weights, model / WEIGHTS, {"format": "pt"})
     assert_refuses("does not compute what the model does", model, tmp_path / "engine")
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [("qwen3_vl", "Qwen3-VL"), ("llava", "LLaVA"), ("gemma3", "Gemma 3"), ("paligemma", "paligemma")],
+)
+def test_drafts_of_other_families_are_refused_by_name(tmp_path: Path, family: str, name: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family, "vision_config": {}}))
+    with pytest.raises(EdgespecError, match=f"of the family {name}, whose pictures no draft reads yet"):
+        picture_size(tmp_path, None)
+
+
+def test_sizes_of_pictures_that_a_draft_cannot_take(tmp_path: Path) -> None:
+    seeing = {"model_type": "qwen2_vl", "vision_config": {"patch_size": 14}}
+    (tmp_path / "config.json").write_text(json.dumps(seeing))
+    assert picture_size(tmp_path, None) == (224, 224)
+    assert picture_size(tmp_path, "84x56") == (56, 84)
+    for wrong in ("", "84", "84x", "0x56", "85x56", "56x99999999", "99988x9996", "-28x28", "28x28\n"):
+        with pytest.raises(EdgespecError, match="in multiples of 28 pixels"):
+            picture_size(tmp_path, wrong)
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    assert picture_size(tmp_path, None) is None
+    with pytest.raises(EdgespecError, match="reads text only: leave picture_size out"):
+        picture_size(tmp_path, "84x56")
+    (tmp_path / "config.json").write_text('{"model_type": "qwen2_vl", "vision_config": {"patch_size": "14"}}')
+    with pytest.raises(EdgespecError, match="is damaged"):
+        picture_size(tmp_path, None)

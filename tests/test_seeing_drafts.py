@@ -42,7 +42,6 @@ from edgespec.engines import plan_stage  # noqa: E402
 from edgespec.engines.draft_engine import DraftEngine, load_draft  # noqa: E402
 from edgespec.engines.manifest import EngineManifest  # noqa: E402
 from edgespec.engines.parity import score_difference  # noqa: E402
-from edgespec.engines.seeing import picture_size  # noqa: E402
 from edgespec.model.target import Target  # noqa: E402
 from edgespec.model.vision_families import GridEncoder, find_encoder  # noqa: E402
 from edgespec.tensorrt_engines.plan import PlanTarget  # noqa: E402
@@ -283,28 +282,3 @@ def test_an_encoder_of_another_size_than_the_manifests_is_refused(folder: Path, 
     manifest.save(copy)
     with pytest.raises(EdgespecError, match=r"vision\.onnx is missing"):
         load_draft(copy)
-
-
-@pytest.mark.parametrize(
-    ("family", "name"),
-    [("qwen3_vl", "Qwen3-VL"), ("llava", "LLaVA"), ("gemma3", "Gemma 3"), ("paligemma", "paligemma")],
-)
-def test_drafts_of_other_families_are_refused_by_name(tmp_path: Path, family: str, name: str) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": family, "vision_config": {}}))
-    with pytest.raises(EdgespecError, match=f"of the family {name}, whose pictures no draft reads yet"):
-        picture_size(tmp_path, None)
-
-
-def test_sizes_of_pictures_that_a_draft_cannot_take(folder: Path, tmp_path: Path) -> None:
-    assert picture_size(folder / "model", None) == (224, 224)
-    assert picture_size(folder / "model", "84x56") == (56, 84)
-    for wrong in ("", "84", "84x", "0x56", "85x56", "56x99999999", "99988x9996", "-28x28", "28x28\n"):
-        with pytest.raises(EdgespecError, match="in multiples of 28 pixels"):
-            picture_size(folder / "model", wrong)
-    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    assert picture_size(tmp_path, None) is None
-    with pytest.raises(EdgespecError, match="reads text only: leave picture_size out"):
-        picture_size(tmp_path, "84x56")
-    (tmp_path / "config.json").write_text('{"model_type": "qwen2_vl", "vision_config": {"patch_size": "14"}}')
-    with pytest.raises(EdgespecError, match="is damaged"):
-        picture_size(tmp_path, None)
