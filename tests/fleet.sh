@@ -8,4 +8,4 @@ environment=${FLEET_ENVIRONMENT:-$(mktemp -d)}
   python3 -m venv "$environment"
   "$environment/bin/pip" install --quiet '.[ray]' pytest pytest-timeout hypothesis
 }
-"$environment/bin/pytest" -q tests/test_fleet.py tests/test_replica.py
+"$environment/bin/pytest" -q tests/test_fleet.py tests/test_fleet_scaling.py tests/test_replica.py

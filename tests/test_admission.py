@@ -52,6 +52,12 @@ def test_sessions_are_admitted_as_long_as_forwards_keep_the_target() -> None:
     assert admitted(None) == 200
 
 
+def test_what_is_promised_is_told_as_a_share_of_what_may_be() -> None:
+    assert admission(20).promised == 0.0
+    full, half = (admission(running, latency_ms=50.0).promised for running in (20, 10))
+    assert 0.9 < full <= 1.0 and half < full
+
+
 def test_one_session_is_admitted_whatever_the_servers_target() -> None:
     assert admitted(5.0) == 1
 

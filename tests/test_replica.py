@@ -16,6 +16,7 @@ from stubs import StubTarget, stub_session
 
 from edgespec.core.where import Place, Question
 from edgespec.fleet.replica import Replica, ReplicaSettings
+from edgespec.fleet.scaling import LOAD, by_load
 from edgespec.server.settings import ServerSettings
 
 SCRIPTED = HashModel()
@@ -85,6 +86,36 @@ def test_a_replica_answers_nothing_but_where() -> None:
     assert ask(one, b" " * 5000)[0] == 413
     assert ask(one, b"nonsense") == (400, json.dumps({"error": "the body is not JSON"}).encode())
     one.__del__()
+
+
+def test_a_replica_tells_its_load_to_the_autoscaler() -> None:
+    target = PagedTarget(SCRIPTED)
+    target.pages = SimpleNamespace(count=10, used=4, reclaimable=0)
+    one = replica(target)
+    while (told := one.record_autoscaling_stats()[LOAD]) == 0.0:  # the loop has not looked yet
+        pass
+    assert told == pytest.approx(0.4 / 0.7)
+    one.__del__()
+
+
+@pytest.mark.parametrize(
+    ("loads", "replicas", "expected"),
+    [
+        ([], 3, 3),
+        ([1.0, 1.05], 2, 2),
+        ([1.4, 1.4], 2, 3),
+        ([1.4, 1.4], 3, 3),
+        ([0.5] * 4, 4, 2),
+        ([0.0, 0.0], 2, 1),
+    ],
+)
+def test_a_fleet_has_the_replicas_that_bring_its_load_to_the_one_asked_for(
+    loads: list[float], replicas: int, expected: int
+) -> None:
+    context = SimpleNamespace(
+        aggregated_metrics={LOAD: dict(enumerate(loads))} if loads else None, target_num_replicas=replicas
+    )
+    assert by_load(context) == (expected, {})
 
 
 def test_a_replica_that_is_to_end_finishes_its_texts_and_takes_no_more() -> None:

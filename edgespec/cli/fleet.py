@@ -36,7 +36,17 @@ COLUMNS = ("address", "state", "sessions", "running", "tokens", "tok/s", "pid")
 class Fleet:
     """The replicas, and the directory in front of them."""
 
-    replicas: int = option("Number of servers.", 2, type=click.IntRange(1, 10_000))
+    replicas: int = option(
+        "Number of servers, with --max-replicas at least.", 2, type=click.IntRange(1, 10_000)
+    )
+    max_replicas: int | None = option(
+        "Start more servers, up to this number, while their load is high.", type=click.IntRange(1, 10_000)
+    )
+    target_load: float = option(
+        "With --max-replicas: the share of sessions, memory and promised latency that servers are scaled to.",
+        0.7,
+        type=click.FloatRange(0.05, 0.95),
+    )
     host: str = option("Address of the directory, which Ray Serve listens on.", "127.0.0.1")
     port: int = option("Port of the directory.", 7400, type=click.IntRange(1, 65535))
     replica_host: str = option("Address that each server listens on, at a free port.", "127.0.0.1")
@@ -48,7 +58,11 @@ class Fleet:
     def settings(self) -> FleetSettings:
         from edgespec.fleet.control import FleetSettings
 
-        return FleetSettings(self.replicas, self.host, self.port, self.cpus, self.gpus)
+        if self.max_replicas is not None and self.max_replicas < self.replicas:
+            raise EdgespecError(
+                f"--max-replicas {self.max_replicas} is below --replicas {self.replicas}: give at least that many."
+            )
+        return FleetSettings(self.replicas, self.host, self.port, self.cpus, self.gpus, self.max_replicas)
 
 
 @click.group()
@@ -93,7 +107,9 @@ def up(
         server = replace(settings, security=security, sampling_defaults=model.sampling_defaults())
         control.start(
             options.settings(),
-            ReplicaSettings(load, server, options.replica_host, options.tls_name, options.drain_s),
+            ReplicaSettings(
+                load, server, options.replica_host, options.tls_name, options.drain_s, options.target_load
+            ),
         )
     end = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

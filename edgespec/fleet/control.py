@@ -9,9 +9,11 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from edgespec.core.errors import EdgespecError, first_line
 from edgespec.fleet.replica import Replica, ReplicaSettings
+from edgespec.fleet.scaling import by_load
 
 APPLICATION = "edgespec"
 DEPLOYMENT = "replica"
@@ -19,26 +21,47 @@ OBJECT_STORE_BYTES = 100 << 20
 """Of a cluster on this machine; nothing of ours goes through it."""
 
 HEALTH_PERIOD_S = 1.0
+LOOK_BACK_S, UPSCALE_DELAY_S, DOWNSCALE_DELAY_S = 15.0, 5.0, 120.0
+"""A load that lasts brings a server soon, and one goes only after a while: starting one costs its loading."""
+
 STATUS_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True)
 class FleetSettings:
-    """replicas: how many. host, port: of the directory. cpus, gpus: that Ray keeps for each replica."""
+    """replicas: how many at least; most_replicas: at most, by their load (scaling.py); None: no more. host, port: of
+    the directory. cpus, gpus: that Ray keeps for each replica."""
 
     replicas: int
     host: str = "127.0.0.1"
     port: int = 7400
     cpus: float = 1.0
     gpus: float = 0.0
+    most_replicas: int | None = None
+
+    @property
+    def scale(self) -> dict[str, Any]:
+        """Options of Serve's deployment."""
+        if self.most_replicas is None:
+            return {"num_replicas": self.replicas}
+        policy = AutoscalingPolicy(policy_function=by_load)
+        scaled = AutoscalingConfig(
+            min_replicas=self.replicas,
+            max_replicas=self.most_replicas,
+            look_back_period_s=LOOK_BACK_S,
+            upscale_delay_s=UPSCALE_DELAY_S,
+            downscale_delay_s=DOWNSCALE_DELAY_S,
+            policy=policy,
+        )
+        return {"autoscaling_config": scaled}
 
 
 def start(fleet: FleetSettings, replica: ReplicaSettings) -> None:
     """Start a fleet, or change the one that runs: replicas are then replaced one by one. Raises EdgespecError."""
-    _connect(may_start=True, cpus=fleet.replicas * fleet.cpus)
+    _connect(may_start=True, cpus=(fleet.most_replicas or fleet.replicas) * fleet.cpus)
     deployment = serve.deployment(Replica).options(
         name=DEPLOYMENT,
-        num_replicas=fleet.replicas,
+        **fleet.scale,
         max_ongoing_requests=256,
         ray_actor_options={"num_cpus": fleet.cpus, "num_gpus": fleet.gpus},
         health_check_period_s=HEALTH_PERIOD_S,

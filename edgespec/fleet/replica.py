@@ -18,6 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from edgespec.core.address import Address
 from edgespec.core.where import TOO_LONG, may_be_read
+from edgespec.fleet.scaling import LOAD
 from edgespec.model.target_engine import TargetEngine
 from edgespec.server.metrics import Metrics
 from edgespec.server.monitoring import monitoring
@@ -29,13 +30,14 @@ from edgespec.server.where import EVERYWHERE, Advertised, WhereAnswers
 @dataclass(frozen=True)
 class ReplicaSettings:
     """load: loads the target, in the replica. host: where each server listens. tls_name: see `Advertised`. drain_s: how
-    long a replica that is to end waits for its texts."""
+    long a replica that is to end waits for its texts. target_load: that the fleet is scaled to (scaling.py)."""
 
     load: Callable[[], TargetEngine]
     server: ServerSettings
     host: str = "127.0.0.1"
     tls_name: str | None = None
     drain_s: float = 30.0
+    target_load: float = 0.7
 
 
 class Replica:
@@ -44,7 +46,7 @@ class Replica:
     def __init__(self, settings: ReplicaSettings) -> None:
         target = settings.load()
         metrics = Metrics()
-        self._drain_s = settings.drain_s
+        self._drain_s, self._target_load = settings.drain_s, settings.target_load
         self._server = Server(target, settings.host, 0, replace(settings.server, metrics=metrics))
         self._metrics = metrics
         address = _called(settings.host, self._server.port)
@@ -81,6 +83,10 @@ class Replica:
             "running": sum(one["state"] == "open" for one in summaries),
             "tokens": self._metrics.generated,
         }
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """For Ray Serve, which asks for it about every ten seconds and gives it to scaling.py."""
+        return {LOAD: self._where.load() / self._target_load}
 
     def check_health(self) -> None:
         """Raises where the server has ended."""

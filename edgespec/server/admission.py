@@ -74,6 +74,16 @@ class Admission:
         self._check_targets(latency_ms)
         return latency_ms
 
+    @property
+    def promised(self) -> float:
+        """Of the latency that may be promised, the share that is; 0 where no session has a target."""
+        working = self._working()
+        targets = [target for target in working if target is not None]
+        if not targets:
+            return 0.0
+        tightest_ms = min(targets)
+        return self.token_ms(_rows_within(tightest_ms, working)) / (ADMITTED_SHARE * tightest_ms)
+
     def check_share(self, asker: Asker) -> None:
         """Raises Refused where the asker's device, or its tenant, has reached its limit of sessions."""
         for holder in asker.holders:
@@ -130,7 +140,7 @@ class Admission:
 
     def _check_targets(self, latency_ms: float | None) -> None:
         """With one session more, the tightest target must still be kept."""
-        working = [s.state.latency_ms for s in self.sessions.values() if s.verifier.finish is None]
+        working = self._working()
         targets = [target for target in (*working, latency_ms) if target is not None]
         if not targets or not working:
             return
@@ -141,6 +151,10 @@ class Admission:
                 f"with one session more a token would take {token_ms:.0f} ms to compute, and {tightest_ms:g} ms "
                 f"in all are promised to the {len(working)} that it serves, or asked for"
             )
+
+    def _working(self) -> list[float | None]:
+        """The latency targets of the sessions that have something to do."""
+        return [one.state.latency_ms for one in self.sessions.values() if one.verifier.finish is None]
 
     def _idle(self, asker: ServerSession) -> ServerSession | None:
         """A session that has nothing to run: the asker's device's own first, then the one that has waited longest."""

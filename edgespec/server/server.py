@@ -67,6 +67,7 @@ class Server:
         self._loop = VerifyingLoop(target.forward_cost)
         self.sessions = OpenSessions(self._loop, self._gate, settings.resume_for_s, settings.metrics)
         admission = Admission(self.sessions.table, settings, self._loop.cost, self._loop.limits.rows)
+        self._admission = admission
         self._calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._pictures = Pictures(target, self.sessions, self.call)
         self._requests = Requests(
@@ -114,6 +115,11 @@ class Server:
             self._pictures.close()
             self.sessions.end_all("the server stops")
             self._gate.audit.close()
+
+    @property
+    def promised(self) -> float:
+        """Of the latency that may be promised, the share that is. In the server's loop."""
+        return self._admission.promised
 
     @property
     def link_memory(self) -> str:

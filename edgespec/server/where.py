@@ -53,8 +53,9 @@ class WhereAnswers:
     server: Server
     pages: PageCounts
     advertised: Advertised
-    _memory: tuple[float, bool] = (0.0, False)
-    """Of the key-value memory, the share in use, and whether none can be had."""
+    _taken: tuple[float, bool] = (0.0, False)
+    """Of the key-value memory and the latency that may be promised, the larger share that is taken, and whether no
+    memory can be had."""
     _asked: Future[tuple[float, bool]] | None = None
     """The newest look, which the server's loop may not have taken yet."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -73,14 +74,23 @@ class WhereAnswers:
             return _refusal(500, "this server listens everywhere: start it with --advertise HOST:PORT")
         if server.sessions.draining:
             return _refusal(503, "this server is being stopped")
-        sessions = len(server.sessions.table) / server.max_sessions
-        memory, full = self._memory_now()
-        if full or sessions >= 1.0:
+        load, full = self._load()
+        if full:
             return _refusal(503, "this server is full")
-        place = Place(address, server.target_id, max(sessions, memory), self.advertised.tls_name)
+        place = Place(address, server.target_id, load, self.advertised.tls_name)
         return 200, {}, place.to_json()
 
-    def _memory_now(self) -> tuple[float, bool]:
+    def load(self) -> float:
+        """The largest share that is taken: of sessions, key-value memory, or the latency that may be promised."""
+        return self._load()[0]
+
+    def _load(self) -> tuple[float, bool]:
+        """And whether no session more fits."""
+        sessions = len(self.server.sessions.table) / self.server.max_sessions
+        taken, full = self._taken_now()
+        return min(1.0, max(sessions, taken)), full or sessions >= 1.0
+
+    def _taken_now(self) -> tuple[float, bool]:
         """Questions that come before the loop has looked share one look: a busy loop is asked once."""
         with self._lock:
             if self._asked is None or self._asked.done():
@@ -89,7 +99,7 @@ class WhereAnswers:
         try:
             return asked.result(LOOP_TIMEOUT_S)
         except NotInTime:
-            return self._memory
+            return self._taken
 
     def _look(self) -> tuple[float, bool]:
         """In the server's loop."""
@@ -97,8 +107,8 @@ class WhereAnswers:
         idle = any(
             one.verifier.finish is not None and one.reserved for one in self.server.sessions.table.values()
         )
-        self._memory = used / count, used >= count and not idle
-        return self._memory
+        self._taken = max(used / count, self.server.promised), used >= count and not idle
+        return self._taken
 
 
 def _refusal(status: int, sentence: str) -> tuple[int, dict[str, str], bytes]:
