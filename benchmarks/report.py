@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import tables
+from benchmarks.measured_code import code_hash
 from benchmarks.results import FOLDER, ROOT, Content, Row, load
 from edgespec.core.errors import EdgespecError
 
@@ -45,6 +46,8 @@ FULL = {
 }
 SUMMARIES = {"peers": tables.peers_summary, "latency": tables.latency_summary, "gains": tables.gains}
 """What stands between the markers of one kind; without one, the same as among everything."""
+
+OLDER = "*Older than the code that it measures.*"
 
 PICTURES = {
     "peers": ("peer", "tokens_per_s", "tokens a second"),
@@ -132,7 +135,8 @@ def measured_on(content: Content, in_full: bool = True) -> str:
     hardware = content["hardware"]
     text = f"`{content['command']}`, {content['date']}, {hardware['cores']} cores of {hardware['processor']}"
     versions = ", ".join(f"{package} {version}" for package, version in content["versions"].items())
-    return f"{text}; {versions}. {content['notes']}" if in_full else f"{text}."
+    text = f"{text}; {versions}. {content['notes']}" if in_full else f"{text}."
+    return text if content.get("code") == code_hash(content["kind"]) else f"{text} {OLDER}"
 
 
 def _link(file: Path, page: Path) -> str:

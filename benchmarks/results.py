@@ -1,8 +1,8 @@
 """One schema for what every benchmark measures, a JSON file: what ran, on what, when, and rows of figures.
 
-{"format_version", "kind", "command", "date", "hardware", "versions", "notes", "rows"}. A row is a flat object: what was
-set, then what was measured, with units in the names. The file is written again after every row, so that an interrupted
-benchmark keeps what it has.
+{"format_version", "kind", "command", "date", "code", "hardware", "versions", "notes", "rows"}. A row is a flat object:
+what was set, then what was measured, with units in the names. `code` is a hash of the sources that were measured. The
+file is written again after every row, so that an interrupted benchmark keeps what it has.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measured_code import ROOT, code_hash
 from edgespec.cli.demo.report import hardware, versions
 from edgespec.core.errors import EdgespecError
 
 FORMAT_VERSION = 2
-ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "results"
 
 Row = dict[str, Any]
@@ -35,8 +35,8 @@ class Results:
         command = f"python -m benchmarks.{kind} {shlex.join(sys.argv[1:])}".strip()
         date = datetime.now(timezone.utc).date().isoformat()
         self.content: Content = {
-            "format_version": FORMAT_VERSION, "kind": kind, "command": command, "date": date, "hardware": hardware(),
-            "versions": versions(), "notes": notes, "rows": [],
+            "format_version": FORMAT_VERSION, "kind": kind, "command": command, "date": date, "code": code_hash(kind),
+            "hardware": hardware(), "versions": versions(), "notes": notes, "rows": [],
         }  # fmt: skip
         self._file = file
 

@@ -171,13 +171,20 @@ def test_speed_is_the_median_of_the_passes_and_texts_are_compared_with_the_first
 
 
 def test_committed_results_fill_every_marker_of_the_documents(tmp_path: Path) -> None:
-    """Every file of docs/results is of the schema, and every kind that a page names is there."""
+    """Every file of docs/results is of the schema, every kind that a page names is there, and what is older than the
+    code that it measures says so: else `python -m benchmarks.report` writes the pages again."""
     for file in report.FOLDER.glob("*.json"):
         assert load(file)["kind"] == file.stem
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         copy = tmp_path / page.name
         copy.write_bytes(page.read_bytes())
         assert report.write_page(copy, report.FOLDER, draw=False) == []
+        assert copy.read_text().count(report.OLDER) == page.read_text().count(report.OLDER), page.name
+
+
+def test_results_of_other_code_are_named_as_older(tmp_path: Path) -> None:
+    assert report.OLDER not in written(tmp_path, "wire", [{"library": "edgespec"}])
+    assert report.OLDER in written(tmp_path, "wire", [{"library": "edgespec"}], code="0" * 16)
 
 
 def test_the_house_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
