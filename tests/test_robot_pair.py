@@ -27,10 +27,29 @@ def test_the_target_sees_and_drives_in_rooms_that_it_has_not_seen() -> None:
     assert driving_figures(target, conversations, 12)["success"] >= 0.75
 
 
-def test_the_shipped_engine_is_of_the_shipped_draft() -> None:
-    from edgespec.engines.bundled import engine_beside
+def test_the_shipped_engine_is_of_the_shipped_draft_and_sees_at_the_cameras_size() -> None:
+    from edgespec.cli.demo.robot.setting import RobotSetting
+    from edgespec.engines.manifest import EngineManifest
+    from edgespec.robot.camera import HEIGHT, WIDTH
 
-    assert engine_beside(ROBOT_PAIR / "blind", ROBOT_PAIR / "engine") == ROBOT_PAIR / "engine"
+    assert RobotSetting.of(None, 1, 0).engine == ROBOT_PAIR / "engine"
+    eyes = EngineManifest.load(ROBOT_PAIR / "engine").eyes
+    assert eyes is not None and (eyes.height, eyes.width) == (HEIGHT, WIDTH)
+
+
+def test_a_draft_with_eyes_is_accepted_more_often_than_one_without() -> None:
+    from edgespec.train.recipe import load_draft
+    from edgespec.train.robot.conversation import Conversations
+    from edgespec.train.robot.measure import acceptance, answers_to, held_out, load
+    from edgespec.train.tokenizer import load_tokenizer
+
+    target = load(ROBOT_PAIR / "target")
+    conversations, cases = Conversations(load_tokenizer(ROBOT_PAIR / "target")), held_out(40)
+    own = answers_to(target, conversations, cases)
+    seeing = acceptance(load(ROBOT_PAIR / "draft"), conversations, cases, own, blind=False)
+    blind = acceptance(load_draft(ROBOT_PAIR / "blind"), conversations, cases, own, blind=True)
+    assert blind["acceptance"] > 0.6
+    assert blind["acceptance"] + 0.02 < seeing["acceptance"] < 0.95
 
 
 def test_the_card_says_what_was_measured() -> None:

@@ -171,7 +171,7 @@ def test_the_recipe_leaves_three_models_and_goes_on_where_it_stopped(
     names = {"config.json", "model.safetensors", "tokenizer.json", "training.json"}
     for name, more in (
         ("target", {"preprocessor_config.json"}),
-        ("draft", set()),
+        ("draft", {"preprocessor_config.json", "calibration.json"}),
         ("blind", {"calibration.json"}),
     ):
         assert names | more <= {file.name for file in (tmp_path / name).iterdir()}

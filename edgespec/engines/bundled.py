@@ -8,6 +8,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.engines.compiling import compile
 from edgespec.engines.manifest import MANIFEST_FILE, BuildSettings, EngineManifest, hash_inputs
 from edgespec.engines.model_folder import PAIR_FOLDER
+from edgespec.engines.seeing import picture_size
 
 PAIR_DRAFT, PAIR_ENGINE = PAIR_FOLDER / "draft", PAIR_FOLDER / "engine"
 
@@ -24,14 +25,16 @@ def bundled_engine() -> Path:
     return engine_beside(PAIR_DRAFT, PAIR_ENGINE)
 
 
-def engine_beside(draft: Path, engine: Path) -> Path:
-    """`engine` where it was made of `draft`, or there is no `draft`; else one in the cache, compiled if need be."""
+def engine_beside(draft: Path, engine: Path, size: str | None = None) -> Path:
+    """`engine` where it was made of `draft`, or there is no `draft`; else one in the cache, compiled if need be. size:
+    at which it sees, as `compile` takes it."""
     if (engine / MANIFEST_FILE).is_file() and (
         not (draft / "config.json").is_file()
-        or EngineManifest.read(engine).input_hash == hash_inputs(draft, BuildSettings())
+        or EngineManifest.read(engine).input_hash
+        == hash_inputs(draft, BuildSettings(picture_size=picture_size(draft, size)))
     ):
         return engine
-    return compile(draft, runtime="onnxruntime")
+    return compile(draft, runtime="onnxruntime", picture_size=size)
 
 
 if __name__ == "__main__":

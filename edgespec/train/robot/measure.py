@@ -18,7 +18,15 @@ from edgespec.robot.camera import jpeg
 from edgespec.robot.mission import MOST_LOOKS
 from edgespec.robot.pilot import Pilot
 from edgespec.robot.trial import make_trials
-from edgespec.train.robot.conversation import Conversations, answer_logits, embedded, positions, text_logits
+from edgespec.train.measure import Scorer
+from edgespec.train.robot.conversation import (
+    Batch,
+    Conversations,
+    answer_logits,
+    embedded,
+    positions,
+    text_logits,
+)
 from edgespec.train.robot.lessons import Scene, draw_scene
 from edgespec.train.robot.sight import encode, patches, seen_by
 
@@ -189,3 +197,15 @@ def acceptance(
             rounds.append(min(accepted + 1, len(hits)))
             hits = hits[accepted + 1 :]
     return {"acceptance": float(np.mean(right)), "tokens_a_round": float(np.mean(rounds))}
+
+
+def seeing_scorer(draft: Any, conversations: Conversations, scenes: Sequence[Scene]) -> Scorer:
+    """A draft that sees as the one guesser of answers about these scenes, one each, in their order."""
+    left = iter(scenes)
+
+    def score(text: torch.Tensor, rows: slice) -> list[torch.Tensor]:
+        places = torch.arange(rows.start, rows.stop)
+        batch = Batch(text, conversations.first, places, text[0, rows.start + 1 : rows.stop + 1])
+        return [answer_logits(draft, batch, seen_by(draft.model.visual, [next(left)]))]
+
+    return score

@@ -18,7 +18,7 @@ from edgespec.train.recipe import CALIBRATION_FILE, run_stage
 from edgespec.train.robot.card import write_card
 from edgespec.train.robot.conversation import Conversations
 from edgespec.train.robot.lessons import Scenes, draw_scene
-from edgespec.train.robot.measure import answers, load
+from edgespec.train.robot.measure import answers, load, seeing_scorer
 from edgespec.train.robot.shape import FRAMES, MERGE, PATCH, SeeingShape, build, build_blind
 from edgespec.train.robot.sight import DEVIATION, MEAN, CellHead
 from edgespec.train.robot.stages import AnswerStage, BlindStage, SightStage
@@ -62,6 +62,8 @@ def _make_seeing(folder: Path, shape: SeeingShape, to_see: Run, to_answer: Run, 
         teacher = None if target is None else load(target)
         stage = AnswerStage(model, head, Conversations(tokenizer), scenes, teacher)
         record = run_stage(stage, to_answer, work)
+        if teacher is not None:
+            _calibrate(model.eval(), teacher, Conversations(tokenizer), scenes, work, sees=True)
         model.to(torch.bfloat16).save_pretrained(work)
         save_processor(work)
         write_training(work, record, to_see.seed, shape=asdict(shape), sight_minutes=to_see.minutes)
@@ -74,12 +76,14 @@ def _make_blind(folder: Path, target: Path, run: Run) -> None:
         model, teacher = build_blind(DRAFT_SHAPE, tokenizer, run.seed), load(target)
         conversations, scenes = Conversations(tokenizer), Scenes(run.seed + 2)
         record = run_stage(BlindStage(model, teacher, conversations, scenes), run, work)
-        _calibrate(model.eval(), teacher, conversations, scenes, work)
+        _calibrate(model.eval(), teacher, conversations, scenes, work, sees=False)
         model.to(torch.bfloat16).save_pretrained(work)
         write_training(work, record, run.seed, shape=asdict(DRAFT_SHAPE))
 
 
-def _calibrate(draft: Any, teacher: Any, conversations: Conversations, scenes: Scenes, work: Path) -> None:
+def _calibrate(
+    draft: Any, teacher: Any, conversations: Conversations, scenes: Scenes, work: Path, sees: bool
+) -> None:
     """How sure the draft may be of its guesses at T = 0, by answers that the target gave."""
     drawn = scenes.next(CALIBRATION_SCENES)
     requests = [scenes.ask(scene)[0] for scene in drawn]
@@ -88,9 +92,8 @@ def _calibrate(draft: Any, teacher: Any, conversations: Conversations, scenes: S
         Answer(conversations.prompt(request), 0.0, 0, tokens)
         for request, tokens in zip(requests, said, strict=True)
     ]
-    seen = measure.observe(
-        measure.draft_scorer(draft), ["draft"], given, conversations.tokenizer.get_vocab_size()
-    )
+    score = seeing_scorer(draft, conversations, drawn) if sees else measure.draft_scorer(draft)
+    seen = measure.observe(score, ["draft"], given, conversations.tokenizer.get_vocab_size())
     save_json(measure.calibration({0.0: seen["draft"]}).to_json(), work / CALIBRATION_FILE)
 
 

@@ -11,6 +11,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.engines.bundled import engine_beside
 from edgespec.engines.model_folder import PAIR_FOLDER
+from edgespec.robot.camera import HEIGHT, WIDTH
 from edgespec.robot.commands import Limits
 from edgespec.sim.emulated_link import LinkShape
 from edgespec.sim.plan import NAMED
@@ -54,7 +55,9 @@ class RobotSetting:
                 f"there is no driving pair in {folder}: train one with `edgespec train robot --out DIR` and give "
                 "--pair DIR."
             )
-        return cls(folder / "target", engine_beside(folder / "blind", folder / "engine"), rooms, seed)
+        sees = (folder / "draft" / "config.json").is_file()
+        draft, size = (folder / "draft", f"{WIDTH}x{HEIGHT}") if sees else (folder / "blind", None)
+        return cls(folder / "target", engine_beside(draft, folder / "engine", size), rooms, seed)
 
     def play(self, loss_percent: float = 0.0) -> Setting:
         """As the demo of texts plays it."""
