@@ -2,7 +2,8 @@
 
     python -m benchmarks.edge --build --json docs/results/edge.json
 
-Times are of the processor, but for the build's `wall_s`. The build is cold: no ccache, no link to an earlier build.
+Times are of the processor, but for the build's `wall_s`, which counts where `load_average` is hardly above the number of
+cores. The build is cold: no ccache, no link to an earlier build.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ def build(folder: Path) -> Row:
     largest = max(taken, key=lambda one: one["kib"])
     return {
         "wall_s": wall_s,
+        "load_average": os.getloadavg()[0],
         "cpu_s": sum(one["cpu_s"] for one in taken),
         "largest_mb": largest["kib"] * 1024 / 1e6,
         "largest": Path(largest["out"]).name,
