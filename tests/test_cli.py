@@ -48,6 +48,7 @@ def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         ([*GENERATE, "--token-file", "/no/such/token"], "--server"),
         (["compile", "/no/such/model"], "/no/such/model"),
         (["link", "--listen", "127.0.0.1:0", "--to", "127.0.0.1:1", "--rtt-ms", "-3"], "-3"),
+        (["link", "--to", "127.0.0.1:1"], "--rtt-ms"),
         (["demo", "--modes", "cloud,fastest"], "choose one of"),
         (["frobnicate"], "frobnicate"),
     ],

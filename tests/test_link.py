@@ -16,6 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgespec.cli.child import child
+from edgespec.core.address import parse_address
 from edgespec.core.errors import EdgespecError
 from edgespec.sim.emulated_link import Clock, Line, Link, LinkShape, Pipe
 
@@ -233,6 +235,21 @@ def test_the_command_says_where_it_listens_and_ends_cleanly(signal_number: signa
         process.send_signal(signal_number)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (0, "", "")
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
+def test_an_ipv6_address_is_printed_as_it_can_be_given_again() -> None:
+    with child(["link", "--listen", "[::1]:0", "--to", "127.0.0.1:1", "--rtt-ms", "5"], "") as address:
+        assert address == parse_address(str(address))
+        assert str(address).startswith("[::1]:")
 
 
 @pytest.mark.parametrize(

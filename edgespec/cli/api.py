@@ -18,7 +18,7 @@ from edgespec.cli.extras import needs
 from edgespec.cli.flags import PATH, end_with_stdin, group, option
 from edgespec.cli.options import Connection, Remembering, connection, remembering
 from edgespec.cli.streaming import reachable_server
-from edgespec.core.address import parse_addresses
+from edgespec.core.address import Address, parse_addresses
 from edgespec.core.errors import EdgespecError
 from edgespec.core.generation_config import sampling_defaults
 from edgespec.core.tokenizer import Tokenizer
@@ -265,8 +265,7 @@ def run(
     )
     if end_with_stdin:
         when_stdin_ends(lambda: setattr(server, "should_exit", True))
-    port = bound.getsockname()[1]
-    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    shown = Address(host, bound.getsockname()[1])
     click.echo(f"edgespec: API listening on {shown}")
     gc.collect()
     gc.freeze()  # a collection would go through every module's objects, and texts would wait for it

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from edgespec.core.address import parse_address
 from edgespec.core.errors import EdgespecError
 
 COMMAND = (
@@ -109,8 +110,7 @@ def _listening_address(process: subprocess.Popen[str]) -> tuple[str, int] | None
     assert process.stdout is not None
     for line in process.stdout:
         if "listening on " in line:
-            host, _, port = line.split()[-1].rpartition(":")
-            return host, int(port)
+            return parse_address(line.split()[-1])
     return None
 
 

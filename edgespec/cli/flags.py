@@ -88,9 +88,11 @@ def _click_option(
         hint = typing.get_type_hints(kind)[field.name]  # int | None -> int; tuple[str, ...] -> str
         plain = (typing.get_args(hint) or (hint,))[0]
         settings["type"] = PATH if plain is Path else plain
-    default = None if settings.get("required") else settings.pop("default", field.default)
-    settings.setdefault("show_default", default is not None and default is not False and default != ())
     flag = settings.pop("flag", f"--{field.name.replace('_', '-')}")
+    if settings.get("required"):  # with a default, even None, click would not miss it
+        return click.option(flag, field.name, **settings)
+    default = settings.pop("default", field.default)
+    settings.setdefault("show_default", default is not None and default is not False and default != ())
     return click.option(flag, field.name, default=default, is_flag=default is False, **settings)
 
 

@@ -22,6 +22,7 @@ from edgespec.cli.extras import needs
 from edgespec.cli.flags import POSITIVE, end_with_stdin, group, option
 from edgespec.cli.serve import TargetPace, security_options, settings_options
 from edgespec.cli.table import table
+from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
 from edgespec.server.settings import ServerSecurity, ServerSettings
 
@@ -116,7 +117,7 @@ def up(
         signal.signal(number, lambda *_: end.set())
     if end_with_stdin:
         when_stdin_ends(end.set)
-    click.echo(f"edgespec: fleet listening on {options.host}:{options.port}")
+    click.echo(f"edgespec: fleet listening on {Address(options.host, options.port)}")
     while not end.wait(LOOK_S):
         if not control.running():
             return

@@ -9,7 +9,7 @@ from edgespec.cli.child import when_stdin_ends
 from edgespec.cli.flags import NUMBER, about, end_with_stdin, group
 from edgespec.cli.options import link_shape_options
 from edgespec.core.access import is_loopback
-from edgespec.core.address import parse_address
+from edgespec.core.address import Address, parse_address
 from edgespec.core.errors import EdgespecError
 from edgespec.sim.emulated_link import Link, LinkShape
 
@@ -64,7 +64,7 @@ async def _run(link: Link, host: str, end_with_stdin: bool) -> None:
         when_stdin_ends(lambda: loop.call_soon_threadsafe(stop.set))
     await link.start()
     try:
-        click.echo(f"edgespec: link listening on {host}:{link.port}")
+        click.echo(f"edgespec: link listening on {Address(host, link.port)}")
         await stop.wait()
     finally:
         await link.close()

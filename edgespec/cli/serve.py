@@ -243,7 +243,7 @@ def _run(server: Server, drain_s: float, end_with_stdin: bool, fits: str) -> Non
     signal.signal(signal.SIGTERM, lambda *_: server.drain(drain_s))
     if end_with_stdin:
         when_stdin_ends(server.stop)
-    click.echo(f"edgespec: listening on {server.host}:{server.port}")
+    click.echo(f"edgespec: listening on {Address(server.host, server.port)}")
     click.echo(fits)
     click.echo(f"edgespec: links take at most {server.link_memory}")
     server.run()

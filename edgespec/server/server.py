@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from typing import TypeVar
 
 from edgespec import _native
-from edgespec.core.address import DEFAULT_PORT
+from edgespec.core.address import DEFAULT_PORT, Address
 from edgespec.core.guide_matcher import Guides
 from edgespec.core.pacing import ForwardPacing
 from edgespec.model.target_engine import TargetEngine
@@ -227,6 +227,6 @@ def serve(
     settings = ServerSettings(security=security or ServerSecurity())
     settings.security.check(host)
     server = Server(Target.load(target, exits=exits, dtype=dtype, pace=pace), host, port, settings)
-    print(f"edgespec: listening on {server.host}:{server.port}", flush=True)
+    print(f"edgespec: listening on {Address(server.host, server.port)}", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
