@@ -59,11 +59,11 @@ class ForwardRunner:
     metrics: Metrics | None
     mailbox: bool
 
-    def run_next(self) -> None:
-        """One forward of the sessions that are ready, if any are and it need not wait."""
+    def run_next(self) -> bool:
+        """One forward of the sessions that are ready. False: none is, or it waits for others."""
         now_s = time.monotonic()
         if self.loop.wait_s(now_s) != 0.0:
-            return
+            return False
         ready = [state for state in self.loop.ready(now_s) if self._has_memory(state.number)]
         ready = self._with_drafts(ready)
         forward = self.loop.next_forward(ready, time.monotonic())
@@ -71,6 +71,7 @@ class ForwardRunner:
             self.sessions.fail(number, "server", error)
         if forward.shares:
             self._run(forward)
+        return bool(forward.shares)
 
     def _has_memory(self, number: int) -> bool:
         """The session has its memory, or takes it again, or ends for want of it."""

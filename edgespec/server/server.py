@@ -34,10 +34,14 @@ from edgespec.verifying.loop import VerifyingLoop
 
 Answer = TypeVar("Answer")
 
-INTAKE_S = 0.004
-"""How long messages are taken in before a forward starts; one batch at least."""
+INTAKE_SHARE = 0.2
+"""Of the time of the last forward, for which messages are taken in before the next one starts: however many wait, they
+slow down the sessions that run by this share."""
 
-INTAKE_EVENTS, INTAKE_NODES = 256, 2048
+INTAKE_S = (0.0005, 0.004)
+"""The least and the most of it; one batch is taken in at least."""
+
+INTAKE_EVENTS, INTAKE_NODES = 32, 512
 """Of a batch; an OPEN or APPEND counts as 16 events and more (csrc/bindings/batch.cpp)."""
 
 
@@ -91,6 +95,7 @@ class Server:
         )
         if settings.latency_ms is not None:
             learn_cost(target, self._loop)
+        self._forward_s = 0.0
         self._stopping = False
         self._drain_until_s: float | None = None
 
@@ -107,7 +112,9 @@ class Server:
                 while not self._calls.empty():
                     self._calls.get()()
                 self.sessions.expire(time.monotonic())
-                self._forwards.run_next()
+                begins_s = time.monotonic()
+                if self._forwards.run_next():
+                    self._forward_s = time.monotonic() - begins_s
         finally:
             if self._mailbox is not None:
                 self._mailbox.close()
@@ -171,9 +178,10 @@ class Server:
     # In the loop's thread
 
     def _take_in(self) -> None:
-        """What arrived, for `INTAKE_S` at most: the next forward starts, whatever else waits."""
+        """What arrived, for a share of a forward's time: the next one starts, whatever else waits."""
+        least_s, most_s = INTAKE_S
         batch = self.listener.poll_batch(self._timeout_s(), INTAKE_EVENTS, INTAKE_NODES)
-        until_s = time.monotonic() + INTAKE_S
+        until_s = time.monotonic() + min(max(INTAKE_SHARE * self._forward_s, least_s), most_s)
         while batch.others or len(batch.numbers):
             self._requests.take(batch)
             if time.monotonic() >= until_s:

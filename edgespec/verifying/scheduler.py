@@ -2,11 +2,12 @@
 
 Each ready session offers rows: the rest of its prompt, or its last committed token and the drafted nodes behind it.
 A forward takes the most urgent sessions first, then the tenants and their devices in turns, so that a device with many
-sessions gets no more than one with few. Fill and low-priority sessions come next, if there is room. Then it takes the
-likeliest nodes of all sessions, as long as they raise the tokens expected of the forward by more than its cost.
+sessions gets no more than one with few. In each turn sessions that fill stand behind those whose edges wait.
+Low-priority sessions come next, if there is room. Then it takes the likeliest nodes of all sessions, as long as they
+raise the tokens expected of the forward by more than its cost.
 
-Rows of texts that only some devices have beyond an equal share may slow the others down by half at most. A session that
-has waited for `max_wait_s` is urgent when its device's turn comes, so none starves.
+Rows of texts that only some devices have beyond an equal share may slow the others down by a third at most. A session
+that has waited for `max_wait_s` is urgent when its device's turn comes, so none starves.
 """
 
 from __future__ import annotations
@@ -27,10 +28,8 @@ LOOSE = 2.0
 FORWARD_SHARE = 0.8
 """How much of a session's latency target a forward may take; the rest is for the loop and the link."""
 
-
-SLOWED = 1.5
-"""How much longer than a forward of equal shares one may take for those who want more."""
-
+SLOWED = 1.35
+"""How many times as long as one without the greediest device a forward may take, unless equal shares take longer."""
 
 LARGEST_SHARE = 0.75
 """Of a forward's nodes, for one device while others have some."""
@@ -41,7 +40,7 @@ class Offer:
     """What a session could run. rows: tokens of its text that must run before anything is decided, 1 or more (many: a
     prompt, which may be taken in chunks). since_s: when it became ready. probabilities: of its drafted nodes to be
     committed, parents first, falling. latency_ms: its target for a token, None for none. low_priority: it runs in the
-    room that others leave, as fill does. tenant: whose device it is; None: its own."""
+    room that others leave. fills: no edge waits for it. tenant: whose device it is; None: its own."""
 
     session: int
     device: Hashable
@@ -51,6 +50,7 @@ class Offer:
     latency_ms: float | None = None
     low_priority: bool = False
     tenant: Hashable = None
+    fills: bool = False
 
 
 @dataclass
@@ -107,7 +107,8 @@ class Scheduler:
         self._served = {device: max(self._served.get(device, least), least) for device in devices}
 
     def _in_order(self, offers: Sequence[Offer], now_s: float) -> list[Offer]:
-        """The earliest deadline first; then the devices in turns, the least served first."""
+        """The earliest deadline first; then the devices in turns, the least served first of those that wait, then of
+        those that fill. So the first session of a device that fills goes before the second one of any other."""
         if len(offers) < 2:
             return list(offers)
 
@@ -121,27 +122,29 @@ class Scheduler:
         of_device = _turns(by_age, lambda offer: offer.device)
         by_device = sorted(
             zip(by_age, of_device, strict=True),
-            key=lambda one: (one[1], self._served[one[0].device], one[0].since_s),
+            key=lambda one: (one[1], one[0].fills, self._served[one[0].device], one[0].since_s),
         )
         in_turns = [offer for offer, _ in by_device]
         of_tenant = _turns(in_turns, lambda offer: offer.device if offer.tenant is None else offer.tenant)
         keys = [
-            (deadline_s(offer, max(own, turn)), turn, self._served[offer.device], offer.since_s)
+            (deadline_s(offer, max(own, turn)), turn, offer.fills, self._served[offer.device], offer.since_s)
             for (offer, own), turn in zip(by_device, of_tenant, strict=True)
         ]
         return [in_turns[i] for i in sorted(range(len(keys)), key=lambda i: keys[i])]
 
     def _fair_rows(self, offers: Sequence[Offer]) -> int:
-        """Rows of texts in a forward that takes no more than `SLOWED` times as long as one in which every device has as
-        many as the one that wants fewest; no bound where there is one device only."""
+        """Rows of texts that a forward may take. Every device may have as many as the one that wants fewest. Who wants
+        more has them while the forward takes no more than `SLOWED` times as long as it would without that device's
+        equal share. No bound where there is one device only."""
         most = max(self.limits.rows, self.limits.prefill_rows)
         wanted: Counter[Hashable] = Counter()
         for offer in offers:
             wanted[offer.device] += offer.rows
         if len(wanted) < 2:
             return most
-        equal = min(len(wanted) * min(wanted.values()), most)
-        allowed_ms = SLOWED * self.cost(equal)
+        least = min(wanted.values())
+        equal = min(len(wanted) * least, most)
+        allowed_ms = SLOWED * self.cost(min((len(wanted) - 1) * least, most))
         return equal + bisect_right(range(equal, most), allowed_ms, key=lambda rows: self.cost(rows + 1))
 
     def _rows_in_time(self, offers: Sequence[Offer]) -> int:

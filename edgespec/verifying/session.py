@@ -90,8 +90,9 @@ class VerifyingSession:
             self.concluded_s,
             self.verifier.probabilities(),
             self.latency_ms,
-            low_priority=self.low_priority or not (asked or self.latency_ms),
+            low_priority=self.low_priority,
             tenant=self.tenant,
+            fills=not (asked or self.latency_ms),
         )
 
     def receive(self, block: Block, now_s: float) -> None:
