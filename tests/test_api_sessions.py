@@ -1,5 +1,6 @@
 """One engine for many requests: places in a queue, sessions that are kept for a next turn, clients that go away."""
 
+import asyncio
 import http.client
 import json
 import threading
@@ -20,6 +21,8 @@ from stubs import StubTarget, serving
 
 from edgespec.api.ask import Ask
 from edgespec.api.door import Limits
+from edgespec.api.errors import ApiError
+from edgespec.api.fair_queue import FairQueue
 from edgespec.core.params import SamplingParams
 from edgespec.edge.link_options import LinkOptions
 
@@ -82,6 +85,35 @@ def test_a_full_queue_answers_429_and_says_when_to_come_back() -> None:
         for thread in threads:
             thread.join()
         assert answers == [200, 200]
+
+
+def test_an_address_leaves_places_to_others_whatever_users_it_names() -> None:
+    async def order() -> list[str]:
+        queue, served, go = FairQueue(4, 40), [], asyncio.Event()
+
+        async def ask(address: str, user: str) -> None:
+            async with queue.turn(address, user):
+                served.append(address)
+                await go.wait()
+
+        crowd = [asyncio.ensure_future(ask("greedy", f"user {i}")) for i in range(30)]
+        await asyncio.sleep(0)
+        assert (queue.running, queue.waiting) == (3, 27)
+        own = [asyncio.ensure_future(ask("honest", "")) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert served.count("honest") == 1, "a place was left to it"
+        more = [asyncio.ensure_future(ask("greedy", "")) for _ in range(8)]
+        await asyncio.sleep(0)
+        refused = [one.exception() for one in more if one.done()]
+        assert len(refused) == 5 and all(isinstance(one, ApiError) for one in refused)
+        more = [one for one in more if not one.done()]
+        go.set()
+        await asyncio.gather(*crowd, *own, *more)
+        assert (queue.running, queue.waiting) == (0, 0)
+        return served
+
+    served = asyncio.run(order())
+    assert [i for i, one in enumerate(served) if one == "honest"][-1] <= 8, "it takes every second turn"
 
 
 def test_a_client_that_goes_away_frees_its_place_at_once() -> None:

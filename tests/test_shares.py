@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgespec.server import pictures as picture_room
+from edgespec.server.pictures import EncodedPictures, Pictures
 from edgespec.server.shares import holder_of, may_take, must_give
+from edgespec.server.tokenizer_offer import FileRate
 
 names = st.sampled_from(["greedy", "other", "third"])
 
@@ -60,3 +66,47 @@ def test_a_tenant_holds_for_its_devices() -> None:
     assert holder_of({"zebra", "tenant blue"}) == "tenant blue"
     assert holder_of({"zebra"}) == "zebra"
     assert holder_of(()) == ""
+
+
+def test_encoded_pictures_of_the_device_that_has_most_go_first() -> None:
+    kept = EncodedPictures(limit=10)
+    kept.put(b"other", b"one", SimpleNamespace(bytes=2))
+    for i in range(100):
+        kept.put(b"greedy", bytes([i]), SimpleNamespace(bytes=1))
+    assert kept.get(b"other", b"one") is not None
+    assert kept.get(b"greedy", bytes([91])) is None and kept.get(b"greedy", bytes([92])) is not None
+    assert kept.get(b"other", bytes([99])) is None, "another device's are not found"
+
+
+def test_devices_take_turns_at_the_pictures_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoder is held until all wait; each picture is its own decoder's result here."""
+    order: list[str] = []
+    calls: list[Any] = []
+    target: Any = SimpleNamespace(
+        encode_picture=lambda file: order.append(file.decode()) or SimpleNamespace(bytes=1)
+    )
+    monkeypatch.setattr(picture_room.picture_files, "decode", lambda file: file)
+    pictures = Pictures(target, SimpleNamespace(table={}), calls.append)  # type: ignore[arg-type]
+    monkeypatch.setattr(picture_room, "ThreadPoolExecutor", lambda *_: SimpleNamespace(submit=run))
+
+    def run(function: Any, *arguments: Any) -> None:
+        function(*arguments)
+
+    for holder, count in (("greedy", 4), ("honest", 2)):
+        session: Any = SimpleNamespace(
+            holder=holder, state=SimpleNamespace(waiting_for=0), identity=b"", number=1
+        )
+        for i in range(count):
+            pictures._encode(
+                session, SimpleNamespace(file=f"{holder} {i}".encode(), span=SimpleNamespace(sha256=b""))
+            )  # type: ignore[arg-type]
+    while calls:
+        calls.pop(0)()
+    assert order == ["greedy 0", "greedy 1", "honest 0", "greedy 2", "honest 1", "greedy 3"]
+
+
+def test_a_device_fetches_the_tokenizer_a_few_times_however_many_connections_it_has() -> None:
+    rate = FileRate(most_parts=6)
+    assert [rate.take(b"greedy", 0.0) for _ in range(8)] == [True] * 6 + [False] * 2
+    assert rate.take(b"other", 0.0), "each device by itself"
+    assert rate.take(b"greedy", 10.0) and not rate.take(b"greedy", 10.0), "a part more in ten seconds"

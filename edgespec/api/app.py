@@ -144,8 +144,7 @@ async def _answer(
     if body.model is not None:
         _check_model(door, body.model)
     wanted = await in_thread(asks, door, body)
-    client = body.user or (request.client.host if request.client else "")
-    texts = door.texts(wanted, client)
+    texts = door.texts(wanted, request.client.host if request.client else "", body.user or "")
     if tracing is not None:
         texts = tracing.traced(texts, wanted, door.model, request.url.path, request.headers)
     pieces = shapes[bool(body.stream)](door, body, texts)

@@ -64,9 +64,11 @@ class Door:
         default = "auto" if drafts else "cloud"
         return [default, *(mode for mode in offered if mode != default)]
 
-    async def texts(self, asks: Sequence[Ask], client: str) -> AsyncGenerator[TextStep, None]:
+    async def texts(
+        self, asks: Sequence[Ask], address: str, user: str = ""
+    ) -> AsyncGenerator[TextStep, None]:
         """The texts one after another, under one place in the queue. Raises ApiError."""
-        async with self.queue.turn(client):
+        async with self.queue.turn(address, user):
             for index, ask in enumerate(asks):
                 meter = self.metrics.text()
                 async with aclosing(self._text(index, ask)) as text:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import resource
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from edgespec.server.audit import AuditLog
 from edgespec.server.devices import ANONYMOUS, Devices, device_name
 from edgespec.server.refusal import Refused
 from edgespec.server.settings import ServerSettings
-from edgespec.server.tokenizer_offer import TokenizerOffer
+from edgespec.server.tokenizer_offer import FileRate, TokenizerOffer
 
 log = logging.getLogger("edgespec.server")
 
@@ -35,14 +36,12 @@ OTHER_FILES = 192
 
 @dataclass
 class _Connection:
-    """identity: once it is welcomed. holders: under which names it is counted then. parts: of the tokenizer that it was
-    sent."""
+    """identity: once it is welcomed. holders: under which names it is counted then."""
 
     certificate: str
     address: str
     identity: bytes | None = None
     holders: frozenset[str] = frozenset()
-    parts: int = 0
 
 
 class Gate:
@@ -65,6 +64,7 @@ class Gate:
         self._welcome = welcome
         self._vocabulary_hash = vocabulary_hash
         self._offer = offer
+        self._fetches = FileRate(offer.most_parts)
         self._connections: dict[int, _Connection] = {}
         try:
             self.listener = _native.Listener(
@@ -156,9 +156,8 @@ class Gate:
             )
 
     def _send_part(self, number: int, asked: _native.Fetch) -> None:
-        connection = self._connections[number]
-        connection.parts += 1
-        if connection.parts > self._offer.most_parts:
+        identity = self._connections[number].identity or f"connection {number}".encode()
+        if not self._fetches.take(identity, time.monotonic()):
             raise Refused(_native.ErrorCode.LIMIT, "the tokenizer was fetched often enough: keep it")
         self.listener.send(number, self._offer.part(asked))
 

@@ -1,13 +1,14 @@
 """Pictures in sessions' texts: what arrives is checked at once, then decoded and encoded off the server's loop.
 
 What the target's encoder made of a picture is kept by the picture's hash, for the device that sent it: its next session
-need not send the file again.
+need not send the file again. Devices take turns at the encoder, and each has a share of the files that may wait. The
+one of which most is kept loses its oldest first.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from edgespec.model.target_engine import PlacedPicture, TargetEngine
 from edgespec.server.open_sessions import OpenSessions
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerSession
+from edgespec.server.shares import may_take
 
 KEPT_BYTES = 256 << 20
 """Of encoded pictures that are remembered."""
@@ -34,30 +36,32 @@ WAITING_BYTES = 64 << 20
 
 RETRY_MS = 200
 
-Key = tuple[bytes, bytes]
-"""A device's identity, and a picture's hash."""
-
 
 class EncodedPictures:
-    """What the encoder made of pictures, the newest `limit` bytes of it."""
+    """What the encoder made of pictures, `limit` bytes of it, by device and the picture's hash."""
 
     def __init__(self, limit: int = KEPT_BYTES) -> None:
         self._limit = limit
-        self._bytes = 0
-        self._kept: OrderedDict[Key, Any] = OrderedDict()
+        self._bytes = Counter[bytes]()
+        self._kept: dict[bytes, OrderedDict[bytes, Any]] = {}
 
-    def get(self, key: Key) -> Any | None:
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
+    def get(self, identity: bytes, sha256: bytes) -> Any | None:
+        of_device = self._kept.get(identity, OrderedDict())
+        if sha256 in of_device:
+            of_device.move_to_end(sha256)
+        return of_device.get(sha256)
 
-    def put(self, key: Key, features: Any) -> None:
-        if key in self._kept:
+    def put(self, identity: bytes, sha256: bytes, features: Any) -> None:
+        of_device = self._kept.setdefault(identity, OrderedDict())
+        if sha256 in of_device:
             return
-        self._kept[key] = features
-        self._bytes += features.bytes
-        while self._bytes > self._limit:
-            self._bytes -= self._kept.popitem(last=False)[1].bytes
+        of_device[sha256] = features
+        self._bytes[identity] += features.bytes
+        while self._bytes.total() > self._limit:
+            largest = max(self._bytes, key=lambda one: self._bytes[one])
+            self._bytes[largest] -= self._kept[largest].popitem(last=False)[1].bytes
+            if not self._kept[largest]:
+                del self._kept[largest], self._bytes[largest]
 
 
 @dataclass(frozen=True)
@@ -82,14 +86,21 @@ class Pictures:
         self._sessions = sessions
         self._call = call
         self._encoded = EncodedPictures()
-        self._waiting_bytes = 0
+        self._waiting: OrderedDict[str, deque[tuple[ServerSession, SentPicture]]] = OrderedDict()
+        self._waiting_bytes = Counter[str]()
+        self._encoding = False
         self._thread: ThreadPoolExecutor | None = None
 
     def check(
-        self, section: bytes, identity: bytes, tokens: NDArray[np.int32], first: int, earlier: int = 0
+        self,
+        section: bytes,
+        who: tuple[bytes, str],
+        tokens: NDArray[np.int32],
+        first: int,
+        earlier: int = 0,
     ) -> Arrived:
-        """The pictures among `tokens`, which begin at position `first` of the text. earlier: pictures that the text has
-        already. Raises Refused."""
+        """The pictures among `tokens`, which begin at position `first` of the text. who: the device's identity, and in
+        whose share its pictures wait. earlier: pictures that the text has already. Raises Refused."""
         if not section:
             return Arrived([], {})
         form = self._target.picture_format
@@ -103,7 +114,8 @@ class Pictures:
             raise _refused(str(error).rstrip(".")) from None
         if len(pictures) + earlier > form.max_pictures:
             raise _refused(f"a session may have {form.max_pictures} pictures: begin a new one")
-        found = {one.span.sha256: self._encoded.get((identity, one.span.sha256)) for one in pictures}
+        identity, holder = who
+        found = {one.span.sha256: self._encoded.get(identity, one.span.sha256) for one in pictures}
         arrived = Arrived(
             pictures, {hash: features for hash, features in found.items() if features is not None}
         )
@@ -113,7 +125,8 @@ class Pictures:
                 "the server has not this picture any more: send its file",
                 0,
             )
-        if self._waiting_bytes + arrived.waiting_bytes > WAITING_BYTES:
+        waiting = self._waiting_bytes
+        if not may_take(waiting[holder], waiting.total(), WAITING_BYTES, arrived.waiting_bytes):
             raise Refused(
                 _native.ErrorCode.OVERLOADED, "too many pictures wait to be read: try again later", RETRY_MS
             )
@@ -136,9 +149,21 @@ class Pictures:
 
     def _encode(self, session: ServerSession, picture: SentPicture) -> None:
         session.state.waiting_for += 1
-        self._waiting_bytes += len(picture.file)
+        self._waiting_bytes[session.holder] += len(picture.file)
+        self._waiting.setdefault(session.holder, deque()).append((session, picture))
+        self._encode_next()
+
+    def _encode_next(self) -> None:
+        """The next picture of the holder whose turn it is."""
+        if self._encoding or not self._waiting:
+            return
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, "pictures")
+        holder, pictures = self._waiting.popitem(last=False)
+        session, picture = pictures.popleft()
+        if pictures:
+            self._waiting[holder] = pictures
+        self._encoding = True
         self._thread.submit(self._encode_in_thread, session, picture)
 
     def _encode_in_thread(self, session: ServerSession, picture: SentPicture) -> None:
@@ -156,10 +181,13 @@ class Pictures:
         self, session: ServerSession, picture: SentPicture, features: Any, failure: Refused | None
     ) -> None:
         """In the server's loop."""
-        self._waiting_bytes -= len(picture.file)
+        self._encoding = False
+        self._encode_next()
+        self._waiting_bytes[session.holder] -= len(picture.file)
+        self._waiting_bytes += Counter()  # forgets those who have none
         session.state.waiting_for -= 1
         if features is not None:
-            self._encoded.put((session.identity, picture.span.sha256), features)
+            self._encoded.put(session.identity, picture.span.sha256, features)
         if self._sessions.table.get(session.number) is not session:
             return  # it has ended meanwhile
         if failure is not None:

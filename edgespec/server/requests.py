@@ -136,10 +136,11 @@ class Requests:
             return  # its edge has ended it already
         if not self.gate.knows(identity):  # it came before the tokens were read again
             raise Refused(Code.CREDENTIAL, VOID)
-        pictures = self.pictures.check(opened.pictures, identity, opened.tokens, 0)
+        asker = self._asker(identity)
+        holder = holder_of(asker.holders) or str(number)
+        pictures = self.pictures.check(opened.pictures, (identity, holder), opened.tokens, 0)
         verifier = self._verifier(opened, params, options, generated)
         constraints = self._constraints(params)
-        asker = self._asker(identity)
         latency_ms = self._admit(opened, options, asker)
         now_s = time.monotonic()
         session = ServerSession(
@@ -233,7 +234,11 @@ class Requests:
         check_kept(session, append.keep_length)
         kept = [one for one in session.pictures if one.span.end <= append.keep_length]
         pictures = self.pictures.check(
-            append.pictures, session.identity, append.tokens, append.keep_length, len(kept)
+            append.pictures,
+            (session.identity, session.holder),
+            append.tokens,
+            append.keep_length,
+            len(kept),
         )
         if append.max_new_tokens:
             self.admission.reserve_memory(session, verifier.limits.slots(length + append.max_new_tokens))

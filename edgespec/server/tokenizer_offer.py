@@ -1,4 +1,4 @@
-"""The target's tokenizer as the server hands it out: part by part, each connection a few times over at most."""
+"""The target's tokenizer as the server hands it out: part by part, each device a few times over at once at most."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from edgespec.server.refusal import Refused
 PART_BYTES = 60_000
 """Of a FILE: below the largest frame."""
 
-TIMES_A_CONNECTION = 3
+TIMES_A_DEVICE = 3
+
+TOKENIZERS_PER_S = 1 / 60
+"""That a device may fetch, after the first few."""
 
 
 class TokenizerOffer:
@@ -22,7 +25,7 @@ class TokenizerOffer:
         offered = "tokenizer.json" in files
         self._archive = archives.pack(files) if offered else b""
         self.hash = archives.hash_of(files) if offered else archives.NO_HASH
-        self.most_parts = TIMES_A_CONNECTION * (1 + len(self._archive) // PART_BYTES)
+        self.most_parts = TIMES_A_DEVICE * (1 + len(self._archive) // PART_BYTES)
 
     def part(self, asked: _native.Fetch) -> bytes:
         """The FILE that answers. Raises Refused."""
@@ -32,3 +35,25 @@ class TokenizerOffer:
         return _native.encode_file(
             first_byte=asked.first_byte, total_bytes=len(self._archive), content=content
         )
+
+
+class FileRate:
+    """How many parts of the tokenizer each device may fetch: `most_parts` at once, then `TOKENIZERS_PER_S` of them a
+    second."""
+
+    def __init__(self, most_parts: int) -> None:
+        self._most = most_parts
+        self._left: dict[bytes, tuple[float, float]] = {}
+
+    def take(self, identity: bytes, now_s: float) -> bool:
+        """False: it has had its parts. identity: of a device, or whatever else stands for one."""
+        left = self._left_at(identity, now_s)
+        if left < 1:
+            return False
+        self._left = {one: was for one, was in self._left.items() if self._left_at(one, now_s) < self._most}
+        self._left[identity] = (left - 1, now_s)
+        return True
+
+    def _left_at(self, identity: bytes, now_s: float) -> float:
+        left, at_s = self._left.get(identity, (self._most, now_s))
+        return min(self._most, left + (now_s - at_s) * self._most * TOKENIZERS_PER_S)
