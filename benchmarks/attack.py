@@ -5,8 +5,11 @@
 
 An honest session is decoded by the server alone, text after text, before, during and after the attack. A row has the
 ratios of its token gaps (median and 99th percentile) to those before, how long a new session waited for its first token
-at most, how long until gaps are as before once the attackers have left, and the server's memory. Every text is compared
-with the first one. Exit status 1 if a text differs or a session was cut off.
+at most, how long until gaps are as before once the attackers have left (recovery_s), and the server's memory. Every
+text is compared with the first one. Exit status 1 if a text differs or a session was cut off.
+
+Times are of the whole machine: other work on it counts as an attack. `strangers` are 10,000 connections that say
+nothing and 5,000 that send garbage or drip, as far as the system grants a process as many files (`ulimit -Hn`).
 """
 
 from __future__ import annotations
@@ -40,6 +43,12 @@ NOTES = (
 PROMPT = list(range(10, 90, 10))
 LIMITS = {"device": (1.5, 2.0), "stranger": (1.2, 1.5)}
 """The largest ratios of medians and of 99th percentiles that are asked for."""
+
+FIRST_TOKEN_S, RECOVERY_S = 2.0, 1.0
+"""The longest that a new session may wait for its first token, and gaps for their old length."""
+
+CALM = 8
+"""Gaps in a row whose median is as before the attack show that it is over."""
 
 
 class Honest(threading.Thread):
@@ -104,7 +113,7 @@ def attacked(server: Server, names: list[str], arguments: Any) -> Row:
     given = (theirs, server.port, server.hello["attacker"], names, arguments.acts_a_second)
     attacker = context.Process(target=run, args=given, daemon=True)
     attacker.start()
-    pipe.recv()
+    clients = pipe.recv()
     honest = Honest(server.port, server.hello["honest"], arguments.tokens)
     honest.start()
     time.sleep(arguments.seconds)
@@ -118,36 +127,56 @@ def attacked(server: Server, names: list[str], arguments: Any) -> Row:
     honest.stop.set()
     honest.join(60)
     attacker.join(10)
-    return _row(honest, names, acts, (begins_s, ends_s), (rss, most_rss))
+    return _row(honest, names, (clients, acts), (begins_s, ends_s), (rss, most_rss))
 
 
 def _row(
-    honest: Honest, names: list[str], acts: int, attack_s: tuple[float, float], rss: tuple[int, int]
+    honest: Honest,
+    names: list[str],
+    did: tuple[int, int],
+    attack_s: tuple[float, float],
+    rss: tuple[int, int],
 ) -> Row:
     begins_s, ends_s = attack_s
     before = np.array([gap for at, gap in honest.gaps if at < begins_s])
     during = np.array([gap for at, gap in honest.gaps if begins_s <= at < ends_s] or [ends_s - begins_s])
     p50, p99 = np.percentile(before, (50, 99))
-    slow = [at for at, gap in honest.gaps if at >= ends_s and gap > p99]
+    recovery_s = _recovery_s(honest, ends_s, limit_s=LIMITS["stranger"][0] * float(p50))
     ratios = [float(np.percentile(during, q)) / float(base) for q, base in ((50, p50), (99, p99))]
     limits = LIMITS["stranger" if names[0] in OF_STRANGERS else "device"]
     first = [seconds for at, seconds in honest.first if begins_s <= at < ends_s + 2]
     right = all(text == honest.texts[0] for text in honest.texts)
     return {
         "attack": "+".join(names) if len(names) < 3 else "all of a device",
-        "acts": acts,
+        "clients": did[0],
+        "acts": did[1],
         "p50_ms": 1e3 * float(p50),
         "p50_ratio": ratios[0],
         "p99_ratio": ratios[1],
         "first_token_s": max(first, default=None),
-        "slow_gaps_after": len(slow),
+        "recovery_s": recovery_s,
         "rss_mib": rss[0] >> 20,
         "rss_attacked_mib": rss[1] >> 20,
         "texts": len(honest.texts),
         "cut": len(honest.cut),
-        "within": all(ratio <= limit for ratio, limit in zip(ratios, limits, strict=True)),
+        "within": all(ratio <= limit for ratio, limit in zip(ratios, limits, strict=True))
+        and max(first, default=0.0) <= FIRST_TOKEN_S
+        and recovery_s is not None
+        and recovery_s <= RECOVERY_S,
         "met": right and not honest.cut and bool(honest.texts),
     }
+
+
+def _recovery_s(honest: Honest, ends_s: float, limit_s: float) -> float | None:
+    """From the attack's end to the first of `CALM` gaps in a row with a median of `limit_s` at most; None: never."""
+    after = [(at, gap) for at, gap in honest.gaps if at >= ends_s]
+    calm = (
+        at - gap - ends_s
+        for i, (at, gap) in enumerate(after[: len(after) - CALM + 1])
+        if np.median([gap for _, gap in after[i : i + CALM]]) <= limit_s
+    )
+    first_s = next(calm, None)
+    return None if first_s is None else max(0.0, first_s)
 
 
 def main() -> int:

@@ -7,9 +7,10 @@ tests/raw_peer.py, not by edgespec.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
+import resource
 import secrets
-import socket
 import struct
 import sys
 import time
@@ -27,16 +28,27 @@ FILL, DRAFT = 1, 32
 NODES = 1000
 
 
-class Client:
-    """A connection with one session on channel 1. hello: nothing, for a stranger."""
+PONG = raw_peer.frame(raw_peer.PONG, bytes(16))
 
-    def __init__(self, port: int, hello: bytes) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), 2.0)
-        self.socket.setblocking(False)
+
+class Client:
+    """A connection with one session on channel 1. hello: nothing, for a stranger; otherwise it is welcomed before it
+    acts, as a frame that comes before the WELCOME ends the connection. Raises OSError when it is not. address: of this
+    machine, from which it calls."""
+
+    def __init__(self, port: int, hello: bytes, address: str) -> None:
+        peer = raw_peer.RawPeer(port, source=address)
+        self.socket = peer.socket
         self.number = 0  # of acts
         self.node, self.sequence = 1, 2
         self.rest = b""
-        self.send(hello)
+        if hello:
+            peer.send(hello)
+            answer = peer.until(raw_peer.WELCOME, raw_peer.ERROR)
+            if answer is None or answer.kind == raw_peer.ERROR:
+                self.socket.close()
+                raise ConnectionRefusedError("not welcomed")
+        self.socket.setblocking(False)
 
     def send(self, *frames: bytes) -> None:
         """What the server does not take at once goes out later, in front of what comes then."""
@@ -46,11 +58,14 @@ class Client:
                 self.rest = self.rest[self.socket.send(self.rest) :]
 
     def read(self) -> None:
-        """Raises OSError when the server has closed."""
+        """Raises OSError when the server has closed. Whatever came, a PONG answers it: PINGs are among it."""
+        came = False
         with contextlib.suppress(BlockingIOError):
             while self.socket.recv(1 << 16):
-                pass
+                came = True
             raise ConnectionResetError("the server has closed")
+        if came and not self.rest:
+            self.send(PONG)
 
     def numbered(self, count: int = 1) -> range:
         first, self.sequence = self.sequence, self.sequence + count
@@ -178,6 +193,12 @@ def garbage(client: Client) -> None:
     client.send(random.randbytes(64))
 
 
+def drip(client: Client) -> None:
+    """A HELLO of which a byte comes now and then."""
+    said = raw_peer.hello(bytes(32))
+    client.send(said[client.number : client.number + 1])
+
+
 OF_A_DEVICE: dict[str, tuple[Attack, int]] = {
     "chains": (chains, 4), "orphans": (orphans, 4), "tunes": (tunes, 4), "empty-blocks": (empty_blocks, 8),
     "turns": (turns, 8), "crowd": (crowd, 64), "hog": (hog, 64), "promises": (promises, 4),
@@ -185,34 +206,64 @@ OF_A_DEVICE: dict[str, tuple[Attack, int]] = {
 }  # fmt: skip
 """The attacks of a device that has a token, each with its number of connections."""
 
-OF_STRANGERS: dict[str, tuple[Attack, int]] = {"half-open": (half_open, 500), "garbage": (garbage, 64)}
+OF_STRANGERS: dict[str, tuple[Attack, int]] = {
+    "half-open": (half_open, 500), "garbage": (garbage, 64), "drips": (drip, 500), "strangers": (half_open, 10_000),
+}  # fmt: skip
+"""strangers: 10,000 connections that say nothing, from 250 addresses, and half as many again with garbage and drips."""
+
+FROM_AN_ADDRESS = 60
+SECONDS_A_ROUND = 5.0
+"""In which every client acts once at least."""
+
+SPARE_FILES = 100
 
 
 def run(pipe: Connection, port: int, hello: bytes, names: list[str], acts_a_second: float) -> None:
-    """A process: says that it is ready, acts from the first message on to the next one, and says how often it did."""
-    kinds = [(act, count) for name, (act, count) in {**OF_A_DEVICE, **OF_STRANGERS}.items() if name in names]
-    stranger = names[0] in OF_STRANGERS
-    places: list[tuple[Attack, Client | None]] = [(act, None) for act, count in kinds for _ in range(count)]
-    pipe.send("ready")
+    """A process: says how many clients it has, acts from the first message on to the next one, and says how often it
+    did. As many clients as the system grants it files for."""
+    places = _places(names)
+    said = b"" if names[0] in OF_STRANGERS else hello
+    rate = max(acts_a_second, len(places) / SECONDS_A_ROUND)
+    clients: list[Client | None] = [None] * len(places)
+    pipe.send(len(places))
     pipe.recv()
-    acts = 0
-    while not pipe.poll():
-        for i, (act, client) in enumerate(places):
-            time.sleep(1 / acts_a_second)
-            try:
-                client = client or Client(port, b"" if stranger else hello)
-                act(client)
-                client.number += 1
-                client.read()
-                acts += 1
-            except OSError:
-                if client is not None:
-                    client.socket.close()
-                client = None
-            places[i] = act, client
-            if pipe.poll():
-                break
-    for _, client in places:
-        if client is not None:
-            client.socket.close()
+    acts, due_s = 0, time.monotonic()
+    for i in itertools.cycle(range(len(places))):
+        if pipe.poll():
+            break
+        due_s = max(due_s + 1 / rate, time.monotonic() - 1.0)
+        time.sleep(max(0.0, due_s - time.monotonic()))
+        try:
+            client = clients[i] = clients[i] or Client(port, said, _address(i))
+            places[i](client)
+            client.number += 1
+            client.read()
+            acts += 1
+        except OSError:
+            _leave(clients[i])
+            clients[i] = None
+    for client in clients:
+        _leave(client)
     pipe.send(acts)
+
+
+def _places(names: list[str]) -> list[Attack]:
+    """What each client does."""
+    kinds = [(act, count) for name, (act, count) in {**OF_A_DEVICE, **OF_STRANGERS}.items() if name in names]
+    if names == ["strangers"]:
+        kinds += [(garbage, 2500), (drip, 2500)]
+    places = [act for act, count in kinds for _ in range(count)]
+    random.Random(1).shuffle(places)
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return places if hard == resource.RLIM_INFINITY else places[: hard - SPARE_FILES]
+
+
+def _address(client: int) -> str:
+    """Strangers are many: those of a kind that has many come from many addresses of this machine."""
+    return f"127.0.0.{1 + client // FROM_AN_ADDRESS % 250}"
+
+
+def _leave(client: Client | None) -> None:
+    if client is not None:
+        client.socket.close()

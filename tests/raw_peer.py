@@ -98,11 +98,12 @@ def append(
 
 
 class RawPeer:
-    """Calls a port of this machine. A context manager. answers: PINGs, while it reads."""
+    """Calls a port of this machine. A context manager. answers: PINGs, while it reads. source: the address from which
+    it calls."""
 
-    def __init__(self, port: int, answers: bool = True) -> None:
+    def __init__(self, port: int, answers: bool = True, source: str = "127.0.0.1") -> None:
         self.answers = answers
-        self.socket = socket.create_connection(("127.0.0.1", port), MAX_WAIT_S)
+        self.socket = socket.create_connection(("127.0.0.1", port), MAX_WAIT_S, (source, 0))
         self.socket.settimeout(MAX_WAIT_S)
         self._received = b""
 
