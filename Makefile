@@ -1,5 +1,5 @@
 # Short names for what one does every day. The commands behind them are the truth.
-.PHONY: build test fleet clients llamacpp vllm lint format bench docs house pythons compilers tidy test-cpp fuzz sanitize short dist-check wheels aarch64 clean
+.PHONY: build test fleet clients llamacpp vllm lint format bench docs house pythons compilers tidy test-cpp fuzz sanitize short dist-check wheels aarch64 aarch64-short clean
 
 build:  ## editable install with everything
 	pip install -e '.[all]'
@@ -43,6 +43,9 @@ wheels:  ## the wheels that an index would hold: this machine's, and aarch64's b
 
 aarch64:  ## the edge for aarch64, compiled by JetPack 6's series of g++ and run under qemu-user
 	.ci/aarch64
+
+aarch64-short:  ## the same with fewer tests, as CI does it
+	.ci/aarch64 --short
 
 lint:  ## what CI holds the code to; types are checked in the installed package (pip install '.[all]')
 	ruff check .

@@ -13,9 +13,10 @@ from email.parser import Parser
 from pathlib import Path
 
 LARGEST_BYTES = 15_000_000
-TAG = re.compile(r"edgespec-[\d.]+-cp(\d+)-cp\1-(manylinux_2_3[45])_(x86_64|aarch64)\.whl")
+TAG = re.compile(r"edgespec-[\d.]+-cp(\d+)-cp\1-manylinux_2_\d+_(x86_64|aarch64)\.whl")
 NEWEST = {"GLIBC": (2, 34), "GLIBCXX": (3, 4, 30)}
-"""Versions of symbols that JetPack 6 has."""
+"""Versions of symbols that JetPack 6 has, and so the newest of a wheel for aarch64. A wheel for this machine is made of
+its own C library."""
 SYSTEM = {"libstdc++.so.6", "libgcc_s.so.1", "libc.so.6", "libm.so.6", "libssl.so.3", "libcrypto.so.3"}
 HOLDS = (
     "edgespec/_native.pyi",
@@ -63,7 +64,7 @@ def check(wheel: Path, version: str) -> None:
     assert len(servers) == 1 and "server" in servers[0], f"{wheel.name} requires {required}"
     assert "libssl.so.3" in needed, f"{wheel.name} was built without TLS"
     assert {one for one in needed if not one.startswith("ld-linux")} <= SYSTEM, f"{wheel.name} needs {needed}"
-    for name, newest in NEWEST.items():
+    for name, newest in NEWEST.items() if "_aarch64" in wheel.name else ():
         assert versions[name] <= newest, f"{wheel.name} needs {name}_{versions[name]}, newer than JetPack 6's"
     print(f"{wheel.name}: {size / 1e6:.1f} MB, {len(names)} files, {versions}")
 
