@@ -1,5 +1,6 @@
 """What an operator sees and does: metrics, health, `edgespec top`, draining, a configuration file."""
 
+import re
 import threading
 import urllib.error
 import urllib.request
@@ -145,6 +146,14 @@ def test_a_draining_server_finishes_its_texts_refuses_new_ones_and_ends() -> Non
     error = by_kind[_native.Error]
     assert isinstance(error, _native.Error)
     assert (error.code, error.retryable) == (_native.ErrorCode.DRAINING, True)
+
+
+def test_the_memory_that_a_server_may_take_adds_up() -> None:
+    with serving(StubTarget(), max_sessions=64) as server:
+        resident, most, links, sessions = map(int, re.findall(r"(\d+) MiB", server.memory))
+        assert resident > 0 and most - 1 <= links + sessions <= most
+        assert links == server.listener.most_leased_bytes >> 20 and sessions == 64 * (256 + 64) // 1024
+        assert server.memory.endswith("for 64 sessions")
 
 
 def test_a_server_with_nothing_to_finish_ends_at_once() -> None:

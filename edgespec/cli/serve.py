@@ -186,7 +186,7 @@ def serve(
 ) -> None:
     """Serve a target model to devices until interrupted.
 
-    Prints `edgespec: listening on HOST:PORT` when it is ready, then how many sessions fit and what links take. To
+    Prints `edgespec: listening on HOST:PORT` when it is ready, then how many sessions fit and what memory it takes. To
     listen on an address that other machines can reach, it needs TLS and tokens. SIGTERM finishes the running texts
     first; SIGHUP reloads certificates and tokens. The token file is also read again whenever it changes.
     """
@@ -245,5 +245,5 @@ def _run(server: Server, drain_s: float, end_with_stdin: bool, fits: str) -> Non
         when_stdin_ends(server.stop)
     click.echo(f"edgespec: listening on {Address(server.host, server.port)}")
     click.echo(fits)
-    click.echo(f"edgespec: links take at most {server.link_memory}")
+    click.echo(f"edgespec: {server.memory}")
     server.run()

@@ -1,4 +1,4 @@
-"""Memory that this process may still take before the kernel ends it."""
+"""Memory that this process has, and what it may still take before the kernel ends it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from pathlib import Path
 MEMINFO = Path("/proc/meminfo")
 GROUPS = Path("/sys/fs/cgroup")
 OWN_GROUP = Path("/proc/self/cgroup")
+
+
+def resident_bytes() -> int:
+    """Of this process, in the machine's memory now."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def available_memory_bytes() -> float:

@@ -18,6 +18,7 @@ from typing import TypeVar
 from edgespec import _native
 from edgespec.core.address import DEFAULT_PORT, Address
 from edgespec.core.guide_matcher import Guides
+from edgespec.core.memory import resident_bytes
 from edgespec.core.pacing import ForwardPacing
 from edgespec.model.target_engine import TargetEngine
 from edgespec.server.admission import Admission
@@ -26,7 +27,7 @@ from edgespec.server.forwards import ForwardRunner, learn_cost
 from edgespec.server.frames import welcome_frame
 from edgespec.server.gate import SESSION_BYTES, Gate
 from edgespec.server.open_sessions import OpenSessions
-from edgespec.server.pictures import Pictures
+from edgespec.server.pictures import KEPT_BYTES, WAITING_BYTES, Pictures
 from edgespec.server.requests import Requests
 from edgespec.server.settings import ServerSecurity, ServerSettings
 from edgespec.server.tokenizer_offer import TokenizerOffer
@@ -34,7 +35,10 @@ from edgespec.verifying.loop import VerifyingLoop
 
 Answer = TypeVar("Answer")
 
-INTAKE_SHARE = 0.2
+TOKEN_BYTES = 128
+"""Of a session's text, in what finds its continuations and in the map of its slots, for each token."""
+
+INTAKE_SHARE = 0.1
 """Of the time of the last forward, for which messages are taken in before the next one starts: however many wait, they
 slow down the sessions that run by this share."""
 
@@ -65,6 +69,8 @@ class Server:
         self.listener = self._gate.listener
         self.target_id = target.target_id
         self.max_sessions = settings.max_sessions
+        self._context_length = target.context_length
+        self._takes_pictures = target.picture_format is not None
         self.host = host
         self.port: int = self.listener.port
         self._mailbox = _hint_mailbox(target, self.listener)
@@ -129,10 +135,17 @@ class Server:
         return self._admission.promised
 
     @property
-    def link_memory(self) -> str:
-        """What links take at most beside the model and the key-value pool, in words."""
-        shared, own = self.listener.most_leased_bytes >> 20, SESSION_BYTES >> 10
-        return f"{shared} MiB for what arrives and {own} KiB a session for what it has not acknowledged"
+    def memory(self) -> str:
+        """What this process holds, model and key-value pool included, and what it may take beside that, in words."""
+        links = self.listener.most_leased_bytes
+        sessions = self.max_sessions * (SESSION_BYTES + TOKEN_BYTES * self._context_length)
+        more = {"what arrives": links, f"{self.max_sessions} sessions": sessions}
+        if self._takes_pictures:
+            more["pictures"] = KEPT_BYTES + WAITING_BYTES
+        parts = ", ".join(f"{size >> 20} MiB for {what}" for what, size in more.items())
+        return (
+            f"{resident_bytes() >> 20} MiB resident, and at most {sum(more.values()) >> 20} MiB more: {parts}"
+        )
 
     # From any thread, or a signal handler
 
