@@ -30,7 +30,7 @@ class Confident(Policy):
         if view.in_flight or not view.can_expand(tip):
             return []
         if tip != ROOT and (
-            view.tree.path_probability(tip) < self.confidence or view.tree.depth(tip) >= view.remaining
+            view.tree[tip].path_probability < self.confidence or view.tree.depth(tip) >= view.remaining
         ):
             return []
         return [tip]

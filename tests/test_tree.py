@@ -26,15 +26,15 @@ def test_a_node_knows_its_position_depth_and_path() -> None:
 
 
 def test_reach_is_the_product_of_the_probabilities_on_the_path() -> None:
-    assert small_tree().path_probability(3) == 0.125
+    assert small_tree()[3].path_probability == 0.125
 
 
 def test_another_probability_or_root_changes_the_paths_below() -> None:
     tree = small_tree()
-    tree.reweigh(2, 0.25)
-    assert [tree.path_probability(node) for node in (1, 2, 3)] == [0.5, 0.125, 0.0625]
+    tree.reweigh_all({2: 0.25})
+    assert [tree[node].path_probability for node in (1, 2, 3)] == [0.5, 0.125, 0.0625]
     tree.commit([10])
-    assert [tree.path_probability(node) for node in (2, 3)] == [0.25, 0.125]
+    assert [tree[node].path_probability for node in (2, 3)] == [0.25, 0.125]
 
 
 def test_a_commit_keeps_only_what_continues_the_text() -> None:

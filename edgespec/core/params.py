@@ -90,8 +90,24 @@ class SamplingParams:
         object.__setattr__(self, "stop_token_ids", tuple(self.stop_token_ids))
         object.__setattr__(self, "bad_words", tuple(self.bad_words))
         object.__setattr__(self, "bad_words_ids", tuple(tuple(one) for one in self.bad_words_ids))
+        for name, holds, expected in self._checks():
+            if not holds:
+                raise ParameterError(f"{name} must be {expected}, not {_shown(getattr(self, name))}.")
+        if self.guide is not None and self.ignore_eos:
+            raise ParameterError(
+                "ignore_eos contradicts a guide, which ends its text with an end-of-sequence token: leave it out."
+            )
+        if self.top_logprobs and not self.logprobs:
+            raise ParameterError("top_logprobs come beside the tokens' own: set logprobs too.")
+        if self.min_tokens > self.max_new_tokens:
+            raise ParameterError(
+                f"min_tokens is {self.min_tokens}, above max_new_tokens, which is {self.max_new_tokens}."
+            )
+
+    def _checks(self) -> tuple[tuple[str, bool, str], ...]:
+        """Of each parameter: its name, whether it is as it must be, and what it must be."""
         biases = self.logit_bias.items()
-        checks = (
+        return (
             *((name, self._in_range(name), _expected(name)) for name in RANGES),
             ("top_k", _whole(self.top_k, 0, 2**31), "a whole number from 0 (off)"),
             ("seed", self.seed is None or _whole(self.seed, 0, 2**64), "a whole number from 0 to 2^64 - 1"),
@@ -128,19 +144,6 @@ class SamplingParams:
                 f"token id -> number from -{MOST_BIAS:g} to {MOST_BIAS:g}, {MOST_BIASES} at most",
             ),
         )
-        for name, holds, expected in checks:
-            if not holds:
-                raise ParameterError(f"{name} must be {expected}, not {_shown(getattr(self, name))}.")
-        if self.guide is not None and self.ignore_eos:
-            raise ParameterError(
-                "ignore_eos contradicts a guide, which ends its text with an end-of-sequence token: leave it out."
-            )
-        if self.top_logprobs and not self.logprobs:
-            raise ParameterError("top_logprobs come beside the tokens' own: set logprobs too.")
-        if self.min_tokens > self.max_new_tokens:
-            raise ParameterError(
-                f"min_tokens is {self.min_tokens}, above max_new_tokens, which is {self.max_new_tokens}."
-            )
 
     def _in_range(self, name: str) -> bool:
         value, (least, most) = getattr(self, name), RANGES[name]

@@ -62,6 +62,14 @@ def cut_picture(spans: Sequence[PictureSpan], length: int) -> PictureSpan | None
     return next((span for span in spans if span.first_row < length < span.end), None)
 
 
+def whole_chunk(spans: Sequence[PictureSpan], start: int, rows: int) -> int:
+    """Where a chunk of about this many rows from `start` ends, so that it cuts none of these pictures."""
+    cut = cut_picture(spans, start + rows)
+    if cut is None:
+        return start + rows
+    return cut.first_row if cut.first_row > start else cut.end
+
+
 def rotary_positions(
     spans: Sequence[PictureSpan], positions: NDArray[np.integer[Any]], cell: int
 ) -> NDArray[np.int64]:

@@ -81,20 +81,12 @@ class DraftTree:
     def child(self, parent: int, token: int) -> int | None:
         return self._nodes[parent].children.get(token)
 
-    def reweigh(self, node: int, probability: float) -> None:
-        """Give the node another probability to be right."""
-        self.reweigh_all({node: probability})
-
     def reweigh_all(self, probabilities: Mapping[int, float]) -> None:
         """Give these nodes other probabilities to be right, in one pass over the tree."""
         for node, probability in probabilities.items():
             self._nodes[node].probability = probability
         self.expected = 0.0
         self._keep(self._nodes, self._nodes[ROOT].children.values())
-
-    def path_probability(self, node: int) -> float:
-        """The probability that the node will be committed."""
-        return self._nodes[node].path_probability
 
     def depth(self, node: int) -> int:
         """Nodes from the root to this one, itself included."""

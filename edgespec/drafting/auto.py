@@ -106,7 +106,7 @@ class Auto(Stream):
         if self.options.max_wait_ms:
             return 0.0
         if view.slack_ms == 0:
-            thin = all(view.tree.path_probability(node) < LATE_FLOOR for node in nodes)
+            thin = all(view.tree[node].path_probability < LATE_FLOOR for node in nodes)
             return math.inf if thin and view.in_flight else 0.0
         if view.slack_ms < 2 * SPARE_MS or (view.slack_ms <= self._run_ms and self.expand(view)):
             return 0.0

@@ -51,7 +51,7 @@ class MemoryDraft:
             node: guess for node, guess in self._guesses.items() if node in tree and node != ROOT
         }
         frontier = [
-            (-tree.path_probability(node), node) for node in (ROOT, *tree) if node not in self._guesses
+            (-tree[node].path_probability, node) for node in (ROOT, *tree) if node not in self._guesses
         ]
         heapq.heapify(frontier)
         room = MOST_NEW
@@ -62,7 +62,7 @@ class MemoryDraft:
             guess = self._guesses[node] = look_up(self._index, view.text, tree.path_tokens(node))
             if guess is not None:
                 for child in self._add(view, node, guess):
-                    heapq.heappush(frontier, (-tree.path_probability(child), child))
+                    heapq.heappush(frontier, (-tree[child].path_probability, child))
                     room -= 1
 
     def weigh(self, view: Speculator, node: int) -> None:
@@ -78,10 +78,10 @@ class MemoryDraft:
         for token, probability in self._rates.probabilities(guess, _stance(view, node, guess)):
             child = tree.child(node, token)
             if child is not None:
-                if child in view.remembered or probability > max(SURE, tree[child].probability):
+                if view.origins[child] == "memory" or probability > max(SURE, tree[child].probability):
                     changed[child] = probability
-            elif tree.path_probability(node) * probability >= LEAST_PROBABILITY:
-                new.append(view.add_remembered(node, token, probability))
+            elif tree[node].path_probability * probability >= LEAST_PROBABILITY:
+                new.append(view.add(node, token, probability, "memory"))
         children = {child: tree[child].probability for child in tree[node].children.values()} | changed
         total = sum(children.values())
         if total > LARGEST_SUM:

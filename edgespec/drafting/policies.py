@@ -108,7 +108,7 @@ class Predicted(Sync):
         chain = _chain(view.tree, ROOT)
         if chain and view.can_expand(chain[-1]):
             return (chain[-1],)
-        for outcome in sorted(self._outcomes(view), key=view.tree.path_probability, reverse=True)[:3]:
+        for outcome in heapq.nlargest(3, self._outcomes(view), lambda node: view.tree[node].path_probability):
             if tip := self._lengthen(view, outcome, self.draft_tokens):
                 return tip
         return ()
@@ -158,22 +158,22 @@ class Stream(Policy):
         tree = view.tree
         deepest = min(self.depth, view.remaining)
         worth = {
-            node: tree.path_probability(node) * _open_share(tree, node)
+            node: tree[node].path_probability * _open_share(tree, node)
             for node in (ROOT, *tree)
-            if view.can_expand(node) and (tree.depth(node) < deepest or node in view.remembered)
+            if view.can_expand(node) and (tree.depth(node) < deepest or view.origins.get(node) == "memory")
         }
         able = (node for node, share in worth.items() if share >= self.floor)
         return heapq.nlargest(self.rows, able, key=worth.__getitem__)
 
     def width(self, view: Speculator, node: int, probabilities: Sequence[float]) -> int:
-        so_far = view.tree.path_probability(node)
+        so_far = view.tree[node].path_probability
         worth = sum(
             so_far * probability >= self.floor for probability in probabilities[1 : self.alternatives]
         )
         return 1 + worth
 
     def send(self, view: Speculator) -> Sequence[int]:
-        worth = (node for node in view.tree if view.tree.path_probability(node) >= self.send_floor)
+        worth = (node for node in view.tree if view.tree[node].path_probability >= self.send_floor)
         return sorted(worth, key=view.tree.depth)
 
 

@@ -3,7 +3,7 @@
 Verdicts, hints and what the draft found go in; blocks come out. Policies look at it. Pure.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,7 +45,7 @@ class Speculator:
     hinted: the node that the newest hint of the running forward names as the next committed token; preempted: a hint
     had foretold the last verdict in full. draft_full: the draft's cache has no room left. slack_ms: how long sending
     may wait and still be in time for the same forward; 0 when that is not known. sources: of the tokens committed last.
-    remembered: the nodes that the device's memory proposed first.
+    origins: what proposed each node of the tree first.
     """
 
     def __init__(self, calibration_ratios: CalibrationRatios | None = None) -> None:
@@ -60,11 +60,9 @@ class Speculator:
         self._limit = 0
         self._next_node = 1
         self._next_sent = 1
-        self._expanded: set[int] = set()
         self._sent: dict[int, int] = {}
         self._choices: dict[int, tuple[Sequence[int], Sequence[float]]] = {}
-        self._added_by_hints: set[int] = set()
-        self.remembered: set[int] = set()
+        self.origins: dict[int, Source] = {}
         self._hints: list[tuple[tuple[int, ...], float]] = []
         self._asked_length = -1
         self._calibration_ratios = calibration_ratios or CalibrationRatios()
@@ -87,7 +85,7 @@ class Speculator:
 
     def can_expand(self, node: int) -> bool:
         """The draft has not been run on this node (ROOT: on the last committed token) yet, and has room for it."""
-        return node not in self._expanded and not self.draft_full
+        return node not in self._choices and not self.draft_full
 
     # What arrives
 
@@ -97,17 +95,17 @@ class Speculator:
         self.text.extend(tokens)
         self._limit = len(self.text) + max_new_tokens
         self.tree.clear(len(self.text))
-        self._expanded.clear()
         self._choices.clear()
-        self._added_by_hints.clear()
-        self.remembered.clear()
+        self.origins.clear()
         self.preempted = False
         self.forget_sent()
 
-    def forget_sent(self) -> None:
-        """The server no longer has any of the nodes; what is still worth it is sent again."""
-        self._sent.clear()
-        self._next_forward()
+    def forget_sent(self, kept: Collection[int] = ()) -> None:
+        """The server has only these of the nodes that were sent; what is still worth it is sent again."""
+        self._sent = {node: sent for node, sent in self._sent.items() if node in kept}
+        self._hints.clear()
+        self._asked_length = -1
+        self.hinted = None
 
     def commit(self, verdict: Verdict) -> list[int]:
         """Apply a verdict; returns the nodes that became text. Raises OutOfStep."""
@@ -121,24 +119,18 @@ class Speculator:
         accepted = [node for node in followed if node in self._sent]
         self.counts.rounds += verdict.rows > 0
         self.counts.accepted += len(accepted)
-        self.sources = [self._source(node) for node in accepted]
+        self.sources = [self.origins[node] for node in accepted]
         self.sources += ["server_guess"] * (len(tokens) - 1 - len(accepted))
         self.sources += ["target"]
         path = self.tree.commit(tokens)
         self.text.extend(tokens)
-        root_expanded = len(path) == len(tokens) and path[-1] in self._expanded
+        root_choices = self._choices.get(path[-1]) if len(path) == len(tokens) else None
         live = set(self.tree)
-        self._expanded = {node for node in self._expanded if node in live}
-        if root_expanded:
-            self._expanded.add(ROOT)
-        root_choices = self._choices.get(path[-1]) if root_expanded else None
         self._choices = {node: found for node, found in self._choices.items() if node in live}
         if root_choices is not None:
             self._choices[ROOT] = root_choices
-        self._added_by_hints &= live
-        self.remembered &= live
-        self._sent = {node: sent for node, sent in self._sent.items() if node in live}
-        self._next_forward()
+        self.origins = {node: origin for node, origin in self.origins.items() if node in live}
+        self.forget_sent(kept=live)
         return path
 
     def hint(self, hint: Hint) -> None:
@@ -154,17 +146,15 @@ class Speculator:
         confidence = self._calibration_ratios.hints.corrected(hint.confidence)
         child = self.tree.child(end, hint.token)
         if child is None:
-            child = self._add(end, hint.token, confidence)
-            self._added_by_hints.add(child)
+            child = self.add(end, hint.token, confidence, "hint")
         else:
-            self.tree.reweigh(child, max(confidence, self.tree[child].probability))
+            self.tree.reweigh_all({child: max(confidence, self.tree[child].probability)})
         self.hinted = child
 
     # What the edge does next
 
     def found(self, node: int, tokens: Sequence[int], probabilities: Sequence[float]) -> list[float]:
         """The draft ran on `node`: its best continuations, best first. Returns their probabilities, corrected."""
-        self._expanded.add(node)
         self._choices[node] = (tokens, probabilities)
         best, others = self._calibration_ratios.best, self._calibration_ratios.others
         return [(others if rank else best).corrected(one) for rank, one in enumerate(probabilities)]
@@ -174,18 +164,20 @@ class Speculator:
         found = self._choices.get(node)
         return found[0][0] if found is not None else None
 
-    def add_remembered(self, node: int, token: int, probability: float) -> int:
-        """The device's memory proposes `token` behind `node`; the new node."""
-        child = self._add(node, token, probability)
-        self.remembered.add(child)
-        self.counts.remembered += 1
-        return child
+    def add(self, parent: int, token: int, probability: float, origin: Source) -> int:
+        """`origin` proposes `token` behind a node; the new node."""
+        node = self._next_node
+        self._next_node += 1
+        self.tree.add(node, parent, token, probability)
+        self.origins[node] = origin
+        self.counts.drafted += origin == "draft"
+        self.counts.remembered += origin == "memory"
+        return node
 
     def add_children(self, node: int, tokens: Sequence[int], probabilities: Sequence[float]) -> None:
         for token, probability in zip(tokens, probabilities, strict=True):
             if self.tree.child(node, token) is None:
-                self._add(node, token, probability)
-                self.counts.drafted += 1
+                self.add(node, token, probability, "draft")
 
     def block(self, nodes: Sequence[int]) -> Block:
         """The block of these nodes, which count as sent from now on.
@@ -219,19 +211,3 @@ class Speculator:
             hits += hit
         self.counts.hints_hit += hits
         return hits
-
-    def _source(self, node: int) -> Source:
-        if node in self._added_by_hints:
-            return "hint"
-        return "memory" if node in self.remembered else "draft"
-
-    def _add(self, parent: int, token: int, probability: float) -> int:
-        node = self._next_node
-        self._next_node += 1
-        self.tree.add(node, parent, token, probability)
-        return node
-
-    def _next_forward(self) -> None:
-        self._hints.clear()
-        self._asked_length = -1
-        self.hinted = None

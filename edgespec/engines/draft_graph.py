@@ -184,11 +184,11 @@ class DraftLayer(nn.Module):
         rows, slots = query.shape[0], old_keys.shape[0]
         query = query.view(rows, self.kv_heads, self.group, self.head_dim).transpose(0, 1)
         query = query.reshape(self.kv_heads, -1, self.head_dim)
-        old = query @ old_keys.permute(1, 2, 0) * self.scaling
-        new = query @ keys.permute(1, 2, 0) * self.scaling
+        old = torch.bmm(query, old_keys.permute(1, 2, 0)) * self.scaling
+        new = torch.bmm(query, keys.permute(1, 2, 0)) * self.scaling
         weights = (torch.cat([old, new], dim=-1).float() + bias).softmax(dim=-1).to(self.compute)
         old, new = torch.split(weights, [slots, keys.shape[0]], dim=-1)
-        mixed = old @ old_values.transpose(0, 1) + new @ values.transpose(0, 1)
+        mixed = torch.bmm(old, old_values.transpose(0, 1)) + torch.bmm(new, values.transpose(0, 1))
         mixed = mixed.float().view(self.kv_heads, rows, self.group, self.head_dim)
         return mixed.transpose(0, 1).reshape(rows, -1)
 

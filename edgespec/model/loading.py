@@ -66,19 +66,7 @@ def load_model(
     """The causal LM in `folder` on `device`, ready for slots and not in training; sharded: this process's part of it,
     by transformers' own plan; trust_remote_code: Python code in the folder may run; quantize: to one of
     `quantised.METHODS`. Raises EdgespecError."""
-    try:
-        config = transformers.AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=trust_remote_code
-        )
-    except Exception as error:
-        if "trust_remote_code" in str(error):
-            raise EdgespecError(
-                f"{name} brings its own Python code, which is not run: read it, then serve the model with "
-                "--trust-remote-code, or take a model of a family that transformers knows."
-            ) from None
-        raise EdgespecError(
-            f"{folder} holds no config.json of a model that transformers knows ({first_line(error)})."
-        ) from None
+    config = _read_config(folder, name, trust_remote_code)
     text_config = config.get_text_config()
     check_config(config, name)
     pictures = config.model_type in FAMILIES
@@ -124,6 +112,22 @@ def _placement(device: torch.device, sharded: bool, quantised: bool, chosen: Any
     if chosen is not None:
         return {"device_map": str(device), "quantization_config": chosen}
     return {"device_map": str(device)} if quantised else {}
+
+
+def _read_config(folder: Path, name: str, trust_remote_code: bool) -> Any:
+    try:
+        return transformers.AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trust_remote_code
+        )
+    except Exception as error:
+        if "trust_remote_code" in str(error):
+            raise EdgespecError(
+                f"{name} brings its own Python code, which is not run: read it, then serve the model with "
+                "--trust-remote-code, or take a model of a family that transformers knows."
+            ) from None
+        raise EdgespecError(
+            f"{folder} holds no config.json of a model that transformers knows ({first_line(error)})."
+        ) from None
 
 
 def _loaded_bytes(folder: Path, dtype: torch.dtype, stored: torch.dtype) -> float:

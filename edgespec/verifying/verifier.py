@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.core.messages import Verdict
-from edgespec.core.pictures import PictureSpan, cut_picture
+from edgespec.core.pictures import PictureSpan, whole_chunk
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.slots import Piece, SlotMap
 from edgespec.core.tree import ROOT, DraftTree
@@ -170,11 +170,9 @@ class Verifier:
     def probabilities(self) -> list[float]:
         """Of the nodes that the next forward could run to be committed, the likeliest first. Who promises far more than
         comes true is believed as much as comes true: nobody gets others' rows by claiming to be sure."""
-        self._extend_tree()
         share = self._kept / self._promised
         belief = share if share < DOUBTED_BELOW else 1.0
-        found = self._likeliest(self.limits.draft_rows)
-        return [belief * reach for _, reach in found]
+        return [belief * reach for _, reach in self._likeliest(self.limits.draft_rows)]
 
     def plan(self, rows: int | None = None, nodes: int | None = None) -> PlannedRows:
         """The rows of the next forward; their slots are taken.
@@ -182,24 +180,16 @@ class Verifier:
         rows: of the text, at most; nodes: how many, the likeliest first. None: up to the limits.
         """
         rows = rows or self.limits.prefill_rows
-        chunk_end = self._whole(self.slots.cached_length + rows)
+        chunk_end = whole_chunk(self.whole_pictures, self.slots.cached_length, rows)
         if chunk_end < len(self.text):
             piece = self.slots.plan(self.text, chunk_end, self.tree, [])
             return PlannedRows(piece, [], np.zeros(0, dtype=np.int64))
-        self._extend_tree()
         nodes = self.limits.draft_rows if nodes is None else nodes
         chosen = [node for node, _ in self._likeliest(nodes)]
         first = self.pending - 1
         piece = self.slots.plan(self.text, len(self.text), self.tree, chosen)
         drafted = sum(node not in self._lookup for node in chosen)
         return PlannedRows(piece, [ROOT, *chosen], np.arange(first, len(piece)), drafted)
-
-    def _whole(self, length: int) -> int:
-        """Where a chunk that would end at `length` does: it cuts no picture that must run whole."""
-        cut = cut_picture(self.whole_pictures, length)
-        if cut is None:
-            return length
-        return cut.first_row if cut.first_row > self.slots.cached_length else cut.end
 
     # What the forward decided
 
@@ -214,7 +204,7 @@ class Verifier:
             return None
         self.forwards += 1
         self._promised = MEMORY * self._promised + sum(
-            self.tree.path_probability(node) for node in rows.nodes[1:]
+            self.tree[node].path_probability for node in rows.nodes[1:]
         )
         base_length = len(self.text)
         path, token, picks = follow_decisions(self.tree, rows.nodes, tokens)
@@ -251,11 +241,10 @@ class Verifier:
         return self._second_thoughts.guess(self.tree, rows.nodes, tokens, path)
 
     def _likeliest(self, count: int) -> Iterator[tuple[int, float]]:
-        return likeliest(self.tree, count, self._last_length - 1, self.limits.trees)
-
-    def _extend_tree(self) -> None:
+        """Nodes for the next forward, those of the text's own look-up among them."""
         if self.options.prompt_lookup and self.options.fill:
             self._lookup.extend_tree(self.text)
+        return likeliest(self.tree, count, self._last_length - 1, self.limits.trees)
 
 
 def _until_end(tokens: list[int], room: int, end_tokens: Collection[int]) -> tuple[list[int], Finish | None]:
