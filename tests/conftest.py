@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import hypothesis
+import nursery
 import pytest
 import tiny_drafts
 
@@ -29,6 +30,8 @@ LONGEST = (
     "test_end_to_end.py",
     "test_int8.py",
     "test_tensor_parallel.py",
+    "test_train.py",
+    "test_verify_models.py",
 )
 """These files come first, so that no process waits for another at the end."""
 
@@ -53,6 +56,20 @@ def away_from_the_sources() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(HERE)
         yield
+
+
+@pytest.fixture(scope="session")
+def _nursery() -> Iterator[None]:
+    with nursery.held():
+        yield
+
+
+@pytest.fixture(scope="module")
+def quick_start(_nursery: None) -> Iterator[tuple[str, ...]]:
+    """The command line without the seconds that torch and transformers take to import."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgespec.cli.child.COMMAND", nursery.COMMAND)
+        yield nursery.COMMAND
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:

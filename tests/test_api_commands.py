@@ -20,6 +20,8 @@ from edgespec.core.errors import EdgespecError
 from edgespec.server.private_authority import issue_for_server, make_authority
 from edgespec.server.tokens import add_token
 
+pytestmark = pytest.mark.usefixtures("quick_start")
+
 PROMPT = "def read_lines(path):\n    "
 GREEDY: dict[str, Any] = {"prompt": PROMPT, "max_tokens": 12, "temperature": 0}
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from edgespec.cli.child import COMMAND
 from edgespec.cli.main import main
 
 GENERATE = ("generate", "--prompt", "x")
@@ -81,8 +80,10 @@ def test_the_overview_needs_no_torch() -> None:
 
 
 @pytest.mark.needs_torch
-def test_a_taken_port_is_named_and_its_server_ends_cleanly(capsys: pytest.CaptureFixture[str]) -> None:
-    command = [*COMMAND, "serve", "--port", "0", "--threads", "1"]
+def test_a_taken_port_is_named_and_its_server_ends_cleanly(
+    capsys: pytest.CaptureFixture[str], quick_start: tuple[str, ...]
+) -> None:
+    command = [*quick_start, "serve", "--port", "0", "--threads", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -48,6 +48,7 @@ def test_a_forward_overran_when_it_took_longer_than_its_rows_allow() -> None:
     assert Pacing(None, 100.0, rows=32).overruns(Statistics(), trace) == (3, 1)
 
 
+@pytest.mark.usefixtures("quick_start")
 @pytest.mark.timeout(300)  # it starts two processes and draws, which takes long on a busy machine
 def test_a_small_demo_leaves_its_table_its_figures_and_its_pictures(tmp_path: Path) -> None:
     flags = "--prompts 1 --max-new-tokens 8 --draft-pace-ms 2 --verify-pace-ms 30 --rtt-ms 2 --dtype float64"

@@ -7,12 +7,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgespec.cli.child import child, end
+from edgespec.cli.child import Child, started
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
@@ -27,13 +28,17 @@ pytestmark = pytest.mark.needs_torch
 
 PROMPT = "def read_lines(path):\n    "
 TOKENS = 24
-SERVE = ("serve", "--port", "0", "--threads", "1", "--dtype", "float64")
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[tuple[str, int]]:
-    with child(SERVE, "starting") as address:
-        yield address
+def process() -> Iterator[Child]:
+    with started(("serve", "--port", "0", "--threads", "1", "--dtype", "float64"), "starting") as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def server(process: Child) -> tuple[str, int]:
+    return process.address
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +98,13 @@ def test_greedy_cloud_decoding_is_what_transformers_generates(
 def test_every_mode_gives_the_same_tokens(
     server: tuple[str, int], engine: DraftEngine, tmp_path: Path, sampling: dict[str, Any]
 ) -> None:
-    texts = {mode: generate(server, engine, mode, **sampling) for mode in POLICIES}
+    """All modes at once."""
+
+    def written(mode: str) -> list[int]:
+        return generate(server, load_draft(bundled_engine()), mode, **sampling)
+
+    with ThreadPoolExecutor(len(POLICIES)) as pool:
+        texts = dict(zip(POLICIES, pool.map(written, POLICIES), strict=True))
     memory = Memory(tmp_path)
     for mode in ("sync", "auto", "stream"):
         texts[f"{mode} with a memory"] = generate(server, engine, mode, memory, **sampling)
@@ -157,22 +168,17 @@ def test_generate_prints_one_object_and_its_process_never_imports_torch(
         )
 
 
-def test_a_server_killed_in_mid_text_ends_the_session_in_one_sentence(engine: DraftEngine) -> None:
-    command = [sys.executable, "-m", "edgespec", *SERVE, "--verify-pace-ms", "50"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
-    try:
-        assert process.stdout is not None
-        port = int(process.stdout.readline().rpartition(":")[2])
-        link = LinkOptions(give_up_s=0.3)
-        params = SamplingParams(max_new_tokens=500)
-        with Session(("127.0.0.1", port), engine, params, mode="sync", link=link) as session:
-            session.prompt(PROMPT)
-            session.step()
-            process.kill()
-            events: list[str] = []
-            with pytest.raises(EdgespecError, match=r"went away, and for 0\.3 s"):
-                while True:
-                    events.extend(session.step().events)
-            assert [event.split(" to ")[0] for event in events] == ["lost the link"]
-    finally:
-        end(process)
+def test_a_server_killed_in_mid_text_ends_the_session_in_one_sentence(
+    process: Child, engine: DraftEngine
+) -> None:
+    """The last test, because it kills the server of the others."""
+    link, params = LinkOptions(give_up_s=0.3), SamplingParams(max_new_tokens=500, ignore_eos=True)
+    with Session(process.address, engine, params, mode="sync", link=link) as session:
+        session.prompt(PROMPT)
+        session.step()
+        process.process.kill()
+        events: list[str] = []
+        with pytest.raises(EdgespecError, match=r"went away, and for 0\.3 s"):
+            while True:
+                events.extend(session.step().events)
+        assert [event.split(" to ")[0] for event in events] == ["lost the link"]

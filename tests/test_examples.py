@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from stubs import serving
 
 import edgespec
-from edgespec.cli.child import child
 
 FOLDER = Path(__file__).resolve().parent.parent / "examples"
 if not FOLDER.is_dir():
@@ -29,8 +29,10 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    with child(("serve", "--port", "0", "--threads", "1", "--dtype", "float64"), "starting") as (host, port):
-        yield f"{host}:{port}"
+    from edgespec.model.target import Target
+
+    with serving(Target.load(None, dtype="float64", threads=1)) as one:
+        yield f"127.0.0.1:{one.port}"
 
 
 @pytest.fixture

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from stubs import serving
 
-from edgespec.cli.child import child
 from edgespec.core.errors import EdgespecError
 from edgespec.core.guide import Guide
 from edgespec.core.guide_matcher import Guides
@@ -21,6 +22,7 @@ from edgespec.drafting.modes import POLICIES
 from edgespec.edge.session import Session
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import DraftEngine, load_draft
+from edgespec.server.server_drafter import ServerDrafters
 
 pytest.importorskip("llguidance")
 pytestmark = pytest.mark.needs_torch
@@ -50,8 +52,12 @@ def guides(engine: DraftEngine, tokenizer: Tokenizer) -> Guides:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[str, int]]:
-    with child(("serve", "--port", "0", "--threads", "1", "--dtype", "float64"), "starting") as address:
-        yield address
+    from edgespec.model.target import Target
+
+    target = Target.load(None, dtype="float64", threads=1)
+    drafters = ServerDrafters(bundled_engine(), target.vocabulary_hash, target.vocabulary_size, 4, None)
+    with serving(target, server_drafters=drafters) as one:
+        yield "127.0.0.1", one.port
 
 
 def allowed(mask: np.ndarray[Any, np.dtype[np.int32]], token: int) -> bool:
@@ -106,13 +112,17 @@ def generate(
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
-def test_every_mode_gives_the_same_text_of_a_schema(
-    server: tuple[str, int], engine: DraftEngine, temperature: float
-) -> None:
+def test_every_mode_gives_the_same_text_of_a_schema(server: tuple[str, int], temperature: float) -> None:
+    """All modes at once."""
     params = SamplingParams(
         temperature=temperature, seed=3, max_new_tokens=60, guide=Guide.json_schema(SCHEMA)
     )
-    texts = {mode: generate(server, engine, mode, params) for mode in POLICIES}
+
+    def written(mode: str) -> tuple[list[int], str]:
+        return generate(server, load_draft(bundled_engine()), mode, params)
+
+    with ThreadPoolExecutor(len(POLICIES)) as pool:
+        texts = dict(zip(POLICIES, pool.map(written, POLICIES), strict=True))
     assert {mode: text for mode, text in texts.items() if text != texts["cloud"]} == {}
     answer = json.loads(texts["cloud"][1])
     assert set(answer) == {"name", "count"} and answer["count"] <= 99

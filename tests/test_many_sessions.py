@@ -225,7 +225,7 @@ def generate(
     with Session(
         f"127.0.0.1:{server.port}",
         draft=StubDraft(scripted),  # type: ignore[arg-type]
-        params=SamplingParams(max_new_tokens=12, seed=number, temperature=[0.0, 0.8][number % 2]),
+        params=SamplingParams(max_new_tokens=8, seed=number, temperature=[0.0, 0.8][number % 2]),
         mode=mode,
         tokenizer=StubTokenizer(),  # type: ignore[arg-type]
     ) as one:

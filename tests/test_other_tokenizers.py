@@ -133,17 +133,16 @@ def test_slots_of_rows_that_run_again_are_used_again() -> None:
     assert max(recorder.calls[-1][0].slots.tolist()) < 4
 
 
-@pytest.fixture(scope="module")
-def other_draft(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def other_draft(tmp_path: Path, quick: None) -> Path:
     """The engine of a random draft whose vocabulary is some of the target's, in another order."""
     import edgespec
 
-    folder = tmp_path_factory.mktemp("draft")
     tokens = sorted(OWN.core.get_vocab())
     random.Random(3).shuffle(tokens)
-    tiny_drafts.save_draft(folder / "model")
-    byte_level(*tokens[: tiny_drafts.VOCABULARY]).core.save(str(folder / "model" / "tokenizer.json"))
-    return edgespec.compile(folder / "model", folder / "engine", runtime="onnxruntime", progress=False)
+    tiny_drafts.save_family_member(tmp_path / "model")
+    byte_level(*tokens[: tiny_drafts.VOCABULARY]).core.save(str(tmp_path / "model" / "tokenizer.json"))
+    return edgespec.compile(tmp_path / "model", tmp_path / "engine", runtime="onnxruntime", progress=False)
 
 
 @pytest.mark.needs_torch

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from kernel_backends import BACKENDS
+from stubs import serving
 from test_cuda_graphs import Rerun, forwards, load
-from test_golden_texts import RECORDED, running, session
+from test_golden_texts import RECORDED, session
 from test_target_batch import Text, assert_same
 from tiny_models import FAMILIES, LATENT, tiny
 from transformers import AutoModelForCausalLM
@@ -85,7 +86,7 @@ def test_texts_over_pages_are_those_recorded(over_pages: None, mode: str, graphe
     graphs = Rerun()
     target.use_graphs(graphs)
     engine = load_draft(bundled_engine())
-    with running(target) as server, session([server], engine, mode, **case["params"]) as one:
+    with serving(target) as server, session([server], engine, mode, **case["params"]) as one:
         one.prompt(case["prompt"])
         list(one)
         assert one.tokens == case["turns"][0]["tokens"]

@@ -16,13 +16,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tiny_drafts import CONTEXT, VICUNA_68M, compiled, save_draft
+from tiny_drafts import CONTEXT, VICUNA, compiled, save_draft
 
 import edgespec
 from edgespec.core.cuda_driver import Gpu, first_gpu
 from edgespec.core.errors import EdgespecError
 from edgespec.engines import plan_stage, runtimes
-from edgespec.engines.bundled import PAIR_DRAFT
 from edgespec.engines.draft_engine import load_draft
 from edgespec.engines.manifest import EngineManifest, hash_files
 from edgespec.engines.runtimes import RUNTIMES, choose_runtime
@@ -37,8 +36,8 @@ needs_rtx = pytest.mark.skipif(
     reason="tensorrt-rtx has no wheel here, or is not installed",
 )
 
-LEAST_BYTES = {"bundled": 1_000_000, "Vicuna-68M": 130_000_000}
-"""Of a plan: the draft's weights as halves."""
+LEAST_BYTES = 130_000_000
+"""Of Vicuna-68M's plan: its weights as halves."""
 
 LAYER = re.compile(r"^Name: (.+?), LayerType: (\w+), (.*)$", re.M)
 COMPILED = {"gemm", "kgen", "runtime_fusion", "shape_call", "signal", "wait"}
@@ -55,15 +54,6 @@ LAUNCHES, LAUNCHES_A_LAYER = 10, 20
 def engine(tmp_path: Path) -> Path:
     """An engine folder for TensorRT-RTX without a plan."""
     return shutil.copytree(compiled(runtime="tensorrt-rtx") / "engine", tmp_path / "engine")
-
-
-@pytest.fixture(scope="module", params=list(LEAST_BYTES))
-def draft(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
-    """An engine folder for TensorRT-RTX, and what a plan of it must hold at least."""
-    folder = tmp_path_factory.mktemp("draft")
-    model = PAIR_DRAFT if request.param == "bundled" else save_draft(folder / "model", **VICUNA_68M)
-    engine = edgespec.compile(model, folder / "engine", runtime="tensorrt-rtx", progress=False)
-    return engine, LEAST_BYTES[request.param]
 
 
 @pytest.fixture
@@ -98,17 +88,17 @@ def build_log(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("capability", ["8.0", "8.6"])
 def test_tensorrt_rtx_builds_the_plan_without_a_gpu(
-    draft: tuple[Path, int], tmp_path: Path, capability: str, build_log: list[str]
+    tmp_path: Path, capability: str, build_log: list[str]
 ) -> None:
     import tensorrt_rtx
 
-    engine, least_bytes = draft
+    engine = compiled(VICUNA, runtime="tensorrt-rtx") / "engine"
     target = PlanTarget("tensorrt-rtx", capability, None)
     folder = plan_stage.add_plan(engine, tmp_path / "planned", target, False, lambda stage: None)
     manifest = EngineManifest.load(folder)
     (plan,) = manifest.plans
     assert (plan.version, plan.compute_capability) == (tensorrt_rtx.__version__, capability)
-    assert (folder / plan.file).stat().st_size > least_bytes
+    assert (folder / plan.file).stat().st_size > LEAST_BYTES
     assert manifest.precision == "fp16" and not EngineManifest.load(engine).plans
     assert_multiplies_halves_in_few_launches("\n".join(build_log), manifest.layers)
 

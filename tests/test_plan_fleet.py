@@ -50,7 +50,7 @@ def test_the_command_prints_and_writes_the_plan(tmp_path: Path) -> None:
         "--devices",
         "50",
         "--latency-ms",
-        "31",
+        "18",
         "--forward-ms",
         "28",
     ]

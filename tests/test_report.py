@@ -190,6 +190,7 @@ def test_results_of_other_code_are_named_as_older(tmp_path: Path) -> None:
 def test_the_house_is_measured(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     broken = house.Measure("lines", 2, 1, "there")
     monkeypatch.setattr(house, "path_measure", lambda: broken)
+    monkeypatch.setattr(house, "PRODUCT", ("edgespec/core", "edgespec/edge"))
     monkeypatch.setattr(sys, "argv", ["house", "--check"])
     assert house.main() == 1
     assert "> lines" in capsys.readouterr().out

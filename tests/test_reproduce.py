@@ -11,6 +11,7 @@ from edgespec.core.errors import EdgespecError
 
 
 @pytest.mark.needs_torch
+@pytest.mark.usefixtures("quick_start")
 @pytest.mark.timeout(300)
 def test_every_scheme_and_block_length_has_a_row_and_the_same_text(tmp_path: Path) -> None:
     flags = "--blocks 2,3 --prompts 1 --max-new-tokens 6 --divide 50"

@@ -75,7 +75,7 @@ def test_devices_share_alike_however_many_sessions_they_open(sessions: list[int]
     scheduler = Scheduler(Limits(rows=rows, max_wait_s=1e9))
     since = {(device, i): 0.0 for device, count in enumerate(sessions) for i in range(count)}
     served: Counter[int] = Counter()
-    forwards = 60 * len(sessions)
+    forwards = 30 * len(sessions)
     for now in range(1, forwards + 1):
         offered = [Offer(session, session[0], 1, since_s) for session, since_s in since.items()]
         for grant in scheduler.form(offered, float(now)):

@@ -12,39 +12,40 @@ import pytest
 from sharded import decided
 from tiny_models import save, tiny
 
-from edgespec.cli.child import COMMAND
 from edgespec.core.errors import EdgespecError
 from edgespec.model.target import Target
 from edgespec.model.tensor_parallel import join
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral"])
-def test_two_shards_decide_what_the_whole_target_does(family: str, tmp_path: Path) -> None:
+def test_two_shards_decide_what_the_whole_target_does(tmp_path: Path) -> None:
     pytest.importorskip("accelerate")
-    folder, file = save(tiny(family), tmp_path / "model"), tmp_path / "decided.json"
+    folders = [save(tiny(family), tmp_path / family) for family in ("llama", "mistral")]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     script = Path(__file__).parent / "sharded.py"
     subprocess.run(
-        [*torchrun, str(script), str(folder), str(file)],
+        [*torchrun, str(script), *map(str, folders)],
         cwd=tmp_path,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=True,
         capture_output=True,
         timeout=100,
     )
-    sharded = json.loads(file.read_text())
-    whole = Target.load(folder, dtype="float64", device="cpu", kv_memory="8MiB")
-    assert sharded["tokens"] == decided(whole)
-    assert sharded["key_heads"] == whole.pool.pool_layers[0].keys.shape[1] // 2
+    for folder in folders:
+        sharded = json.loads((folder / "decided.json").read_text())
+        whole = Target.load(folder, dtype="float64", device="cpu", kv_memory="8MiB")
+        assert sharded["tokens"] == decided(whole), folder.name
+        assert sharded["key_heads"] == whole.pool.pool_layers[0].keys.shape[1] // 2
 
 
-def test_without_torchrun_a_sentence_says_how_to_start_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torchrun_a_sentence_says_how_to_start_it(
+    monkeypatch: pytest.MonkeyPatch, quick_start: tuple[str, ...]
+) -> None:
     import torch
 
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(EdgespecError, match="torchrun --nproc-per-node"):
         join(torch.device("cpu"))
-    command = [*COMMAND, "serve", "--tensor-parallel", "--port", "0"]
+    command = [*quick_start, "serve", "--tensor-parallel", "--port", "0"]
     environment = {name: value for name, value in os.environ.items() if name != "RANK"}
     process = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
     assert process.returncode != 0

@@ -20,7 +20,6 @@ from scripted_models import HashModel
 from stubs import VOCABULARY_HASH, StubTarget, StubTokenizer, serving
 
 from edgespec import _native
-from edgespec.cli.child import COMMAND
 from edgespec.core.access import credential
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
@@ -265,18 +264,20 @@ class TestTokens:
 
 
 @needs_tls
-def test_the_command_lines_meet_over_tls_and_sighup_lets_a_device_in(fleet: Path, tmp_path: Path) -> None:
+def test_the_command_lines_meet_over_tls_and_sighup_lets_a_device_in(
+    fleet: Path, tmp_path: Path, quick_start: tuple[str, ...]
+) -> None:
     tokens, token_file = tmp_path / "tokens", tmp_path / "token"
     add_token(tokens, "another")
     flags = ["--tls-cert", fleet / "server.pem", "--tls-key", fleet / "server.key", "--tokens", tokens]
-    command = [*COMMAND, "serve", "--host", "0.0.0.0", "--port", "0", "--threads", "1", *map(str, flags)]
+    command = [*quick_start, "serve", "--host", "0.0.0.0", "--port", "0", "--threads", "1", *map(str, flags)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert server.stdout is not None and server.stderr is not None
     try:
         port = server.stdout.readline().rpartition(":")[2].strip()
         token_file.write_text(add_token(tmp_path / "of another server", "robot-7") + "\n")
         flags = ["--prompt", "def", "--json", "--max-new-tokens", "8", "--mode", "cloud", "--ignore-eos"]
-        edge = [*COMMAND, "generate", "--server", f"127.0.0.1:{port}", *flags]
+        edge = [*quick_start, "generate", "--server", f"127.0.0.1:{port}", *flags]
         edge += ["--tls-ca", str(fleet / "ca.pem"), "--token-file", str(token_file)]
         refused = subprocess.run(edge, capture_output=True, text=True, check=False)
         assert refused.returncode == 2 and "knows no such token" in refused.stderr

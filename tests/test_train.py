@@ -34,8 +34,8 @@ TINIER = Shape(layers=1, width=16, heads=2, key_value_heads=1, inner=24, context
 
 
 @pytest.fixture(autouse=True)
-def two_threads() -> None:
-    torch.set_num_threads(2)
+def one_thread() -> None:
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -201,12 +201,12 @@ def test_the_pair_does_what_its_card_says(card_figures: dict[str, Any], tmp_path
     assert heads.target_sha256 == weights_sha256(PAIR / "target")
     tokenizer = Tokenizer.from_file(str(PAIR / "target" / "tokenizer.json"))
     held_out = pack(tokenizer, [document.text for document in corpus.collect().held_out])
-    assert figures.loss(measure.draft_scorer(draft), held_out[:4096]) < 5.0
+    assert figures.loss(measure.draft_scorer(draft), held_out[:2048]) < 5.0
 
-    starts = np.linspace(0, len(held_out) - 64, 12).astype(int)
+    starts = np.linspace(0, len(held_out) - 64, 8).astype(int)
     prompts = [held_out[start : start + 64].tolist() for start in starts]
     asked = answers.questions(prompts, 12, [0.8], 77)
-    own = list(answers.answer(Target.load(threads=2), asked, 48))
+    own = list(answers.answer(Target.load(threads=1), asked, 48))
     size = teacher.vocabulary_size
     seen = measure.observe(measure.draft_scorer(draft), ["draft"], own, size)["draft"]
     assert seen.rate == pytest.approx(card_figures["draft"]["agreement"]["own"]["0.8"]["rate"], abs=0.12)

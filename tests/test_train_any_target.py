@@ -44,14 +44,13 @@ def test_exits_of_any_family_are_trained_and_served(family: str, device: str, tm
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("family", ["llama-3", "qwen2.5"])
 def test_a_draft_of_the_first_layers_is_trained_on_the_targets_own_answers_and_compiled(
-    family: str, device: str, tmp_path: Path
+    device: str, tmp_path: Path
 ) -> None:
-    target = save_target(tmp_path / "target", family)
+    target = save_target(tmp_path / "target", "llama-3")
     data = chat_rows(tmp_path / "chat.jsonl")
     found = make_draft(
-        tmp_path / "draft", str(target), run(data, device, self_generated=24), shape="2x48", init="layers"
+        tmp_path / "draft", str(target), run(data, device, self_generated=24), shape="1x48", init="layers"
     )
     assert len(found["draft"]["0.8"]["by_depth"]) >= 1
     answers = [json.loads(line) for line in (tmp_path / "draft" / "answers.jsonl").read_text().splitlines()]

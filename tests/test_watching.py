@@ -73,7 +73,7 @@ def parts_of(
     target: Target, heard: dict[int, OutputBuffer], sent: dict[int, int] | None
 ) -> list[ForwardRequest]:
     """Three sessions' trees, the second of which does not listen, behind their prefills."""
-    shapes = [(5, 3), (21, 4), (70, 12)]
+    shapes = [(5, 3), (21, 3), (70, 6)]
     texts = [Text(target, length, seed) for seed, (length, _) in enumerate(shapes)]
     target.forward_batch([text.part(length - 3) for text, (length, _) in zip(texts, shapes, strict=True)])
     parts = []

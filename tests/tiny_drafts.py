@@ -59,18 +59,21 @@ LLAMA3_ROPE = {
 
 GROUPED = "llama, tied, grouped"
 
+ONE_LAYER = {"num_hidden_layers": 1}
+"""For what a family has in each layer: exporting a second one takes as long as the first."""
+
 FAMILY: dict[str, tuple[str, dict[str, Any]]] = {
-    "llama, every head its own keys": ("Llama", {}),
     GROUPED: ("Llama", {"tie_word_embeddings": True, "num_key_value_heads": 2}),
-    "llama, one key head, wide heads, scaled rotation": (
-        "Llama",
-        {"num_key_value_heads": 1, "head_dim": 16, "rope_parameters": LLAMA3_ROPE},
+    "mistral, every head its own keys": ("Mistral", {"sliding_window": None, **ONE_LAYER}),
+    "qwen2, biased projections": ("Qwen2", {"num_key_value_heads": 2, **ONE_LAYER}),
+    "qwen3, normed heads, one key head, wide heads, scaled rotation": (
+        "Qwen3",
+        {"num_key_value_heads": 1, "head_dim": 16, "rope_parameters": LLAMA3_ROPE, **ONE_LAYER},
     ),
-    "mistral": ("Mistral", {"num_key_value_heads": 2, "sliding_window": None}),
-    "qwen2, biased projections": ("Qwen2", {"num_key_value_heads": 2}),
-    "qwen3, normed heads": ("Qwen3", {"num_key_value_heads": 2, "head_dim": 8}),
 }
 """Name -> the class's stem in transformers, and what its config changes in SHAPE."""
+
+VICUNA = "Vicuna-68M"
 
 TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
 
@@ -105,8 +108,8 @@ def made_once(name: str, make: Callable[[Path], None]) -> Path:
 
 
 def save_family_member(folder: Path, name: str = GROUPED) -> Path:
-    """Save one of FAMILY into `folder`."""
-    stem, changes = FAMILY[name]
+    """Save one of FAMILY, or VICUNA, into `folder`."""
+    stem, changes = {**FAMILY, VICUNA: ("Llama", VICUNA_68M)}[name]
     return save_draft(folder, stem, **changes)
 
 

@@ -64,9 +64,11 @@ TEMPLATE = (
 SUBJECTS = ("apples", "bridges", "clocks", "doors", "engines", "feathers", "gardens", "hammers")
 
 
-def save_target(folder: Path, family: str = "llama-3") -> Path:
+def save_target(folder: Path, family: str = "llama-3", **changes: Any) -> Path:
+    """changes: of the family's config."""
     torch.manual_seed(3)
-    model = transformers.AutoModelForCausalLM.from_config({**FAMILIES, **MORE_FAMILIES}[family])
+    config = {**FAMILIES, **MORE_FAMILIES}[family]
+    model = transformers.AutoModelForCausalLM.from_config(type(config)(**{**config.to_dict(), **changes}))
     model.save_pretrained(folder)
     core = tokenizers.Tokenizer(tokenizers.models.BPE())
     core.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
