@@ -19,12 +19,14 @@ from edgespec.cli.demo.robot.figures import by_mode, report
 from edgespec.cli.demo.robot.outage import drive_through_outage, outage_figures
 from edgespec.cli.demo.robot.pictures import film, paths
 from edgespec.cli.demo.robot.setting import DIVISOR, LOSS_PERCENT, RobotSetting
+from edgespec.cli.demo.robot.walk import walk
 from edgespec.cli.demo.runs import link_to, server
 from edgespec.cli.flags import PATH, option
 from edgespec.cli.table import table
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.whole_files import save_json
 from edgespec.engines.draft_engine import load_draft
+from edgespec.robot.go2_scene import go2_files
 from edgespec.robot.trial import Trial, make_trials
 
 MODES = ("cloud", "sync", "preempt", "auto")
@@ -45,6 +47,9 @@ class RobotDemo:
     )
     rooms: int = option("With --robot: how many rooms.", 4, type=click.IntRange(1, 1000))
     json: Path | None = option("With --robot: write the figures to this file too.", type=PATH)
+    go2: bool = option(
+        "With --robot: let a walking Unitree Go2, simulated by MuJoCo, drive the first room too.", False
+    )
     pair: Path | None = option(
         "With --robot: a folder from `edgespec train robot`.",
         show_default="the bundled driving pair",
@@ -54,6 +59,8 @@ class RobotDemo:
 
 def play_robot(demo: RobotDemo, seed: int, out: Path) -> int:
     """Play everything; 0 where all texts are identical."""
+    if demo.go2:
+        go2_files()
     robot = RobotSetting.of(demo.pair, demo.rooms, seed)
     out.mkdir(parents=True, exist_ok=True)
     with spinner("loading the draft ..."):
@@ -66,11 +73,13 @@ def play_robot(demo: RobotDemo, seed: int, out: Path) -> int:
             list(drive_all(device, MODES, lambda: make_trials(WARM_UP_SEED, 1)))
             drives = _shown(device, robot, MODES, _caption(robot, 0.0))
             outage = _outage(device, link.process.pid, robot, drives)
+            walked = _walk(device, robot, out / "go2.gif") if demo.go2 else None
         lossy_setting = robot.play(LOSS_PERCENT)
         with link_to(address, lossy_setting.link) as link:
             lossy_device = Device(link.address, engine, tokenizer, lossy_setting)
             lossy = _shown(lossy_device, robot, LOSSY_MODES, _caption(robot, LOSS_PERCENT))
-    return _told(report(drives, lossy, outage, robot, setting), drives, out, demo.json)
+    figures = report(drives, lossy, outage, robot, setting) | ({} if walked is None else {"go2": walked})
+    return _told(figures, drives, out, demo.json)
 
 
 def _shown(device: Device, robot: RobotSetting, modes: tuple[str, ...], caption: str) -> list[Drive]:
@@ -100,6 +109,11 @@ def _outage(
     return None
 
 
+def _walk(device: Device, robot: RobotSetting, file: Path) -> dict[str, Any]:
+    with spinner("the Go2 walks ..."):
+        return walk(device, make_trials(robot.seed, 1)[0], file)
+
+
 def _told(figures: dict[str, Any], drives: list[Drive], out: Path, json: Path | None) -> int:
     for file in (out / "robot.json", *([json] if json is not None else [])):
         save_json(figures, file)
@@ -119,6 +133,12 @@ def _told(figures: dict[str, Any], drives: list[Drive], out: Path, json: Path | 
             f"{outage['revised_tokens']} unverified tokens replaced; "
             + ("" if correct is None else f"right text {correct:.0f} ms after the link was back; ")
             + f"same text: {'yes' if outage['identical'] else 'no'}"
+        )
+    if "go2" in figures:
+        walked = figures["go2"]
+        click.echo(
+            f"the Go2 {'reached' if walked['reached'] else 'did not reach'} the first room's goal: "
+            f"{walked['walked_m']:.1f} m in {walked['looks']} looks"
         )
     click.echo(f"identical: {'yes' if figures['identical'] else 'no'}")
     click.echo(f"goals reached: {figures['success']:.0%} of {figures['rooms']} rooms")
