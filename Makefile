@@ -1,5 +1,5 @@
 # Short names for what one does every day. The commands behind them are the truth.
-.PHONY: build test fleet clients llamacpp vllm lint format bench docs house pythons compilers tidy test-cpp fuzz sanitize short dist-check wheels aarch64 aarch64-short clean
+.PHONY: build test fleet clients ros go2 llamacpp vllm lint format bench docs house pythons compilers tidy test-cpp fuzz sanitize short dist-check wheels aarch64 aarch64-short clean
 
 build:  ## editable install with everything
 	pip install -e '.[all]'
@@ -15,6 +15,12 @@ vllm:  ## texts over vLLM with and without drafts, and through sessions, in an e
 
 clients:  ## OpenAI's client, LiteLLM, LangChain, llm and schemathesis against the API, in an environment of its own
 	tests/clients.sh
+
+ros:  ## the ROS 2 node on rclpy from PyPI, in an environment of its own
+	tests/robot.sh ros
+
+go2:  ## a Go2 that walks in MuJoCo, in an environment of its own
+	tests/robot.sh go2
 
 llamacpp:  ## texts over llama.cpp with and without drafts, on a small GGUF file, in an environment of its own
 	tests/llamacpp.sh
