@@ -82,7 +82,7 @@ def test_every_flag_of_a_command_that_a_page_names_exists(page: Path, flags: set
         for line in code(page).splitlines()
         if re.search(r"\bedgespec [a-z]|\bserve --|\bgenerate --", line)
     ]
-    named = {flag for line in ours for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", line)}
+    named = {flag for line in ours for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", line)}
     of_others = {
         "--no-build-isolation",
         "--nproc-per-node",
