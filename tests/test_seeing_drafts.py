@@ -38,13 +38,14 @@ from edgespec.core.tree import ROOT, DraftTree  # noqa: E402
 from edgespec.drafting.draft_pictures import DraftPictures  # noqa: E402
 from edgespec.edge.picture import Picture  # noqa: E402
 from edgespec.edge.session import Session  # noqa: E402
-from edgespec.engines import plan_stage  # noqa: E402
+from edgespec.engines import check, plan_stage  # noqa: E402
 from edgespec.engines.draft_engine import DraftEngine, load_draft  # noqa: E402
 from edgespec.engines.manifest import EngineManifest  # noqa: E402
 from edgespec.engines.parity import score_difference  # noqa: E402
 from edgespec.model.target import Target  # noqa: E402
 from edgespec.model.vision_families import GridEncoder, find_encoder  # noqa: E402
 from edgespec.tensorrt_engines.plan import PlanTarget  # noqa: E402
+from edgespec.tensorrt_engines.tensorrt_eyes import TensorRTEyes  # noqa: E402
 
 HEIGHT, WIDTH = 56, 84
 COUNT = 12
@@ -155,8 +156,12 @@ def test_rows_behind_pictures_have_the_models_own_logits(engine: DraftEngine, en
     assert score_difference(expected, *engine.run(piece, None, None, 1.0, decide), 1e-2) is not None
 
 
-def test_a_plan_of_the_encoder_gives_the_same_rows(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: DraftEngine
+def test_a_plan_of_the_encoder_gives_the_same_rows_and_the_check_says_so(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    engine: DraftEngine,
 ) -> None:
     copy = shutil.copytree(folder / "engine", tmp_path / "engine")
     replace(EngineManifest.read(copy), runtime="tensorrt").save(copy)
@@ -178,6 +183,12 @@ def test_a_plan_of_the_encoder_gives_the_same_rows(
         results.append(one.run(piece, None, None, 1.0, decide))
     np.testing.assert_array_equal(results[0][0], results[1][0])
     np.testing.assert_allclose(results[0][1], results[1][1], atol=1e-4)
+
+    monkeypatch.setattr(check, "TEXTS", 1)
+    assert check.main(copy) == 0
+    monkeypatch.setattr(TensorRTEyes, "encode", lambda eyes, pixels: np.zeros((6, 64), np.float32))
+    assert check.main(copy) == 1
+    assert capsys.readouterr().out.count("vision encoder makes of a picture") == 2
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")

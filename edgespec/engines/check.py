@@ -1,4 +1,4 @@
-"""Does an engine's plan compute, on this device, what its graph does? `python -m edgespec.engines.check DIR`
+"""Do an engine's plans compute, on this device, what its graphs do? `python -m edgespec.engines.check DIR`
 
 The same texts and trees go through the plan and through ONNX Runtime on the CPU, which reads the same ONNX file.
 Prints how many tokens agree, how far scores are apart, and the times; exit status 1 where the plan is wrong.
@@ -59,6 +59,16 @@ def _pieces(text: list[int], capacity: int) -> Iterator[Piece]:
         slots.commit([], DraftTree(length))
 
 
+def eyes_difference(engine: DraftEngine, reference: DraftEngine) -> float | None:
+    """How far the rows of a random picture are apart, as a share of their spread; None: the draft reads text only."""
+    if engine.eyes is None or reference.eyes is None:
+        return None
+    shape = engine.eyes.shape
+    pixels = np.random.default_rng(0).integers(0, 256, (shape.height, shape.width, 3)).astype(np.uint8)
+    true_rows = reference.eyes.encode(pixels)
+    return float(np.abs(engine.eyes.encode(pixels) - true_rows).max() / true_rows.std())
+
+
 def main(folder: Path) -> int:
     """Print the report; 0 where the plan is sound."""
     engine, reference = load_draft(folder), load_draft(folder, "onnxruntime", threads=4)
@@ -74,6 +84,9 @@ def main(folder: Path) -> int:
     difference = float(np.abs(scores - true_scores).max() / true_scores.std())
     print(f"best tokens equal to ONNX Runtime's: {agreement:.2%} of {len(best)} rows")
     print(f"largest difference of a score: {difference:.2g} of the scores' spread")
+    if (seen := eyes_difference(engine, reference)) is not None:
+        print(f"largest difference of what the vision encoder makes of a picture: {seen:.2g} of its spread")
+        difference = max(difference, seen)
     print(f"a run with noise for each row: {gpu_ms:.3f} ms on the GPU, {cpu_ms:.3f} ms on the CPU (medians)")
     if agreement >= AGREEMENT and difference <= SCORE_BOUND[manifest.precision]:
         print("sound")
