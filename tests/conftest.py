@@ -20,6 +20,8 @@ import nursery
 import pytest
 import tiny_drafts
 
+from edgespec.cli import child
+
 HERE = Path(__file__).parent
 if "PYTEST_XDIST_WORKER" in os.environ:  # one thread for each worker, or they wait for each other's cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -65,10 +67,14 @@ def _nursery() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def quick_start(_nursery: None) -> Iterator[tuple[str, ...]]:
-    """The command line without the seconds that torch and transformers take to import."""
+def quick_start(request: pytest.FixtureRequest) -> Iterator[tuple[str, ...]]:
+    """The command line without the seconds that torch and transformers take to import, where they are."""
+    if not HAS_TORCH:
+        yield child.COMMAND
+        return
+    request.getfixturevalue("_nursery")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("edgespec.cli.child.COMMAND", nursery.COMMAND)
+        patch.setattr(child, "COMMAND", nursery.COMMAND)
         yield nursery.COMMAND
 
 

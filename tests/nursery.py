@@ -7,7 +7,9 @@ that asks starts the nursery; it ends when the last process that holds it does.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import json
 import os
 import select
@@ -89,6 +91,7 @@ def serve(number: int) -> None:
         import edgespec.api.app
         import edgespec.cli.api  # noqa: F401
 
+    gc.freeze()  # a collection in a fork would copy the memory of all that is imported
     holders: list[socket.socket] = []
     with socket.socket(fileno=number) as listening:
         while True:
@@ -143,10 +146,17 @@ def _command(arguments: list[str], folder: str, environment: dict[str, str]) -> 
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     from edgespec.cli.main import main
 
-    main()
+    try:
+        main()
+    except SystemExit as end:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(end.code or 0))  # what is imported need not be torn down
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "run":
         sys.exit(run(sys.argv[2:]))
     serve(int(sys.argv[2]))
+    os._exit(0)
