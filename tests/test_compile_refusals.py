@@ -249,6 +249,9 @@ def test_sizes_of_pictures_that_a_draft_cannot_take(tmp_path: Path) -> None:
     for wrong in ("", "84", "84x", "0x56", "85x56", "56x99999999", "99988x9996", "-28x28", "28x28\n"):
         with pytest.raises(EdgespecError, match="in multiples of 28 pixels"):
             picture_size(tmp_path, wrong)
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(EdgespecError, match="picture_size is chosen already"):
+        edgespec.compile(tmp_path, runtime="tensorrt-rtx", picture_size="84x56", progress=False)
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     assert picture_size(tmp_path, None) is None
     with pytest.raises(EdgespecError, match="reads text only: leave picture_size out"):

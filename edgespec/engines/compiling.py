@@ -107,6 +107,10 @@ def compile(
     with _reporter(progress) as report:
         if runtime in MODULES and (Path(model) / MANIFEST_FILE).is_file():
             engine = Path(model).absolute()
+            if picture_size is not None:
+                raise EdgespecError(
+                    f"{engine} is an engine, whose picture_size is chosen already: leave it out."
+                )
             check_vocabulary(engine, target_tokenizer)
             place = engine if out is None else Path(out).absolute()
             manifest = EngineManifest.read(engine)
@@ -118,14 +122,8 @@ def compile(
                 f"{model} is an engine already: pass it as a draft, or compile the model it was made of."
             )
         _say_assumptions(progress, device, settings.runtime, settings.precision, settings.max_len)
-        source = find_folder(model)
-        settings = replace(settings, picture_size=seeing.picture_size(source, picture_size))
-        check_vocabulary(source, target_tokenizer)
-        tokenizer = _tokenizer_folder(source, target_tokenizer)
-        own = tokenizer == source
-        input_hash = hash_inputs(source, settings, "" if own else Tokenizer.load(tokenizer).encoding_hash)
-        folder = Path(out).absolute() if out is not None else cache_folder("engines") / input_hash[:24]
-        build = Build(source, tokenizer, _label(source, str(model)), settings, capability, device, input_hash)
+        build = _build_of(model, settings, capability, device, target_tokenizer, picture_size)
+        folder = Path(out).absolute() if out is not None else cache_folder("engines") / build.input_hash[:24]
         _build_once(build, folder, force, report)
     if build.for_gpu and progress and not EngineManifest.read(folder).plans:
         command = EngineManifest.read(folder).plan_command(Path("ENGINE_DIR"), runtime)
@@ -133,6 +131,24 @@ def compile(
             f"{folder} holds no plan yet: copy it to the device and run `{command}` there.", file=sys.stderr
         )
     return folder
+
+
+def _build_of(
+    model: str | Path,
+    settings: BuildSettings,
+    capability: str,
+    device: DeviceProfile | None,
+    target_tokenizer: str | Path | None,
+    picture_size: str | None,
+) -> Build:
+    """What to build of a model; the arguments are those of `compile`."""
+    source = find_folder(model)
+    settings = replace(settings, picture_size=seeing.picture_size(source, picture_size))
+    check_vocabulary(source, target_tokenizer)
+    tokenizer = _tokenizer_folder(source, target_tokenizer)
+    own = tokenizer == source
+    input_hash = hash_inputs(source, settings, "" if own else Tokenizer.load(tokenizer).encoding_hash)
+    return Build(source, tokenizer, _label(source, str(model)), settings, capability, device, input_hash)
 
 
 def _say_assumptions(
