@@ -7,7 +7,7 @@ server runs together. More sessions make each slower; a server carries the most 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -15,6 +15,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.messages import Block, Hint, Verdict
 from edgespec.core.server_options import ServerOptions
 from edgespec.drafting.modes import policy
+from edgespec.drafting.policy import Policy
 from edgespec.sim.clock import Clock
 from edgespec.sim.plan import PROMPT, Situation
 from edgespec.sim.scripted_model import CalibratedModel
@@ -80,7 +81,9 @@ def plan_fleet(
 def _plan(situation: Situation, demand: Demand, mode: str, tokens: int) -> FleetPlan:
     best_sessions, best_ms, best = 0, 0.0, 0.0
     for sessions in SESSIONS:
-        token_ms = together(situation, mode, sessions, tokens, demand.server_draft_ms)
+        server_draft_ms = demand.server_draft_ms if mode == "colocated" else None
+        each_ms = together(situation, partial(policy, mode), sessions, tokens, server_draft_ms)
+        token_ms = sum(each_ms) / sessions
         if not best_sessions:
             best_ms = token_ms
         if token_ms > demand.latency_ms:
@@ -95,41 +98,48 @@ def _plan(situation: Situation, demand: Demand, mode: str, tokens: int) -> Fleet
 
 
 def together(
-    situation: Situation, mode: str, sessions: int, tokens: int, server_draft_ms: float | None = None
-) -> float:
-    """Milliseconds a token, on average, of this many sessions that write at once on one server. server_draft_ms: of
-    mode `colocated`, whose drafts run for all sessions in one batch."""
+    situation: Situation,
+    make_policy: Callable[[], Policy],
+    sessions: int,
+    tokens: int,
+    server_draft_ms: float | None = None,
+) -> list[float]:
+    """Milliseconds a token of each of this many sessions that write at once on one server. server_draft_ms: of a draft
+    that the server hosts, which runs for all sessions in one batch; None: it hosts none."""
     clock, timing = Clock(), situation.timing(0)
-    if mode == "colocated" and server_draft_ms is not None:
+    if server_draft_ms is not None:
 
         def batch_ms(rows: int) -> float:
             return server_draft_ms * (1 + situation.draft_row_share * (rows - 1))
 
         timing = replace(timing, server_draft_ms=batch_ms, joint_server_drafts=True)
     server = SimulatedServer(clock, timing)
-    devices = [_Device(clock, server, situation, mode, number) for number in range(1, sessions + 1)]
+    devices = [
+        _Device(clock, server, situation, make_policy(), number) for number in range(1, sessions + 1)
+    ]
     for number, device in enumerate(devices):
         clock.after(situation.forward_ms * number / sessions, partial(device.begin, tokens))
-    running, spent_ms = devices, 0.0
-    while running:
+    spent_ms: dict[_Device, float] = {}
+    while len(spent_ms) < sessions:
         if not clock.run_next():
             raise Stuck(f"after {clock.now_ms:.1f} ms with {sessions} sessions")
-        spent_ms += sum(clock.now_ms - device.began_ms for device in running if device.ended)
-        running = [device for device in running if not device.ended]
-    return spent_ms / (sessions * tokens)
+        for device in devices:
+            if device.ended and device not in spent_ms:
+                spent_ms[device] = clock.now_ms - device.began_ms
+    return [spent_ms[device] / tokens for device in devices]
 
 
 class _Device:
     """One session of the many: an edge, and its link."""
 
     def __init__(
-        self, clock: Clock, server: SimulatedServer, situation: Situation, mode: str, number: int
+        self, clock: Clock, server: SimulatedServer, situation: Situation, policy: Policy, number: int
     ) -> None:
         timing, model = situation.timing(number), CalibratedModel(situation.acceptance, seed=number)
         self._clock, self._server, self._number = clock, server, number
         self._up, self._down = clock.link(timing.up_ms), clock.link(timing.down_ms)
         self._peer = Peer(model, self._send_down)
-        self._edge = SimulatedEdge(clock, model, policy(mode), timing, self._send_up)
+        self._edge = SimulatedEdge(clock, model, policy, timing, self._send_up)
         self.began_ms = 0.0
 
     @property

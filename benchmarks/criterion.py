@@ -1,0 +1,193 @@
+"""How far `auto` is from the best fixed setting: the product's loops on a simulated clock, against a search.
+
+    python -m benchmarks.criterion --json docs/results/criterion.json
+
+Each cell is a link, a draft's time, an acceptance and a load of the server. The search looks for the fastest settings
+that do not change: those of a streamed tree, by coordinates, and the best block of each mode that waits. The winner is
+played again on other texts than it was chosen on, beside `auto` (cold: its first text; warm: the next ones) and `cloud`.
+Loaded cells have several sessions at one server, in which a row costs; of `auto`, the slowest session is named too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from benchmarks.results import Results, options
+from edgespec.core.measurements import Measurements
+from edgespec.drafting.auto import Auto
+from edgespec.drafting.modes import WAITING_MODES, policy
+from edgespec.drafting.policies import STREAM_OPTIONS, Cloud, Stream
+from edgespec.drafting.policy import Policy
+from edgespec.sim.fleet import together
+from edgespec.sim.plan import BLOCKS, PROMPT, Situation
+from edgespec.sim.scripted_model import CalibratedModel
+from edgespec.sim.simulation import simulate
+
+NOTES = (
+    "Simulated: the product's own loops on a simulated clock, with scripted models. Forwards take 28 ms; exits add 3 %; "
+    "a row adds 1 % of a forward, at a loaded server 4 %."
+)
+FORWARD_MS, EXIT_COST = 28.0, 0.03
+ROW_SHARE, LOADED_ROW_SHARE = 0.01, 0.04
+SEARCHED_SEEDS, PLAYED_SEEDS = (0, 1), (10, 11, 12, 13)
+
+COORDINATES: dict[str, tuple[Any, ...]] = {
+    "depth": (2, 3, 4, 6, 8, 12, 20),
+    "rows": (1, 2, 3, 4, 6),
+    "alternatives": (1, 2, 3, 4),
+    "floor": (0.02, 0.05, 0.1, 0.2, 0.3, 0.5),
+    "send_floor": (0.0, 0.05, 0.1, 0.2, 0.3, 0.5),
+    "hint_threshold": (None, 0.3, 0.7),
+    "max_wait_ms": (0.0, 8.0, 16.0, 32.0),
+}
+START: dict[str, Any] = {
+    "depth": 12, "rows": 3, "alternatives": 3, "floor": 0.05, "send_floor": 0.0, "hint_threshold": None,
+    "max_wait_ms": 0.0,
+}  # fmt: skip
+
+MakePolicy = Callable[[], Policy]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """sessions: that write at once on the server."""
+
+    rtt_ms: float
+    draft_ms: float
+    acceptance: float
+    sessions: int
+
+    @property
+    def situation(self) -> Situation:
+        row_share = ROW_SHARE if self.sessions == 1 else LOADED_ROW_SHARE
+        return Situation(
+            self.rtt_ms,
+            FORWARD_MS,
+            self.draft_ms,
+            self.acceptance,
+            forward_row_share=row_share,
+            exit_cost=EXIT_COST,
+        )
+
+
+def main() -> int:
+    quick = {"rtt_ms": [40.0], "draft_ms": [6.0], "acceptances": [0.6], "sessions": [1], "tokens": 40}
+    arguments = options(
+        "criterion", __doc__, quick,
+        rtt_ms=[0.0, 20.0, 40.0, 80.0, 160.0], draft_ms=[1.5, 6.0, 14.0], acceptances=[0.5, 0.75],
+        sessions=([1], "that write at once on the server"), tokens=(300, "of a text"),
+        sweeps=(2, "of the search over all coordinates; 0: only auto and cloud are played"),
+    )  # fmt: skip
+    results = Results("criterion", NOTES, arguments.json)
+    cells = itertools.product(
+        arguments.rtt_ms, arguments.draft_ms, arguments.acceptances, arguments.sessions
+    )
+    for cell in itertools.starmap(Cell, cells):
+        results.add(measured(cell, arguments.tokens, arguments.sweeps))
+    return 0
+
+
+def measured(cell: Cell, tokens: int, sweeps: int) -> dict[str, Any]:
+    cloud = speed(cell, Cloud, tokens, PLAYED_SEEDS)
+    row: dict[str, Any] = {**vars(cell), "cloud_tokens_per_s": cloud[0]}
+    auto = auto_speeds(cell, tokens)
+    row |= {name: one / cloud[0] for name, one in auto.items()}
+    if cell.sessions > 1:
+        row["auto_slowest"] = speed(cell, Auto, tokens, PLAYED_SEEDS)[1] / cloud[1]
+    if sweeps:
+        name, best = searched(cell, tokens, sweeps)
+        row |= {"best": speed(cell, best, tokens, PLAYED_SEEDS)[0] / cloud[0], "best_setting": name}
+        row |= {f"{name}_short_percent": 100 * (1 - row[name] / row["best"]) for name in auto}
+    return row
+
+
+def speed(
+    cell: Cell, make_policy: MakePolicy, tokens: int, seeds: tuple[int, ...]
+) -> tuple[float, float]:
+    """Tokens a second of a session, on average and of the slowest."""
+    if cell.sessions > 1:
+        each_ms = together(cell.situation, make_policy, cell.sessions, tokens)
+        return 1e3 * cell.sessions / sum(each_ms), 1e3 / max(each_ms)
+    total_ms = sum(_play(cell, make_policy(), tokens, seed) for seed in seeds)
+    return (1e3 * tokens * len(seeds) / total_ms,) * 2
+
+
+def auto_speeds(cell: Cell, tokens: int) -> dict[str, float]:
+    """Tokens a second of first texts, and of those that follow on the same link."""
+    if cell.sessions > 1:
+        return {"auto_cold": speed(cell, Auto, tokens, PLAYED_SEEDS)[0]}
+    cold_ms, warm_ms, measurements = 0.0, 0.0, Measurements()
+    for seed in PLAYED_SEEDS:
+        cold_ms += _play(cell, Auto(), tokens, seed, measurements := Measurements())
+    for seed in PLAYED_SEEDS:
+        measurements = measurements.handed_on()
+        warm_ms += _play(cell, Auto(), tokens, seed, measurements)
+    played = 1e3 * tokens * len(PLAYED_SEEDS)
+    return {"auto_cold": played / cold_ms, "auto_warm": played / warm_ms}
+
+
+def _play(
+    cell: Cell, chosen: Policy, tokens: int, seed: int, measurements: Measurements | None = None
+) -> float:
+    """Milliseconds of a text."""
+    situation = cell.situation
+    return simulate(
+        CalibratedModel(cell.acceptance, seed=seed),
+        chosen,
+        PROMPT,
+        max_new_tokens=tokens,
+        timing=situation.timing(seed),
+        measurements=measurements,
+    ).milliseconds
+
+
+def searched(cell: Cell, tokens: int, sweeps: int) -> tuple[str, MakePolicy]:
+    """The fastest fixed setting, and its name."""
+
+    def of(make_policy: MakePolicy) -> float:
+        return speed(cell, make_policy, tokens, SEARCHED_SEEDS)[0]
+
+    waiting = {
+        f"{mode} {block}": partial(policy, mode, block)
+        for mode, block in itertools.product(WAITING_MODES[:2], BLOCKS if cell.rtt_ms <= FORWARD_MS else ())
+    }
+    speeds = {name: of(make) for name, make in waiting.items()}
+    settings, reached = START, of(partial(fixed, START))
+    for _ in range(sweeps):
+        before = reached
+        for name, values in COORDINATES.items():
+            for tried in ({**settings, name: value} for value in values if value != settings[name]):
+                found = of(partial(fixed, tried))
+                if found > reached:
+                    settings, reached = tried, found
+        if reached == before:
+            break
+    best = max(speeds, key=speeds.__getitem__, default="")
+    if best and speeds[best] > reached:
+        return best, waiting[best]
+    return " ".join(f"{name}={value}" for name, value in settings.items()), partial(fixed, settings)
+
+
+def fixed(settings: Mapping[str, Any]) -> Stream:
+    """A streamed tree whose settings do not change."""
+    asked = replace(
+        STREAM_OPTIONS, hint_threshold=settings["hint_threshold"], max_wait_ms=settings["max_wait_ms"]
+    )
+    made = Stream(
+        settings["depth"],
+        rows=settings["rows"],
+        alternatives=settings["alternatives"],
+        floor=settings["floor"],
+        options=asked,
+    )
+    made.send_floor = max(settings["floor"], settings["send_floor"])
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())
