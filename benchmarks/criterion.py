@@ -4,8 +4,8 @@
 
 Each cell is a link, a draft's time, an acceptance and a load of the server. The search looks for the fastest settings
 that do not change: those of a streamed tree, by coordinates, and the best block of each mode that waits. The winner is
-played again on other texts than it was chosen on, beside `auto` (cold: its first text; warm: the next ones) and `cloud`.
-Loaded cells have several sessions at one server, in which a row costs; of `auto`, the slowest session is named too.
+played again on other texts than it was chosen on, beside `auto` (cold: its first text; warm: the next ones) and
+`cloud`. Loaded cells have several sessions at one server, in which a row costs; of `auto`, the slowest is named too.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from edgespec.sim.scripted_model import CalibratedModel
 from edgespec.sim.simulation import simulate
 
 NOTES = (
-    "Simulated: the product's own loops on a simulated clock, with scripted models. Forwards take 28 ms; exits add 3 %; "
-    "a row adds 1 % of a forward, at a loaded server 4 %."
+    "Simulated: the product's own loops on a simulated clock, with scripted models. Forwards take 28 ms; exits add 3 "
+    "%; a row adds 1 % of a forward, at a loaded server 4 %."
 )
 FORWARD_MS, EXIT_COST = 28.0, 0.03
 ROW_SHARE, LOADED_ROW_SHARE = 0.01, 0.04
 SEARCHED_SEEDS, PLAYED_SEEDS = (0, 1), (10, 11, 12, 13)
 
 COORDINATES: dict[str, tuple[Any, ...]] = {
-    "depth": (2, 3, 4, 6, 8, 12, 20),
-    "rows": (1, 2, 3, 4, 6),
-    "alternatives": (1, 2, 3, 4),
-    "floor": (0.02, 0.05, 0.1, 0.2, 0.3, 0.5),
-    "send_floor": (0.0, 0.05, 0.1, 0.2, 0.3, 0.5),
-    "hint_threshold": (None, 0.3, 0.7),
-    "max_wait_ms": (0.0, 8.0, 16.0, 32.0),
+    "depth": (3, 6, 20),
+    "rows": (2, 4, 6),
+    "alternatives": (2, 4),
+    "floor": (0.005, 0.01, 0.05, 0.2),
+    "send_floor": (0.1, 0.3),
+    "hint_threshold": (0.3,),
+    "max_wait_ms": (8.0, 32.0),
 }
 START: dict[str, Any] = {
-    "depth": 12, "rows": 3, "alternatives": 3, "floor": 0.05, "send_floor": 0.0, "hint_threshold": None,
+    "depth": 12, "rows": 3, "alternatives": 3, "floor": 0.02, "send_floor": 0.0, "hint_threshold": None,
     "max_wait_ms": 0.0,
 }  # fmt: skip
 
@@ -80,13 +80,11 @@ def main() -> int:
     arguments = options(
         "criterion", __doc__, quick,
         rtt_ms=[0.0, 20.0, 40.0, 80.0, 160.0], draft_ms=[1.5, 6.0, 14.0], acceptances=[0.5, 0.75],
-        sessions=([1], "that write at once on the server"), tokens=(300, "of a text"),
-        sweeps=(2, "of the search over all coordinates; 0: only auto and cloud are played"),
+        sessions=([1], "that write at once on the server"), tokens=(200, "of a text"),
+        sweeps=(1, "of the search over all coordinates; 0: only auto and cloud are played"),
     )  # fmt: skip
     results = Results("criterion", NOTES, arguments.json)
-    cells = itertools.product(
-        arguments.rtt_ms, arguments.draft_ms, arguments.acceptances, arguments.sessions
-    )
+    cells = itertools.product(arguments.rtt_ms, arguments.draft_ms, arguments.acceptances, arguments.sessions)
     for cell in itertools.starmap(Cell, cells):
         results.add(measured(cell, arguments.tokens, arguments.sweeps))
     return 0
@@ -106,9 +104,7 @@ def measured(cell: Cell, tokens: int, sweeps: int) -> dict[str, Any]:
     return row
 
 
-def speed(
-    cell: Cell, make_policy: MakePolicy, tokens: int, seeds: tuple[int, ...]
-) -> tuple[float, float]:
+def speed(cell: Cell, make_policy: MakePolicy, tokens: int, seeds: tuple[int, ...]) -> tuple[float, float]:
     """Tokens a second of a session, on average and of the slowest."""
     if cell.sessions > 1:
         each_ms = together(cell.situation, make_policy, cell.sessions, tokens)

@@ -2,7 +2,8 @@
 
     python -m benchmarks.exactness --prompts 20 --seeds 3
 
-The target runs in float64, where equal means equal, at full speed. Greedy `cloud` is compared with transformers'
+The target runs in float64, where equal means equal, at full speed. `auto` and `stream` are played with memories too: of
+the device, and shared by the server. Greedy `cloud` is compared with transformers'
 `generate`. Exit status 1 on any difference. Prompts are cut from the standard library's held-out sources.
 """
 
@@ -10,13 +11,16 @@ from __future__ import annotations
 
 import itertools
 import sys
+import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 from benchmarks.results import Results, options
 from edgespec.cli.child import child
 from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.drafting.modes import POLICIES
+from edgespec.edge.memory import Memory
 from edgespec.edge.session import Session
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import DraftEngine, load_draft
@@ -40,16 +44,21 @@ def main() -> int:
     ]
     results = Results("exactness", f"The target in {arguments.dtype}.", arguments.json)
     serve = ["serve", "--port", "0", "--dtype", arguments.dtype, "--threads", str(arguments.threads)]
+    serve.append("--shared-memory")
     with child(serve, "starting the server ...") as address:
         grid = list(itertools.product(prompts, samplings))
         cloud = [_generate(address, engine, *one, "cloud") for one in grid]
-        for mode in POLICIES:
-            different = sum(
-                _generate(address, engine, *one, mode) != text for one, text in zip(grid, cloud, strict=True)
-            )
+        remembering = [(mode, True) for mode in ("auto", "stream")]
+        for mode, memories in [*((mode, False) for mode in POLICIES), *remembering]:
+            with tempfile.TemporaryDirectory() as folder:
+                memory = Memory(folder) if memories else None
+                different = sum(
+                    _generate(address, engine, *one, mode, memory) != text
+                    for one, text in zip(grid, cloud, strict=True)
+                )
             results.add(
                 {
-                    "mode": mode,
+                    "mode": f"{mode} with memories" if memories else mode,
                     "texts": len(grid),
                     "tokens": sum(map(len, cloud)),
                     "different_texts": different,
@@ -63,9 +72,15 @@ def main() -> int:
 
 
 def _generate(
-    address: tuple[str, int], engine: DraftEngine, prompt: list[int], params: SamplingParams, mode: str
+    address: tuple[str, int],
+    engine: DraftEngine,
+    prompt: list[int],
+    params: SamplingParams,
+    mode: str,
+    memory: Memory | None = None,
 ) -> list[int]:
-    with Session(address, engine, params, mode=mode) as session:
+    memories: dict[str, Any] = {"memory": memory, "shared_memory": memory is not None}
+    with Session(address, engine, params, mode=mode, **memories) as session:
         session.prompt(prompt)
         for _ in session:
             pass

@@ -52,9 +52,10 @@ def main() -> int:
     new = []
     for setting in (one for name in arguments.settings for one in SETTINGS[name]):
         modes = list(setting.modes) or list(dict.fromkeys(["cloud", *arguments.modes]))
-        for temperature in arguments.temperatures:
-            runs = list(_runs(setting, temperature, engine, prompts, modes, arguments.max_new_tokens))
-            for row in _rows(setting, temperature, runs, modes):
+        for temperature, sessions in itertools.product(arguments.temperatures, arguments.sessions):
+            cold = sessions == "cold"
+            runs = list(_runs(setting, temperature, engine, prompts, modes, arguments.max_new_tokens, cold))
+            for row in _rows(setting, temperature, sessions, runs, modes):
                 new.append(row)
                 results.add(row)
     return 1 if any(row["text_differs"] for row in new) else 0
@@ -67,6 +68,7 @@ def _runs(
     prompts: Sequence[list[int]],
     modes: Sequence[str],
     max_new_tokens: int,
+    cold: bool,
 ) -> Iterator[Run]:
     with tempfile.TemporaryDirectory() as scratch:
         server: list[str] = []
@@ -82,6 +84,7 @@ def _runs(
             SamplingParams(temperature=temperature, seed=0, max_new_tokens=max_new_tokens),
             server_options=tuple(server),
             blocks=_best_blocks(setting, temperature, modes),
+            cold=cold,
         )
         draft: Any = WrongDraft(engine, setting.wrong_draft) if setting.wrong_draft else engine
         with serving(played) as address:
@@ -103,7 +106,7 @@ def _best_blocks(setting: LatencySetting, temperature: float, modes: Sequence[st
 
 
 def _rows(
-    setting: LatencySetting, temperature: float, runs: Sequence[Run], modes: Sequence[str]
+    setting: LatencySetting, temperature: float, sessions: str, runs: Sequence[Run], modes: Sequence[str]
 ) -> Iterator[Row]:
     """A row a mode: the setting, then the mode's figures."""
     of_mode = {mode: [run for run in runs if run.mode == mode] for mode in modes}
@@ -112,6 +115,7 @@ def _rows(
         yield {
             "setting": setting.name,
             "temperature": temperature,
+            "sessions": sessions,
             **{name: getattr(setting, name) for name in FIELDS},
             "prompts": len(cloud),
             "mode": mode,
@@ -139,8 +143,11 @@ def _arguments() -> argparse.Namespace:
         "latency", __doc__, quick,
         settings=([name for name in SETTINGS if name != "unpaced"], f"of {', '.join(SETTINGS)}"),
         modes=MODES, prompts=4, max_new_tokens=64, temperatures=[0.0, 0.8],
+        sessions=(["warm"], "warm (from what earlier ones measured), cold (as on a new device), or both"),
         update=(False, "keep what --json FILE has of other settings"),
     )  # fmt: skip
+    if unknown := [name for name in arguments.sessions if name not in ("warm", "cold")]:
+        sys.exit(f"sessions are warm or cold, not {unknown[0]!r}.")
     if unknown := [name for name in arguments.settings if name not in SETTINGS]:
         sys.exit(f"there is no setting {unknown[0]!r}: choose among {', '.join(SETTINGS)}.")
     return arguments

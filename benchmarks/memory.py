@@ -23,9 +23,10 @@ from benchmarks.memory_sets import SETS, prompts
 from benchmarks.results import Results, options
 from edgespec import _native
 from edgespec.core.measurements import Measurements
+from edgespec.core.remembered_texts import PROMPT_TOKENS, text_index
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.drafting.modes import policy
-from edgespec.edge.memory import PROMPT_TOKENS, SHORTEST_MATCH, Memory
+from edgespec.edge.memory import Memory
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
 from edgespec.model.target import Target
@@ -117,7 +118,7 @@ def gains(trace: Trace) -> dict[str, float]:
 
 def _played(trace: Trace, remembering: bool) -> list[tuple[float, int]]:
     """Milliseconds and forwards of each text: a cold session first, then each from what the one before it measured."""
-    index = _native.TextIndex(1 << 16, SHORTEST_MATCH) if remembering else None
+    index = text_index(1 << 16) if remembering else None
     measurements, played = Measurements(), []
     for text in trace.texts:
         measurements = measurements.handed_on() if measurements.forwards else measurements

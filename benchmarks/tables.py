@@ -52,7 +52,7 @@ def counts(row: Row) -> bool:
 
 def cell_of(row: Row) -> tuple[object, ...]:
     """Rows of one cell differ only in their mode or peer."""
-    return tuple(row.get(key) for key in ("setting", "rtt_ms", "temperature", "wrong_draft"))
+    return tuple(row.get(key) for key in ("setting", "rtt_ms", "temperature", "wrong_draft", "sessions"))
 
 
 # Peers
@@ -156,6 +156,7 @@ def _shape(row: Row) -> str:
     text = (
         f", {row['wrong_draft']:.0%} of the draft's choices spoiled" if row["setting"] == "acceptance" else ""
     )
+    text += ", cold sessions" if row.get("sessions") == "cold" else ""
     text += f", jitter ± {row['jitter_ms']:g} ms" if row["jitter_ms"] else ""
     return text + (f", {row['mbps']:g} Mbit/s" if row["mbps"] else "")
 

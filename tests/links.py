@@ -15,7 +15,7 @@ from edgespec._native import COMMITTED_BIT, FinishReason, Listener, ResilientCon
 
 HOST = "127.0.0.1"
 HELLO = _native.encode_hello(vocabulary_hash=HASH, agent="test")
-WELCOME_FIELDS: dict[str, Any] = CASES["welcome"].fields | {"hosts_draft": False}
+WELCOME_FIELDS: dict[str, Any] = CASES["welcome"].fields | {"hosts_draft": False, "shared_memory": False}
 WELCOME = _native.encode_welcome(**WELCOME_FIELDS)
 MAX_WAIT_S = 20.0  # before a test gives up; nothing passes by waiting for it
 SESSIONS = itertools.count(1)

@@ -94,7 +94,7 @@ class PlainClient:
             self._say(peer, raw_peer.ACK)
 
     def _commit(self, verdict: bytes) -> None:
-        base_length, *_, count, finish, _ = struct.unpack_from("<IIIIHHHBB", verdict)
+        base_length, *_, count, finish, _ = struct.unpack_from("<IIIIBBHHBB", verdict)
         assert base_length == len(self.text), "a verdict does not continue the text"
         self.text += struct.unpack_from(f"<{count}i", verdict, 24)
         self.finished = finish != 0

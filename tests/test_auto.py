@@ -112,9 +112,8 @@ def test_hints_whose_exits_are_dear_are_off_after_a_short_trial() -> None:
     assert not hints(auto) or auto._hints.trial, "tried again when the first trial is earned back"
 
 
-def test_a_long_way_carries_no_thin_branches_and_no_doubtful_hints() -> None:
+def test_a_long_way_carries_no_doubtful_hints() -> None:
     (near, _), (distant, _) = settled(0.0), settled(15.0)
-    assert near.send_floor == near.floor < distant.send_floor
     assert near._threshold < distant._threshold
     assert "1.5 forwards" in distant.reasons["sending"]
 
@@ -249,3 +248,13 @@ def test_a_link_that_was_always_slow_is_not_full() -> None:
     auto = Auto()
     on_a_link(auto, 900.0, 20)
     assert auto.depth and "link" not in auto.reasons
+
+
+@pytest.mark.parametrize(("row_price", "sends"), [(0.0, 0.01), (0.2, 0.01), (0.7, 0.7**5)])
+def test_where_rows_are_dear_thin_nodes_are_neither_drafted_nor_sent(row_price: float, sends: float) -> None:
+    auto, measurements = Auto(), Measurements(rtt_ms=28.0)
+    for _ in range(60):
+        measurements.observe_forward(3, 28.0, False, 2, row_price)
+    auto.adapt(Speculator(), measurements)
+    assert auto.send_floor == pytest.approx(sends, rel=0.01)
+    assert auto.floor == auto.send_floor

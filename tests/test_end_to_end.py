@@ -32,7 +32,8 @@ TOKENS = 24
 
 @pytest.fixture(scope="module")
 def process() -> Iterator[Child]:
-    with started(("serve", "--port", "0", "--threads", "1", "--dtype", "float64"), "starting") as one:
+    serve = ("serve", "--port", "0", "--threads", "1", "--dtype", "float64", "--shared-memory")
+    with started(serve, "starting") as one:
         yield one
 
 
@@ -53,7 +54,8 @@ def sampled(params: dict[str, Any]) -> SamplingParams:
 def generate(
     server: tuple[str, int], engine: DraftEngine, mode: str, memory: Memory | None = None, **params: Any
 ) -> list[int]:
-    with Session(server, engine, sampled(params), mode=mode, memory=memory) as session:
+    memories: dict[str, Any] = {"memory": memory, "shared_memory": memory is not None}
+    with Session(server, engine, sampled(params), mode=mode, **memories) as session:
         session.prompt(PROMPT)
         for _ in session:
             pass
@@ -107,7 +109,7 @@ def test_every_mode_gives_the_same_tokens(
         texts = dict(zip(POLICIES, pool.map(written, POLICIES), strict=True))
     memory = Memory(tmp_path)
     for mode in ("sync", "auto", "stream"):
-        texts[f"{mode} with a memory"] = generate(server, engine, mode, memory, **sampling)
+        texts[f"{mode} with memories"] = generate(server, engine, mode, memory, **sampling)
     assert len(texts["cloud"]) == TOKENS
     assert {mode: text for mode, text in texts.items() if text != texts["cloud"]} == {}
 

@@ -40,7 +40,7 @@ def target() -> Target:
 
 @pytest.fixture(scope="module")
 def server(target: Target) -> Iterator[Server]:
-    with serving(target) as one:
+    with serving(target, shared_memory=True) as one:
         yield one
 
 
@@ -60,7 +60,7 @@ def session(
 ) -> Session:
     sampling = SamplingParams(**{"max_new_tokens": 40, **params})
     addresses = [("127.0.0.1", one.port) for one in servers]
-    return Session(addresses, engine, sampling, mode=mode, memory=memory)
+    return Session(addresses, engine, sampling, mode=mode, memory=memory, shared_memory=memory is not None)
 
 
 def two_turns(server: Server, memory: Memory, case: dict[str, Any], mode: str) -> list[dict[str, Any]]:

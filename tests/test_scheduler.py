@@ -124,6 +124,18 @@ def test_a_forward_has_room_while_a_likely_node_would_be_worth_its_row() -> None
         assert scheduler.roomy is roomy
 
 
+def test_the_price_of_a_row_is_what_one_more_node_would_have_needed() -> None:
+    scheduler = Scheduler(LIMITS, cost=lambda rows: 20.0 + rows)
+    prices = []
+    for sessions in (1, 4, 8):
+        scheduler.form([Offer(number, number, 1, 0.0) for number in range(sessions)], 0.0)
+        prices.append(scheduler.row_price)
+    assert prices == [pytest.approx(sessions / (21 + sessions)) for sessions in (1, 4, 8)]
+    scheduler.form([Offer(0, 0, 1, 0.0, [0.9] * 15 + [0.8] * 5)], 0.0)
+    assert scheduler.row_price == 0.8, "the forward is full, and such a node was left over"
+    assert Scheduler(LIMITS, cost=lambda rows: 20.0).row_price == 0.0
+
+
 def test_a_prompt_takes_no_more_than_keeps_the_targets_of_those_who_wait() -> None:
     scheduler = Scheduler(Limits(rows=64), lambda rows: float(rows))
     waiting = [Offer(i, i, 1, 0.0, [0.9, 0.8], latency_ms=25.0) for i in range(10)]

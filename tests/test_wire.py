@@ -123,6 +123,7 @@ class TestRoundTrips:
                 "logit_bias": st.lists(st.tuples(st.integers(0, 2**31 - 1), f32), max_size=5),
                 "logprobs": st.booleans(),
                 "ignore_eos": st.booleans(),
+                "shared_memory": st.booleans(),
                 "latency_us": st.integers(0, 2**32 - 1),
                 "session_id": st.binary(min_size=16, max_size=16),
                 "sampling": st.binary(max_size=40),

@@ -62,7 +62,7 @@ def ids(*values: int) -> Any:
 
 
 VERDICT = {
-    **{"base_length": 4, "forwards": 5, "forward_us": 6, "clock_us": 7, "rows": 8, "turn": 2},
+    **{"base_length": 4, "forwards": 5, "forward_us": 6, "clock_us": 7, "rows": 8, "row_price": 3, "turn": 2},
     **{"top_tokens": ids(), "top_logprobs": None},
 }
 
@@ -73,21 +73,21 @@ CASES = {
         "credential": b"key",
     }, b"EDGS" + struct.pack("<HHIHH", 1, 1, 5, 2, 3) + HASH + b"me" + b"key"),
     "welcome": Case("welcome", 2, 0, {
-        "version": 1, "layers": 12, "hosts_draft": True, "context_length": 2048, "vocabulary_size": 4096,
-        "max_frame_bytes": 65536, "max_block_nodes": 1024, "vocabulary_hash": HASH,
+        "version": 1, "layers": 12, "hosts_draft": True, "shared_memory": True, "context_length": 2048,
+        "vocabulary_size": 4096, "max_frame_bytes": 65536, "max_block_nodes": 1024, "vocabulary_hash": HASH,
         "tokenizer_hash": HASH[::-1], "end_tokens": [0, 9], "exit_layers": [3, 6, 9], "target_id": "target",
         "sampling": b"{}", "pictures": b'{"cell":28}',
-    }, struct.pack("<HHIIIIIHHHH", 1, 12, 1, 2048, 4096, 65536, 1024, 2, 3, 6, 2) + HASH + HASH[::-1]
+    }, struct.pack("<HHIIIIIHHHH", 1, 12, 1 | 2, 2048, 4096, 65536, 1024, 2, 3, 6, 2) + HASH + HASH[::-1]
         + struct.pack("<2i3H6s4xHHI", 0, 9, 3, 6, 9, b"target", 1, 0, 2) + b"{}" + bytes(6)
         + struct.pack("<HHI", 2, 0, 11) + b'{"cell":28}'),
     "open": Case("open", 3, 7, {
         "session_id": SESSION_ID, "temperature": 0.75, "top_p": 0.5, "min_p": 0.25, "repetition_penalty": 1.5,
         "seed": 0x0123456789ABCDEF, "top_k": 40, "max_new_tokens": 64, "options": OPTIONS.to_wire(),
-        "logprobs": True, "ignore_eos": False, "latency_us": 0x01020304, "tokens": ids(1, 2, 3),
+        "logprobs": True, "ignore_eos": False, "shared_memory": True, "latency_us": 0x01020304, "tokens": ids(1, 2, 3),
         "logit_bias": [(7, -1.5)], "sampling": b'{"min_tokens":2}',
         "pictures": b"picture",
     }, SESSION_ID + struct.pack("<ddddQ", 0.75, 0.5, 0.25, 1.5, 0x0123456789ABCDEF)
-        + struct.pack("<IIIfIIIIHHI", 40, 64, 1 | 2 | 8 | 16, 0.5, 1500, 0, 3, 1, 2, 1, 0x01020304)
+        + struct.pack("<IIIfIIIIHHI", 40, 64, 1 | 2 | 8 | 16, 0.5, 1500, 0, 3, 1, 2, 1 | 4, 0x01020304)
         + struct.pack("<3iif4xHHI", 1, 2, 3, 7, -1.5, 1, 0, 16) + b'{"min_tokens":2}'
         + struct.pack("<HHI", 2, 0, 7) + b"picture"),
     "append": Case("append", 4, 7, {
@@ -104,16 +104,16 @@ CASES = {
     "verdict": Case("verdict", 7, 7, {
         **VERDICT, "finish": FinishReason.STOP, "tokens": ids(9, 10),
         "logprobs": np.array([-0.5, -2.0], dtype=np.float32),
-    }, struct.pack("<IIIIHHHBB2i2f", 4, 5, 6, 7, 8, 2, 2, 1, 1, 9, 10, -0.5, -2.0)),
+    }, struct.pack("<IIIIBBHHBB2i2f", 4, 5, 6, 7, 8, 3, 2, 2, 1, 1, 9, 10, -0.5, -2.0)),
     "verdict with the likeliest tokens": Case("verdict", 7, 7, {
         **VERDICT, "finish": FinishReason.NONE, "tokens": ids(9, 10),
         "logprobs": np.array([-0.5, -2.0], dtype=np.float32), "top_tokens": ids(9, 4, 5, 10),
         "top_logprobs": np.array([-0.5, -1.0, -0.25, -2.0], dtype=np.float32),
-    }, struct.pack("<IIIIHHHBB2i2f4i4f", 4, 5, 6, 7, 8, 2, 2, 0, 1 | 2 << 3, 9, 10, -0.5, -2.0, 9, 4, 5, 10,
+    }, struct.pack("<IIIIBBHHBB2i2f4i4f", 4, 5, 6, 7, 8, 3, 2, 2, 0, 1 | 2 << 3, 9, 10, -0.5, -2.0, 9, 4, 5, 10,
                    -0.5, -1.0, -0.25, -2.0)),
     "verdict without log-probabilities": Case("verdict", 7, 7, {
         **VERDICT, "finish": FinishReason.NONE, "tokens": ids(9), "logprobs": None,
-    }, struct.pack("<IIIIHHHBBi", 4, 5, 6, 7, 8, 2, 1, 0, 0, 9)),
+    }, struct.pack("<IIIIBBHHBBi", 4, 5, 6, 7, 8, 3, 2, 1, 0, 0, 9)),
     "resume": Case("resume", 9, 7, {"session_id": SESSION_ID, "last_sequence": 77},
                    SESSION_ID + struct.pack("<II", 77, 0)),
     "close": Case("close", 10, 7, {"reason": FinishReason.CANCELLED}, bytes([3]) + bytes(7)),

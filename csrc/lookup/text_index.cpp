@@ -11,6 +11,9 @@ constexpr std::size_t kFirstCapacity = 1024;
 constexpr int kCandidates = 16;  // occurrences that a look-up counts
 constexpr int kSteps = 48;       // entries that it walks; other tokens may have the same hash
 
+constexpr std::size_t kBlock = 16;  // tokens that are entered together; less than the smallest ring has
+constexpr std::size_t kNoBucket = ~std::size_t{0};
+
 // A hash of k tokens is the sum of (token + 1) * kBase^i, i from 0 for the newest.
 constexpr std::uint64_t kBase = 0xD6E8FEB86659FD93u;
 
@@ -74,7 +77,7 @@ void TextIndex::add(const std::int32_t* tokens, std::size_t count) {
     std::size_t capacity = tokens_.size();
     while (capacity < wanted) capacity *= 2;
     if (capacity > tokens_.size()) grow(capacity);
-    for (std::size_t i = 0; i < count; ++i) append(tokens[i]);
+    append(tokens, count);
 }
 
 // A larger ring, with what is held entered anew.
@@ -94,36 +97,59 @@ void TextIndex::grow(std::size_t capacity) {
     end_ = 1;
     run_ = 0;
     hashes_ = {};
-    for (const std::int32_t one : before) append(one);
+    append(before.data(), before.size());
 }
 
-void TextIndex::append(std::int32_t one) {
+// In blocks, so that the memory that a token's chains begin in is on its way while others are hashed.
+void TextIndex::append(const std::int32_t* tokens, std::size_t count) {
+    std::array<Entry, kBlock> entries;
+    while (count > 0) {
+        const std::size_t block = std::min(count, kBlock);
+        for (std::size_t i = 0; i < block; ++i) entries[i] = enter(tokens[i]);
+        for (std::size_t i = 0; i < block; ++i) link(entries[i]);
+        tokens += block;
+        count -= block;
+    }
+}
+
+TextIndex::Entry TextIndex::enter(std::int32_t one) {
     if (end_ == 0) {  // positions have wrapped round
         ++end_;
         one = kTextEnd;
     }
-    const Position position = end_++;
-    const std::size_t slot = position & mask_;
+    Entry entry{end_++, 0, {}};
+    const std::size_t slot = entry.position & mask_;
     held_ = std::min(held_ + 1, tokens_.size());
     if (one < 0) {
         tokens_[slot] = kTextEnd;
         run_ = 0;
         hashes_ = {};
-        return;
+        return entry;
     }
     static constexpr std::array<std::uint64_t, kOrders.size()> kOldest{base_to(kOrders[0]), base_to(kOrders[1]),
                                                                        base_to(kOrders[2]), base_to(kOrders[3])};
     tokens_[slot] = one;
+    entry.chains = orders_;
     for (std::size_t order = 0; order < orders_; ++order) {
         std::uint64_t& hash = hashes_[order];
         hash = hash * kBase + summand(one);
         if (run_ >= kOrders[order]) {
-            hash -= summand(token(position - static_cast<Position>(kOrders[order]))) * kOldest[order];
+            hash -= summand(token(entry.position - static_cast<Position>(kOrders[order]))) * kOldest[order];
         }
-        Chain& chain = chains_[order];
-        chain.previous[slot] = run_ + 1 < kOrders[order] ? 0 : std::exchange(chain.heads[bucket(hash)], position);
+        entry.buckets[order] = run_ + 1 < kOrders[order] ? kNoBucket : bucket(hash);
+        if (entry.buckets[order] != kNoBucket) __builtin_prefetch(&chains_[order].heads[entry.buckets[order]], 1);
     }
     ++run_;
+    return entry;
+}
+
+void TextIndex::link(const Entry& entry) {
+    for (std::size_t order = 0; order < entry.chains; ++order) {
+        Chain& chain = chains_[order];
+        const std::size_t bucket = entry.buckets[order];
+        chain.previous[entry.position & mask_] =
+            bucket == kNoBucket ? 0 : std::exchange(chain.heads[bucket], entry.position);
+    }
 }
 
 Found TextIndex::find(const std::int32_t* context, std::size_t count) const {

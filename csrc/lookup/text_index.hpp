@@ -58,8 +58,17 @@ class TextIndex {
         std::vector<Position> heads, previous;
     };
 
+    // A token that is in the ring and in no chain yet. chains: how many it belongs to.
+    struct Entry {
+        Position position;
+        std::size_t chains;
+        std::array<std::size_t, kOrders.size()> buckets;
+    };
+
     void grow(std::size_t capacity);
-    void append(std::int32_t token);
+    void append(const std::int32_t* tokens, std::size_t count);
+    Entry enter(std::int32_t token);
+    void link(const Entry& entry);
     bool holds(Position position) const { return position != 0 && end_ - position - 1 < held_; }
     std::int32_t token(Position position) const { return tokens_[position & mask_]; }
     std::size_t match_length(Position position, const std::int32_t* context, std::size_t count) const;

@@ -29,7 +29,7 @@ struct Hello {
 struct Welcome {
     static constexpr FrameType kType = FrameType::kWelcome;
     std::uint16_t version = kProtocolVersion, layers = 0;
-    bool hosts_draft = false;
+    bool hosts_draft = false, shared_memory = false;
     std::uint32_t context_length = 0, vocabulary_size = 0, max_frame_bytes = 0, max_block_nodes = 0;
     Hash vocabulary_hash{}, tokenizer_hash{};
     View<std::int32_t> end_tokens;
@@ -41,7 +41,7 @@ struct Welcome {
     static void layout(Io& io) {
         io.value("version", &Welcome::version);
         io.value("layers", &Welcome::layers);
-        io.bits(kU32, "hosts_draft", &Welcome::hosts_draft);
+        io.bits(kU32, "hosts_draft", &Welcome::hosts_draft, "shared_memory", &Welcome::shared_memory);
         io.value("context_length", &Welcome::context_length);
         io.value("vocabulary_size", &Welcome::vocabulary_size);
         io.value("max_frame_bytes", &Welcome::max_frame_bytes);

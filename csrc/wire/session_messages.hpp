@@ -24,7 +24,7 @@ struct Open {
     std::uint64_t seed = 0;
     std::uint32_t top_k = 0, max_new_tokens = 0;
     ServerOptions options;
-    bool logprobs = false, ignore_eos = false;
+    bool logprobs = false, ignore_eos = false, shared_memory = false;
     std::uint32_t latency_us = 0;  // the most that a token may take; 0: any time
     View<std::int32_t> tokens;
     View<Bias> logit_bias;
@@ -45,7 +45,8 @@ struct Open {
         const auto tokens = io.count(kU32, &Open::tokens), biases = io.count(kU32, &Open::logit_bias);
         const SectionKind<Open> sampling{1, "sampling", &Open::sampling}, pictures{2, "pictures", &Open::pictures};
         const auto sections = io.section_count(sampling, pictures);
-        io.bits(kU16, "logprobs", &Open::logprobs, "ignore_eos", &Open::ignore_eos);
+        io.bits(kU16, "logprobs", &Open::logprobs, "ignore_eos", &Open::ignore_eos, "shared_memory",
+                &Open::shared_memory);
         io.value("latency_us", &Open::latency_us);
         io.array("tokens", &Open::tokens, tokens);
         io.array("logit_bias", &Open::logit_bias, biases);
@@ -115,7 +116,8 @@ struct Hint {
 struct Verdict {
     static constexpr FrameType kType = FrameType::kVerdict;
     std::uint32_t base_length = 0, forwards = 0, forward_us = 0, clock_us = 0;
-    std::uint16_t rows = 0, turn = 0;
+    std::uint8_t rows = 0, row_price = 0;
+    std::uint16_t turn = 0;
     FinishReason finish = FinishReason::kNone;
     View<std::int32_t> tokens;
     View<float> logprobs;  // one for each token, or none
@@ -130,6 +132,7 @@ struct Verdict {
         io.value("forward_us", &Verdict::forward_us);
         io.value("clock_us", &Verdict::clock_us);
         io.value("rows", &Verdict::rows);
+        io.value("row_price", &Verdict::row_price);
         io.value("turn", &Verdict::turn);
         const auto count = io.count(kU16, &Verdict::tokens);
         io.value("finish", &Verdict::finish);

@@ -22,7 +22,6 @@ from edgespec.core.tokenizer import Tokenizer
 from edgespec.drafting.modes import policy
 from edgespec.edge.directory import Directory
 from edgespec.edge.link_options import LinkOptions
-from edgespec.edge.memory import Memory
 from edgespec.edge.session import Session
 from edgespec.edge.step import Statistics
 from edgespec.engines.draft_engine import DraftEngine
@@ -31,8 +30,8 @@ from edgespec.engines.draft_engine import DraftEngine
 @dataclass(frozen=True)
 class Source:
     """Where texts come from. engine: None: modes that draft are not offered. link: with its `offline_after_s`, for
-    requests that want provisional text. sampling: parameters that the model's makers recommend. memory: of the
-    device, which all texts share."""
+    requests that want provisional text. sampling: parameters that the model's makers recommend. remembering: options
+    of `Session` about memories, which all texts share."""
 
     servers: Sequence[Address | tuple[str, int]]
     engine: DraftEngine | None
@@ -40,7 +39,7 @@ class Source:
     link: LinkOptions
     directory: Directory | None = None
     sampling: Mapping[str, Any] = field(default_factory=dict)
-    memory: Memory | None = None
+    remembering: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -153,7 +152,7 @@ class SessionStore:
             link=link,
             trace=[],
             measurements=self._measurements.get(ask.mode),
-            memory=source.memory,
+            **source.remembering,
         )
 
     def _engine(self) -> DraftEngine | None:

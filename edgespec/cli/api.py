@@ -6,10 +6,11 @@ import gc
 import os
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -24,7 +25,6 @@ from edgespec.core.generation_config import sampling_defaults
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.edge.directory import Directory
 from edgespec.edge.link_options import LinkOptions
-from edgespec.edge.memory import Memory
 from edgespec.edge.tokenizer import TargetTexts, ask_target
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
@@ -186,9 +186,12 @@ def api(
         directory = connection.asked_directory()
         with reachable_server(connection) as servers:
             door = open_door(
-                draft, tokenizer, servers, link, texts, directory, generation_config, remembering.open()
+                draft, tokenizer, servers, link, texts, directory, generation_config, remembering.options()
             )
             run(door, access, listening, end_with_stdin, tracing=tracing)
+
+
+NOT_REMEMBERING: Mapping[str, Any] = MappingProxyType({})
 
 
 def open_door(
@@ -199,9 +202,10 @@ def open_door(
     texts: Texts,
     directory: Directory | None = None,
     generation_config: str = "auto",
-    memory: Memory | None = None,
+    remembering: Mapping[str, Any] = NOT_REMEMBERING,
 ) -> Door:
-    """directory: names the servers, where they are not given. memory: of the device. Raises EdgespecError."""
+    """directory: names the servers, where they are not given. remembering: options of `Session`. Raises
+    EdgespecError."""
     from edgespec.api.door import Door
     from edgespec.api.session_store import Source
 
@@ -218,7 +222,7 @@ def open_door(
     sampling = target.sampling
     if generation_config != "auto":
         sampling = {} if generation_config == "none" else sampling_defaults(Path(generation_config))
-    source = Source(servers, engine, target.tokenizer, link, directory, sampling, memory)
+    source = Source(servers, engine, target.tokenizer, link, directory, sampling, remembering)
     return Door(source, texts.model_name, texts.limits())
 
 

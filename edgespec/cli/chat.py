@@ -48,7 +48,7 @@ def chat(
 
     A model without a template continues what you type. /reset starts a new conversation, /exit ends.
     """
-    maker = SessionMaker(speculation, params, connection, memory=remembering.open(speculation.mode))
+    maker = SessionMaker(speculation, params, connection, remembering=remembering.options(speculation.mode))
     with reachable_server(connection, speculation.mode) as servers:
         click.echo(HELP, err=True)
         while _converse(maker, servers, system, images):

@@ -97,8 +97,8 @@ def generate(
     Without --server, this command starts a local server with the bundled models, and ends it afterwards.
     """
     text = prompt.text()
-    memory, traced = remembering.open(speculation.mode), output.trace is not None
-    maker = SessionMaker(speculation, params, connection, traced, memory, output.params())
+    remembered, traced = remembering.options(speculation.mode), output.trace is not None
+    maker = SessionMaker(speculation, params, connection, traced, remembered, output.params())
     steps: list[Step] = []
     with reachable_server(connection, speculation.mode) as servers, maker.open(servers) as session:
         session.prompt([*prompt.image, text] if prompt.image else text)

@@ -1,4 +1,4 @@
-"""`edgespec memory`: what the device remembers, and how to forget it."""
+"""`edgespec memory`: what the device remembers, how to forget it, and a key to encrypt it with."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 from edgespec.cli.flags import PATH
 from edgespec.edge.memory_folder import clear_folder, default_folder, folder_contents
+from edgespec.edge.memory_key import make_key
 
 folder_option = click.option(
     "--memory",
@@ -49,3 +50,11 @@ def clear(folder: Path | None) -> None:
     """Forget everything: delete the memory's files."""
     folder = folder or default_folder()
     click.echo(f"deleted {clear_folder(folder)} files in {folder}")
+
+
+@memory.command()
+@click.argument("file", type=PATH)
+def key(file: Path) -> None:
+    """Make a key in FILE, with which --memory-key encrypts the memory."""
+    make_key(file)
+    click.echo(f"made a key in {file}: without it the memory cannot be read")

@@ -164,13 +164,32 @@ class Remembering:
         metavar="DIR",
     )
     no_memory: bool = option("Remember nothing, and use nothing that was remembered.", False)
+    memory_key: Path | None = option(
+        "Encrypt the memory with the key in this file, from `edgespec memory key`.",
+        show_default="not encrypted",
+    )
+    shared_memory: bool = option(
+        "Let the server remember the texts, for faster texts of this device's tenant. It must run with "
+        "--shared-memory too.",
+        False,
+    )
+
+    def options(self, mode: str = "auto") -> dict[str, Any]:
+        """Of a session. Raises EdgespecError."""
+        if self.shared_memory and mode == DEVICE:
+            raise EdgespecError("mode `device` has no server that could remember: leave --shared-memory out.")
+        return {"memory": self.open(mode), "shared_memory": self.shared_memory}
 
     def open(self, mode: str = "auto") -> Memory | None:
         """None: there is none. Raises EdgespecError."""
         if self.memory is not None and (self.no_memory or mode == DEVICE):
             other = "--no-memory" if self.no_memory else "mode `device`, which has no target to remember,"
             raise EdgespecError(f"--memory and {other} exclude each other: leave one out.")
-        return None if self.no_memory or mode == DEVICE else Memory(self.memory)
+        if self.no_memory or mode == DEVICE:
+            if self.memory_key is not None:
+                raise EdgespecError("--memory-key is the key of a memory, and there is none: leave it out.")
+            return None
+        return Memory(self.memory, key=self.memory_key)
 
 
 speculation = group("speculation", Speculation)

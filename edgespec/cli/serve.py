@@ -146,6 +146,10 @@ settings_options = {
         "asked.",
         type=bool,
     ),
+    "shared_memory": about(
+        "Look up the texts of devices that allow it for other texts of the same tenant. They are kept in memory only.",
+        type=bool,
+    ),
     "busy_spin": about("Poll the sockets without sleeping: lower latency, one busy CPU core.", type=bool),
     "no_guesses": about(
         "Do not verify what the target chose behind rejected tokens as a guess of the next ones.", type=bool

@@ -19,7 +19,6 @@ from edgespec.core.params import SamplingParams
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.drafting.modes import DEVICE, policy
 from edgespec.edge.device_session import DeviceSession
-from edgespec.edge.memory import Memory
 from edgespec.edge.session import Session
 from edgespec.edge.step import Step
 from edgespec.edge.trace import Event
@@ -68,7 +67,8 @@ def open_session(
 
 
 class SessionMaker:
-    """Opens sessions with the same options. more: parameters besides those of `params`. The draft is loaded once."""
+    """Opens sessions with the same options. remembering: options of `Session` about memories. more:
+    parameters besides those of `params`. The draft is loaded once."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class SessionMaker:
         params: SamplingParams,
         connection: Connection,
         traced: bool = False,
-        memory: Memory | None = None,
+        remembering: Mapping[str, Any] = MappingProxyType({}),
         more: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         mode, objective, budget = speculation.mode, speculation.objective, speculation.budget
@@ -86,7 +86,7 @@ class SessionMaker:
         self._traced = traced
         self._options = {**asdict(speculation), "link": connection.link_options()}
         self._options["directory"] = connection.asked_directory()
-        self._options["memory"] = memory
+        self._options |= remembering
         folder = self._options.pop("draft")
         with spinner("loading the draft ..."):
             self._engine = load_draft(folder or bundled_engine()) if drafts else None

@@ -10,7 +10,7 @@ from typing import Any
 from edgespec.core.measurements import Measurements
 
 FORMAT_VERSION = 1
-NOT_KEPT = {"clock", "rtt_ms", "jitter_ms", "server_drafts"}
+NOT_KEPT = {"clock", "rtt_ms", "jitter_ms", "server_drafts", "row_price"}
 """What a new session learns at once."""
 
 LARGEST = 1e12

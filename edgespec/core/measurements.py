@@ -55,6 +55,9 @@ class ForwardClock:
         return max(0.0, period_ms - (now_ms - began_ms) % period_ms - margin_ms) if period_ms else 0.0
 
 
+PRICE_WEIGHT = 0.2
+"""Of the newest price: forwards differ in who takes part in them."""
+
 USUAL_DRAFT_ROW_SHARE = 0.1
 """What a further row adds to a run of a small draft, while too few runs were seen to tell."""
 
@@ -68,6 +71,8 @@ class Measurements:
     draft_ms: LinearCost = field(default_factory=lambda: LinearCost(usual_row_share=USUAL_DRAFT_ROW_SHARE))
     plain_forward_ms: LinearCost = field(default_factory=LinearCost)
     hinted_forward_ms: LinearCost = field(default_factory=LinearCost)
+    row_price: float = 0.0
+    """Of the server's rows lately: the least probability with which a node was worth one."""
     clock: ForwardClock = field(default_factory=ForwardClock)
     forwards: int = 0
     committed: int = 0
@@ -87,13 +92,16 @@ class Measurements:
         """The link's figures of now, and whether the server hosts a draft."""
         self.rtt_ms, self.jitter_ms, self.server_drafts = rtt_ms, jitter_ms, server_drafts
 
-    def observe_forward(self, rows: int, milliseconds: float, hints: bool | None, tokens: int) -> None:
-        """A verdict came: its forward verified `rows` drafted nodes and committed `tokens` tokens.
+    def observe_forward(
+        self, rows: int, milliseconds: float, hints: bool | None, tokens: int, row_price: float = 0.0
+    ) -> None:
+        """A verdict came: its forward verified `rows` drafted nodes, at this price, and committed `tokens` tokens.
 
         hints: exits ran in it; None: that is not known, since the server has just been told otherwise.
         """
         if hints is not None:
             (self.hinted_forward_ms if hints else self.plain_forward_ms).observe(rows + 1, milliseconds)
+        self.row_price += PRICE_WEIGHT * (row_price - self.row_price)
         self.forwards += 1
         self.committed += tokens
 

@@ -38,7 +38,8 @@ class Verdict:
     finish: why the text ends here, None while it goes on. logprobs: of the tokens, and top_logprobs: at each token's
     position, the likeliest tokens' ids -> theirs, if they were asked for. forwards: of the target for this session so
     far. rows: drafted nodes verified in this forward, which took `forward_ms` and ended at `ended_ms` of the server's
-    clock (which wraps, see `measurements.CLOCK_MS`).
+    clock (which wraps, see `measurements.CLOCK_MS`). row_price: the least probability with which a drafted node is
+    worth a row of such a forward; 0: any is.
     """
 
     base_length: int
@@ -49,4 +50,5 @@ class Verdict:
     rows: int = 0
     forward_ms: float = 0.0
     ended_ms: float = 0.0
+    row_price: float = 0.0
     top_logprobs: list[dict[int, float]] | None = None

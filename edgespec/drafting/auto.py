@@ -7,7 +7,7 @@ drafting on the edge.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,18 +22,23 @@ from edgespec.drafting.speculator import Speculator
 DECIDE_EVERY = 8
 """Forwards between two decisions."""
 
-SEND_FLOORS = (0.02, 0.05)
-"""The least probability of being committed that is worth sending, with no round trip and with one of a forward or more:
-the longer the way, the likelier a thin branch is dead when it arrives. Interpolated in between."""
+FLOOR = 0.01
+"""The least probability of being committed that is worth drafting and sending where the server's rows are cheap.
+Thinner branches gain little more, and double the bytes that go up (simulated)."""
 
 HINT_THRESHOLDS = (0.3, 0.7)
-"""The least confidence of a hint that is worth sending, likewise."""
+"""The least confidence of a hint that is worth sending, with no round trip and with one of a forward or more.
+Interpolated in between."""
 
 LATE_FLOOR = 0.07
 """The least probability of being committed that is worth a frame of its own when it may just miss the next forward."""
 
 SPARE_MS = 0.5
 """What is held back is sent this long before it would be too late."""
+
+FORWARDS_AHEAD = 4.0
+"""In which a node may still become worth its row at a busy server. With fewer, sessions at a server whose rows are dear
+get slower (simulated); with more, they send nodes that are never verified."""
 
 OBJECTIVES = ("latency", "cost", "energy")
 
@@ -43,6 +48,9 @@ ENERGY_FLOOR = 0.25
 LEAST_ACCEPTANCE, WORTHWHILE_ACCEPTANCE = 0.08, 0.25
 """A draft that is right less often rests, and is tried again later. It must also be certain that it is right less often
 than the second figure: a few unlucky draws are no reason."""
+
+MOST_ROWS = 6
+"""Of a run of the draft."""
 
 REST_FORWARDS, PROBE_FORWARDS = 48, 8
 
@@ -69,6 +77,7 @@ class Auto(Stream):
             )
         super().__init__(
             draft_tokens,
+            floor=FLOOR,
             options=replace(STREAM_OPTIONS, hint_threshold=None, low_priority=objective == "cost"),
         )
         self.objective = objective
@@ -76,13 +85,14 @@ class Auto(Stream):
         if objective == "energy":
             self.floor = self.send_floor = ENERGY_FLOOR
             self.rows = self.alternatives = 1
-        self._depth = self.depth
+        self._depth, self._floor = self.depth, self.floor
         self._rests_until = 0
         self._seen = (0, 0)
         self.reasons: dict[str, str] = {}
         self._decided_at = 0
         self._threshold = HINT_THRESHOLDS[0]
         self._run_ms = 0.0
+        self._draft_cost: Callable[[int], float] = lambda rows: 0.0
         self._hints = HintChoice()
         self._link = FullLink()
         self._drafter_choice = DrafterChoice()
@@ -166,26 +176,35 @@ class Auto(Stream):
             f"the draft is right {best.share:.0%} of the time"
         )
 
+    def draft_ms(self, rows: int) -> float:
+        return self._draft_cost(rows)
+
     def _choose_rows(self, measurements: Measurements) -> None:
-        """Further rows in a run, where they cost little: the likeliest node is worth more than the third."""
+        """Each run takes the nodes that are worth their time (`least_worth`), up to MOST_ROWS."""
         alone_ms = measurements.draft_ms(1)
         if not alone_ms or self.objective == "energy":
             return
+        self._draft_cost, self.rows = measurements.draft_ms, MOST_ROWS
         share = measurements.draft_ms.per_row_ms / alone_ms
-        self.rows = 4 if share < 0.05 else 3 if share < 0.2 else 2 if share < 0.5 else 1
-        self.reasons["rows"] = f"{self.rows} nodes a draft run: a further one costs {share:.0%} of the first"
+        self.reasons["rows"] = (
+            f"up to {MOST_ROWS} nodes a draft run, those worth their time: a further one costs {share:.0%} of the first"
+        )
 
     def _choose_thresholds(self, measurements: Measurements) -> None:
-        """What is worth sending: with a long round trip, unlikely nodes and doubtful hints mostly come too late."""
+        """What is worth drafting and sending at the server's price of a row, and which hints are: doubtful ones mostly
+        come too late on a long way."""
         forward_ms = measurements.forward_ms(1)
         if not forward_ms or measurements.rtt_ms is None:
             return
-        share = min(1.0, measurements.rtt_ms / forward_ms)
-        self.send_floor = max(self.floor, _between(SEND_FLOORS, share))
+        round_trip = measurements.rtt_ms / forward_ms
+        share = min(1.0, round_trip)
+        price = _price_ahead(measurements.row_price, round_trip)
+        self.floor = self.send_floor = max(self._floor, price)
         self._threshold = round(_between(HINT_THRESHOLDS, share), 1)
         self.reasons["sending"] = (
             f"nodes of a probability of {self.send_floor:.0%} and hints of {self._threshold:.0%} or more: "
-            f"a round trip is {measurements.rtt_ms / forward_ms:.1f} forwards"
+            f"a round trip is {round_trip:.1f} forwards, and the server gives rows to nodes of "
+            f"{measurements.row_price:.0%} or more"
         )
 
     def _choose_hints(self, measurements: Measurements) -> None:
@@ -220,6 +239,16 @@ class Auto(Stream):
             f"{'none' if within else 'a forward waits up to ' + format(self.options.max_wait_ms, 'g') + ' ms'}: "
             f"{lately:.2f} forwards a token lately"
         )
+
+
+def _price_ahead(row_price: float, round_trip: float) -> float:
+    """The least probability of being committed with which a node may yet be worth its row. round_trip: in forwards.
+
+    A node that is not worth a row now may be later: each forward that commits its ancestors raises what is left of its
+    path. Nodes are verified down to the price in a forward, so what survives it gains by a factor of 1 / price at most;
+    that happens in each forward until the node arrives, and in FORWARDS_AHEAD more.
+    """
+    return float(row_price ** (FORWARDS_AHEAD + round_trip))
 
 
 def _between(ends: tuple[float, float], share: float) -> float:

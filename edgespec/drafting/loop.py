@@ -175,7 +175,9 @@ class DraftingLoop(Speculator):
             hints: bool | None = options.hint_threshold is not None
             if not settled and not (hints and measurements.ruined_by_exits(verdict.rows, verdict.forward_ms)):
                 hints = None
-            measurements.observe_forward(verdict.rows, verdict.forward_ms, hints, len(verdict.tokens))
+            measurements.observe_forward(
+                verdict.rows, verdict.forward_ms, hints, len(verdict.tokens), verdict.row_price
+            )
             measurements.clock.verdict(now_ms, ended_ms, verdict.forward_ms)
             if settled:
                 passed_ms = (ended_ms - self._ended_ms) % CLOCK_MS

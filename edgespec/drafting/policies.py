@@ -7,6 +7,7 @@ so that every benchmark can name them. `stream` never waits: idea 2 of the desig
 import heapq
 from collections.abc import Sequence
 
+from edgespec.core.costs import least_worth
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.tree import ROOT, DraftTree
 from edgespec.drafting.policy import Policy
@@ -130,8 +131,8 @@ STREAM_OPTIONS = ServerOptions(fill=True, prompt_lookup=True, hint_threshold=0.3
 class Stream(Policy):
     """Always expand the nodes likeliest to be committed, a few at a time, and send them as they are made.
 
-    draft_tokens: the depth of the tree. rows: nodes per run of the draft. alternatives: the most nodes behind each.
-    floor: the least probability of being committed that is worth drafting (`send_floor`: that is worth sending).
+    draft_tokens: the depth of the tree. rows: nodes per run of the draft, at most. alternatives: the most nodes behind
+    each. floor: the least probability of being committed that is worth drafting (`send_floor`: that is worth sending).
     """
 
     name = "stream"
@@ -163,7 +164,21 @@ class Stream(Policy):
             if view.can_expand(node) and (tree.depth(node) < deepest or view.origins.get(node) == "memory")
         }
         able = (node for node, share in worth.items() if share >= self.floor)
-        return heapq.nlargest(self.rows, able, key=worth.__getitem__)
+        likeliest = heapq.nlargest(self.rows, able, key=worth.__getitem__)
+        return likeliest[: self._worthwhile([worth[node] for node in likeliest])]
+
+    def _worthwhile(self, worth: Sequence[float]) -> int:
+        """How many nodes, of this falling worth, a run of the draft takes together."""
+        expected = 0.0
+        for rows, one in enumerate(worth):
+            if rows and one < least_worth(self.draft_ms(rows), self.draft_ms(rows + 1), expected):
+                return rows
+            expected += one
+        return len(worth)
+
+    def draft_ms(self, rows: int) -> float:
+        """Of a run of the draft; here rows cost nothing."""
+        return 0.0
 
     def width(self, view: Speculator, node: int, probabilities: Sequence[float]) -> int:
         so_far = view.tree[node].path_probability

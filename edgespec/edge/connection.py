@@ -47,8 +47,8 @@ class ServerConnection:
     verdicts and hints of the present turn. directory: names the servers, at the start and whenever the present one does
     not do; `servers` are then none.
 
-    link: the native connection, with what it counts. target: the WELCOME of the first server; hosts_draft: whether the
-    newest server hosts one. notes: what happened, in words; the caller clears them. offline: there has been no
+    link: the native connection, with what it counts. target: the WELCOME of the first server; welcome: that of the
+    newest one. notes: what happened, in words; the caller clears them. offline: there has been no
     server for `offline_after_s`; writing: the draft goes on meanwhile, so that giving up raises nothing.
     """
 
@@ -72,7 +72,7 @@ class ServerConnection:
         self._server = self.address
         self._servers = servers
         self._there = f"where {directory.url} says" if directory else "at " + " or ".join(map(str, servers))
-        self.hosts_draft = self.target.hosts_draft
+        self.welcome = self.target
         self.notes: list[str] = []
         self.offline = self.writing = False
         self.losses = 0
@@ -182,6 +182,7 @@ class ServerConnection:
                     verdict.rows,
                     verdict.forward_us / 1e3,
                     verdict.clock_us / 1e3,
+                    verdict.row_price / 255,
                     _top_logprobs(verdict),
                 )
             )
@@ -239,7 +240,7 @@ class ServerConnection:
 
     def _on_welcome(self, welcome: _native.Welcome) -> None:
         """Another server, or the same again: it must serve the same target, or the text would not be the same."""
-        self.hosts_draft = welcome.hosts_draft
+        self.welcome = welcome
         self._wrong_target = not same_target(welcome.target_id, self.target.target_id)
         if self._wrong_target:
             serves = f"the server at {self.address} serves {welcome.target_id}, not {self.target.target_id}"

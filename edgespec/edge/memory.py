@@ -16,20 +16,16 @@ from edgespec import _native
 from edgespec.core.address import Address
 from edgespec.core.kept_measurements import from_json, to_json
 from edgespec.core.measurements import Measurements
+from edgespec.core.remembered_texts import remembered_part, text_index, tokens_in
 from edgespec.core.whole_files import whole_file
 from edgespec.drafting.loop import DraftingLoop
 from edgespec.drafting.policy import Policy
-from edgespec.edge.memory_folder import LINKS, default_folder
+from edgespec.edge.memory_folder import default_folder, links_in
+from edgespec.edge.memory_key import NotSealed, read_key
 from edgespec.edge.text_log import ForeignFile, TextLog
 from edgespec.engines.draft_engine import DraftEngine
 
 DEFAULT_BYTES = 16 << 20
-SHORTEST_MATCH = 2
-"""Tokens; what follows a single one elsewhere tells too little."""
-
-PROMPT_TOKENS = 8
-"""Of a prompt's end that are kept with its text, so that the first generated tokens are found again."""
-
 MOST_LINKS = 64
 """Links whose measurements are kept, the newest."""
 
@@ -41,7 +37,7 @@ class RememberedTexts:
     """The texts of one target: in an index, and in a file."""
 
     def __init__(self, log: TextLog | None, most_tokens: int, notes: list[str]) -> None:
-        self.index = _native.TextIndex(most_tokens, SHORTEST_MATCH)
+        self.index = text_index(most_tokens)
         self._log = log
         self._notes = notes
         try:
@@ -63,21 +59,29 @@ class RememberedTexts:
     def _give_up(self, error: Exception) -> None:
         self._log = None
         self._notes.append(
-            f"texts are remembered in this process only ({error}): see `edgespec memory status`, or clear it"
+            f"texts are remembered in this process only ({error}): give the folder's key, or clear it, or see "
+            "`edgespec memory status`"
         )
 
 
 class Memory:
     """folder: None: the user's own (`default_folder`). most_bytes: of memory for a target's texts; the file is smaller.
 
+    key: a file with the key that encrypts what is kept (`edgespec memory key`); None: nothing is encrypted.
     most_tokens: of a target's texts. notes: what went wrong, in words; the caller clears them. Several sessions may
-    share one memory.
+    share one memory. Raises EdgespecError for a file that holds no key.
     """
 
-    def __init__(self, folder: str | Path | None = None, most_bytes: int = DEFAULT_BYTES) -> None:
+    def __init__(
+        self,
+        folder: str | Path | None = None,
+        most_bytes: int = DEFAULT_BYTES,
+        key: str | Path | None = None,
+    ) -> None:
         self.folder = default_folder() if folder is None else Path(folder)
+        self._seal = None if key is None else read_key(Path(key))
         self.notes: list[str] = []
-        self.most_tokens = _tokens_in(most_bytes)
+        self.most_tokens = tokens_in(most_bytes)
         self._texts: dict[bytes, RememberedTexts] = {}
         self._usable = True
         """The folder could be read and written so far."""
@@ -88,17 +92,21 @@ class Memory:
         if key not in self._texts:
             self._make_folder()
             file = self.folder / f"texts-{key.hex()[:16]}.log"
-            log = TextLog(file, key, vocabulary_size, self.most_tokens) if self._usable else None
+            log = self._log(file, key, vocabulary_size) if self._usable else None
             self._texts[key] = RememberedTexts(log, self.most_tokens, self.notes)
         return self._texts[key]
+
+    def _log(self, file: Path, key: bytes, vocabulary_size: int) -> TextLog:
+        return TextLog(file, key, vocabulary_size, self.most_tokens, self._seal)
 
     def measurements(self, link: bytes) -> Measurements | None:
         """Of the last session on this link (`link_key`); None: there are none."""
         if not self._usable:
             return None
         try:
-            return from_json(json.loads(self._link_file(link).read_bytes()))
-        except FileNotFoundError:
+            kept = self._link_file(link).read_bytes()
+            return from_json(json.loads(kept if self._seal is None else self._seal.open(kept, link)))
+        except (FileNotFoundError, NotSealed):
             return None
         except (OSError, ValueError, RecursionError):
             self.notes.append(
@@ -112,15 +120,16 @@ class Memory:
         file = self._link_file(link)
         try:
             is_new = not file.exists()
+            kept = json.dumps(to_json(measurements)).encode()
             with whole_file(file, private=True) as stream:
-                stream.write(json.dumps(to_json(measurements)).encode())
+                stream.write(kept if self._seal is None else self._seal.seal(kept, link))
             if is_new:
                 self._forget_oldest_links()
         except OSError as error:
             self._give_up(error)
 
     def _forget_oldest_links(self) -> None:
-        for oldest in sorted(self.folder.glob(LINKS), key=_age)[:-MOST_LINKS]:
+        for oldest in sorted(links_in(self.folder), key=_age)[:-MOST_LINKS]:
             oldest.unlink(missing_ok=True)
 
     def _make_folder(self) -> None:
@@ -134,7 +143,7 @@ class Memory:
         self.notes.append(f"the memory in {self.folder} cannot be used ({error}): nothing is kept")
 
     def _link_file(self, link: bytes) -> Path:
-        return self.folder / f"link-{link.hex()[:16]}.json"
+        return self.folder / f"link-{link.hex()[:16]}.{'json' if self._seal is None else 'sealed'}"
 
 
 class Recollection:
@@ -170,7 +179,7 @@ class Recollection:
         if self._memory is None or self._texts is None or self._ended == turn or turn[0] >= turn[1]:
             return
         self._ended = turn
-        self._texts.add(loop.text[max(0, turn[0] - PROMPT_TOKENS) :])
+        self._texts.add(remembered_part(loop.text, turn[0]))
         self._memory.keep_measurements(self._link, loop.measurements)
 
 
@@ -217,11 +226,3 @@ def _age(file: Path) -> float:
         return file.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _tokens_in(most_bytes: int) -> int:
-    """A power of two, as the index needs it."""
-    tokens = 1024
-    while 2 * tokens * _native.TextIndex.bytes_per_token(SHORTEST_MATCH) <= most_bytes:
-        tokens *= 2
-    return tokens

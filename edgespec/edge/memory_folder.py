@@ -9,8 +9,8 @@ from pathlib import Path
 from edgespec.core.errors import EdgespecError
 from edgespec.edge.text_log import ForeignFile, count_texts
 
-TEXTS, LINKS = "texts-*.log", "link-*.json"
-PATTERNS = (TEXTS, LINKS, "texts-*.lock", "texts-*.unfinished", "link-*.unfinished")
+TEXTS, LINKS, SEALED_LINKS = "texts-*.log", "link-*.json", "link-*.sealed"
+PATTERNS = (TEXTS, LINKS, SEALED_LINKS, "texts-*.lock", "texts-*.unfinished", "link-*.unfinished")
 """All that a memory writes into its folder."""
 
 
@@ -51,7 +51,12 @@ def folder_contents(folder: Path) -> FolderContents:
         except ForeignFile:
             continue
         targets.append(TargetTexts(file, texts, tokens, file.stat().st_size))
-    return FolderContents(targets, len(list(folder.glob(LINKS))))
+    return FolderContents(targets, len(links_in(folder)))
+
+
+def links_in(folder: Path) -> list[Path]:
+    """Files with what links were like, encrypted or not."""
+    return [*folder.glob(LINKS), *folder.glob(SEALED_LINKS)]
 
 
 def clear_folder(folder: Path) -> int:

@@ -23,9 +23,10 @@ def encoded_open(
     latency_ms: float | None = None,
     generated: int = 0,
     pictures: bytes = b"",
+    shared_memory: bool = False,
 ) -> bytes:
     """An OPEN under a new session id. generated: the last tokens that are this turn's own text already. pictures: their
-    section."""
+    section. shared_memory: the server may remember the text, and look it up."""
     return _native.encode_open(
         CHANNEL,
         session_id=secrets.token_bytes(16),
@@ -44,4 +45,5 @@ def encoded_open(
         tokens=np.array(tokens, dtype=np.int32),
         sampling=sampling_section.encode(params, generated),
         pictures=pictures,
+        shared_memory=shared_memory,
     )

@@ -42,6 +42,8 @@ MAX_MESSAGES_PER_STEP = 32
 
 MAX_LATENCY_MS = 1e6
 
+NO_SHARED_MEMORY = "this server shares no memory: start it with --shared-memory"
+
 
 class Session(TextSession):
     """One text, drafted here and verified by `server`.
@@ -57,8 +59,8 @@ class Session(TextSession):
     to connect and be welcomed; link: how hard the link is kept up from then on. trace: a list that takes the timeline's
     events. draft_pace: holds every run of the draft to a given time, for experiments. measurements: those of an earlier
     session on the same link and engines, so that "auto" need not learn them again. memory: what the device remembers,
-    or its folder (docs/memory.md); None: nothing. policy, measurements: this session's own. target: the first WELCOME;
-    picture_format: how its target takes pictures; None: it takes none.
+    or its folder (docs/memory.md); None: nothing. shared_memory: the server may remember the text too. policy,
+    measurements: this session's own. target: the first WELCOME; picture_format: how its target takes pictures, if any.
 
     Raises EdgespecError, whose message says what to do, when no server can be had, or one refuses.
     """
@@ -82,6 +84,7 @@ class Session(TextSession):
         draft_pace: DraftPacing | None = None,
         measurements: Measurements | None = None,
         memory: Memory | str | Path | None = None,
+        shared_memory: bool = False,
     ) -> None:
         _switch_threads_often()
         if latency_ms is not None and not 0 < latency_ms <= MAX_LATENCY_MS:
@@ -93,7 +96,7 @@ class Session(TextSession):
         engine = load_draft(draft) if isinstance(draft, (str, Path)) else draft
         options = link or LinkOptions(timeout_s=timeout_s)
         _check_draft(engine, chosen, options)
-        self._latency_ms = latency_ms
+        self._latency_ms, self._shared_memory = latency_ms, shared_memory
         self._connection = ServerConnection(
             parse_addresses(server) if directory is None else [],
             NO_HASH if tokenizer is None else tokenizer.vocabulary_hash,
@@ -215,7 +218,7 @@ class Session(TextSession):
 
     def _apply(self, message: Verdict | Hint) -> None:
         now_s, link = time.monotonic(), self._connection.link
-        self.measurements.observe_link(link.rtt_ms, link.jitter_ms, self._connection.hosts_draft)
+        self.measurements.observe_link(link.rtt_ms, link.jitter_ms, self._connection.welcome.hosts_draft)
         nodes = self._loop.on_message(message, now_s * 1e3)
         if self._timeline is not None:
             self._timeline.received(now_s, message, link.rtt_ms, self._loop.sources)
@@ -234,18 +237,20 @@ class Session(TextSession):
         """An OPEN that tells a server everything: the text so far is its prompt, and the next tokens are the same."""
         assert self.params.seed is not None
         link, loop = self._connection.link, self._loop
-        self.measurements.observe_link(link.rtt_ms, link.jitter_ms, self._connection.hosts_draft)
+        self.measurements.observe_link(link.rtt_ms, link.jitter_ms, self._connection.welcome.hosts_draft)
         self._earlier_forwards = self.statistics.target_forwards
-        options = loop.open()
+        if self._shared_memory and not self._connection.welcome.shared_memory:
+            self._connection.notes.append(NO_SHARED_MEMORY)
         return encoded_open(
             self.params,
             self.params.seed,
-            options,
+            loop.open(),
             loop.text,
             loop.remaining,
             self._latency_ms,
             generated=len(loop.text) - loop.turn_start,
             pictures=self._connection.picture_section(self.pictures),
+            shared_memory=self._shared_memory,
         )
 
     def _begin_turn(self, tokens: Sequence[int], start: int, max_new_tokens: int) -> None:

@@ -1,11 +1,14 @@
 """A file of texts as token ids, to which each text is appended with a checksum. Several processes may use it.
 
 A crash costs the text that was being written: what does not add up is cut off. A file that is not ours stays as it is.
-The file is private to its user, and is written anew without its oldest texts when it has grown too long.
+The file is private to its user, and is written anew without its oldest texts when it has grown too long. With a key,
+each text is encrypted by itself.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
 import struct
 import zlib
@@ -17,11 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec.core.whole_files import locked, private_file, whole_file
+from edgespec.edge.memory_key import OVERHEAD_BYTES, MemoryKey, NotSealed
 
-MAGIC = b"edgespec texts 1"
+MAGIC, SEALED_MAGIC = b"edgespec texts 1", b"edgespec sealed1"
 KEY_BYTES = 32
 RECORD = struct.Struct("<II")
-"""Of a text: its number of tokens, and the CRC-32 of them as int32, little-endian, which follow."""
+"""Of a text: its number of words, and the CRC-32 of them, which follow: token ids as int32, little-endian. Sealed ones
+have a nonce before them and a tag behind."""
+
+SEALED_WORDS = OVERHEAD_BYTES // 4
 
 LONGEST_TEXT = 1 << 20
 SLACK = 1.5
@@ -35,24 +42,29 @@ class ForeignFile(Exception):
 def count_texts(file: Path) -> tuple[int, int]:
     """Texts and tokens in a file, whoever's they are. Raises ForeignFile, OSError."""
     with file.open("rb") as stream:
-        if stream.read(len(MAGIC)) != MAGIC:
+        magic = stream.read(len(MAGIC))
+        if magic not in (MAGIC, SEALED_MAGIC):
             raise ForeignFile(f"{file} holds no texts")
+        around = SEALED_WORDS if magic == SEALED_MAGIC else 0
         stream.seek(len(MAGIC) + KEY_BYTES)
         texts = tokens = 0
         while len(head := stream.read(RECORD.size)) == RECORD.size:
             count, _ = RECORD.unpack(head)
             stream.seek(4 * count, os.SEEK_CUR)
-            texts, tokens = texts + 1, tokens + count
+            texts, tokens = texts + 1, tokens + max(0, count - around)
         return texts, tokens
 
 
 class TextLog:
     """key: of the target and tokenizer that the ids belong to. vocabulary_size: ids from it up are not believed.
-    most_tokens: that are kept."""
+    most_tokens: that are kept. seal: what encrypts them; None: nothing does."""
 
-    def __init__(self, file: Path, key: bytes, vocabulary_size: int, most_tokens: int) -> None:
+    def __init__(
+        self, file: Path, key: bytes, vocabulary_size: int, most_tokens: int, seal: MemoryKey | None = None
+    ) -> None:
         self._file = file
-        self._header = MAGIC + key
+        self._seal = seal
+        self._header = MAGIC + key if seal is None else SEALED_MAGIC + hashlib.sha256(key + seal.id).digest()
         self._vocabulary_size = vocabulary_size
         self._most_tokens = most_tokens
         self._sound = (0, 0)
@@ -68,12 +80,16 @@ class TextLog:
         words = np.frombuffer(records, dtype="<i4").astype(np.int32)
         heads = np.array(starts, dtype=np.int64) // 4
         words[heads] = words[heads + 1] = -1
+        if self._seal is not None:
+            words = self._opened(self._seal, records, [*starts, len(records)])
         words[words >= self._vocabulary_size] = -1
         return words
 
     def append(self, tokens: Sequence[int]) -> None:
         """Raises ForeignFile, and OSError where the file cannot be written."""
         text = np.array(tokens[-LONGEST_TEXT:], dtype="<i4").tobytes()
+        if self._seal is not None:
+            text = self._seal.seal(text, self._header)
         record = RECORD.pack(len(text) // 4, zlib.crc32(text)) + text
         with locked(self._file.with_suffix(".lock")):
             sound = self._sound_bytes()
@@ -104,7 +120,7 @@ class TextLog:
                 stream.seek(end)
                 while len(head := stream.read(RECORD.size)) == RECORD.size:
                     count, _ = RECORD.unpack(head)
-                    if count > LONGEST_TEXT or end + RECORD.size + 4 * count > status.st_size:
+                    if count > LONGEST_TEXT + SEALED_WORDS or end + RECORD.size + 4 * count > status.st_size:
                         break
                     end += RECORD.size + 4 * count
                     stream.seek(end)
@@ -113,8 +129,25 @@ class TextLog:
             return 0
 
     def _check_header(self, header: bytes) -> None:
-        if not self._header.startswith(header):
-            raise ForeignFile(f"{self._file} holds no texts of this target, or is damaged")
+        if self._header.startswith(header):
+            return
+        magic = header[: len(MAGIC)]
+        if magic == SEALED_MAGIC:
+            is_sealed = "is encrypted" if self._seal is None else "is encrypted with another key, or damaged"
+            raise ForeignFile(f"{self._file} {is_sealed}")
+        if magic == MAGIC and self._seal is not None:
+            raise ForeignFile(f"{self._file} is not encrypted, and a key was given")
+        raise ForeignFile(f"{self._file} holds no texts of this target, or is damaged")
+
+    def _opened(self, seal: MemoryKey, records: bytes, bounds: Sequence[int]) -> NDArray[np.int32]:
+        """The texts of sealed records; what was changed since is left out."""
+        texts = [b""]
+        for start, end in itertools.pairwise(bounds):
+            try:
+                texts.append(seal.open(records[start + RECORD.size : end], self._header))
+            except NotSealed:
+                self._damaged = True
+        return np.frombuffer((b"\xff" * 8).join(texts), dtype="<i4").astype(np.int32)
 
     def _newest_records(self) -> tuple[bytes, list[int]]:
         """As far as they add up, and no more tokens than are kept; and where in them each begins."""
@@ -137,7 +170,7 @@ class TextLog:
             count, checksum = RECORD.unpack_from(data, start)
             end = start + RECORD.size + 4 * count
             if (
-                count > LONGEST_TEXT
+                count > LONGEST_TEXT + SEALED_WORDS
                 or end > len(data)
                 or zlib.crc32(data[start + RECORD.size : end]) != checksum
             ):

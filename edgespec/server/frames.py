@@ -22,11 +22,16 @@ CHANNEL = 1
 
 
 def welcome_frame(
-    target: TargetEngine, hosts_draft: bool, tokenizer_hash: bytes, sampling_defaults: Mapping[str, Any]
+    target: TargetEngine,
+    hosts_draft: bool,
+    tokenizer_hash: bytes,
+    sampling_defaults: Mapping[str, Any],
+    shared_memory: bool = False,
 ) -> bytes:
     return _native.encode_welcome(
         version=_native.PROTOCOL_VERSION,
         hosts_draft=hosts_draft,
+        shared_memory=shared_memory,
         vocabulary_hash=target.vocabulary_hash,
         tokenizer_hash=tokenizer_hash,
         sampling=json.dumps(dict(sampling_defaults)).encode() if sampling_defaults else b"",
@@ -68,7 +73,8 @@ def verdict_frame(
         top_logprobs=None if top is None else top.logprobs.ravel(),
         finish=getattr(_native.FinishReason, (verdict.finish or "none").upper()),
         forwards=verdict.forwards,
-        rows=verdict.rows,
+        rows=min(verdict.rows, 255),
+        row_price=round(verdict.row_price * 255),
         forward_us=round(verdict.forward_ms * 1e3),
         clock_us=round(verdict.ended_ms * 1e3) % 2**32,
         turn=turn,

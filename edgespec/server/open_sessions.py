@@ -54,6 +54,7 @@ class OpenSessions:
         summary = " ".join(f"{key}={value}" for key, value in session.summary().items())
         log.info('%s reason="%s"', summary, reason)
         self.gate.audit.record("ended", str(session.state.device), session=number, reason=reason)
+        session.turn_ends()
         session.release()
         session.close_drafter()
         if self.metrics is not None:

@@ -30,6 +30,7 @@ from edgespec.server.open_sessions import OpenSessions
 from edgespec.server.pictures import Pictures, check_kept
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerDrafters, ServerSession, SessionStatistics
+from edgespec.server.shared_memory import SharedMemory
 from edgespec.server.shares import holder_of
 from edgespec.verifying.constraints import Constraints
 from edgespec.verifying.loop import VerifyingLoop
@@ -47,7 +48,8 @@ DRAIN_RETRY_MS = 1000
 
 @dataclass(frozen=True)
 class Requests:
-    """Opens and instructs the sessions of one server. drafters: None where it hosts no draft."""
+    """Opens and instructs the sessions of one server. drafters: None where it hosts no draft.
+    shared_memory: None where texts are not shared."""
 
     target: TargetEngine
     loop: VerifyingLoop
@@ -57,6 +59,7 @@ class Requests:
     drafters: ServerDrafters | None
     guides: Guides
     pictures: Pictures
+    shared_memory: SharedMemory | None = None
 
     def take(self, batch: _native.Batch) -> None:
         """All that happened since the last batch; a batch has its blocks last."""
@@ -139,7 +142,8 @@ class Requests:
         asker = self._asker(identity)
         holder = holder_of(asker.holders) or str(number)
         pictures = self.pictures.check(opened.pictures, (identity, holder), opened.tokens, 0)
-        verifier = self._verifier(opened, params, options, generated)
+        shared = self._shared(opened, asker)
+        verifier = self._verifier(opened, params, options, generated, shared)
         constraints = self._constraints(params)
         latency_ms = self._admit(opened, options, asker)
         now_s = time.monotonic()
@@ -160,11 +164,18 @@ class Requests:
             SessionStatistics(now_s, len(opened.tokens)),
             asker.holders,
             b"" if self.admission.settings.share_prefixes else identity,
+            shared,
         )
         self.pictures.place(session, pictures)
         self.admission.reserve_memory(session)
         session.host_draft(self.drafters)
         self.sessions.add(session)
+
+    def _shared(self, opened: _native.Open, asker: Asker) -> _native.TextIndex | None:
+        """The texts that this session is looked up in and adds to; None: it keeps to itself."""
+        if self.shared_memory is None or not opened.shared_memory:
+            return None
+        return self.shared_memory.of(holder_of(asker.holders))
 
     def _asker(self, identity: bytes) -> Asker:
         devices = self.gate.devices
@@ -197,7 +208,12 @@ class Requests:
             )
 
     def _verifier(
-        self, opened: _native.Open, params: SamplingParams, options: ServerOptions, generated: int
+        self,
+        opened: _native.Open,
+        params: SamplingParams,
+        options: ServerOptions,
+        generated: int,
+        shared: _native.TextIndex | None,
     ) -> Verifier:
         if generated >= len(opened.tokens):
             raise Refused(Code.PARAMETER, "the text that this turn has generated is longer than the prompt")
@@ -207,7 +223,7 @@ class Requests:
             trees=self.target.trees,
             guesses=not self.admission.settings.no_guesses,
         )
-        return Verifier(opened.tokens.tolist(), opened.max_new_tokens, options, limits, generated)
+        return Verifier(opened.tokens.tolist(), opened.max_new_tokens, options, limits, generated, shared)
 
     def _constraints(self, params: SamplingParams) -> Constraints:
         try:
@@ -242,6 +258,7 @@ class Requests:
         )
         if append.max_new_tokens:
             self.admission.reserve_memory(session, verifier.limits.slots(length + append.max_new_tokens))
+        session.turn_ends(append.keep_length)
         session.turn = append.turn
         turn = append.keep_length, append.tokens.tolist(), append.max_new_tokens
         session.pictures[:] = kept

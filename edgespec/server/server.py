@@ -30,6 +30,7 @@ from edgespec.server.open_sessions import OpenSessions
 from edgespec.server.pictures import KEPT_BYTES, WAITING_BYTES, Pictures
 from edgespec.server.requests import Requests
 from edgespec.server.settings import ServerSecurity, ServerSettings
+from edgespec.server.shared_memory import shared_memory
 from edgespec.server.tokenizer_offer import TokenizerOffer
 from edgespec.verifying.loop import VerifyingLoop
 
@@ -63,7 +64,9 @@ class Server:
         settings = settings or ServerSettings()
         offer = TokenizerOffer(target.tokenizer_path and target.tokenizer_path.parent)
         hosts_draft = settings.server_drafters is not None
-        welcome = welcome_frame(target, hosts_draft, offer.hash, settings.sampling_defaults)
+        welcome = welcome_frame(
+            target, hosts_draft, offer.hash, settings.sampling_defaults, settings.shared_memory
+        )
         self._tokens = settings.security.tokens
         self._gate = Gate(host, port, settings, welcome, target.vocabulary_hash, offer)
         self.listener = self._gate.listener
@@ -89,6 +92,7 @@ class Server:
             settings.server_drafters,
             Guides(target.tokenizer_path, target.vocabulary_size, target.end_tokens),
             self._pictures,
+            shared_memory(settings),
         )
         self._forwards = ForwardRunner(
             target,

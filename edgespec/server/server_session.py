@@ -13,9 +13,11 @@ from typing import Any
 from edgespec import _native
 from edgespec.core.params import SamplingParams
 from edgespec.core.pictures import PictureSpan
+from edgespec.core.remembered_texts import remembered_part
 from edgespec.model.target_engine import KvFull, PlacedPicture, SessionCache
 from edgespec.server.refusal import Refused
 from edgespec.server.server_drafter import ServerDrafter
+from edgespec.server.shared_memory import add_text
 from edgespec.server.shares import holder_of
 from edgespec.verifying.constraints import Constraints
 from edgespec.verifying.session import VerifyingSession
@@ -58,7 +60,8 @@ class SessionStatistics:
 @dataclass
 class ServerSession:
     """state: in the verifying loop. identity: of its edge, at the gate. holders: in whose shares it counts, see
-    `admission.Asker`. prefix_salt: whose prefixes it may read. turn: of the conversation, which hints and verdicts
+    `admission.Asker`. prefix_salt: whose prefixes it may read. shared: texts
+    that it adds its own to; None: it does not. turn: of the conversation, which hints and verdicts
     name. reserved: it has its memory. drafter: drafts for it on this server. pictures: in its text, in order."""
 
     state: VerifyingSession
@@ -70,6 +73,7 @@ class ServerSession:
     statistics: SessionStatistics
     holders: frozenset[str] = frozenset()
     prefix_salt: bytes = b""
+    shared: _native.TextIndex | None = None
     turn: int = 0
     reserved: bool = False
     drafter: ServerDrafter | None = None
@@ -129,6 +133,12 @@ class ServerSession:
             self.cache.publish(
                 self.verifier.text[: self.verifier.slots.in_order + 1], self.spans, self.prefix_salt
             )
+
+    def turn_ends(self, length: int | None = None) -> None:
+        """The turn's text is remembered where it is shared: its first `length` tokens, or all."""
+        if self.shared is not None:
+            verifier = self.verifier
+            add_text(self.shared, remembered_part(verifier.text, verifier.turn_start, length))
 
     def host_draft(self, drafters: ServerDrafters | None) -> None:
         """Draft for it here from now on, or no longer, as its options say. drafters: None where no draft is hosted.

@@ -70,6 +70,7 @@ class ServerSettings:
     which silence a connection is given up. security: who may connect, and whether links are encrypted; by default
     this machine only. server_drafters: makes a drafter for a session that asks for one; None: this server hosts no
     draft. busy_spin: poll the sockets without sleeping, which takes a core and saves the time to wake up.
+    shared_memory: texts of sessions that allow it are looked up for other texts of their tenant (shared_memory.py).
     no_guesses: what the target chose behind rejected tokens is not verified as a guess of the next ones.
     sampling_defaults: how edges sample whose user asks for nothing else (edgespec.core.generation_config).
     """
@@ -83,6 +84,7 @@ class ServerSettings:
     share_prefixes: bool = False
     security: ServerSecurity = field(default_factory=ServerSecurity)
     no_guesses: bool = False
+    shared_memory: bool = False
     sampling_defaults: Mapping[str, Any] = field(default_factory=dict)
     metrics: Metrics | None = None
     server_drafters: ServerDrafters | None = None

@@ -114,9 +114,7 @@ def together(
 
         timing = replace(timing, server_draft_ms=batch_ms, joint_server_drafts=True)
     server = SimulatedServer(clock, timing)
-    devices = [
-        _Device(clock, server, situation, make_policy(), number) for number in range(1, sessions + 1)
-    ]
+    devices = [_Device(clock, server, situation, make_policy(), number) for number in range(1, sessions + 1)]
     for number, device in enumerate(devices):
         clock.after(situation.forward_ms * number / sessions, partial(device.begin, tokens))
     spent_ms: dict[_Device, float] = {}

@@ -19,6 +19,8 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from edgespec.core.costs import least_worth
+
 LIKELY = 0.5
 """The probability of a node that a draft is about to bring."""
 
@@ -82,6 +84,8 @@ class Scheduler:
     roomy: bool = True
     """Whether one more likely node would have been worth its row in the last forward. Where not, the nodes that hints
     bring about would not be verified either."""
+    row_price: float = 0.0
+    """Of the last forward: the least probability with which one more node would have been worth its row."""
     _served: dict[Hashable, float] = field(default_factory=dict)
 
     def form(self, offers: Iterable[Offer], now_s: float) -> list[Grant]:
@@ -198,7 +202,7 @@ class Scheduler:
                 left_out.append((probability, i))
                 continue
             first = len(deciding) == 1 and not grant.nodes
-            if not first and not self._worth(-probability, rows, expected):
+            if not first and -probability < self._price(rows, expected):
                 if not left_out:
                     break
                 frontier = []
@@ -209,13 +213,15 @@ class Scheduler:
             expected -= probability
             if grant.nodes < len(offer.probabilities):
                 heapq.heappush(frontier, (-offer.probabilities[grant.nodes], i))
-        self.roomy = rows < most and self._worth(LIKELY, rows, expected)
+        price = self._price(rows, expected)
+        if rows >= most:  # nodes are left over: the likeliest of them was not likely enough
+            price = max([price, *(-probability for probability, _ in frontier)])
+        self.row_price = min(1.0, price)
+        self.roomy = rows < most and price <= LIKELY
 
-    def _worth(self, probability: float, rows: int, expected: float) -> bool:
-        """Whether a node adds relatively more to the tokens expected of a forward of `rows` rows than to its time."""
-        after_ms = self.cost(rows + 1)
-        more_ms = after_ms - self.cost(rows)
-        return more_ms <= 0 or probability * after_ms >= more_ms * expected
+    def _price(self, rows: int, expected: float) -> float:
+        """The least probability of a node that is worth one more row than `rows`."""
+        return least_worth(self.cost(rows), self.cost(rows + 1), expected)
 
 
 def _turns(offers: Iterable[Offer], holder: Callable[[Offer], Hashable]) -> list[int]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgespec._native import TextIndex
 from edgespec.core.prompt_lookup import PromptLookup
 from edgespec.verifying.received_tree import ReceivedTree
 
 
 class TextLookup:
-    """Adds nodes to `received`, once for each length of the text."""
+    """Adds nodes to `received`, once for each length of the text. shared: see `PromptLookup`."""
 
-    def __init__(self, received: ReceivedTree) -> None:
+    def __init__(self, received: ReceivedTree, shared: TextIndex | None = None) -> None:
         self._received = received
-        self._lookup = PromptLookup()
+        self._lookup = PromptLookup(shared=shared)
         self._nodes: set[int] = set()
         self._done_at = -1
 

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec._native import TextIndex
 from edgespec.core.messages import Verdict
 from edgespec.core.pictures import PictureSpan, whole_chunk
 from edgespec.core.server_options import ServerOptions
@@ -57,12 +58,14 @@ class VerifierLimits:
 @dataclass(frozen=True)
 class PlannedRows:
     """One session's rows of a forward: `nodes[i]` is decided by row `decide[i]` of `piece`; ROOT by the last committed
-    token. A prefill chunk that does not reach the text's end decides nothing. drafted: nodes that a draft proposed."""
+    token. A prefill chunk that does not reach the text's end decides nothing. drafted: nodes that a draft proposed.
+    price: the least probability with which a node is worth a row of this forward."""
 
     piece: Piece
     nodes: list[int]
     decide: NDArray[np.int64]
     drafted: int = 0
+    price: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Conclusion:
 
 class Verifier:
     """options: what the edge asks for, at any time anew. generated: the last tokens of `prompt` that this turn has
-    generated already, where a session goes on at another server."""
+    generated already, where a session goes on at another server. shared: other texts to look up (`PromptLookup`)."""
 
     def __init__(
         self,
@@ -86,6 +89,7 @@ class Verifier:
         options: ServerOptions,
         limits: VerifierLimits,
         generated: int = 0,
+        shared: TextIndex | None = None,
     ) -> None:
         self.text = list(prompt)
         self.options = options
@@ -96,7 +100,7 @@ class Verifier:
         """Those whose rows must all run in one forward."""
         self.forwards = 0
         self.received = ReceivedTree(self.text, limits.max_waiting_nodes)
-        self._lookup = TextLookup(self.received)
+        self._lookup = TextLookup(self.received, shared)
         self._second_thoughts = SecondThoughts()
         self._last_length = self.turn_start = 0
         self._requested = False
@@ -174,10 +178,11 @@ class Verifier:
         belief = share if share < DOUBTED_BELOW else 1.0
         return [belief * reach for _, reach in self._likeliest(self.limits.draft_rows)]
 
-    def plan(self, rows: int | None = None, nodes: int | None = None) -> PlannedRows:
+    def plan(self, rows: int | None = None, nodes: int | None = None, price: float = 0.0) -> PlannedRows:
         """The rows of the next forward; their slots are taken.
 
         rows: of the text, at most; nodes: how many, the likeliest first. None: up to the limits.
+        price: of a row, see `PlannedRows`.
         """
         rows = rows or self.limits.prefill_rows
         chunk_end = whole_chunk(self.whole_pictures, self.slots.cached_length, rows)
@@ -189,7 +194,7 @@ class Verifier:
         first = self.pending - 1
         piece = self.slots.plan(self.text, len(self.text), self.tree, chosen)
         drafted = sum(node not in self._lookup for node in chosen)
-        return PlannedRows(piece, [ROOT, *chosen], np.arange(first, len(piece)), drafted)
+        return PlannedRows(piece, [ROOT, *chosen], np.arange(first, len(piece)), drafted, price)
 
     # What the forward decided
 
@@ -228,6 +233,7 @@ class Verifier:
             rows=len(rows.nodes) - 1,
             forward_ms=forward_ms,
             ended_ms=ended_ms,
+            row_price=rows.price,
         )
         return Conclusion(verdict, picks[: len(committed)], accepted)
 

@@ -28,7 +28,8 @@ WARM_UP_TOKENS = 8
 
 @dataclass(frozen=True)
 class Setting:
-    """What is played. draft_tokens: block length in the modes that wait; blocks: by mode, where it differs."""
+    """What is played. draft_tokens: block length in the modes that wait; blocks: by mode, where it differs. cold: each
+    session starts as the first on a device does, and not from what its mode's earlier sessions measured."""
 
     link: LinkShape
     pacing: Pacing
@@ -36,6 +37,7 @@ class Setting:
     draft_tokens: int = 4
     server_options: tuple[str, ...] = ()
     blocks: Mapping[str, int] = field(default_factory=dict)
+    cold: bool = False
 
     @property
     def server_threads(self) -> int:
@@ -93,7 +95,8 @@ def play(
 ) -> Iterator[Run]:
     """Warm up, then play each prompt in all modes in turn, so that a busy machine slows all of them down.
 
-    A session starts from what its mode's earlier sessions measured, as on a device that has been running for long.
+    Unless the setting is cold, a session starts from what its mode's earlier sessions measured, as on a device that has
+    been running for long.
     """
     known = {mode: Measurements() for mode in modes}
     for number, prompt in [(-1, prompts[0]), *enumerate(prompts)]:
@@ -117,7 +120,7 @@ def play(
             )
             with session:
                 run = _run(session, number, prompt, setting.pacing, trace)
-                known[mode] = session.measurements
+                known[mode] = Measurements() if setting.cold else session.measurements
             if number >= 0:
                 yield run
 
