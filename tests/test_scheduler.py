@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgespec.verifying.scheduler import Grant, Limits, Offer, Scheduler
+from edgespec.verifying.scheduler import NEIGHBOURS, Grant, Limits, Offer, Scheduler
 
 LIMITS = Limits(rows=16, prefill_rows=64, prefill_share=0.5, max_wait_s=1.0)
 
@@ -130,7 +130,8 @@ def test_the_price_of_a_row_is_what_one_more_node_would_have_needed() -> None:
     for sessions in (1, 4, 8):
         scheduler.form([Offer(number, number, 1, 0.0) for number in range(sessions)], 0.0)
         prices.append(scheduler.row_price)
-    assert prices == [pytest.approx(sessions / (21 + sessions)) for sessions in (1, 4, 8)]
+    shares = [1 / 22, NEIGHBOURS * 4 / 25, NEIGHBOURS * 8 / 29]
+    assert prices == pytest.approx(shares), "with company a node must bring more than its share"
     scheduler.form([Offer(0, 0, 1, 0.0, [0.9] * 15 + [0.8] * 5)], 0.0)
     assert scheduler.row_price == 0.8, "the forward is full, and such a node was left over"
     assert Scheduler(LIMITS, cost=lambda rows: 20.0).row_price == 0.0

@@ -52,6 +52,9 @@ than the second figure: a few unlucky draws are no reason."""
 MOST_ROWS = 6
 """Of a run of the draft."""
 
+ANSWER_ROWS = 2
+"""Of each of the first runs after a verdict, on average: little is there to draft behind."""
+
 REST_FORWARDS, PROBE_FORWARDS = 48, 8
 
 
@@ -217,7 +220,7 @@ class Auto(Stream):
         forward_ms, rtt_ms = measurements.forward_ms(1), measurements.rtt_ms
         if not forward_ms or rtt_ms is None:
             return
-        answer_ms = rtt_ms + measurements.jitter_ms + 3 * measurements.draft_ms(self.rows)
+        answer_ms = rtt_ms + measurements.jitter_ms + 3 * measurements.draft_ms(ANSWER_ROWS)
         if self.objective == "cost" and self.depth:
             return self._spare_forwards(measurements, answer_ms)
         share = answer_ms / forward_ms
