@@ -11,13 +11,15 @@ played again on other texts than it was chosen on, beside `auto` (cold: its firs
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from benchmarks.results import Results, options
+from benchmarks.results import Results, load, options
 from edgespec.core.measurements import Measurements
 from edgespec.drafting.auto import Auto
 from edgespec.drafting.modes import WAITING_MODES, policy
@@ -49,6 +51,8 @@ START: dict[str, Any] = {
     "depth": 12, "rows": 3, "alternatives": 3, "floor": 0.02, "send_floor": 0.0, "hint_threshold": None,
     "max_wait_ms": 0.0,
 }  # fmt: skip
+
+CELL = ("rtt_ms", "draft_ms", "acceptance", "sessions")
 
 MakePolicy = Callable[[], Policy]
 
@@ -82,15 +86,19 @@ def main() -> int:
         rtt_ms=[0.0, 20.0, 40.0, 80.0, 160.0], draft_ms=[1.5, 6.0, 14.0], acceptances=[0.5, 0.75],
         sessions=([1], "that write at once on the server"), tokens=(200, "of a text"),
         sweeps=(1, "of the search over all coordinates; 0: only auto and cloud are played"),
+        known=("", "a results file whose best settings are played again, in place of a search"),
     )  # fmt: skip
     results = Results("criterion", NOTES, arguments.json)
     cells = itertools.product(arguments.rtt_ms, arguments.draft_ms, arguments.acceptances, arguments.sessions)
+    known = load(Path(arguments.known))["rows"] if arguments.known else []
+    found = {Cell(*(row[name] for name in CELL)): row["best_setting"] for row in known}
     for cell in itertools.starmap(Cell, cells):
-        results.add(measured(cell, arguments.tokens, arguments.sweeps))
+        results.add(measured(cell, arguments.tokens, arguments.sweeps, found.get(cell)))
     return 0
 
 
-def measured(cell: Cell, tokens: int, sweeps: int) -> dict[str, Any]:
+def measured(cell: Cell, tokens: int, sweeps: int, setting: str | None = None) -> dict[str, Any]:
+    """setting: the best one, where it is known."""
     cloud = speed(cell, Cloud, tokens, PLAYED_SEEDS)
     row: dict[str, Any] = {**vars(cell), "cloud_tokens_per_s": cloud[0]}
     auto = auto_speeds(cell, tokens)
@@ -98,8 +106,9 @@ def measured(cell: Cell, tokens: int, sweeps: int) -> dict[str, Any]:
     if cell.sessions > 1:
         row["auto_slowest"] = speed(cell, Auto, tokens, PLAYED_SEEDS)[1] / cloud[1]
     if sweeps:
-        name, best = searched(cell, tokens, sweeps)
-        row |= {"best": speed(cell, best, tokens, PLAYED_SEEDS)[0] / cloud[0], "best_setting": name}
+        setting = setting or searched(cell, tokens, sweeps)
+        best = speed(cell, named(setting), tokens, PLAYED_SEEDS)
+        row |= {"best": best[0] / cloud[0], "best_setting": setting}
         row |= {f"{name}_short_percent": 100 * (1 - row[name] / row["best"]) for name in auto}
     return row
 
@@ -142,8 +151,8 @@ def _play(
     ).milliseconds
 
 
-def searched(cell: Cell, tokens: int, sweeps: int) -> tuple[str, MakePolicy]:
-    """The fastest fixed setting, and its name."""
+def searched(cell: Cell, tokens: int, sweeps: int) -> str:
+    """The name of the fastest fixed setting."""
 
     def of(make_policy: MakePolicy) -> float:
         return speed(cell, make_policy, tokens, SEARCHED_SEEDS)[0]
@@ -165,8 +174,17 @@ def searched(cell: Cell, tokens: int, sweeps: int) -> tuple[str, MakePolicy]:
             break
     best = max(speeds, key=speeds.__getitem__, default="")
     if best and speeds[best] > reached:
-        return best, waiting[best]
-    return " ".join(f"{name}={value}" for name, value in settings.items()), partial(fixed, settings)
+        return best
+    return " ".join(f"{name}={value}" for name, value in settings.items())
+
+
+def named(setting: str) -> MakePolicy:
+    """The policy of a name that `searched` gave."""
+    if "=" not in setting:
+        mode, _, block = setting.partition(" ")
+        return partial(policy, mode, int(block))
+    values = dict(one.split("=") for one in setting.split())
+    return partial(fixed, {name: json.loads(value.replace("None", "null")) for name, value in values.items()})
 
 
 def fixed(settings: Mapping[str, Any]) -> Stream:

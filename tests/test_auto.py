@@ -250,7 +250,7 @@ def test_a_link_that_was_always_slow_is_not_full() -> None:
     assert auto.depth and "link" not in auto.reasons
 
 
-@pytest.mark.parametrize(("row_price", "sends"), [(0.0, 0.01), (0.2, 0.01), (0.7, 0.7**5)])
+@pytest.mark.parametrize(("row_price", "sends"), [(0.0, 0.005), (0.2, 0.005), (0.7, 0.7**5)])
 def test_where_rows_are_dear_thin_nodes_are_neither_drafted_nor_sent(row_price: float, sends: float) -> None:
     auto, measurements = Auto(), Measurements(rtt_ms=28.0)
     for _ in range(60):
@@ -258,3 +258,11 @@ def test_where_rows_are_dear_thin_nodes_are_neither_drafted_nor_sent(row_price: 
     auto.adapt(Speculator(), measurements)
     assert auto.send_floor == pytest.approx(sends, rel=0.01)
     assert auto.floor == auto.send_floor
+
+
+def test_short_forwards_carry_no_thin_nodes() -> None:
+    auto, measurements = Auto(), Measurements(rtt_ms=1.0)
+    for _ in range(10):
+        measurements.observe_forward(3, 3.0, False, 2)
+    auto.adapt(Speculator(), measurements)
+    assert auto.send_floor == pytest.approx(2 * 0.03 / 3.03)

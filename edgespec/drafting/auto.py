@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from edgespec.core.costs import least_worth
 from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
 from edgespec.drafting.drafter_choice import DrafterChoice
@@ -22,9 +23,9 @@ from edgespec.drafting.speculator import Speculator
 DECIDE_EVERY = 8
 """Forwards between two decisions."""
 
-FLOOR = 0.01
-"""The least probability of being committed that is worth drafting and sending where the server's rows are cheap.
-Thinner branches gain little more, and double the bytes that go up (simulated)."""
+FLOOR, NODE_MS = 0.005, 0.03
+"""The least probability of being committed that is worth drafting and sending where rows are cheap; and what a node
+costs on its way, in messages and in both trees, which makes it more where forwards are short."""
 
 HINT_THRESHOLDS = (0.3, 0.7)
 """The least confidence of a hint that is worth sending, with no round trip and with one of a forward or more.
@@ -202,10 +203,12 @@ class Auto(Stream):
         round_trip = measurements.rtt_ms / forward_ms
         share = min(1.0, round_trip)
         price = _price_ahead(measurements.row_price, round_trip)
-        self.floor = self.send_floor = max(self._floor, price)
+        tokens = measurements.committed / max(1, measurements.forwards)
+        carried = least_worth(forward_ms, forward_ms + NODE_MS, tokens)
+        self.floor = self.send_floor = max(self._floor, carried, price)
         self._threshold = round(_between(HINT_THRESHOLDS, share), 1)
         self.reasons["sending"] = (
-            f"nodes of a probability of {self.send_floor:.0%} and hints of {self._threshold:.0%} or more: "
+            f"nodes of a probability of {self.send_floor:.1%} and hints of {self._threshold:.0%} or more: "
             f"a round trip is {round_trip:.1f} forwards, and the server gives rows to nodes of "
             f"{measurements.row_price:.0%} or more"
         )
