@@ -18,7 +18,7 @@ from benchmarks.results import FOLDER, ROOT
 
 MEASURING = (
     "latency", "plan_validation", "peers", "overhead", "exactness", "wire", "link", "kernels", "hints", "load",
-    "attack", "prefix_probe", "api", "memory", "edge",
+    "attack", "prefix_probe", "api", "memory", "edge", "criterion",
 )  # fmt: skip
 
 

@@ -34,6 +34,7 @@ TITLES = {
     "kernels": "Kernels",
     "hints": "What hints cost",
     "memory": "A device's memory",
+    "criterion": "How far `auto` is from the best fixed settings",
     "edge": "An edge on a small device",
     "soak": "Soak",
 }
