@@ -39,16 +39,18 @@ class MemoryKey:
     def seal(self, data: bytes, place: bytes) -> bytes:
         """Encrypted, for this place only; longer by OVERHEAD_BYTES."""
         nonce = secrets.token_bytes(NONCE_BYTES)
-        return nonce + self._cipher.encrypt(nonce, data, place)
+        encrypted: bytes = self._cipher.encrypt(nonce, data, place)
+        return nonce + encrypted
 
     def open(self, sealed: bytes, place: bytes) -> bytes:
         """Raises NotSealed."""
         from cryptography.exceptions import InvalidTag
 
         try:
-            return self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], place)
+            data: bytes = self._cipher.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], place)
         except (InvalidTag, ValueError):
             raise NotSealed from None
+        return data
 
 
 def make_key(file: Path) -> None:
