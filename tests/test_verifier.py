@@ -8,6 +8,7 @@ import pytest
 
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.tree import COMMITTED_BIT, ROOT
+from edgespec.verifying.belief import Belief
 from edgespec.verifying.forward_hints import ForwardHints
 from edgespec.verifying.received_tree import BadBlock
 from edgespec.verifying.verifier import Conclusion, PlannedRows, Verifier, VerifierLimits
@@ -238,3 +239,23 @@ def test_an_engine_without_trees_verifies_the_likeliest_chain() -> None:
     assert chained.probabilities() == pytest.approx([0.6, 0.42])
     rows = chained.plan()
     assert rows.nodes == [ROOT, 2, 4]
+
+
+def test_a_device_whose_drafts_were_wrong_is_believed_as_little_in_its_next_session() -> None:
+    device = Belief()
+
+    def sure(belief: Belief) -> float:
+        """What its first sure draft counts for, which turns out to be wrong."""
+        session = Verifier(PROMPT, 50, ServerOptions(), VerifierLimits(100), belief=belief)
+        session.receive(1, list(range(10, 74)), [root(3), *range(1, 64)], [1.0] * 64)
+        counts_for = session.probabilities()[0]
+        rows = session.plan()
+        conclude(session, rows, *[99] * len(rows.nodes))
+        return counts_for
+
+    assert sure(Belief(device)) == 1.0
+    assert sure(Belief(device)) < 0.1
+    assert sure(Belief()) == 1.0, "of another device nothing is known"
+    for _ in range(400):
+        device.observe(0.0, 0)
+    assert sure(Belief(device)) == 1.0, "what was long ago is forgotten"

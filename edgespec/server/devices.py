@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Collection
 
 from edgespec import _native
@@ -10,9 +10,13 @@ from edgespec.core.access import KnownDevices, KnownToken
 from edgespec.server.refusal import Refused
 from edgespec.server.settings import ServerSecurity
 from edgespec.server.shares import TENANT, may_take
+from edgespec.verifying.belief import Belief
 
 ANONYMOUS = b""
 """The identity of an edge that need not say who it is."""
+
+MOST_REMEMBERED = 4096
+"""Devices of which it is remembered how good their drafts were."""
 
 
 class Devices:
@@ -22,6 +26,7 @@ class Devices:
         self._security = security
         self._most_connections = most_connections
         self._connections: Counter[str] = Counter()
+        self._beliefs: OrderedDict[str, Belief] = OrderedDict()
         self.reload()
 
     def reload(self) -> None:
@@ -63,6 +68,17 @@ class Devices:
         """The lowest latency target that this device's token grants; None: what the server promises anybody."""
         token = self._token(identity)
         return None if token is None else token.latency_ms
+
+    def belief(self, identity: bytes) -> Belief | None:
+        """In the drafts of this device; None where nobody knows who it is."""
+        name = device_name(identity)
+        if not name:
+            return None
+        known = self._beliefs.setdefault(name, Belief())
+        self._beliefs.move_to_end(name)
+        if len(self._beliefs) > MOST_REMEMBERED:
+            self._beliefs.popitem(last=False)
+        return known
 
     def enter(self, identity: bytes, others: int) -> frozenset[str]:
         """Count a connection more, beside `others` of all devices; returns in whose shares. Raises Refused."""

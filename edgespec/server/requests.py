@@ -32,6 +32,7 @@ from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerDrafters, ServerSession, SessionStatistics
 from edgespec.server.shared_memory import SharedMemory
 from edgespec.server.shares import holder_of
+from edgespec.verifying.belief import Belief
 from edgespec.verifying.constraints import Constraints
 from edgespec.verifying.loop import VerifyingLoop
 from edgespec.verifying.received_tree import BadBlock
@@ -143,7 +144,8 @@ class Requests:
         holder = holder_of(asker.holders) or str(number)
         pictures = self.pictures.check(opened.pictures, (identity, holder), opened.tokens, 0)
         shared = self._shared(opened, asker)
-        verifier = self._verifier(opened, params, options, generated, shared)
+        belief = Belief(self.gate.devices.belief(identity))
+        verifier = self._verifier(opened, params, options, generated, shared, belief)
         constraints = self._constraints(params)
         latency_ms = self._admit(opened, options, asker)
         now_s = time.monotonic()
@@ -214,6 +216,7 @@ class Requests:
         options: ServerOptions,
         generated: int,
         shared: _native.TextIndex | None,
+        belief: Belief,
     ) -> Verifier:
         if generated >= len(opened.tokens):
             raise Refused(Code.PARAMETER, "the text that this turn has generated is longer than the prompt")
@@ -223,7 +226,9 @@ class Requests:
             trees=self.target.trees,
             guesses=not self.admission.settings.no_guesses,
         )
-        return Verifier(opened.tokens.tolist(), opened.max_new_tokens, options, limits, generated, shared)
+        return Verifier(
+            opened.tokens.tolist(), opened.max_new_tokens, options, limits, generated, shared, belief
+        )
 
     def _constraints(self, params: SamplingParams) -> Constraints:
         try:

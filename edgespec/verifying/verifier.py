@@ -18,18 +18,13 @@ from edgespec.core.pictures import PictureSpan, whole_chunk
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.slots import Piece, SlotMap
 from edgespec.core.tree import ROOT, DraftTree
+from edgespec.verifying.belief import Belief
 from edgespec.verifying.received_tree import MAX_WAITING_NODES, ReceivedTree
 from edgespec.verifying.second_thoughts import SecondThoughts
 from edgespec.verifying.text_lookup import TextLookup
 from edgespec.verifying.tree_search import follow_decisions, likeliest
 
 Finish = Literal["stop", "length"]
-
-DOUBTED_BELOW = 0.5
-"""Probabilities of drafts count for less where fewer of the nodes are accepted than this share of what they promise."""
-
-BENEFIT_OF_DOUBT, MEMORY = 4.0, 0.98
-"""Nodes that a session is believed before anything is known, and how much of what was seen stays at each forward."""
 
 ENOUGH_EXPECTED = 1.0
 """Drafted tokens expected to be accepted with which a forward waits for no more."""
@@ -80,7 +75,8 @@ class Conclusion:
 
 class Verifier:
     """options: what the edge asks for, at any time anew. generated: the last tokens of `prompt` that this turn has
-    generated already, where a session goes on at another server. shared: other texts to look up (`PromptLookup`)."""
+    generated already, where a session goes on at another server. shared: other texts to look up (`PromptLookup`).
+    belief: in its drafts; None: nothing is known."""
 
     def __init__(
         self,
@@ -90,6 +86,7 @@ class Verifier:
         limits: VerifierLimits,
         generated: int = 0,
         shared: TextIndex | None = None,
+        belief: Belief | None = None,
     ) -> None:
         self.text = list(prompt)
         self.options = options
@@ -104,7 +101,7 @@ class Verifier:
         self._second_thoughts = SecondThoughts()
         self._last_length = self.turn_start = 0
         self._requested = False
-        self._promised = self._kept = BENEFIT_OF_DOUBT
+        self._belief = belief or Belief()
         self._begin_turn(max_new_tokens)
         self.turn_start -= generated
 
@@ -174,9 +171,8 @@ class Verifier:
     def probabilities(self) -> list[float]:
         """Of the nodes that the next forward could run to be committed, the likeliest first. Who promises far more than
         comes true is believed as much as comes true: nobody gets others' rows by claiming to be sure."""
-        share = self._kept / self._promised
-        belief = share if share < DOUBTED_BELOW else 1.0
-        return [belief * reach for _, reach in self._likeliest(self.limits.draft_rows)]
+        believed = self._belief.factor
+        return [believed * reach for _, reach in self._likeliest(self.limits.draft_rows)]
 
     def plan(self, rows: int | None = None, nodes: int | None = None, price: float = 0.0) -> PlannedRows:
         """The rows of the next forward; their slots are taken.
@@ -208,15 +204,13 @@ class Verifier:
         if not rows.nodes:
             return None
         self.forwards += 1
-        self._promised = MEMORY * self._promised + sum(
-            self.tree[node].path_probability for node in rows.nodes[1:]
-        )
+        promised = sum(self.tree[node].path_probability for node in rows.nodes[1:])
         base_length = len(self.text)
         path, token, picks = follow_decisions(self.tree, rows.nodes, tokens)
         decided = [*(self.tree[node].token for node in path), token]
         committed, self.finish = _until_end(decided, self._last_length - base_length, self.limits.end_tokens)
         path = path[: len(committed)]
-        self._kept = MEMORY * self._kept + len(path)
+        self._belief.observe(promised, len(path))
         accepted = sum(node not in self._lookup for node in path)
         guess = self._guess(rows, tokens, path, committed)
         self.text.extend(committed)
