@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -223,7 +224,8 @@ def serve(
             endpoint = monitoring(server, metrics, target.pages, listening.metrics, advertised)
             metrics_port = stack.enter_context(endpoint)
         stack.enter_context(listening.api(server, model, metrics_port, security))
-        _run(server, listening.drain_s, end_with_stdin, fitting(target.pages, target.context_length))
+        fits = fitting(target.pages, target.context_length)
+        _run(server, listening.drain_s, end_with_stdin, [fits, _memory(server, model)])
     if leader is not None:
         leader.end()
 
@@ -240,7 +242,13 @@ def fitting(pages: PageCounts, context_length: int) -> str:
     )
 
 
-def _run(server: Server, drain_s: float, end_with_stdin: bool, fits: str) -> None:
+def _memory(server: Server, model: Model) -> str:
+    """What the server has and may take, in words."""
+    pool = "" if model.kv_memory else "; keys and values come to it as texts fill them, without --kv-memory"
+    return f"edgespec: {server.memory}{pool}"
+
+
+def _run(server: Server, drain_s: float, end_with_stdin: bool, said: Sequence[str]) -> None:
     """Serve until a signal, or the end of standard input, stops the server."""
     signal.signal(signal.SIGINT, lambda *_: server.stop())
     signal.signal(signal.SIGHUP, lambda *_: server.reload())
@@ -248,6 +256,6 @@ def _run(server: Server, drain_s: float, end_with_stdin: bool, fits: str) -> Non
     if end_with_stdin:
         when_stdin_ends(server.stop)
     click.echo(f"edgespec: listening on {Address(server.host, server.port)}")
-    click.echo(fits)
-    click.echo(f"edgespec: {server.memory}")
+    for line in said:
+        click.echo(line)
     server.run()

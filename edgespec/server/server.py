@@ -140,7 +140,7 @@ class Server:
 
     @property
     def memory(self) -> str:
-        """What this process holds, model and key-value pool included, and what it may take beside that, in words."""
+        """What this process holds, and what it may take beside that and the key-value pool, in words."""
         links = self.listener.most_leased_bytes
         sessions = self.max_sessions * (SESSION_BYTES + TOKEN_BYTES * self._context_length)
         more = {"what arrives": links, f"{self.max_sessions} sessions": sessions}
