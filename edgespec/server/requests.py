@@ -136,16 +136,15 @@ class Requests:
         options = ServerOptions.from_wire(opened.options)
         params, generated = _sampling_params(opened)
         self._check(opened, params, options)
-        if (identity := self.gate.listener.identity(number)) is None:
-            return  # its edge has ended it already
+        if (identity := self.gate.listener.identity(number)) is None:  # its edge has ended it already
+            return
         if not self.gate.knows(identity):  # it came before the tokens were read again
             raise Refused(Code.CREDENTIAL, VOID)
         asker = self._asker(identity)
         holder = holder_of(asker.holders) or str(number)
         pictures = self.pictures.check(opened.pictures, (identity, holder), opened.tokens, 0)
         shared = self._shared(opened, asker)
-        belief = Belief(self.gate.devices.belief(identity))
-        verifier = self._verifier(opened, params, options, generated, shared, belief)
+        verifier = self._verifier(opened, params, options, generated, shared, identity)
         constraints = self._constraints(params)
         latency_ms = self._admit(opened, options, asker)
         now_s = time.monotonic()
@@ -216,7 +215,7 @@ class Requests:
         options: ServerOptions,
         generated: int,
         shared: _native.TextIndex | None,
-        belief: Belief,
+        identity: bytes,
     ) -> Verifier:
         if generated >= len(opened.tokens):
             raise Refused(Code.PARAMETER, "the text that this turn has generated is longer than the prompt")
@@ -226,9 +225,8 @@ class Requests:
             trees=self.target.trees,
             guesses=not self.admission.settings.no_guesses,
         )
-        return Verifier(
-            opened.tokens.tolist(), opened.max_new_tokens, options, limits, generated, shared, belief
-        )
+        turn, belief = opened.max_new_tokens, Belief(self.gate.devices.belief(identity))
+        return Verifier(opened.tokens.tolist(), turn, options, limits, generated, shared, belief)
 
     def _constraints(self, params: SamplingParams) -> Constraints:
         try:
@@ -295,10 +293,5 @@ def _sampling_params(opened: _native.Open) -> tuple[SamplingParams, int]:
         further, generated = sampling_section.decode(opened.sampling)
         fields["max_new_tokens"] += generated
         return SamplingParams(logit_bias=dict(opened.logit_bias), **fields, **further), generated
-    except (
-        EdgespecError,
-        TypeError,
-        ValueError,
-        OverflowError,
-    ) as error:  # what a section may hold is anybody's guess
+    except (EdgespecError, TypeError, ValueError, OverflowError) as error:  # a section may hold anything
         raise Refused(Code.PARAMETER, str(error)) from None
