@@ -2,8 +2,8 @@
 
     python -m benchmarks.edge --build --json docs/results/edge.json
 
-Times are of the processor, but for the build's `wall_s`, which counts where `load_average` is hardly above the number of
-cores. The build is cold: no ccache, no link to an earlier build.
+Times are of the processor, but for the build's `wall_s`, which counts where `load_average` is hardly above the number
+of cores. The build is cold: no ccache, no link to an earlier build.
 """
 
 from __future__ import annotations

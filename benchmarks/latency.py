@@ -4,7 +4,8 @@
 
 Server, link and edge are real: three processes, sockets, the bundled pair, held-out prompts. Every prompt is played in
 every mode in turn; the modes that wait draft blocks of the length that `edgespec plan` finds best for that setting. A
-row whose text is not that of `cloud` is marked (`device` writes a text of its own), and void if engines overran.
+row whose text is not that of `cloud` is marked (`device` writes a text of its own), and void if engines overran. Speeds
+have a 95 % interval over the prompts. All settings and the default modes take about 95 minutes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.interval import speed_interval
 from benchmarks.results import Results, Row, load, options
 from benchmarks.settings import SETTINGS, LatencySetting, WrongDraft, save_wrong_exits
 from edgespec.cli.demo.figures import Pacing, Run, mode_figures
@@ -33,7 +35,7 @@ from edgespec.engines.model_folder import PAIR_FOLDER
 from edgespec.sim.plan import Situation, predict
 from edgespec.train.prompts import held_out_prompts
 
-MODES = ["device", "cloud", "sync", "preempt", "accept-all", "predicted", "auto", "auto-no-hints"]
+MODES = ["cloud", "sync", "preempt", "auto"]
 FIELDS = ("rtt_ms", "jitter_ms", "mbps", "draft_ms", "forward_ms", "scale", "wrong_draft", "server_draft_ms")
 NOTES = (
     "Links are emulated by a delaying proxy; engines are paced where a row names milliseconds; server, link and edge "
@@ -120,6 +122,7 @@ def _rows(
             "prompts": len(cloud),
             "mode": mode,
             **mode_figures(own, cloud),
+            **speed_interval(own, cloud),
             **gap_figures([run.arrivals for run in own]),
             "text_differs": None
             if mode == DEVICE
@@ -142,8 +145,9 @@ def _arguments() -> argparse.Namespace:
     arguments = options(
         "latency", __doc__, quick,
         settings=([name for name in SETTINGS if name != "unpaced"], f"of {', '.join(SETTINGS)}"),
-        modes=MODES, prompts=4, max_new_tokens=64, temperatures=[0.0, 0.8],
-        sessions=(["warm"], "warm (from what earlier ones measured), cold (as on a new device), or both"),
+        modes=(MODES, "such as device, accept-all, predicted, auto-no-hints"),
+        prompts=12, max_new_tokens=96, temperatures=[0.0, 0.8],
+        sessions=(["cold"], "warm (from what earlier ones measured), cold (as on a new device), or both"),
         update=(False, "keep what --json FILE has of other settings"),
     )  # fmt: skip
     if unknown := [name for name in arguments.sessions if name not in ("warm", "cold")]:

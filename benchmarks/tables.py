@@ -174,7 +174,8 @@ def _named(row: Row) -> str:
 def _ratio(row: Row) -> str:
     if row["text_differs"]:
         return "**wrong**"
-    return f"{row['speed_vs_cloud']:.2f}" + (" (void)" if row["void"] else "")
+    spread = f" ({row['speed_low']:.2f}–{row['speed_high']:.2f})" if "speed_low" in row else ""
+    return f"{row['speed_vs_cloud']:.2f}{spread}" + (" (void)" if row["void"] else "")
 
 
 def _emphatic(row: Row) -> str:

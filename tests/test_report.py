@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ if not (ROOT / "benchmarks" / "report.py").exists():
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import house, report, tables  # noqa: E402
+from benchmarks.interval import speed_interval  # noqa: E402
 from benchmarks.results import Results, load, save  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
@@ -118,6 +121,20 @@ def test_the_summary_has_a_line_a_setting_and_auto_in_bold() -> None:
         "| 522, 75, 96 ms | 0.80 | **1.60** |",
         "| 522, 75, 20 ms | – | **1.60** |",
     ]
+
+
+def test_an_interval_is_of_prompts_drawn_with_their_own_cloud_runs() -> None:
+    def runs(mode: str, seconds: Sequence[float]) -> list[Any]:
+        return [
+            SimpleNamespace(mode=mode, prompt=number, statistics=SimpleNamespace(committed=96, seconds=each))
+            for number, each in enumerate(seconds)
+        ]
+
+    cloud = runs("cloud", [4.0, 8.0, 2.0, 6.0])
+    assert speed_interval(runs("auto", [2.0, 4.0, 1.0, 3.0]), cloud) == {"speed_low": 2.0, "speed_high": 2.0}
+    uneven = speed_interval(runs("auto", [1.0, 8.0, 1.0, 2.0]), cloud)
+    assert 1.0 <= uneven["speed_low"] < 20 / 12 < uneven["speed_high"] <= 4.0
+    assert speed_interval(cloud[:2], cloud[:2]) == {}
 
 
 def test_peers_stand_in_columns_of_round_trips() -> None:
