@@ -248,6 +248,8 @@ class Welcome:
     @property
     def hosts_draft(self) -> bool: ...
     @property
+    def shared_memory(self) -> bool: ...
+    @property
     def vocabulary_hash(self) -> bytes: ...
     @property
     def tokenizer_hash(self) -> bytes: ...
@@ -308,6 +310,8 @@ class Open:
     def logprobs(self) -> bool: ...
     @property
     def ignore_eos(self) -> bool: ...
+    @property
+    def shared_memory(self) -> bool: ...
     @property
     def latency_us(self) -> int: ...
     @property
@@ -382,6 +386,8 @@ class Verdict:
     def forwards(self) -> int: ...
     @property
     def rows(self) -> int: ...
+    @property
+    def row_price(self) -> int: ...
     @property
     def forward_us(self) -> int: ...
     @property
@@ -481,6 +487,7 @@ def encode_welcome(
     *,
     version: int,
     hosts_draft: bool,
+    shared_memory: bool,
     vocabulary_hash: bytes,
     context_length: int,
     vocabulary_size: int,
@@ -507,6 +514,7 @@ def encode_open(
     max_new_tokens: int,
     logprobs: bool,
     ignore_eos: bool,
+    shared_memory: bool,
     options: ServerOptions,
     latency_us: int = 0,
     logit_bias: Sequence[tuple[int, float]],
@@ -554,6 +562,7 @@ def encode_verdict(
     finish: FinishReason,
     forwards: int,
     rows: int,
+    row_price: int,
     forward_us: int,
     clock_us: int,
     turn: int,

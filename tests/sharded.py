@@ -1,4 +1,4 @@
-"""Run by torchrun in tests/test_tensor_parallel.py: FOLDER ..., in which rank 0 writes what that target decides."""
+"""Run by torchrun in tests/test_tensor_parallel.py: FOLDER, then where rank 0 writes what a sharded target decides."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def decided(target: Target) -> list[list[int]]:
 
 
 def main() -> None:
+    folder, file = Path(sys.argv[1]), Path(sys.argv[2])
     cpu = torch.device("cpu")
     torch.set_num_threads(1)
-    for folder in map(Path, sys.argv[1:]):
-        if join(cpu):
-            follow(load_model(folder, "tiny", torch.float64, cpu, sharded=True))
-            continue
-        leader = Leader()
-        target = Target.load(folder, dtype="float64", device="cpu", kv_memory="8MiB", leader=leader)
-        shape = target.pool.pool_layers[0].keys.shape
-        (folder / "decided.json").write_text(json.dumps({"tokens": decided(target), "key_heads": shape[1]}))
-        leader.end()
+    if join(cpu):
+        follow(load_model(folder, "tiny", torch.float64, cpu, sharded=True))
+        return
+    leader = Leader()
+    target = Target.load(folder, dtype="float64", device="cpu", kv_memory="8MiB", leader=leader)
+    shape = target.pool.pool_layers[0].keys.shape
+    file.write_text(json.dumps({"tokens": decided(target), "key_heads": shape[1]}))
+    leader.end()
 
 
 if __name__ == "__main__":

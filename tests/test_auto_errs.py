@@ -133,18 +133,19 @@ def test_forwards_wait_for_drafts_only_where_these_come_soon() -> None:
     assert often(waits) < MOST
 
 
-def test_rows_that_are_dear_are_not_drafted() -> None:
-    """A further row costs half a run, and runs vary by a fifth."""
+@pytest.mark.parametrize(("share", "taken"), [(0.5, 1), (0.05, 3)])
+def test_rows_of_a_draft_run_are_taken_where_they_are_worth_their_time(share: float, taken: int) -> None:
+    """A further row costs this share of a run, and runs vary by a fifth."""
 
-    def many(rng: random.Random) -> bool:
+    def otherwise(rng: random.Random) -> bool:
         auto, measurements = Auto(), Measurements()
         for _ in range(DECIDE_EVERY * 4):
             rows = rng.choice((1, 1, 2, 3))
-            measurements.draft_ms.observe(rows, 6.0 * (1 + 0.5 * (rows - 1)) * rng.uniform(0.8, 1.2))
+            measurements.draft_ms.observe(rows, 6.0 * (1 + share * (rows - 1)) * rng.uniform(0.8, 1.2))
         auto._choose_rows(measurements)
-        return auto.rows > 2
+        return auto._worthwhile([0.9, 0.15, 0.14]) != taken
 
-    assert often(many) < MOST
+    assert often(otherwise) < MOST
 
 
 @pytest.mark.parametrize("own_is_faster", [True, False])

@@ -39,6 +39,7 @@ def opened(*identities: bytes) -> OpenSessions:
             holder=identity.decode(),
             summary=dict,
             release=lambda: None,
+            turn_ends=lambda: None,
             close_drafter=lambda: None,
         )
         sessions.add(one)
