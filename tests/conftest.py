@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import multiprocessing.process
 import os
 import shutil
 from collections.abc import Iterator
@@ -57,6 +58,7 @@ def no_memory_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def away_from_the_sources() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(HERE)
+        patch.setattr(multiprocessing.process, "ORIGINAL_DIR", str(HERE))  # where spawned processes look first
         yield
 
 
