@@ -58,7 +58,9 @@ def no_memory_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def away_from_the_sources() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(HERE)
-        patch.setattr(multiprocessing.process, "ORIGINAL_DIR", str(HERE))  # where spawned processes look first
+        patch.setattr(
+            multiprocessing.process, "ORIGINAL_DIR", str(HERE)
+        )  # where spawned processes look first
         yield
 
 
