@@ -7,7 +7,7 @@ drafting on the edge.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -96,7 +96,6 @@ class Auto(Stream):
         self._decided_at = 0
         self._threshold = HINT_THRESHOLDS[0]
         self._run_ms = 0.0
-        self._draft_cost: Callable[[int], float] = lambda rows: 0.0
         self._hints = HintChoice()
         self._link = FullLink()
         self._drafter_choice = DrafterChoice()
@@ -180,15 +179,12 @@ class Auto(Stream):
             f"the draft is right {best.share:.0%} of the time"
         )
 
-    def draft_ms(self, rows: int) -> float:
-        return self._draft_cost(rows)
-
     def _choose_rows(self, measurements: Measurements) -> None:
         """Each run takes the nodes that are worth their time (`least_worth`), up to MOST_ROWS."""
         alone_ms = measurements.draft_ms(1)
         if not alone_ms or self.objective == "energy":
             return
-        self._draft_cost, self.rows = measurements.draft_ms, MOST_ROWS
+        self.draft_ms, self.rows = measurements.draft_ms, MOST_ROWS
         share = measurements.draft_ms.per_row_ms / alone_ms
         self.reasons["rows"] = (
             f"up to {MOST_ROWS} nodes a draft run, those worth their time: a further one costs {share:.0%} of the first"

@@ -5,7 +5,7 @@ so that every benchmark can name them. `stream` never waits: idea 2 of the desig
 """
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from edgespec.core.costs import least_worth
 from edgespec.core.server_options import ServerOptions
@@ -151,6 +151,9 @@ class Stream(Policy):
         self.rows = rows
         self.alternatives = alternatives
         self.floor = self.send_floor = floor
+        self.draft_ms: Callable[[int], float] = lambda rows: (
+            0.0
+        )  # of a run of the draft: here rows cost nothing
         self.options = options
 
     def expand(self, view: Speculator) -> Sequence[int]:
@@ -175,10 +178,6 @@ class Stream(Policy):
                 return rows
             expected += one
         return len(worth)
-
-    def draft_ms(self, rows: int) -> float:
-        """Of a run of the draft; here rows cost nothing."""
-        return 0.0
 
     def width(self, view: Speculator, node: int, probabilities: Sequence[float]) -> int:
         so_far = view.tree[node].path_probability
