@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
@@ -19,6 +20,15 @@ WELCOME_FIELDS: dict[str, Any] = CASES["welcome"].fields | {"hosts_draft": False
 WELCOME = _native.encode_welcome(**WELCOME_FIELDS)
 MAX_WAIT_S = 20.0  # before a test gives up; nothing passes by waiting for it
 SESSIONS = itertools.count(1)
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has a loopback of IPv6."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
 
 
 def block(token: int) -> bytes:

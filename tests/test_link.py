@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from links import has_ipv6
 
 from edgespec.cli.child import child
 from edgespec.core.address import parse_address
@@ -235,14 +236,6 @@ def test_the_command_says_where_it_listens_and_ends_cleanly(signal_number: signa
         process.send_signal(signal_number)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (0, "", "")
-
-
-def has_ipv6() -> bool:
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")

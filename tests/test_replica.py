@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import threading
 import urllib.request
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from links import has_ipv6
 from scripted_models import HashModel
 from stubs import StubTarget, stub_session
 
@@ -20,15 +20,6 @@ from edgespec.fleet.scaling import LOAD, by_load
 from edgespec.server.settings import ServerSettings
 
 SCRIPTED = HashModel()
-
-
-def has_ipv6() -> bool:
-    """Whether this machine has a loopback of IPv6."""
-    try:
-        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
-    except OSError:
-        return False
-    return True
 
 
 class PagedTarget(StubTarget):

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from stubs import serving
 
 pytestmark = pytest.mark.needs_torch
 torch = pytest.importorskip("torch")
@@ -33,7 +32,6 @@ from edgespec.core.errors import EdgespecError  # noqa: E402
 from edgespec.core.params import SamplingParams  # noqa: E402
 from edgespec.core.pictures import PictureSpan  # noqa: E402
 from edgespec.core.slots import SlotMap  # noqa: E402
-from edgespec.core.tokenizer import Tokenizer  # noqa: E402
 from edgespec.core.tree import ROOT, DraftTree  # noqa: E402
 from edgespec.drafting.draft_pictures import DraftPictures  # noqa: E402
 from edgespec.edge.picture import Picture  # noqa: E402
@@ -42,7 +40,6 @@ from edgespec.engines import check, plan_stage  # noqa: E402
 from edgespec.engines.draft_engine import DraftEngine, load_draft  # noqa: E402
 from edgespec.engines.manifest import EngineManifest  # noqa: E402
 from edgespec.engines.parity import score_difference  # noqa: E402
-from edgespec.model.target import Target  # noqa: E402
 from edgespec.model.vision_families import GridEncoder, find_encoder  # noqa: E402
 from edgespec.tensorrt_engines.plan import PlanTarget  # noqa: E402
 from edgespec.tensorrt_engines.tensorrt_eyes import TensorRTEyes  # noqa: E402
@@ -204,10 +201,8 @@ def test_tensorrt_rtx_builds_the_plans_of_both_graphs(folder: Path, tmp_path: Pa
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """The draft's own model as the target, in float64: it always agrees with a draft that sees as it does."""
-    folder = vision_models.save(vision_models.tiny("qwen2_vl"), tmp_path_factory.mktemp("target"))
-    target = Target.load(folder, dtype="float64", device="cpu", kv_memory="16MiB")
-    with serving(target) as server:
-        yield SimpleNamespace(target=target, port=server.port, tokenizer=Tokenizer.load(folder))
+    with vision_models.served(tmp_path_factory.mktemp("target")) as one:
+        yield one
 
 
 def drafted(served: SimpleNamespace, mode: str, engine: DraftEngine | None, temperature: float) -> Session:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stubs import serving
 
 pytestmark = pytest.mark.needs_torch
 torch = pytest.importorskip("torch")
@@ -27,7 +26,6 @@ from edgespec.core.tokenizer import Tokenizer  # noqa: E402
 from edgespec.edge.conversation import Conversation  # noqa: E402
 from edgespec.edge.prompt import PromptReader  # noqa: E402
 from edgespec.edge.session import Session  # noqa: E402
-from edgespec.model.target import Target  # noqa: E402
 
 PARTS = (
     "{% for m in messages %}t1 {% if m.content is string %}{{ m.content }}{% else %}{% for p in m.content %}"
@@ -40,13 +38,8 @@ BLIND = "{% for m in messages %}t1 {% endfor %}t2"
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    folder = vision_models.save(vision_models.tiny("qwen2_vl"), tmp_path_factory.mktemp("target"))
-    (folder / "chat_template.jinja").write_text(PARTS)
-    target = Target.load(folder, dtype="float64", device="cpu", kv_memory="16MiB")
-    with serving(target) as server:
-        yield SimpleNamespace(
-            target=target, port=server.port, folder=folder, tokenizer=Tokenizer.load(folder)
-        )
+    with vision_models.served(tmp_path_factory.mktemp("target"), PARTS) as one:
+        yield one
 
 
 @pytest.fixture

@@ -56,10 +56,8 @@ class KnowingDraft(StubDraft):
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
-    folder = vision_models.save(vision_models.tiny("qwen2_vl"), tmp_path_factory.mktemp("target"))
-    target = Target.load(folder, dtype="float64", device="cpu", kv_memory="16MiB")
-    with serving(target) as server:
-        yield SimpleNamespace(target=target, port=server.port, tokenizer=Tokenizer.load(folder))
+    with vision_models.served(tmp_path_factory.mktemp("target")) as one:
+        yield one
 
 
 @pytest.fixture(autouse=True)

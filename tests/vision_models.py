@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,9 @@ import tokenizers
 import torch
 import transformers
 from numpy.typing import NDArray
+from stubs import serving
 
+from edgespec.core.tokenizer import Tokenizer
 from edgespec.model.reference import CoupledNoise
 from edgespec.model.target import Target
 
@@ -240,3 +244,17 @@ def _join(name: str, parts: Sequence[torch.Tensor]) -> torch.Tensor:
     """Several pictures' arguments as one: lists of pictures are joined within the one text."""
     along = int(name == "pixel_values" and parts[0].ndim == 5 and parts[0].shape[1] == 1)
     return torch.cat(list(parts), dim=along)
+
+
+@contextmanager
+def served(folder: Path, template: str | None = None) -> Iterator[SimpleNamespace]:
+    """A tiny Qwen2-VL in float64, saved in `folder` with this chat template, on a server: its target, port, folder and
+    tokenizer."""
+    save(tiny("qwen2_vl"), folder)
+    if template is not None:
+        (folder / "chat_template.jinja").write_text(template)
+    target = Target.load(folder, dtype="float64", device="cpu", kv_memory="16MiB")
+    with serving(target) as server:
+        yield SimpleNamespace(
+            target=target, port=server.port, folder=folder, tokenizer=Tokenizer.load(folder)
+        )
