@@ -92,12 +92,11 @@ class Memory:
         if key not in self._texts:
             self._make_folder()
             file = self.folder / f"texts-{key.hex()[:16]}.log"
-            log = self._log(file, key, vocabulary_size) if self._usable else None
+            log = None
+            if self._usable:
+                log = TextLog(file, key, vocabulary_size, self.most_tokens, self._seal)
             self._texts[key] = RememberedTexts(log, self.most_tokens, self.notes)
         return self._texts[key]
-
-    def _log(self, file: Path, key: bytes, vocabulary_size: int) -> TextLog:
-        return TextLog(file, key, vocabulary_size, self.most_tokens, self._seal)
 
     def measurements(self, link: bytes) -> Measurements | None:
         """Of the last session on this link (`link_key`); None: there are none."""

@@ -77,12 +77,8 @@ class Admission:
     @property
     def promised(self) -> float:
         """Of the latency that may be promised, the share that is; 0 where no session has a target."""
-        working = self._working()
-        targets = [target for target in working if target is not None]
-        if not targets:
-            return 0.0
-        tightest_ms = min(targets)
-        return self.token_ms(_rows_within(tightest_ms, working)) / (ADMITTED_SHARE * tightest_ms)
+        token_ms, tightest_ms = self._tightest(self._working())
+        return token_ms / (ADMITTED_SHARE * tightest_ms)
 
     def check_share(self, asker: Asker) -> None:
         """Raises Refused where the asker's device, or its tenant, has reached its limit of sessions."""
@@ -141,16 +137,20 @@ class Admission:
     def _check_targets(self, latency_ms: float | None) -> None:
         """With one session more, the tightest target must still be kept."""
         working = self._working()
-        targets = [target for target in (*working, latency_ms) if target is not None]
-        if not targets or not working:
-            return
-        tightest_ms = min(targets)
-        token_ms = self.token_ms(_rows_within(tightest_ms, [*working, latency_ms]))
-        if token_ms > ADMITTED_SHARE * tightest_ms:
+        token_ms, tightest_ms = self._tightest([*working, latency_ms])
+        if working and token_ms > ADMITTED_SHARE * tightest_ms:
             raise self._overloaded(
                 f"with one session more a token would take {token_ms:.0f} ms to compute, and {tightest_ms:g} ms "
                 f"in all are promised to the {len(working)} that it serves, or asked for"
             )
+
+    def _tightest(self, targets: Sequence[float | None]) -> tuple[float, float]:
+        """Of sessions with these targets: how long a token takes for those that the tightest makes run together, and
+        that target, both in ms; 0 and infinity where none has one."""
+        tightest_ms = min((target for target in targets if target is not None), default=math.inf)
+        if tightest_ms == math.inf:
+            return 0.0, math.inf
+        return self.token_ms(_rows_within(tightest_ms, targets)), tightest_ms
 
     def _working(self) -> list[float | None]:
         """The latency targets of the sessions that have something to do."""

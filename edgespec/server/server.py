@@ -79,8 +79,7 @@ class Server:
         self._mailbox = _hint_mailbox(target, self.listener)
         self._loop = VerifyingLoop(target.forward_cost)
         self.sessions = OpenSessions(self._loop, self._gate, settings.resume_for_s, settings.metrics)
-        admission = Admission(self.sessions.table, settings, self._loop.cost, self._loop.limits.rows)
-        self._admission = admission
+        self._admission = Admission(self.sessions.table, settings, self._loop.cost, self._loop.limits.rows)
         self._calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._pictures = Pictures(target, self.sessions, self.call)
         self._requests = Requests(
@@ -88,7 +87,7 @@ class Server:
             self._loop,
             self._gate,
             self.sessions,
-            admission,
+            self._admission,
             settings.server_drafters,
             Guides(target.tokenizer_path, target.vocabulary_size, target.end_tokens),
             self._pictures,
@@ -98,7 +97,7 @@ class Server:
             target,
             self._loop,
             self.sessions,
-            admission,
+            self._admission,
             self.listener,
             settings.metrics,
             self._mailbox is not None,

@@ -60,9 +60,9 @@ class SessionStatistics:
 @dataclass
 class ServerSession:
     """state: in the verifying loop. identity: of its edge, at the gate. holders: in whose shares it counts, see
-    `admission.Asker`. prefix_salt: whose prefixes it may read. shared: texts
-    that it adds its own to; None: it does not. turn: of the conversation, which hints and verdicts
-    name. reserved: it has its memory. drafter: drafts for it on this server. pictures: in its text, in order."""
+    `admission.Asker`. prefix_salt: whose prefixes it may read. shared: texts that it adds its own to; None: it
+    does not. turn: of the conversation, which hints and verdicts name. reserved: it has its memory. drafter: drafts for
+    it on this server. pictures: in its text, in order."""
 
     state: VerifyingSession
     identity: bytes
