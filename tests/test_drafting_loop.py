@@ -8,7 +8,8 @@ from edgespec.core.messages import Block, Hint, Verdict
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.tree import COMMITTED_BIT, ROOT
 from edgespec.drafting.loop import DraftingLoop, Found
-from edgespec.drafting.policies import Cloud, Preempt, Stream, Sync
+from edgespec.drafting.modes import POLICIES
+from edgespec.drafting.policies import Cloud, Predicted, Preempt, Stream, Sync
 from edgespec.drafting.policy import Policy
 from edgespec.drafting.speculator import OutOfStep
 
@@ -44,6 +45,22 @@ def test_sync_drafts_a_chain_sends_it_once_and_waits_for_its_verdict() -> None:
     assert len(committed) == 2 and loop.text == [1, 2, 3, 4, 5, 9]
     assert (loop.counts.sent, loop.counts.accepted, loop.counts.rounds) == (3, 2, 1)
     assert draft(loop) == [10, 11, 12]
+
+
+@pytest.mark.parametrize("mode", POLICIES)
+def test_drafting_ends_while_a_verdict_is_out_however_long_it_takes(mode: str) -> None:
+    loop = begun(POLICIES[mode](), 10_000)
+    draft(loop)
+    loop.outgoing(0.0)
+    assert len(draft(loop)) <= 100
+
+
+def test_predicted_drafts_a_block_behind_each_of_the_likeliest_verdicts() -> None:
+    loop = begun(Predicted(2))
+    assert draft(loop) == [4, 5]
+    loop.outgoing(0.0)
+    behind_the_block, behind_a_rejection = [6, 7], [6, 7]
+    assert draft(loop) == [*behind_the_block, 8, *behind_a_rejection, 7, 8]
 
 
 def test_a_verdict_that_does_not_continue_the_text_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
@@ -37,11 +38,8 @@ def session(
 
 
 def together(count: int, generate: Callable[[int], None]) -> None:
-    threads = [threading.Thread(target=generate, args=(number,)) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(generate, range(count)))
 
 
 class Recorder(StubTarget):

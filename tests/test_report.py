@@ -19,7 +19,7 @@ from edgespec.core.errors import EdgespecError
 ROOT = Path(__file__).resolve().parent.parent
 if not (ROOT / "benchmarks" / "report.py").exists():
     pytest.skip("the benchmarks are not here", allow_module_level=True)
-sys.path.insert(0, str(ROOT))
+sys.path.append(str(ROOT))
 
 from benchmarks import house, report, tables  # noqa: E402
 from benchmarks.interval import speed_interval  # noqa: E402

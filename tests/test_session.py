@@ -4,6 +4,7 @@ import asyncio
 import select
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -207,11 +208,8 @@ def test_many_sessions_at_once_each_get_their_own_text(server: Server) -> None:
             play(one, [start, 2])
             texts[start] = one.tokens
 
-    threads = [threading.Thread(target=generate, args=(start,)) for start in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(generate, range(8)))
     assert texts == {start: SCRIPTED.continuation([start, 2], 40) for start in range(8)}
 
 

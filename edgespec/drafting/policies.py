@@ -98,17 +98,17 @@ class AcceptAll(Sync):
 class Predicted(Sync):
     """While a verdict is out, draft behind the verdicts that the draft itself thinks likeliest (SSD / Saguaro).
 
-    A predicted verdict accepts the block up to some node and goes on with another of the draft's choices there.
+    A predicted verdict accepts the whole block, or the block up to some node and another of the draft's choices there.
+    A block is drafted behind each.
     """
 
     name = "predicted"
 
     def expand(self, view: Speculator) -> Sequence[int]:
+        if tip := self._lengthen(view, ROOT, (2 if view.in_flight else 1) * self.draft_tokens):
+            return tip
         if not view.in_flight:
-            return self._lengthen(view, ROOT, self.draft_tokens)
-        chain = _chain(view.tree, ROOT)
-        if chain and view.can_expand(chain[-1]):
-            return (chain[-1],)
+            return ()
         for outcome in heapq.nlargest(3, self._outcomes(view), lambda node: view.tree[node].path_probability):
             if tip := self._lengthen(view, outcome, self.draft_tokens):
                 return tip
