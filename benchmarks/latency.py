@@ -2,38 +2,34 @@
 
     python -m benchmarks.latency --settings paper-jetson,a100-orin --json docs/results/latency.json
 
-Server, link and edge are real: three processes, sockets, the bundled pair, held-out prompts. Every prompt is played in
-every mode in turn; the modes that wait draft blocks of the length that `edgespec plan` finds best for that setting. A
-row whose text is not that of `cloud` is marked (`device` writes a text of its own), and void if engines overran. Speeds
-have a 95 % interval over the prompts. All settings and the default modes take about 95 minutes.
+Server, link and edge are real: three processes, sockets, the bundled pair (or --pair), held-out prompts. Every prompt
+is played in every mode in turn; the modes that wait draft blocks of the length that `edgespec plan` finds best for that
+setting. A row whose text is not that of `cloud` is marked (`device` writes a text of its own), and void if engines
+overran. Speeds have a 95 % interval over the prompts. All settings and the default modes take about 95 minutes.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.interval import speed_interval
+from benchmarks.pairs import HELP, Pair
 from benchmarks.results import Results, Row, load, options
 from benchmarks.settings import SETTINGS, LatencySetting, WrongDraft, save_wrong_exits
 from edgespec.cli.demo.figures import Pacing, Run, mode_figures
 from edgespec.cli.demo.runs import Setting, play, serving
 from edgespec.core.params import SamplingParams
-from edgespec.core.tokenizer import Tokenizer
 from edgespec.drafting.modes import DEVICE, WAITING_MODES
-from edgespec.engines.bundled import bundled_engine
-from edgespec.engines.draft_engine import DraftEngine, load_draft
-from edgespec.engines.model_folder import PAIR_FOLDER
 from edgespec.sim.plan import Situation, predict
-from edgespec.train.prompts import held_out_prompts
 
 MODES = ["cloud", "sync", "preempt", "auto"]
 FIELDS = ("rtt_ms", "jitter_ms", "mbps", "draft_ms", "forward_ms", "scale", "wrong_draft", "server_draft_ms")
@@ -45,18 +41,19 @@ NOTES = (
 
 def main() -> int:
     arguments = _arguments()
-    engine = load_draft(bundled_engine())
-    prompts = held_out_prompts(Tokenizer.load(engine.tokenizer_path), arguments.prompts)
+    pair = Pair.of(arguments.pair)
+    prompts = pair.prompts(arguments.prompts)
     results = Results("latency", NOTES, arguments.json)
     if arguments.update:
         kept = [row for row in load(arguments.json)["rows"] if row["setting"] not in arguments.settings]
         results.rows.extend(kept)
     new = []
-    for setting in (one for name in arguments.settings for one in SETTINGS[name]):
+    for named in (one for name in arguments.settings for one in SETTINGS[name]):
+        setting = replace(named, scale=named.scale * arguments.scale)
         modes = list(setting.modes) or list(dict.fromkeys(["cloud", *arguments.modes]))
         for temperature, sessions in itertools.product(arguments.temperatures, arguments.sessions):
             cold = sessions == "cold"
-            runs = list(_runs(setting, temperature, engine, prompts, modes, arguments.max_new_tokens, cold))
+            runs = list(_runs(setting, temperature, pair, prompts, modes, arguments.max_new_tokens, cold))
             for row in _rows(setting, temperature, sessions, runs, modes):
                 new.append(row)
                 results.add(row)
@@ -66,16 +63,16 @@ def main() -> int:
 def _runs(
     setting: LatencySetting,
     temperature: float,
-    engine: DraftEngine,
+    pair: Pair,
     prompts: Sequence[list[int]],
     modes: Sequence[str],
     max_new_tokens: int,
     cold: bool,
 ) -> Iterator[Run]:
     with tempfile.TemporaryDirectory() as scratch:
-        server: list[str] = []
+        server = list(pair.server_options)
         if setting.wrong_exits:
-            save_wrong_exits(PAIR_FOLDER / "exits", Path(scratch))
+            save_wrong_exits(pair.exits, Path(scratch))
             server += ["--exits", scratch]
         if setting.server_draft_ms is not None:
             server += ["--colocated-draft", "auto"]
@@ -85,23 +82,21 @@ def _runs(
             Pacing(setting.scaled(setting.draft_ms), setting.scaled(setting.forward_ms)),
             SamplingParams(temperature=temperature, seed=0, max_new_tokens=max_new_tokens),
             server_options=tuple(server),
-            blocks=_best_blocks(setting, temperature, modes),
+            blocks=_best_blocks(setting, pair.acceptance(temperature), modes),
             cold=cold,
         )
-        draft: Any = WrongDraft(engine, setting.wrong_draft) if setting.wrong_draft else engine
+        draft: Any = WrongDraft(pair.engine, setting.wrong_draft) if setting.wrong_draft else pair.engine
         with serving(played) as address:
-            yield from play(address, draft, Tokenizer.load(engine.tokenizer_path), played, prompts, modes)
+            yield from play(address, draft, pair.tokenizer, played, prompts, modes)
 
 
-def _best_blocks(setting: LatencySetting, temperature: float, modes: Sequence[str]) -> dict[str, int]:
+def _best_blocks(setting: LatencySetting, acceptance: float, modes: Sequence[str]) -> dict[str, int]:
     """The best length of a block for each mode that waits, by simulation with the pair's measured acceptance."""
-    figures = json.loads((PAIR_FOLDER / "figures.json").read_text(encoding="utf-8"))
-    agreement = figures["draft"]["agreement"]["held_out"]["0.8" if temperature else "0.0"]["rate"]
     situation = Situation(
         rtt_ms=setting.rtt_ms,
         forward_ms=setting.forward_ms or 10.0,
         draft_ms=setting.draft_ms or 1.0,
-        acceptance=agreement * (1 - setting.wrong_draft),
+        acceptance=acceptance * (1 - setting.wrong_draft),
     )
     waiting = [mode for mode in modes if mode in WAITING_MODES]
     return {mode: predict(situation, mode, tokens=200).draft_tokens or 4 for mode in waiting}
@@ -148,6 +143,7 @@ def _arguments() -> argparse.Namespace:
         modes=(MODES, "such as device, accept-all, predicted, auto-no-hints"),
         prompts=12, max_new_tokens=96, temperatures=[0.0, 0.8],
         sessions=(["cold"], "warm (from what earlier ones measured), cold (as on a new device), or both"),
+        pair=(None, HELP), scale=(1.0, "all times are this many times as long, for a pair that needs longer"),
         update=(False, "keep what --json FILE has of other settings"),
     )  # fmt: skip
     if unknown := [name for name in arguments.sessions if name not in ("warm", "cold")]:

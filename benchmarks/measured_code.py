@@ -16,6 +16,7 @@ MEASURED = {
     "link": ("csrc/wire", "csrc/net", "edgespec/core"),
     "kernels": ("kernels", "csrc/sampling", "csrc/noise", "csrc/decoder", "csrc/simd", "csrc/threads"),
     "api": (*SYSTEM, "edgespec/api"),
+    "agreement": ("edgespec/train", "edgespec/model", "edgespec/core"),
     "criterion": ("edgespec/core", "edgespec/drafting", "edgespec/verifying", "edgespec/sim"),
 }
 """Folders; other kinds measure the whole system."""

@@ -37,8 +37,12 @@ TITLES = {
     "criterion": "How far `auto` is from the best fixed settings",
     "edge": "An edge on a small device",
     "soak": "Soak",
+    "agreement_smollm2": "SmolLM2: how often the draft and the exits are right",
+    "latency_smollm2": "SmolLM2: modes and links",
+    "peers_smollm2": "SmolLM2: beside other ways to run the same pair",
 }
-"""The kinds of results in the order of the page; a kind is also the name of its file and of its marker."""
+"""The files of results in the order of the page; a file's name is also that of its marker, and of its kind where that
+kind has one file."""
 
 FULL = {
     "peers": tables.peers_sections,
@@ -121,7 +125,7 @@ def write_page(page: Path, folder: Path, draw: bool = True) -> list[str]:
 def _section(name: str, file: Path, page: Path, in_full: bool, draw: bool) -> list[str]:
     content, in_short = load(file), not in_full and name in SUMMARIES
     try:
-        parts = (SUMMARIES[name] if in_short else FULL.get(name, tables.plain_sections))(content)
+        parts = (SUMMARIES[name] if in_short else FULL.get(content["kind"], tables.plain_sections))(content)
         picture = file.with_suffix(".png")
         if name in PICTURES and draw and plot(content, picture, *PICTURES[name]):
             parts.insert(0, f"![{TITLES[name]}]({_link(picture, page)})")

@@ -21,9 +21,11 @@ if not (ROOT / "benchmarks" / "report.py").exists():
     pytest.skip("the benchmarks are not here", allow_module_level=True)
 sys.path.append(str(ROOT))
 
+import benchmarks.__main__ as every  # noqa: E402
 from benchmarks import house, report, tables  # noqa: E402
 from benchmarks.interval import speed_interval  # noqa: E402
-from benchmarks.results import Results, load, save  # noqa: E402
+from benchmarks.measured_code import code_hash  # noqa: E402
+from benchmarks.results import FORMAT_VERSION, Results, load, save  # noqa: E402
 
 pytestmark = pytest.mark.needs_torch
 
@@ -248,3 +250,30 @@ def test_the_benchmarks_are_listed() -> None:
     command = [sys.executable, "-m", "benchmarks"]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert all(name in printed for name in ("latency", "overhead", "wire", "peers", "link", "house", "load"))
+
+
+def test_all_goes_on_with_what_is_missing_or_older(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    measured: list[str] = []
+
+    def run(command: Sequence[str], **_: Any) -> SimpleNamespace:
+        name = command[2].removeprefix("benchmarks.")
+        measured.append(name)
+        file = Path(command[4])
+        save({"kind": name, "format_version": FORMAT_VERSION, "code": code_hash(name), "rows": []}, file)
+        return SimpleNamespace(returncode=int(name == "link"))
+
+    monkeypatch.setattr(every, "MEASURING", ("wire", "link", "memory"))
+    monkeypatch.setattr(every, "ROOT", tmp_path)
+    monkeypatch.setattr(every, "FOLDER", tmp_path / "results")
+    monkeypatch.setattr(subprocess, "run", run)
+    (tmp_path / "results").mkdir()
+    older = {"kind": "memory", "format_version": FORMAT_VERSION, "code": "of before", "rows": []}
+    save(older, tmp_path / "results" / "memory.json")
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "all"])
+    assert every.main() == 1 and measured == [
+        "wire",
+        "link",
+        "memory",
+    ]  # link fails: its results are not taken
+    measured.clear()
+    assert every.main() == 1 and measured == ["link"]

@@ -17,23 +17,19 @@ from statistics import median
 from typing import Any
 
 from benchmarks.latency import gap_figures
+from benchmarks.pairs import HELP, Pair
 from benchmarks.peers import environments
 from benchmarks.peers.clients import Address, Peer, Played, Task, roster
 from benchmarks.peers.servers import PINNED, link, pinned, start
-from benchmarks.peers.streamer import EARLY_EXIT_LAYER
 from benchmarks.results import Results, Row, options
 from edgespec.core.errors import EdgespecError
-from edgespec.core.tokenizer import Tokenizer
-from edgespec.engines.bundled import bundled_engine
-from edgespec.engines.draft_engine import load_draft
-from edgespec.train.prompts import held_out_prompts
 
 CORES = "server on two cores, edge on one, link on one" if PINNED else "processes are not pinned to cores"
 NOTES = (
     f"Links are emulated by a delaying proxy, engines run at full speed in float32, all on one machine: {CORES}, each "
     "side computing on one thread. edgespec reads its weights as bfloat16, which holds them exactly, and computes in "
     "float32; llama.cpp in bfloat16 rounds what it computes, too. "
-    f"assistant_early_exit leaves the target after layer {EARLY_EXIT_LAYER}; it was not trained for that. "
+    "assistant_early_exit leaves the target after a quarter of its layers; it was not trained for that. "
     "edgespec's server hosts a draft as well, which mode colocated uses and auto may borrow. "
     "A session of edgespec starts from what the last one on that link measured, as on a device that is on for long."
 )
@@ -48,11 +44,12 @@ def main() -> int:
     quick = {"rtts": [0.0], "temperatures": [0.0], "prompts": 1, "passes": 1, "max_new_tokens": 8}
     arguments = options(
         "peers", __doc__, quick, rtts=[0.0, 20.0, 40.0], temperatures=[0.0, 0.8], prompts=3, passes=3,
-        max_new_tokens=48, only=(["edgespec", "transformers", "vllm", "llama.cpp"], "peers whose names begin so"),
+        max_new_tokens=48, pair=(None, HELP),
+        only=(["edgespec", "transformers", "vllm", "llama.cpp"], "peers whose names begin so"),
     )  # fmt: skip
-    engine = load_draft(bundled_engine())
-    prompts = held_out_prompts(Tokenizer.load(engine.tokenizer_path), arguments.prompts)
-    peers = [peer for peer in roster(engine) if peer.name.startswith(tuple(arguments.only))]
+    pair = Pair.of(arguments.pair)
+    prompts = pair.prompts(arguments.prompts)
+    peers = [peer for peer in roster(pair) if peer.name.startswith(tuple(arguments.only))]
     results = Results("peers", NOTES, arguments.json)
     for name, (package, *_) in environments.PACKAGES.items():
         with contextlib.suppress(EdgespecError):
@@ -62,7 +59,7 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         for name in dict.fromkeys(peer.server for peer in peers):
             try:
-                servers[name] = start(stack, name)
+                servers[name] = start(stack, name, pair)
             except EdgespecError as error:
                 missing[name] = str(error)
         stack.enter_context(pinned("edge"))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from benchmarks.pairs import Pair
 from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
 from edgespec.core.params import SamplingParams
@@ -60,7 +61,7 @@ class Peer:
     rounds: bool = False
 
 
-def roster(engine: DraftEngine) -> list[Peer]:
+def roster(pair: Pair) -> list[Peer]:
     """Everyone, in the order of the tables; the first is what greedy texts are compared with."""
     methods = (
         "plain",
@@ -80,8 +81,12 @@ def roster(engine: DraftEngine) -> list[Peer]:
     ]
     rounded = partial(play_lines, method="plain")
     peers.append(Peer("llama.cpp plain, bfloat16", "llama-cpp-bf16", rounded, rounds=True))
+    if pair.gguf.is_file():
+        for method in ("plain", "prompt look-up"):
+            own_file = partial(play_lines, method=method)
+            peers.append(Peer(f"llama.cpp {method}, own GGUF", "llama-cpp-gguf", own_file, rounds=True))
     for mode in ("cloud", "colocated", "sync", "preempt", "auto"):
-        peers.append(Peer(f"edgespec {mode}", "edgespec", EdgespecMode(engine, mode), own_noise=False))
+        peers.append(Peer(f"edgespec {mode}", "edgespec", EdgespecMode(pair.engine, mode), own_noise=False))
     return peers
 
 

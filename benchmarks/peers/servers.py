@@ -19,11 +19,11 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from benchmarks.pairs import Pair
 from benchmarks.peers import environments
 from benchmarks.peers.clients import MODEL, Address
 from edgespec.cli.child import child
 from edgespec.core.errors import EdgespecError
-from edgespec.engines.model_folder import PAIR_FOLDER
 
 HERE = Path(__file__).parent
 SHARES = {"server": slice(0, 2), "edge": slice(2, 3), "link": slice(3, 4)}
@@ -42,23 +42,36 @@ def pinned(role: str) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def start(stack: contextlib.ExitStack, name: str) -> Address:
+def start(stack: contextlib.ExitStack, name: str, pair: Pair) -> Address:
     """Start the server of that name (see `roster`) until the stack ends. Raises EdgespecError."""
     with pinned("server"):
         if name == "edgespec":
-            return stack.enter_context(
-                child(["serve", "--port", "0", "--threads", "1"], "starting edgespec ...")
-            )
+            command = ["serve", "--port", "0", "--threads", "1", *pair.server_options]
+            if not pair.bundled:
+                command += ["--colocated-draft", str(pair.draft)]
+            return stack.enter_context(child(command, "starting edgespec ..."))
         if name == "transformers":
-            models = [str(PAIR_FOLDER / "target"), str(PAIR_FOLDER / "draft")]
+            models = [str(pair.target), str(pair.draft)]
             return stack.enter_context(_streamer([sys.executable, name, *models]))
-        environments.versions(name.partition("-bf16")[0].partition("-draft")[0])
         if name.startswith("vllm"):
-            return stack.enter_context(_vllm(draft=name == "vllm-draft"))
-        kind, python = "bf16" if name.endswith("bf16") else "f32", environments.python("llama-cpp")
-        file = str(environments.FOLDER / f"target-{kind}.gguf")
-        environments.run(python, str(HERE / "gguf_pair.py"), str(PAIR_FOLDER / "target"), file, kind)
-        return stack.enter_context(_streamer([python, "llama-cpp", file]))
+            environments.versions("vllm")
+            return stack.enter_context(_vllm(pair, draft=name == "vllm-draft"))
+        environments.versions("llama-cpp")
+        return stack.enter_context(
+            _streamer([environments.python("llama-cpp"), "llama-cpp", _gguf(name, pair)])
+        )
+
+
+def _gguf(name: str, pair: Pair) -> str:
+    """The file that this server of llama.cpp runs."""
+    if name == "llama-cpp-gguf":
+        return str(pair.gguf)
+    kind = "bf16" if name == "llama-cpp-bf16" else "f32"
+    file = str(environments.FOLDER / f"target-{kind}.gguf")
+    environments.run(
+        environments.python("llama-cpp"), str(HERE / "gguf_pair.py"), str(pair.target), file, kind
+    )
+    return file
 
 
 def link(stack: contextlib.ExitStack, server: Address, rtt_ms: float) -> Address:
@@ -79,17 +92,17 @@ def _streamer(command: Sequence[str]) -> Iterator[Address]:
 
 
 @contextlib.contextmanager
-def _vllm(draft: bool) -> Iterator[Address]:
+def _vllm(pair: Pair, draft: bool) -> Iterator[Address]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
     command = [environments.python("vllm"), "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1"]
-    command += ["--port", str(port), "--model", str(PAIR_FOLDER / "target"), "--served-model-name", MODEL]
+    command += ["--port", str(port), "--model", str(pair.target), "--served-model-name", MODEL]
     command += ["--dtype", "float32", "--max-model-len", "1024", "--max-num-seqs", "1"]
     if draft:
         speculation = {
             "method": "draft_model",
-            "model": str(PAIR_FOLDER / "draft"),
+            "model": str(pair.draft),
             "num_speculative_tokens": 4,
         }
         command += ["--speculative-config", json.dumps(speculation)]

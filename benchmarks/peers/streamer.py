@@ -21,12 +21,14 @@ from typing import Any
 Send = Callable[[list[int]], None]
 Request = dict[str, Any]
 
-EARLY_EXIT_LAYER = 3
+EARLY_EXIT_SHARE = 0.25
+"""Of the target's layers."""
+
 METHODS: dict[str, dict[str, Any]] = {
     "plain": {},
     "assistant_model": {"num_assistant_tokens": 20, "assistant_confidence_threshold": 0.4},
     "assistant_model, blocks of 4": {"num_assistant_tokens": 4, "assistant_confidence_threshold": 0.0},
-    "assistant_early_exit": {"assistant_early_exit": EARLY_EXIT_LAYER},
+    "assistant_early_exit": {"assistant_early_exit": EARLY_EXIT_SHARE},
     "prompt look-up": {"prompt_lookup_num_tokens": 10},
 }
 """How transformers speculates. The first assistant has the library's own settings (20 tokens, or fewer where it is not
@@ -55,6 +57,9 @@ class Transformers:
             for name in ("num_assistant_tokens", "assistant_confidence_threshold"):
                 setattr(self._draft.generation_config, name, options.pop(name))
             options["assistant_model"] = self._draft
+        if "assistant_early_exit" in options:
+            layers = self._target.config.num_hidden_layers
+            options["assistant_early_exit"] = max(1, round(options["assistant_early_exit"] * layers))
         if request["temperature"]:
             options |= {"temperature": request["temperature"], "top_k": 0}
         self._set_seed(request["seed"])
