@@ -235,6 +235,49 @@ def test_every_mode_writes_the_targets_text_and_eyes_gain_acceptance(
     assert accepted["seeing"] > accepted["blind"]
 
 
+class Misled:
+    """The engine, whose choices are never the target's; it counts how often it looks."""
+
+    def __init__(self, engine: DraftEngine) -> None:
+        self._engine, self.eyes, self.looks = engine, self, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    @property
+    def shape(self) -> Any:
+        assert self._engine.eyes is not None
+        return self._engine.eyes.shape
+
+    def encode(self, pixels: NDArray[np.uint8]) -> Any:
+        assert self._engine.eyes is not None
+        self.looks += 1
+        return self._engine.eyes.encode(pixels)
+
+    def run(self, *arguments: Any) -> Any:
+        tokens, scores = self._engine.run(*arguments)
+        return (tokens + 1) % self._engine.vocabulary_size, scores
+
+
+def test_auto_lets_a_draft_rest_that_sees_and_is_never_right_and_it_looks_no_more(
+    served: SimpleNamespace, engine: DraftEngine
+) -> None:
+    draft = Misled(engine)
+    params = SamplingParams(max_new_tokens=10, seed=9, ignore_eos=True)
+    address = ("127.0.0.1", served.port)
+    with Session(address, draft, params, mode="auto", tokenizer=served.tokenizer) as session:  # type: ignore[arg-type]
+        session.prompt(["t5", Picture(picture(0), lossless=True), "t6"])
+        list(session)
+        while session.policy.depth:  # type: ignore[attr-defined]
+            assert len(session.all_tokens) < 400
+            session.append("t8")
+            list(session)
+        assert draft.looks == 1
+        session.append(["t8", Picture(picture(1), lossless=True), "t9"])
+        assert sum(len(step.tokens) for step in session) == 10
+        assert draft.looks == 1
+
+
 def test_an_engine_that_sees_needs_no_torch(folder: Path) -> None:
     program = """
 import sys
