@@ -6,13 +6,14 @@ layers on a GPU, the model's own torch modules, and deterministic forwards of on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from edgespec.model.attention import attending
 from edgespec.model.batch import FlatRows, ModuleInputs, module_inputs
+from edgespec.model.cache_argument import cache_argument
 from edgespec.model.cuda_graphs import Capture, GraphedForwards, graph_bytes
 from edgespec.model.decoder import NativeDecoder
 from edgespec.model.deterministic import chunks
@@ -139,19 +140,23 @@ class ModelRunner:
             **self._read(inputs),
             "position_ids": inputs.positions,
             "attention_mask": attention.masks,
-            "past_key_values": self.pool,
             "use_cache": True,
         }
         with attending(attention.layout):
             if isinstance(keep, torch.Tensor) and not len(keep):
-                model.decoder(**arguments)
+                self._decoder(arguments)
                 return torch.empty(0, model.vocabulary_size, dtype=model.dtype, device=model.device)
             if model.vision is None:
-                logits: torch.Tensor = model.module(**arguments, logits_to_keep=keep).logits[0]
+                pool = {cache_argument(model.module): self.pool}
+                logits: torch.Tensor = model.module(**arguments, **pool, logits_to_keep=keep).logits[0]
                 return logits
-            rows: torch.Tensor = model.decoder(**arguments).last_hidden_state[0]
+            rows: torch.Tensor = self._decoder(arguments).last_hidden_state[0]
         decided: torch.Tensor = model.head(rows[keep] if isinstance(keep, torch.Tensor) else rows)
         return decided
+
+    def _decoder(self, arguments: Mapping[str, Any]) -> Any:
+        decoder = self.model.decoder
+        return decoder(**arguments, **{cache_argument(decoder): self.pool})
 
     def _lean_logits(self, lean: LeanLayers, inputs: ModuleInputs) -> torch.Tensor:
         stops = self.exits.stops if self.exits is not None else ()

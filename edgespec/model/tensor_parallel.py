@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from edgespec.core.errors import EdgespecError
 from edgespec.model.attention import Layout, attending, current_layout
+from edgespec.model.cache_argument import NAMES, cache_argument
 from edgespec.model.kv_cache import KvPool
 
 IDLE_TIMEOUT = timedelta(days=365)
@@ -88,9 +89,9 @@ class Leader:
         if self._inside:
             return
         self._inside = name == "model"
-        pool = inputs.get("past_key_values")
+        plain = {key: value for key, value in inputs.items() if key not in NAMES}
+        pool = next((inputs[name] for name in NAMES if inputs.get(name) is not None), None)
         placed = None if pool is None else pool.placed
-        plain = {key: value for key, value in inputs.items() if key != "past_key_values"}
         window = getattr(self._config, "sliding_window", None)  # the self-check narrows it
         _broadcast(("forward", name, plain, placed, current_layout(), window))
 
@@ -126,12 +127,13 @@ def _forward(
 ) -> None:
     if window is not None:
         model.config.get_text_config().sliding_window = window
+    module = model if name == "model" else model.base_model
     if placed is not None:
         assert pool is not None
         pool.place(*placed)
-        inputs["past_key_values"] = pool
+        inputs[cache_argument(module)] = pool
     with torch.inference_mode(), nullcontext() if layout is None else attending(layout):
-        (model if name == "model" else model.base_model)(**inputs)
+        module(**inputs)
 
 
 def _broadcast(message: tuple[Any, ...]) -> None:

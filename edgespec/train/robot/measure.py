@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from transformers import DynamicCache, Qwen2VLForConditionalGeneration
 
 from edgespec.core.picture_files import decode
+from edgespec.model.cache_argument import cache_argument
 from edgespec.robot.camera import jpeg
 from edgespec.robot.mission import MOST_LOOKS
 from edgespec.robot.pilot import Pilot
@@ -73,13 +74,13 @@ def _written(
     model: Any, conversations: Conversations, ids: torch.Tensor, features: torch.Tensor
 ) -> list[list[int]]:
     language, length = model.model.language_model, ids.shape[1]
-    cache = DynamicCache(config=model.config.text_config)
+    kept = {cache_argument(language): DynamicCache(config=model.config.text_config)}
     rows = embedded(model, ids, features, conversations.first)
     places = positions(conversations.first, length + LONGEST_ANSWER)[:, None].expand(3, len(ids), -1)
     where = places[..., :length]
     said: list[torch.Tensor] = []
     for number in range(LONGEST_ANSWER):
-        hidden = language(inputs_embeds=rows, position_ids=where, past_key_values=cache, use_cache=True)
+        hidden = language(inputs_embeds=rows, position_ids=where, use_cache=True, **kept)
         said.append(model.lm_head(hidden.last_hidden_state[:, -1]).argmax(-1))
         if bool(torch.stack(said, 1).eq(conversations.end).any(1).all()):
             break
