@@ -11,7 +11,8 @@ from edgespec.core import sampling_section
 from edgespec.core.errors import EdgespecError
 from edgespec.core.guide import Guide
 from edgespec.core.params import ParameterError, SamplingParams
-from edgespec.verifying.constraints import BANNED, Constraints
+from edgespec.core.text_biases import BANNED
+from edgespec.verifying.constraints import Constraints
 
 
 def biases(params: SamplingParams, text: list[int], turn_start: int, paths: list[list[int]]) -> Any:

@@ -64,6 +64,23 @@ def test_a_text_ends_where_the_drafts_cache_does() -> None:
     assert one.finish_reason == "context" and len(one.tokens) > 500
 
 
+def test_biases_and_tokens_that_end_a_text_are_honoured() -> None:
+    def tokens(**params: Any) -> list[int]:
+        options = SamplingParams(**{"max_new_tokens": 24, "ignore_eos": True, **params})
+        with DeviceSession(bundled_engine(), options) as one:
+            play(one, "def read_lines(path):\n")
+        return one.tokens
+
+    plain = tokens()
+    often = max(plain, key=plain.count)
+    for banned in ({"logit_bias": {often: -1e9}}, {"bad_words_ids": ((often,),)}):
+        assert often not in tokens(**banned)
+    assert len(set(tokens(presence_penalty=2.0, frequency_penalty=2.0))) > len(set(plain))
+    first = plain.index(often) + 1
+    assert tokens(stop_token_ids=(often,)) == plain[:first]
+    assert len(tokens(stop_token_ids=(often,), min_tokens=first + 2)) > first
+
+
 @pytest.mark.parametrize("parameter", [{"top_k": 5}, {"top_p": 0.9}, {"logprobs": True}])
 def test_what_a_draft_cannot_honour_is_refused(parameter: dict[str, Any]) -> None:
     with pytest.raises(EdgespecError, match="mode 'device' does not offer"):

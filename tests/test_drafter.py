@@ -8,12 +8,16 @@ import pytest
 from scripted_models import VOCABULARY, HashModel
 from stubs import StubDraft
 
+from edgespec.core.messages import Block
+from edgespec.core.params import SamplingParams
 from edgespec.core.pictures import PictureSpan
 from edgespec.core.slots import Piece
+from edgespec.core.text_biases import TextBiases
 from edgespec.core.tree import ROOT, DraftTree
 from edgespec.drafting.drafter import Drafter
 from edgespec.drafting.loop import DraftingLoop, Found
 from edgespec.drafting.modes import policy
+from edgespec.drafting.policies import Sync
 from edgespec.tensorrt_engines.draft_shape import EyesShape
 
 SCRIPTED = HashModel()
@@ -80,6 +84,28 @@ def test_ids_that_only_the_padded_target_has_are_not_fed_to_the_draft() -> None:
     drafter, text, tree = Drafter(PaddedDraft(SCRIPTED), 0.0, 0, 20), [1, 2, 15], DraftTree(3)  # type: ignore[arg-type]
     tree.add(1, ROOT, 19)
     assert one(drafter, text, tree, 1).tokens == [11, 10]
+
+
+@pytest.mark.parametrize(
+    ("params", "chain"),
+    [
+        ({}, [11, 11, 11]),
+        ({"logit_bias": {11: -1.5, 13: 9.0}}, [10, 10, 10]),
+        ({"presence_penalty": 1.5}, [11, 10, 11]),
+        ({"frequency_penalty": 1.5}, [11, 10, 11]),
+        ({"bad_words_ids": ((11, 11),)}, [11, 10, 11]),
+        ({"stop_token_ids": (11,), "min_tokens": 2}, [10, 10, 11]),
+    ],
+)
+def test_the_draft_is_biased_as_the_target_is(params: dict[str, Any], chain: list[int]) -> None:
+    biases = TextBiases(SamplingParams(**params), params.get("stop_token_ids", ()))
+    drafter = Drafter(PaddedDraft(SCRIPTED), 0.0, 0, 20, biases=biases)  # type: ignore[arg-type]
+    loop = DraftingLoop(Sync(3))
+    loop.begin([5, 11, 11], 0, 8)
+    while drafter.run(loop) is not None:
+        pass
+    (block,) = loop.outgoing(0.0)
+    assert isinstance(block, Block) and block.tokens == chain
 
 
 class CountingEyes:

@@ -7,7 +7,7 @@ The text is a function of (target, prompt, these parameters, seed) and of nothin
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from edgespec.core.errors import EdgespecError
@@ -103,6 +103,10 @@ class SamplingParams:
             raise ParameterError(
                 f"min_tokens is {self.min_tokens}, above max_new_tokens, which is {self.max_new_tokens}."
             )
+
+    def ends(self, end_tokens: Iterable[int]) -> tuple[int, ...]:
+        """The tokens that end a text. end_tokens: the model's own."""
+        return (*(() if self.ignore_eos else end_tokens), *self.stop_token_ids)
 
     def _checks(self) -> tuple[tuple[str, bool, str], ...]:
         """Of each parameter: its name, whether it is as it must be, and what it must be."""

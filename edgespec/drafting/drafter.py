@@ -5,7 +5,7 @@ The engine sees rows and slots, the loop sees nodes and probabilities; this is w
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from edgespec.core.messages import Verdict
 from edgespec.core.noise import MASKED, NoiseRows
 from edgespec.core.pacing import DraftPacing
 from edgespec.core.slots import CacheFull, Piece, SlotMap
+from edgespec.core.text_biases import Biases, TextBiases
 from edgespec.core.tree import ROOT, DraftTree
 from edgespec.drafting.draft_guide import DraftGuide, forced_token
 from edgespec.drafting.draft_pictures import DraftPictures
@@ -24,12 +25,32 @@ PREFILL_ROWS = 128
 """Tokens of the text that the draft reads in one run."""
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Of what is drafted behind N nodes. allowed: bool [N, V], the tokens that may come; biases: what is added to each
+    node's logits. None: nothing is."""
+
+    allowed: NDArray[np.bool_] | None
+    biases: Sequence[Biases] | None
+
+    def add_to(self, noise: NDArray[np.float32], inverse_temperature: float) -> None:
+        """noise [N, W]: what the engine adds to the logits, times the inverse temperature, of each node."""
+        width = noise.shape[1]
+        for row, (ids, values) in zip(noise, self.biases or (), strict=False):
+            known = ids < width
+            row[ids[known]] += np.maximum(values[known] * inverse_temperature, MASKED)
+        if self.allowed is not None:
+            width = min(self.allowed.shape[1], width)
+            noise[:, :width][~self.allowed[:, :width]] = MASKED
+
+
 class Drafter:
     """One session's use of a draft engine: the same coupled noise as the target's, at the same positions.
 
     vocabulary_size: the target's; padding may make its embeddings smaller or larger than the draft's. Ids that the
     target lacks are not drafted, and the draft reads id 0 in place of those that it lacks. pacing: holds every run to
-    a given time, for experiments. guide: that the session's texts must match.
+    a given time, for experiments. guide: that the session's texts must match. biases: what the target adds to its
+    logits.
 
     pictures: those in the text.
     """
@@ -42,12 +63,14 @@ class Drafter:
         vocabulary_size: int,
         pacing: DraftPacing | None = None,
         guide: DraftGuide | None = None,
+        biases: TextBiases | None = None,
     ) -> None:
         self._engine = engine
         self._temperature = temperature
         self._seed = seed
         self._pacing = pacing
         self._guide = guide
+        self._biases = None if biases is None or biases.none else biases
         self._slots = SlotMap(engine.capacity)
         self._noise = NoiseRows(engine.vocabulary_size)
         self._vocabulary_size = vocabulary_size
@@ -78,14 +101,14 @@ class Drafter:
             nodes = loop.next_draft()
             if not nodes:
                 return None
-            forced, nodes, allowed = self._guided(loop, nodes)
+            forced, nodes, limits = self._limited(loop, nodes)
             if forced:
                 loop.on_forced(forced)
             if not nodes:
                 return 0
             if self._pacing is not None:
                 self._pacing.begin(len(nodes))
-            found = self.expand(loop.text, loop.tree, nodes, allowed)
+            found = self.expand(loop.text, loop.tree, nodes, limits)
             if self._pacing is not None:
                 self._pacing.end()
         except CacheFull:
@@ -118,32 +141,37 @@ class Drafter:
         self._run(self._slots.plan(text, start + PREFILL_ROWS, tree, []), np.zeros(0, dtype=np.int32))
         return True
 
-    def _guided(
+    def _limited(
         self, loop: DraftingLoop, nodes: Sequence[int]
-    ) -> tuple[list[Found], Sequence[int], NDArray[np.bool_] | None]:
-        """What the guide leaves no choice about, the nodes behind which there is one, and what it allows there."""
-        if self._guide is None:
+    ) -> tuple[list[Found], Sequence[int], Limits | None]:
+        """What the guide leaves no choice about, the nodes behind which there is one, and what limits it there."""
+        if self._guide is None and self._biases is None:
             return [], nodes, None
+        generated = loop.text[loop.turn_start :]
         paths = [[loop.tree[one].token for one in loop.tree.path(node)] for node in nodes]
-        allowed = self._guide.allowed(loop.text[loop.turn_start :], paths)
-        forced = [forced_token(row) for row in allowed]
-        found = [
-            Found(node, [token], [1.0])
-            for node, token in zip(nodes, forced, strict=True)
-            if token is not None
-        ]
-        open_rows = [row for row, token in enumerate(forced) if token is None]
-        return found, [nodes[row] for row in open_rows], allowed[open_rows]
+        found, allowed = list[Found](), None
+        if self._guide is not None:
+            allowed = self._guide.allowed(generated, paths)
+            forced = [forced_token(row) for row in allowed]
+            found = [
+                Found(node, [token], [1.0])
+                for node, token in zip(nodes, forced, strict=True)
+                if token is not None
+            ]
+            rows = [row for row, token in enumerate(forced) if token is None]
+            allowed, nodes, paths = allowed[rows], [nodes[row] for row in rows], [paths[row] for row in rows]
+        biases = None if self._biases is None else self._biases.of_rows(generated, paths)
+        return found, nodes, Limits(allowed, biases)
 
     def expand(
         self,
         text: Sequence[int],
         tree: DraftTree,
         nodes: Sequence[int],
-        allowed: NDArray[np.bool_] | None = None,
+        limits: Limits | None = None,
     ) -> list[Found]:
         """Run the draft on `nodes` (ROOT: on the last committed token), and on their ancestors that it has not seen.
-        allowed: bool [N, V], the tokens that may be drafted behind each; None: all.
+        limits: of what is drafted behind each.
 
         Raises CacheFull when they do not fit.
         """
@@ -155,7 +183,7 @@ class Drafter:
         piece = self._slots.plan(text, len(text), tree, rows, self.pictures.left_out)
         row_of = {ROOT: pending - 1, **{node: pending + i for i, node in enumerate(rows)}}
         decide = np.array([row_of[node] for node in nodes], dtype=np.int32)
-        tokens, scores = self._run(piece, decide, allowed)
+        tokens, scores = self._run(piece, decide, limits)
         probabilities = self._probabilities(scores).tolist()
         return [Found(node, *best) for node, *best in zip(nodes, tokens.tolist(), probabilities, strict=True)]
 
@@ -173,14 +201,14 @@ class Drafter:
         return [node for node in rows if node not in self._slots.nodes]
 
     def _run(
-        self, piece: Piece, decide: NDArray[np.int32], allowed: NDArray[np.bool_] | None = None
+        self, piece: Piece, decide: NDArray[np.int32], limits: Limits | None = None
     ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         piece = self.pictures.sighted(piece)
         engine, masked = self._engine, self._vocabulary_size < self._engine.vocabulary_size
         lacking = piece.tokens >= engine.vocabulary_size
         if lacking.any():
             piece = replace(piece, tokens=np.where(lacking, 0, piece.tokens).astype(np.int32))
-        if not len(decide) or not (self._temperature or masked or allowed is not None):
+        if not len(decide) or not (self._temperature or masked or limits is not None):
             return engine.run(piece, None, None, 1.0, decide)
         noise_rows = np.zeros(len(piece), dtype=np.int32)
         if self._temperature:
@@ -190,12 +218,12 @@ class Drafter:
         else:
             noise = np.zeros((1, engine.vocabulary_size), dtype=np.float32)
         noise[:, self._vocabulary_size :] = MASKED
-        if allowed is not None:
-            noise = noise[noise_rows[decide]]  # a row's guide is its own
+        inverse_temperature = 1.0 / (self._temperature or 1.0)
+        if limits is not None:
+            noise = noise[noise_rows[decide]]  # a row's limits are its own
             noise_rows[decide] = np.arange(len(decide))
-            width = min(allowed.shape[1], noise.shape[1])
-            noise[:, :width][~allowed[:, :width]] = MASKED
-        return engine.run(piece, noise, noise_rows, 1.0 / (self._temperature or 1.0), decide)
+            limits.add_to(noise, inverse_temperature)
+        return engine.run(piece, noise, noise_rows, inverse_temperature, decide)
 
     def _probabilities(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
         """Calibrated probabilities [R, K] of noisy scores [R, K]: each rank's, given the margin of the best."""

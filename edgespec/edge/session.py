@@ -206,7 +206,7 @@ class Session(TextSession):
         if offline != self._provisional.active:
             if offline:
                 most = min(loop.remaining, self.target.context_length - len(loop.text))
-                ends = () if self.params.ignore_eos else self.target.end_tokens.tolist()
+                ends = self.params.ends(self.target.end_tokens.tolist())
                 self._provisional.begin(loop.text, self._output.stream, most, ends)
             else:
                 self._provisional.end()

@@ -13,6 +13,7 @@ from edgespec.core.pacing import DraftPacing
 from edgespec.core.params import SamplingParams
 from edgespec.core.picture_section import SentPicture
 from edgespec.core.pictures import PictureFormat, cut_picture
+from edgespec.core.text_biases import TextBiases
 from edgespec.core.text_stream import TextPiece, TextStream
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.drafting.drafter import Drafter
@@ -163,6 +164,7 @@ class TextSession(Closing, ABC):
                 vocabulary_size,
                 self._pacing,
                 draft_guide(self.params.guide, self.tokenizer, vocabulary_size),
+                TextBiases(self.params, self.params.ends(self.tokenizer.end_tokens)),
             )
         self._begin_turn(tokens, 0, self.params.max_new_tokens)
         self.prompt_tokens = tokens

@@ -236,8 +236,7 @@ class Requests:
         return Constraints(params, self._end_tokens(params), matcher)
 
     def _end_tokens(self, params: SamplingParams) -> frozenset[int]:
-        ends = () if params.ignore_eos else self.target.end_tokens
-        return frozenset((*ends, *params.stop_token_ids))
+        return frozenset(params.ends(self.target.end_tokens))
 
     # APPEND
 

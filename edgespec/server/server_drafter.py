@@ -17,6 +17,7 @@ from edgespec.core.messages import Block, Verdict
 from edgespec.core.pacing import DraftPacing
 from edgespec.core.params import SamplingParams
 from edgespec.core.pictures import PictureSpan
+from edgespec.core.text_biases import TextBiases
 from edgespec.drafting.drafter import Drafter
 from edgespec.drafting.loop import DraftingLoop
 from edgespec.drafting.policies import Sync
@@ -107,7 +108,8 @@ class ServerDrafters:
         self._in_use[holder] += 1
         engine = self._idle.pop() if self._idle else load_draft(self._folder)
         pacing = None if self._pace_ms is None else DraftPacing(self._pace_ms)
-        drafter = Drafter(engine, params.temperature, seed, self._vocabulary_size, pacing)
+        biases = TextBiases(params, params.stop_token_ids)
+        drafter = Drafter(engine, params.temperature, seed, self._vocabulary_size, pacing, biases=biases)
         close = partial(self._take_back, engine, holder)
         return ServerDrafter(drafter, text, max_new_tokens, self._draft_tokens, close)
 
