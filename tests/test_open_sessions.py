@@ -84,6 +84,22 @@ def test_of_a_device_with_too_many_away_the_longest_away_ends(monkeypatch: pytes
     assert left(sessions) == [1, 3, 4]
 
 
+def forwards_left(sessions: OpenSessions, number: int) -> int:
+    state = sessions.table[number].state
+    count = 0
+    while state.wait_s(0.0) is not None:
+        state.verifier.forwards += 1
+        count += 1
+    return count
+
+
+def test_sessions_of_a_device_that_is_away_have_fewer_forwards_each() -> None:
+    sessions = opened(b"one", b"one", b"other", b"one")
+    for number in (1, 2, 3, 4):
+        away(sessions, number, float(number))
+    assert [forwards_left(sessions, number) for number in (1, 2, 3, 4)] == [64, 32, 64, 21]
+
+
 def test_the_longest_away_gives_its_room_up_first() -> None:
     sessions = opened(b"one", b"one", b"one")
     sessions.make_room()

@@ -78,10 +78,14 @@ class OpenSessions:
 
     def away(self, session: ServerSession, now_s: float) -> None:
         """The session's edge has no connection any more."""
-        session.state.set_away(now_s)
-        of_device = [number for number in self._away_s if self.table[number].identity == session.identity]
-        if len(of_device) > MOST_AWAY:
-            self.end(of_device[0], "its device has too many sessions away")
+        others = [
+            number
+            for number in self._away_s
+            if number != session.number and self.table[number].identity == session.identity
+        ]
+        session.state.set_away(now_s, len(others))
+        if len(others) >= MOST_AWAY:
+            self.end(others[0], "its device has too many sessions away")
 
     def make_room(self, holders: frozenset[str] = frozenset()) -> None:
         """End a session whose edge is away, if there is one: of those who ask for room if they have one, else of those

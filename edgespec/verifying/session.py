@@ -14,7 +14,8 @@ OVERDUE_SHARE = 0.25
 """A session that is later than usual is expected after this share of the usual time."""
 
 FORWARDS_AWAY = 64
-"""Forwards that a session may have while its edge is away; their verdicts are kept for it."""
+"""Forwards that a session may have while its edge is away; their verdicts are kept for it. The second session of a device
+that is away may have half as many, the third a third: nobody reads them now, and others' forwards carry their rows."""
 
 RESOLUTION_S = 1e-9
 """A shorter wait is none: sums of times are not exact."""
@@ -44,10 +45,12 @@ class VerifyingSession:
     def low_priority(self) -> bool:
         return self.verifier.options.low_priority and self.latency_ms is None
 
-    def set_away(self, since_s: float | None) -> None:
-        """Its edge has lost its connections, or has returned (None)."""
+    def set_away(self, since_s: float | None, others: int = 0) -> None:
+        """Its edge has lost its connections, or has returned (None). others: sessions of its device that were away
+        before."""
         self.away_since_s = since_s
-        self._pauses_at = math.inf if since_s is None else self.verifier.forwards + FORWARDS_AWAY
+        forwards = FORWARDS_AWAY // (1 + others)
+        self._pauses_at = math.inf if since_s is None else self.verifier.forwards + forwards
 
     def wants_draft(self, alone: bool) -> bool:
         """Whether a draft that the server hosts works for its next forward. alone: no other session is ready."""
