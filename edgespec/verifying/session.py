@@ -15,7 +15,7 @@ OVERDUE_SHARE = 0.25
 
 FORWARDS_AWAY = 64
 """Forwards that a session may have while its edge is away; their verdicts are kept for it. The second session of a
-device that is away may have half as many, the third a third: others' forwards carry their rows, and nobody reads them."""
+device that is away may have half as many, the third a third: others' forwards carry their rows, for nobody yet."""
 
 RESOLUTION_S = 1e-9
 """A shorter wait is none: sums of times are not exact."""
