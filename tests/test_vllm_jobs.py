@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from edgespec.core.params import SamplingParams
 from edgespec.core.row_constraints import RowConstraints
 from edgespec.model.target_engine import Decisions, TopTokens
 from edgespec.model.vllm.jobs import Job, chain_of
@@ -15,7 +17,7 @@ from edgespec.model.vllm.jobs import Job, chain_of
 def job(chain: list[int], constraints: RowConstraints | None = None) -> Job:
     from types import SimpleNamespace
 
-    request: Any = SimpleNamespace(constraints=constraints)
+    request: Any = SimpleNamespace(sampling=SamplingParams(), seed=1, constraints=constraints)
     return Job(request, chain)
 
 
@@ -64,7 +66,8 @@ def test_a_step_has_the_constraints_of_its_own_rows() -> None:
     allowed = np.arange(6, dtype=np.int32).reshape(3, 2)
     one = job([5, 6], RowConstraints(None, None, allowed))
     one.take(decided(5), 1)
-    rest = one.constraints(2)
+    share = pickle.loads(pickle.dumps(one.share))  # as another process gets it
+    rest = share.rows(2)
     assert rest is not None and rest.allowed is not None
     assert rest.allowed.tolist() == allowed[1:].tolist()
 

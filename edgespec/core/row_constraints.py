@@ -18,3 +18,11 @@ class RowConstraints:
     seen: Sequence[NDArray[np.int32]] | None = None
     biases: Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]] | None = None
     allowed: NDArray[np.int32] | None = None
+
+    def rows(self, which: slice) -> RowConstraints:
+        """Of these rows."""
+        return RowConstraints(
+            None if self.seen is None else self.seen[which],
+            None if self.biases is None else self.biases[which],
+            None if self.allowed is None else self.allowed[which],
+        )

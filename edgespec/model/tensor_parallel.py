@@ -47,16 +47,19 @@ def sharded_placement() -> dict[str, Any]:
         return {"tp_plan": "auto"}
 
 
-def check_divides(config: Any, name: str) -> None:
-    """Raises EdgespecError where the attention heads cannot be shared out among the processes."""
-    processes = dist.get_world_size()
+def check_divides(
+    config: Any, name: str, processes: int | None = None, option: str = "--nproc-per-node"
+) -> None:
+    """Raises EdgespecError where the attention heads cannot be shared out among the processes, whose number `option`
+    gives; None: those that have joined."""
+    processes = processes or dist.get_world_size()
     for kind in ("num_key_value_heads", "num_attention_heads"):
         heads = getattr(config, kind, None)
         if isinstance(heads, int) and heads % processes:
             words = kind.removeprefix("num_").replace("_", "-").replace("-heads", " heads")
             fitting = [str(n) for n in range(1, heads + 1) if heads % n == 0]
             raise EdgespecError(
-                f"{name} has {heads} {words}, which {processes} processes cannot share evenly: give --nproc-per-node "
+                f"{name} has {heads} {words}, which {processes} processes cannot share evenly: give {option} "
                 f"{' or '.join(fitting)}."
             )
 

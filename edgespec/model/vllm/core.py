@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import vllm
+from transformers import AutoConfig
 from vllm import SamplingParams
 from vllm.engine.arg_utils import EngineArgs
 from vllm.v1.engine.core import EngineCore
@@ -22,6 +23,7 @@ from edgespec.model.exits import weights_sha256
 from edgespec.model.loaded_model import token_ids
 from edgespec.model.loading import tokenizer_hash
 from edgespec.model.memory import available_bytes, kv_bytes, parse_memory
+from edgespec.model.tensor_parallel import check_divides
 
 DRAFT_TOKENS = 16
 """The longest chain of one step."""
@@ -48,7 +50,11 @@ def load_core(
     if torch.cuda.is_available() and kv_memory is not None:
         free = available_bytes(torch.device("cuda"))
         arguments = {"kv_cache_memory_bytes": int(parse_memory(kv_memory, free)), **arguments}
-    core = _core(folder, dtype, _checked(arguments))
+    arguments = _checked(arguments)
+    if (shards := int(arguments.get("tensor_parallel_size", 1))) > 1:
+        config = AutoConfig.from_pretrained(folder).get_text_config()
+        check_divides(config, name_of(target, folder), shards, "tensor_parallel_size")
+    core = _core(folder, dtype, arguments)
     model = core.vllm_config.model_config
     kind = str(model.dtype).removeprefix("torch.")
     if model.quantization:
@@ -109,10 +115,10 @@ def _checked(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
             raise EdgespecError(f"--engine-args {name} follows from edgespec's own options: leave it out.")
         if name not in EngineArgs.__dataclass_fields__:
             raise EdgespecError(f"vLLM {vllm.__version__} has no argument {name}: see its EngineArgs.")
-        if name in ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size") and value != 1:
+        if name in ("pipeline_parallel_size", "data_parallel_size") and value != 1:
             raise EdgespecError(
-                f"--engine vllm runs the target in one process here, so {name} must be 1: use --tensor-parallel with "
-                "--engine own."
+                f"--engine vllm does not offer {name}: give tensor_parallel_size for a larger model, and start "
+                "another server for more devices."
             )
     return arguments
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -72,7 +73,7 @@ class VllmSession:
         """vLLM's prefix cache has it."""
 
     def release(self) -> None:
-        self._end_request()
+        self.end_request()
         self._text = []
         self._engine.pages.used -= self._reserved
         self._reserved = 0
@@ -90,16 +91,17 @@ class VllmSession:
         if not decide:
             return None
         if self._request is None or list(self._request.all_token_ids) != self._text:
-            self._end_request()
+            self.end_request()
             self._request = self._engine.new_request(
-                f"session-{next(self.numbers)}", list(self._text), self._salt
+                f"session-{next(self.numbers)}", list(self._text), self._salt, self
             )
         return self._request.request_id, Job(request, chain_of(tokens, decide))
 
     def commit(self, tokens: Sequence[int]) -> None:
         self._text += tokens
 
-    def _end_request(self) -> None:
+    def end_request(self) -> None:
+        """vLLM forgets the session's request; its prefix cache keeps what it can for the next one."""
         if self._request is not None and not self._request.is_finished():
             self._engine.abort(self._request.request_id)
         self._request = None
@@ -113,6 +115,9 @@ class VllmEngine(OtherEngine):
     def __init__(self, core: Any, facts: Mapping[str, Any], pace: ForwardPacing | None = None) -> None:
         super().__init__(facts, pace)
         self._core = core
+        self._most = int(core.vllm_config.scheduler_config.max_num_seqs)
+        self._holders = WeakValueDictionary[str, VllmSession]()
+        """Sessions whose requests vLLM has, by the requests' names."""
         cache = core.vllm_config.cache_config
         self.pages = Blocks(int(cache.num_gpu_blocks) - 1, int(cache.block_size))  # one is vLLM's own
 
@@ -136,19 +141,27 @@ class VllmEngine(OtherEngine):
     def open_cache(self, capacity: int) -> VllmSession:
         return VllmSession(self)
 
-    def new_request(self, name: str, tokens: list[int], salt: PrefixSalt) -> Any:
+    def new_request(self, name: str, tokens: list[int], salt: PrefixSalt, session: VllmSession) -> Any:
         from edgespec.model.vllm.core import request_of
 
         request = request_of(self._core, name, tokens, salt)
         self._core.add_request(request)
+        self._holders[name] = session
         return request
 
     def abort(self, name: str) -> None:
         self._core.abort_requests([name])
+        self._holders.pop(name, None)
 
     def decide(self, requests: Sequence[ForwardRequest]) -> list[Decisions]:
+        """As many at once as vLLM holds requests."""
+        parts = (requests[first : first + self._most] for first in range(0, len(requests), self._most))
+        return [decisions for part in parts for decisions in self._decide(part)]
+
+    def _decide(self, requests: Sequence[ForwardRequest]) -> list[Decisions]:
         from edgespec.model.vllm import hooks
 
+        self._make_room({id(request.cache) for request in requests})
         begun = [request.cache.begin(request) for request in requests]
         hooks.jobs.clear()
         hooks.jobs.update(one for one in begun if one is not None)
@@ -164,6 +177,12 @@ class VllmEngine(OtherEngine):
                 request.cache.commit(one[1].committed)
             decisions.append(nothing if one is None else one[1].decisions)
         return decisions
+
+    def _make_room(self, running: set[int]) -> None:
+        """vLLM counts requests that run in no step too: the oldest of the other sessions give way."""
+        others = [one for one in self._holders.values() if id(one) not in running]
+        for session in others[: max(0, len(others) + len(running) - self._most)]:
+            session.end_request()
 
     def _step(self) -> bool:
         """One step of vLLM; whether something came out."""

@@ -1,11 +1,13 @@
 """Where vLLM asks edgespec: which drafts a step verifies, and which tokens its logits give. vLLM 0.32, V1 model runner.
 
 Three of vLLM's extension points are used: `scheduler_cls`, `worker_cls`, and speculative decoding's "custom_class".
-Scheduler and worker run in this process, so both find the forward's jobs here.
+The scheduler runs in this process and finds the forward's jobs here. Workers may be other processes, one a shard: what
+they must know of the jobs goes with the step to them, and what they decided comes back with its output.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -17,7 +19,7 @@ from vllm.v1.outputs import SamplerOutput
 
 from edgespec.model.sampling import Rows, decide_together
 from edgespec.model.target_engine import Decisions
-from edgespec.model.vllm.jobs import Job
+from edgespec.model.vllm.jobs import Job, Share
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
@@ -61,10 +63,16 @@ class EdgeScheduler(Scheduler):  # type: ignore[misc]
         room = self.max_num_active_reqs
         self.running, self.max_num_active_reqs = ready, room - len(held)
         try:
-            return super().schedule(throttle_prefills)
+            step = super().schedule(throttle_prefills)
         finally:
             self.running.extend(held)
             self.max_num_active_reqs = room
+        step.edgespec = {name: jobs[name].share for name in step.num_scheduled_tokens}
+        return step
+
+    def update_from_output(self, step: Any, output: Any) -> Any:
+        decided.update(getattr(output, "edgespec", {}))
+        return super().update_from_output(step, output)
 
     def update_draft_token_ids(self, draft_token_ids: Any) -> None:
         """Drafts come from the jobs alone."""
@@ -73,23 +81,37 @@ class EdgeScheduler(Scheduler):  # type: ignore[misc]
 class EdgeWorker(PlatformWorker):  # type: ignore[misc]
     """Its model runner decides by edgespec's rule."""
 
+    shares: Mapping[str, Share]
+    decided: dict[str, Decisions]
+
     def init_device(self) -> None:
         super().init_device()
-        self.model_runner._sample = partial(_coupled_sample, self.model_runner)
+        self.shares, self.decided = {}, {}
+        self.model_runner._sample = partial(_coupled_sample, self)
+
+    def execute_model(self, step: Any) -> Any:
+        self.shares, self.decided = getattr(step, "edgespec", {}), {}
+        return super().execute_model(step)
+
+    def sample_tokens(self, grammar_output: Any) -> Any:
+        output = super().sample_tokens(grammar_output)
+        if self.decided:
+            output.edgespec = self.decided
+        return output
 
 
-def _coupled_sample(runner: Any, logits: torch.Tensor, metadata: Any) -> SamplerOutput:
+def _coupled_sample(worker: EdgeWorker, logits: torch.Tensor, metadata: Any) -> SamplerOutput:
     """In place of vLLM's sampler and rejection sampler: every row's token by edgespec's sampling; a request's rows are
     committed while they agree with its drafts."""
-    batch = runner.input_batch
+    batch = worker.model_runner.input_batch
     ids = list(batch.req_ids)
     counts = [0] * len(ids) if metadata is None else list(metadata.num_draft_tokens)
     drafts = [] if metadata is None else metadata.draft_token_ids.tolist()
     rows = []
     for i, (name, count) in enumerate(zip(ids, counts, strict=True)):
-        job, first = jobs[name], int(batch.num_tokens_no_spec[i])
+        share, first = worker.shares[name], int(batch.num_tokens_no_spec[i])
         positions = np.arange(first, first + count + 1)
-        rows.append(Rows(job.request.sampling, job.request.seed, positions, job.constraints(count + 1)))
+        rows.append(Rows(share.sampling, share.seed, positions, share.rows(count + 1)))
     decisions = decide_together(logits.float(), rows)
     out = torch.full((len(ids), max(counts) + 1), -1, dtype=torch.int32)
     start = 0
@@ -98,6 +120,6 @@ def _coupled_sample(runner: Any, logits: torch.Tensor, metadata: Any) -> Sampler
         while agreed < count and int(decision.tokens[agreed]) == drafts[start + agreed]:
             agreed += 1
         out[i, : agreed + 1] = torch.from_numpy(decision.tokens[: agreed + 1])
-        decided[name] = decision
+        worker.decided[name] = decision
         start += count
     return SamplerOutput(sampled_token_ids=out.to(logits.device), logprobs_tensors=None)

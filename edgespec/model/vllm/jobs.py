@@ -12,8 +12,22 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.core.params import SamplingParams
 from edgespec.core.row_constraints import RowConstraints
 from edgespec.model.target_engine import Decisions, ForwardRequest, TopTokens
+
+
+@dataclass(frozen=True)
+class Share:
+    """What vLLM's workers, which may be other processes, must know of a request to decide its rows in one step."""
+
+    sampling: SamplingParams
+    seed: int
+    constraints: RowConstraints | None
+
+    def rows(self, count: int) -> RowConstraints | None:
+        """Of the first `count` rows."""
+        return None if self.constraints is None else self.constraints.rows(slice(count))
 
 
 @dataclass
@@ -41,16 +55,12 @@ class Job:
         """Drafted tokens that the next step verifies."""
         return self.chain[self._decided :]
 
-    def constraints(self, rows: int) -> RowConstraints | None:
-        """Of the next step's rows."""
-        whole, here = self.request.constraints, slice(self._decided, self._decided + rows)
-        if whole is None:
-            return None
-        return RowConstraints(
-            None if whole.seen is None else whole.seen[here],
-            None if whole.biases is None else whole.biases[here],
-            None if whole.allowed is None else whole.allowed[here],
-        )
+    @property
+    def share(self) -> Share:
+        """For the next step."""
+        request, whole = self.request, self.request.constraints
+        left = None if whole is None else whole.rows(slice(self._decided, None))
+        return Share(request.sampling, request.seed, left)
 
     def take(self, decided: Decisions, count: int) -> None:
         """A step committed the first `count` of the rows that it decided."""
