@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -84,6 +85,58 @@ def test_drafted_texts_are_plain_ones_of_a_folder_that_was_quantised_before(
     check_texts(loaded(tmp_path / "quantised"))
     with pytest.raises(EdgespecError, match="quantised already: leave --quantize out"):
         loaded(tmp_path / "quantised", method)
+
+
+def packed(folder: Path, bits: int, group_size: int | None) -> Path:
+    """A tiny Llama whose layers compressed-tensors has packed to whole numbers of so many bits."""
+    import torch
+    import transformers
+    from compressed_tensors.compressors import ModelCompressor
+    from compressed_tensors.quantization import (
+        QuantizationArgs,
+        QuantizationConfig,
+        QuantizationScheme,
+        apply_quantization_config,
+    )
+
+    whole = saved(folder / "whole")
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(whole, dtype=torch.float32)
+    strategy = {"strategy": "group", "group_size": group_size} if group_size else {"strategy": "channel"}
+    weights = QuantizationArgs(num_bits=bits, type="int", symmetric=True, **strategy)
+    scheme = QuantizationScheme(targets=["Linear"], weights=weights)
+    apply_quantization_config(model, QuantizationConfig(config_groups={"all": scheme}, ignore=["lm_head"]))
+    for layer in (one for one in model.modules() if hasattr(one, "weight_scale")):
+        groups = layer.weight.data.unflatten(1, (-1, group_size or layer.weight.shape[1]))
+        scale = groups.abs().amax(-1) / (2 ** (bits - 1) - 1)
+        layer.weight_scale.data = scale.reshape(layer.weight_scale.shape)
+    compressor = ModelCompressor.from_pretrained_model(model)
+    compressor.compress_model(model)
+    model.save_pretrained(folder / "packed")
+    compressor.update_config(str(folder / "packed"))
+    (whole / "tokenizer.json").rename(folder / "packed" / "tokenizer.json")
+    return folder / "packed"
+
+
+@pytest.mark.parametrize(("bits", "group_size"), [(4, 32), (8, None)])
+def test_drafted_texts_are_plain_ones_of_a_folder_that_compressed_tensors_packed(
+    bits: int, group_size: int | None, tmp_path: Path
+) -> None:
+    requires("compressed_tensors")
+    check_texts(loaded(packed(tmp_path, bits, group_size)))
+
+
+def test_a_packed_output_head_is_refused_by_name() -> None:
+    import torch
+
+    from edgespec.model.support import UnsupportedModel, check_modules
+
+    head = torch.nn.Linear(2, 2)
+    del head.weight
+    model = torch.nn.ModuleDict({"rotary": torch.nn.Identity(), "head": head})
+    model.config = SimpleNamespace(rotary_dim=2)  # type: ignore[assignment]
+    model.get_output_embeddings = lambda: head  # type: ignore[assignment]
+    with pytest.raises(UnsupportedModel, match="quantised output head"):
+        check_modules(model, "tiny")
 
 
 @pytest.mark.parametrize("method", LIBRARY)

@@ -27,6 +27,7 @@ from edgespec.model.kv_cache import KvPool
 from edgespec.model.kv_pages import runs
 from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.masks import Windows, visible
+from edgespec.model.quantised import is_whole
 from edgespec.model.target_engine import SessionRows
 
 FAMILIES = (LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM)
@@ -69,7 +70,7 @@ class NativeDecoder:
         windows = Windows.of(config).by_layer_type.values()
         if config.hidden_act != "silu" or any(window is not None for window in windows):
             return None
-        if any(_unusual(layer) for layer in model.decoder.layers) or type(model.head) is not torch.nn.Linear:
+        if any(_unusual(layer) for layer in model.decoder.layers) or not is_whole(model.head):
             return None
         if model.head.bias is not None:
             return None
@@ -163,10 +164,8 @@ def _unusual(layer: Any) -> bool:
     attention, mlp = layer.self_attn, layer.mlp
     inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
     plain = (attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj)
-    if any(type(linear) is not torch.nn.Linear for linear in (*inputs, *plain)):
+    if not all(map(is_whole, (*inputs, *plain))):
         return True
-    if any(type(linear.weight.data) is not torch.Tensor for linear in (*inputs, *plain)):
-        return True  # quantised in place, as torchao does
     if any(linear.bias is not None for linear in plain):
         return True
     if len({linear.bias is None for linear in inputs}) != 1:

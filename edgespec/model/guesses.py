@@ -20,6 +20,7 @@ from edgespec.model.backends import backend_on
 from edgespec.model.decoder import NativeDecoder
 from edgespec.model.exits import ExitHeads
 from edgespec.model.hints import ListenedRows
+from edgespec.model.quantised import is_whole
 from edgespec.model.static_inputs import StaticInputs
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
@@ -46,9 +47,9 @@ class KernelGuesses:
         cls, exits: object, head: torch.nn.Module, config: Any, decoder: NativeDecoder | None = None
     ) -> KernelGuesses | None:
         """None where the kernel does not fit. decoder: one that holds the head already."""
-        if not isinstance(exits, ExitHeads) or type(head) is not torch.nn.Linear or head.bias is not None:
+        if not isinstance(exits, ExitHeads) or not is_whole(head) or head.bias is not None:
             return None
-        weight = head.weight
+        weight: Any = head.weight
         alike = all(exits.heads[layer].norm.dtype == weight.dtype for layer in exits.layers)
         backend = backend_on(weight.device)
         if backend is None or weight.dtype not in DTYPES or not weight.is_contiguous() or not alike:

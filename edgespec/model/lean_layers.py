@@ -32,6 +32,7 @@ from edgespec.model.batch import ModuleInputs
 from edgespec.model.kv_cache import KvPool
 from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.paged_attention import PagedAttention, PagedLayout
+from edgespec.model.quantised import is_whole
 
 UNIT_NORMS = {
     LlamaModel: False,
@@ -199,9 +200,8 @@ def unusual(layer: Any) -> bool:
     attention, mlp = layer.self_attn, layer.mlp
     inputs = (attention.q_proj, attention.k_proj, attention.v_proj)
     gates = (mlp.gate_proj, mlp.up_proj)
-    for one in (*inputs, attention.o_proj, *gates, mlp.down_proj):
-        if type(one) is not torch.nn.Linear or type(one.weight.data) is not torch.Tensor:
-            return True
+    if not all(map(is_whole, (*inputs, attention.o_proj, *gates, mlp.down_proj))):
+        return True
     if any(len({one.bias is None for one in joined}) != 1 for joined in (inputs, gates)):
         return True
     return any(module._forward_hooks or module._forward_pre_hooks for module in layer.modules())

@@ -43,6 +43,15 @@ def check_quantised(config: Any, name: str) -> bool:
     return True
 
 
+def is_whole(linear: Any) -> bool:
+    """Whether a linear layer multiplies by its weights as they are. torchao swaps them in place, compressed-tensors
+    takes them away or adds a scale, and both leave the layer a `torch.nn.Linear`."""
+    if type(linear) is not torch.nn.Linear or "forward" in vars(linear):
+        return False
+    weight = getattr(linear, "weight", None)
+    return weight is not None and type(weight.data) is torch.Tensor and weight.is_floating_point()
+
+
 def quantiser(method: str, dtype: torch.dtype, quantised_already: bool, name: str) -> Any:
     """What transformers' `quantization_config` takes. Raises EdgespecError."""
     if method not in METHODS:

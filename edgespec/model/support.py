@@ -43,10 +43,15 @@ def check_config(config: Any, name: str) -> None:
 
 
 def check_modules(model: Any, name: str) -> None:
-    """Raise UnsupportedModel when the loaded model has no rotary embedding (GPT-J has one, but no module)."""
+    """Raise UnsupportedModel when the loaded model has no rotary embedding (GPT-J has one, but no module), or an output
+    head without weights, as compressed-tensors leaves one that it has packed."""
     has_module = any("rotary" in type(module).__name__.lower() for module in model.modules())
     if not has_module and not getattr(model.config, "rotary_dim", None):
         raise UnsupportedModel(f"{name} ({type(model).__name__}) has no rotary position embedding: {ADVICE}.")
+    if getattr(model.get_output_embeddings(), "weight", None) is None:
+        raise UnsupportedModel(
+            f"{name} has a quantised output head, which edgespec cannot read: quantise it again without lm_head."
+        )
 
 
 def context_length(config: Any, name: str) -> int:
