@@ -6,6 +6,8 @@ Needs edgespec[quantised]; without it only what refuses runs.
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -123,6 +125,31 @@ def test_drafted_texts_are_plain_ones_of_a_folder_that_compressed_tensors_packed
 ) -> None:
     requires("compressed_tensors")
     check_texts(loaded(packed(tmp_path, bits, group_size)))
+
+
+@pytest.mark.parametrize(("method", "dtype"), [("gptq", "float32"), ("awq", "bfloat16")])
+def test_drafted_texts_are_plain_ones_of_a_folder_that_gptqmodel_quantised(
+    method: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)  # gptqmodel wants more threads than two cores get
+    requires("gptqmodel")
+    pytest.importorskip("optimum")
+    import torch
+    from gptqmodel import GPTQModel, QuantizeConfig
+
+    from edgespec.model.target import Target
+
+    whole, quantised = saved(tmp_path / "whole"), tmp_path / "quantised"
+    special = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "t0", "eos_token": "t2"}
+    (whole / "tokenizer_config.json").write_text(json.dumps(special))
+    own = {"quant_method": "awq", "format": "gemm"} if method == "awq" else {}
+    config = QuantizeConfig(bits=4, group_size=32, **own)
+    model = GPTQModel.load(str(whole), config, device="cpu", dtype=getattr(torch, dtype))
+    texts = [torch.randint(3, 97, (1, 64)) for _ in range(8)]
+    model.quantize([{"input_ids": text, "attention_mask": torch.ones_like(text)} for text in texts])
+    model.save(str(quantised))
+    (whole / "tokenizer.json").rename(quantised / "tokenizer.json")
+    check_texts(Target.load(quantised, exits=None, kv_memory="16MiB", dtype=dtype))
 
 
 def test_a_packed_output_head_is_refused_by_name() -> None:
