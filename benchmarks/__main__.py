@@ -23,7 +23,7 @@ from edgespec.core.errors import EdgespecError
 
 MEASURING = (
     "latency", "plan_validation", "peers", "overhead", "exactness", "wire", "link", "kernels", "hints", "load",
-    "attack", "prefix_probe", "api", "memory", "edge", "criterion",
+    "attack", "prefix_probe", "api", "memory", "edge", "criterion", "robot",
 )  # fmt: skip
 
 

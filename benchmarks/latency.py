@@ -44,12 +44,17 @@ def main() -> int:
     pair = Pair.of(arguments.pair)
     prompts = pair.prompts(arguments.prompts)
     results = Results("latency", NOTES, arguments.json)
+    named = [one for name in arguments.settings for one in SETTINGS[name] if one.rtt_ms in arguments.rtts]
     if arguments.update:
-        kept = [row for row in load(arguments.json)["rows"] if row["setting"] not in arguments.settings]
-        results.rows.extend(kept)
+        played = {(one.name, one.rtt_ms, one.wrong_draft) for one in named}
+        results.rows.extend(
+            row
+            for row in load(arguments.json)["rows"]
+            if (row["setting"], row["rtt_ms"], row["wrong_draft"]) not in played
+            or row["temperature"] not in arguments.temperatures
+        )
     new = []
-    for named in (one for name in arguments.settings for one in SETTINGS[name]):
-        setting = replace(named, scale=named.scale * arguments.scale)
+    for setting in (replace(one, scale=one.scale * arguments.scale) for one in named):
         modes = list(setting.modes) or list(dict.fromkeys(["cloud", *arguments.modes]))
         for temperature, sessions in itertools.product(arguments.temperatures, arguments.sessions):
             cold = sessions == "cold"
@@ -140,11 +145,12 @@ def _arguments() -> argparse.Namespace:
     arguments = options(
         "latency", __doc__, quick,
         settings=([name for name in SETTINGS if name != "unpaced"], f"of {', '.join(SETTINGS)}"),
+        rtts=(sorted({one.rtt_ms for all_of in SETTINGS.values() for one in all_of}), "only these, in ms"),
         modes=(MODES, "such as device, accept-all, predicted, auto-no-hints"),
         prompts=12, max_new_tokens=96, temperatures=[0.0, 0.8],
         sessions=(["cold"], "warm (from what earlier ones measured), cold (as on a new device), or both"),
         pair=(None, HELP), scale=(1.0, "all times are this many times as long, for a pair that needs longer"),
-        update=(False, "keep what --json FILE has of other settings"),
+        update=(False, "keep what --json FILE has of other settings, round trips and temperatures"),
     )  # fmt: skip
     if unknown := [name for name in arguments.sessions if name not in ("warm", "cold")]:
         sys.exit(f"sessions are warm or cold, not {unknown[0]!r}.")

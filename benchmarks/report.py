@@ -37,6 +37,7 @@ TITLES = {
     "criterion": "How far `auto` is from the best fixed settings",
     "edge": "An edge on a small device",
     "soak": "Soak",
+    "robot": "A simulated robot",
     "agreement_smollm2": "SmolLM2: how often the draft and the exits are right",
     "latency_smollm2": "SmolLM2: modes and links",
     "peers_smollm2": "SmolLM2: beside other ways to run the same pair",
@@ -48,6 +49,7 @@ FULL = {
     "peers": tables.peers_sections,
     "latency": tables.latency_sections,
     "kernels": tables.kernels_sections,
+    "robot": tables.robot_sections,
 }
 SUMMARIES = {"peers": tables.peers_summary, "latency": tables.latency_summary, "gains": tables.gains}
 """What stands between the markers of one kind; without one, the same as among everything."""

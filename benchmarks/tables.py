@@ -184,6 +184,38 @@ def _emphatic(row: Row) -> str:
     return f"**{_ratio(row)}**" if row["mode"] == "auto" else _ratio(row)
 
 
+# The robot
+
+ROBOT: dict[str, Text] = {
+    "mode": lambda row: f"`{row['mode']}`",
+    "lost pieces": lambda row: f"{row['loss_percent']:g} %",
+    "tokens/s, × cloud": lambda row: f"{row['speed_vs_cloud']:.2f}",
+    "first token, ms": lambda row: f"{row['first_token_ms']:.0f}",
+    "first command, ms": lambda row: f"{row['first_command_ms']:.0f}",
+    "answer, ms": lambda row: f"{row['answer_ms']:.0f}",
+    "goal, s": lambda row: f"{row['goal_ms'] / 1e3:.1f}",
+    "commands a minute": lambda row: f"{row['commands_a_minute']:.0f}",
+    "bytes a look": lambda row: f"{row['bytes_a_look']:.0f}",
+    "goals reached": lambda row: f"{row['success']:.0%}",
+}
+
+
+def robot_sections(content: Content) -> list[str]:
+    """Every mode over both links, then the outage in words."""
+    driven = [row for row in content["rows"] if row["run"] == "rooms"]
+    (outage,) = (row for row in content["rows"] if row["run"] == "outage")
+    texts = "All texts were identical." if all(row["identical"] for row in driven) else "**Texts differed.**"
+    alike = "the same as without it" if outage["identical"] else "**another one**"
+    return [
+        table(driven, ROBOT),
+        f"{driven[0]['rooms']} rooms and {driven[0]['looks']} looks a mode. {texts}",
+        f"An outage of {outage['length_ms'] / 1e3:g} s between two commands of an answer: the robot was held back "
+        f"after {outage['held_back_after_ms']:.0f} ms ({outage['states']}). The target's next token came "
+        f"{outage['correct_after_ms']:.0f} ms after the link was back. {outage['revised_tokens']} unverified tokens "
+        f"were replaced, and the text was {alike}.",
+    ]
+
+
 # Kernels
 
 KERNELS_LEGEND = (
