@@ -46,10 +46,13 @@ def main() -> int:
     results = Results("latency", NOTES, arguments.json)
     named = [one for name in arguments.settings for one in SETTINGS[name] if one.rtt_ms in arguments.rtts]
     if arguments.update:
+        before = load(arguments.json)
+        if before.get("code") != results.content["code"]:
+            sys.exit(f"{arguments.json} was measured with other code: leave --update out.")
         played = {(one.name, one.rtt_ms, one.wrong_draft) for one in named}
         results.rows.extend(
             row
-            for row in load(arguments.json)["rows"]
+            for row in before["rows"]
             if (row["setting"], row["rtt_ms"], row["wrong_draft"]) not in played
             or row["temperature"] not in arguments.temperatures
         )
