@@ -12,7 +12,7 @@ import torch
 from edgespec.core.calibration import Calibration
 from edgespec.core.errors import EdgespecError
 from edgespec.model.exits import ExitHead, adapt
-from edgespec.train.lessons import Lessons
+from edgespec.train.lessons import Lessons, Taught
 from edgespec.train.packing import Batches
 from edgespec.train.stage import Stage
 from edgespec.train.teacher import Lesson, Teacher
@@ -58,14 +58,15 @@ class ExitStage(Stage):
 
     def losses(self, length: int) -> tuple[Iterable[torch.Tensor], int]:
         taught = self._lessons.draw(length)
-        return self._losses(taught.final, taught.taps), taught.batch.numel()
+        return self._losses(taught), taught.batch.numel()
 
-    def _losses(self, final: torch.Tensor, taps: dict[int, torch.Tensor]) -> Iterator[torch.Tensor]:
-        lesson = Lesson.of(self._teacher.logits(final))
+    def _losses(self, taught: Taught) -> Iterator[torch.Tensor]:
+        classes = taught.classes
+        lesson = Lesson.of(self._teacher.logits(taught.final, classes))
         for layer, adapter in zip(self.layers, self._adapters, strict=True):
             with self._teacher.autocast():
-                normed = adapter.forward(taps[layer].float(), self._teacher.norm_epsilon)
-                loss = lesson.divergence(self._teacher.logits(normed)) / len(self.layers)
+                normed = adapter.forward(taught.taps[layer].float(), self._teacher.norm_epsilon)
+                loss = lesson.divergence(self._teacher.logits(normed, classes)) / len(self.layers)
             yield loss
 
     def heads(self) -> dict[int, ExitHead]:

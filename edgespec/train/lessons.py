@@ -1,8 +1,11 @@
 """Batches with the target's hidden rows, each learnt from several times.
 
 The target's forward is most of a step's cost, so its rows are kept in a file of bounded size, and every batch is drawn
-from it a few times, each time among others. Of a large vocabulary only some rows of a batch are learnt: their logits
-bound the memory.
+from it a few times, each time among others.
+
+With a large vocabulary the LM heads would be the other part of the cost. So a step learns the target's distribution
+over some tokens only: those of the batch, the most frequent ones, and others at random, so that none is forgotten (as
+sampled softmax does). Rows whose logits would fill the memory are left out of a step.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from edgespec.train.packing import Batches
 from edgespec.train.teacher import Teacher
@@ -23,16 +27,22 @@ LOGITS_AT_ONCE, ON_A_GPU = 1 << 25, 8
 
 USES_A_BATCH = 3
 
+CLASSES = 8192
+"""Tokens that a step learns about; of a vocabulary that is less than twice as large, all."""
+
+FREQUENT = CLASSES // 2
+
 
 @dataclass(frozen=True)
 class Taught:
-    """A batch int64 [B, L], the places [R] of its learnt rows among the B · L, and the teacher's final rows and those
-    after each layer, all [R, D]."""
+    """A batch int64 [B, L], the places [R] of its learnt rows among the B · L, the teacher's final rows and those
+    after each layer, all [R, D], and the tokens [C] that are learnt about; None: all."""
 
     batch: torch.Tensor
     places: torch.Tensor
     final: torch.Tensor
     taps: dict[int, torch.Tensor]
+    classes: torch.Tensor | None = None
 
 
 class Lessons:
@@ -52,7 +62,11 @@ class Lessons:
         self._layers = tuple(layers)
         self._random = np.random.default_rng(seed)
         most = LOGITS_AT_ONCE * (1 if teacher.device.type == "cpu" else ON_A_GPU)
-        self._rows = max(1, most // teacher.vocabulary_size)
+        self._frequent: NDArray[np.int64] | None = None
+        classes = teacher.vocabulary_size
+        if classes >= 2 * CLASSES:
+            classes, self._frequent = CLASSES, batches.frequent(FREQUENT, teacher.vocabulary_size)
+        self._rows = max(1, most // classes)
         self._file = file
         self._cache_bytes = cache_bytes
         self._cache: torch.Tensor | None = None
@@ -68,7 +82,16 @@ class Lessons:
         batch, places = self._kept[chosen]
         assert self._cache is not None
         final, *taps = self._cache[chosen, :, : len(places)].to(self._teacher.device)
-        return Taught(batch, places, final, dict(zip(self._layers, taps, strict=True)))
+        taps_of = dict(zip(self._layers, taps, strict=True))
+        return Taught(batch, places, final, taps_of, self._classes(batch))
+
+    def _classes(self, batch: torch.Tensor) -> torch.Tensor | None:
+        """The tokens that are learnt about this time, sorted."""
+        if self._frequent is None:
+            return None
+        kept = np.union1d(self._frequent, batch.cpu().numpy())
+        others = self._random.integers(self._teacher.vocabulary_size, size=max(0, CLASSES - len(kept)))
+        return torch.from_numpy(np.union1d(kept, others)).to(self._teacher.device)
 
     def _teach(self, length: int) -> None:
         ids, learnt = self._batches.next(length)

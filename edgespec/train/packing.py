@@ -63,6 +63,11 @@ class Batches:
             np.stack([self._stream.learnt[one] for one in windows]),
         )
 
+    def frequent(self, count: int, vocabulary_size: int) -> NDArray[np.int64]:
+        """The stream's `count` most frequent tokens."""
+        counts = np.bincount(self._stream.tokens, minlength=vocabulary_size)
+        return np.argsort(-counts, kind="stable")[:count]
+
     def state(self) -> tuple[int, int, int]:
         return self._epoch, self._length, self._cursor
 

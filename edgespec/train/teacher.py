@@ -13,6 +13,7 @@ from edgespec.engines.model_folder import find_folder, name_of
 from edgespec.model import loading
 from edgespec.model.guesses import scaled
 from edgespec.model.loaded_model import LoadedModel
+from edgespec.model.quantised import is_whole
 
 
 class Teacher:
@@ -78,9 +79,22 @@ class Teacher:
         narrow = self.model.dtype == torch.bfloat16
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=narrow)
 
-    def logits(self, rows: torch.Tensor) -> torch.Tensor:
-        """The LM head on normed rows [..., D] -> float32 [..., V], as the target scales them."""
-        return scaled(self.model.head(rows.to(self.model.dtype)), self.model.config).float()
+    def logits(self, rows: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
+        """The LM head on normed rows [..., D] -> float32 [..., V], as the target scales them. classes: of these tokens
+        [C] only."""
+        logits = head_logits(self.model.head, rows.to(self.model.dtype), classes)
+        return scaled(logits, self.model.config).float()
+
+
+def head_logits(head: Any, rows: torch.Tensor, classes: torch.Tensor | None) -> torch.Tensor:
+    """An LM head's logits of rows [..., D]: all, or those of the tokens `classes` [C]."""
+    if classes is None:
+        return head(rows)  # type: ignore[no-any-return]
+    if not is_whole(head):
+        return head(rows)[..., classes]  # type: ignore[no-any-return]
+    return torch.nn.functional.linear(
+        rows, head.weight[classes], None if head.bias is None else head.bias[classes]
+    )
 
 
 def fast_bfloat16(device: torch.device) -> bool:
