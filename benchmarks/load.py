@@ -1,10 +1,10 @@
 """A load on one server: many synthetic devices, idle sessions, hostile clients. Is every text right, is nobody stuck?
 
-    python -m benchmarks.load --minutes 30 --devices 64 --slow-share 0.25 --kill-every-s 120
-    python -m benchmarks.load --devices 1,8 --modes auto --think-s 0        # what more sessions gain
-    python -m benchmarks.load --devices 40 --serve "--verify-pace-ms 28 --latency-ms 50"     # more than it carries
-    python -m benchmarks.load --devices 32 --hostile all --repeats 3        # each phase without, then with the attack
-    python -m benchmarks.load --devices 0 --idle 500
+    python -m benchmarks.load                                   # a minute each with 1 to 64 devices, and 500 idle ones
+    python -m benchmarks.load --minutes 30 --devices 64 --idle 0 --slow-share 0.25 --kill-every-s 120
+    python -m benchmarks.load --devices 1,8 --idle 0 --modes auto --think-s 0     # what more sessions gain
+    python -m benchmarks.load --devices 40 --idle 0 --serve "--verify-pace-ms 28 --latency-ms 50"    # too many
+    python -m benchmarks.load --devices 32 --idle 0 --hostile all --repeats 3     # without, then with the attack
 
 Every text is compared with what it is alone, on the same server (deterministic unless --serve says otherwise). Exit
 status 1 if a text differs, is stuck or lost, or if a session is left behind. A row is a phase of that many minutes.
@@ -244,7 +244,7 @@ def _arguments() -> Any:
     }
     arguments = options(
         "load", __doc__, quick,
-        devices=([64], "numbers of them, a phase each"),
+        devices=([1, 8, 32, 64], "numbers of them, a phase each; 0: none"),
         minutes=1.0,
         modes=["cloud", "sync", "preempt", "auto", "colocated"],
         think_s=(2.0, "between texts, on the average"),
@@ -257,7 +257,7 @@ def _arguments() -> Any:
         hostile=([""], f"{', '.join(KINDS)}, or all"),
         hostile_rate=(200.0, "acts a second of all hostile clients"),
         repeats=(1, "of every phase"),
-        idle=(0, "sessions that wait for their next turn; 500 at most"),
+        idle=(500, "sessions that wait for their next turn; 500 at most, 0: none"),
         settle_s=(SETTLE_S, "of idle sessions, before they are measured"),
         serve=("--threads 1 --deterministic", "options of the server"),
     )  # fmt: skip
