@@ -41,8 +41,9 @@ class ReplayDraft:
     tokenizer_path = Path("unused")
     eyes = None
 
-    def __init__(self, text: Sequence[int], acceptance: float, vocabulary_size: int) -> None:
-        self.vocabulary_size = vocabulary_size
+    def __init__(self, text: Sequence[int], acceptance: float, tokenizer: Tokenizer) -> None:
+        self.vocabulary_size = vocabulary_size = tokenizer.vocabulary_size
+        self.vocabulary_hash = tokenizer.vocabulary_hash
         self._text = np.array([*text, 0], dtype=np.int64)
         shares = [zlib.crc32(repr(one).encode()) / 2**32 for one in enumerate(self._text.tolist())]
         wrong = np.array(shares) >= acceptance
@@ -111,7 +112,7 @@ def play(
     outcome = Outcome(device)
     draft: Any = None
     if mode not in ("cloud", "colocated"):
-        draft = ReplayDraft([*job.prompt, *job.text], habits.acceptance, tokenizer.vocabulary_size)
+        draft = ReplayDraft([*job.prompt, *job.text], habits.acceptance, tokenizer)
     try:
         with Session(
             address,

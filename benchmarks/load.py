@@ -259,7 +259,7 @@ def _arguments() -> Any:
         repeats=(1, "of every phase"),
         idle=(500, "sessions that wait for their next turn; 500 at most, 0: none"),
         settle_s=(SETTLE_S, "of idle sessions, before they are measured"),
-        serve=("--threads 1 --deterministic", "options of the server"),
+        serve=("--threads 1 --deterministic --kv-memory 2GiB", "options of the server"),
     )  # fmt: skip
     arguments.serve = shlex.split(arguments.serve)
     arguments.hostile = list(KINDS) if arguments.hostile == ["all"] else [*filter(None, arguments.hostile)]
