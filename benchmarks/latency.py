@@ -23,7 +23,7 @@ import numpy as np
 
 from benchmarks.interval import speed_interval
 from benchmarks.pairs import HELP, Pair
-from benchmarks.results import Results, Row, load, options
+from benchmarks.results import Results, Row, load, options, save
 from benchmarks.settings import SETTINGS, LatencySetting, WrongDraft, save_wrong_exits
 from edgespec.cli.demo.figures import Pacing, Run, mode_figures
 from edgespec.cli.demo.runs import Setting, play, serving
@@ -65,6 +65,11 @@ def main() -> int:
             for row in _rows(setting, temperature, sessions, runs, modes):
                 new.append(row)
                 results.add(row)
+    if arguments.update:
+        order = list(SETTINGS)
+        results.rows.sort(key=lambda row: (order.index(row["setting"]), row["rtt_ms"], row["wrong_draft"]))
+        results.content["command"] = f"{before['command']}; {results.content['command']}"
+        save(results.content, arguments.json)
     return 1 if any(row["text_differs"] for row in new) else 0
 
 

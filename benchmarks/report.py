@@ -136,8 +136,9 @@ def _section(name: str, file: Path, page: Path, in_full: bool, draw: bool) -> li
 
 def measured_on(content: Content, in_full: bool = True) -> str:
     """Command, date and hardware; in full also versions, and what was emulated."""
-    hardware = content["hardware"]
-    text = f"`{content['command']}`, {content['date']}, {hardware['cores']} cores of {hardware['processor']}"
+    hardware, (first, *others) = content["hardware"], content["command"].split("; ")
+    command = f"`{content['command']}`" if in_full or not others else f"`{first}` and further runs"
+    text = f"{command}, {content['date']}, {hardware['cores']} cores of {hardware['processor']}"
     versions = ", ".join(f"{package} {version}" for package, version in content["versions"].items())
     text = f"{text}; {versions}. {content['notes']}" if in_full else f"{text}."
     return text if content.get("code") == code_hash(content["kind"]) else f"{text} {OLDER}"

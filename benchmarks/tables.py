@@ -123,6 +123,8 @@ def latency_summary(
     """How many times as fast as `cloud` these modes are at T = 0.8, in the settings `only`, or in all."""
     rows = [row for row in content["rows"] if row["temperature"] == 0.8 and row["mode"] in modes]
     rows = [row for row in rows if not only or row["setting"] in only]
+    if len({row.get("sessions") for row in rows}) == 1:  # then the page says which
+        rows = [{**row, "sessions": None} for row in rows]
     cells = list(dict.fromkeys(cell_of(row) for row in rows))
     heads = [mode for mode in modes if any(row["mode"] == mode for row in rows)]
     found = {(cell_of(row), row["mode"]): row for row in rows}
