@@ -19,6 +19,7 @@ from tiny_drafts import save_draft
 import edgespec
 from edgespec.core.slots import Piece
 from edgespec.engines.draft_engine import load_draft
+from edgespec.model.cache_argument import cache_argument
 
 SHAPES: dict[str, dict[str, Any]] = {
     "2 x 128": {"vocab_size": 4096, "hidden_size": 128, "intermediate_size": 352, "num_key_value_heads": 2,
@@ -55,14 +56,15 @@ def transformers_run(model: Path, rows: int, slots: int) -> Callable[[], Any]:
     auto: Any = transformers.AutoModelForCausalLM
     loaded = auto.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
     cache = transformers.DynamicCache(config=loaded.config)
+    kept = {cache_argument(loaded): cache}
     tokens = torch.arange(rows).unsqueeze(0)
 
     def run() -> Any:
-        best = loaded(tokens, past_key_values=cache).logits.argmax(-1)
+        best = loaded(tokens, **kept).logits.argmax(-1)
         cache.crop(-rows)
         return best
 
-    loaded(torch.zeros(1, slots, dtype=torch.int64), past_key_values=cache)
+    loaded(torch.zeros(1, slots, dtype=torch.int64), **kept)
     return run
 
 
