@@ -46,16 +46,7 @@ def main() -> int:
     results = Results("latency", NOTES, arguments.json)
     named = [one for name in arguments.settings for one in SETTINGS[name] if one.rtt_ms in arguments.rtts]
     if arguments.update:
-        before = load(arguments.json)
-        if before.get("code") != results.content["code"]:
-            sys.exit(f"{arguments.json} was measured with other code: leave --update out.")
-        played = {(one.name, one.rtt_ms, one.wrong_draft) for one in named}
-        results.rows.extend(
-            row
-            for row in before["rows"]
-            if (row["setting"], row["rtt_ms"], row["wrong_draft"]) not in played
-            or row["temperature"] not in arguments.temperatures
-        )
+        _take_over(results, arguments.json, named, arguments.temperatures)
     new = []
     for setting in (replace(one, scale=one.scale * arguments.scale) for one in named):
         modes = list(setting.modes) or list(dict.fromkeys(["cloud", *arguments.modes]))
@@ -68,9 +59,25 @@ def main() -> int:
     if arguments.update:
         order = list(SETTINGS)
         results.rows.sort(key=lambda row: (order.index(row["setting"]), row["rtt_ms"], row["wrong_draft"]))
-        results.content["command"] = f"{before['command']}; {results.content['command']}"
         save(results.content, arguments.json)
     return 1 if any(row["text_differs"] for row in new) else 0
+
+
+def _take_over(
+    results: Results, file: Path, named: Sequence[LatencySetting], temperatures: Sequence[float]
+) -> None:
+    """What `file` has of other settings and temperatures, measured with the same code, and the command that did."""
+    before = load(file)
+    if before.get("code") != results.content["code"]:
+        sys.exit(f"{file} was measured with other code: leave --update out.")
+    played = {(one.name, one.rtt_ms, one.wrong_draft) for one in named}
+    results.content["command"] = f"{before['command']}; {results.content['command']}"
+    results.rows.extend(
+        row
+        for row in before["rows"]
+        if (row["setting"], row["rtt_ms"], row["wrong_draft"]) not in played
+        or row["temperature"] not in temperatures
+    )
 
 
 def _runs(

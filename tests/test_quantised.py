@@ -132,6 +132,7 @@ def test_drafted_texts_are_plain_ones_of_a_folder_that_gptqmodel_quantised(
     method: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)  # gptqmodel wants more threads than two cores get
+    monkeypatch.chdir(tmp_path)  # it writes logs where it runs
     requires("gptqmodel")
     pytest.importorskip("optimum")
     import torch
