@@ -33,6 +33,7 @@ def code_hash(kind: str) -> str:
     digest = hashlib.sha256()
     for folder in MEASURED.get(kind, (*SYSTEM, "csrc")):
         for file in sorted((ROOT / folder).rglob("*")):
-            if file.suffix in SOURCES and not UNMEASURED.intersection(file.parts):
-                digest.update(f"{file.relative_to(ROOT)}\n".encode() + file.read_bytes())
+            name = file.relative_to(ROOT)
+            if file.suffix in SOURCES and not UNMEASURED.intersection(name.parts):
+                digest.update(f"{name}\n".encode() + file.read_bytes())
     return digest.hexdigest()[:16]

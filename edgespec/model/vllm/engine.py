@@ -14,6 +14,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
+import torch
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.pacing import ForwardPacing
@@ -102,8 +103,8 @@ class VllmSession:
 
     def end_request(self) -> None:
         """vLLM forgets the session's request; its prefix cache keeps what it can for the next one."""
-        if self._request is not None and not self._request.is_finished():
-            self._engine.abort(self._request.request_id)
+        if self._request is not None:
+            self._engine.end(self._request)
         self._request = None
 
 
@@ -115,6 +116,7 @@ class VllmEngine(OtherEngine):
     def __init__(self, core: Any, facts: Mapping[str, Any], pace: ForwardPacing | None = None) -> None:
         super().__init__(facts, pace)
         self._core = core
+        self._threads = torch.get_num_threads()
         self._most = int(core.vllm_config.scheduler_config.max_num_seqs)
         self._holders = WeakValueDictionary[str, VllmSession]()
         """Sessions whose requests vLLM has, by the requests' names."""
@@ -149,9 +151,10 @@ class VllmEngine(OtherEngine):
         self._holders[name] = session
         return request
 
-    def abort(self, name: str) -> None:
-        self._core.abort_requests([name])
-        self._holders.pop(name, None)
+    def end(self, request: Any) -> None:
+        if not request.is_finished():
+            self._core.abort_requests([request.request_id])
+        self._holders.pop(request.request_id, None)
 
     def decide(self, requests: Sequence[ForwardRequest]) -> list[Decisions]:
         """As many at once as vLLM holds requests."""
@@ -161,6 +164,8 @@ class VllmEngine(OtherEngine):
     def _decide(self, requests: Sequence[ForwardRequest]) -> list[Decisions]:
         from edgespec.model.vllm import hooks
 
+        if torch.get_num_threads() != self._threads:  # a thread's own; vLLM refuses another number than at its start
+            torch.set_num_threads(self._threads)
         self._make_room({id(request.cache) for request in requests})
         begun = [request.cache.begin(request) for request in requests]
         hooks.jobs.clear()
