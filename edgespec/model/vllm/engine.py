@@ -164,7 +164,8 @@ class VllmEngine(OtherEngine):
     def _decide(self, requests: Sequence[ForwardRequest]) -> list[Decisions]:
         from edgespec.model.vllm import hooks
 
-        if torch.get_num_threads() != self._threads:  # a thread's own; vLLM refuses another number than at its start
+        # A thread has its own number, and vLLM refuses another one than at its start.
+        if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         self._make_room({id(request.cache) for request in requests})
         begun = [request.cache.begin(request) for request in requests]
