@@ -67,7 +67,6 @@ class CMakeBuild(build_ext):
             str(build),
             "-G",
             "Ninja",
-            # pip's environment of the last build, which the cache remembers, is gone.
             f"-DCMAKE_MAKE_PROGRAM={shutil.which('ninja')}",
             f"-DCMAKE_BUILD_TYPE={os.environ.get('EDGESPEC_BUILD_TYPE', 'Release')}",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={module.parent}",
@@ -75,6 +74,8 @@ class CMakeBuild(build_ext):
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             *shlex.split(os.environ.get("CMAKE_ARGS", "")),
         ]
+        # CMake's cache would keep the last build's options, and its environment of pip, which is gone.
+        (build / "CMakeCache.txt").unlink(missing_ok=True)
         subprocess.run(configure, check=True)
         subprocess.run(["cmake", "--build", str(build)], check=True)
 

@@ -12,6 +12,7 @@ A benchmark's results come into docs/results when it has ended, so `all` goes on
 from __future__ import annotations
 
 import ast
+import importlib.util
 import runpy
 import subprocess
 import sys
@@ -23,12 +24,14 @@ from edgespec.core.errors import EdgespecError
 
 MEASURING = (
     "latency", "plan_validation", "peers", "overhead", "exactness", "wire", "link", "kernels", "hints", "load",
-    "attack", "prefix_probe", "api", "memory", "edge", "criterion", "robot",
+    "fleet", "attack", "prefix_probe", "api", "memory", "edge", "criterion", "hint_worth", "robot",
 )  # fmt: skip
 
+NEEDS = {"fleet": "ray"}
+"""Packages that only some environments have, and the extra of the same name; without one `all` leaves it out."""
 
-OTHERS = ("agreement", "house", "report")
-"""Those that `all` leaves out: they need a pair that was trained, or measure no speed."""
+OTHERS = ("acceptance", "agreement", "decoders", "house", "report")
+"""Those that `all` leaves out: they need models that are not here, or measure no speed."""
 
 
 def main() -> int:
@@ -57,6 +60,10 @@ def _run_all(quick: bool, again: bool) -> int:
         results, measured = FOLDER / f"{name}.json", ROOT / "build" / "benchmarks" / f"{name}.json"
         if not (quick or again) and _is_current(results):
             print(f"== {name}: measured with this code already", flush=True)
+            continue
+        package = NEEDS.get(name)
+        if package is not None and importlib.util.find_spec(package) is None:
+            print(f"== {name}: left out, it needs {package}: pip install '.[{package}]'", flush=True)
             continue
         print(f"== {name}", flush=True)
         command = [sys.executable, "-m", f"benchmarks.{name}", "--json", str(measured), *["--quick"] * quick]

@@ -1,12 +1,13 @@
 """One device attacks a server, or strangers do: what another device's session notices of it.
 
     python -m benchmarks.attack                     # every attack by itself, then those of a device together
-    python -m benchmarks.attack --attacks early,hog --seconds 20
+    python -m benchmarks.attack --attacks early,hog --rounds 9
 
-An honest session is decoded by the server alone, text after text, before, during and after the attack. A row has the
-ratios of its token gaps (median and 99th percentile) to those before, how long a new session waited for its first token
-at most, how long until gaps are as before once the attackers have left (recovery_s), and the server's memory. Every
-text is compared with the first one. Exit status 1 if a text differs or a session was cut off.
+An honest session is decoded by the server alone, text after text, while attack and calm take turns. Each attack's token
+gaps (median and 99th percentile) are compared with those of the calm before and after it. A row has the medians over
+the attacks of these ratios and of the time until gaps are as before once the attackers have left (recovery_s); and how
+long a new session waited for its first token at most, and the server's memory. Every text is compared with the first
+one. Exit status 1 if a text differs or a session was cut off.
 
 Times are of the whole machine: other work on it counts as an attack. `strangers` are 10,000 connections that say
 nothing and 5,000 that send garbage or drip, as far as the system grants a process as many files (`ulimit -Hn`).
@@ -22,6 +23,7 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,16 @@ class Server:
         self.process = process_at(self.port)
 
 
+@dataclass(frozen=True)
+class Round:
+    """One attack of a row: when it began and ended, and the server's memory then."""
+
+    begins_s: float
+    ends_s: float
+    rss: tuple[int, int]
+    acts: int
+
+
 def attacked(server: Server, names: list[str], arguments: Any) -> Row:
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe()
@@ -117,75 +129,88 @@ def attacked(server: Server, names: list[str], arguments: Any) -> Row:
     honest = Honest(server.port, server.hello["honest"], arguments.tokens)
     honest.start()
     time.sleep(arguments.seconds)
+    attacks = [_attack(server, pipe, arguments.seconds) for _ in range(arguments.rounds)]
+    honest.stop.set()
+    honest.join(60)
+    pipe.send("leave")
+    attacker.join(10)
+    return _row(honest, names, clients, attacks, arguments.seconds)
+
+
+def _attack(server: Server, pipe: Any, seconds: float) -> Round:
+    """And then calm for as long, once everything may have recovered."""
     rss, begins_s = server.process.memory_info().rss, time.monotonic()
     pipe.send("begin")
-    time.sleep(arguments.seconds)
+    time.sleep(seconds)
     most_rss, ends_s = server.process.memory_info().rss, time.monotonic()
     pipe.send("end")
     acts = pipe.recv()
-    time.sleep(arguments.seconds)
-    honest.stop.set()
-    honest.join(60)
-    attacker.join(10)
-    return _row(honest, names, (clients, acts), (begins_s, ends_s), (rss, most_rss))
+    time.sleep(RECOVERY_S + seconds)
+    return Round(begins_s, ends_s, (rss, most_rss), acts)
 
 
-def _row(
-    honest: Honest,
-    names: list[str],
-    did: tuple[int, int],
-    attack_s: tuple[float, float],
-    rss: tuple[int, int],
-) -> Row:
-    begins_s, ends_s = attack_s
-    before = np.array([gap for at, gap in honest.gaps if at < begins_s])
-    during = np.array([gap for at, gap in honest.gaps if begins_s <= at < ends_s] or [ends_s - begins_s])
-    p50, p99 = np.percentile(before, (50, 99))
-    recovery_s = _recovery_s(honest, ends_s, limit_s=LIMITS["stranger"][0] * float(p50))
-    ratios = [float(np.percentile(during, q)) / float(base) for q, base in ((50, p50), (99, p99))]
+def _row(honest: Honest, names: list[str], clients: int, attacks: list[Round], seconds: float) -> Row:
+    seen = [_seen(honest, attack, seconds) for attack in attacks]
+    p50_s, p50_ratio, p99_ratio, recovery_s = (float(np.median(values)) for values in zip(*seen, strict=True))
     limits = LIMITS["stranger" if names[0] in OF_STRANGERS else "device"]
-    first = [seconds for at, seconds in honest.first if begins_s <= at < ends_s + 2]
+    within = [at for attack in attacks for at in honest.first if attack.begins_s <= at[0] < attack.ends_s + 2]
+    first_s = max((waited_s for _, waited_s in within), default=None)
     right = all(text == honest.texts[0] for text in honest.texts)
     return {
         "attack": "+".join(names) if len(names) < 3 else "all of a device",
-        "clients": did[0],
-        "acts": did[1],
-        "p50_ms": 1e3 * float(p50),
-        "p50_ratio": ratios[0],
-        "p99_ratio": ratios[1],
-        "first_token_s": max(first, default=None),
-        "recovery_s": recovery_s,
-        "rss_mib": rss[0] >> 20,
-        "rss_attacked_mib": rss[1] >> 20,
+        "clients": clients,
+        "acts": sum(attack.acts for attack in attacks),
+        "p50_ms": 1e3 * p50_s,
+        "p50_ratio": p50_ratio,
+        "p99_ratio": p99_ratio,
+        "first_token_s": first_s,
+        "recovery_s": recovery_s if np.isfinite(recovery_s) else None,
+        "rss_mib": attacks[0].rss[0] >> 20,
+        "rss_attacked_mib": max(attack.rss[1] for attack in attacks) >> 20,
         "texts": len(honest.texts),
         "cut": len(honest.cut),
-        "within": all(ratio <= limit for ratio, limit in zip(ratios, limits, strict=True))
-        and max(first, default=0.0) <= FIRST_TOKEN_S
-        and recovery_s is not None
+        "within": p50_ratio <= limits[0]
+        and p99_ratio <= limits[1]
+        and (first_s or 0.0) <= FIRST_TOKEN_S
         and recovery_s <= RECOVERY_S,
         "met": right and not honest.cut and bool(honest.texts),
     }
 
 
-def _recovery_s(honest: Honest, ends_s: float, limit_s: float) -> float | None:
-    """From the attack's end to the first of `CALM` gaps in a row with a median of `limit_s` at most; None: never."""
+def _seen(honest: Honest, attack: Round, seconds: float) -> tuple[float, float, float, float]:
+    """The median gap in the calm before and after an attack; the ratios of the median and of the 99th percentile in it;
+    and the seconds to recover."""
+    calm_s = (
+        (attack.begins_s - seconds, attack.begins_s),
+        (attack.ends_s + RECOVERY_S, attack.ends_s + RECOVERY_S + seconds),
+    )
+    calm = [gap for at, gap in honest.gaps if any(begins <= at < ends for begins, ends in calm_s)]
+    during = [gap for at, gap in honest.gaps if attack.begins_s <= at < attack.ends_s]
+    p50, p99 = np.percentile(calm or [np.inf], (50, 99))
+    attacked = np.percentile(during or [attack.ends_s - attack.begins_s], (50, 99))
+    recovery_s = _recovery_s(honest, attack.ends_s, limit_s=LIMITS["stranger"][0] * float(p50))
+    return float(p50), float(attacked[0] / p50), float(attacked[1] / p99), recovery_s
+
+
+def _recovery_s(honest: Honest, ends_s: float, limit_s: float) -> float:
+    """From the attack's end to the first of `CALM` gaps in a row with a median of `limit_s` at most; inf: never."""
     after = [(at, gap) for at, gap in honest.gaps if at >= ends_s]
     calm = (
         at - gap - ends_s
         for i, (at, gap) in enumerate(after[: len(after) - CALM + 1])
         if np.median([gap for _, gap in after[i : i + CALM]]) <= limit_s
     )
-    first_s = next(calm, None)
-    return None if first_s is None else max(0.0, first_s)
+    return max(0.0, next(calm, np.inf))
 
 
 def main() -> int:
     arguments = options(
         "attack",
         __doc__,
-        {"attacks": ["early", "chains", "hog", "parameters", "half-open"], "seconds": 2.0},
+        {"attacks": ["early", "chains", "hog", "parameters", "half-open"], "seconds": 2.0, "rounds": 1},
         attacks=([*OF_A_DEVICE, *OF_STRANGERS, "all"], "which; all: those of a device together"),
-        seconds=(8.0, "before, during and after an attack, each"),
+        seconds=(3.0, "of an attack, and of the calm before and after it"),
+        rounds=(3, "of an attack and calm in turn"),
         tokens=(64, "of a text"),
         acts_a_second=(400.0, "of all clients of an attack together"),
         serve=("--threads 1 --kv-memory 512MiB", "options of `edgespec serve`"),

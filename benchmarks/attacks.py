@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import random
 import resource
 import secrets
@@ -76,7 +77,8 @@ Attack = Callable[[Client], None]
 
 
 def opening(client: Client, tokens: list[int], max_new_tokens: int = 1500, **fields: Any) -> None:
-    """fields: of `raw_peer.opening`."""
+    """fields: of `raw_peer.opening`. The text goes on behind an end token."""
+    fields["ignore_end"] = True
     client.send(raw_peer.opening(1, secrets.token_bytes(16), tokens, max_new_tokens=max_new_tokens, **fields))
 
 
@@ -137,6 +139,20 @@ def crowd(client: Client) -> None:
         opening(client, [5, 6, random.randrange(10, 4000)])
 
 
+def drafted(client: Client) -> None:
+    """The same with the server's draft in every forward."""
+    if client.number == 0:
+        opening(client, [5, 6, random.randrange(10, 4000)])
+        client.send(
+            raw_peer.frame(
+                raw_peer.TUNE,
+                struct.pack("<IfII", FILL | DRAFT, 0.5, 0, 0),
+                channel=1,
+                sequence=client.numbered()[0],
+            )
+        )
+
+
 def hog(client: Client) -> None:
     """Sessions that take memory for the longest text and do nothing, kept alive by empty blocks."""
     if client.number == 0:
@@ -145,7 +161,14 @@ def hog(client: Client) -> None:
 
 
 def promises(client: Client) -> None:
-    """Latency targets as low as the server grants."""
+    """Sessions that decode as fast as they can, with latency targets as low as the server grants."""
+    if client.number == 0:
+        target_us = random.choice([1500, 2500, 4000, 9000, 20_000, 30_000, 60_000])
+        opening(client, [5, 6, 7], latency_us=target_us)
+
+
+def idle_promises(client: Client) -> None:
+    """The same of sessions that do nothing."""
     if client.number == 0:
         opening(client, [5, 6, 7], fill=False, latency_us=random.choice([1500, 2500, 4000, 9000, 30000]))
 
@@ -160,6 +183,17 @@ def parameters(client: Client) -> None:
             temperature=random.choice([1e300, 5e-324]),
             repetition_penalty=random.choice([1, 1e308]),
         )
+
+
+def guides(client: Client) -> None:
+    """Sessions one after the other, each with a JSON schema of its own that takes long to compile."""
+    channel = 1 + client.number % 200
+    properties = {
+        f"p{client.number}_{n}": {"type": "string", "pattern": f"^[a-z]{{{n % 9},40}}$"} for n in range(300)
+    }
+    section = json.dumps({"guide": {"json_schema": json.dumps({"type": "object", "properties": properties})}})
+    opened = raw_peer.opening(channel, secrets.token_bytes(16), [5, 6, 7], sampling=section.encode())
+    client.send(opened, raw_peer.frame(raw_peer.CLOSE, bytes(8), channel=channel, sequence=2))
 
 
 def early(client: Client) -> None:
@@ -201,8 +235,10 @@ def drip(client: Client) -> None:
 
 OF_A_DEVICE: dict[str, tuple[Attack, int]] = {
     "chains": (chains, 4), "orphans": (orphans, 4), "tunes": (tunes, 4), "empty-blocks": (empty_blocks, 8),
-    "turns": (turns, 8), "crowd": (crowd, 64), "hog": (hog, 64), "promises": (promises, 4),
-    "parameters": (parameters, 8), "early": (early, 36), "pings": (pings, 8), "resumes": (resumes, 8),
+    "turns": (turns, 8), "crowd": (crowd, 64), "drafted": (drafted, 16), "hog": (hog, 64), "promises": (promises, 16),
+    "idle-promises": (idle_promises, 4),
+    "parameters": (parameters, 8), "guides": (guides, 4), "early": (early, 36), "pings": (pings, 8),
+    "resumes": (resumes, 8),
 }  # fmt: skip
 """The attacks of a device that has a token, each with its number of connections."""
 
@@ -219,17 +255,23 @@ SPARE_FILES = 100
 
 
 def run(pipe: Connection, port: int, hello: bytes, names: list[str], acts_a_second: float) -> None:
-    """A process: says how many clients it has, acts from the first message on to the next one, and says how often it
-    did. As many clients as the system grants it files for."""
+    """A process: says how many clients it has; acts from each "begin" on to the next message, and says how often it
+    did; ends at any other message. As many clients as the system grants it files for."""
     places = _places(names)
     said = b"" if names[0] in OF_STRANGERS else hello
     rate = max(acts_a_second, len(places) / SECONDS_A_ROUND)
-    clients: list[Client | None] = [None] * len(places)
     pipe.send(len(places))
-    pipe.recv()
+    while pipe.recv() == "begin":
+        pipe.send(_act(pipe, port, said, places, rate))
+
+
+def _act(pipe: Connection, port: int, said: bytes, places: list[Attack], rate: float) -> int:
+    """How often they acted until there was a message."""
+    clients: list[Client | None] = [None] * len(places)
     acts, due_s = 0, time.monotonic()
     for i in itertools.cycle(range(len(places))):
         if pipe.poll():
+            pipe.recv()
             break
         due_s = max(due_s + 1 / rate, time.monotonic() - 1.0)
         time.sleep(max(0.0, due_s - time.monotonic()))
@@ -244,7 +286,7 @@ def run(pipe: Connection, port: int, hello: bytes, names: list[str], acts_a_seco
             clients[i] = None
     for client in clients:
         _leave(client)
-    pipe.send(acts)
+    return acts
 
 
 def _places(names: list[str]) -> list[Attack]:
@@ -265,5 +307,8 @@ def _address(client: int) -> str:
 
 
 def _leave(client: Client | None) -> None:
+    """Its session ends too: one that only lost its connections would keep its memory from those of the next round."""
     if client is not None:
+        with contextlib.suppress(OSError):
+            client.send(raw_peer.frame(raw_peer.CLOSE, bytes(8), channel=1, sequence=client.numbered()[0]))
         client.socket.close()

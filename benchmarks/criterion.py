@@ -6,6 +6,9 @@ Each cell is a link, a draft's time, an acceptance and a load of the server. The
 that do not change: those of a streamed tree, by coordinates, and the best block of each mode that waits. The winner is
 played again on other texts than it was chosen on, beside `auto` (cold: its first text; warm: the next ones) and
 `cloud`. Loaded cells have several sessions at one server, in which a row costs; of `auto`, the slowest is named too.
+
+Hints stay off, as in `auto`. Scripted exits err apart from the draft, real ones where it errs: here hints would gain
+more than they do on real pairs (`benchmarks.hint_worth`).
 """
 
 from __future__ import annotations
@@ -31,10 +34,10 @@ from edgespec.sim.scripted_model import CalibratedModel
 from edgespec.sim.simulation import simulate
 
 NOTES = (
-    "Simulated: the product's own loops on a simulated clock, with scripted models. Forwards take 28 ms; exits add 3 "
-    "%; a row adds 1 % of a forward, at a loaded server 4 %."
+    "Simulated: the product's own loops on a simulated clock, with scripted models, without hints. Forwards take 28 "
+    "ms; a row adds 1 % of a forward, at a loaded server 4 %."
 )
-FORWARD_MS, EXIT_COST = 28.0, 0.03
+FORWARD_MS = 28.0
 ROW_SHARE, LOADED_ROW_SHARE = 0.01, 0.04
 SEARCHED_SEEDS, PLAYED_SEEDS = (0, 1), (10, 11, 12, 13)
 
@@ -44,13 +47,14 @@ COORDINATES: dict[str, tuple[Any, ...]] = {
     "alternatives": (2, 4),
     "floor": (0.005, 0.01, 0.05, 0.2),
     "send_floor": (0.1, 0.3),
-    "hint_threshold": (0.3,),
     "max_wait_ms": (8.0, 32.0),
 }
 START: dict[str, Any] = {
-    "depth": 12, "rows": 3, "alternatives": 3, "floor": 0.02, "send_floor": 0.0, "hint_threshold": None,
+    "depth": 12, "rows": 3, "alternatives": 3, "floor": 0.02, "send_floor": 0.0,
     "max_wait_ms": 0.0,
 }  # fmt: skip
+
+WITHOUT_HINTS = [mode for mode in WAITING_MODES if mode != "preempt"]
 
 CELL = ("rtt_ms", "draft_ms", "acceptance", "sessions")
 
@@ -69,14 +73,7 @@ class Cell:
     @property
     def situation(self) -> Situation:
         row_share = ROW_SHARE if self.sessions == 1 else LOADED_ROW_SHARE
-        return Situation(
-            self.rtt_ms,
-            FORWARD_MS,
-            self.draft_ms,
-            self.acceptance,
-            forward_row_share=row_share,
-            exit_cost=EXIT_COST,
-        )
+        return Situation(self.rtt_ms, FORWARD_MS, self.draft_ms, self.acceptance, forward_row_share=row_share)
 
 
 def main() -> int:
@@ -159,7 +156,7 @@ def searched(cell: Cell, tokens: int, sweeps: int) -> str:
 
     waiting = {
         f"{mode} {block}": partial(policy, mode, block)
-        for mode, block in itertools.product(WAITING_MODES[:2], BLOCKS if cell.rtt_ms <= FORWARD_MS else ())
+        for mode, block in itertools.product(WITHOUT_HINTS, BLOCKS if cell.rtt_ms <= FORWARD_MS else ())
     }
     speeds = {name: of(make) for name, make in waiting.items()}
     settings, reached = START, of(partial(fixed, START))
@@ -184,14 +181,12 @@ def named(setting: str) -> MakePolicy:
         mode, _, block = setting.partition(" ")
         return partial(policy, mode, int(block))
     values = dict(one.split("=") for one in setting.split())
-    return partial(fixed, {name: json.loads(value.replace("None", "null")) for name, value in values.items()})
+    return partial(fixed, {name: json.loads(value) for name, value in values.items()})
 
 
 def fixed(settings: Mapping[str, Any]) -> Stream:
     """A streamed tree whose settings do not change."""
-    asked = replace(
-        STREAM_OPTIONS, hint_threshold=settings["hint_threshold"], max_wait_ms=settings["max_wait_ms"]
-    )
+    asked = replace(STREAM_OPTIONS, hint_threshold=None, max_wait_ms=settings["max_wait_ms"])
     made = Stream(
         settings["depth"],
         rows=settings["rows"],

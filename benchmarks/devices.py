@@ -2,6 +2,7 @@
 
 They cost next to nothing, so that one process plays many and the server is what is measured. A process of devices plays
 text after text with time to think between, may be killed at any moment, and sends what each text came to over a pipe.
+They have one server, or ask a directory of several.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import threading
 import time
 import zlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +27,14 @@ from edgespec.core.pacing import DraftPacing
 from edgespec.core.params import SamplingParams
 from edgespec.core.slots import Piece
 from edgespec.core.tokenizer import Tokenizer
+from edgespec.edge.directory import Directory
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.session import Session
 
 Address = tuple[str, int]
+Where = Address | Directory
+"""Of the server, or of the directory that names one."""
+
 STUCK_S = 120.0
 """A text that brings no token for this long is stuck."""
 
@@ -85,10 +91,19 @@ class Habits:
     break_off: float
 
 
+class Arrival(NamedTuple):
+    """Tokens that came together, on the monotonic clock. forward_ms: of each of the target forwards since the last."""
+
+    at_s: float
+    tokens: int
+    server: str
+    forward_ms: float
+
+
 @dataclass
 class Outcome:
     """What one text came to. ended: finished, broken off, refused, stuck or lost (any other error). different: it is
-    not its job's text."""
+    not its job's text. began_s: before its session was opened."""
 
     device: int
     ended: str = "finished"
@@ -97,10 +112,12 @@ class Outcome:
     token_ms: list[float] = field(default_factory=list)
     different: bool = False
     note: str = ""
+    began_s: float = 0.0
+    arrivals: list[Arrival] = field(default_factory=list)
 
 
 def play(
-    address: Address,
+    where: Where,
     tokenizer: Tokenizer,
     job: Job,
     mode: str,
@@ -109,24 +126,31 @@ def play(
     device: int = 0,
 ) -> Outcome:
     """One text to its end, or to `stop_at` tokens, compared with the job's as far as it came."""
-    outcome = Outcome(device)
+    outcome = Outcome(device, began_s=time.monotonic())
+    place: dict[str, Any] = {"directory" if isinstance(where, Directory) else "server": where}
     draft: Any = None
     if mode not in ("cloud", "colocated"):
         draft = ReplayDraft([*job.prompt, *job.text], habits.acceptance, tokenizer)
     try:
         with Session(
-            address,
-            draft,
-            job.params,
+            draft=draft,
+            params=job.params,
             mode=mode,
             tokenizer=tokenizer,
             draft_pace=DraftPacing(habits.draft_ms),
+            **place,
         ) as session:
             session.prompt(job.prompt)
             began_s = last_s = time.monotonic()
+            forwards, forward_ms = 0, 0.0
             while not session.finished and (stop_at is None or len(session.tokens) < stop_at):
                 tokens = len(session.step(timeout_s=1.0).tokens)
                 now_s = time.monotonic()
+                if tokens:
+                    counts = session.statistics
+                    each_ms = (counts.forward_ms - forward_ms) / max(1, counts.target_forwards - forwards)
+                    forwards, forward_ms = counts.target_forwards, counts.forward_ms
+                    outcome.arrivals.append(Arrival(now_s, tokens, str(session.address), each_ms))
                 if tokens and outcome.first_ms is None:
                     outcome.first_ms = (now_s - began_s) * 1e3
                 elif tokens:
@@ -147,17 +171,23 @@ def play(
 
 def live(
     pipe: Connection,
-    address: Address,
+    where: Where,
     tokenizer_path: Path,
     devices: Sequence[int],
     jobs: Sequence[Job],
     habits: Habits,
 ) -> None:
     """A process: says that it is ready, is sent until when, and its devices play text after text; at the end it sends
-    None."""
+    None. It may be sent another time meanwhile."""
     tokenizer, sending = Tokenizer.load(tokenizer_path), threading.Lock()
     pipe.send("ready")
     until_s = pipe.recv()
+
+    def listen() -> None:
+        nonlocal until_s
+        with suppress(EOFError, OSError):
+            while True:
+                until_s = pipe.recv()
 
     def run(device: int) -> None:
         rng = random.Random(device)
@@ -169,10 +199,11 @@ def live(
                 return
             job, mode = rng.choice(jobs), rng.choice(habits.modes)
             stop_at = rng.randrange(1, len(job.text)) if rng.random() < habits.break_off else None
-            outcome = play(address, tokenizer, job, mode, habits, stop_at, device)
+            outcome = play(where, tokenizer, job, mode, habits, stop_at, device)
             with sending:
                 pipe.send(outcome)
 
+    threading.Thread(target=listen, daemon=True).start()
     threads = [threading.Thread(target=run, args=(device,), daemon=True) for device in devices]
     for thread in threads:
         thread.start()

@@ -46,13 +46,16 @@ def main() -> int:
     results = Results("latency", NOTES, arguments.json)
     named = [one for name in arguments.settings for one in SETTINGS[name] if one.rtt_ms in arguments.rtts]
     if arguments.update:
-        _take_over(results, arguments.json, named, arguments.temperatures)
+        _take_over(results, arguments, named)
     new = []
     for setting in (replace(one, scale=one.scale * arguments.scale) for one in named):
         modes = list(setting.modes) or list(dict.fromkeys(["cloud", *arguments.modes]))
         for temperature, sessions in itertools.product(arguments.temperatures, arguments.sessions):
             cold = sessions == "cold"
-            runs = list(_runs(setting, temperature, pair, prompts, modes, arguments.max_new_tokens, cold))
+            served = (*pair.server_options, *arguments.serve.split())
+            runs = list(
+                _runs(setting, temperature, pair, served, prompts, modes, arguments.max_new_tokens, cold)
+            )
             for row in _rows(setting, temperature, sessions, runs, modes):
                 new.append(row)
                 results.add(row)
@@ -63,20 +66,20 @@ def main() -> int:
     return 1 if any(row["text_differs"] for row in new) else 0
 
 
-def _take_over(
-    results: Results, file: Path, named: Sequence[LatencySetting], temperatures: Sequence[float]
-) -> None:
-    """What `file` has of other settings and temperatures, measured with the same code, and the command that did."""
-    before = load(file)
+def _take_over(results: Results, arguments: argparse.Namespace, named: Sequence[LatencySetting]) -> None:
+    """What the file has of other settings, temperatures and sessions, measured with the same code, and the command
+    that did."""
+    before = load(arguments.json)
     if before.get("code") != results.content["code"]:
-        sys.exit(f"{file} was measured with other code: leave --update out.")
+        sys.exit(f"{arguments.json} was measured with other code: leave --update out.")
     played = {(one.name, one.rtt_ms, one.wrong_draft) for one in named}
     results.content["command"] = f"{before['command']}; {results.content['command']}"
     results.rows.extend(
         row
         for row in before["rows"]
         if (row["setting"], row["rtt_ms"], row["wrong_draft"]) not in played
-        or row["temperature"] not in temperatures
+        or row["temperature"] not in arguments.temperatures
+        or row["sessions"] not in arguments.sessions
     )
 
 
@@ -84,13 +87,14 @@ def _runs(
     setting: LatencySetting,
     temperature: float,
     pair: Pair,
+    served: Sequence[str],
     prompts: Sequence[list[int]],
     modes: Sequence[str],
     max_new_tokens: int,
     cold: bool,
 ) -> Iterator[Run]:
     with tempfile.TemporaryDirectory() as scratch:
-        server = list(pair.server_options)
+        server = list(served)
         if setting.wrong_exits:
             save_wrong_exits(pair.exits, Path(scratch))
             server += ["--exits", scratch]
@@ -161,11 +165,12 @@ def _arguments() -> argparse.Namespace:
         "latency", __doc__, quick,
         settings=([name for name in SETTINGS if name != "unpaced"], f"of {', '.join(SETTINGS)}"),
         rtts=(sorted({one.rtt_ms for all_of in SETTINGS.values() for one in all_of}), "only these, in ms"),
-        modes=(MODES, "such as device, accept-all, predicted, auto-no-hints"),
+        modes=(MODES, "such as device, accept-all, predicted"),
         prompts=12, max_new_tokens=96, temperatures=[0.0, 0.8],
         sessions=(["cold"], "warm (from what earlier ones measured), cold (as on a new device), or both"),
         pair=(None, HELP), scale=(1.0, "all times are this many times as long, for a pair that needs longer"),
-        update=(False, "keep what --json FILE has of other settings, round trips and temperatures"),
+        serve=("", "further options of `edgespec serve`, such as '--threads 1'"),
+        update=(False, "keep what --json FILE has of other settings, round trips, temperatures and sessions"),
     )  # fmt: skip
     if unknown := [name for name in arguments.sessions if name not in ("warm", "cold")]:
         sys.exit(f"sessions are warm or cold, not {unknown[0]!r}.")

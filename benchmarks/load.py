@@ -171,12 +171,12 @@ class Load:
             if next_kill_s < time.monotonic() < until_s - pause_s / 2:
                 place = list(places)[killed % len(places)]
                 places[place][0].kill()
-                _hear(places[place][1], outcomes)
+                hear(places[place][1], outcomes)
                 places[place] = self._start(place, devices)
                 places[place][1].recv()
                 places[place][1].send(until_s)
                 killed, next_kill_s = killed + 1, next_kill_s + pause_s
-            places = {place: one for place, one in places.items() if _hear(one[1], outcomes)}
+            places = {place: one for place, one in places.items() if hear(one[1], outcomes)}
             time.sleep(0.2)
         return outcomes, memory, killed
 
@@ -188,7 +188,7 @@ class Load:
         )
 
 
-def _hear(pipe: Any, outcomes: list[Outcome]) -> bool:
+def hear(pipe: Any, outcomes: list[Outcome]) -> bool:
     """Take in what a process has sent; False when it has ended."""
     with suppress(EOFError, OSError):
         while pipe.poll():

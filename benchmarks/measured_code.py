@@ -16,8 +16,12 @@ MEASURED = {
     "link": ("csrc/wire", "csrc/net", "edgespec/core"),
     "kernels": ("kernels", "csrc/sampling", "csrc/noise", "csrc/decoder", "csrc/simd", "csrc/threads"),
     "api": (*SYSTEM, "edgespec/api"),
+    "fleet": (*SYSTEM, "edgespec/fleet", "csrc"),
+    "acceptance": ("edgespec/core", "edgespec/drafting", "edgespec/verifying", "edgespec/engines"),
+    "decoders": ("edgespec/core", "edgespec/model", "csrc/decoder", "csrc/simd", "csrc/threads"),
     "agreement": ("edgespec/train", "edgespec/model", "edgespec/core"),
     "criterion": ("edgespec/core", "edgespec/drafting", "edgespec/verifying", "edgespec/sim"),
+    "hint_worth": ("edgespec/core", "edgespec/drafting", "edgespec/verifying", "edgespec/sim"),
 }
 """Folders; other kinds measure the whole system."""
 

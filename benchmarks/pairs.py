@@ -1,4 +1,4 @@
-"""The pair that a benchmark plays: the bundled one, or a folder of `target`, `draft` and `exits` from `edgespec train`.
+"""The pair that a benchmark plays: the bundled one, or a folder of `target` and `draft`, and `exits` where it has them.
 
 Prompts are chosen by a rule, not by hand: held-out sources for the bundled pair and targets without a chat template,
 for others the held-out prompts of chat_prompts.py. llama.cpp runs a `target.gguf` in the folder, if there is one.
@@ -19,12 +19,12 @@ from edgespec.engines.draft_engine import DraftEngine, load_draft
 from edgespec.engines.model_folder import PAIR_FOLDER
 from edgespec.train.prompts import held_out_prompts
 
-HELP = "a folder of target, draft and exits; by default the bundled pair"
+HELP = "a folder of target, draft and perhaps exits; by default the bundled pair"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """folder: as above."""
+    """folder: as above; with an `engine` made of the draft, such as one in int8, that is what drafts."""
 
     folder: Path
 
@@ -32,7 +32,7 @@ class Pair:
     def of(cls, folder: str | None) -> Pair:
         """None: the bundled pair. Raises EdgespecError where a model is missing."""
         found = PAIR_FOLDER if folder is None else Path(folder).resolve()
-        for name in ("target", "draft", "exits"):
+        for name in ("target", "draft"):
             if not (found / name).is_dir():
                 raise EdgespecError(f"{found} has no folder {name!r}: put what `edgespec train` wrote there.")
         return cls(found)
@@ -43,7 +43,16 @@ class Pair:
 
     @property
     def exits(self) -> Path:
+        """Raises EdgespecError where the pair has none."""
+        if not self.has_exits:
+            raise EdgespecError(
+                f"{self.folder} has no folder 'exits': put what `edgespec train exits` wrote there."
+            )
         return self.folder / "exits"
+
+    @property
+    def has_exits(self) -> bool:
+        return (self.folder / "exits").is_dir()
 
     @property
     def draft(self) -> Path:
@@ -60,11 +69,19 @@ class Pair:
     @property
     def server_options(self) -> tuple[str, ...]:
         """Of `edgespec serve`."""
-        return () if self.bundled else ("--target", str(self.target), "--exits", str(self.exits))
+        if self.bundled:
+            return ()
+        exits = ("--exits", str(self.exits)) if self.has_exits else ()
+        return ("--target", str(self.target), *exits)
 
     @cached_property
     def engine(self) -> DraftEngine:
-        return load_draft(engine_beside(self.draft, self.folder / "engine"))
+        return load_draft(self.engine_folder)
+
+    @cached_property
+    def engine_folder(self) -> Path:
+        made = self.folder / "engine"
+        return made if made.is_dir() and not self.bundled else engine_beside(self.draft, made)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

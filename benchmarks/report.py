@@ -29,13 +29,18 @@ TITLES = {
     "link": "A link that loses packets",
     "attack": "An attack",
     "load": "Many devices on one server",
+    "fleet": "Servers under Ray",
     "kernels": "Kernels",
     "hints": "What hints cost",
     "memory": "A device's memory",
     "criterion": "How far `auto` is from the best fixed settings",
+    "hint_worth": "What hints gain `auto`",
     "edge": "An edge on a small device",
     "robot": "A simulated robot",
+    "decoders": "edgespec's own CPU decoder beside llama.cpp",
+    "acceptance": "A draft with another tokenizer",
     "agreement_smollm2": "SmolLM2: how often the draft and the exits are right",
+    "hint_worth_smollm2": "SmolLM2: what hints gain `auto`",
     "latency_smollm2": "SmolLM2: modes and links",
     "peers_smollm2": "SmolLM2: beside other ways to run the same pair",
 }
@@ -73,15 +78,26 @@ def plot(content: Content, file: Path, line: str, figure: str, label: str) -> bo
     if not drawn:
         return False
     picture, axes = pyplot.subplots(1, len(drawn), figsize=(6.5 * len(drawn), 5), squeeze=False)
+    names = list(dict.fromkeys(row[line] for rows in drawn.values() for row in rows))
+    lines = {}
     for (title, rows), axis in zip(drawn.items(), axes[0], strict=True):
         for name in dict.fromkeys(row[line] for row in rows):
             points = [(row["rtt_ms"], row[figure]) for row in rows if row[line] == name]
             style = "--" if name.startswith(("transformers", "vllm", "llama")) else "-"
             width = 2.8 if name.endswith("auto") else 1.3
-            axis.plot(*zip(*points, strict=True), style, marker="o", linewidth=width, label=name)
+            colour = f"C{names.index(name)}"
+            (lines[name],) = axis.plot(
+                *zip(*points, strict=True), style, color=colour, marker="o", linewidth=width, label=name
+            )
         axis.set(title=title, xlabel="round trip, ms", ylabel=label)
         axis.set_ylim(bottom=0)
-    axes[0][-1].legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes[0][-1].legend(
+        handles=[lines[name] for name in names],
+        fontsize=8,
+        frameon=False,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+    )
     picture.suptitle(
         f"{content['hardware']['cores']} cores of {content['hardware']['processor']}", fontsize=10
     )

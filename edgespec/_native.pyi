@@ -618,7 +618,8 @@ class Batch:
     """What happened: first `others`, then the blocks, each in the order they came.
 
     Block i is from session numbers[i]: its nodes are nodes[offsets[i] : offsets[i + 1]], with the ids first_nodes[i]
-    and up. The arrays are a copy, and hold nothing of the receive buffers.
+    and up. A large block comes in pieces: following[i] of its nodes are to come. The arrays are a copy, and hold
+    nothing of the receive buffers.
     """
 
     @property
@@ -628,6 +629,9 @@ class Batch:
         """[B]"""
     @property
     def first_nodes(self) -> NDArray[np.uint32]:
+        """[B]"""
+    @property
+    def following(self) -> NDArray[np.uint32]:
         """[B]"""
     @property
     def offsets(self) -> NDArray[np.int64]:
@@ -681,8 +685,9 @@ class Listener:
         """What happened, with the number of the connection or session; [] when nothing did in time, and after wake()
         or close()."""
     def poll_batch(self, timeout_s: float | None, max_events: int = 1024, max_nodes: int = 65536) -> Batch:
-        """As poll(), with the blocks of all sessions in one piece, `max_nodes` in all unless one block has more;
-        devices take turns. An OPEN or APPEND counts as 16 events and one more for each 512 tokens."""
+        """As poll(), with the blocks of all sessions in one piece, `max_nodes` in all; devices take turns. A device has
+        64 nodes in it at most: a larger block comes in pieces, and the rest waits for the next call. An OPEN or APPEND
+        counts as 16 events and one more for each 512 tokens."""
     def welcome(self, connection: int, frame: bytes, identity: bytes) -> bool:
         """Sends a WELCOME; from there on the connection may open sessions, and resume those of `identity`."""
     def send(self, number: int, frame: bytes) -> bool:
@@ -776,6 +781,14 @@ class Astray:
     @property
     def address(self) -> tuple[str, int]: ...
 
+class OtherTarget:
+    """A server was passed over, as it does not serve what the first one did. Nothing of the session was sent there."""
+
+    @property
+    def target_id(self) -> str: ...
+    @property
+    def address(self) -> tuple[str, int]: ...
+
 class Woken:
     """`wake` was called."""
 
@@ -815,7 +828,7 @@ class ResilientConnection:
         """Sends one frame of the connection's own over one that is welcomed. Raises ConnectionError when closed."""
     def receive(
         self, timeout_s: float | None
-    ) -> Message | Lost | Reconnected | Forgotten | Astray | Woken | Offline | GivenUp | None:
+    ) -> Message | Lost | Reconnected | Forgotten | Astray | OtherTarget | Woken | Offline | GivenUp | None:
         """The next message, or what happened to the link; None when nothing came in time (0: do not wait; None: wait
         without end). Raises ConnectionError with the reason when it is closed and everything received was taken."""
     def move(self) -> None:

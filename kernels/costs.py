@@ -63,18 +63,25 @@ def verify_cost(gpu: Gpu, rows: int, vocabulary: int, itemsize: int, top_k: bool
     return Cost(f"verify, {filters}", launches, 2 + key_rounds, read, idle, floor, expected)
 
 
-def exit_cost(gpu: Gpu, rows: int, vocabulary: int, width: int, itemsize: int) -> Cost:
-    """The LM head is read once for all rows."""
+def exit_cost(gpu: Gpu, rows: int, vocabulary: int, width: int, itemsize: int, head_bits: int) -> Cost:
+    """The LM head is read once for all rows. itemsize: of the rows."""
     at_once = PROGRAMS_A_PROCESSOR * gpu.processors
     tile, programs = divided(vocabulary, at_once)
     tail = tail_share(vocabulary, tile, at_once)
-    read = itemsize * width * (vocabulary + rows * (2 + programs))
-    floor = itemsize * width * vocabulary / gpu.bytes_per_us
-    return Cost("exit_head", 3, 1, read, tail, floor, 3 * LAUNCH_US + floor / (1 - tail))
+    head = head_bytes(vocabulary, width, head_bits)
+    read = head + itemsize * width * rows * (2 + programs)
+    floor = head / gpu.bytes_per_us
+    return Cost(f"exit_head, {head_bits} bits", 3, 1, read, tail, floor, 3 * LAUNCH_US + floor / (1 - tail))
+
+
+def head_bytes(vocabulary: int, width: int, bits: int) -> int:
+    """Of an LM head; one of 8 bits has a scale of 4 bytes a token."""
+    return vocabulary * (width * bits // 8 + 4 * (bits == 8))
 
 
 def costs(gpu: Gpu, rows: int, vocabulary: int, width: int, itemsize: int = 2) -> Iterator[Cost]:
     """Of one exit and of every way to verify, for a model of this shape."""
-    yield exit_cost(gpu, rows, vocabulary, width, itemsize)
+    for head_bits in (8 * itemsize, 8):
+        yield exit_cost(gpu, rows, vocabulary, width, itemsize, head_bits)
     for top_k, top_p in ((False, False), (True, False), (False, True), (True, True)):
         yield verify_cost(gpu, rows, vocabulary, itemsize, top_k, top_p)

@@ -34,6 +34,7 @@ def exit_head(
     temperatures: Any,
     seeds: Any,
     positions: Any,
+    scales: Any = None,
     settings: HeadSettings = PLAIN,
     backend: str = "auto",
     threads: int | None = None,
@@ -43,31 +44,37 @@ def exit_head(
     hidden: [R, D], 1 to 64 rows, the exit's adapter already applied. norm: [D]. head: [V, D]. All three are contiguous,
     on one device and of one dtype: float32, bfloat16 or float16. As in the model, rows are normalised in float32 and
     rounded to that dtype before and after the norm's weights. temperatures: float32 [R], 0 is greedy. seeds: uint64
-    [R]. positions: int32 [R], absolute position of the guessed token. backend: "auto", "reference", "cpu" or "triton".
-    threads: of the CPU backend; None: torch's number of them, as far as they pay. Raises EdgespecError
-    for an argument that does not fit.
+    [R]. positions: int32 [R], absolute position of the guessed token. For halves the head may also be int8, and then
+    scales, float32 [V], says what each token's numbers stand for (narrow_head.py; not on the CPU). backend: "auto",
+    "reference", "cpu" or "triton". threads: of the CPU backend; None: torch's number of them, as far as they pay.
+    Raises EdgespecError for an argument that does not fit.
     """
-    columns = checked(hidden, norm, head, temperatures, seeds, positions)
+    columns = checked(hidden, norm, head, scales, temperatures, seeds, positions)
     chosen = arguments.choose_backend(backend, hidden)
     if chosen == "triton":
         from edgespec.kernels import exit_head_launch  # imports torch
 
-        return exit_head_launch.exit_head(hidden, norm, head, columns, settings)
+        return exit_head_launch.exit_head(hidden, norm, head, scales, columns, settings)
     if chosen == "reference":
-        return exit_head_reference.exit_head(hidden, norm, head, columns, settings)
+        return exit_head_reference.exit_head(hidden, norm, head, scales, columns, settings)
+    arguments.require(scales is None, "head", arguments.dtype_name(hidden), "int8", "pass the head as it is")
     return _on_cpu(hidden, norm, head, columns, settings, threads)
 
 
 def checked(
-    hidden: Any, norm: Any, head: Any, temperatures: Any, seeds: Any, positions: Any
+    hidden: Any, norm: Any, head: Any, scales: Any, temperatures: Any, seeds: Any, positions: Any
 ) -> tuple[Any, Any, Any]:
-    """The last three arguments of exit_head as arrays, all six checked. Raises EdgespecError."""
+    """The last three arguments of exit_head as arrays, all seven checked. Raises EdgespecError."""
     arguments.matrix("hidden", hidden, ("R", "D"), ("float32", *arguments.HALVES))
     rows, width = hidden.shape
     arguments.require(rows <= MAX_ROWS, "hidden", f"at most {MAX_ROWS} rows", f"{rows} rows")
     same = (arguments.dtype_name(hidden),)
     arguments.matrix("norm", norm, (width,), same)
-    arguments.matrix("head", head, ("V", width), same)
+    narrow = scales is not None
+    arguments.matrix("head", head, ("V", width), ("int8",) if narrow else same)
+    if narrow:
+        arguments.require(same[0] in arguments.HALVES, "hidden", "a half where scales are given", same[0])
+        arguments.matrix("scales", scales, (len(head),), ("float32",))
     devices = {arguments.device_of(array) for array in (hidden, norm, head)}
     arguments.require(len(devices) == 1, "hidden, norm and head", "on one device", sorted(devices))
     columns = (

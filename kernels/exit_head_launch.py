@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from edgespec.kernels import arguments
 from edgespec.kernels.data import Cells, Curves, ExitScores, HeadSettings, Trees
 from edgespec.kernels.launching import launch, power_of_2
+from edgespec.kernels.side_stream import SideStream
 from edgespec.kernels.variants import PROGRAMS_A_PROCESSOR, divided, head_depth
 
 TYPES = (torch.float32, torch.int64, torch.int32)
@@ -22,12 +24,14 @@ PARTS = 4
 
 @dataclass(frozen=True)
 class HintRequest:
-    """Whose hints are written where, as exit_hint takes it; all but the cells' words on the rows' device."""
+    """Whose hints are written where, and on which stream, as exit_hint takes it; all but the cells' words on the rows'
+    device."""
 
     trees: Trees
     curves: Curves
     curve_of: torch.Tensor
     cells: Cells
+    beside: SideStream | None = None
 
     @classmethod
     def none(cls, rows: int, device: torch.device) -> HintRequest:
@@ -41,6 +45,7 @@ def exit_head(
     hidden: torch.Tensor,
     norm: torch.Tensor,
     head: torch.Tensor,
+    scales: torch.Tensor | None,
     columns: Sequence[Any],
     settings: HeadSettings,
     hints: HintRequest | None = None,
@@ -49,10 +54,7 @@ def exit_head(
     device = hidden.device
     rows, dim = hidden.shape
 
-    def put(values: Any, dtype: torch.dtype = torch.int32) -> Any:
-        return arguments.on_device(values, device, dtype)
-
-    columns = [put(one, dtype) for one, dtype in zip(columns, TYPES, strict=True)]
+    columns = [arguments.on_device(one, device, dtype) for one, dtype in zip(columns, TYPES, strict=True)]
     normed = torch.empty_like(hidden)
     epsilon = float(settings.epsilon)
     launch("exit_head_rows", rows, [hidden, norm, normed, dim, epsilon], {}, device)
@@ -63,24 +65,44 @@ def exit_head(
     launch(
         "exit_head_parts",
         programs,
-        [normed, head, *columns, parts, rows, dim, head.shape[0], *factors],
-        {"ROWS": padded, "TILE": tile, "DEPTH": head_depth(padded, hidden.element_size())},
+        [
+            normed,
+            head,
+            columns[0] if scales is None else scales,
+            *columns,
+            parts,
+            rows,
+            dim,
+            head.shape[0],
+            *factors,
+        ],
+        {"ROWS": padded, "TILE": tile, "DEPTH": head_depth(padded, head.element_size())},
         device,
     )
+    return _finish(parts, hints or HintRequest.none(rows, device), hints is not None)
+
+
+def _finish(parts: torch.Tensor, asked: HintRequest, hint: bool) -> ExitScores:
+    """Join what the programs left; hint: and walk the sessions' trees, and write their cells."""
+    programs, _, rows = parts.shape
+    device = parts.device
     tokens = torch.empty(rows, dtype=torch.int32, device=device)
     margins = torch.empty(rows, device=device)
-    asked = HintRequest.none(rows, device) if hints is None else hints
     trees, curves, cells = asked.trees, asked.curves, asked.cells
     largest, knots = trees.largest or rows, curves.margins.shape[1]
-    launch(
-        "exit_head_finish",
-        trees.sessions,
-        [parts, tokens, margins, *map(put, (trees.offsets, trees.parents, trees.tokens)),
-         curves.margins, curves.probabilities, put(asked.curve_of), cells.words, cells.sequence,
-         rows, programs, knots, cells.exit, *cells.words.shape[1:3]],
-        {"ROWS": power_of_2(largest), "KNOTS": power_of_2(knots), "HINT": hints is not None},
-        device,
-    )  # fmt: skip
+    columns = [
+        arguments.on_device(one, device, torch.int32)
+        for one in (trees.offsets, trees.parents, trees.tokens, asked.curve_of)
+    ]
+    with nullcontext() if asked.beside is None else asked.beside.behind_this_one(parts, tokens, margins):
+        launch(
+            "exit_head_finish",
+            trees.sessions,
+            [parts, tokens, margins, *columns[:3], curves.margins, curves.probabilities, columns[3], cells.words,
+             cells.sequence, rows, programs, knots, cells.exit, *cells.words.shape[1:3]],
+            {"ROWS": power_of_2(largest), "KNOTS": power_of_2(knots), "HINT": hint},
+            device,
+        )  # fmt: skip
     return ExitScores(tokens, margins)
 
 

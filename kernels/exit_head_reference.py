@@ -13,17 +13,19 @@ from edgespec.kernels.data import ExitScores, HeadSettings
 
 
 def exit_head(
-    hidden: Any, norm: Any, head: Any, columns: Sequence[NDArray[Any]], settings: HeadSettings
+    hidden: Any, norm: Any, head: Any, scales: Any, columns: Sequence[NDArray[Any]], settings: HeadSettings
 ) -> ExitScores:
     """As edgespec.kernels.exit_head. columns: temperatures, seeds, positions."""
-    rows = zip(exit_logits(hidden, norm, head, settings), *columns, strict=True)
+    rows = zip(exit_logits(hidden, norm, head, settings, scales), *columns, strict=True)
     tokens, margins = zip(*map(_score_row, rows), strict=True)
     return ExitScores(np.array(tokens, np.int32), np.array(margins, np.float32))
 
 
-def exit_logits(hidden: Any, norm: Any, head: Any, settings: HeadSettings) -> NDArray[np.float32]:
+def exit_logits(
+    hidden: Any, norm: Any, head: Any, settings: HeadSettings, scales: Any = None
+) -> NDArray[np.float32]:
     """The exit's logits float32 [R, V]."""
-    dtype = arguments.dtype_name(head)
+    dtype = arguments.dtype_name(hidden)
     wide = arguments.widened(hidden)
     with np.errstate(invalid="ignore", over="ignore"):
         # x = round(round(h / sqrt(mean(h^2) + epsilon)) * norm)
@@ -31,7 +33,10 @@ def exit_logits(hidden: Any, norm: Any, head: Any, settings: HeadSettings) -> ND
         scaled = arguments.rounded(wide * scale.astype(np.float32), dtype)
         x = arguments.rounded(scaled * arguments.widened(norm), dtype)
         products = x.astype(np.float64) @ arguments.widened(head).astype(np.float64).T
-        logits: NDArray[np.float32] = products.astype(np.float32) * np.float32(settings.logit_scale)
+        logits: NDArray[np.float32] = products.astype(np.float32)
+        if scales is not None:
+            logits = logits * arguments.raw(scales)
+        logits = logits * np.float32(settings.logit_scale)
         if settings.softcap:
             logits = np.float32(settings.softcap) * np.tanh(logits / np.float32(settings.softcap))
     return logits

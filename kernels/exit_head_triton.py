@@ -43,11 +43,12 @@ def exit_head_rows(
 
 @triton.jit(
     do_not_specialize=["rows", "vocabulary", "logit_scale", "softcap"],
-    do_not_specialize_on_alignment=["temperatures", "seeds", "positions", "parts"],
+    do_not_specialize_on_alignment=["scales", "temperatures", "seeds", "positions", "parts"],
 )
 def exit_head_parts(
     normed,  # [R, D]
-    head,  # [V, D]
+    head,  # [V, D], of the rows' type or int8
+    scales,  # float32 [V], of an int8 head; else not read
     temperatures,  # float32 [R]
     seeds,  # int64 [R]
     positions,  # int32 [R]
@@ -67,15 +68,8 @@ def exit_head_parts(
     """
     program, programs = tl.program_id(0), tl.num_programs(0)
     row = tl.arange(0, ROWS)
-    depth = tl.arange(0, DEPTH)
     real = row < rows
-    temperature = tl.load(temperatures + row, real, 0.0)
-    noisy = temperature > 0
-    divisor = tl.where(noisy, temperature, 1.0)
-    seed = tl.load(seeds + row, real, 0)
-    low, high = seed.to(tl.uint32), (seed >> 32).to(tl.uint32)
-    position = tl.load(positions + row, real, 0).to(tl.uint32)
-
+    noisy, divisor, low, high, position = _sampled(temperatures, seeds, positions, row, real)
     best = tl.full((ROWS,), float("-inf"), tl.float32)
     second = tl.full((ROWS,), float("-inf"), tl.float32)
     token = tl.full((ROWS,), NO_TOKEN, tl.int32)
@@ -84,13 +78,7 @@ def exit_head_parts(
     for tile in range(program, tl.cdiv(vocabulary, TILE), programs):
         ids = tile * TILE + tl.arange(0, TILE)
         known = ids < vocabulary
-        z = tl.zeros((ROWS, TILE), tl.float32)
-        for d in range(0, dim, DEPTH):
-            deep = d + depth < dim
-            x = tl.load(normed + row[:, None] * dim + d + depth[None, :], real[:, None] & deep[None, :], 0.0)
-            at = ids[:, None].to(tl.int64) * dim + d + depth[None, :]
-            w = tl.load(head + at, known[:, None] & deep[None, :], 0.0)
-            z = add_product(z, x, tl.trans(w))
+        z = _products(normed, head, scales, row, real, ids, known, dim, ROWS, TILE, DEPTH)
         z = soft_capped(z * logit_scale, softcap)
         z = tl.div_rn(z, tl.broadcast_to(divisor[:, None], (ROWS, TILE)))
         special += tl.sum(tl.where(known[None, :] & ~(tl.abs(z) < float("inf")), 1.0, 0.0), 1)
@@ -99,21 +87,72 @@ def exit_head_parts(
         s = z + tl.where(noisy[:, None], noise, 0.0)
         own_best, own_token = _best(s, ids)
         own_second, own_other = _best(tl.where(ids[None, :] == own_token[:, None], float("-inf"), s), ids)
-        better = (own_best > best) | ((own_best == best) & (own_token < token))
-        lesser, lesser_token = tl.where(better, best, own_best), tl.where(better, token, own_token)
-        rest, rest_token = tl.where(better, own_second, second), tl.where(better, own_other, other)
-        second = tl.maximum(lesser, rest)
-        other = tl.where(lesser >= rest, lesser_token, rest_token)
-        best = tl.where(better, own_best, best)
-        token = tl.where(better, own_token, token)
+        best, token, second, other = _better(
+            best, token, second, other, own_best, own_token, own_second, own_other
+        )
     best = _exactly(best, token, noisy, position, low, high)
     second = _exactly(second, other, noisy, position, low, high)
+    _store_part(parts + program * 4 * rows + row, rows, real, best, token, second, other, special)
+
+
+@triton.jit
+def _store_part(to, rows, real, best, token, second, other, special):
+    """The better of two tokens of each row first; of equals the lowest."""
     swapped = (second > best) | ((second == best) & (other < token))
-    to = parts + program * 4 * rows + row
     tl.store(to, tl.where(swapped, second, best), real)
     tl.store(to + rows, tl.where(swapped, best, second), real)
     tl.store(to + 2 * rows, tl.where(swapped, other, token).to(tl.float32, bitcast=True), real)
     tl.store(to + 3 * rows, special, real)
+
+
+@triton.jit
+def _sampled(temperatures, seeds, positions, row, real):
+    """How each row is sampled: whether with noise, its divisor, its seed's halves, its position."""
+    temperature = tl.load(temperatures + row, real, 0.0)
+    noisy = temperature > 0
+    divisor = tl.where(noisy, temperature, 1.0)
+    seed = tl.load(seeds + row, real, 0)
+    position = tl.load(positions + row, real, 0).to(tl.uint32)
+    return noisy, divisor, seed.to(tl.uint32), (seed >> 32).to(tl.uint32), position
+
+
+@triton.jit
+def _products(
+    normed,
+    head,
+    scales,
+    row,
+    real,
+    ids,
+    known,
+    dim,
+    ROWS: tl.constexpr,
+    TILE: tl.constexpr,
+    DEPTH: tl.constexpr,
+):
+    """Logits [ROWS, TILE] of the tokens `ids`, unscaled."""
+    depth = tl.arange(0, DEPTH)
+    z = tl.zeros((ROWS, TILE), tl.float32)
+    for d in range(0, dim, DEPTH):
+        deep = d + depth < dim
+        x = tl.load(normed + row[:, None] * dim + d + depth[None, :], real[:, None] & deep[None, :], 0.0)
+        at = ids[:, None].to(tl.int64) * dim + d + depth[None, :]
+        w = tl.load(head + at, known[:, None] & deep[None, :], 0.0)
+        z = add_product(z, x, tl.trans(w))
+    if head.dtype.element_ty == tl.int8:
+        z *= tl.load(scales + ids, known, 0.0)[None, :]
+    return z
+
+
+@triton.jit
+def _better(best, token, second, other, own_best, own_token, own_second, own_other):
+    """The best two of each row's two pairs, with their tokens; of equals the lowest."""
+    better = (own_best > best) | ((own_best == best) & (own_token < token))
+    lesser, lesser_token = tl.where(better, best, own_best), tl.where(better, token, own_token)
+    rest, rest_token = tl.where(better, own_second, second), tl.where(better, own_other, other)
+    second = tl.maximum(lesser, rest)
+    other = tl.where(lesser >= rest, lesser_token, rest_token)
+    return tl.where(better, own_best, best), tl.where(better, own_token, token), second, other
 
 
 @triton.jit
@@ -167,6 +206,25 @@ def exit_head_finish(
     size = tl.load(offsets + session + 1) - first
     row = tl.arange(0, ROWS)
     real = row < size
+    best, second, token, special = _joined(parts, first, row, real, rows, programs, ROWS, PROGRAMS)
+    sound = (special == 0) & (token != NO_TOKEN)
+    token = tl.where(sound, token, -1)
+    margin = tl.where(sound, best - second, float("nan"))
+    tl.store(tokens + first + row, token, real)
+    tl.store(margins + first + row, margin, real)
+    if HINT:
+        parent = tl.load(parents + first + row, real, -2)
+        drafted = tl.load(tree_tokens + first + row, real, -2)
+        curve = tl.load(curve_of + session) * knots
+        length, end, next_token, confidence = walk(
+            token, margin, parent, drafted, curve_margins + curve, curve_probabilities + curve, knots, ROWS, KNOTS,
+        )  # fmt: skip
+        publish(cells, sequence, session, exit, places, exits, length, end, next_token, confidence)
+
+
+@triton.jit
+def _joined(parts, first, row, real, rows, programs, ROWS: tl.constexpr, PROGRAMS: tl.constexpr):
+    """(best, second-best, token, above 0 where a logit is not finite) of each row from `first` on, of all programs."""
     best = tl.full((ROWS,), float("-inf"), tl.float32)
     second = tl.full((ROWS,), float("-inf"), tl.float32)
     token = tl.full((ROWS,), NO_TOKEN, tl.int32)
@@ -187,16 +245,4 @@ def exit_head_finish(
         second = tl.maximum(tl.minimum(best, own_best), tl.maximum(second, own_second))
         best = tl.where(better, own_best, best)
         token = tl.where(better, own_token, token)
-    sound = (special == 0) & (token != NO_TOKEN)
-    token = tl.where(sound, token, -1)
-    margin = tl.where(sound, best - second, float("nan"))
-    tl.store(tokens + first + row, token, real)
-    tl.store(margins + first + row, margin, real)
-    if HINT:
-        parent = tl.load(parents + first + row, real, -2)
-        drafted = tl.load(tree_tokens + first + row, real, -2)
-        curve = tl.load(curve_of + session) * knots
-        length, end, next_token, confidence = walk(
-            token, margin, parent, drafted, curve_margins + curve, curve_probabilities + curve, knots, ROWS, KNOTS,
-        )  # fmt: skip
-        publish(cells, sequence, session, exit, places, exits, length, end, next_token, confidence)
+    return best, second, token, special

@@ -6,6 +6,7 @@ cut as its own plan cuts it. `edgespec kernels costs` prints it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,16 @@ import numpy as np
 
 from edgespec.core.errors import EdgespecError
 from edgespec.kernels.attention_plan import PAGE, AttentionPlan, HeadGroups, SessionPages
-from edgespec.kernels.costs import Gpu, exit_cost
+from edgespec.kernels.costs import Gpu, exit_cost, head_bytes
 
 LAUNCHES_A_LAYER = 10
+
+EXIT_LAUNCHES = 7
+"""That the layers behind an exit wait for: five of its adapter, two of exit_head. The third is beside them."""
+
+EXITS, ADAPTER_RANK = 3, 512
+"""Of a target; the rank that `edgespec train exits` gives one of width 4096."""
+
 GRAPH_LAUNCH_US = 1.5
 """From one kernel's end to the next one's in a captured graph: an estimate."""
 
@@ -66,7 +74,8 @@ LLAMA_2_7B = Shape("Llama-2-7B", 32, 4096, 32, 32, 128, 11008, 32000)
 @dataclass(frozen=True)
 class ForwardCost:
     """slots: behind which the rows are. kv_bytes: keys and values that attention reads, all layers. idle: the share of
-    the GPU without work while it does. floor_us: the weights, once, at the memory's speed. exits_us: of three exits."""
+    the GPU without work while it does. floor_us: the weights, once, at the memory's speed. exits_us: what EXITS exits
+    add, by the bits of the LM head that they read."""
 
     slots: int
     launches: int
@@ -74,11 +83,15 @@ class ForwardCost:
     idle: float
     floor_us: float
     expected_us: float
-    exits_us: float
+    exits_us: Mapping[int, float]
 
     @property
     def over_floor(self) -> float:
         return self.expected_us / self.floor_us
+
+    def exits_share(self, bits: int) -> float:
+        """What exits add, as a share of the forward without them."""
+        return self.exits_us[bits] / self.expected_us
 
 
 def forward_cost(gpu: Gpu, shape: Shape, rows: int, slots: int) -> ForwardCost:
@@ -87,10 +100,18 @@ def forward_cost(gpu: Gpu, shape: Shape, rows: int, slots: int) -> ForwardCost:
     kv_bytes, idle = attention_bytes(gpu, shape, rows, slots)
     floor = shape.weight_bytes / gpu.bytes_per_us
     reading = (shape.weight_bytes + kv_bytes / (1 - idle)) / (STREAMED * gpu.bytes_per_us)
-    exit_us = exit_cost(gpu, rows, shape.vocabulary, shape.width, ITEMSIZE).expected_us
-    return ForwardCost(
-        slots, launches, kv_bytes, idle, floor, launches * GRAPH_LAUNCH_US + reading, 3 * exit_us
+    exits = {bits: EXITS * exit_us(gpu, shape, rows, bits) for bits in (16, 8)}
+    return ForwardCost(slots, launches, kv_bytes, idle, floor, launches * GRAPH_LAUNCH_US + reading, exits)
+
+
+def exit_us(gpu: Gpu, shape: Shape, rows: int, bits: int) -> float:
+    """What an exit in a captured graph adds to the forward: adapter and LM head, counted as the layers are."""
+    tail = exit_cost(gpu, rows, shape.vocabulary, shape.width, ITEMSIZE, bits).idle
+    read = (
+        head_bytes(shape.vocabulary, shape.width, bits) / (1 - tail)
+        + 2 * ITEMSIZE * ADAPTER_RANK * shape.width
     )
+    return EXIT_LAUNCHES * GRAPH_LAUNCH_US + read / (STREAMED * gpu.bytes_per_us)
 
 
 def attention_bytes(gpu: Gpu, shape: Shape, rows: int, slots: int) -> tuple[int, float]:

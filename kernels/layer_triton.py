@@ -48,6 +48,33 @@ def residual_norm(
     tl.store(normed + at, normalised(h, tl.load(weight + column, real, 0.0), square, epsilon, unit), real)
 
 
+@triton.jit
+def rounded_product(x, factors, inside):
+    """x by what lies at `factors`, rounded to its type, as float32."""
+    return (x.to(tl.float32) * tl.load(factors, inside, 0.0).to(tl.float32)).to(x.dtype).to(tl.float32)
+
+
+@triton.jit
+def _turned(x, y, cosine, sine, half, inside):
+    """Both halves of heads, turned to their positions."""
+    first = rounded_product(x, cosine, inside) - rounded_product(y, sine, inside)
+    second = rounded_product(y, cosine + half, inside) + rounded_product(x, sine + half, inside)
+    return first.to(x.dtype), second.to(x.dtype)
+
+
+@triton.jit
+def _store_halves(to, half, first, second, where):
+    tl.store(to, first, where)
+    tl.store(to + half, second, where)
+
+
+@triton.jit
+def _square_sums(heads):
+    """Of each head's elements, [heads, 1]."""
+    wide = heads.to(tl.float32)
+    return tl.sum(wide * wide, 1)[:, None]
+
+
 @triton.jit(do_not_specialize=["heads", "kv_heads", "norms", "unit", "epsilon"])
 def rotary_write(
     qkv,  # [R, (H + 2 G) d]
@@ -84,30 +111,21 @@ def rotary_write(
     turns = part < heads + kv_heads  # a query or a key
     x, y = a, b
     if norms != 0:
-        wide_a, wide_b = a.to(tl.float32), b.to(tl.float32)
-        square = (tl.sum(wide_a * wide_a, 1) + tl.sum(wide_b * wide_b, 1))[:, None] / width
+        square = _square_sums(a) + _square_sums(b)
         w_a = tl.where(asks, tl.load(query_norm + lane, inside, 0.0), tl.load(key_norm + lane, inside, 0.0))
         at = half + lane
         w_b = tl.where(asks, tl.load(query_norm + at, inside, 0.0), tl.load(key_norm + at, inside, 0.0))
-        x = normalised(a, w_a, square, epsilon, unit)
-        y = normalised(b, w_b, square, epsilon, unit)
+        x = normalised(a, w_a, square / width, epsilon, unit)
+        y = normalised(b, w_b, square / width, epsilon, unit)
     turn = row * width + lane
-    left = (x.to(tl.float32) * tl.load(cosines + turn, inside, 0.0).to(tl.float32)).to(a.dtype)
-    right = (y.to(tl.float32) * tl.load(sines + turn, inside, 0.0).to(tl.float32)).to(a.dtype)
-    first = (left.to(tl.float32) - right.to(tl.float32)).to(a.dtype)
-    left = (y.to(tl.float32) * tl.load(cosines + turn + half, inside, 0.0).to(tl.float32)).to(a.dtype)
-    right = (x.to(tl.float32) * tl.load(sines + turn + half, inside, 0.0).to(tl.float32)).to(a.dtype)
-    second = (left.to(tl.float32) + right.to(tl.float32)).to(a.dtype)
+    first, second = _turned(x, y, cosines + turn, sines + turn, half, inside)
     to = query + (row.to(tl.int64) * heads + part) * width + lane
-    tl.store(to, first, real & asks)
-    tl.store(to + half, second, real & asks)
+    _store_halves(to, half, first, second, real & asks)
     slot = tl.load(slots + row)
     to = keys + ((part - heads) * pool_slots.to(tl.int64) + slot) * width + lane
-    tl.store(to, first, real & turns & ~asks)
-    tl.store(to + half, second, real & turns & ~asks)
+    _store_halves(to, half, first, second, real & turns & ~asks)
     to = values + ((part - heads - kv_heads) * pool_slots.to(tl.int64) + slot) * width + lane
-    tl.store(to, a, real & ~turns)
-    tl.store(to + half, b, real & ~turns)
+    _store_halves(to, half, a, b, real & ~turns)
 
 
 @triton.jit(do_not_specialize=["gelu"])

@@ -8,15 +8,16 @@ import triton
 import triton.language as tl
 
 WIDEN = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
-"""Multiply in float32: the interpreter's product of bfloat16 is wrong."""
+"""Multiply in float32: the interpreter's product of bfloat16 is wrong, and so is its bfloat16 of an int8."""
 
 
 @triton.jit
 def add_product(total, left, right):
-    """total + left @ right, in float32."""
+    """total + left @ right, in float32; right may be int8, which halves hold exactly."""
     if WIDEN:
         left = left.to(tl.float32)
         right = right.to(tl.float32)
+    right = right.to(left.dtype)
     return tl.dot(left, right, total, input_precision="ieee")
 
 

@@ -43,13 +43,10 @@ def tree_attention_parts(
 ):
     place = tl.arange(0, QUERIES)
     column = tl.arange(0, WIDTH)
-    near = tl.arange(0, SLOTS)
-    blocks = PAGE // SLOTS
     jobs = tl.load(counts) * kv_heads
     for job in range(tl.program_id(0), jobs, tl.num_programs(0)):
-        item = job // kv_heads
         group = job % kv_heads
-        about = items + item * 5
+        about = items + job // kv_heads * 5
         first = tl.load(about)
         first_page = tl.load(about + 2)
         first_word = tl.load(about + 4) * (PAGE // 32)
@@ -59,41 +56,70 @@ def tree_attention_parts(
         at = (row * kv_heads * share + head) * key_width
         wanted = real[:, None] & (column < key_width)[None, :]
         q = tl.load(query + at[:, None] + column[None, :], wanted, 0.0)
-        own_keys = keys + group.to(tl.int64) * pool_slots * key_width
-        own_values = values + group.to(tl.int64) * pool_slots * value_width
-        own_words = words + row * row_words + first_word
-        top = tl.full((QUERIES,), float("-inf"), tl.float32)
-        total = tl.zeros((QUERIES,), tl.float32)
-        gathered = tl.zeros((QUERIES, WIDTH), tl.float32)
-        for block in range(0, tl.load(about + 3) * blocks):
-            page = tl.load(pages + first_page + block // blocks)
-            inside = (block % blocks) * SLOTS + near
-            slot = page.to(tl.int64) * PAGE + inside
-            k_at = slot[:, None] * key_width + column[None, :]
-            k = tl.load(own_keys + k_at, (column < key_width)[None, :], 0.0)
-            v_at = slot[:, None] * value_width + column[None, :]
-            v = tl.load(own_values + v_at, (column < value_width)[None, :], 0.0)
-            low = tl.load(own_words + block // blocks * 2, real, 0)
-            high = tl.load(own_words + block // blocks * 2 + 1, real, 0)
-            scores = add_product(tl.zeros((QUERIES, SLOTS), tl.float32), q, tl.trans(k)) * scale
-            scores = soft_capped(scores, softcap)
-            word = tl.where((inside < 32)[None, :], low[:, None], high[:, None])
-            seen = (word >> (inside & 31)[None, :]) & 1
-            scores = tl.where(seen != 0, scores * LOG2_E, float("-inf"))
-            # the softmax so far, rescaled to the new top
-            new_top = tl.maximum(top, tl.max(scores, 1))
-            base = tl.where(new_top == float("-inf"), 0.0, new_top)
-            weights = tl.exp2(scores - base[:, None])
-            shrink = tl.exp2(top - base)
-            total = total * shrink + tl.sum(weights, 1)
-            gathered = gathered * shrink[:, None]
-            gathered = add_product(gathered, weights.to(v.dtype), v)
-            top = new_top
+        own_pool = group.to(tl.int64) * pool_slots
+        top, total, gathered = _attend(
+            q, keys + own_pool * key_width, values + own_pool * value_width, pages + first_page,
+            words + row * row_words + first_word, real, tl.load(about + 3), key_width, value_width, scale, softcap,
+            QUERIES, WIDTH, SLOTS, PAGE,
+        )  # fmt: skip
         to = job * tile_queries + place
         kept = real[:, None] & (column < value_width)[None, :]
         tl.store(sums + to[:, None] * value_width + column[None, :], gathered, kept)
         tl.store(tops + to * 2, top, real)
         tl.store(tops + to * 2 + 1, total, real)
+
+
+@triton.jit
+def _attend(
+    q, keys, values, pages, words, real, count, key_width, value_width, scale, softcap,
+    QUERIES: tl.constexpr, WIDTH: tl.constexpr, SLOTS: tl.constexpr, PAGE: tl.constexpr,
+):  # fmt: skip
+    """(top, total, gathered) of queries [QUERIES, WIDTH] over an item's `count` pages; keys, values: of its key head,
+    words: of each query."""
+    column = tl.arange(0, WIDTH)
+    near = tl.arange(0, SLOTS)
+    blocks = PAGE // SLOTS
+    top = tl.full((QUERIES,), float("-inf"), tl.float32)
+    total = tl.zeros((QUERIES,), tl.float32)
+    gathered = tl.zeros((QUERIES, WIDTH), tl.float32)
+    for block in range(0, count * blocks):
+        page = tl.load(pages + block // blocks)
+        inside = (block % blocks) * SLOTS + near
+        slot = page.to(tl.int64) * PAGE + inside
+        k = _rows(keys, slot, column, key_width)
+        v = _rows(values, slot, column, value_width)
+        low = tl.load(words + block // blocks * 2, real, 0)
+        high = tl.load(words + block // blocks * 2 + 1, real, 0)
+        scores = add_product(tl.zeros((QUERIES, SLOTS), tl.float32), q, tl.trans(k)) * scale
+        scores = soft_capped(scores, softcap)
+        scores = tl.where(_seen(low, high, inside), scores * LOG2_E, float("-inf"))
+        top, total, gathered = _gather(top, total, gathered, scores, v)
+    return top, total, gathered
+
+
+@triton.jit
+def _rows(pool, slot, column, width):
+    """Keys or values [SLOTS, WIDTH] of these slots of the pool."""
+    return tl.load(pool + (slot[:, None] * width + column[None, :]), (column < width)[None, :], 0.0)
+
+
+@triton.jit
+def _seen(low, high, inside):
+    """Which slots `inside` a page each query sees, [QUERIES, SLOTS]; low, high: the query's words of the page."""
+    word = tl.where((inside < 32)[None, :], low[:, None], high[:, None])
+    return ((word >> (inside & 31)[None, :]) & 1) != 0
+
+
+@triton.jit
+def _gather(top, total, gathered, scores, values):
+    """The softmax so far, rescaled to its new top, with these scores [QUERIES, SLOTS] over ln 2 and values."""
+    new_top = tl.maximum(top, tl.max(scores, 1))
+    base = tl.where(new_top == float("-inf"), 0.0, new_top)
+    weights = tl.exp2(scores - base[:, None])
+    shrink = tl.exp2(top - base)
+    total = total * shrink + tl.sum(weights, 1)
+    gathered = add_product(gathered * shrink[:, None], weights.to(values.dtype), values)
+    return new_top, total, gathered
 
 
 @triton.jit(do_not_specialize=["share", "kv_heads"])

@@ -28,9 +28,10 @@ HEAD_DEPTH_BYTES = 128
 
 
 def head_depth(rows: int, itemsize: int) -> int:
-    """Elements of a token of the LM head that are read at once: less of float32 for many rows, so that registers and
-    the shared memory of every architecture hold it."""
-    return HEAD_DEPTH_BYTES // itemsize // (2 if itemsize == 4 and rows > 16 else 1)
+    """Elements of a token of the LM head that are read at once: less for many rows where they are float32, or where the
+    rows are twice as wide as an int8 head, so that registers and the shared memory of every architecture hold them."""
+    many = (itemsize == 4 and rows > 16) or (itemsize == 1 and rows > 32)
+    return HEAD_DEPTH_BYTES // itemsize // (2 if many else 1)
 
 
 VERIFY_BLOCK, VERIFY_BLOCKS = 1024, 4
@@ -101,13 +102,15 @@ KERNELS = {
 @dataclass(frozen=True)
 class Variant:
     """One kernel with its other constants fixed. types: of its arguments, in order, as Triton names them; `:16` behind
-    one says that it is a multiple of 16, so that 16 bytes are read at once. warps: 0 for the kernel's own."""
+    one says that it is a multiple of 16, so that 16 bytes are read at once. warps, registers: 0 for the kernel's
+    own."""
 
     kernel: str
     name: str
     types: str
     constants: Mapping[str, int | bool] = field(hash=False)
     warps: int = 0
+    registers: int = 0
 
     def serves(self, kernel: str, types: str, constants: Mapping[str, int | bool]) -> bool:
         """Whether it can be launched so: choices are the same, sizes at most its own, and what it takes for multiples
@@ -137,7 +140,8 @@ class Variant:
     def options(self) -> dict[str, Any]:
         """Of the compiler. No products are fused with sums, so that the noise is the same bits as on the CPU."""
         how = KERNELS[self.kernel]
-        most = {} if how.registers is None else {"maxnreg": how.registers}
+        registers = self.registers or how.registers
+        most = {} if registers is None else {"maxnreg": registers}
         return {
             "num_warps": self.number_of_warps(),
             "num_stages": how.stages,
@@ -156,12 +160,9 @@ def _variants() -> Iterator[Variant]:
     for dtype, itemsize in (("bf16", 2), ("fp16", 2), ("fp32", 4)):
         aligned = f"*{dtype}:16"
         yield Variant("exit_head_rows", dtype, f"{aligned} {aligned} {aligned} i32:16 fp32", {})
-        types = f"{aligned} {aligned} *fp32 *i64 *i32 *fp32 i32 i32:16 i32 fp32 fp32"
-        for rows in (16, 32, 64):
-            for tile in HEAD_TILES:
-                sizes = {"ROWS": rows, "TILE": tile, "DEPTH": head_depth(rows, itemsize)}
-                warps = 8 if rows > 16 or itemsize == 4 else 4
-                yield Variant("exit_head_parts", f"{dtype}-{rows}-{tile}", types, sizes, warps)
+        yield from _head_variants(dtype, aligned, aligned, itemsize)
+        if itemsize == 2:
+            yield from _head_variants(f"{dtype}-i8", aligned, f"*i8{ALIGNED}", 1)
     types = "*fp32 *i32 *fp32 *i32 *i32 *i32 *fp32 *fp32 *i32 *i32 *i32 i32 i32 i32 i32 i32 i32"
     for name in ("plain", "hint"):
         sizes = {"ROWS": MOST_ROWS, "KNOTS": 64, "HINT": name == "hint"}
@@ -169,6 +170,16 @@ def _variants() -> Iterator[Variant]:
     yield from _verify_variants()
     yield from _attention_variants()
     yield from _layer_variants()
+
+
+def _head_variants(name: str, hidden: str, head: str, itemsize: int) -> Iterator[Variant]:
+    """itemsize: of the head."""
+    types = f"{hidden} {head} *fp32 *fp32 *i64 *i32 *fp32 i32 i32:16 i32 fp32 fp32"
+    for rows in (16, 32, 64):
+        for tile in HEAD_TILES:
+            sizes = {"ROWS": rows, "TILE": tile, "DEPTH": head_depth(rows, itemsize)}
+            warps = 8 if rows > 16 or itemsize == 4 else 4
+            yield Variant("exit_head_parts", f"{name}-{rows}-{tile}", types, sizes, warps)
 
 
 def _verify_variants() -> Iterator[Variant]:
@@ -184,7 +195,7 @@ def _verify_variants() -> Iterator[Variant]:
             f"{logits} *i32 *i32 *i32 *i32 *fp64 *fp64 *i64 *i32 *fp32 *fp32 *fp32 *i64 *i64 *fp32 *fp32 *i32"
             " *i32 *fp32 *fp32 *i32 *i32 *i32 *i32 *i32 *fp32 *fp32 i32:16 i32 i32 i32 i32"
         )
-        yield from _either(Variant("verify_choose", dtype, types, {**joined, "ROWS": MOST_ROWS}))
+        yield from _either(Variant("verify_choose", dtype, types, {**joined, "ROWS": MOST_ROWS}), 168)
     types = "*fp32:16 *fp64 *i32 *fp64 *i32 *fp32 *i64 *i64 i32:16 i32 i32"
     for number in range(VERIFY_ROUNDS):
         yield from _either(Variant("verify_round", str(number), types, {**joined, "ROUND": number}))
@@ -205,7 +216,10 @@ def _attention_variants() -> Iterator[Variant]:
                 variant = Variant(
                     "tree_attention_parts", f"{dtype}-{width}-{queries}", types, sizes, 4 if small else 8
                 )
-                yield from _either(variant)
+                if (width, queries, dtype) == (64, 16, "fp32"):
+                    yield variant  # for odd arguments it would spill on sm_80: the one of 32 queries serves them
+                else:
+                    yield from _either(variant, 176 if (width, queries) == (64, 16) else 0)
             types = f"*fp32:16 *fp32:16 *fp32:16 *i32:16 *i32:16 {rows} i32 i32 i32:16 i32:16"
             yield from _either(Variant("tree_attention_join", f"{dtype}-{width}", types, {"WIDTH": width}))
 
@@ -222,10 +236,12 @@ def _layer_variants() -> Iterator[Variant]:
         yield from _either(Variant("gated", dtype, f"{rows} {rows} i32:16 i32", {}))
 
 
-def _either(variant: Variant) -> Iterator[Variant]:
-    """For arguments that are multiples of 16, and for others."""
+def _either(variant: Variant, odd_registers: int = 0) -> Iterator[Variant]:
+    """For arguments that are multiples of 16, and for others: these need more registers where the compiler, left to
+    itself, spills for one more block on a processor."""
     yield variant
-    yield replace(variant, name=f"{variant.name}-odd", types=" ".join(variant.plain_types()))
+    odd = replace(variant, name=f"{variant.name}-odd", registers=odd_registers or variant.registers)
+    yield replace(odd, types=" ".join(variant.plain_types()))
 
 
 def divided(vocabulary: int, at_once: int) -> tuple[int, int]:
@@ -242,8 +258,9 @@ def tail_share(vocabulary: int, tile: int, at_once: int) -> float:
     return 1 - vocabulary / (turns * at_once * tile)
 
 
-def variants_of(dtype: str, vocabulary: int, at_once: int) -> list[Variant]:
-    """What a model launches whose weights are of this type; at_once: programs of its exits that run together."""
+def variants_of(dtype: str, vocabulary: int, at_once: int, narrow: bool) -> list[Variant]:
+    """What a model launches whose weights are of this type; at_once: programs of its exits that run together. narrow:
+    these read an int8 head."""
     tile, _ = divided(vocabulary, at_once)
     odd = vocabulary % 16 > 0
 
@@ -252,6 +269,7 @@ def variants_of(dtype: str, vocabulary: int, at_once: int) -> list[Variant]:
         return (
             (not types or dtype in types)
             and one.constants.get("TILE", tile) == tile
+            and (one.kernel != "exit_head_parts" or ("*i8" in one.types) == narrow)
             and one.name.endswith("-odd") == (odd and one.kernel.startswith("verify"))
         )
 

@@ -53,20 +53,14 @@ def verify(
     chosen = arguments.choose_backend(backend, logits)
     narrow = chosen != "triton" or arguments.dtype_name(logits) != "float64"
     arguments.require(narrow, "logits", "float32 or a half for triton", "float64", "copy them to the CPU")
-    on_host = isinstance(trees.offsets, np.ndarray)
-    columns = (
-        (trees.offsets, trees.parents, trees.tokens, positions),
-        tuple(vars(samplings).values()),
-        None if seen is None else (seen.offsets, seen.ids),
-        None if biases is None else (biases.offsets, biases.ids, biases.values),
-    )
+    columns = _columns(trees, positions, samplings, seen, biases)
     try:  # C++ checks all values of the columns, and names the one that does not fit
         if chosen == "cpu":
             words, dtype = arguments.raw(logits), arguments.dtype_name(logits)
             return Verdicts(
                 *_native.verify(words, dtype, *columns, available_threads(threads), threads is None)
             )
-        if on_host:
+        if isinstance(trees.offsets, np.ndarray):
             _native.check_verify(rows, vocabulary, *columns)
     except ValueError as error:
         raise EdgespecError(f"{error}: correct the call.") from None
@@ -75,3 +69,15 @@ def verify(
     from edgespec.kernels import verify_launch  # imports torch
 
     return verify_launch.verify(logits, trees, positions, samplings, seen, biases)
+
+
+def _columns(
+    trees: Trees, positions: Any, samplings: Samplings, seen: Ragged | None, biases: Ragged | None
+) -> tuple[Any, Any, Any, Any]:
+    """As C++ takes them."""
+    return (
+        (trees.offsets, trees.parents, trees.tokens, positions),
+        tuple(vars(samplings).values()),
+        None if seen is None else (seen.offsets, seen.ids),
+        None if biases is None else (biases.offsets, biases.ids, biases.values),
+    )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,40 @@ class Rounds:
         return [*range(BY_MASS)] * self.top_k + [*range(BY_MASS, VERIFY_ROUNDS)] * self.top_p
 
 
+@dataclass(frozen=True)
+class Columns:
+    """What a verification is given beside its logits, on the device. lists: offsets and ids of `seen`; offsets, ids and
+    values of `biases`."""
+
+    offsets: torch.Tensor
+    parents: torch.Tensor
+    tree_tokens: torch.Tensor
+    positions: torch.Tensor
+    temperatures: torch.Tensor
+    top_ks: torch.Tensor
+    top_ps: torch.Tensor
+    min_ps: torch.Tensor
+    penalties: torch.Tensor
+    seeds: torch.Tensor
+    lists: Sequence[torch.Tensor]
+
+    @classmethod
+    def on(
+        cls, device: torch.device, trees: Trees, positions: Any, samplings: Samplings, seen: Ragged | None,
+        biases: Ragged | None, rows: int,
+    ) -> Columns:  # fmt: skip
+        """By one copy."""
+        whole = (trees.offsets, trees.parents, trees.tokens, positions)
+        columns = [
+            *((one, torch.int32) for one in whole),
+            *zip(vars(samplings).values(), SAMPLING_TYPES, strict=True),
+        ]
+        lists = [*_list_columns(seen, rows, device)[:2], *_list_columns(biases, trees.sessions, device)]
+        there = on_device([*columns, *lists], device)
+        named = zip((one.name for one in fields(cls)), there[: len(columns)], strict=False)
+        return cls(**dict(named), lists=there[len(columns) :])
+
+
 def verify(
     logits: torch.Tensor,
     trees: Trees,
@@ -51,35 +86,22 @@ def verify(
     biases: Ragged | None,
 ) -> Verdicts:
     """As edgespec.kernels.verify: the columns go to the device by one copy, and the verdicts come back by one."""
-    device = logits.device
-    rows, vocabulary = logits.shape
-    sessions, lists = trees.sessions, seen is not None or biases is not None
-    largest = trees.largest or rows
-    if isinstance(trees.offsets, np.ndarray):
-        largest = int(np.diff(trees.offsets).max())
+    device, (rows, vocabulary) = logits.device, logits.shape
+    sessions, largest = trees.sessions, _largest(trees, rows)
+    lists = seen is not None or biases is not None
     rounds = Rounds.of(samplings, vocabulary)
-    offsets, parents, tree_tokens, positions, *rest = on_device(
-        [
-            *((one, torch.int32) for one in (trees.offsets, trees.parents, trees.tokens, positions)),
-            *zip(vars(samplings).values(), SAMPLING_TYPES, strict=True),
-            *_list_columns(seen, rows, device)[:2],
-            *_list_columns(biases, sessions, device),
-        ],
-        device,
-    )
-    temperatures, top_ks, top_ps, min_ps, penalties, seeds, *given_lists = rest
+    given = Columns.on(device, trees, positions, samplings, seen, biases, rows)
     block = min(VERIFY_BLOCK, max(16, power_of_2(vocabulary)))
     parts = -(-vocabulary // (block * VERIFY_BLOCKS))
-    sizes: dict[str, int | bool] = {"BLOCK": block}
-    joined = {**sizes, "PARTS": power_of_2(parts)}
+    joined = {"BLOCK": block, "PARTS": power_of_2(parts)}
     scratch = _scratch(rows, sessions, parts, bool(rounds.numbers()), vocabulary, device)
     row_sessions, tops, sums, highs = scratch["row_sessions"], *scratch["scanned"]
     launch(
         "verify_scan",
         rows * parts,
-        [logits, scratch["scores"], offsets, temperatures, penalties, *given_lists, row_sessions, tops, sums, highs,
-         sessions, vocabulary, parts],
-        {**sizes, "LISTS": lists},
+        [logits, scratch["scores"], given.offsets, given.temperatures, given.penalties, *given.lists, row_sessions,
+         tops, sums, highs, sessions, vocabulary, parts],
+        {"BLOCK": block, "LISTS": lists},
         device,
     )  # fmt: skip
     bins, states = scratch["bins"], scratch["states"]
@@ -87,8 +109,8 @@ def verify(
         launch(
             "verify_round",
             rows * parts,
-            [scratch["scores"], temperatures, top_ks, top_ps, row_sessions, highs, bins, states, vocabulary, parts,
-             int(rounds.top_k)],
+            [scratch["scores"], given.temperatures, given.top_ks, given.top_ps, row_sessions, highs, bins, states,
+             vocabulary, parts, int(rounds.top_k)],
             {**joined, "ROUND": number},
             device,
         )  # fmt: skip
@@ -96,14 +118,22 @@ def verify(
     launch(
         "verify_choose",
         rows * parts,
-        [logits, scratch["scores"], offsets, parents, tree_tokens, positions, temperatures, min_ps, seeds, row_sessions,
-         tops, sums, highs, bins, states, *scratch["found"], scratch["part_tokens"], scratch["row_tokens"],
-         *scratch["row_values"], scratch["rows_ended"], scratch["sessions_ended"], *out.device.values(),
-         vocabulary, largest, parts, int(rounds.top_k), int(rounds.top_p)],
+        [logits, scratch["scores"], given.offsets, given.parents, given.tree_tokens, given.positions,
+         given.temperatures, given.min_ps, given.seeds, row_sessions, tops, sums, highs, bins, states,
+         *scratch["found"], scratch["part_tokens"], scratch["row_tokens"], *scratch["row_values"],
+         scratch["rows_ended"], scratch["sessions_ended"], *out.device.values(), vocabulary, largest, parts,
+         int(rounds.top_k), int(rounds.top_p)],
         {**joined, "ROWS": power_of_2(largest)},
         device,
     )  # fmt: skip
     return Verdicts(**out.device, sound=out.device["tokens"] >= 0, packed=out)
+
+
+def _largest(trees: Trees, rows: int) -> int:
+    """Rows of the largest tree."""
+    if isinstance(trees.offsets, np.ndarray):
+        return int(np.diff(trees.offsets).max())
+    return trees.largest or rows
 
 
 def _list_columns(given: Ragged | None, count: int, device: torch.device) -> list[tuple[Any, torch.dtype]]:

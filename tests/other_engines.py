@@ -5,11 +5,13 @@ Drafts come from the right text, some of them made wrong, and sessions are left 
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edgespec.core.messages import Block
 from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.tree import COMMITTED_BIT
@@ -33,6 +35,11 @@ class Job:
     prompt: list[int]
     params: SamplingParams
     seed: int
+
+
+def texts_to_play(usual: int) -> int:
+    """EDGESPEC_TEXTS asks for another number of texts than the usual one."""
+    return int(os.environ.get("EDGESPEC_TEXTS", usual))
 
 
 def jobs(prompts: Sequence[Sequence[int]]) -> list[Job]:
@@ -71,7 +78,7 @@ class Text:
             parent = self._next_node + len(tokens) - 2
         if tokens:
             probabilities = [0.9, 0.3] * (len(tokens) // 2)
-            self.verifier.receive(self._next_node, tokens, parents, probabilities)
+            self.verifier.receive(Block(self._next_node, tokens, parents, probabilities))
             self._next_node += len(tokens)
 
     def request(self) -> tuple[Any, ForwardRequest]:

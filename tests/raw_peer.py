@@ -62,12 +62,29 @@ def opening(
     repetition_penalty: float = 1.0,
     fill: bool = True,
     latency_us: int = 0,
+    sampling: bytes = b"",
+    ignore_end: bool = False,
 ) -> bytes:
+    """sampling: of the section that holds further parameters."""
     payload = session_id + struct.pack("<ddddQ", temperature, 1.0, 0.0, repetition_penalty, 7)
     payload += struct.pack(
-        "<IIIfIIIIHHI", 0, max_new_tokens, int(fill), 0.5, 0, 0, len(tokens), 0, 0, 0, latency_us
+        "<IIIfIIIIHHI",
+        0,
+        max_new_tokens,
+        int(fill),
+        0.5,
+        0,
+        0,
+        len(tokens),
+        0,
+        int(bool(sampling)),
+        2 * int(ignore_end),
+        latency_us,
     )
-    return frame(OPEN, payload + struct.pack(f"<{len(tokens)}i", *tokens), channel=channel, sequence=1)
+    payload += struct.pack(f"<{len(tokens)}i", *tokens)
+    if sampling:
+        payload += bytes(-len(payload) % 8) + struct.pack("<HHI", 1, 0, len(sampling)) + sampling
+    return frame(OPEN, payload, channel=channel, sequence=1)
 
 
 def block(channel: int, sequence: int, first_node: int, tokens: list[int], parents: list[int]) -> bytes:

@@ -47,6 +47,10 @@ class SlotMemory:
     def bytes(self) -> int:
         return 8 * len(self.held)
 
+    @property
+    def slots(self) -> int:
+        return len(self.held)
+
     def reserve(self, slots: int) -> None:
         """There is room for everything."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edgespec.server.admission import Admission
+from edgespec.server.admission import Admission, Asker
 from edgespec.server.refusal import Refused
 from edgespec.server.settings import ServerSettings
 
@@ -29,6 +29,7 @@ def admission(
             verifier=SimpleNamespace(finish=finish, remaining=remaining),
             state=SimpleNamespace(latency_ms=latency_ms),
             holders=frozenset(),
+            granted=False,
         )
         for number, finish in enumerate([None] * running + ["stop"] * finished)
     }
@@ -60,6 +61,82 @@ def test_what_is_promised_is_told_as_a_share_of_what_may_be() -> None:
 
 def test_one_session_is_admitted_whatever_the_servers_target() -> None:
     assert admitted(5.0) == 1
+
+
+def test_one_devices_promises_leave_room_for_others() -> None:
+    greedy, newcomer = Asker(frozenset({"greedy"})), Asker(frozenset({"newcomer"}))
+    sessions: dict[int, Any] = {}
+    one = Admission(sessions, ServerSettings(), paced)
+    for number in range(200):
+        try:
+            latency_ms = one.admit(50.0, asker=greedy)
+        except Refused as refused:
+            assert "beside what greedy has, others need the rest" in str(refused)
+            break
+        sessions[number] = SimpleNamespace(
+            verifier=SimpleNamespace(finish=None, remaining=100),
+            state=SimpleNamespace(latency_ms=latency_ms),
+            holders=greedy.holders,
+            granted=False,
+        )
+    assert len(sessions) == 15, "three quarters of the 20 that fit"
+    assert one.admit(None, asker=newcomer) is None
+    assert one.admit(50.0, asker=newcomer) == 50.0
+
+
+@pytest.mark.parametrize(("latency_ms", "promised"), [(40.0, 8), (80.0, 16)])
+def test_a_device_is_promised_no_more_than_its_equal_share_of_forwards_keeps(
+    latency_ms: float, promised: int
+) -> None:
+    """A forward takes 8 ms and 0.7 a row. With a row of another device it may take 11.7 ms, so that 4 rows of this one
+    fit; there are 2 such forwards in 28 ms, and 4 in 56."""
+    device, other = Asker(frozenset({"device"})), Asker(frozenset({"other"}))
+    sessions: dict[int, Any] = {}
+    one = Admission(sessions, ServerSettings(), lambda rows: 8.0 + 0.7 * rows)
+    with pytest.raises(Refused, match="beside what device has"):
+        for number in range(100):
+            granted_ms = one.admit(latency_ms, asker=device)
+            sessions[number] = SimpleNamespace(
+                verifier=SimpleNamespace(finish=None, remaining=100),
+                state=SimpleNamespace(latency_ms=granted_ms),
+                holders=device.holders,
+                granted=False,
+            )
+    assert len(sessions) == promised
+    assert one.admit(latency_ms, asker=other) == latency_ms
+
+
+def test_promises_of_one_device_keep_no_other_out_when_rows_become_dearer() -> None:
+    """16 sessions of a device that are promised 60 ms; rows of a forward then take four times as long."""
+    sessions: dict[int, Any] = {
+        number: SimpleNamespace(
+            verifier=SimpleNamespace(finish=None, remaining=100),
+            state=SimpleNamespace(latency_ms=60.0),
+            holders=frozenset({"device"}),
+            granted=False,
+        )
+        for number in range(16)
+    }
+    for row_ms in (0.7, 2.8):
+        one = Admission(sessions, ServerSettings(), lambda rows, row_ms=row_ms: 5.0 + row_ms * rows)  # type: ignore[misc]
+        assert one.admit(None, asker=Asker(frozenset({"other"}))) is None
+        assert one.admit(60.0, asker=Asker(frozenset({"other"}))) == 60.0
+        assert one.promised <= 1.0
+
+
+def test_a_promise_that_a_slower_server_cannot_keep_keeps_nobody_out() -> None:
+    session = SimpleNamespace(
+        verifier=SimpleNamespace(finish=None, remaining=100),
+        state=SimpleNamespace(latency_ms=50.0),
+        holders=frozenset({"greedy"}),
+        granted=False,
+    )
+    sessions: dict[int, Any] = {1: session}
+    slower = Admission(sessions, ServerSettings(), lambda rows: 2 * paced(rows))
+    assert slower.admit(None, asker=Asker(frozenset({"newcomer"}))) is None
+    session.granted, session.state.latency_ms = True, 81.0
+    with pytest.raises(Refused, match="81 ms in all are promised"):
+        Admission(sessions, ServerSettings(), lambda rows: 28.0 + 28.5 * rows).admit(None)
 
 
 def test_more_sessions_than_a_forward_has_rows_take_turns() -> None:

@@ -32,6 +32,7 @@ class FakeSession:
     pages: Pages
     ready: bool = True
     finish: str | None = None
+    granted: bool = False
     held: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -47,9 +48,13 @@ class FakeSession:
     def reserved(self) -> bool:
         return bool(self.held)
 
+    @property
+    def cache(self) -> Any:
+        return SimpleNamespace(slots=len(self.held) * Pages.size)
+
     def reserve(self, slots: int | None) -> None:
         if not self.held:
-            self.held = self.pages.take(slots or self.slots_needed)
+            self.held = self.pages.take(-(-(slots or self.slots_needed) // Pages.size))
 
     def release(self) -> None:
         self.pages.drop(self.held)
@@ -73,7 +78,7 @@ class AdmissionModel(RuleBasedStateMachine):
         self.admission.check_share(asker)
         self.admission.admit(None, asker=asker)
         self.numbers += 1
-        session: Any = FakeSession(self.numbers, asker.holders, pages, self.pages, ready)
+        session: Any = FakeSession(self.numbers, asker.holders, pages * Pages.size, self.pages, ready)
         self.admission.reserve_memory(session)
         self.sessions[session.number] = session
         return session  # type: ignore[no-any-return]
@@ -118,18 +123,25 @@ class AdmissionModel(RuleBasedStateMachine):
 
     @invariant()
     def a_newcomer_is_let_in(self) -> None:
-        held = {number: list(one.held) for number, one in self.sessions.items()}
-        free = self.pages._holders.copy()
         asks = 2  # pages: less than anybody's equal share
-        alone = [one for one in self.greedy if one.reserved]
-        if len(alone) == 1 and self.pages.free < asks:
-            return  # a device's only session is left to it, however large it is
-        session = self.open("newcomer", asks)
-        assert session.reserved
-        del self.sessions[session.number]
+        held = {number: list(one.held) for number, one in self.sessions.items()}
+        readers = self.pages._holders.copy()
+        try:
+            self.open("newcomer", asks)
+            del self.sessions[self.numbers]
+        except Refused:
+            assert self.may_be_had < asks
+            assert all(one.held == held[number] for number, one in self.sessions.items()), "in vain"
         for number, pages in held.items():
             self.sessions[number].held = pages
-        self.pages._holders[:] = free
+        self.pages._holders[:] = readers
+
+    @property
+    def may_be_had(self) -> int:
+        """Pages. A device's only session is left to it, however large it is."""
+        idle = [len(one.held) for one in self.greedy if not one.verifier.ready]
+        busy = [len(one.held) for one in self.greedy if one.verifier.ready and one.held]
+        return self.pages.free + sum(idle) + sum(busy) - min(busy, default=0)
 
 
 TestAdmission = AdmissionModel.TestCase
@@ -148,3 +160,20 @@ def test_memory_is_given_back_by_the_largest_holder_only_and_never_by_a_lone_ses
         model.open("greedy", 20)
     with pytest.raises(KvFull):
         model.pages.take(100)
+
+
+def test_nobody_gives_way_to_a_session_that_finds_no_room_even_so() -> None:
+    model = AdmissionModel()
+    model.open("greedy", 1, ready=False)
+    model.open("greedy", 35)
+    with pytest.raises(Refused, match="lacks 128 slots"):
+        model.open("newcomer", 2)
+    assert [len(one.held) for one in model.greedy] == [1, 35]
+
+
+def test_the_largest_holder_gives_the_smallest_session_that_is_enough() -> None:
+    model = AdmissionModel()
+    for pages in (20, 10, 5, 1):
+        model.open("greedy", pages)
+    assert model.open("newcomer", 4).reserved
+    assert [len(one.held) for one in model.greedy] == [20, 10, 0, 1]

@@ -1,6 +1,7 @@
 """`auto` chooses from what it measurements: what it is after, what pays, and says why."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 
@@ -8,7 +9,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
 from edgespec.core.messages import Hint
 from edgespec.core.tree import COMMITTED_BIT, ROOT
-from edgespec.drafting.auto import OBJECTIVES, REST_FORWARDS, SPARE_MS, Auto, AutoWithoutHints
+from edgespec.drafting.auto import OBJECTIVES, REST_FORWARDS, SPARE_SHARE, Auto
 from edgespec.drafting.modes import policy
 from edgespec.drafting.speculator import Speculator
 from edgespec.sim.scripted_model import CalibratedModel
@@ -89,38 +90,19 @@ def test_other_modes_take_no_objective() -> None:
         policy("sync", objective="cost")
 
 
-def hints(auto: Auto) -> bool:
-    return auto.options.hint_threshold is not None
-
-
-def settled(rtt_ms: float, objective: str = "latency", exits_ms: float = 0.0) -> tuple[Auto, int]:
-    """`auto` after 40 forwards of 10 ms, and of how many it asked for hints."""
+def settled(rtt_ms: float, objective: str = "latency") -> Auto:
+    """`auto` after 40 forwards of 10 ms."""
     auto, measurements, view = Auto(objective=objective), Measurements(rtt_ms=rtt_ms), Speculator()
     view.extend([1, 2, 3], 0, 100)
-    hinted = 0
     for _ in range(40):
-        asked = hints(auto)
-        measurements.observe_forward(4, 10.0 + (exits_ms if asked else 0.0), asked, 2)
-        hinted += asked
+        measurements.observe_forward(4, 10.0, 2)
         auto.adapt(view, measurements)
-    return auto, hinted
-
-
-def test_hints_whose_exits_are_dear_are_off_after_a_short_trial() -> None:
-    auto, hinted = settled(0.0, exits_ms=4.0)
-    assert 1 <= hinted <= 2
-    assert not hints(auto) or auto._hints.trial, "tried again when the first trial is earned back"
-
-
-def test_a_long_way_carries_no_doubtful_hints() -> None:
-    (near, _), (distant, _) = settled(0.0), settled(15.0)
-    assert near._threshold < distant._threshold
-    assert "1.5 forwards" in distant.reasons["sending"]
+    return auto
 
 
 def holding(slack_ms: float, probability: float, sent: bool = True, draft_full: bool = False) -> float:
     """How long a node of that probability is held, with a draft of 6 ms a run."""
-    auto, _ = settled(40.0)
+    auto = settled(40.0)
     auto._run_ms = 6.0
     view = Speculator()
     view.extend([1, 2, 3], 0, 100)
@@ -134,6 +116,9 @@ def holding(slack_ms: float, probability: float, sent: bool = True, draft_full: 
     return auto.hold_ms(view, [view.hinted])
 
 
+SPARE_MS = SPARE_SHARE * 10.0
+
+
 def test_nodes_wait_for_a_further_run_that_reaches_the_same_forward() -> None:
     assert holding(slack_ms=20.0, probability=0.5) == 20.0 - SPARE_MS
     assert holding(slack_ms=5.0, probability=0.5) == 0.0
@@ -144,6 +129,18 @@ def test_with_nothing_more_to_draft_they_wait_for_a_verdict_as_long_as_they_are_
     assert holding(slack_ms=SPARE_MS, probability=0.5, draft_full=True) == 0.0
 
 
+def test_what_is_held_back_misses_no_forward_although_these_differ_in_length() -> None:
+    class Hasty(Auto):
+        def hold_ms(self, view: Speculator, nodes: Sequence[int]) -> float:
+            return 0.0
+
+    timing = Timing(
+        lambda rows: 1.5, lambda rows: 28.0 + 0.28 * rows, up_ms=lambda: 20.0, down_ms=lambda: 20.0
+    )
+    held, hasty = played(Auto(), 0.75, timing), played(Hasty(), 0.75, timing)
+    assert held.milliseconds <= 1.01 * hasty.milliseconds
+
+
 def test_a_thin_node_that_may_come_too_late_waits_for_the_verdict_if_one_is_due() -> None:
     assert holding(slack_ms=0.0, probability=0.01) == math.inf
     assert holding(slack_ms=0.0, probability=0.5) == 0.0
@@ -151,20 +148,13 @@ def test_a_thin_node_that_may_come_too_late_waits_for_the_verdict_if_one_is_due(
 
 
 def test_energy_sends_nothing_less_likely_than_it_drafts() -> None:
-    auto, _ = settled(15.0, "energy")
+    auto = settled(15.0, "energy")
     assert auto.send_floor == auto.floor
 
 
-def test_without_hints_none_are_asked_for_and_the_text_is_the_same() -> None:
-    hinted, plain = played(Auto(), timing=far(2.0)), played(AutoWithoutHints(), timing=far(2.0))
-    assert plain.text == hinted.text
-    assert hinted.counts.hints_sent > 0 == plain.counts.hints_sent
-
-
-def test_hints_that_would_come_too_late_are_not_even_tried(outcomes: dict[str, Outcome]) -> None:
-    auto = Auto()
-    assert played(auto).counts.hints_sent == 0
-    assert auto.reasons["hints"] == "off: too late after 1.4 forwards of a round trip"
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_it_asks_for_no_hints(objective: str) -> None:
+    assert played(Auto(objective=objective), timing=far(2.0)).counts.hints_sent == 0
 
 
 def far(one_way_ms: float, server_draft_ms: float | None = None) -> Timing:
@@ -213,7 +203,7 @@ def test_a_next_session_begins_with_the_drafter_that_was_faster_or_has_to_be_tri
     """earlier: of an earlier session's forwards, whose draft it was, and milliseconds a token."""
     measurements = Measurements(rtt_ms=40.0, server_drafts=True)
     for server_draft, token_ms in earlier:
-        measurements.observe_forward(0, 28.0, hints=False, tokens=1)
+        measurements.observe_forward(0, 28.0, tokens=1)
         measurements.observe_tokens(1, token_ms, server_draft)
     auto = Auto()
     auto.adapt(Speculator(), measurements)
@@ -225,7 +215,7 @@ def on_a_link(auto: Auto, rtt_ms: float, forwards: int, since: Measurements | No
     measurements = since or Measurements()
     measurements.rtt_ms = rtt_ms
     for _ in range(forwards):
-        measurements.observe_forward(0, 28.0, hints=False, tokens=1)
+        measurements.observe_forward(0, 28.0, tokens=1)
         auto.adapt(Speculator(), measurements)
     return measurements
 
@@ -238,7 +228,7 @@ def test_on_a_link_that_is_full_it_is_as_cloud_and_says_so() -> None:
         on_a_link(auto, rtt_ms, 5, measurements)
         assert auto.depth, "a single hiccup is no reason"
     on_a_link(auto, 400.0, 1, measurements)
-    assert auto.depth == 0 and not hints(auto) and not auto.options.max_wait_ms
+    assert auto.depth == 0 and not auto.options.max_wait_ms
     assert auto.reasons["link"].startswith("the link is full: a round trip took 40 ms and takes 400 ms now")
     on_a_link(auto, 50.0, REST_FORWARDS + 8, measurements)
     assert auto.depth and "link" not in auto.reasons
@@ -254,7 +244,7 @@ def test_a_link_that_was_always_slow_is_not_full() -> None:
 def test_where_rows_are_dear_thin_nodes_are_neither_drafted_nor_sent(row_price: float, sends: float) -> None:
     auto, measurements = Auto(), Measurements(rtt_ms=28.0)
     for _ in range(60):
-        measurements.observe_forward(3, 28.0, False, 2, row_price)
+        measurements.observe_forward(3, 28.0, 2, row_price)
     auto.adapt(Speculator(), measurements)
     assert auto.send_floor == pytest.approx(sends, rel=0.01)
     assert auto.floor == auto.send_floor
@@ -263,6 +253,6 @@ def test_where_rows_are_dear_thin_nodes_are_neither_drafted_nor_sent(row_price: 
 def test_short_forwards_carry_no_thin_nodes() -> None:
     auto, measurements = Auto(), Measurements(rtt_ms=1.0)
     for _ in range(10):
-        measurements.observe_forward(3, 3.0, False, 2)
+        measurements.observe_forward(3, 3.0, 2)
     auto.adapt(Speculator(), measurements)
     assert auto.send_floor == pytest.approx(2 * 0.03 / 3.03)

@@ -25,24 +25,20 @@ def often(wrong: Callable[[random.Random], bool], draws: int = 400) -> float:
 
 
 def observed(
-    auto: Auto, rng: random.Random, forward_ms: Callable[[bool], float], rtt_ms: Callable[[], float]
-) -> int:
-    """A text of 64 tokens, one to four a forward; of how many hints were asked. The draft is right in six of ten."""
-    measurements, view, hinted = Measurements(), Speculator(), 0
+    auto: Auto, rng: random.Random, forward_ms: Callable[[], float], rtt_ms: Callable[[], float]
+) -> None:
+    """A text of 64 tokens, one to four a forward. The draft is right in six of ten."""
+    measurements, view = Measurements(), Speculator()
     view.extend([1, 2, 3], 0, 200)
     while measurements.committed < TOKENS:
-        asked, tokens = auto.options.hint_threshold is not None, rng.choice((1, 1, 2, 2, 3, 4))
-        hinted += asked
+        tokens = rng.choice((1, 1, 2, 2, 3, 4))
         measurements.observe_link(rtt_ms(), 0.0, False)
         measurements.draft_ms.observe(rng.randint(1, 4), rng.uniform(5.0, 9.0))
-        measurements.observe_forward(rng.randint(3, 9), forward_ms(asked), asked, tokens)
+        measurements.observe_forward(rng.randint(3, 9), forward_ms(), tokens)
         for _ in range(tokens):
             first = rng.choice(DRAFT_PROBABILITIES)[0]
             measurements.calibration_ratios.best.observe(first, rng.random() < first)
-        if asked:
-            measurements.calibration_ratios.hints.observe(0.6, rng.random() < 0.6)
         auto.adapt(view, measurements)
-    return hinted
 
 
 def noisy(rng: random.Random, milliseconds: float) -> float:
@@ -67,42 +63,6 @@ def test_a_draft_that_is_right_one_time_in_three_does_not_rest() -> None:
     assert often(rests) < MOST
 
 
-def test_hints_that_gain_are_not_given_up() -> None:
-    """On a link without delay, with exits that cost next to nothing."""
-
-    def off(rng: random.Random) -> bool:
-        auto = Auto()
-        observed(auto, rng, lambda asked: noisy(rng, FORWARD_MS * (1.005 if asked else 1.0)), lambda: 0.5)
-        return not (auto._hints.on or "a trial would cost" in auto.reasons["hints"])
-
-    assert often(off) < MOST
-
-
-def test_hints_that_lose_are_not_kept_and_their_trial_is_short() -> None:
-    hinted = []
-
-    def on(rng: random.Random) -> bool:
-        auto = Auto()
-        hinted.append(
-            observed(auto, rng, lambda asked: noisy(rng, FORWARD_MS * (1.2 if asked else 1.0)), lambda: 0.5)
-        )
-        return auto._hints.on and not auto._hints.trial
-
-    assert often(on) < MOST
-    assert 0.2 * sum(hinted) / len(hinted) < 0.02 * TOKENS / 2, "forwards lost, of two tokens each"
-
-
-def test_a_trial_of_hints_ends_after_one_bad_forward() -> None:
-    hinted: list[int] = []
-
-    def more_than_one(rng: random.Random) -> bool:
-        hinted.append(observed(Auto(), rng, lambda asked: 140.0 if asked else FORWARD_MS, lambda: 0.5))
-        return hinted[-1] > 1
-
-    assert often(more_than_one, 200) == 0.0
-    assert max(hinted) == 1
-
-
 def test_a_link_with_hiccups_does_not_count_as_full() -> None:
     """One time in twenty the round trip is sixteen times the usual one; the session smooths it as TCP does."""
 
@@ -116,7 +76,7 @@ def test_a_link_with_hiccups_does_not_count_as_full() -> None:
             return smoothed_ms
 
         auto = Auto()
-        observed(auto, rng, lambda asked: FORWARD_MS, rtt_ms)
+        observed(auto, rng, lambda: FORWARD_MS, rtt_ms)
         return "link" in auto.reasons or auto.depth == 0
 
     assert often(congested) < MOST
@@ -127,7 +87,7 @@ def test_forwards_wait_for_drafts_only_where_these_come_soon() -> None:
 
     def waits(rng: random.Random) -> bool:
         auto = Auto()
-        observed(auto, rng, lambda asked: noisy(rng, 100.0), lambda: rng.uniform(28.0, 40.0))
+        observed(auto, rng, lambda: noisy(rng, 100.0), lambda: rng.uniform(28.0, 40.0))
         return auto.options.max_wait_ms > 0
 
     assert often(waits) < MOST
@@ -155,7 +115,7 @@ def test_the_drafter_that_is_a_third_slower_is_not_kept(own_is_faster: bool) -> 
         quick, slow = (1, 2, 2, 3, 4), (1, 1, 1, 2, 4)
         for _ in range(2 * TOKENS):
             tokens = rng.choice(quick if choice.server_drafts != own_is_faster else slow)
-            measurements.observe_forward(4, FORWARD_MS, False, tokens)
+            measurements.observe_forward(4, FORWARD_MS, tokens)
             measurements.observe_tokens(tokens, noisy(rng, FORWARD_MS), choice.server_drafts)
             choice.update(measurements)
         return choice.server_drafts == own_is_faster

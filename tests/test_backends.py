@@ -91,9 +91,9 @@ def test_a_gpu_compiles_what_its_model_launches_before_anybody_waits(monkeypatch
     monkeypatch.setattr(launching, "source_of", Source)
     there = SimpleNamespace(multi_processor_count=132)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: there)
-    backends.compile_kernels(torch.device("cpu"), torch.bfloat16, 32000)
+    backends.compile_kernels(torch.device("cpu"), torch.bfloat16, 32000, narrow=True)
     assert compiled == []
-    backends.compile_kernels(torch.device("cuda"), torch.bfloat16, 32000)
+    backends.compile_kernels(torch.device("cuda"), torch.bfloat16, 32000, narrow=True)
     kernels = [kernel for kernel, _ in compiled]
     counts = {
         "verify_scan": 2,
@@ -104,6 +104,7 @@ def test_a_gpu_compiles_what_its_model_launches_before_anybody_waits(monkeypatch
     }
     assert {kernel: kernels.count(kernel) for kernel in counts} == counts
     assert all(torch.float16 not in given for _, given in compiled)
+    assert all(given[1] == torch.int8 for kernel, given in compiled if kernel == "exit_head_parts")
     rows = next(given for kernel, given in compiled if kernel == "exit_head_rows")
     assert rows == [torch.bfloat16] * 3 + [16, 3.0]
 

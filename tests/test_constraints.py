@@ -84,12 +84,18 @@ def test_defaults_take_no_byte() -> None:
         (b'{"generated": -1}', "generated must be"),
         (b'{"guide": {"regex": "a", "lark": "b"}}', "guide must be an object of one member"),
         (b'{"guide": {"poem": "a"}}', "not 'poem'"),
+        (b'{"guide": {"json_schema": "' + b"[" * 60_000 + b'"}}', "not JSON"),
+        (b'{"generated": [' + b"[]," * 80_000 + b"[]]}", "generated must be"),
+        (b'{"stop_token_ids": {"a": "' + b"a" * 200_000 + b'"}}', "must be a list"),
+        (b'{"' + b"a" * 200_000 + b'": 1}', "does not know"),
+        (b'{"bad_words_ids": [' + b"[1]," * 60_000 + b"[1]]}", "60001 members, and 4096 at most"),
         (b" " * (sampling_section.MAX_BYTES + 1), "at most"),
     ],
 )
-def test_a_bad_section_is_refused_with_the_reason(section: bytes, said: str) -> None:
-    with pytest.raises(EdgespecError, match=said):
+def test_a_bad_section_is_refused_with_the_reason_in_a_short_sentence(section: bytes, said: str) -> None:
+    with pytest.raises(EdgespecError, match=said) as refused:
         sampling_section.decode(section)
+    assert len(str(refused.value)) < 250
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -131,6 +132,35 @@ def test_a_place_with_other_weights_is_left_again_and_none_of_its_tokens_taken(
     assert one.tokens == RIGHT and "serves other" in events(steps)
 
 
+def test_a_server_with_other_weights_is_not_asked_for_text_while_the_directory_takes_its_time(
+    servers: tuple[Server, Server],
+) -> None:
+    """The link comes back to it, for want of another; neither that nor a repeated answer makes it begin the session."""
+    there_again = threading.Event()
+
+    def met() -> int:
+        if proxy.connections == 2:
+            there_again.set()
+        return other.port
+
+    def answer(question: Question) -> Answer:
+        if len(where.questions) == 1:
+            return place_of(first)
+        if len(where.questions) in (2, 4):
+            return place_of(other, address=f"127.0.0.1:{proxy.port}", target_id="stub")
+        if len(where.questions) == 3:
+            there_again.wait(10)
+            return refusal(503, "this server is full", Retry_After="0")
+        return place_of(servers[1])
+
+    with serving(another_target()) as other, mortal(5) as first, FaultProxy(other.port) as proxy:
+        proxy.choose = met
+        with directory(answer) as where, asking(where) as one:
+            steps = text(one)
+            assert not other.sessions.table and proxy.connections < 10
+    assert one.tokens == RIGHT and events(steps).count("serves other") == 1
+
+
 def test_a_directory_that_is_gone_leaves_the_text_with_its_server(servers: tuple[Server, Server]) -> None:
     with FaultProxy(servers[0].port) as proxy:
         with directory(lambda _: place_of(servers[0], address=f"127.0.0.1:{proxy.port}")) as where:
@@ -160,6 +190,33 @@ def test_at_the_start_a_full_fleet_is_waited_for(servers: tuple[Server, Server])
     with directory(lambda _: next(answers, place_of(servers[0]))) as where, asking(where) as one:
         text(one)
     assert one.tokens == RIGHT and len(where.questions) == 2
+
+
+def test_at_the_start_a_silent_server_leaves_time_for_the_one_named_next(
+    servers: tuple[Server, Server],
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        answers = iter([place_of(servers[0], address=address)])
+        with (
+            directory(lambda _: next(answers, place_of(servers[1]))) as where,
+            asking(where, link=LinkOptions(timeout_s=3.0)) as one,
+        ):
+            text(one)
+    assert one.tokens == RIGHT
+
+
+def test_at_the_start_a_server_that_is_being_stopped_is_left_for_the_one_named_next(
+    servers: tuple[Server, Server],
+) -> None:
+    with stub_session(servers[0].port, scripted=SCRIPTED, mode="sync") as holds:
+        holds.prompt(PROMPT)
+        holds.step()
+        servers[0].drain(30)
+        answers = iter([place_of(servers[0])])
+        with directory(lambda _: next(answers, place_of(servers[1]))) as where, asking(where) as one:
+            text(one)
+    assert one.tokens == RIGHT
 
 
 @pytest.mark.parametrize(

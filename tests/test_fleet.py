@@ -11,11 +11,13 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from edgespec.cli.child import COMMAND, child
+from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.edge.session import Session
 from edgespec.engines.bundled import bundled_engine
@@ -76,3 +78,17 @@ def test_what_the_fleet_says_of_itself(directory: str) -> None:
         assert address.startswith("127.0.0.1:") and row["state"] == "serving"
         assert row["target_id"].startswith("bundled@")
     assert "serving" in edgespec("fleet", "status").stdout
+
+
+def test_a_cluster_that_does_not_start_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgespec.fleet import control
+
+    def init(address: str | None = None, **_: Any) -> None:
+        raise (
+            ConnectionError("none is there") if address else Exception("The node timed out. It may be busy.")
+        )
+
+    monkeypatch.setattr(control, "ray", SimpleNamespace(is_initialized=lambda: False, init=init))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(EdgespecError, match="Ray does not start on this machine"):
+        control._connect(may_start=True)

@@ -148,6 +148,34 @@ def test_a_connection_that_breaks_is_made_again_beside_the_other() -> None:
         assert steps[-1].statistics.link_losses == 0
 
 
+def test_an_opening_whose_connection_breaks_goes_up_on_the_other() -> None:
+    with serving(StubTarget(SCRIPTED)) as server, FaultProxy(server.port) as proxy:
+        with session(proxy.port) as one:
+            until(lambda: link_of(one).welcomed == 2)
+            proxy.stall(0, ["up"])
+            one.prompt(PROMPT)
+            until(lambda: link_of(one).paths == 1)
+            proxy.cut(0)
+            list(one)
+    assert one.tokens == RIGHT
+
+
+def test_a_second_connection_that_reaches_another_target_carries_nothing() -> None:
+    """Behind one address stand servers of two targets."""
+    other = StubTarget(HashModel(seed=9))
+    other.target_id = "other"
+    with serving(StubTarget(SCRIPTED)) as server, serving(other) as wrong, FaultProxy(server.port) as proxy:
+        with session(proxy.port) as one:
+            until(lambda: link_of(one).welcomed == 2)
+            proxy.choose = lambda: wrong.port
+            proxy.cut(0)
+            until(lambda: proxy.connections == 5)
+            steps = play(one, PROMPT)
+            assert not wrong.sessions.table
+    assert one.tokens == RIGHT
+    assert any("reach several servers" in event for step in steps for event in step.events)
+
+
 def test_without_hedging_there_is_one_connection() -> None:
     with serving(StubTarget(SCRIPTED)) as server, FaultProxy(server.port) as proxy:
         with session(proxy.port, link=LinkOptions(hedge=False)) as one:

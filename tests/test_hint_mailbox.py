@@ -65,10 +65,13 @@ def test_the_cells_live_as_long_as_the_mailbox() -> None:
 
 
 def test_a_session_that_is_gone_costs_nothing() -> None:
-    with linked() as (_, listener, session), mailbox_of(listener, cells := empty_cells()) as mailbox:
-        mailbox.arm(1, [(session + 99, 0, 4, 0, 0.0, REFERENCES)])
+    with linked() as (connection, listener, session), mailbox_of(listener, cells := empty_cells()) as mailbox:
+        # Both cells are written before the mailbox looks, so that it has done with the first once the second arrives.
         publish_hint(cells, 1, place=0, exit=0, length=0, end=0, token=5, confidence=1.0)
-        assert mailbox.retire(1) == [0]
+        publish_hint(cells, 1, place=1, exit=0, length=0, end=0, token=6, confidence=1.0)
+        mailbox.arm(1, [(session + 99, 0, 4, 0, 0.0, REFERENCES), (session, 1, 4, 0, 0.0, REFERENCES)])
+        assert hint_of(connection).token == 6
+        assert mailbox.retire(1) == [0, 1]
 
 
 def test_a_closed_mailbox_takes_no_more() -> None:

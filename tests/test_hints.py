@@ -10,6 +10,7 @@ import pytest
 
 from edgespec.core.calibration import Calibration
 from edgespec.core.errors import EdgespecError
+from edgespec.core.messages import Block
 from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.slots import Piece
@@ -36,7 +37,7 @@ def random_session(random: np.random.Generator, nodes: int) -> tuple[Verifier, P
     verifier = Verifier(PROMPT, 50, ServerOptions(hint_threshold=0.05), VerifierLimits(200))
     root = COMMITTED_BIT | len(PROMPT)
     parents = [root, *(int(random.integers(0, node)) or root for node in range(2, nodes + 1))]
-    verifier.receive(1, random.integers(0, VOCABULARY, nodes).tolist(), parents, [0.5] * nodes)
+    verifier.receive(Block(1, random.integers(0, VOCABULARY, nodes).tolist(), parents, [0.5] * nodes))
     return verifier, verifier.plan()
 
 

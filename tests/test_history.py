@@ -1,6 +1,6 @@
 """Random breakage in mid-text, a server killed among it: the texts are right, and nothing was executed twice.
 
-EDGESPEC_KILLS=1000 python -m pytest tests/test_history.py    # a long run; the seed is EDGESPEC_SEED
+EDGESPEC_KILLS=1000 pytest tests/test_history.py    # a long run; the seed is EDGESPEC_SEED
 """
 
 import contextlib

@@ -142,6 +142,13 @@ def test_a_prefix_is_found_under_its_own_salt_only() -> None:
     assert pages.find(tokens) == []
 
 
+@pytest.fixture
+def unhurried_intake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that has come is taken in before the next forward, however busy the machine is."""
+    monkeypatch.setattr("edgespec.server.intake.LEAST_S", MAX_WAIT_S)
+    monkeypatch.setattr("edgespec.server.intake.MOST_S", MAX_WAIT_S)
+
+
 def send_for_one_forward(server: Server, peer: RawPeer, frames: Sequence[bytes]) -> None:
     """The server's loop finds all of them at once: it is held until they are there."""
     held = threading.Event()
@@ -161,6 +168,7 @@ class Poisoned(StubTarget):
         return [self._forward(part) for part in parts]
 
 
+@pytest.mark.usefixtures("unhurried_intake")
 def test_whose_fault_a_failed_forward_is_shows_in_a_few_forwards(
     tokens: Path, shown: dict[str, bytes]
 ) -> None:
@@ -175,6 +183,7 @@ def test_whose_fault_a_failed_forward_is_shows_in_a_few_forwards(
         assert len(target.forwards) <= 2 * 4 + 2
 
 
+@pytest.mark.usefixtures("unhurried_intake")
 def test_a_session_whose_rows_cannot_be_made_ends_alone(
     tokens: Path, shown: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:

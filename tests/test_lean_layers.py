@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,20 @@ import transformers
 from kernel_backends import BACKENDS
 from test_cuda_graphs import Rerun, forwards
 from test_target_batch import Text, assert_same
-from test_target_exits import PlainExits
+from test_target_exits import PLAIN, PlainExits
 from tiny_models import FAMILIES, SIZE, one_piece, tiny
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from edgespec.kernels import layer_launch, tree_attention_launch
+from edgespec.kernels import exit_head_launch, layer_launch, tree_attention_launch
+from edgespec.kernels.data import Curves
+from edgespec.kernels.forward_costs import EXIT_LAUNCHES, LAUNCHES_A_LAYER
 from edgespec.model import backends, target
+from edgespec.model.exits import ExitHead, ExitHeads
+from edgespec.model.guesses import KernelGuesses
 from edgespec.model.lean_layers import LeanLayers
 from edgespec.model.loaded_model import LoadedModel
+from edgespec.model.mailbox_exits import MailboxExits
 from edgespec.model.model_runner import ModelRunner
 from edgespec.model.self_check import warm_up
 from edgespec.model.support import UnsupportedModel
@@ -227,6 +233,35 @@ def kernels_of(
     return counter.ran
 
 
+def test_an_exit_is_few_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As counted for the cost of exits: what the layers behind it wait for, and one launch beside them."""
+    counter, rows, width = Kernels(), 4, 32
+    monkeypatch.setattr(exit_head_launch, "launch", lambda kernel, *_: counter.ran.update([kernel]))
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    parts = (torch.randn(size).bfloat16() for size in ((8, width), (width, 8), (width,)))
+    heads = ExitHeads({1: ExitHead(*parts, PLAIN)}, 1e-6, 100, "")
+    head = torch.randn(100, width).bfloat16()
+    guesses = KernelGuesses(heads, head, None, "triton", None, narrow=True)
+    cells = MailboxExits(guesses, {1: Curves.of(PLAIN)}, torch.device("cpu"))
+    whole = {
+        name: torch.zeros(rows, dtype=torch.int32) for name in ("next_positions", "parents", "tree_tokens")
+    }
+    inputs: Any = SimpleNamespace(
+        selected=torch.arange(rows),
+        temperatures=torch.zeros(rows),
+        seeds=torch.zeros(rows, dtype=torch.int64),
+        offsets=torch.arange(rows + 1, dtype=torch.int32),
+        curve_of=torch.zeros(1, rows, dtype=torch.int32),
+        sequence=torch.ones(1, dtype=torch.int32),
+        **whole,
+    )
+    hidden = torch.randn(rows, width).bfloat16()
+    with torch.inference_mode(), counter:
+        cells.publish(inputs, frozenset({1}), 1, hidden)
+    beside = counter.ran.pop("exit_head_finish")
+    assert (counter.ran.total(), beside) == (EXIT_LAUNCHES, 1), counter.ran
+
+
 @pytest.mark.parametrize("family", LEAN)
 def test_a_layer_is_few_kernels(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted as what a model with more layers launches more; transformers' modules with torch's attention launch at
@@ -235,5 +270,5 @@ def test_a_layer_is_few_kernels(family: str, monkeypatch: pytest.MonkeyPatch) ->
         [kernels_of(family, backend, layers, monkeypatch) for layers in (4, 2)]
         for backend in ("triton", None)
     )
-    assert lean[0] - lean[1] == LAUNCHES + LAUNCHES
+    assert lean[0] - lean[1] == LAUNCHES + LAUNCHES and LAUNCHES.total() == LAUNCHES_A_LAYER
     assert (plain[0] - plain[1]).total() / 2 >= 4 * LAUNCHES.total()

@@ -11,6 +11,7 @@ from links import HASH, WELCOME, listening
 from raw_peer import MAX_WAIT_S, RawPeer, append, frame, opening
 
 from edgespec import _native
+from edgespec.core.tree import COMMITTED_BIT
 
 PROMPT = [1, 2, 3]
 HELLO = raw_peer.hello(HASH)
@@ -90,6 +91,34 @@ def test_a_flood_of_small_frames_is_read_no_faster_than_the_devices_share() -> N
         with admitted(listener, b"other") as other:
             other.send(opening(1, secrets.token_bytes(16), PROMPT))
             assert [type(message) for message in taken(listener)] == [_native.Open]
+
+
+def test_a_refused_frame_costs_its_device_more_than_one_that_is_taken() -> None:
+    with listening(device_frames=(0.0, 50.0)) as listener, admitted(listener, b"greedy") as greedy:
+        for channel in range(1, 4):
+            greedy.send(frame(raw_peer.RESUME, secrets.token_bytes(16) + bytes(8), channel=channel))
+            error = greedy.until(raw_peer.ERROR)
+            assert error is not None and error.code == raw_peer.UNKNOWN_SESSION
+        greedy.send(opening(4, bytes(16), PROMPT))
+        with admitted(listener, b"other") as other:
+            other.send(opening(1, bytes(16), PROMPT))
+            assert [type(message) for message in taken(listener)] == [_native.Open]
+
+
+def test_a_block_costs_its_device_more_the_more_nodes_it_has() -> None:
+    def read(nodes: int) -> list[type]:
+        """What is read behind five blocks that have `nodes` nodes each."""
+        tokens, parents = [5] * nodes, [COMMITTED_BIT] * nodes
+        with listening(device_frames=(0.0, 50.0)) as listener, admitted(listener, b"one") as peer:
+            peer.send(opening(1, bytes(16), PROMPT))
+            for n in range(5):
+                peer.send(raw_peer.block(1, 2 + n, 1 + n * nodes, tokens, parents))
+                taken(listener)
+            peer.send(frame(raw_peer.CLOSE, bytes(8), channel=1, sequence=7))
+            return [type(message) for message in taken(listener)]
+
+    assert read(16) == [_native.Close]
+    assert read(200) == []
 
 
 def test_what_was_sent_before_the_welcome_counts_where_nobody_says_who_it_is() -> None:

@@ -92,7 +92,7 @@ def test_a_session_has_a_sequence_of_its_own_or_waits_for_one() -> None:
         one.reserve(130)
     with pytest.raises(KvFull) as caught:
         sessions[2].reserve(70)
-    assert (caught.value.missing, pool.used, pool.count) == (4, 8, 8)
+    assert (caught.value.missing_slots, pool.used, pool.count) == (pool.cells, 8, 8)
     sessions[0].release()
     sessions[2].reserve(256)
     assert pool.used == 8

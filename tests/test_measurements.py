@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from edgespec.core.calibration_ratios import CalibrationRatio
 from edgespec.core.costs import LinearCost
+from edgespec.core.forward_cost import ForwardCost
 from edgespec.core.measurements import CLOCK_MS, ForwardClock, Measurements
 
 FORWARD_MS = 28.0
@@ -75,6 +76,28 @@ def test_a_cost_is_the_line_through_what_was_seen() -> None:
     for rows in (1, 2, 4, 8):
         cost.observe(rows, 10.0 + 0.5 * rows)
     assert cost(6) == pytest.approx(13.0) and cost.per_row_ms == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("token_ms", [0.0, 3.5e-3])
+def test_a_forwards_cost_is_learnt_by_rows_and_by_tokens_attended_to(token_ms: float) -> None:
+    """Texts grow, sessions come and go, and every other measurement is a tenth too long."""
+    cost = ForwardCost()
+    assert cost(3, 100) == cost(3) == 0.0
+    for number in range(400):
+        rows = 1 + number % 5
+        attended = sum((number + 200 * row) % 900 for row in range(rows))
+        cost.observe(rows, attended, (3.5 + 0.3 * rows + token_ms * attended) * (1.0 + 0.1 * (number % 2)))
+    assert cost(1, 16) == pytest.approx(1.05 * (3.8 + token_ms * 16), rel=0.07)
+    assert cost(2, 2000) == pytest.approx(1.05 * (4.1 + token_ms * 2000), rel=0.07)
+    assert cost(5) == pytest.approx(1.05 * (5.0 + token_ms * 5 * 450), rel=0.1), "of usual texts"
+
+
+def test_without_long_texts_attention_is_taken_to_cost_nothing() -> None:
+    """Few forwards, which a disturbance made unequal: nobody waits for a long text because of them."""
+    cost = ForwardCost()
+    for number in range(30):
+        cost.observe(1, 20 + number, 5.0 + (3.0 if number > 25 else 0.0))
+    assert cost(1, 1000) < 1.35 * cost(1, 20)
 
 
 def test_what_proved_wrong_is_believed_again_at_first_but_not_for_long() -> None:

@@ -146,6 +146,23 @@ class TestBatches:
                 received.update(zip(batch.numbers.tolist(), blocks, strict=True))
             assert received == expected
 
+    def test_a_large_block_comes_in_pieces_that_continue_each_other(self) -> None:
+        count, first = 150, 7
+        tokens = np.arange(count, dtype=np.int32)
+        parents = np.arange(first - 1, first + count - 1, dtype=np.uint32)
+        probabilities = np.arange(count, dtype=np.uint8)
+        with linked() as (link, listener, session):
+            link.send(_native.encode_block(1, first, tokens, parents, probabilities))
+            pieces = list(self.batches(listener, 3))
+            assert [len(piece.nodes) for piece in pieces] == [64, 64, 22]
+            assert [piece.numbers.tolist() for piece in pieces] == [[session]] * 3
+            assert [piece.first_nodes.tolist() for piece in pieces] == [[first], [first + 64], [first + 128]]
+            assert [piece.following.tolist() for piece in pieces] == [[86], [22], [0]]
+            nodes = np.concatenate([piece.nodes for piece in pieces])
+            assert nodes["token"].tolist() == tokens.tolist()
+            assert nodes["parent"].tolist() == parents.tolist()
+            assert nodes["probability"].tolist() == probabilities.tolist()
+
     def test_what_came_between_blocks_stays_between_them(self) -> None:
         turn = _native.encode_append(1, keep_length=4, max_new_tokens=1, turn=1, tokens=np.zeros(0, np.int32))
         with linked() as (link, listener, session):

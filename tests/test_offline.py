@@ -44,9 +44,9 @@ def assert_set(event: threading.Event) -> None:
 
 
 def write(one: Session, tokens: int) -> list[Step]:
-    """Steps until at least `tokens` provisional letters stand."""
+    """Steps until at least `tokens` provisional letters stand, or the text is finished: the rest of it may be here."""
     steps = []
-    while len(one.provisional) < tokens:
+    while len(one.provisional) < tokens and not one.finished:
         steps.append(one.step())
     return steps
 

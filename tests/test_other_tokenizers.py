@@ -55,8 +55,13 @@ def test_a_sentence_pieces_space_is_a_space() -> None:
 
 def test_tokenizers_with_little_in_common_are_refused() -> None:
     other = byte_level(*(chr(0x2460 + i) for i in range(60)))
-    with pytest.raises(EdgespecError, match="shares 0 of its 60 tokens"):
+    with pytest.raises(EdgespecError, match="has 0 of the target's 7 tokens"):
         vocabulary_map(TARGET, other, 8, 60)
+
+
+def test_a_draft_may_have_many_more_tokens_than_the_target() -> None:
+    large = byte_level("ab", "c", "Ġ", *(chr(0x2460 + i) for i in range(60)), merges=[])
+    assert vocabulary_map(TARGET, large, 8, 63).shared == 3
 
 
 class Recorder:

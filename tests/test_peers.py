@@ -31,6 +31,7 @@ from links import (
     events,
     linked,
     listening,
+    opening,
     verdict,
 )
 from raw_peer import RawPeer
@@ -77,6 +78,25 @@ class TestPeersThatGo:
                 assert _native.Disconnected in ends  # the edge may have called again before
                 assert not listener.welcome(number, WELCOME, b"")
 
+    def test_a_server_of_another_target_is_shown_nothing_of_the_session(self) -> None:
+        other = _native.encode_welcome(**WELCOME_FIELDS | {"target_id": "other"})
+        with listening() as first, listening() as second:
+            addresses = [(HOST, first.port), (HOST, second.port)]
+            with closing(ResilientConnection(addresses, HELLO, hedge=False)) as link:
+                [(number, _), _] = events(first, 2)
+                first.welcome(number, WELCOME, b"")
+                assert isinstance(link.receive(MAX_WAIT_S), _native.Welcome)
+                link.open(opening([1, 2]))
+                event(first, _native.Open)
+                first.close()
+                [(number, _), _] = events(second, 2)
+                second.welcome(number, other, b"")
+                assert isinstance(link.receive(MAX_WAIT_S), _native.Lost)
+                passed_over = link.receive(MAX_WAIT_S)
+                assert isinstance(passed_over, _native.OtherTarget)
+                assert (passed_over.target_id, passed_over.address) == ("other", addresses[1])
+                event(second, Disconnected)
+
     def test_an_edge_that_goes_away(self) -> None:
         with linked() as (link, listener, _):
             link.close()
@@ -88,6 +108,8 @@ class TestPeersThatGo:
         with linked() as (link, listener, session):
             link.send(_native.encode_close(1, FinishReason.CANCELLED))
             event(listener, _native.Close)
+            link.open(opening([1]))  # which is heard once the CLOSE has been seen to
+            event(listener, _native.Open)
             assert not listener.send(session, verdict([1]))
 
 

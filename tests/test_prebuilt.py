@@ -15,10 +15,12 @@ from kernel_backends import BACKENDS, same_samplings
 from numpy.typing import NDArray
 from test_exit_head import case
 from test_exit_hint import inputs, written
+from tree_attention_cases import CASES, inputs_of, plan_of
 
-from edgespec.kernels import exit_head_launch, launching, verify_launch
+from edgespec.kernels import exit_head_launch, launching, tree_attention_launch, verify_launch
 from edgespec.kernels.data import Ragged, Trees
 from edgespec.kernels.exit_head import exit_head
+from edgespec.kernels.tree_attention import tree_attention
 from edgespec.kernels.variants import KERNELS, VARIANTS
 from edgespec.kernels.verify import verify
 
@@ -36,8 +38,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         names.append(f"{kernel} {variant.name}")
         launching.source_of(kernel)[(programs,)](*arguments, **KERNELS[kernel].constants, **variant.constants)
 
-    monkeypatch.setattr(exit_head_launch, "launch", launch)
-    monkeypatch.setattr(verify_launch, "launch", launch)
+    for module in (exit_head_launch, verify_launch, tree_attention_launch):
+        monkeypatch.setattr(module, "launch", launch)
     yield names
 
 
@@ -79,3 +81,16 @@ def test_a_hint_runs_on_variants(backend: str, served: list[str]) -> None:
     cells, wanted = (written(inputs(1), 7, 1, one) for one in (backend, "cpu"))
     np.testing.assert_array_equal(cells[:, :3, :, :4], wanted[:, :3, :, :4])  # three sessions have rows
     assert served == ["exit_head_rows fp32", "exit_head_parts fp32-16-32", "exit_head_finish hint"]
+
+
+@pytest.mark.parametrize("backend", TRITON)
+@pytest.mark.parametrize(
+    ("name", "variant"), [("one row", "64-16"), ("widths that are no powers of 2", "64-32-odd")]
+)
+def test_attention_runs_on_variants(name: str, variant: str, backend: str, served: list[str]) -> None:
+    """A tile of 16 queries of float32 whose widths are odd runs on the variant for 32, half of which is masked."""
+    sessions, given = inputs_of(CASES[name])
+    plan = plan_of(CASES[name], sessions)
+    got, want = (tree_attention(**given, plan=plan, backend=one) for one in (backend, "reference"))
+    torch.testing.assert_close(got, torch.as_tensor(want), rtol=1e-5, atol=1e-5)
+    assert plan.tile_queries == 16 and f"tree_attention_parts fp32-{variant}" == served[0]

@@ -35,6 +35,10 @@ class PagedMemory(SlotMemory):
         self._target = target
         self._pages: list[int] = []
 
+    @property
+    def slots(self) -> int:
+        return len(self._pages) * Pages.size
+
     def reserve(self, slots: int) -> None:
         more = -(-slots // Pages.size) - len(self._pages)
         self._target.taken.append(more)

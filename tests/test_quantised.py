@@ -90,7 +90,7 @@ def test_drafted_texts_are_plain_ones_of_a_folder_that_was_quantised_before(
 
 
 def packed(folder: Path, bits: int, group_size: int | None) -> Path:
-    """A tiny Llama whose layers compressed-tensors has packed to whole numbers of so many bits."""
+    """A tiny Llama whose layers compressed-tensors has packed to whole numbers of `bits` bits."""
     import torch
     import transformers
     from compressed_tensors.compressors import ModelCompressor

@@ -193,7 +193,7 @@ def test_committed_results_fill_every_marker_of_the_documents(tmp_path: Path) ->
     """Every file of docs/results is of the schema, every kind that a page names is there, and what is older than the
     code that it measures says so: else `python -m benchmarks.report` writes the pages again."""
     for file in report.FOLDER.glob("*.json"):
-        assert load(file)["kind"] == file.stem
+        assert load(file)["kind"] == file.stem.removesuffix("_smollm2")
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         copy = tmp_path / page.name
         copy.write_bytes(page.read_bytes())
@@ -277,3 +277,14 @@ def test_all_goes_on_with_what_is_missing_or_older(monkeypatch: pytest.MonkeyPat
     ]  # link fails: its results are not taken
     measured.clear()
     assert every.main() == 1 and measured == ["link"]
+
+
+def test_all_leaves_out_what_needs_a_package_that_is_not_here(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(every, "MEASURING", ("fleet",))
+    monkeypatch.setattr(every, "NEEDS", {"fleet": "no_such_package"})
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "all", "--quick"])
+    assert every.main() == 0
+    printed = capsys.readouterr().out
+    assert "fleet: left out, it needs no_such_package: pip install '.[no_such_package]'" in printed

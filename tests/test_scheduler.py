@@ -1,12 +1,11 @@
-"""The scheduler alone, on a simulated clock: budgets, urgency, fair shares, nobody starves."""
+"""The scheduler alone, on a simulated clock: budgets, urgency, prices, nobody starves."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from grants import grants
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,14 +24,11 @@ offers = st.lists(
         probabilities=probabilities,
         latency_ms=st.one_of(st.none(), st.floats(1, 5000)),
         low_priority=st.booleans(),
+        away=st.booleans(),
     ),
     max_size=60,
     unique_by=lambda offer: offer.session,
 )
-
-
-def grants(scheduler: Scheduler, offered: list[Offer], now_s: float = 0.0) -> dict[int, Grant]:
-    return {grant.session: grant for grant in scheduler.form(offered, now_s)}
 
 
 @given(offers)
@@ -45,7 +41,8 @@ def test_a_forward_keeps_its_budget_and_grants_only_what_was_offered(offered: li
         assert 0 <= grant.nodes <= len(offer.probabilities)
         assert grant.nodes == 0 or grant.rows == offer.rows, "a prompt cut short decides nothing"
     rows = sum(grant.rows + grant.nodes for grant in granted.values())
-    waiting = any(offer.rows == 1 for offer in offered)
+    present = [offer for offer in offered if not offer.away] or offered
+    waiting = any(offer.rows == 1 for offer in present)
     assert rows <= (LIMITS.rows if waiting else LIMITS.prefill_rows)
     assert bool(granted) == bool(offered)
 
@@ -54,7 +51,7 @@ def test_a_forward_keeps_its_budget_and_grants_only_what_was_offered(offered: li
 def test_nobody_starves(offered: list[Offer], newcomers: int) -> None:
     """However many come anew at every forward, whoever waited runs within a bounded number of forwards."""
     scheduler = Scheduler(LIMITS)
-    waiting = {offer.session: replace(offer, since_s=0.0) for offer in offered}
+    waiting = {offer.session: replace(offer, since_s=0.0, away=False) for offer in offered}
     now_s, forward_s, forwards = 0.0, 0.1, 0
     max_wait = round(LIMITS.max_wait_s / forward_s)
     while waiting and forwards <= max_wait + 1 + len(offered):
@@ -67,23 +64,6 @@ def test_nobody_starves(offered: list[Offer], newcomers: int) -> None:
         now_s += forward_s
         forwards += 1
     assert not waiting
-
-
-@given(st.lists(st.integers(1, 12), min_size=2, max_size=6), st.integers(1, 8))
-def test_devices_share_alike_however_many_sessions_they_open(sessions: list[int], rows: int) -> None:
-    """Every device has at least 80 % of its share, as far as it has sessions enough to use it."""
-    scheduler = Scheduler(Limits(rows=rows, max_wait_s=1e9))
-    since = {(device, i): 0.0 for device, count in enumerate(sessions) for i in range(count)}
-    served: Counter[int] = Counter()
-    forwards = 30 * len(sessions)
-    for now in range(1, forwards + 1):
-        offered = [Offer(session, session[0], 1, since_s) for session, since_s in since.items()]
-        for grant in scheduler.form(offered, float(now)):
-            served[grant.session[0]] += grant.rows
-            since[grant.session] = float(now)
-    for device, count in enumerate(sessions):
-        share = min(rows / len(sessions), count)
-        assert served[device] >= 0.8 * share * forwards
 
 
 def test_the_earliest_deadline_goes_first() -> None:
@@ -110,7 +90,7 @@ def test_likely_nodes_go_before_unlikely_ones_of_whichever_session() -> None:
 
 
 def test_nodes_that_cost_more_than_they_bring_stay_behind() -> None:
-    scheduler = Scheduler(Limits(rows=64), lambda rows: 28.0 * max(1.0, rows / 32))
+    scheduler = Scheduler(Limits(rows=64), lambda rows, attended: 28.0 * max(1.0, rows / 32))
     few = grants(scheduler, [Offer(i, i, 1, 0.0, [0.6, 0.36]) for i in range(8)])
     assert all(grant.nodes == 2 for grant in few.values())
     many = grants(scheduler, [Offer(i, i, 1, 0.0, [0.6, 0.36]) for i in range(32)])
@@ -118,14 +98,14 @@ def test_nodes_that_cost_more_than_they_bring_stay_behind() -> None:
 
 
 def test_a_forward_has_room_while_a_likely_node_would_be_worth_its_row() -> None:
-    scheduler = Scheduler(Limits(rows=64), lambda rows: 28.0 * max(1.0, rows / 32))
+    scheduler = Scheduler(Limits(rows=64), lambda rows, attended: 28.0 * max(1.0, rows / 32))
     for sessions, roomy in ((8, True), (31, True), (32, False), (8, True), (64, False)):
         scheduler.form([Offer(i, i, 1, 0.0) for i in range(sessions)], 0.0)
         assert scheduler.roomy is roomy
 
 
 def test_the_price_of_a_row_is_what_one_more_node_would_have_needed() -> None:
-    scheduler = Scheduler(LIMITS, cost=lambda rows: 20.0 + rows)
+    scheduler = Scheduler(LIMITS, cost=lambda rows, attended: 20.0 + rows)
     prices = []
     for sessions in (1, 4, 8):
         scheduler.form([Offer(number, number, 1, 0.0) for number in range(sessions)], 0.0)
@@ -134,11 +114,11 @@ def test_the_price_of_a_row_is_what_one_more_node_would_have_needed() -> None:
     assert prices == pytest.approx(shares), "with company a node must bring more than its share"
     scheduler.form([Offer(0, 0, 1, 0.0, [0.9] * 15 + [0.8] * 5)], 0.0)
     assert scheduler.row_price == 0.8, "the forward is full, and such a node was left over"
-    assert Scheduler(LIMITS, cost=lambda rows: 20.0).row_price == 0.0
+    assert Scheduler(LIMITS, cost=lambda rows, attended: 20.0).row_price == 0.0
 
 
 def test_a_prompt_takes_no_more_than_keeps_the_targets_of_those_who_wait() -> None:
-    scheduler = Scheduler(Limits(rows=64), lambda rows: float(rows))
+    scheduler = Scheduler(Limits(rows=64), lambda rows, attended: float(rows))
     waiting = [Offer(i, i, 1, 0.0, [0.9, 0.8], latency_ms=25.0) for i in range(10)]
     granted = grants(scheduler, [*waiting, Offer(99, 99, 500, 0.0)])
     assert sum(grant.rows + grant.nodes for grant in granted.values()) == 20
@@ -151,64 +131,6 @@ def test_a_prompt_takes_no_more_than_keeps_the_targets_of_those_who_wait() -> No
     assert grants(scheduler, [*alone, Offer(99, 99, 500, 0.0)])[99].rows == 32, (
         "a device slows itself as it likes"
     )
-
-
-def seconds_per_token(
-    sessions: int, others: int, cost: Callable[[int], float], forwards: int = 60, fills: bool = False
-) -> float:
-    """Of the sessions of device 0, all of which always want a row, beside `others` of device 1; without them for 0.
-    fills: those of device 0 do, while edges wait for the others."""
-    scheduler = Scheduler(Limits(), cost)
-    now_s, since_s, tokens = 0.0, dict.fromkeys(range(sessions + others), 0.0), 0
-    for _ in range(forwards):
-        offered = [Offer(i, int(i >= sessions), 1, since_s[i], fills=fills and i < sessions) for i in since_s]
-        granted = grants(scheduler, offered, now_s)
-        now_s += cost(sum(grant.rows for grant in granted.values())) / 1e3
-        for session in granted:
-            since_s[session] = now_s
-            tokens += session < sessions
-    return now_s / tokens
-
-
-@pytest.mark.parametrize("fills", [False, True])
-@pytest.mark.parametrize("fixed_ms", [0.0, 8.0, 28.0])
-def test_1024_sessions_of_a_device_leave_another_its_share(fixed_ms: float, fills: bool) -> None:
-    """Of two devices each has half of the time: at least 90 % of what the lone session had, over two. Where a further
-    row costs little, the lone session is slowed by a third at most."""
-    alone_s = seconds_per_token(1, 0, lambda rows: fixed_ms + rows)
-    beside_s = seconds_per_token(1, 1024, lambda rows: fixed_ms + rows, fills=fills)
-    assert beside_s <= 2 * alone_s / 0.9
-    if fixed_ms >= 8.0:
-        assert beside_s <= 1.36 * alone_s
-
-
-def test_the_first_session_that_fills_goes_before_the_second_one_of_another_device() -> None:
-    scheduler = Scheduler(Limits(rows=4))
-    waiting = [Offer(i, 0, 1, 0.0) for i in range(8)]
-    filling = [Offer(100 + i, 1, 1, 1.0, fills=True) for i in range(8)]
-    assert list(grants(scheduler, [*waiting, *filling], 1.0)) == [0, 100, 1, 101]
-
-
-def test_overdue_sessions_wait_behind_their_devices_turn() -> None:
-    scheduler = Scheduler(Limits(rows=4, max_wait_s=1.0))
-    overdue = [Offer(i, 0, 1, 0.0) for i in range(100)]
-    granted = grants(scheduler, [*overdue, Offer(100, 1, 1, 9.9)], 10.0)
-    assert 100 in granted and len(granted) == 4
-
-
-def test_the_devices_of_a_tenant_take_the_tenants_turns() -> None:
-    scheduler = Scheduler(Limits(rows=4))
-    crowd = [Offer(i, i, 1, 0.0, tenant="blue") for i in range(100)]
-    own = [Offer(200 + i, 200, 1, 1.0, tenant="red") for i in range(2)]
-    granted = grants(scheduler, [*crowd, *own], 1.0)
-    assert {200, 201} <= set(granted)
-
-
-def test_who_claims_to_be_sure_gets_three_quarters_of_the_nodes_at_most() -> None:
-    scheduler = Scheduler(Limits(rows=42))
-    offered = [Offer(1, 1, 1, 0.0, [1.0] * 64), Offer(2, 2, 1, 0.0, [0.5] * 8)]
-    granted = grants(scheduler, offered)
-    assert (granted[1].nodes, granted[2].nodes) == (32, 8)
 
 
 def test_fill_runs_only_in_the_room_that_others_leave_until_it_has_waited_too_long() -> None:
@@ -227,6 +149,23 @@ def test_fill_leaves_no_room_to_unlikely_nodes() -> None:
     assert granted[1].nodes == 1
 
 
+@pytest.mark.parametrize(("row_ms", "runs"), [(0.0, {1, 2, 4}), (1.0, {1})])
+def test_sessions_of_edges_that_are_away_run_beside_others_only_where_a_row_costs_nothing(
+    row_ms: float, runs: set[int]
+) -> None:
+    scheduler = Scheduler(LIMITS, lambda rows, attended: 10.0 + row_ms * rows)
+    away = [
+        Offer(2, 2, 1, 0.0, [0.9], away=True),
+        Offer(3, 2, 40, 0.0, away=True),
+        Offer(4, 3, 1, 1.0, away=True),
+    ]
+    beside = grants(scheduler, [Offer(1, 1, 1, 9.0), *away], 10.0)
+    assert beside.keys() == runs
+    assert all(grant == Grant(session, 1) for session, grant in beside.items())
+    alone = grants(scheduler, away, 10.0)
+    assert alone.keys() == {2, 3, 4} and alone[2].nodes == 1
+
+
 @pytest.mark.parametrize("rows", [2, 63, 64])
 def test_a_prompt_that_fits_is_decided_with_its_drafts(rows: int) -> None:
     granted = grants(Scheduler(Limits(rows=64)), [Offer(1, 1, rows, 0.0, [0.9])])
@@ -241,7 +180,7 @@ def gaps_in_turns(sessions: dict[int, Offer], seconds: float) -> dict[int, list[
     def cost_ms(rows: int) -> float:
         return 8.0 + 0.5 * rows
 
-    scheduler = Scheduler(Limits(rows=64), cost_ms)
+    scheduler = Scheduler(Limits(rows=64), lambda rows, attended: cost_ms(rows))
     now_s, gaps = 0.0, {number: [] for number in sessions}  # type: dict[int, list[float]]
     while now_s < seconds:
         granted = scheduler.form(list(sessions.values()), now_s)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 from scripted_models import HashModel, hashed
 
+from edgespec.core.messages import Block
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.tree import COMMITTED_BIT, ROOT
 from edgespec.drafting.modes import policy
@@ -18,7 +19,7 @@ FILLING = ServerOptions(fill=True, prompt_lookup=True)
 def verifier_with_a_wrong_chain(options: ServerOptions = FILLING, guesses: bool = True) -> Verifier:
     """The edge drafted 5, 6, 7; the target says 4, and behind the rejected ones 6, 8 and 9."""
     verifier = Verifier(PROMPT, 50, options, VerifierLimits(100, guesses=guesses))
-    verifier.receive(1, [5, 6, 7], [COMMITTED_BIT | 3, 1, 2], [0.9, 0.9, 0.9])
+    verifier.receive(Block(1, [5, 6, 7], [COMMITTED_BIT | 3, 1, 2], [0.9, 0.9, 0.9]))
     rows = verifier.plan()
     assert [verifier.tree[node].token for node in rows.nodes[1:]] == [5, 6, 7]
     verifier.conclude(rows, [4, 6, 8, 9])
@@ -37,7 +38,7 @@ def test_the_targets_choices_behind_rejected_nodes_follow_the_correction() -> No
 
 def test_a_row_that_an_engine_of_chains_did_not_decide_is_no_guess() -> None:
     verifier = Verifier(PROMPT, 50, FILLING, VerifierLimits(100))
-    verifier.receive(1, [5, 6, 7], [COMMITTED_BIT | 3, 1, 2], [0.9, 0.9, 0.9])
+    verifier.receive(Block(1, [5, 6, 7], [COMMITTED_BIT | 3, 1, 2], [0.9, 0.9, 0.9]))
     verifier.conclude(verifier.plan(), [4, -1, -1, -1])
     assert verifier.text == [*PROMPT, 4] and planned(verifier) == []
 
@@ -62,7 +63,7 @@ def test_guesses_that_never_come_true_are_given_up() -> None:
     verifier, given_up = verifier_with_a_wrong_chain(), 0
     for token in range(60):
         given_up += len(verifier.tree) == 0
-        verifier.receive(token + 10, [30], [COMMITTED_BIT | len(verifier.text)], [0.9])
+        verifier.receive(Block(token + 10, [30], [COMMITTED_BIT | len(verifier.text)], [0.9]))
         rows = verifier.plan()
         if verifier.conclude(rows, [token % 7, *([40] * (len(rows.nodes) - 1))]) is None or verifier.finish:
             break

@@ -107,7 +107,7 @@ def test_what_an_earlier_session_found_faster_drafts_from_the_first_token_where_
 ) -> None:
     measured = Measurements()
     for _ in range(20):
-        measured.observe_forward(0, 5.0, False, 1)
+        measured.observe_forward(0, 5.0, 1)
         measured.observe_tokens(1, 20.0, server_draft=False)
         measured.observe_tokens(1, 5.0, server_draft=True)
     with (

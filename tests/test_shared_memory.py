@@ -122,7 +122,7 @@ def test_each_turn_is_remembered_and_one_that_was_cut_short_up_to_there() -> Non
 def test_a_poisoned_memory_costs_no_token() -> None:
     with serving(StubTarget(SCRIPTED), shared_memory=True) as server:
         rng = random.Random(1)
-        memory = server._requests.shared_memory
+        memory = server._requests.opening.shared_memory
         assert memory is not None
         for _ in range(200):
             start = rng.randrange(len(TEXT))

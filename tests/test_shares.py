@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgespec.server import pictures as picture_room
+from edgespec.server import work_in_turns
 from edgespec.server.pictures import EncodedPictures, Pictures
 from edgespec.server.shares import holder_of, may_take, must_give
 from edgespec.server.tokenizer_offer import FileRate
@@ -87,7 +88,7 @@ def test_devices_take_turns_at_the_pictures_encoder(monkeypatch: pytest.MonkeyPa
     )
     monkeypatch.setattr(picture_room.picture_files, "decode", lambda file: file)
     pictures = Pictures(target, SimpleNamespace(table={}), calls.append)  # type: ignore[arg-type]
-    monkeypatch.setattr(picture_room, "ThreadPoolExecutor", lambda *_: SimpleNamespace(submit=run))
+    monkeypatch.setattr(work_in_turns, "ThreadPoolExecutor", lambda *_: SimpleNamespace(submit=run))
 
     def run(function: Any, *arguments: Any) -> None:
         function(*arguments)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from edgespec.core.messages import Block
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.tree import COMMITTED_BIT, ROOT
 from edgespec.verifying.belief import Belief
@@ -57,7 +58,7 @@ def test_the_prompt_gives_the_first_token_without_any_draft() -> None:
 
 def test_accepted_nodes_and_the_correction_are_committed_together() -> None:
     session = verifier()
-    session.receive(1, [10, 11, 12], [root(3), 1, 2], [1, 1, 1])
+    session.receive(Block(1, [10, 11, 12], [root(3), 1, 2], [1, 1, 1]))
     conclusion = run(session, 10, 11, 99, 50)
     verdict = conclusion.verdict
     assert (verdict.tokens, verdict.base_length, conclusion.picks) == ([10, 11, 99], 3, [0, 1, 2])
@@ -68,23 +69,23 @@ def test_accepted_nodes_and_the_correction_are_committed_together() -> None:
 def test_a_block_for_a_text_that_has_grown_meanwhile_finds_its_place() -> None:
     session = verifier()
     run(session, 10)
-    session.receive(1, [10, 11], [root(3), 1], [1, 1])
+    session.receive(Block(1, [10, 11], [root(3), 1], [1, 1]))
     assert [session.tree[node].token for node in session.tree] == [11]
     assert session.tree[2].parent == ROOT
 
 
 def test_a_child_of_a_node_that_was_committed_meanwhile_finds_its_place() -> None:
     session = verifier()
-    session.receive(1, [10], [root(3)], [1])
+    session.receive(Block(1, [10], [root(3)], [1]))
     assert run(session, 10, 11).verdict.tokens == [10, 11]
-    session.receive(2, [11, 12], [1, 2], [1, 1])
+    session.receive(Block(2, [11, 12], [1, 2], [1, 1]))
     assert {node: session.tree[node].token for node in session.tree} == {3: 12}
 
 
 def test_a_late_block_that_no_longer_continues_the_text_is_dropped() -> None:
     session = verifier()
     run(session, 10)
-    session.receive(1, [77, 78], [root(3), 1], [1, 1])
+    session.receive(Block(1, [77, 78], [root(3), 1], [1, 1]))
     assert len(session.tree) == 0 and not session.ready
 
 
@@ -102,20 +103,22 @@ def test_a_late_block_that_no_longer_continues_the_text_is_dropped() -> None:
 def test_a_block_that_breaks_the_protocol_is_refused_whole(first: int, parents: list[int]) -> None:
     session = verifier()
     with pytest.raises(BadBlock):
-        session.receive(first, [10, 11], parents, [1, 1])
+        session.receive(Block(first, [10, 11], parents, [1, 1]))
     assert len(session.tree) == 0
 
 
 def test_node_ids_are_never_used_twice() -> None:
     session = verifier()
-    session.receive(1, [10], [root(3)], [1])
+    session.receive(Block(1, [10], [root(3)], [1]))
     with pytest.raises(BadBlock):
-        session.receive(1, [11], [root(3)], [1])
+        session.receive(Block(1, [11], [root(3)], [1]))
 
 
 def test_the_tree_is_bounded() -> None:
     with pytest.raises(BadBlock):
-        verifier(max_waiting_nodes=3).receive(1, [10, 11, 12, 13], [root(3)] * 4, [1] * 4)
+        verifier(max_waiting_nodes=3).receive(Block(1, [10, 11, 12, 13], [root(3)] * 4, [1] * 4))
+    with pytest.raises(BadBlock, match="more than 3"):  # the first piece of it
+        verifier(max_waiting_nodes=3).receive(Block(1, [10, 11], [root(3)] * 2, [1] * 2, following=2))
 
 
 def test_nodes_that_repeat_what_was_looked_up_count_against_the_bound() -> None:
@@ -123,12 +126,12 @@ def test_nodes_that_repeat_what_was_looked_up_count_against_the_bound() -> None:
     session.probabilities()
     with pytest.raises(BadBlock, match="more than 20 nodes"):
         for node in range(1, 40):
-            session.receive(node, [4], [root(10)], [1])
+            session.receive(Block(node, [4], [root(10)], [1]))
 
 
 def test_the_likeliest_connected_nodes_are_verified_first() -> None:
     session = verifier(draft_rows=3)
-    session.receive(1, [10, 20, 11, 12], [root(3), root(3), 1, 3], [0.6, 0.4, 0.9, 0.1])
+    session.receive(Block(1, [10, 20, 11, 12], [root(3), root(3), 1, 3], [0.6, 0.4, 0.9, 0.1]))
     assert session.plan().nodes == [ROOT, 1, 3, 2]
 
 
@@ -144,7 +147,7 @@ def test_a_text_that_ends_among_its_drafts_accepts_no_more_than_it_takes(
     options: dict[str, Any], decided: list[int], accepted: int, finish: str
 ) -> None:
     session = verifier(**options)
-    session.receive(1, [10, 11, 12], [root(3), 1, 2], [1, 1, 1])
+    session.receive(Block(1, [10, 11, 12], [root(3), 1, 2], [1, 1, 1]))
     conclusion = run(session, *decided)
     verdict = conclusion.verdict
     assert (verdict.tokens, verdict.finish, conclusion.accepted) == ([10, 11], finish, accepted)
@@ -154,7 +157,7 @@ def test_a_text_that_ends_among_its_drafts_accepts_no_more_than_it_takes(
 def test_a_block_without_nodes_asks_for_a_plain_forward() -> None:
     session = verifier()
     run(session, 10)
-    session.receive(1, [], [], [])
+    session.receive(Block(1, [], [], []))
     assert session.ready and run(session, 11).verdict.tokens == [11]
     assert not session.ready
 
@@ -185,7 +188,7 @@ def test_a_halted_text_waits_for_its_next_turn() -> None:
 
 def test_a_hint_is_sent_once_and_only_when_it_is_sure_enough() -> None:
     session = verifier(options=ServerOptions(hint_threshold=0.4))
-    session.receive(1, [10], [root(3)], [1])
+    session.receive(Block(1, [10], [root(3)], [1]))
     hints = ForwardHints(session, session.plan())
     assert hints.of_decisions([10, 11], [0.5, 0.5]) is None
     hint = hints.of_decisions([10, 11], [0.9, 0.9])
@@ -212,7 +215,7 @@ def test_without_fill_or_lookup_nothing_is_looked_up(options: ServerOptions) -> 
 def test_a_drafted_node_that_was_looked_up_too_carries_its_children_and_names_hints() -> None:
     session = looking_up(hint_threshold=0.1)
     session.probabilities()
-    session.receive(1, [4, 8], [root(10), 1], [1, 1])
+    session.receive(Block(1, [4, 8], [root(10), 1], [1, 1]))
     rows = session.plan()
     tokens = {node: session.tree[node].token for node in rows.nodes if node != ROOT}
     assert 8 in tokens.values()
@@ -222,7 +225,7 @@ def test_a_drafted_node_that_was_looked_up_too_carries_its_children_and_names_hi
     conclusion = conclude(session, rows, *decided)
     assert (conclusion.verdict.tokens, conclusion.accepted) == ([4, 8, 30], 2)
     assert rows.drafted == 2, "the edge drafted exactly what was accepted"
-    session.receive(3, [30, 31], [2, 3], [1, 1])
+    session.receive(Block(3, [30, 31], [2, 3], [1, 1]))
     assert [session.tree[node].token for node in session.tree if session.tree[node].parent == ROOT] == [31]
 
 
@@ -235,7 +238,7 @@ def test_a_hint_behind_a_node_that_the_edge_does_not_know_is_not_sent() -> None:
 
 def test_an_engine_without_trees_verifies_the_likeliest_chain() -> None:
     chained = verifier(trees=False)
-    chained.receive(1, [5, 6, 7, 8], [root(3), root(3), 2, 2], [0.4, 0.6, 0.2, 0.7])
+    chained.receive(Block(1, [5, 6, 7, 8], [root(3), root(3), 2, 2], [0.4, 0.6, 0.2, 0.7]))
     assert chained.probabilities() == pytest.approx([0.6, 0.42])
     rows = chained.plan()
     assert rows.nodes == [ROOT, 2, 4]
@@ -247,7 +250,7 @@ def test_a_device_whose_drafts_were_wrong_is_believed_as_little_in_its_next_sess
     def sure(belief: Belief) -> float:
         """What its first sure draft counts for, which turns out to be wrong."""
         session = Verifier(PROMPT, 50, ServerOptions(), VerifierLimits(100), belief=belief)
-        session.receive(1, list(range(10, 74)), [root(3), *range(1, 64)], [1.0] * 64)
+        session.receive(Block(1, list(range(10, 74)), [root(3), *range(1, 64)], [1.0] * 64))
         counts_for = session.probabilities()[0]
         rows = session.plan()
         conclude(session, rows, *[99] * len(rows.nodes))

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from other_engines import differing, jobs, play
+from other_engines import differing, jobs, play, texts_to_play
 from tiny_models import SIZE, save
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs edgespec[vllm]"),
 ]
 TOKENS = 24
-PROMPTS = [[1, *range(200 + 37 * i, 220 + 37 * i)] for i in range(15)]
+PROMPTS = [[1, *(200 + (37 * i + j) % 3700 for j in range(20))] for i in range(texts_to_play(15))]
 ARGUMENTS = {"max_model_len": 1024, "max_num_seqs": 32}
 MODES = ["cloud", "sync", "preempt", "stream", "auto"]
 
@@ -81,7 +81,7 @@ def test_two_shards_write_what_one_does(tmp_path: Path) -> None:
     torch.manual_seed(0)
     folder = save(LlamaForCausalLM(config), tmp_path / "model")
     right = played(folder, 1, None)
-    assert len({tuple(text) for text in right}) > 20
+    assert len({tuple(text) for text in right}) > len(right) / 2
     assert differing(played(folder, 2, right), right) == []
 
 

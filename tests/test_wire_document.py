@@ -9,6 +9,7 @@ import pytest
 from stubs import StubTarget
 
 from edgespec import _native
+from edgespec.core.messages import Block
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.tokenizer_archive import NO_HASH
 from edgespec.core.tree import COMMITTED_BIT, MAX_NODE
@@ -37,9 +38,9 @@ def verifier() -> Verifier:
 
 def test_the_largest_node_id_is_the_documents() -> None:
     (beyond,) = numbers(r"An edge gives its nodes ids from 1 to (2[⁰-⁹¹²³]+) − 1")
-    verifier().receive(beyond - 1, [10], [COMMITTED_BIT | 3], [1.0])
+    verifier().receive(Block(beyond - 1, [10], [COMMITTED_BIT | 3], [1.0]))
     with pytest.raises(BadBlock, match=f"end at {beyond - 1}"):
-        verifier().receive(beyond, [10], [COMMITTED_BIT | 3], [1.0])
+        verifier().receive(Block(beyond, [10], [COMMITTED_BIT | 3], [1.0]))
 
 
 def test_the_servers_own_ids_are_the_documents() -> None:
@@ -55,6 +56,6 @@ def test_welcome_announces_the_number_of_waiting_nodes_that_the_server_enforces(
     assert isinstance(welcome, _native.Welcome) and welcome.max_block_nodes == limit
     chain = [COMMITTED_BIT | 3, *range(1, limit)]
     session = verifier()
-    session.receive(1, [9] * limit, chain, [0.9] * limit)
+    session.receive(Block(1, [9] * limit, chain, [0.9] * limit))
     with pytest.raises(BadBlock, match=f"more than {limit} nodes"):
-        session.receive(limit + 1, [9], [limit], [0.9])
+        session.receive(Block(limit + 1, [9], [limit], [0.9]))

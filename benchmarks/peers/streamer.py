@@ -50,6 +50,7 @@ class Transformers:
         self._target, self._draft = (load(model, dtype=torch.float32).eval() for model in (target, draft))
         for model in (self._target, self._draft):
             model.generation_config.eos_token_id = None
+            model.generation_config.pad_token_id = None  # a prompt's end-of-turn tokens are no padding
 
     def stream(self, request: Request, send: Send) -> None:
         options = dict(METHODS[request["method"]])

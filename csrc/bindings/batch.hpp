@@ -9,11 +9,13 @@
 namespace edgespec::bindings {
 
 // What happened: other events first, then blocks, as they came. Block i is from session numbers[i]; its nodes are
-// nodes[offsets[i]] up to nodes[offsets[i + 1]], and the first of them has the id first_nodes[i].
+// nodes[offsets[i]] up to nodes[offsets[i + 1]], and the first of them has the id first_nodes[i]. A large block comes
+// in pieces: following[i] of its nodes are to come.
 struct Batch {
     py::list others;
     py::array_t<std::uint64_t> numbers;
     py::array_t<std::uint32_t> first_nodes;
+    py::array_t<std::uint32_t> following;
     py::array_t<std::int64_t> offsets;
     py::array nodes;
 };

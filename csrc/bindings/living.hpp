@@ -18,13 +18,15 @@ std::vector<std::weak_ptr<T>>& living() {
     return *all;
 }
 
-// Owned by Python: destroyed without the GIL, because that waits for a thread.
-template <class T, class... Arguments>
-std::shared_ptr<T> make_living(Arguments&&... arguments) {
+// What `make` returns a unique_ptr of, owned by Python: made and destroyed without the GIL, because the latter waits
+// for a thread.
+template <class Make>
+auto make_living(Make make) {
+    using T = typename decltype(make())::element_type;
     std::unique_ptr<T> made;
     {
         const py::gil_scoped_release release;
-        made = std::make_unique<T>(std::forward<Arguments>(arguments)...);
+        made = make();
     }
     std::shared_ptr<T> owned(made.release(), [](T* ended) {
         const py::gil_scoped_release release;

@@ -46,7 +46,8 @@ std::shared_ptr<net::HintMailbox> make_mailbox(net::Listener& listener, Words ce
     net::HintMailbox::Send send = [&listener](std::uint64_t session, net::Frame frame) {
         return listener.send(session, std::move(frame));
     };
-    return make_living<net::HintMailbox>(words, places, std::move(layers), rows, std::move(send));
+    return make_living(
+        [&] { return std::make_unique<net::HintMailbox>(words, places, std::move(layers), rows, std::move(send)); });
 }
 
 void arm(net::HintMailbox& self, std::uint32_t sequence, const std::vector<Watch>& watches) {

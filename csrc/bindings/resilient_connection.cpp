@@ -28,7 +28,7 @@ py::object to_python(net::Arrival&& arrival) {
 py::object receive(Link& link, Seconds timeout_s) {
     auto arrival = link.inbox().take();
     if (!arrival && !(timeout_s && *timeout_s <= 0 && !link.dead())) {
-        wait(link.loop(), timeout_s);
+        wait(link, timeout_s);
         arrival = link.inbox().take();
     }
     if (arrival) return to_python(std::move(*arrival));
@@ -54,7 +54,9 @@ std::shared_ptr<Link> make(const std::vector<HostPort>& addresses, const py::byt
     limits.outage.give_up_after = milliseconds(give_up_s);
     if (offline_after_s)
         limits.outage.offline_after = std::max(milliseconds(*offline_after_s), std::chrono::milliseconds(1));
-    return make_living<Link>(servers_at(addresses, tls_name), frame_from(hello), limits, std::move(tls));
+    auto servers = servers_at(addresses, tls_name);
+    auto frame = frame_from(hello);
+    return make_living([&] { return net::connect(std::move(servers), std::move(frame), limits, std::move(tls)); });
 }
 
 void register_events(py::module_& module) {
@@ -69,6 +71,9 @@ void register_events(py::module_& module) {
     py::class_<net::Astray>(module, "Astray").def_property_readonly("address", [](const net::Astray& self) {
         return pair_of(self.address);
     });
+    py::class_<net::OtherTarget>(module, "OtherTarget")
+        .def_readonly("target_id", &net::OtherTarget::target_id)
+        .def_property_readonly("address", [](const net::OtherTarget& self) { return pair_of(self.address); });
     py::class_<net::Woken>(module, "Woken");
     py::class_<net::GivenUp>(module, "GivenUp").def_readonly("reason", &net::GivenUp::reason);
 }

@@ -5,10 +5,11 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "bindings/register.hpp"
-#include "net/link.hpp"
-#include "net/loop.hpp"
+#include "net/frame.hpp"
+#include "net/limits.hpp"
 
 namespace edgespec::bindings {
 
@@ -52,10 +53,10 @@ inline net::LinkLimits link_limits(double dead_after_s) {
     return limits;
 }
 
-// Waits without the GIL until the inbox has something or the time has passed, and does the I/O itself meanwhile; lets
-// Python's signal handlers run. True when there is something, a wake or a close.
-template <class Box>
-bool wait(net::Loop<Box>& loop, Seconds timeout_s) {
+// Waits without the GIL until this end's inbox has something or the time has passed, and does the I/O itself meanwhile;
+// lets Python's signal handlers run. True when there is something, a wake or a close.
+template <class End>
+bool wait(End& end, Seconds timeout_s) {
     auto now = net::Clock::now();
     const auto deadline = now + std::chrono::duration_cast<net::Clock::duration>(
                                     std::chrono::duration<double>(std::min(timeout_s.value_or(1e8), 1e8)));
@@ -63,7 +64,7 @@ bool wait(net::Loop<Box>& loop, Seconds timeout_s) {
         bool something = false;
         {
             const py::gil_scoped_release release;
-            something = loop.wait_until(std::min(deadline, now + kSignalCheck));
+            something = end.wait_until(std::min(deadline, now + kSignalCheck));
         }
         if (something) return true;
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();

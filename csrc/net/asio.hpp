@@ -2,6 +2,8 @@
 // doubles a compiler's memory.
 #pragma once
 
+#include <utility>
+
 #ifdef EDGESPEC_STANDALONE_ASIO
 #define EDGESPEC_ASIO(part) <asio/part>
 #include <system_error>
@@ -30,4 +32,9 @@ namespace asio = boost::asio;
 using ErrorStatus = boost::system::error_code;
 using SystemError = boost::system::system_error;
 #endif
+
+// A name for headers that do without Asio.
+struct Socket : asio::ip::tcp::socket {
+    Socket(asio::ip::tcp::socket&& socket) : asio::ip::tcp::socket(std::move(socket)) {}
+};
 }  // namespace edgespec::net

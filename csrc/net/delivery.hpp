@@ -6,31 +6,9 @@
 #pragma once
 
 #include "net/ledger.hpp"
+#include "net/link.hpp"
 
 namespace edgespec::net {
-
-struct DeliveryLimits {
-    LedgerLimits ledger;
-    std::chrono::milliseconds acknowledge_within{20};  // while there is one path; the next frame may bear it
-    std::chrono::milliseconds acknowledge_soon{2};     // while there are two, and the peer waits to send again
-    double hedge_rtts = 1.25;                          // unacknowledged for this number of round trips
-    std::chrono::milliseconds hedge_slack{4};          // and this time more: send it again
-    std::size_t large_bytes = 4096;                    // a frame this large has time for its bytes too,
-    double large_bytes_ms = 125;                       // this many a millisecond (1 Mbit/s), and so what follows it
-    double hedge_share = 0.10;                         // of the frames sent
-    double hedge_burst = 8;                            // saved up at most
-    std::chrono::milliseconds stalled_after{300};      // and four times the time to a hedge, unacknowledged
-    std::chrono::milliseconds look_again{20};          // whether a path has been heard from since
-    std::size_t paths = 4;
-};
-
-// What a delivery counts; read from any thread.
-struct Traffic {
-    std::atomic<std::uint64_t> sent{0};     // numbered frames
-    std::atomic<std::uint64_t> hedged{0};   // of these, sent again because no acknowledgement came in time
-    std::atomic<std::uint64_t> resent{0};   // sent again because their path was gone, or stalled
-    std::atomic<std::uint64_t> repeats{0};  // that came twice
-};
 
 class Delivery : public std::enable_shared_from_this<Delivery> {
  public:

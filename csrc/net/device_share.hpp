@@ -14,8 +14,9 @@
 namespace edgespec::net {
 
 struct ShareLimits {
-    RateLimit frames{10'000, 20'000};     // beyond it the device's connections are read more slowly
-    std::size_t unread_bytes = 8u << 20;  // of messages that nobody has taken yet
+    RateLimit frames{10'000, 20'000};  // beyond it the device's connections are read more slowly
+    // Of messages that nobody has taken yet. What a device has sent counts until then, also once it has left.
+    std::size_t unread_bytes = 1u << 17;
 };
 
 class DeviceShare {

@@ -6,19 +6,11 @@
 #include <memory>
 #include <string>
 
+#include "net/address.hpp"
 #include "net/tls.hpp"
+#include "net/transport.hpp"
 
 namespace edgespec::net {
-
-struct Address {
-    std::string host;
-    std::uint16_t port = 0;
-    std::string tls_name;  // that the certificate there must be for; empty: the host's
-
-    bool operator==(const Address& other) const {
-        return host == other.host && port == other.port && tls_name == other.tls_name;
-    }
-};
 
 class Dial : public std::enable_shared_from_this<Dial> {
  public:

@@ -15,7 +15,7 @@
 #include <thread>
 #include <vector>
 
-#include "net/link.hpp"
+#include "net/frame.hpp"
 
 namespace edgespec::net {
 

@@ -75,10 +75,10 @@ class Inbox {
     }
 
     // See Lanes::pop_while.
-    template <class More, class Wanted>
-    std::vector<T> take_while(More more, Wanted wanted) {
+    template <class More, class Wanted, class Piece>
+    std::vector<T> take_while(More more, Wanted wanted, Piece piece) {
         const std::lock_guard<std::mutex> lock(mutex_);
-        std::vector<T> taken = items_.pop_while(more, wanted);
+        std::vector<T> taken = items_.pop_while(more, wanted, piece);
         if (items_.empty() && !closed_) drain();
         return taken;
     }

@@ -7,15 +7,13 @@
 #include <map>
 #include <optional>
 
-#include "net/link.hpp"
+#include "net/frame.hpp"
+#include "net/limits.hpp"
+#include "net/receiver.hpp"
 
 namespace edgespec::net {
 
-struct LedgerLimits {
-    std::size_t kept_bytes = 8u << 20;   // of frames that are not acknowledged
-    std::size_t early = 256;             // frames that wait for one before them
-    std::size_t early_bytes = 8u << 20;  // of these frames
-};
+class Link;
 
 // More is unacknowledged, or waits for a frame that is missing, than this end may keep.
 struct LedgerFull : std::runtime_error {

@@ -112,13 +112,15 @@ void Link::read() {
     });
 }
 
-// There is no room: the peer has to wait. Its end and its silence are noticed all the same.
+// There is no room, or the device is beyond its rate: the peer has to wait. Its end and its silence are noticed all the
+// same. A peer that has left is not read on for long: what it sent was not acknowledged, so it would send it again.
 void Link::read_later() {
     const auto now = Clock::now();
     const Transport::Pending pending = transport_->pending();
     if (!no_room_since_) no_room_since_ = now;
     const auto waits = now - *no_room_since_;
-    if (pending.end && waits > limits_.finish_within) return end("the peer closed the connection");
+    if (pending.end && !left_at_) left_at_ = now;
+    if (left_at_ && now - *left_at_ > kReadOnWithin) return end("the peer closed the connection");
     if (waits > limits_.room_within) return end("there was no room for what the peer sends");
     if (pending.bytes && !pending.end) heard_ = now;  // it is this side that does not listen
     frame_began_ = now;

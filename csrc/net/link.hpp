@@ -2,14 +2,15 @@
 // bounds what waits to be sent. What is sequenced belongs to a session (delivery.hpp). Client and server share it.
 #pragma once
 
-#include <atomic>
-#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "net/counters.hpp"
+#include "net/frame.hpp"
+#include "net/limits.hpp"
 #include "net/receiver.hpp"
 #include "net/transport.hpp"
 
@@ -17,38 +18,6 @@ namespace edgespec::net {
 
 // The most an edge takes before WELCOME says what is agreed.
 constexpr std::size_t kFirstPayload = 64 * 1024;
-
-// A connection is closed or cannot be had; the text says why.
-struct Disconnection : std::runtime_error {
-    using std::runtime_error::runtime_error;
-};
-
-using Frame = std::vector<std::uint8_t>;
-using Clock = std::chrono::steady_clock;
-
-struct LinkLimits {
-    std::chrono::milliseconds ping_every{1000};
-    unsigned ticks_a_ping = 5;                   // while the peer speaks of itself
-    std::chrono::milliseconds dead_after{3000};  // no byte from the peer for so long
-    // A link on which no session said anything for so long is quiet: it costs next to nothing, and a peer that is gone
-    // is noticed late, or soon after something is sent again.
-    std::chrono::milliseconds quiet_after{10000};
-    std::chrono::milliseconds quiet_ping_every{30000};
-    std::chrono::milliseconds quiet_dead_after{90000};
-    std::chrono::milliseconds frame_within{10000};  // from a frame's first byte to its last
-    std::chrono::milliseconds room_within{30000};   // the peer has to wait for so long, then it is given up
-    std::chrono::milliseconds finish_within{1000};  // what is queued may leave, and the peer may read it to its end
-    std::size_t queued_bytes = 8u << 20;
-    std::size_t unread_bytes = 1u << 20;  // received and not taken: beyond that the peer has to wait
-};
-
-struct Counters {
-    std::atomic<std::uint64_t> bytes_sent{0};
-    std::atomic<std::uint64_t> bytes_received{0};
-    std::atomic<double> rtt_ms{-1.0};    // smoothed, as in RFC 6298; below 0: not measured yet
-    std::atomic<double> jitter_ms{0.0};  // how far a round trip is off that, on average
-    std::atomic<bool> awaited{false};    // something is expected of the peer: the link is not quiet meanwhile
-};
 
 class Link : public std::enable_shared_from_this<Link> {
  public:
@@ -79,6 +48,7 @@ class Link : public std::enable_shared_from_this<Link> {
 
  private:
     static constexpr std::chrono::milliseconds kRetryIn{2}, kLongestRetryIn{64};  // where there is no room
+    static constexpr std::chrono::milliseconds kReadOnWithin{250};                // once the peer has left meanwhile
 
     void read();
     void read_later();
@@ -102,7 +72,7 @@ class Link : public std::enable_shared_from_this<Link> {
     std::vector<asio::const_buffer> buffers_;  // of what is being written
     std::size_t queued_bytes_ = 0;
     Clock::time_point heard_;
-    std::optional<Clock::time_point> no_room_since_;
+    std::optional<Clock::time_point> no_room_since_, left_at_;  // left_at_: its end was seen behind bytes that wait
     std::chrono::milliseconds retry_in_ = kRetryIn;
     Clock::time_point frame_began_;
     Clock::time_point touched_;
@@ -113,14 +83,6 @@ class Link : public std::enable_shared_from_this<Link> {
     std::string finish_reason_;
     bool ended_ = false;
 };
-
-// A frame of one message, ready to send.
-template <class M>
-Frame frame_of(std::uint16_t channel, const M& message) {
-    Frame frame(wire::frame_bytes(message));
-    wire::encode(channel, message, frame.data());
-    return frame;
-}
 
 // The most payload of a frame, prompts apart, once this was said.
 std::size_t agreed_payload(const wire::Welcome& welcome);

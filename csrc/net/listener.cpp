@@ -1,6 +1,12 @@
 #include "net/listener.hpp"
 
 #include <algorithm>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "net/loop.hpp"
+#include "net/server_sessions.hpp"
 
 namespace edgespec::net {
 
@@ -15,9 +21,56 @@ asio::ip::tcp::endpoint endpoint_of(asio::io_context& io, const std::string& hos
     return *asio::ip::tcp::resolver(io).resolve(host, std::to_string(port), asio::ip::tcp::resolver::passive).begin();
 }
 
-}  // namespace
+class SocketListener final : public Listener {
+ public:
+    SocketListener(const std::string& host, std::uint16_t port, ListenerLimits limits, std::shared_ptr<Tls> tls);
+    ~SocketListener() override { close(); }
 
-Listener::Listener(const std::string& host, std::uint16_t port, ListenerLimits limits, std::shared_ptr<Tls> tls)
+    std::uint16_t port() const override { return port_; }
+    const Traffic& traffic() const override { return sessions_.traffic(); }
+    const SlabPool& pool() const override { return *pool_; }
+    EventBox& inbox() override { return inbox_; }
+    bool wait_until(Clock::time_point deadline) override { return loop_.wait_until(deadline); }
+    void wake() override { loop_.wake(); }
+    bool welcome(std::uint64_t connection, Frame frame, std::string identity) override;
+    bool send(std::uint64_t number, Frame frame) override;
+    std::optional<std::string> identity(std::uint64_t session) const override { return sessions_.identity(session); }
+    std::optional<double> rtt_ms(std::uint64_t session) const override;
+    void set_tls(std::shared_ptr<Tls> tls) override;
+    void disconnect(std::uint64_t number) override;
+    void close() override;
+
+ private:
+    void accept();
+    void accept_later();
+    bool make_room(const std::string& address);
+    void admit(asio::ip::tcp::socket socket, const std::string& address);
+    void part_with(std::optional<std::uint64_t> stranger);
+    void greet(std::uint64_t number, bool crowded);
+    void deliver(std::uint64_t number, Received&& received);
+    void ended(std::uint64_t number, const std::string& reason);
+    std::shared_ptr<Link> find(std::uint64_t number) const;
+
+    asio::io_context io_;
+    asio::executor_work_guard<asio::io_context::executor_type> work_;
+    asio::ip::tcp::acceptor acceptor_;
+    asio::steady_timer pause_;
+    const ListenerLimits limits_;
+    std::shared_ptr<Tls> tls_;
+    std::uint16_t port_ = 0;
+    std::shared_ptr<SlabPool> pool_;
+    DeviceShares shares_;
+    Strangers strangers_;
+    EventBox inbox_;
+    mutable std::mutex mutex_;  // guards peers_, which the caller's thread reads
+    std::unordered_map<std::uint64_t, Peer> peers_;
+    std::uint64_t last_number_ = 0;
+    ServerSessions sessions_;
+    Loop<EventBox> loop_{io_, inbox_};
+};
+
+SocketListener::SocketListener(const std::string& host, std::uint16_t port, ListenerLimits limits,
+                               std::shared_ptr<Tls> tls)
     : io_(1),
       work_(asio::make_work_guard(io_)),
       acceptor_(io_),
@@ -40,9 +93,7 @@ Listener::Listener(const std::string& host, std::uint16_t port, ListenerLimits l
     loop_.start(limits_.busy_spin);
 }
 
-Listener::~Listener() { close(); }
-
-void Listener::accept() {
+void SocketListener::accept() {
     acceptor_.async_accept([this](ErrorStatus error, asio::ip::tcp::socket socket) {
         if (!acceptor_.is_open()) return;
         if (error) return accept_later();
@@ -54,13 +105,13 @@ void Listener::accept() {
 }
 
 // Whether one more connection from there may begin. One that has not said who it is gives way where there is no room.
-bool Listener::make_room(const std::string& address) {
+bool SocketListener::make_room(const std::string& address) {
     if (!strangers_.may_arrive(address, Clock::now())) return false;
     if (peers_.size() >= limits_.connections) part_with(strangers_.give_way());
     return peers_.size() < limits_.connections;
 }
 
-void Listener::part_with(std::optional<std::uint64_t> stranger) {
+void SocketListener::part_with(std::optional<std::uint64_t> stranger) {
     if (!stranger) return;
     const auto link = peers_.at(*stranger).link;
     link->end("others wait to say who they are");
@@ -69,14 +120,14 @@ void Listener::part_with(std::optional<std::uint64_t> stranger) {
 }
 
 // Accepting fails at once and again while there is no file descriptor left.
-void Listener::accept_later() {
+void SocketListener::accept_later() {
     pause_.expires_after(kAcceptPause);
     pause_.async_wait([this](ErrorStatus) {
         if (acceptor_.is_open()) accept();
     });
 }
 
-void Listener::admit(asio::ip::tcp::socket socket, const std::string& address) {
+void SocketListener::admit(asio::ip::tcp::socket socket, const std::string& address) {
     const std::uint64_t number = ++last_number_;
     auto transport = tls_ ? tls_->transport(std::move(socket), {}, 0) : tcp_transport(std::move(socket));
     auto link = std::make_shared<Link>(io_, std::move(transport), pool_, limits_.link);
@@ -105,7 +156,7 @@ void Listener::admit(asio::ip::tcp::socket socket, const std::string& address) {
 }
 
 // Bytes may pass: from here on the caller hears of this connection.
-void Listener::greet(std::uint64_t number, bool crowded) {
+void SocketListener::greet(std::uint64_t number, bool crowded) {
     const Peer& peer = peers_.at(number);
     const auto link = peer.link;
     inbox_.push({number, Connected{peer.address, link->peer_name()}});
@@ -121,7 +172,7 @@ void Listener::greet(std::uint64_t number, bool crowded) {
     link->finish("too many connections come from this address");
 }
 
-void Listener::deliver(std::uint64_t number, Received&& received) {
+void SocketListener::deliver(std::uint64_t number, Received&& received) {
     const Peer& peer = peers_.at(number);
     if (std::holds_alternative<wire::Hello>(received.message)) {
         peer.handshake->cancel();
@@ -130,7 +181,7 @@ void Listener::deliver(std::uint64_t number, Received&& received) {
     inbox_.push({number, std::move(received), lane_of(peer)});
 }
 
-void Listener::ended(std::uint64_t number, const std::string& reason) {
+void SocketListener::ended(std::uint64_t number, const std::string& reason) {
     Peer peer;
     {
         const std::lock_guard<std::mutex> lock(mutex_);
@@ -142,7 +193,7 @@ void Listener::ended(std::uint64_t number, const std::string& reason) {
     inbox_.push({number, Disconnected{reason}, lane_of(peer)});
 }
 
-bool Listener::welcome(std::uint64_t connection, Frame frame, std::string identity) {
+bool SocketListener::welcome(std::uint64_t connection, Frame frame, std::string identity) {
     if (!find(connection)) return false;
     const auto header = wire::read_header(frame.data());
     if (header.type != static_cast<std::uint8_t>(wire::FrameType::kWelcome)) {
@@ -164,7 +215,7 @@ bool Listener::welcome(std::uint64_t connection, Frame frame, std::string identi
     return true;
 }
 
-bool Listener::send(std::uint64_t number, Frame frame) {
+bool SocketListener::send(std::uint64_t number, Frame frame) {
     if (auto link = find(number)) {
         loop_.run([link = std::move(link), frame = std::move(frame)]() mutable { link->send(std::move(frame)); });
         return true;
@@ -176,22 +227,22 @@ bool Listener::send(std::uint64_t number, Frame frame) {
     return true;
 }
 
-std::optional<double> Listener::rtt_ms(std::uint64_t session) const {
+std::optional<double> SocketListener::rtt_ms(std::uint64_t session) const {
     const auto delivery = sessions_.find(session);
     const double rtt_ms = delivery ? delivery->link_rtt_ms() : -1.0;
     return rtt_ms < 0 ? std::nullopt : std::optional(rtt_ms);
 }
 
-void Listener::set_tls(std::shared_ptr<Tls> tls) {
+void SocketListener::set_tls(std::shared_ptr<Tls> tls) {
     loop_.run([this, tls = std::move(tls)]() mutable { tls_ = std::move(tls); });
 }
 
-void Listener::disconnect(std::uint64_t number) {
+void SocketListener::disconnect(std::uint64_t number) {
     if (auto link = find(number)) return loop_.run([link = std::move(link)] { link->finish(); });
     loop_.run([this, number] { sessions_.forget(number); });
 }
 
-void Listener::close() {
+void SocketListener::close() {
     if (!loop_.joinable()) return;
     loop_.run([this] {
         ErrorStatus ignored;
@@ -207,10 +258,21 @@ void Listener::close() {
     inbox_.close();
 }
 
-std::shared_ptr<Link> Listener::find(std::uint64_t number) const {
+std::shared_ptr<Link> SocketListener::find(std::uint64_t number) const {
     const std::lock_guard<std::mutex> lock(mutex_);
     const auto peer = peers_.find(number);
     return peer == peers_.end() ? nullptr : peer->second.link;
+}
+
+}  // namespace
+
+std::unique_ptr<Listener> listen(const std::string& host, std::uint16_t port, ListenerLimits limits,
+                                 std::shared_ptr<Tls> tls) {
+    try {
+        return std::make_unique<SocketListener>(host, port, limits, std::move(tls));
+    } catch (const SystemError& error) {
+        throw Disconnection(error.code().message());
+    }
 }
 
 }  // namespace edgespec::net

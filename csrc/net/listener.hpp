@@ -5,12 +5,15 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
-#include <thread>
-#include <unordered_map>
 
-#include "net/loop.hpp"
-#include "net/server_sessions.hpp"
+#include "net/address.hpp"
+#include "net/counters.hpp"
+#include "net/event.hpp"
+#include "net/frame.hpp"
+#include "net/limits.hpp"
+#include "net/slab.hpp"
 #include "net/strangers.hpp"
 #include "net/tls.hpp"
 
@@ -31,54 +34,33 @@ struct ListenerLimits {
 
 class Listener {
  public:
-    // Throws the system's error when the address cannot be had.
-    Listener(const std::string& host, std::uint16_t port, ListenerLimits limits, std::shared_ptr<Tls> tls = nullptr);
-    ~Listener();
+    Listener() = default;
+    virtual ~Listener() = default;
     Listener(const Listener&) = delete;
     Listener& operator=(const Listener&) = delete;
 
-    std::uint16_t port() const { return port_; }
-    const Traffic& traffic() const { return sessions_.traffic(); }
-    EventBox& inbox() { return inbox_; }
-    Loop<EventBox>& loop() { return loop_; }
-    const SlabPool& pool() const { return *pool_; }
+    virtual std::uint16_t port() const = 0;
+    virtual const Traffic& traffic() const = 0;
+    virtual const SlabPool& pool() const = 0;
+    virtual EventBox& inbox() = 0;
+    // As the inbox's, doing the I/O meanwhile.
+    virtual bool wait_until(Clock::time_point deadline) = 0;
+    virtual void wake() = 0;  // one wait, now or next: it returns with nothing
     // A WELCOME; from here on the connection may open sessions, and resume those that `identity` opened.
-    bool welcome(std::uint64_t connection, Frame frame, std::string identity);
-    bool send(std::uint64_t number, Frame frame);  // false when that connection or session is gone
-    const ServerSessions& sessions() const { return sessions_; }
+    virtual bool welcome(std::uint64_t connection, Frame frame, std::string identity) = 0;
+    virtual bool send(std::uint64_t number, Frame frame) = 0;  // false when that connection or session is gone
+    // As it was given when the connection that opened the session was welcomed; none: there is no such session.
+    virtual std::optional<std::string> identity(std::uint64_t session) const = 0;
     // The smoothed round trip of the connection by which that session was heard last; none: not known, or no session.
-    std::optional<double> rtt_ms(std::uint64_t session) const;
-    void set_tls(std::shared_ptr<Tls> tls);  // for connections to come
-    void disconnect(std::uint64_t number);   // a connection, once everything queued has left; forgets a session
-    void close();
-
- private:
-    void accept();
-    void accept_later();
-    bool make_room(const std::string& address);
-    void admit(asio::ip::tcp::socket socket, const std::string& address);
-    void part_with(std::optional<std::uint64_t> stranger);
-    void greet(std::uint64_t number, bool crowded);
-    void deliver(std::uint64_t number, Received&& received);
-    void ended(std::uint64_t number, const std::string& reason);
-    std::shared_ptr<Link> find(std::uint64_t number) const;
-
-    asio::io_context io_;
-    asio::executor_work_guard<asio::io_context::executor_type> work_;
-    asio::ip::tcp::acceptor acceptor_;
-    asio::steady_timer pause_;
-    const ListenerLimits limits_;
-    std::shared_ptr<Tls> tls_;
-    std::uint16_t port_ = 0;
-    std::shared_ptr<SlabPool> pool_;
-    DeviceShares shares_;
-    Strangers strangers_;
-    EventBox inbox_;
-    mutable std::mutex mutex_;  // guards peers_, which the caller's thread reads
-    std::unordered_map<std::uint64_t, Peer> peers_;
-    std::uint64_t last_number_ = 0;
-    ServerSessions sessions_;
-    Loop<EventBox> loop_{io_, inbox_};
+    virtual std::optional<double> rtt_ms(std::uint64_t session) const = 0;
+    virtual void set_tls(std::shared_ptr<Tls> tls) = 0;  // for connections to come
+    // A connection, once everything queued has left; forgets a session.
+    virtual void disconnect(std::uint64_t number) = 0;
+    virtual void close() = 0;
 };
+
+// Throws Disconnection when the address cannot be had.
+std::unique_ptr<Listener> listen(const std::string& host, std::uint16_t port, ListenerLimits limits,
+                                 std::shared_ptr<Tls> tls = nullptr);
 
 }  // namespace edgespec::net

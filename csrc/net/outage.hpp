@@ -8,15 +8,9 @@
 #include <random>
 
 #include "net/asio.hpp"
+#include "net/limits.hpp"
 
 namespace edgespec::net {
-
-struct OutageLimits {
-    std::chrono::milliseconds offline_after{0};  // 0: never
-    std::chrono::milliseconds give_up_after{30'000};
-    std::chrono::milliseconds pause_at_least{50};  // between attempts, doubled with each
-    std::chrono::milliseconds pause_at_most{1000};
-};
 
 class Outage {
  public:
@@ -27,6 +21,7 @@ class Outage {
     double end();    // the seconds that it lasted; 0: there was none
     void silence();  // nobody is told any more
     bool lasts() const { return lasts_; }
+    void start_over() { attempts_ = 0; }  // another server is the last one now
 
     // The index of the server to try now: the last one first, then the others in turn.
     std::size_t next_server(std::size_t last, std::size_t servers) { return (last + attempts_++) % servers; }

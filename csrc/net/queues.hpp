@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -47,18 +48,22 @@ class Lanes {
     }
 
     // Items in turns as long as `more(item)`; a lane whose next item is not `wanted(item)` is left out from there on.
-    template <class More, class Wanted>
-    std::vector<T> pop_while(More more, Wanted wanted) {
+    // `piece(item)`: the first piece of one that is too long for a turn, and the item becomes the rest; or nothing.
+    template <class More, class Wanted, class Piece>
+    std::vector<T> pop_while(More more, Wanted wanted, Piece piece) {
         std::vector<T> taken;
         std::deque<std::uint64_t> left_out;
         while (!turns_.empty()) {
-            const T& next = lanes_.at(turns_.front()).front();
+            T& next = lanes_.at(turns_.front()).front();
             if (!more(next)) break;
-            if (wanted(next)) {
-                taken.push_back(pop());
-            } else {
+            if (!wanted(next)) {
                 left_out.push_back(turns_.front());
                 turns_.pop_front();
+            } else if (std::optional<T> first = piece(next)) {
+                taken.push_back(std::move(*first));
+                next_turn(false);
+            } else {
+                taken.push_back(pop());
             }
         }
         turns_.insert(turns_.begin(), left_out.begin(), left_out.end());

@@ -5,13 +5,18 @@
 // comes out of the inbox among the messages. Python's lock is never needed for any of it.
 #pragma once
 
-#include <array>
-#include <thread>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
 
-#include "net/edge_path.hpp"
-#include "net/loop.hpp"
-#include "net/outage.hpp"
-#include "net/servers.hpp"
+#include "net/address.hpp"
+#include "net/counters.hpp"
+#include "net/frame.hpp"
+#include "net/inbox.hpp"
+#include "net/limits.hpp"
+#include "net/receiver.hpp"
+#include "net/tls.hpp"
 
 namespace edgespec::net {
 
@@ -44,110 +49,49 @@ struct Offline {};  // lost for longer than `offline_after`
 struct Astray {     // the second connection keeps reaching servers that do not know the session
     Address address;
 };
+struct OtherTarget {  // a server was passed over: it does not serve what the first one did
+    std::string target_id;
+    Address address;
+};
 struct Woken {};  // `wake` was called
 struct GivenUp {  // lost for `give_up_after`, and again that long; attempts go on
     std::string reason;
 };
-using Arrival = std::variant<Received, Lost, Reconnected, Forgotten, Offline, Astray, Woken, GivenUp>;
+using Arrival = std::variant<Received, Lost, Reconnected, Forgotten, Offline, Astray, OtherTarget, Woken, GivenUp>;
 
-class ResilientConnection final : private EdgePathOwner {
+class ResilientConnection {
  public:
-    // Begins to connect. `hello` is what every connection says first.
-    ResilientConnection(std::vector<Address> addresses, Frame hello, ResilientConnectionLimits limits,
-                        std::shared_ptr<Tls> tls = nullptr);
-    ~ResilientConnection();
+    ResilientConnection() = default;
+    virtual ~ResilientConnection() = default;
     ResilientConnection(const ResilientConnection&) = delete;
     ResilientConnection& operator=(const ResilientConnection&) = delete;
 
     // An OPEN: the session begins, or begins anew, on whichever server there is; nothing of one before is kept.
-    void open(Frame open);
-    void send(Frame frame);                         // to the session; never blocks
-    void ask(Frame frame);                          // of the connection, over whichever is welcomed
-    void move();                                    // leave this server for the next
-    void set_servers(std::vector<Address> others);  // behind the present one, in place of all others
-    void wake() {                                   // who waits on the inbox; from any thread
-        loop_.run([this] { tell(Woken{}); });
-    }
-    void await(bool verdicts) { counters_->awaited = verdicts; }  // a link that waits for them is never quiet
-    void close();                                                 // what is queued may leave
-    void end();                                                   // and has left: waits for it
+    virtual void open(Frame open) = 0;
+    virtual void send(Frame frame) = 0;                         // to the session; never blocks
+    virtual void ask(Frame frame) = 0;                          // of the connection, over whichever is welcomed
+    virtual void move() = 0;                                    // leave this server for the next
+    virtual void set_servers(std::vector<Address> others) = 0;  // behind the present one, in place of all others
+    virtual void wake() = 0;                                    // who waits on the inbox; from any thread
+    virtual void await(bool verdicts) = 0;                      // a link that waits for them is never quiet
+    virtual void close() = 0;                                   // what is queued may leave
+    virtual void end() = 0;                                     // and has left: waits for it
 
-    Inbox<Arrival>& inbox() { return inbox_; }
-    Loop<Inbox<Arrival>>& loop() { return loop_; }
-    bool dead() const { return dead_; }              // closed, or no server was ever reached
-    bool lost() const { return outage_.lasts(); }    // no connection carries the session now
-    unsigned paths() const { return carrying_; }     // connections that carry it
-    unsigned welcomed() const { return welcomed_; }  // connections that a server has welcomed
-    std::string reason() const {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        return reason_;
-    }
-    Address address() const { return servers_.answered(); }
-    const Counters& counters() const { return *counters_; }
-    const Traffic& traffic() const { return *traffic_; }
-
- private:
-    using Path = EdgePath;
-
-    void heard(Path& path, Received&& received) override;
-    void heard_of_session(Path& path, const wire::Header& header, Received&& received) override;
-    void failed(Path& path, const std::string& reason) override;
-    void entered() override;
-    void leaves(const Link& link) override {
-        if (delivery_) delivery_->detach(link);
-    }
-
-    void approach(Path& path, std::size_t address);
-    void hear_welcome(Path& path, Received&& received);
-    void begin(Path& path);
-    void carry(Path& path);
-    void warm(const Path& path);
-    void forgotten(Path& path);
-    void search(Path& path);
-    std::size_t next_server() { return outage_.next_server(servers_.at(), servers_.size()); }
-    void approach_beside(std::chrono::milliseconds after);
-    void approach_after(Path& path, std::size_t address, unsigned failures);
-    void lose(const std::string& reason);
-    void tell(Arrival arrival) {
-        if (!closing_) inbox_.push(std::move(arrival));
-    }
-    void found(std::size_t address);
-    void forget();
-    void die(const std::string& reason);
-    void note(const std::string& reason) {
-        const std::lock_guard<std::mutex> lock(mutex_);
-        reason_ = reason;
-    }
-
-    Path& other(const Path& path) { return &path == &paths_[0] ? paths_[1] : paths_[0]; }
-    bool up(const Path& path) const {
-        return path.stage() == Path::Stage::kCarrying || (!delivery_ && path.stage() == Path::Stage::kWelcomed);
-    }
-    std::chrono::milliseconds dial_within(const Path& path) const;
-
-    asio::io_context io_;
-    std::optional<asio::executor_work_guard<asio::io_context::executor_type>> work_;
-    Servers servers_;
-    const ResilientConnectionLimits limits_;
-    const std::shared_ptr<Counters> counters_ = std::make_shared<Counters>();
-    const EdgePathSetup setup_;
-    const std::shared_ptr<Traffic> traffic_ = std::make_shared<Traffic>();
-    Inbox<Arrival> inbox_;
-    std::array<Path, 2> paths_;
-    std::shared_ptr<Delivery> delivery_;  // the session's, once it is open
-    wire::SessionId session_id_{};
-    std::uint16_t channel_ = 0;  // of the session; another each time it is opened
-    bool reached_ = false;       // some server has welcomed us
-    unsigned strays_ = 0;        // since the session was opened
-    bool closing_ = false;
-    Outage outage_;
-    asio::steady_timer beside_;
-    std::atomic<bool> dead_{false};
-    std::atomic<unsigned> carrying_{0};
-    std::atomic<unsigned> welcomed_{0};
-    mutable std::mutex mutex_;  // guards reason_
-    std::string reason_;
-    Loop<Inbox<Arrival>> loop_{io_, inbox_};
+    virtual Inbox<Arrival>& inbox() = 0;
+    // As the inbox's, doing the I/O meanwhile.
+    virtual bool wait_until(Clock::time_point deadline) = 0;
+    virtual bool dead() const = 0;          // closed, or no server was ever reached
+    virtual bool lost() const = 0;          // no connection carries the session now
+    virtual unsigned paths() const = 0;     // connections that carry it
+    virtual unsigned welcomed() const = 0;  // connections that a server has welcomed
+    virtual std::string reason() const = 0;
+    virtual Address address() const = 0;
+    virtual const Counters& counters() const = 0;
+    virtual const Traffic& traffic() const = 0;
 };
+
+// Begins to connect. `hello` is what every connection says first.
+std::unique_ptr<ResilientConnection> connect(std::vector<Address> addresses, Frame hello,
+                                             ResilientConnectionLimits limits, std::shared_ptr<Tls> tls = nullptr);
 
 }  // namespace edgespec::net

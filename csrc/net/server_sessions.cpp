@@ -10,9 +10,20 @@ constexpr std::uint32_t kRetryAfterMs = 1000;
 // By whose name the peer's rates are known.
 const std::string& name_of(const Peer& peer) { return peer.identity->empty() ? peer.address : *peer.identity; }
 
-Frame unknown_session(std::uint16_t channel) {
-    return frame_of(channel,
-                    wire::Error{wire::ErrorCode::kUnknownSession, true, 0, "the server knows no such session"});
+// A frame that is refused costs its device this many frames more of its rate: an answer takes longer than a frame.
+constexpr double kRefusalFrames = 20;
+
+// A BLOCK costs its device one frame more for this many nodes: each has to find its place in the tree.
+constexpr double kNodesAFrame = 8;
+
+void refuse(Peer& peer, Frame error) {
+    peer.share->frames.spend(kRefusalFrames, Clock::now());
+    peer.link->send(std::move(error));
+}
+
+void refuse_unknown(Peer& peer, std::uint16_t channel) {
+    const wire::Error error{wire::ErrorCode::kUnknownSession, true, 0, "the server knows no such session"};
+    refuse(peer, frame_of(channel, error));
 }
 
 }  // namespace
@@ -30,7 +41,7 @@ void ServerSessions::deliver(Peer& peer, const wire::Header& header, Received&& 
     } else if (const auto* asked = std::get_if<wire::Resume>(&received.message)) {
         resume(peer, header, *asked);
     } else if (wire::is_sequenced(type) && type != wire::FrameType::kClose) {
-        peer.link->send(unknown_session(header.channel));
+        refuse_unknown(peer, header.channel);
     }
 }
 
@@ -38,12 +49,15 @@ void ServerSessions::deliver_to(std::uint64_t number, Peer& peer, const wire::He
     Session& session = sessions_.at(number);
     const auto type = static_cast<wire::FrameType>(header.type);
     if (type == wire::FrameType::kTune && !session.tunes.take(Clock::now())) {
-        peer.link->send(limit_reached(header.channel, "the session's TUNEs follow each other too fast"));
+        refuse(peer, limit_reached(header.channel, "the session's TUNEs follow each other too fast"));
         return end(number, "its TUNEs follow each other too fast");
     }
     if (type == wire::FrameType::kAppend && !session.turns.take(Clock::now())) {
-        peer.link->send(limit_reached(header.channel, "the session's turns follow each other too fast"));
+        refuse(peer, limit_reached(header.channel, "the session's turns follow each other too fast"));
         return end(number, "its turns follow each other too fast");
+    }
+    if (const auto* block = std::get_if<wire::Block>(&received.message)) {
+        peer.share->frames.spend(static_cast<double>(block->tokens.size) / kNodesAFrame, Clock::now());
     }
     const auto delivery = session.delivery;
     delivery->take(*peer.link, header, std::move(received));
@@ -61,9 +75,9 @@ void ServerSessions::open(Peer& peer, const wire::Header& header, Received&& rec
     }
     const wire::SessionId id = std::get<wire::Open>(received.message).session_id;
     std::uint64_t session = known(peer, id);
-    if (session == 0 && session_of_.count(id) != 0) return peer.link->send(unknown_session(header.channel));
+    if (session == 0 && session_of_.count(id) != 0) return refuse_unknown(peer, header.channel);
     if (session == 0 && !opens_.take(name_of(peer), Clock::now())) {
-        return peer.link->send(limit_reached(header.channel, "sessions are opened too fast"));
+        return refuse(peer, limit_reached(header.channel, "sessions are opened too fast"));
     }
     if (session == 0) session = begin(id, peer);
     bind(peer, header.channel, session);
@@ -74,10 +88,10 @@ void ServerSessions::open(Peer& peer, const wire::Header& header, Received&& rec
 
 void ServerSessions::resume(Peer& peer, const wire::Header& header, const wire::Resume& resume) {
     if (!resumes_.take(name_of(peer), Clock::now())) {
-        return peer.link->send(limit_reached(header.channel, "sessions are resumed too fast"));
+        return refuse(peer, limit_reached(header.channel, "sessions are resumed too fast"));
     }
     const std::uint64_t session = known(peer, resume.session_id);
-    if (session == 0) return peer.link->send(unknown_session(header.channel));
+    if (session == 0) return refuse_unknown(peer, header.channel);
     const auto delivery = sessions_.at(session).delivery;
     delivery->acknowledged(resume.last_sequence);
     peer.link->send(frame_of(header.channel, wire::Resume{resume.session_id, delivery->received()}));

@@ -18,16 +18,6 @@
 
 namespace edgespec::net {
 
-struct SessionLimits {
-    RateLimit opens{50, 512};              // sessions begun by one device, or from one address
-    RateLimit resumes{20, 512};            // and resumed
-    RateLimit turns{20, 64};               // APPENDs of one session
-    RateLimit tunes{100, 200};             // TUNEs of one session
-    std::size_t session_bytes = 1u << 18;  // sent to a session and not acknowledged
-    std::size_t early_frames = 256;        // of a session, that wait for one before them
-    std::size_t early_bytes = 16u << 10;   // of these frames
-};
-
 // A connection: whose it is, and the sessions of its channels.
 struct Peer {
     std::shared_ptr<Link> link;

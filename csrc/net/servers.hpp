@@ -6,7 +6,7 @@
 #include <mutex>
 #include <vector>
 
-#include "net/dial.hpp"
+#include "net/address.hpp"
 
 namespace edgespec::net {
 

@@ -24,6 +24,8 @@ std::shared_ptr<Tls> tls_server(const std::string&, const std::string&, const st
 #include <map>
 #include <mutex>
 
+#include "net/transport.hpp"
+
 #include EDGESPEC_ASIO(ssl.hpp)
 
 namespace edgespec::net {
@@ -209,8 +211,7 @@ class TlsClient final : public Tls, public std::enable_shared_from_this<TlsClien
         });
     }
 
-    std::unique_ptr<Transport> transport(asio::ip::tcp::socket socket, const std::string& host,
-                                         std::uint16_t port) override {
+    std::unique_ptr<Transport> transport(Socket socket, const std::string& host, std::uint16_t port) override {
         auto transport = std::make_unique<TlsTransport>(std::move(socket), context_, shared_from_this(),
                                                         asio::ssl::stream_base::client);
         transport->call(host, host + ":" + std::to_string(port), sessions_);
@@ -237,7 +238,7 @@ class TlsServer final : public Tls, public std::enable_shared_from_this<TlsServe
         }
     }
 
-    std::unique_ptr<Transport> transport(asio::ip::tcp::socket socket, const std::string&, std::uint16_t) override {
+    std::unique_ptr<Transport> transport(Socket socket, const std::string&, std::uint16_t) override {
         renew_ticket_keys();
         return std::make_unique<TlsTransport>(std::move(socket), context_, shared_from_this(),
                                               asio::ssl::stream_base::server);

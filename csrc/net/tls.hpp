@@ -3,13 +3,15 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <memory>
 #include <stdexcept>
 #include <string>
 
-#include "net/transport.hpp"
-
 namespace edgespec::net {
+
+class Transport;
+struct Socket;
 
 extern const bool kHaveTls;
 
@@ -24,8 +26,7 @@ class Tls {
     virtual ~Tls() = default;
 
     // `host` and `port`: whom the edge calls; the server's certificate must be for that name. A server gives neither.
-    virtual std::unique_ptr<Transport> transport(asio::ip::tcp::socket socket, const std::string& host,
-                                                 std::uint16_t port) = 0;
+    virtual std::unique_ptr<Transport> transport(Socket socket, const std::string& host, std::uint16_t port) = 0;
 
     std::atomic<std::uint64_t> handshakes{0};  // completed
     std::atomic<std::uint64_t> resumed{0};     // of these, those that went on from an earlier one

@@ -109,11 +109,12 @@ EDGESPEC_INLINE float sum_of(Floats v) {
     return fold(v, [](Floats a, Floats b) { return a + b; });
 }
 
-// exp(x) for x <= 87, relative error below 2e-7; 0 far below, NaN stays NaN. Cephes' expf, by Moshier.
+// exp(x) for x <= 87, relative error below 2e-7; 0 below -87, NaN stays NaN. Cephes' expf, by Moshier. No result is a
+// denormal number: processors compute those ten times as slowly.
 EDGESPEC_INLINE Floats exp_of(Floats x) {
     constexpr float kLog2 = 1.44269504089f;
 #if EDGESPEC_LANE_BYTES == 64
-    const Floats bounded = (Floats)_mm512_max_ps(_mm512_set1_ps(-110.0f), (__m512)x);  // NaN stays
+    const Floats bounded = (Floats)_mm512_max_ps(_mm512_set1_ps(-87.0f), (__m512)x);  // NaN stays
     const Floats n = (Floats)_mm512_roundscale_ps((__m512)(bounded * kLog2), _MM_FROUND_TO_NEAREST_INT);
 #else
     constexpr float kMagic = 12582912.0f;
@@ -129,11 +130,11 @@ EDGESPEC_INLINE Floats exp_of(Floats x) {
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1.0f;
 #if EDGESPEC_LANE_BYTES == 64
-    return (Floats)_mm512_scalef_ps((__m512)p, (__m512)n);
+    const Floats power = (Floats)_mm512_scalef_ps((__m512)p, (__m512)n);
 #else
-    const Floats power = (Floats)(((Words)shifted << 23) + 0x3f800000u);
-    return x < -87.0f ? Floats{} : p * power;
+    const Floats power = p * (Floats)(((Words)shifted << 23) + 0x3f800000u);
 #endif
+    return x < -87.0f ? Floats{} : power;
 }
 
 EDGESPEC_INLINE Vector<double> exp_of(Vector<double> x) {

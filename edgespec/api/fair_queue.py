@@ -108,5 +108,5 @@ class FairQueue:
 
 
 def _share(most: int) -> int:
-    """What one address may have of so many places."""
+    """What one address may have of this number of places."""
     return most - most // 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import socket
 import ssl
@@ -21,6 +20,7 @@ from edgespec.cli.options import Connection, Remembering, connection, rememberin
 from edgespec.cli.streaming import reachable_server
 from edgespec.core.address import Address, parse_addresses
 from edgespec.core.errors import EdgespecError
+from edgespec.core.garbage import leave_loaded_out
 from edgespec.core.generation_config import sampling_defaults
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.edge.directory import Directory
@@ -271,8 +271,7 @@ def run(
         when_stdin_ends(lambda: setattr(server, "should_exit", True))
     shown = Address(host, bound.getsockname()[1])
     click.echo(f"edgespec: API listening on {shown}")
-    gc.collect()
-    gc.freeze()  # a collection would go through every module's objects, and texts would wait for it
+    leave_loaded_out()
     then(f"{'https' if listening.https_cert else 'http'}://{shown}")
     server.run(sockets=[bound])
 

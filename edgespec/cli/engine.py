@@ -29,7 +29,15 @@ if TYPE_CHECKING:
 
 ENGINES = ("auto", "own", "vllm", "llamacpp")
 
-OWN_ONLY = ("exits", "device", "deterministic", "tensor_parallel", "trust_remote_code", "quantize")
+OWN_ONLY = (
+    "exits",
+    "device",
+    "deterministic",
+    "tensor_parallel",
+    "trust_remote_code",
+    "quantize",
+    "exit_bits",
+)
 """Options of edgespec's own engine, and --dtype for GGUF files; another one has `--engine-args`."""
 
 
@@ -64,6 +72,12 @@ class Model:
         "exactly those of the quantised target.",
         show_default="as the files hold them",
         type=click.Choice(["nf4", "int8", "fp8"]),
+    )
+    exit_bits: str = option(
+        "Bits of the LM head that exits read on a GPU. 8 halves what they add to a forward; they only guess, so texts "
+        "are the same.",
+        "8",
+        type=click.Choice(["8", "16"]),
     )
     kv_memory: str | None = option(
         "Memory for the keys and values of all sessions, such as 2GiB or 40%.",
@@ -162,6 +176,7 @@ def load_target(model: Model, pace: ForwardPacing | None) -> tuple[TargetEngine 
             leader=leader,
             trust_remote_code=model.trust_remote_code,
             quantize=model.quantize,
+            exit_bits=int(model.exit_bits),
         )
         return target, leader
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from edgespec.fleet.control import FleetSettings
 
 LOOK_S = 1.0
+RAY_SETTINGS = {"RAY_SERVE_LOG_TO_STDERR": "0", "RAY_raylet_start_wait_time_s": "120"}
+"""Unless they are set: logs to files only, and longer than half a minute for Ray to start on a busy machine."""
 COLUMNS = ("address", "state", "sessions", "running", "tokens", "tok/s", "pid")
 
 
@@ -99,7 +101,8 @@ def up(
     if model.tensor_parallel:
         raise EdgespecError("a fleet's server is one process: leave --tensor-parallel out.")
     security.check(options.replica_host)
-    os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
+    for name, value in RAY_SETTINGS.items():  # Ray reads them when it is imported
+        os.environ.setdefault(name, value)
     with needs("ray"):
         from edgespec.fleet import control
         from edgespec.fleet.replica import ReplicaSettings

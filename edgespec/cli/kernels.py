@@ -16,6 +16,8 @@ from edgespec.cli.table import table
 from edgespec.core.errors import EdgespecError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from edgespec.kernels.forward_costs import Shape
 
 
@@ -99,18 +101,34 @@ def budgets(archs: str, only: str) -> None:
 )
 def costs(target: str | None, rows: int, slots: str) -> None:
     """Count what a forward, an exit and a verification cost on some GPUs: a model by the memory's speed, no
-    measurement."""
+    measurement. Ends with an error where Llama-2-7B on an H100 is above a limit."""
     from rich.console import Console
 
-    from edgespec.kernels import costs as counted
-    from edgespec.kernels.forward_costs import forward_cost
+    from edgespec.kernels.cost_limits import limits
 
-    shape, lengths, screen = _shape(target), _lengths(slots), Console(width=110)
+    shape, lengths, screen = _shape(target), _lengths(slots), Console(width=120)
     title = f"{shape.name}, {rows} rows, 16 bits: counted, not measured"
+    screen.print(_kernel_costs(shape, rows, title))
+    screen.print(_forward_costs(shape, rows, lengths, title))
+    found = list(limits())
+    shown = table(
+        ["what", "counted", "at most", "unit"],
+        [(one.what, f"{one.counted:.3g}", f"{one.at_most:.3g}", one.unit) for one in found],
+        title="limits of Llama-2-7B, 8 rows, H100 SXM: counted, not measured",
+        text=("what", "unit"),
+    )
+    screen.print(shown)
+    if broken := [one.what for one in found if not one.holds]:
+        raise EdgespecError(f"these cost more than they may: {', '.join(broken)}.")
+
+
+def _kernel_costs(shape: Shape, rows: int, title: str) -> Table:
+    from edgespec.kernels import costs as counted
+
     parts = (
         (gpu, one) for gpu in counted.GPUS for one in counted.costs(gpu, rows, shape.vocabulary, shape.width)
     )
-    shown = table(
+    return table(
         ["GPU", "what", "launches", "passes", "MB read", "idle", "floor, us", "expected, us"],
         [
             (
@@ -122,22 +140,27 @@ def costs(target: str | None, rows: int, slots: str) -> None:
         title=title,
         text=("GPU", "what"),
     )  # fmt: skip
-    screen.print(shown)
-    forwards = ((gpu, forward_cost(gpu, shape, rows, length)) for gpu in counted.GPUS for length in lengths)
-    shown = table(
-        ["GPU", "slots", "launches", "KV, MB", "idle", "weights' floor, ms", "expected, ms", "over it", "3 exits"],
+
+
+def _forward_costs(shape: Shape, rows: int, lengths: list[int], title: str) -> Table:
+    from edgespec.kernels.costs import GPUS
+    from edgespec.kernels.forward_costs import EXITS, forward_cost
+
+    forwards = ((gpu, forward_cost(gpu, shape, rows, length)) for gpu in GPUS for length in lengths)
+    return table(
+        ["GPU", "slots", "launches", "KV, MB", "idle", "weights' floor, ms", "expected, ms", "over it",
+         f"{EXITS} exits, 16 bits", "8 bits"],
         [
             (
                 gpu.name, one.slots, one.launches, f"{one.kv_bytes / 1e6:.0f}", f"{one.idle:.0%}",
                 f"{one.floor_us / 1e3:.2f}", f"{one.expected_us / 1e3:.2f}", f"{one.over_floor:.2f}",
-                f"+{one.exits_us / one.expected_us:.1%}",
+                *(f"+{one.exits_share(bits):.1%}" for bits in (16, 8)),
             )
             for gpu, one in forwards
         ],
         title=f"a forward of {title}",
         text=("GPU",),
     )  # fmt: skip
-    screen.print(shown)
 
 
 def _shape(target: str | None) -> Shape:

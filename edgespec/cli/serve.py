@@ -20,6 +20,7 @@ from edgespec.cli.flags import NUMBER, POSITIVE, about, end_with_stdin, group, o
 from edgespec.cli.server_api import PORT, ServerApi
 from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
+from edgespec.core.garbage import leave_loaded_out
 from edgespec.core.pacing import ForwardPacing
 from edgespec.server.settings import ServerSecurity, ServerSettings
 from edgespec.verifying.verifier import VerifierLimits
@@ -258,4 +259,5 @@ def _run(server: Server, drain_s: float, end_with_stdin: bool, said: Sequence[st
     click.echo(f"edgespec: listening on {Address(server.host, server.port)}")
     for line in said:
         click.echo(line)
+    leave_loaded_out()
     server.run()

@@ -39,11 +39,15 @@ DISTILLING: dict[str, dict[str, Any]] = {
     "new_tokens": about("Tokens of an answer at most.", type=COUNT),
     "measured": about("Held-out prompts to measure and calibrate on.", type=click.IntRange(2)),
     "batch_tokens": about("Tokens of a forward.", type=COUNT),
+    "window_tokens": about(
+        "Tokens of the longest windows of text, which come last; the first ones are a quarter as long.",
+        type=click.IntRange(8),
+    ),
     "accumulate": about("Forwards of one update.", type=COUNT),
     "cache_mib": about("Hidden rows of the target to keep on disk, in MiB.", type=COUNT),
     "device": about("Where torch computes, such as cpu or cuda:0."),
     "dtype": about(
-        "Type of the target's weights in training. auto: bfloat16 where the processor multiplies in it, else float32.",
+        "Type of the target's weights in training. auto: bfloat16 where the processor is faster in it, else float32.",
         type=click.Choice(["auto", "bfloat16", "float32", "float64"]),
     ),
 }

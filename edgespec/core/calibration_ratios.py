@@ -1,7 +1,7 @@
 """How often predictions came true, beside how often they said they would: what corrects a calibration. Pure.
 
-A decision that gives something up asks for `most_share` or `most_ratio`, the upper ends of intervals: a mean of a few
-observations may be far off.
+A decision that gives something up asks for `most_share`, the upper end of an interval: a mean of a few observations may
+be far off.
 """
 
 from __future__ import annotations
@@ -59,14 +59,6 @@ class CalibrationRatio:
     @property
     def ratio(self) -> float:
         return (self._true + self.prior) / (self._foretold + self.prior)
-
-    @property
-    def most_ratio(self) -> float:
-        """The most that the ratio may be, after so few observations; infinite while none were made."""
-        if not self._foretold:
-            return math.inf
-        half = SURE * math.sqrt(self._true + SURE**2 / 4)
-        return (self._true + SURE**2 / 2 + half) / self._foretold
 
     def corrected(self, probability: float) -> float:
         return min(0.995, probability * self.ratio)

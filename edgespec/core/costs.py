@@ -5,19 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-USUAL_DEVIATION = 0.03
-"""Before much was seen, a run is taken to deviate from its mean by this share."""
-
 USUAL_TOKEN_DEVIATION = 1.0
-"""Likewise a forward's time a token: forwards commit one token or several."""
-
-RUINOUS_SHARE, RUINOUS_MS = 0.5, 5.0
-"""A forward is ruined by its exits when they add more than this share, and more than these milliseconds, to it."""
-
-
-def ruinous(milliseconds: float, plain_ms: float) -> bool:
-    """Whether a forward took so much longer than the same one without exits."""
-    return milliseconds - plain_ms > max(RUINOUS_MS, RUINOUS_SHARE * plain_ms)
+"""Before much was seen, a forward's time a token is taken to deviate from its mean by this share: forwards commit one
+token or several."""
 
 
 def least_worth(before_ms: float, after_ms: float, expected: float) -> float:
@@ -47,7 +37,8 @@ class LinearCost:
     _ms: float = 0.0
     _rows_rows: float = 0.0
     _rows_ms: float = 0.0
-    _ms_ms: float = 0.0
+    per_row_ms: float = 0.0
+    """What one row more costs; 0 where all runs seen had about the same rows and nothing is assumed."""
 
     @property
     def known(self) -> bool:
@@ -61,13 +52,9 @@ class LinearCost:
         self._ms = self._ms * decay + milliseconds
         self._rows_rows = self._rows_rows * decay + rows * rows
         self._rows_ms = self._rows_ms * decay + rows * milliseconds
-        self._ms_ms = self._ms_ms * decay + milliseconds * milliseconds
+        self.per_row_ms = self._slope_ms()
 
-    @property
-    def per_row_ms(self) -> float:
-        """What one row more costs; 0 where all runs seen had about the same rows and nothing is assumed."""
-        if not self.known:
-            return 0.0
+    def _slope_ms(self) -> float:
         spread = self._rows_rows - self._rows**2 / self._weight
         together = self._rows_ms - self._rows * self._ms / self._weight
         if self.usual_row_share is not None:
@@ -80,15 +67,6 @@ class LinearCost:
             return 0.0
         mean_rows, mean_ms = self._rows / self._weight, self._ms / self._weight
         return max(0.1 * mean_ms, mean_ms + self.per_row_ms * (rows - mean_rows))
-
-    @property
-    def error_ms(self) -> float:
-        """The standard error of the mean; infinite while nothing was seen."""
-        if not self.known:
-            return math.inf
-        mean_ms = self._ms / self._weight
-        squares = max(0.0, self._ms_ms - self._weight * mean_ms**2)
-        return math.sqrt(squares + (USUAL_DEVIATION * mean_ms) ** 2) / self._weight
 
 
 @dataclass

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from edgespec.core.errors import EdgespecError
+from edgespec.core.errors import EdgespecError, shown
 
 Kind = Literal["json_schema", "regex", "lark"]
 
@@ -30,13 +30,13 @@ class Guide:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise EdgespecError(f"a guide is of kind {', '.join(get_args(Kind))}, not {self.kind!r}.")
+            raise EdgespecError(f"a guide is of kind {', '.join(get_args(Kind))}, not {shown(self.kind)}.")
         if not isinstance(self.text, str) or not 0 < len(self.text) <= MAX_CHARACTERS:
             raise EdgespecError(f"a guide's text has 1 to {MAX_CHARACTERS} characters.")
         if self.kind == "json_schema":
             try:
                 schema = json.loads(self.text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise EdgespecError(f"the JSON schema is not JSON: {error}.") from None
             if not isinstance(schema, (dict, bool)):
                 raise EdgespecError('a JSON schema is an object, such as {"type": "object"}.')

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgespec.core.measurements import Measurements
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 NOT_KEPT = {"clock", "rtt_ms", "jitter_ms", "server_drafts", "row_price"}
 """What a new session learns at once."""
 

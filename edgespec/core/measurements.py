@@ -6,7 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 
 from edgespec.core.calibration_ratios import CalibrationRatios
-from edgespec.core.costs import LinearCost, TokenTime, ruinous
+from edgespec.core.costs import LinearCost, TokenTime
 from edgespec.core.lookup import LookupRates
 
 CLOCK_MS = 2**32 / 1e3
@@ -69,8 +69,7 @@ class Measurements:
     rtt_ms: float | None = None
     jitter_ms: float = 0.0
     draft_ms: LinearCost = field(default_factory=lambda: LinearCost(usual_row_share=USUAL_DRAFT_ROW_SHARE))
-    plain_forward_ms: LinearCost = field(default_factory=LinearCost)
-    hinted_forward_ms: LinearCost = field(default_factory=LinearCost)
+    forward_ms: LinearCost = field(default_factory=LinearCost)
     row_price: float = 0.0
     """Of the server's rows lately: the least probability with which a node was worth one."""
     clock: ForwardClock = field(default_factory=ForwardClock)
@@ -93,22 +92,17 @@ class Measurements:
         self.rtt_ms, self.jitter_ms, self.server_drafts = rtt_ms, jitter_ms, server_drafts
 
     def observe_forward(
-        self, rows: int, milliseconds: float, hints: bool | None, tokens: int, row_price: float = 0.0
+        self, rows: int, milliseconds: float, tokens: int, row_price: float = 0.0, settled: bool = True
     ) -> None:
         """A verdict came: its forward verified `rows` drafted nodes, at this price, and committed `tokens` tokens.
 
-        hints: exits ran in it; None: that is not known, since the server has just been told otherwise.
+        settled: False where the server has just been told otherwise, so that its time tells nothing of the next ones.
         """
-        if hints is not None:
-            (self.hinted_forward_ms if hints else self.plain_forward_ms).observe(rows + 1, milliseconds)
+        if settled:
+            self.forward_ms.observe(rows + 1, milliseconds)
         self.row_price += PRICE_WEIGHT * (row_price - self.row_price)
         self.forwards += 1
         self.committed += tokens
-
-    def ruined_by_exits(self, rows: int, milliseconds: float) -> bool:
-        """Whether a forward that may have run exits took so long that it must have, and had better not."""
-        plain_ms = self.plain_forward_ms(rows + 1)
-        return plain_ms > 0 and ruinous(milliseconds, plain_ms)
 
     def observe_tokens(self, tokens: int, milliseconds: float, server_draft: bool) -> None:
         """Tokens were committed from one forward's end to the next's, with drafts of the edge or of the server."""
@@ -118,7 +112,3 @@ class Measurements:
     def slack_ms(self, now_ms: float) -> float:
         """How long a block may wait: see `ForwardClock.slack_ms`."""
         return 0.0 if self.rtt_ms is None else self.clock.slack_ms(now_ms, self.rtt_ms, self.jitter_ms)
-
-    @property
-    def forward_ms(self) -> LinearCost:
-        return self.plain_forward_ms if self.plain_forward_ms.known else self.hinted_forward_ms

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 class Block:
     """New nodes of the draft tree: ids are first_node, first_node + 1, ...; parents are references as on the wire.
 
-    A block without nodes asks for a plain forward.
+    A block without nodes asks for a plain forward. following: nodes of it that come later, in further pieces.
     """
 
     first_node: int
     tokens: list[int]
     parents: list[int]
     probabilities: list[float]
+    following: int = 0
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from edgespec.core.errors import EdgespecError
+from edgespec.core.errors import EdgespecError, shown
 from edgespec.core.guide import Guide
 
 RANGES = {
@@ -92,7 +92,7 @@ class SamplingParams:
         object.__setattr__(self, "bad_words_ids", tuple(tuple(one) for one in self.bad_words_ids))
         for name, holds, expected in self._checks():
             if not holds:
-                raise ParameterError(f"{name} must be {expected}, not {_shown(getattr(self, name))}.")
+                raise ParameterError(f"{name} must be {expected}, not {shown(getattr(self, name))}.")
         if self.guide is not None and self.ignore_eos:
             raise ParameterError(
                 "ignore_eos contradicts a guide, which ends its text with an end-of-sequence token: leave it out."
@@ -169,11 +169,6 @@ def _number(value: object) -> bool:
 def _expected(name: str) -> str:
     least, most = RANGES[name]
     return f"{'0, or ' * (name == 'temperature')}from {least:g} to {most:g}"
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:80]} ..."
 
 
 def _whole(value: object, least: int, below: float = math.inf) -> bool:

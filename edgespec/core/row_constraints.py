@@ -8,15 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Biases = tuple[NDArray[np.int32], NDArray[np.float32]]
+"""Distinct token ids, and what is added to their logits."""
+
 
 @dataclass(frozen=True)
 class RowConstraints:
     """For D decided rows. seen: distinct token ids of each row's text, int32 [...], for the repetition penalty.
-    biases: ids int32 and values float32 that are added to each row's logits. allowed: bits of the tokens that may
+    biases: what is added to each row's logits. allowed: bits of the tokens that may
     come, int32 [D, ceil(V / 32)]. None: there is no such constraint."""
 
     seen: Sequence[NDArray[np.int32]] | None = None
-    biases: Sequence[tuple[NDArray[np.int32], NDArray[np.float32]]] | None = None
+    biases: Sequence[Biases] | None = None
     allowed: NDArray[np.int32] | None = None
 
     def rows(self, which: slice) -> RowConstraints:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from edgespec.core.errors import shown
 from edgespec.core.guide import Guide
-from edgespec.core.params import ParameterError, SamplingParams
+from edgespec.core.params import MOST_BAD_TOKENS, MOST_STOP_TOKENS, ParameterError, SamplingParams
 
 MAX_BYTES = 1 << 18
 GENERATED = "generated"
@@ -25,6 +26,8 @@ NAMES = (
     "guide",
     "top_logprobs",
 )
+
+MOST_MEMBERS = {"stop_token_ids": MOST_STOP_TOKENS, "bad_words_ids": MOST_BAD_TOKENS}
 
 
 def encode(params: SamplingParams, generated: int) -> bytes:
@@ -55,12 +58,14 @@ def decode(section: bytes) -> tuple[dict[str, Any], int]:
         raise ParameterError("the sampling parameters are not a JSON object.")
     generated = members.pop(GENERATED, 0)
     if not isinstance(generated, int) or generated < 0:
-        raise ParameterError(f"{GENERATED} must be a whole number from 0, not {generated!r}.")
+        raise ParameterError(f"{GENERATED} must be a whole number from 0, not {shown(generated)}.")
     if unknown := sorted(members.keys() - set(NAMES)):
-        raise ParameterError(f"this server does not know the sampling parameter {unknown[0]!r}.")
-    for name in ("stop_token_ids", "bad_words_ids"):
+        raise ParameterError(f"this server does not know the sampling parameter {shown(unknown[0])}.")
+    for name, most in MOST_MEMBERS.items():
         if name in members and not isinstance(members[name], list):
-            raise ParameterError(f"{name} must be a list, not {members[name]!r}.")
+            raise ParameterError(f"{name} must be a list, not {shown(members[name])}.")
+        if len(members.get(name, ())) > most:
+            raise ParameterError(f"{name} has {len(members[name])} members, and {most} at most.")
     if not all(isinstance(one, list) for one in members.get("bad_words_ids", ())):
         raise ParameterError("bad_words_ids must be lists of token ids.")
     if "guide" in members:

@@ -10,15 +10,12 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgespec.core.params import SamplingParams
+from edgespec.core.row_constraints import Biases
 
 BANNED = float(np.finfo(np.float32).min)
 """Added to the logit of a token that may not come."""
-
-Biases = tuple[NDArray[np.int32], NDArray[np.float32]]
-"""Distinct token ids, and what is added to their logits."""
 
 
 class TextBiases:
@@ -34,12 +31,13 @@ class TextBiases:
         for *first, last in params.bad_words_ids:
             if first:
                 self._bad_words[first[-1]].append((first, last))
+        self._held_back_tokens = params.min_tokens if self._end_tokens else 0
+        self._always = self._counted or bool(params.bad_words_ids)
 
     @property
     def depend_on_text(self) -> bool:
         """Rows differ by the text behind which they decide."""
-        held_back = bool(self._end_tokens and self._params.min_tokens)
-        return self._counted or bool(self._params.bad_words_ids) or held_back
+        return self._always or self._held_back_tokens > 0
 
     @property
     def none(self) -> bool:
@@ -48,8 +46,7 @@ class TextBiases:
 
     def differ(self, generated: Sequence[int]) -> bool:
         """Whether rows behind this turn's text have more than the session's own logit bias."""
-        held_back = bool(self._end_tokens) and len(generated) < self._params.min_tokens
-        return self._counted or held_back or bool(self._params.bad_words_ids)
+        return self._always or len(generated) < self._held_back_tokens
 
     def of_rows(self, generated: Sequence[int], paths: Sequence[Sequence[int]]) -> list[Biases]:
         """For rows behind this turn's text and the tokens of each path."""
@@ -60,7 +57,7 @@ class TextBiases:
             values = dict(self._params.logit_bias)
             for token, count in (counts + Counter(path) if self._counted else counts).items():
                 values[token] = values.get(token, 0.0) - presence - frequency * count
-            if len(generated) + len(path) < self._params.min_tokens:
+            if len(generated) + len(path) < self._held_back_tokens:
                 values |= dict.fromkeys(self._end_tokens, BANNED)
             values |= self._bad_tokens
             values |= dict.fromkeys(self._ends_of_bad_words(generated, path), BANNED)

@@ -68,15 +68,25 @@ class DraftTree:
         """Put `token` below `parent`. Raises TreeError when the id is taken, the parent absent, or the token there."""
         if not 0 < node <= MAX_NODE or node in self._nodes:
             raise TreeError(f"node id {node} is out of range or taken")
+        placed = self.place(node, parent, token, probability)
+        if placed is None:
+            raise TreeError(f"node {node} names a parent, {parent}, that is not in the tree")
+        if placed != node:
+            raise TreeError(f"node {node} repeats token {token} below {parent}")
+
+    def place(self, node: int, parent: int, token: int, probability: float) -> int | None:
+        """Put `token` below `parent`, under this id, which is not taken, unless it is there; returns the id that it
+        has. None: the parent is not there."""
         above = self._nodes.get(parent)
         if above is None:
-            raise TreeError(f"node {node} names a parent, {parent}, that is not in the tree")
-        if token in above.children:
-            raise TreeError(f"node {node} repeats token {token} below {parent}")
-        reach = above.path_probability * probability
-        self._nodes[node] = Node(token, parent, above.position + 1, probability, reach)
-        above.children[token] = node
-        self.expected += reach
+            return None
+        known = above.children.get(token)
+        if known is None:
+            reach = above.path_probability * probability
+            self._nodes[node] = Node(token, parent, above.position + 1, probability, reach)
+            above.children[token] = node
+            self.expected += reach
+        return known or node
 
     def child(self, parent: int, token: int) -> int | None:
         return self._nodes[parent].children.get(token)

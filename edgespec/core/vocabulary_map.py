@@ -17,7 +17,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.tokenizer import Tokenizer
 
 LEAST_SHARED = 0.1
-"""Of the draft's tokens that the target must have."""
+"""Of the smaller vocabulary's tokens, those that the other must have."""
 
 MOST_READ = 16
 """Draft tokens that one token of the target is read as."""
@@ -45,10 +45,10 @@ def vocabulary_map(target: Tokenizer, draft: Tokenizer, target_size: int, draft_
         found = _MAPS[key] = _map(target, draft, target_size, draft_size)
         while len(_MAPS) > MAPS_KEPT:
             _MAPS.pop(next(iter(_MAPS)))
-    if found.shared < LEAST_SHARED * draft.vocabulary_size:
+    if found.shared < LEAST_SHARED * min(target.vocabulary_size, draft.vocabulary_size):
         raise EdgespecError(
-            f"the draft's tokenizer shares {found.shared} of its {draft.vocabulary_size} tokens with the target's: "
-            "compile a draft with the target's tokenizer, or one that has more of its tokens."
+            f"the draft's tokenizer has {found.shared} of the target's {target.vocabulary_size} tokens: compile a "
+            "draft with the target's tokenizer, or one that has more of its tokens."
         )
     return found
 

@@ -1,5 +1,6 @@
-"""`auto`: the default policy. It streams a draft tree and sets its width, depth and hints from what was measured, or
-uses the server's own draft where that is faster.
+"""`auto`: the default policy. It streams a draft tree and sets its width and depth from what was measured, or uses the
+server's own draft where that is faster. It asks for no hints: a tree that is always ahead gains less from them than
+exits cost (`benchmarks.hint_worth`).
 
 Every choice comes with its reason in words (`reasons`, shown by --explain). It decides again every few forwards, and
 changes only on clear evidence. `objective` says what it minimises: the time a token, the target's forwards, or the
@@ -16,7 +17,6 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
 from edgespec.drafting.drafter_choice import DrafterChoice
 from edgespec.drafting.full_link import FullLink
-from edgespec.drafting.hint_choice import HintChoice
 from edgespec.drafting.policies import STREAM_OPTIONS, Stream
 from edgespec.drafting.speculator import Speculator
 
@@ -27,15 +27,12 @@ FLOOR, NODE_MS = 0.005, 0.03
 """The least probability of being committed that is worth drafting and sending where rows are cheap; and what a node
 costs on its way, in messages and in both trees, which makes it more where forwards are short."""
 
-HINT_THRESHOLDS = (0.3, 0.7)
-"""The least confidence of a hint that is worth sending, with no round trip and with one of a forward or more.
-Interpolated in between."""
-
 LATE_FLOOR = 0.07
 """The least probability of being committed that is worth a frame of its own when it may just miss the next forward."""
 
-SPARE_MS = 0.5
-"""What is held back is sent this long before it would be too late."""
+SPARE_MS, SPARE_SHARE = 0.5, 0.15
+"""What is held back is sent this long before it would be too late, and no less than this share of a forward: forwards
+differ in length with their rows, and what misses one waits for a whole one more."""
 
 FORWARDS_AHEAD = 4.0
 """In which a node may still become worth its row at a busy server. With fewer, sessions at a server whose rows are dear
@@ -94,9 +91,7 @@ class Auto(Stream):
         self._seen = (0, 0)
         self.reasons: dict[str, str] = {}
         self._decided_at = 0
-        self._threshold = HINT_THRESHOLDS[0]
-        self._run_ms = 0.0
-        self._hints = HintChoice()
+        self._run_ms, self._spare_ms = 0.0, SPARE_MS
         self._link = FullLink()
         self._drafter_choice = DrafterChoice()
 
@@ -121,30 +116,27 @@ class Auto(Stream):
         if view.slack_ms == 0:
             thin = all(view.tree[node].path_probability < LATE_FLOOR for node in nodes)
             return math.inf if thin and view.in_flight else 0.0
-        if view.slack_ms < 2 * SPARE_MS or (view.slack_ms <= self._run_ms and self.expand(view)):
+        if view.slack_ms < 2 * self._spare_ms or (view.slack_ms <= self._run_ms and self.expand(view)):
             return 0.0
-        return view.slack_ms - SPARE_MS
+        return view.slack_ms - self._spare_ms
 
     def adapt(self, view: Speculator, measurements: Measurements) -> None:
         self._run_ms = measurements.draft_ms(self.rows)
+        self._spare_ms = max(SPARE_MS, SPARE_SHARE * measurements.forward_ms(1))
         self._choose_drafter(measurements)
         if self._is_congested(measurements) or self._server_drafts:
-            self._hints.stop()
-            self._ask(hint_threshold=None, max_wait_ms=0.0)
+            self._ask(max_wait_ms=0.0)
             return
-        if self._hints.trial:
-            self._choose_hints(measurements)
         if measurements.forwards < self._decided_at + DECIDE_EVERY:
             return
         self._decided_at = measurements.forwards
         self._choose_depth(measurements)
         self._choose_rows(measurements)
         self._choose_thresholds(measurements)
-        self._choose_hints(measurements)
         self._choose_max_wait(measurements)
 
     def _is_congested(self, measurements: Measurements) -> bool:
-        """Whether the link cannot carry what goes over it: nothing is drafted or hinted for a while, as in `cloud`."""
+        """Whether the link cannot carry what goes over it: nothing is drafted for a while, as in `cloud`."""
         if self._link.update(measurements, REST_FORWARDS):
             self.depth, self._rests_until = 0, self._link.rests_until
             self.reasons["link"] = self._link.reason
@@ -191,28 +183,20 @@ class Auto(Stream):
         )
 
     def _choose_thresholds(self, measurements: Measurements) -> None:
-        """What is worth drafting and sending at the server's price of a row, and which hints are: doubtful ones mostly
-        come too late on a long way."""
+        """What is worth drafting and sending at the server's price of a row."""
         forward_ms = measurements.forward_ms(1)
         if not forward_ms or measurements.rtt_ms is None:
             return
         round_trip = measurements.rtt_ms / forward_ms
-        share = min(1.0, round_trip)
         price = _price_ahead(measurements.row_price, round_trip)
         tokens = measurements.committed / max(1, measurements.forwards)
         carried = least_worth(forward_ms, forward_ms + NODE_MS, tokens)
         self.floor = self.send_floor = max(self._floor, carried, price)
-        self._threshold = round(_between(HINT_THRESHOLDS, share), 1)
         self.reasons["sending"] = (
-            f"nodes of a probability of {self.send_floor:.1%} and hints of {self._threshold:.0%} or more: "
+            f"nodes of a probability of {self.send_floor:.1%} or more: "
             f"a round trip is {round_trip:.1f} forwards, and the server gives rows to nodes of "
             f"{measurements.row_price:.0%} or more"
         )
-
-    def _choose_hints(self, measurements: Measurements) -> None:
-        self._hints.update(measurements)
-        self.reasons["hints"] = self._hints.reason
-        self._ask(hint_threshold=self._threshold if self._hints.on else None)
 
     def _choose_max_wait(self, measurements: Measurements) -> None:
         """Where the draft's answer to a verdict comes soon, a forward had better wait for it than run with nothing."""
@@ -251,16 +235,3 @@ def _price_ahead(row_price: float, round_trip: float) -> float:
     that happens in each forward until the node arrives, and in FORWARDS_AHEAD more.
     """
     return float(row_price ** (FORWARDS_AHEAD + round_trip))
-
-
-def _between(ends: tuple[float, float], share: float) -> float:
-    return ends[0] + share * (ends[1] - ends[0])
-
-
-class AutoWithoutHints(Auto):
-    """`auto` that never asks for hints: what it lacks is what they bring."""
-
-    name = "auto-no-hints"
-
-    def _choose_hints(self, measurements: Measurements) -> None:
-        self.reasons["hints"] = "off: this mode asks for none"

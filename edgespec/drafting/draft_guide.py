@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.core.guide_limits import GuideFailed
 from edgespec.core.guide_matcher import Matcher, allowed_tokens
 
 
@@ -16,12 +17,17 @@ class DraftGuide:
     """matcher: of the target's vocabulary, which has `vocabulary_size` tokens."""
 
     def __init__(self, matcher: Matcher, vocabulary_size: int) -> None:
-        self._matcher = matcher
+        self._matcher: Matcher | None = matcher
         self._vocabulary_size = vocabulary_size
 
     def allowed(self, generated: Sequence[int], paths: Sequence[Sequence[int]]) -> NDArray[np.bool_]:
-        """bool [paths, V]: which tokens may follow this turn's text and each path."""
-        return allowed_tokens(self._matcher.masks(generated, paths), self._vocabulary_size)
+        """bool [paths, V]: which tokens may follow this turn's text and each path; all, once the guide has failed."""
+        if self._matcher is not None:
+            try:
+                return allowed_tokens(self._matcher.masks(generated, paths), self._vocabulary_size)
+            except GuideFailed:
+                self._matcher = None
+        return np.ones((len(paths), self._vocabulary_size), dtype=np.bool_)
 
 
 def forced_token(allowed: NDArray[np.bool_]) -> int | None:

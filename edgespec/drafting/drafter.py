@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from edgespec.core.messages import Verdict
 from edgespec.core.noise import MASKED, NoiseRows
 from edgespec.core.pacing import DraftPacing
+from edgespec.core.row_constraints import Biases
 from edgespec.core.slots import CacheFull, Piece, SlotMap
-from edgespec.core.text_biases import Biases, TextBiases
+from edgespec.core.text_biases import TextBiases
 from edgespec.core.tree import ROOT, DraftTree
 from edgespec.drafting.draft_guide import DraftGuide, forced_token
 from edgespec.drafting.draft_pictures import DraftPictures
@@ -36,9 +37,10 @@ class Limits:
     def add_to(self, noise: NDArray[np.float32], inverse_temperature: float) -> None:
         """noise [N, W]: what the engine adds to the logits, times the inverse temperature, of each node."""
         width = noise.shape[1]
-        for row, (ids, values) in zip(noise, self.biases or (), strict=False):
-            known = ids < width
-            row[ids[known]] += np.maximum(values[known] * inverse_temperature, MASKED)
+        if self.biases is not None:
+            for row, (ids, values) in zip(noise, self.biases, strict=True):
+                known = ids < width
+                row[ids[known]] += np.maximum(values[known] * inverse_temperature, MASKED)
         if self.allowed is not None:
             width = min(self.allowed.shape[1], width)
             noise[:, :width][~self.allowed[:, :width]] = MASKED

@@ -103,10 +103,7 @@ class DraftingLoop(Speculator):
         before = self.policy.options
         self._adapt()
         now = self.policy.options
-        if (before.hint_threshold is None, before.server_draft) != (
-            now.hint_threshold is None,
-            now.server_draft,
-        ):
+        if before.server_draft != now.server_draft:
             # Forwards from before the server knows are on their way, and the first one after it pays for the change.
             self._changing = True
             self._settled_from_ms = now_ms + (self.measurements.rtt_ms or 0.0) + 1.5 * message.forward_ms
@@ -172,11 +169,8 @@ class DraftingLoop(Speculator):
         if not self._first_forward:
             settled = not self._changing and now_ms >= self._settled_from_ms
             self._changing = self._changing and now_ms < self._settled_from_ms
-            hints: bool | None = options.hint_threshold is not None
-            if not settled and not (hints and measurements.ruined_by_exits(verdict.rows, verdict.forward_ms)):
-                hints = None
             measurements.observe_forward(
-                verdict.rows, verdict.forward_ms, hints, len(verdict.tokens), verdict.row_price
+                verdict.rows, verdict.forward_ms, len(verdict.tokens), verdict.row_price, settled
             )
             measurements.clock.verdict(now_ms, ended_ms, verdict.forward_ms)
             if settled:

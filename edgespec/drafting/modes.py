@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edgespec.core.errors import EdgespecError
-from edgespec.drafting.auto import Auto, AutoWithoutHints
+from edgespec.drafting.auto import Auto
 from edgespec.drafting.policies import (
     AcceptAll,
     Cloud,
@@ -18,8 +18,7 @@ from edgespec.drafting.policies import (
 from edgespec.drafting.policy import Policy
 
 POLICIES: dict[str, Callable[..., Policy]] = {
-    policy.name: policy
-    for policy in (Cloud, Colocated, Sync, Preempt, AcceptAll, Predicted, Stream, Auto, AutoWithoutHints)
+    policy.name: policy for policy in (Cloud, Colocated, Sync, Preempt, AcceptAll, Predicted, Stream, Auto)
 }
 
 DEVICE = DeviceOnly.name
@@ -41,7 +40,7 @@ def policy(
     if draft_tokens is not None and draft_tokens < 1:
         raise EdgespecError(f"draft_tokens must be at least 1, not {draft_tokens}.")
     options: dict[str, Any] = {} if draft_tokens is None else {"draft_tokens": draft_tokens}
-    if mode in (Auto.name, AutoWithoutHints.name):
+    if mode == Auto.name:
         options |= {"objective": objective, "budget": budget}
     elif objective != "latency" or budget is not None:
         raise EdgespecError(f"only mode 'auto' takes an objective or a budget, not {mode!r}.")

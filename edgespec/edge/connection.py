@@ -18,7 +18,6 @@ from edgespec.core.messages import Block, Hint, Verdict
 from edgespec.core.params import ParameterError
 from edgespec.core.picture_section import SentPicture
 from edgespec.core.server_options import ServerOptions
-from edgespec.core.target_identity import same_target
 from edgespec.edge.directory import Directory
 from edgespec.edge.finder import Finder
 from edgespec.edge.handshake import explain, reach
@@ -79,7 +78,6 @@ class ServerConnection:
         self.all_files = False
         self._turn = 0
         self._refusals = 0
-        self._wrong_target = False
         self._leaving: Address | None = None
 
     @property
@@ -153,8 +151,7 @@ class ServerConnection:
         if arrival is None:
             return False
         if isinstance(arrival, _native.Verdict):
-            if not self._wrong_target:
-                self._on_verdict(arrival)
+            self._on_verdict(arrival)
         elif isinstance(arrival, _native.Hint):
             if arrival.turn == self._turn:
                 hint = Hint(
@@ -202,16 +199,9 @@ class ServerConnection:
                 self.offline = True
                 self.notes.append(f"offline: no server for {self._options.offline_after_s:g} s")
             case _native.Reconnected():
-                self.offline, self._leaving = False, None
-                self._server = Address(*event.address)
-                self.notes.append(f"reconnected to {self._server} after {event.seconds:.1f} s")
-                self._settled()
+                self._on_reached(event, "reconnected to")
             case _native.Forgotten():
-                self.offline, self._leaving = False, None
-                after = f" after {event.seconds:.1f} s" if event.seconds else ""
-                self._server = Address(*event.address)
-                self.notes.append(f"re-opened at {self._server}{after}")
-                self._settled()
+                self._on_reached(event, "re-opened at")
                 self.open()
             case _native.Goaway() if self._leaving != self.address:
                 # It comes on each connection. With no other server the text goes on here as long as it may.
@@ -220,6 +210,10 @@ class ServerConnection:
                 self._finder.begin(leave=True) if self._finder else self.link.move()
             case _native.Astray():
                 self.notes.append(ASTRAY.format(Address(*event.address)))
+            case _native.OtherTarget():  # the native connection has left it already
+                there = Address(*event.address)
+                serves = f"the server at {there} serves {event.target_id}, not {self.target.target_id}"
+                self._on_refusal(serves, EdgespecError(f"{serves}: start a new session for that."))
             case _native.Woken():
                 self._on_directory()
             case _native.GivenUp() if self.link.lost and not (self.offline and self.writing):
@@ -228,7 +222,7 @@ class ServerConnection:
                     f"({event.reason}): see that it runs; another step goes on waiting."
                 )
             case _native.Welcome():
-                self._on_welcome(event)
+                self.welcome = event
             case _native.Error() if event.code == _native.ErrorCode.UNKNOWN_PICTURE:
                 self.open(all_files=True)
             case _native.Error():
@@ -236,31 +230,30 @@ class ServerConnection:
                 refusal = kind(explain(event, self.address))
                 if not event.retryable:
                     raise refusal
-                self._try_next(str(refusal), refusal, event.retry_after_ms / 1e3)
+                self._on_refusal(str(refusal), refusal, event.retry_after_ms / 1e3)
+                if not self._finder:
+                    self.link.move()
 
-    def _on_welcome(self, welcome: _native.Welcome) -> None:
-        """Another server, or the same again: it must serve the same target, or the text would not be the same."""
-        self.welcome = welcome
-        self._wrong_target = not same_target(welcome.target_id, self.target.target_id)
-        if self._wrong_target:
-            serves = f"the server at {self.address} serves {welcome.target_id}, not {self.target.target_id}"
-            self._try_next(serves, EdgespecError(f"{serves}: start a new session for that."))
+    def _on_reached(self, event: Any, how: str) -> None:
+        """There is a link again."""
+        self.offline, self._leaving = False, None
+        self._server = Address(*event.address)
+        after = f" after {event.seconds:.1f} s" if event.seconds else ""
+        self.notes.append(f"{how} {self._server}{after}")
+        self._settled()
 
-    def _try_next(self, why: str, error: EdgespecError, retry_s: float = 1.0) -> None:
-        """Try the next server, unless every one has been tried: then raise. retry_s: when this one may be asked
-        again."""
+    def _on_refusal(self, why: str, error: EdgespecError, retry_s: float = 1.0) -> None:
+        """A server does not take the session. Raises the error when every one has been tried, or asks the directory.
+        retry_s: when this one may be asked again."""
         self._refusals += 1
         if self._finder:
             if self._refusals == 1:
                 self.notes.append(why)
-            if self._wrong_target:
-                self.link.move()
             self._finder.begin(leave=True, refusal=error, after_s=retry_s if self._refusals > 1 else 0.0)
-            return
-        if self._refusals >= len(self._servers):
+        elif self._refusals >= len(self._servers):
             raise error
-        self.notes.append(why)
-        self.link.move()
+        else:
+            self.notes.append(why)
 
     def _on_directory(self) -> None:
         sentence, open_again = self._finder.on_answer()
@@ -271,7 +264,7 @@ class ServerConnection:
 
     def _settled(self) -> None:
         """There is a link to a server that may have the session."""
-        if not (self._refusals or self._wrong_target):
+        if not self._refusals:
             self._finder.settled()
 
     def _guarded(self, call: Callable[..., Any], argument: Any) -> Any:

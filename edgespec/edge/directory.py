@@ -5,8 +5,10 @@ The question is asked in a thread of its own once a text runs, so that a directo
 
 import http.client
 import json
+import math
 import ssl
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -101,10 +103,15 @@ class Inquiry:
         self._wake = wake
         self._result: Place | DirectoryError | None = None
         self._call_off = threading.Event()
+        self._due_s = math.inf  # when the question under way is asked, or was; infinite: there is none
 
     def ask(self, question: Question, after_s: float = 0.0) -> None:
-        """In place of a question that is still under way."""
+        """Unless a question is under way that is asked no later: what happens again and again must not postpone it."""
+        due_s = time.monotonic() + after_s
+        if self._due_s <= due_s:
+            return
         self.call_off()
+        self._due_s = due_s
         self._call_off = off = threading.Event()
         threading.Thread(
             target=self._run, args=(question, after_s, off), name="edgespec-directory", daemon=True
@@ -112,12 +119,14 @@ class Inquiry:
 
     def take(self) -> Place | DirectoryError | None:
         result, self._result = self._result, None
+        if result is not None:
+            self._due_s = math.inf
         return result
 
     def call_off(self) -> None:
         """What is under way is not wanted any more."""
         self._call_off.set()
-        self._result = None
+        self._result, self._due_s = None, math.inf
 
     def _run(self, question: Question, after_s: float, off: threading.Event) -> None:
         if off.wait(after_s):

@@ -92,7 +92,8 @@ class Finder:
             self._leave = False
             self._link.move()
             return None, False
-        return (None, True) if self._refusal is not None else (self._ask_again(), False)
+        open_again = self._refusal is not None and not self._link.lost
+        return (None, True) if open_again else (self._ask_again(), False)
 
     def _unusable(self, place: Place) -> str | None:
         if not same_target(place.target_id, str(self._question.model)):

@@ -18,7 +18,7 @@ Connected = tuple[_native.ResilientConnection, _native.Welcome]
 
 
 class NoServer(EdgespecError):
-    """Nothing answers as a server there."""
+    """Nothing answers as a server there, or what does takes nobody for now."""
 
 
 def reach(
@@ -33,14 +33,16 @@ def reach(
 def _connect_by(
     directory: Directory, session: str, vocabulary_hash: bytes, options: LinkOptions
 ) -> Connected:
-    """While the fleet is full or another answer may help, the directory is asked again, within `timeout_s`."""
+    """While the fleet is full or another answer may help, the directory is asked again, within `timeout_s`. A server
+    that is silent has its share of that."""
     end_s = time.monotonic() + options.timeout_s
     answers = 0
     while True:
         try:
             place = directory.ask(Question(session))
+            within_s = max(0.0, end_s - time.monotonic()) / (ANSWERS - answers)
             answers += 1
-            return connect([place.address], vocabulary_hash, options, place.tls_name or "")
+            return connect([place.address], vocabulary_hash, options, place.tls_name or "", within_s)
         except (DirectoryError, NoServer) as error:
             wait_s = error.retry_s if isinstance(error, DirectoryError) else 0.0
             if answers >= ANSWERS or time.monotonic() + wait_s > end_s:
@@ -49,14 +51,18 @@ def _connect_by(
 
 
 def connect(
-    servers: Sequence[Address], vocabulary_hash: bytes, options: LinkOptions, tls_name: str = ""
+    servers: Sequence[Address],
+    vocabulary_hash: bytes,
+    options: LinkOptions,
+    tls_name: str = "",
+    within_s: float | None = None,
 ) -> Connected:
     """Connect to the first server that answers, and be welcomed; the native connection keeps the link up from then on.
-    tls_name: that a directory gave.
+    tls_name: that a directory gave. within_s: of the options' `timeout_s`; None: all of it.
 
     Raises EdgespecError with the reason when the servers are absent, silent or refuse.
     """
-    timeout_s = options.timeout_s
+    timeout_s = options.timeout_s if within_s is None else within_s
     credential = options.credential([server.host for server in servers])
     resilient_connection = _native.ResilientConnection(
         [(server.host, server.port) for server in servers],
@@ -82,7 +88,7 @@ def connect(
     address = Address(*resilient_connection.address)
     resilient_connection.close()
     if isinstance(answer, _native.Error):
-        raise EdgespecError(explain(answer, address))
+        raise (NoServer if answer.retryable else EdgespecError)(explain(answer, address))
     raise NoServer(
         f"{address} did not answer as an edgespec server within {timeout_s:g} s: check the address."
     )

@@ -87,15 +87,12 @@ class Session(TextSession):
         shared_memory: bool = False,
     ) -> None:
         _switch_threads_often()
-        if latency_ms is not None and not 0 < latency_ms <= MAX_LATENCY_MS:
-            most = f"above 0 and at most {MAX_LATENCY_MS:g}"
-            raise EdgespecError(f"latency_ms must be {most}, not {latency_ms!r}.")
         if directory is not None and server and server != DEFAULT_SERVER:
             raise EdgespecError("a session asks a directory or has servers: give one of the two.")
         chosen = policy(mode, draft_tokens, objective, budget) if isinstance(mode, str) else mode
         engine = load_draft(draft) if isinstance(draft, (str, Path)) else draft
         options = link or LinkOptions(timeout_s=timeout_s)
-        _check_draft(engine, chosen, options)
+        _check(engine, chosen, options, latency_ms)
         self._latency_ms, self._shared_memory = latency_ms, shared_memory
         self._connection = ServerConnection(
             parse_addresses(server) if directory is None else [],
@@ -291,8 +288,12 @@ def _switch_threads_often() -> None:
     sys.setswitchinterval(min(sys.getswitchinterval(), 1e-4))
 
 
-def _check_draft(engine: DraftEngine | None, chosen: Policy, options: LinkOptions) -> None:
-    """Raises EdgespecError for a session that lacks a draft."""
+def _check(
+    engine: DraftEngine | None, chosen: Policy, options: LinkOptions, latency_ms: float | None
+) -> None:
+    """Raises EdgespecError for a session that lacks a draft, or asks for a latency that cannot be."""
+    if latency_ms is not None and not 0 < latency_ms <= MAX_LATENCY_MS:
+        raise EdgespecError(f"latency_ms must be above 0 and at most {MAX_LATENCY_MS:g}, not {latency_ms!r}.")
     if engine is None and chosen.drafts:
         raise EdgespecError(f"mode {chosen.name!r} needs a draft engine: pass draft=, or use mode='cloud'.")
     if engine is None and options.offline_after_s is not None:

@@ -50,7 +50,6 @@ NO_MEMORY = ("allocate memory", "failed to map segment", "bad_alloc")
 
 LIBRARIES = ("torch", "transformers", "onnx", "onnxscript")
 """What a build needs beyond what an edge has."""
-
 Report = Callable[[str], None]
 """Told the name of each stage as it begins."""
 
@@ -107,14 +106,10 @@ def compile(
     with _reporter(progress) as report:
         if runtime in MODULES and (Path(model) / MANIFEST_FILE).is_file():
             engine = Path(model).absolute()
-            if picture_size is not None:
-                raise EdgespecError(
-                    f"{engine} is an engine, whose picture_size is chosen already: leave it out."
-                )
-            check_vocabulary(engine, target_tokenizer)
-            place = engine if out is None else Path(out).absolute()
+            _check_engine(engine, target_tokenizer, picture_size)
             manifest = EngineManifest.read(engine)
             _say_assumptions(progress, device, runtime, manifest.precision, manifest.capacity)
+            place = engine if out is None else Path(out).absolute()
             return add_plan(engine, place, plan_target(runtime, capability), force, report)
         settings = choose_settings(runtime, precision, max_len, device)
         if (Path(model) / MANIFEST_FILE).is_file() and (Path(model) / GRAPH_FILE).is_file():
@@ -133,6 +128,13 @@ def compile(
     return folder
 
 
+def _check_engine(engine: Path, target_tokenizer: str | Path | None, picture_size: str | None) -> None:
+    """Raises EdgespecError for settings that an engine has no choice of any more."""
+    if picture_size is not None:
+        raise EdgespecError(f"{engine} is an engine, whose picture_size is chosen already: leave it out.")
+    check_vocabulary(engine, target_tokenizer)
+
+
 def _build_of(
     model: str | Path,
     settings: BuildSettings,
@@ -146,8 +148,8 @@ def _build_of(
     settings = replace(settings, picture_size=seeing.picture_size(source, picture_size))
     check_vocabulary(source, target_tokenizer)
     tokenizer = _tokenizer_folder(source, target_tokenizer)
-    own = tokenizer == source
-    input_hash = hash_inputs(source, settings, "" if own else Tokenizer.load(tokenizer).encoding_hash)
+    encoding_hash = "" if tokenizer == source else Tokenizer.load(tokenizer).encoding_hash
+    input_hash = hash_inputs(source, settings, encoding_hash)
     return Build(source, tokenizer, _label(source, str(model)), settings, capability, device, input_hash)
 
 
@@ -248,7 +250,8 @@ def check_vocabulary(draft: Path, target_tokenizer: str | Path | None) -> None:
         raise EdgespecError(
             f"the draft's tokenizer ({ours.vocabulary_size} tokens) is not the target's "
             f"({theirs.vocabulary_size} tokens in {target_tokenizer}): use a draft that was trained with the target's "
-            "tokenizer, or train one (`edgespec train draft`)."
+            "tokenizer, or train one (`edgespec train draft`). Without --target-tokenizer this draft is compiled as it "
+            "is, and drafts the tokens that both have."
         )
 
 

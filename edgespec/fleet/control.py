@@ -118,4 +118,7 @@ def _connect(may_start: bool, cpus: float = 0.0) -> None:
             ) from None
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     most = max(cpus + 2, os.cpu_count() or 1)  # cores are shared on one machine
-    ray.init(num_cpus=int(most), include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+    try:
+        ray.init(num_cpus=int(most), include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+    except Exception as error:  # it raises bare ones
+        raise EdgespecError(f"Ray does not start on this machine ({first_line(error)}): try again.") from None

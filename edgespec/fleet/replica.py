@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from edgespec.core.address import Address
+from edgespec.core.garbage import leave_loaded_out
 from edgespec.core.where import TOO_LONG, may_be_read
 from edgespec.fleet.scaling import LOAD
 from edgespec.model.target_engine import TargetEngine
@@ -58,6 +59,7 @@ class Replica:
         )
         self._metrics_address = _called(settings.host, port)
         self._address = address
+        leave_loaded_out()
         self._thread = threading.Thread(target=self._server.run, name="edgespec-server", daemon=True)
         self._thread.start()
 

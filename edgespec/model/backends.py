@@ -50,14 +50,17 @@ def working_on(device: torch.device) -> AbstractContextManager[object]:
     return torch.cuda.device(device)
 
 
-def compile_kernels(device: torch.device, dtype: torch.dtype, vocabulary: int) -> None:
-    """Compile what a model of this type launches, before a session waits for it."""
+def compile_kernels(device: torch.device, dtype: torch.dtype, vocabulary: int, narrow: bool) -> None:
+    """Compile what a model of this type launches, before a session waits for it. narrow: exits read a head of 8 bits,
+    where the model's has halves."""
     if device.type != "cuda" or backend_on(device) is None or not launching.just_in_time():
         return
     name = launching.TYPES[dtype].removeprefix("*")
     at_once = PROGRAMS_A_PROCESSOR * torch.cuda.get_device_properties(device).multi_processor_count
     try:
-        launching.compile_all(variants_of(name, vocabulary, at_once), "compiling kernels")
+        launching.compile_all(
+            variants_of(name, vocabulary, at_once, narrow and dtype.itemsize == 2), "compiling kernels"
+        )
     except Exception as error:  # whatever Triton raises: a launch that needs that kernel says so again
         log.warning("not all kernels could be compiled ahead of the first forward: %s", first_line(error))
 

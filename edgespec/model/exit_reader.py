@@ -28,7 +28,8 @@ from edgespec.model.target_engine import ExitRows, ForwardRequest
 
 class ExitReader:
     """Exit heads, hooked onto their layers. decoder: the native decoder, if the model runs on it. reached: called
-    before an exit tells, with the share of the layers that have run."""
+    before an exit tells, with the share of the layers that have run. narrow: on a GPU they read an LM head of 8
+    bits."""
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class ExitReader:
         exits: Exits,
         decoder: NativeDecoder | None = None,
         reached: Callable[[float], None] | None = None,
+        narrow: bool = False,
     ) -> None:
         """Raises EdgespecError where the exits are another model's."""
         count = len(model.decoder_layers)
@@ -46,7 +48,7 @@ class ExitReader:
             )
         self.layers = tuple(sorted(exits.layers))
         self.exits = exits
-        self.guesses = KernelGuesses.wanted(exits, model.head, model.config, decoder)
+        self.guesses = KernelGuesses.wanted(exits, model.head, model.config, decoder, narrow)
         self.mailbox_exits: MailboxExits | None = None
         self._curves = {layer: Curves.of(exits.calibration(layer)) for layer in self.layers}
         self._model = model
@@ -75,10 +77,13 @@ class ExitReader:
     @contextmanager
     def publishing(self, inputs: StaticInputs, layers: frozenset[int]) -> Iterator[None]:
         """Within, the exits after `layers` write cells."""
-        if self.mailbox_exits is not None:
-            self._publish, self._published = partial(self.mailbox_exits.publish, inputs, layers), layers
+        cells = self.mailbox_exits
+        if cells is not None:
+            self._publish, self._published = partial(cells.publish, inputs, layers), layers
         try:
             yield
+            if cells is not None:
+                cells.join()
         finally:
             self._publish, self._published = None, frozenset()
 

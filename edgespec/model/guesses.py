@@ -16,6 +16,8 @@ from edgespec.kernels import arguments
 from edgespec.kernels.data import Cells, Curves, HeadSettings, Trees
 from edgespec.kernels.exit_head import MAX_ROWS, exit_head
 from edgespec.kernels.exit_hint import exit_hint
+from edgespec.kernels.narrow_head import narrowed
+from edgespec.kernels.side_stream import SideStream
 from edgespec.model.backends import backend_on
 from edgespec.model.decoder import NativeDecoder
 from edgespec.model.exits import ExitHeads
@@ -27,14 +29,24 @@ DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 class KernelGuesses:
-    """The guesses of `exits` through the LM head `weight` [V, D]. `wanted` makes one where the kernel fits."""
+    """The guesses of `exits` through the LM head `weight` [V, D]. `wanted` makes one where the kernel fits. narrow: a
+    head of halves is read as int8."""
 
     def __init__(
-        self, exits: ExitHeads, weight: torch.Tensor, config: Any, backend: str, decoder: NativeDecoder | None
+        self,
+        exits: ExitHeads,
+        weight: torch.Tensor,
+        config: Any,
+        backend: str,
+        decoder: NativeDecoder | None,
+        narrow: bool = False,
     ) -> None:
         self._exits = exits
         self._decoder = decoder
         self._weight = weight.detach()
+        self._scales: torch.Tensor | None = None
+        if narrow and weight.dtype != torch.float32 and backend != "cpu":
+            self._weight, self._scales = narrowed(self._weight)
         self._backend = backend
         self._settings = HeadSettings(
             exits.norm_epsilon,
@@ -44,7 +56,12 @@ class KernelGuesses:
 
     @classmethod
     def wanted(
-        cls, exits: object, head: torch.nn.Module, config: Any, decoder: NativeDecoder | None = None
+        cls,
+        exits: object,
+        head: torch.nn.Module,
+        config: Any,
+        decoder: NativeDecoder | None = None,
+        narrow: bool = False,
     ) -> KernelGuesses | None:
         """None where the kernel does not fit. decoder: one that holds the head already."""
         if not isinstance(exits, ExitHeads) or not is_whole(head) or head.bias is not None:
@@ -56,7 +73,7 @@ class KernelGuesses:
             return None
         if weight.is_cuda and (weight.shape[1] % 16 or weight.data_ptr() % 16):
             return None  # the kernel reads 16 bytes at once
-        return cls(exits, weight, config, backend, decoder)
+        return cls(exits, weight, config, backend, decoder, narrow)
 
     def pay(self, rows: int) -> bool:
         """Whether the kernel takes that many rows."""
@@ -79,6 +96,7 @@ class KernelGuesses:
             temperatures=rows.temperatures,
             seeds=rows.seeds,
             positions=rows.positions,
+            scales=self._scales,
             settings=self._settings,
             backend=self._backend,
         )
@@ -92,8 +110,10 @@ class KernelGuesses:
         curves: Curves,
         curve_of: torch.Tensor,
         cells: Cells,
+        beside: SideStream | None = None,
     ) -> None:
-        """Write the cells of hidden rows [R, D] read after `layer`, which are the rows that `inputs` select."""
+        """Write the cells of hidden rows [R, D] read after `layer`, which are the rows that `inputs` select. beside: as
+        in exit_hint."""
         exit_hint(
             self._exits.adapted(layer, hidden).contiguous(),
             self._exits.heads[layer].norm,
@@ -101,12 +121,14 @@ class KernelGuesses:
             temperatures=inputs.temperatures,
             seeds=inputs.seeds,
             positions=inputs.next_positions,
+            scales=self._scales,
             trees=Trees(inputs.offsets, inputs.parents, inputs.tree_tokens),
             curves=curves,
             curve_of=curve_of,
             cells=cells,
             settings=self._settings,
             backend=self._backend,
+            beside=beside,
         )
 
 

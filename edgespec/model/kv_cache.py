@@ -147,10 +147,16 @@ class TargetCache:
         self.pool = pool
         self.capacity = capacity
         self.pages: list[int] = []
+        self._cleared = 0
+        """The first pages, in which every slot holds finite numbers."""
 
     @property
     def bytes(self) -> int:
         return len(self.pages) * self.pool.page_bytes
+
+    @property
+    def slots(self) -> int:
+        return len(self.pages) * SLOT_BUCKET
 
     @property
     def start(self) -> int | None:
@@ -160,15 +166,14 @@ class TargetCache:
     def reserve(self, slots: int) -> None:
         count = -(-slots // SLOT_BUCKET) - len(self.pages)
         if count > 0:
-            taken = self.pool.pages.take(count, self.pages[-1] if self.pages else None)
-            self.pool.clear(taken)
-            self.pages += taken
+            self.pages += self.pool.pages.take(count, self.pages[-1] if self.pages else None)
 
     def adopt(
         self, tokens: Sequence[int], pictures: Sequence[PictureSpan] = (), salt: PrefixSalt = b""
     ) -> int:
         assert not self.pages
         self.pages = self.pool.pages.find(tokens, pictures, salt)
+        self._cleared = len(self.pages)
         return len(self.pages) * SLOT_BUCKET
 
     def publish(
@@ -178,17 +183,22 @@ class TargetCache:
 
     def release(self) -> None:
         self.pool.pages.drop(self.pages)
-        self.pages = []
+        self.pages, self._cleared = [], 0
 
     def __del__(self) -> None:
         self.release()
 
     def slots_to_write(self, piece: Piece) -> NDArray[np.int64]:
-        """The pool's slots int64 [R] that a piece's rows are about to write. Takes the pages that the piece sees; a
-        page that others read is copied first. Raises KvFull."""
+        """The pool's slots int64 [R] that a piece's rows are about to write. Takes the pages that the piece sees, and
+        clears them when they are first seen, not all at once; a page that others read is copied first. Raises KvFull.
+        """
         width = piece.cached.shape[1]
         if width > len(self.pages) * SLOT_BUCKET:
             self.reserve(min(max(width, 2 * len(self.pages) * SLOT_BUCKET), max(width, self.capacity)))
+        seen = -(-width // SLOT_BUCKET)
+        if seen > self._cleared:
+            self.pool.clear(self.pages[self._cleared : seen])
+            self._cleared = seen
         for index in np.unique(piece.slots // SLOT_BUCKET).tolist():
             page = self.pages[index]
             if self.pool.pages.shared(page):

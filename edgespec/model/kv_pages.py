@@ -49,7 +49,7 @@ class Pages:
         prefixes that nobody reads make room, the least recently used first. Raises KvFull, with nothing changed."""
         missing = count - self.free
         if missing > self.reclaimable:
-            raise KvFull(missing - self.reclaimable)
+            raise KvFull((missing - self.reclaimable) * SLOT_BUCKET)
         unread = [key for key, page in self._page_of.items() if self._holders[page] == 1]
         for key in unread[: max(0, missing)]:
             page = self._page_of.pop(key)
@@ -130,7 +130,9 @@ def prefix_keys(
 def runs(pages: Sequence[int]) -> NDArray[np.int64]:
     """A page table as contiguous runs, in slots, int64 [n, 3]: the session's first slot, the pool's, and the
     length."""
-    numbers = np.asarray(pages, dtype=np.int64)
-    starts = np.flatnonzero(np.diff(numbers, prepend=-2) != 1)
-    lengths = np.diff(starts, append=len(numbers))
-    return np.stack([starts, numbers[starts], lengths], axis=1) * SLOT_BUCKET
+    found, start = [], 0
+    for end in range(1, len(pages) + 1):
+        if end == len(pages) or pages[end] != pages[end - 1] + 1:
+            found.append((start, pages[start], end - start))
+            start = end
+    return np.array(found, dtype=np.int64).reshape(-1, 3) * SLOT_BUCKET

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgespec.kernels.data import CELL_WORDS, Cells, Curves
+from edgespec.kernels.side_stream import SideStream
 from edgespec.model.guesses import KernelGuesses
 from edgespec.model.hints import ListenedRows
 from edgespec.model.static_inputs import MAX_ROWS, ExitColumns, StaticInputs
@@ -39,6 +40,7 @@ class MailboxExits:
         shape = (2, MAX_SESSIONS, len(curves), CELL_WORDS)
         self._words = torch.zeros(shape, dtype=torch.int32, pin_memory=device.type == "cuda")
         self._number = 0
+        self._beside = SideStream(device) if device.type == "cuda" else None
         self.max_sessions = MAX_SESSIONS
         self.mailbox: Mailbox | None = None
 
@@ -78,7 +80,13 @@ class MailboxExits:
         exit = self._order.index(layer)
         hidden = rows.index_select(0, inputs.selected)
         cells = Cells(self._words, inputs.sequence, exit)
-        self._guesses.publish(layer, hidden, inputs, self._on_device[layer], inputs.curve_of[exit], cells)
+        curves, curve_of = self._on_device[layer], inputs.curve_of[exit]
+        self._guesses.publish(layer, hidden, inputs, curves, curve_of, cells, self._beside)
+
+    def join(self) -> None:
+        """The forward ends behind the last cell that it writes."""
+        if self._beside is not None:
+            self._beside.join()
 
     def _columns(self, requests: Sequence[ForwardRequest]) -> ExitColumns:
         rows = ListenedRows.of(requests)

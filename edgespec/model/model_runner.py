@@ -144,19 +144,18 @@ class ModelRunner:
         }
         with attending(attention.layout):
             if isinstance(keep, torch.Tensor) and not len(keep):
-                self._decoder(arguments)
+                self._with_pool(model.decoder, arguments)
                 return torch.empty(0, model.vocabulary_size, dtype=model.dtype, device=model.device)
             if model.vision is None:
-                pool = {cache_argument(model.module): self.pool}
-                logits: torch.Tensor = model.module(**arguments, **pool, logits_to_keep=keep).logits[0]
+                arguments["logits_to_keep"] = keep
+                logits: torch.Tensor = self._with_pool(model.module, arguments).logits[0]
                 return logits
-            rows: torch.Tensor = self._decoder(arguments).last_hidden_state[0]
+            rows: torch.Tensor = self._with_pool(model.decoder, arguments).last_hidden_state[0]
         decided: torch.Tensor = model.head(rows[keep] if isinstance(keep, torch.Tensor) else rows)
         return decided
 
-    def _decoder(self, arguments: Mapping[str, Any]) -> Any:
-        decoder = self.model.decoder
-        return decoder(**arguments, **{cache_argument(decoder): self.pool})
+    def _with_pool(self, module: Any, arguments: Mapping[str, Any]) -> Any:
+        return module(**arguments, **{cache_argument(module): self.pool})
 
     def _lean_logits(self, lean: LeanLayers, inputs: ModuleInputs) -> torch.Tensor:
         stops = self.exits.stops if self.exits is not None else ()

@@ -57,6 +57,7 @@ class Target:
         deterministic: bool = False,
         native: bool = True,
         leader: Leader | None = None,
+        exit_bits: int = 8,
     ) -> None:
         """native: run the layers by the native decoder, where that supports the model; see `load` for the others.
 
@@ -75,15 +76,15 @@ class Target:
         self.whole_pictures = model.vision is not None and model.vision.mutual
         self._pace = pace
         self.runner = _checked_runner(model, native, deterministic, leader)
+        if exits is not None:
+            reached = None if pace is None else pace.reach
+            self.runner.exits = ExitReader(model, exits, self.runner.decoder, reached, narrow=exit_bits == 8)
         graphed = model.device.type == "cuda" and not deterministic and pace is None and leader is None
         held_back = self.runner.graph_bytes(exits is not None) if graphed else 0
         pages = kv_pages(kv_memory, self.pool.page_bytes, model.device, model.name, held_back)
         self.runner.resize_pool(pages)
         if kv_memory is not None:
             self.pool.claim()
-        if exits is not None:
-            reached = None if pace is None else pace.reach
-            self.runner.exits = ExitReader(model, exits, self.runner.decoder, reached)
         self.exit_layers = () if self.exits is None else self.exits.layers
         if graphed:
             self.use_graphs(CudaCapture())
@@ -102,6 +103,7 @@ class Target:
         leader: Leader | None = None,
         trust_remote_code: bool = False,
         quantize: str | None = None,
+        exit_bits: int = 8,
     ) -> Target:
         """Load a folder or a model id; None: the bundled target.
 
@@ -110,7 +112,7 @@ class Target:
         values, as bytes, "2GiB" or "40%". deterministic: a token's logits do not depend on what runs beside it.
         leader: this process has joined others, each with a shard (tensor_parallel.py); such a target has no exits.
         trust_remote_code: Python code in the folder may run. quantize: the weights, while they are loaded, to one of
-        `quantised.METHODS`. Raises EdgespecError."""
+        `quantised.METHODS`. exit_bits: of the LM head that exits read on a GPU, 8 or 16. Raises EdgespecError."""
         if threads is not None:
             torch.set_num_threads(threads)
         chosen_device = loading.choose_device(device)
@@ -122,19 +124,19 @@ class Target:
             folder, name, chosen_dtype, chosen_device, leader is not None, trust_remote_code, quantize
         )
         heads = None if exits_folder is None else loading.load_exits(exits_folder, folder, lm, name)
-        loaded = LoadedModel(
-            lm,
-            name,
-            loading.tokenizer_hash(folder),
-            weights_sha256(folder),
-            folder / "tokenizer.json",
-            find_encoder(lm, folder),
-            quantize,
-        )
+        tokenizer, encoder = folder / "tokenizer.json", find_encoder(lm, folder)
+        hashes = loading.tokenizer_hash(folder), weights_sha256(folder)
+        loaded = LoadedModel(lm, name, *hashes, tokenizer, encoder, quantize)
         with working_on(loaded.device):
-            compile_kernels(loaded.device, loaded.dtype, loaded.vocabulary_size)
+            compile_kernels(loaded.device, loaded.dtype, loaded.vocabulary_size, narrow=exit_bits == 8)
             return cls(
-                loaded, heads, pace=pace, kv_memory=kv_memory, deterministic=deterministic, leader=leader
+                loaded,
+                heads,
+                pace=pace,
+                kv_memory=kv_memory,
+                deterministic=deterministic,
+                leader=leader,
+                exit_bits=exit_bits,
             )
 
     @property

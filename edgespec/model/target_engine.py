@@ -20,11 +20,11 @@ from edgespec.core.slots import Piece
 
 
 class KvFull(Exception):
-    """The key-value memory has too few free pages; `missing` says how many more are needed."""
+    """The key-value memory has too few free slots; `missing_slots` says how many more are needed, in whole pages."""
 
-    def __init__(self, missing: int) -> None:
-        super().__init__(f"the key-value memory lacks {missing} pages")
-        self.missing = missing
+    def __init__(self, missing_slots: int) -> None:
+        super().__init__(f"the key-value memory lacks {missing_slots} slots")
+        self.missing_slots = missing_slots
 
 
 PrefixSalt = bytes
@@ -37,6 +37,10 @@ class SessionCache(Protocol):
     @property
     def bytes(self) -> int:
         """Memory held now; a page shared with other sessions counts in full."""
+
+    @property
+    def slots(self) -> int:
+        """Of how many tokens it holds the memory now; what is shared with other sessions counts in full."""
 
     def reserve(self, slots: int) -> None:
         """Hold memory for at least `slots` tokens. Raises KvFull, with nothing changed."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgespec import _native
@@ -18,7 +19,8 @@ from edgespec.model.target_engine import KvFull
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerSession
 from edgespec.server.settings import ServerSettings
-from edgespec.server.shares import may_take, must_give
+from edgespec.server.shares import TENANT, may_take, must_give
+from edgespec.verifying.scheduler import SLOWED
 
 IDLE_S = 30.0
 """A session in the middle of a text gives its memory up only after it had nothing to run for this long."""
@@ -34,6 +36,9 @@ PROMISED_SESSIONS = 8
 
 RETRY_MS = (100, 30_000)
 """The least and the most that a refused session is told to wait."""
+
+ROUNDING = 1e-9
+"""Sums of shares of a row are not exact."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +76,13 @@ class Admission:
             raise self._overloaded(f"it has all the {self.settings.max_sessions} sessions that it may hold")
         if asked_ms is not None:
             self._check_cost(asked_ms, asker)
-        self._check_targets(latency_ms)
+        self._check_targets(latency_ms, asker)
         return latency_ms
 
     @property
     def promised(self) -> float:
         """Of the latency that may be promised, the share that is; 0 where no session has a target."""
-        token_ms, tightest_ms = self._tightest(self._working())
+        token_ms, tightest_ms = self._tightest()
         return token_ms / (ADMITTED_SHARE * tightest_ms)
 
     def check_share(self, asker: Asker) -> None:
@@ -95,19 +100,33 @@ class Admission:
         return forwards * self.cost(min(sessions, self.forward_rows))
 
     def reserve_memory(self, session: ServerSession, slots: int | None = None) -> None:
-        """Take memory for this many slots (None: for what its text may need). Raises Refused, with no more taken."""
+        """Take memory for this many slots (None: for what its text may need). Raises Refused, with no more taken, and
+        nobody gives way in vain."""
         while True:
             try:
                 return session.reserve(slots)
             except KvFull as full:
-                gives_way = self._idle(session) or self._of_the_largest(
-                    session, slots or session.slots_needed
-                )
-                if gives_way is None:
+                giving = self._giving_way(session, slots or session.slots_needed, full.missing_slots)
+                if not giving:
                     raise self._overloaded(
-                        f"the key-value memory lacks {full.missing} pages for this session"
+                        f"the key-value memory lacks {full.missing_slots} slots for this session"
                     ) from None
-                gives_way.release()
+                for one in giving:
+                    one.release()
+
+    def _giving_way(self, asker: ServerSession, slots: int, missing: int) -> list[ServerSession]:
+        """Sessions that have the `missing` of the `slots` that are asked for; none where those that may give way have
+        less."""
+        giving: list[ServerSession] = []
+        left = [one for one in self.sessions.values() if one is not asker and one.reserved]
+        while missing > 0:
+            one = _idle(asker, left) or _of_the_largest(asker, slots, missing, left)
+            if one is None:
+                return []
+            left.remove(one)
+            giving.append(one)
+            missing -= one.cache.slots
+        return giving
 
     def _target_ms(self, asked_ms: float | None, low_priority: bool, asker: Asker) -> float | None:
         settings = self.settings
@@ -134,60 +153,71 @@ class Admission:
                 f"{asked_ms:g} ms that were asked for"
             )
 
-    def _check_targets(self, latency_ms: float | None) -> None:
-        """With one session more, the tightest target must still be kept."""
-        working = self._working()
-        token_ms, tightest_ms = self._tightest([*working, latency_ms])
-        if working and token_ms > ADMITTED_SHARE * tightest_ms:
+    def _check_targets(self, latency_ms: float | None, asker: Asker) -> None:
+        """With one session more, the tightest target must still be kept, and others find room beside one holder's
+        sessions."""
+        running = self._running()
+        token_ms, tightest_ms = self._tightest(latency_ms)
+        if not running or tightest_ms == math.inf:
+            return
+        if token_ms > ADMITTED_SHARE * tightest_ms:
             raise self._overloaded(
                 f"with one session more a token would take {token_ms:.0f} ms to compute, and {tightest_ms:g} ms "
-                f"in all are promised to the {len(working)} that it serves, or asked for"
+                f"in all are promised to the {len(running)} that it serves, or asked for"
             )
+        if asker.granted_ms is not None:
+            return
+        sessions = range(1, self.settings.max_sessions + 1)
+        most = bisect_right(sessions, ADMITTED_SHARE * tightest_ms, key=self.token_ms)
+        for holder in asker.holders:
+            of_holder = (one for one in running if holder in one.holders)
+            rows = sum(_rows_needed(tightest_ms, self._kept(one)) for one in of_holder)
+            held = math.ceil(rows - ROUNDING)
+            too_many = not holder.startswith(TENANT) and held >= self._rows_of_a_device(tightest_ms)
+            if too_many or not may_take(held, self._rows_of_all(tightest_ms), most):
+                raise self._overloaded(
+                    f"beside what {holder} has, others need the rest of the {tightest_ms:g} ms that a token may take"
+                )
 
-    def _tightest(self, targets: Sequence[float | None]) -> tuple[float, float]:
-        """Of sessions with these targets: how long a token takes for those that the tightest makes run together, and
-        that target, both in ms; 0 and infinity where none has one."""
+    def _rows_of_a_device(self, period_ms: float) -> int:
+        """Rows that the scheduler leaves a device in such a period while another one has a row in every forward; 1 at
+        least."""
+        forward_ms = SLOWED * self.cost(1)
+        beside_one = bisect_right(range(2, self.forward_rows + 1), forward_ms, key=self.cost)
+        return max(1, beside_one) * max(1, int(ADMITTED_SHARE * period_ms / forward_ms))
+
+    def _rows_of_all(self, period_ms: float, *more: float | None) -> int:
+        """Rows that all sessions need in such a period, and those with `more` targets; of a device no more than the
+        scheduler leaves it, so that its targets keep nobody out."""
+        needed: defaultdict[str, float] = defaultdict(float)
+        for session in self._running():
+            needed[_device(session)] += _rows_needed(period_ms, self._kept(session))
+        most = self._rows_of_a_device(period_ms)
+        rows = sum(min(rows, most) if device else rows for device, rows in needed.items())
+        return math.ceil(rows + sum(_rows_needed(period_ms, target) for target in more) - ROUNDING)
+
+    def _tightest(self, *more: float | None) -> tuple[float, float]:
+        """Of all sessions and those with `more` targets: how long a token takes for those that the tightest makes run
+        together, and that target, both in ms; 0 and infinity where none has one."""
+        targets = [*(self._kept(session) for session in self._running()), *more]
         tightest_ms = min((target for target in targets if target is not None), default=math.inf)
         if tightest_ms == math.inf:
             return 0.0, math.inf
-        return self.token_ms(_rows_within(tightest_ms, targets)), tightest_ms
+        return self.token_ms(self._rows_of_all(tightest_ms, *more)), tightest_ms
 
-    def _working(self) -> list[float | None]:
-        """The latency targets of the sessions that have something to do."""
-        return [one.state.latency_ms for one in self.sessions.values() if one.verifier.finish is None]
+    def _running(self) -> list[ServerSession]:
+        """The sessions that have something to do."""
+        return [one for one in self.sessions.values() if one.verifier.finish is None]
 
-    def _idle(self, asker: ServerSession) -> ServerSession | None:
-        """A session that has nothing to run: the asker's device's own first, then the one that has waited longest."""
-        now_s = time.monotonic()
-        idle = [
-            session
-            for session in self._with_memory(asker)
-            if not session.verifier.ready
-            and (session.verifier.finish is not None or now_s - session.state.concluded_s > IDLE_S)
-        ]
-        return min(
-            idle, key=lambda one: (one.holders.isdisjoint(asker.holders), one.state.concluded_s), default=None
-        )
-
-    def _of_the_largest(self, asker: ServerSession, slots: int) -> ServerSession | None:
-        """A session of the device that has more than its share of the memory, whatever it does; a device's only one
-        is left to it. One that waits goes first, then the one that began last."""
-        if not asker.holders:
+    def _kept(self, session: ServerSession) -> float | None:
+        """Its latency target, while what it was promised on holds; a server that has become slower refuses nobody for
+        the sake of a target that it cannot keep."""
+        target_ms = session.state.latency_ms
+        if target_ms is None:
             return None
-        others = [one for one in self._with_memory(asker) if one.holders]
-        held = Counter[str]()
-        for one in others:
-            held[one.holder] += one.slots_needed
-        sessions = Counter(one.holder for one in others)
-        can_give = [holder for holder, count in sessions.items() if count > 1]
-        largest = must_give(held, can_give, asker.holder, slots)
-        of_largest = [one for one in others if one.holder == largest]
-        return max(
-            of_largest, key=lambda one: (not one.verifier.ready, one.statistics.opened_s), default=None
-        )
-
-    def _with_memory(self, but: ServerSession) -> Iterable[ServerSession]:
-        return (session for session in self.sessions.values() if session is not but and session.reserved)
+        asked = session.holders and not session.granted and target_ms != self.settings.latency_ms
+        sessions = PROMISED_SESSIONS if asked else 1
+        return target_ms if self.token_ms(sessions) <= ADMITTED_SHARE * target_ms else None
 
     def _overloaded(self, reason: str) -> Refused:
         """With the time until the first of the running texts may end, if all its tokens come one by one."""
@@ -198,6 +228,48 @@ class Admission:
         return Refused(_native.ErrorCode.OVERLOADED, message, retry_after_ms=retry_ms)
 
 
-def _rows_within(period_ms: float, targets: Sequence[float | None]) -> int:
-    """Rows that sessions with these targets need in every such period; those with a longer target need fewer."""
-    return math.ceil(sum(min(1.0, period_ms / (target or NO_TARGET_MS)) for target in targets) - 1e-9)
+def _rows_needed(period_ms: float, target_ms: float | None) -> float:
+    """Of a session with this target in every such period, on average; one with a longer target needs less than one."""
+    return min(1.0, period_ms / (target_ms or NO_TARGET_MS))
+
+
+def _device(session: ServerSession) -> str:
+    """Its name; nothing, where nobody knows who it is."""
+    return next((name for name in session.holders if not name.startswith(TENANT)), "")
+
+
+def _idle(asker: ServerSession, sessions: Sequence[ServerSession]) -> ServerSession | None:
+    """A session that has nothing to run: the asker's device's own first, then the one that has waited longest."""
+    now_s = time.monotonic()
+    idle = [
+        session
+        for session in sessions
+        if not session.verifier.ready
+        and (session.verifier.finish is not None or now_s - session.state.concluded_s > IDLE_S)
+    ]
+    return min(
+        idle, key=lambda one: (one.holders.isdisjoint(asker.holders), one.state.concluded_s), default=None
+    )
+
+
+def _of_the_largest(
+    asker: ServerSession, slots: int, missing: int, sessions: Sequence[ServerSession]
+) -> ServerSession | None:
+    """A session of the device that has more than its share of the memory, whatever it does; a device's only one is left
+    to it. One that waits goes first, then the smallest with the `missing` slots, else the largest; of equal ones the
+    one that began last."""
+    if not asker.holders:
+        return None
+    others = [one for one in sessions if one.holders]
+    held = Counter[str]()
+    for one in others:
+        held[one.holder] += one.cache.slots
+    count = Counter(one.holder for one in others)
+    largest = must_give(held, [holder for holder in count if count[holder] > 1], asker.holder, slots)
+
+    def order(one: ServerSession) -> tuple[bool, bool, int, float]:
+        enough = one.cache.slots >= missing
+        size = -one.cache.slots if enough else one.cache.slots
+        return not one.verifier.ready, enough, size, one.statistics.opened_s
+
+    return max((one for one in others if one.holder == largest), key=order, default=None)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import Generic, TypeVar
 
 from edgespec import _native
 from edgespec.core.access import KnownDevices, KnownToken
+from edgespec.server.guide_time import GuideTime
 from edgespec.server.refusal import Refused
 from edgespec.server.settings import ServerSecurity
 from edgespec.server.shares import TENANT, may_take
@@ -16,17 +18,40 @@ ANONYMOUS = b""
 """The identity of an edge that need not say who it is."""
 
 MOST_REMEMBERED = 4096
-"""Devices of which it is remembered how good their drafts were."""
+"""Devices of which something is remembered."""
+
+Kept = TypeVar("Kept")
+
+
+class Remembered(Generic[Kept]):
+    """Something of each device that says who it is; of the last ones, where there are many. new: makes it."""
+
+    def __init__(self, new: Callable[[], Kept]) -> None:
+        self._new = new
+        self._known: OrderedDict[str, Kept] = OrderedDict()
+
+    def __getitem__(self, identity: bytes) -> Kept:
+        """Of a device that does not say who it is: one that is new."""
+        if not (name := device_name(identity)):
+            return self._new()
+        if name not in self._known:
+            self._known[name] = self._new()
+        self._known.move_to_end(name)
+        if len(self._known) > MOST_REMEMBERED:
+            self._known.popitem(last=False)
+        return self._known[name]
 
 
 class Devices:
-    """Raises EdgespecError where the tokens cannot be read. most_connections: of all together."""
+    """Raises EdgespecError where the tokens cannot be read. most_connections: of all together. beliefs: in each
+    device's drafts. guide_times: what its guides take."""
 
     def __init__(self, security: ServerSecurity, most_connections: int) -> None:
         self._security = security
         self._most_connections = most_connections
         self._connections: Counter[str] = Counter()
-        self._beliefs: OrderedDict[str, Belief] = OrderedDict()
+        self.beliefs = Remembered(Belief)
+        self.guide_times = Remembered(GuideTime)
         self.reload()
 
     def reload(self) -> None:
@@ -68,17 +93,6 @@ class Devices:
         """The lowest latency target that this device's token grants; None: what the server promises anybody."""
         token = self._token(identity)
         return None if token is None else token.latency_ms
-
-    def belief(self, identity: bytes) -> Belief | None:
-        """In the drafts of this device; None where nobody knows who it is."""
-        name = device_name(identity)
-        if not name:
-            return None
-        known = self._beliefs.setdefault(name, Belief())
-        self._beliefs.move_to_end(name)
-        if len(self._beliefs) > MOST_REMEMBERED:
-            self._beliefs.popitem(last=False)
-        return known
 
     def enter(self, identity: bytes, others: int) -> frozenset[str]:
         """Count a connection more, beside `others` of all devices; returns in whose shares. Raises Refused."""

@@ -6,14 +6,16 @@ A joint forward that fails is run again by halves, and these again: only session
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgespec import _native
+from edgespec.core.guide_limits import GuideFailed
 from edgespec.core.params import SamplingParams
 from edgespec.core.row_constraints import RowConstraints
 from edgespec.core.slots import SlotMap
@@ -22,6 +24,7 @@ from edgespec.model.target_engine import Decisions, ExitRows, ForwardRequest, Hi
 from edgespec.server.admission import Admission
 from edgespec.server.frames import hint_frame, verdict_frame
 from edgespec.server.open_sessions import OpenSessions
+from edgespec.server.rate import Rate
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerSession
 from edgespec.verifying.loop import Forward, Share, VerifyingLoop
@@ -30,6 +33,13 @@ from edgespec.verifying.verifier import PlannedRows
 
 if TYPE_CHECKING:
     from edgespec.server.metrics import Metrics
+
+
+DRAFT_SHARE, DRAFT_FREE_S = 0.15, 0.005
+"""How much of the time the server's drafts for one device may take while others wait; and what it saves up at most."""
+
+MOST_DRAFT_TIMES = 256
+"""Devices beyond which those in no debt are forgotten."""
 
 
 def learn_cost(target: TargetEngine, loop: VerifyingLoop) -> None:
@@ -44,7 +54,7 @@ def learn_cost(target: TargetEngine, loop: VerifyingLoop) -> None:
         sampling = SamplingParams(temperature=0.0)
         target.forward_batch([ForwardRequest(target.open_cache(most), piece, np.arange(rows), sampling, 0)])
         if number:  # the first one warms up
-            loop.measured.observe(rows, (time.monotonic() - start_s) * 1e3)
+            loop.measured.observe(rows, 0, (time.monotonic() - start_s) * 1e3)
 
 
 @dataclass(frozen=True)
@@ -58,13 +68,16 @@ class ForwardRunner:
     listener: _native.Listener
     metrics: Metrics | None
     mailbox: bool
+    draft_times: dict[Hashable, Rate] = field(default_factory=dict)
+    """What the server's drafts for each device have taken while others waited, in seconds."""
 
     def run_next(self) -> bool:
         """One forward of the sessions that are ready. False: none is, or it waits for others."""
         now_s = time.monotonic()
         if self.loop.wait_s(now_s) != 0.0:
             return False
-        ready = [state for state in self.loop.ready(now_s) if self._has_memory(state.number)]
+        ready = self._without_debtors(self.loop.ready(now_s), now_s)
+        ready = [state for state in ready if self._has_memory(state.number)]
         ready = self._with_drafts(ready)
         forward = self.loop.next_forward(ready, time.monotonic())
         for number, error in forward.failed:
@@ -72,6 +85,22 @@ class ForwardRunner:
         if forward.shares:
             self._run(forward)
         return bool(forward.shares)
+
+    def _without_debtors(self, ready: list[VerifyingSession], now_s: float) -> list[VerifyingSession]:
+        """Without those whose device's guides, or drafts that the server makes, have taken more than their share, where
+        that leaves anybody."""
+
+        def owes(state: VerifyingSession) -> bool:
+            session = self.sessions.table[state.number]
+            if session.params.guide is not None and session.guide_time.owed_s(now_s) > 0:
+                return True
+            drafts = session.drafter is not None and state.wants_draft(False) and not len(state.verifier.tree)
+            return drafts and self._owes_for_drafts(state.device, now_s)
+
+        return [state for state in ready if not owes(state)] or ready
+
+    def _owes_for_drafts(self, device: Hashable, now_s: float) -> bool:
+        return device in self.draft_times and self.draft_times[device].owed_s(now_s) > 0
 
     def _has_memory(self, number: int) -> bool:
         """The session has its memory, or takes it again, or ends for want of it."""
@@ -84,25 +113,43 @@ class ForwardRunner:
         return session.reserved
 
     def _with_drafts(self, ready: Sequence[VerifyingSession]) -> list[VerifyingSession]:
-        """Draft here for the sessions that want it; those that are ready still."""
-        start_s, drafted, left = time.monotonic(), False, []
-        for state in ready:
-            drafter = self.sessions.table[state.number].drafter
+        """Draft here for the sessions that want it; those that are ready still. While other devices wait, a device that
+        has used up its time has one session drafted for."""
+        several = len({state.device for state in ready}) > 1
+        drafted_s: defaultdict[Hashable, float] = defaultdict(float)
+        left = []
+        for state in sorted(ready, key=lambda state: state.concluded_s):
+            drafter, device = self.sessions.table[state.number].drafter, state.device
             if drafter is not None and state.wants_draft(alone=len(ready) == 1):
-                drafted = True
+                start_s = time.monotonic()
+                if several and device in drafted_s and self._owes_for_drafts(device, start_s):
+                    continue
                 try:
-                    state.verifier.received.suggest(drafter.draft())
+                    chain = drafter.draft()
+                    state.verifier.received.suggest(chain)
                 except Exception as error:
                     self.sessions.fail(state.number, "server's draft", error)
                     continue
+                if chain:
+                    now_s = time.monotonic()
+                    drafted_s[device] += now_s - start_s
+                    if several:
+                        account = self.draft_times.setdefault(device, Rate(DRAFT_SHARE, DRAFT_FREE_S))
+                        account.spend(now_s - start_s, now_s)
             left.append(state)
-        if drafted and self.metrics is not None:
-            self.metrics.drafting.inc(time.monotonic() - start_s)
+        if drafted_s and self.metrics is not None:
+            self.metrics.drafting.inc(sum(drafted_s.values()))
+        if len(self.draft_times) > MOST_DRAFT_TIMES:
+            now_s = time.monotonic()
+            for device in [one for one, account in self.draft_times.items() if account.full(now_s)]:
+                del self.draft_times[device]
         return left
 
     def _run(self, forward: Forward) -> None:
+        forward, requests = self._requests(forward)
+        if not requests:
+            return
         try:
-            requests = [self._request(share, forward.exits) for share in forward.shares]
             start_s = time.monotonic()
             decisions = self.target.forward_batch(requests)
         except Exception as error:
@@ -122,6 +169,20 @@ class ForwardRunner:
                 self._conclude(share, decided, now_s, forward_ms)
             except Exception as error:
                 self.sessions.fail(share.session.number, "server", error)
+
+    def _requests(self, forward: Forward) -> tuple[Forward, list[ForwardRequest]]:
+        """Of the sessions whose request can be made, and the forward without the others, which end."""
+        shares, requests = [], []
+        for share in forward.shares:
+            try:
+                requests.append(self._request(share, forward.exits))
+                shares.append(share)
+            except GuideFailed as failed:
+                refused = Refused(_native.ErrorCode.PARAMETER, str(failed))
+                self.sessions.refuse(share.session.number, refused)
+            except Exception as error:
+                self.sessions.fail(share.session.number, "target", error)
+        return replace(forward, shares=shares), requests
 
     # Hints
 

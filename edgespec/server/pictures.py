@@ -8,10 +8,10 @@ one of which most is kept loses its oldest first.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from edgespec.server.open_sessions import OpenSessions
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerSession
 from edgespec.server.shares import may_take
+from edgespec.server.work_in_turns import WorkInTurns
 
 KEPT_BYTES = 256 << 20
 """Of encoded pictures that are remembered."""
@@ -84,12 +85,9 @@ class Pictures:
     ) -> None:
         self._target = target
         self._sessions = sessions
-        self._call = call
         self._encoded = EncodedPictures()
-        self._waiting: OrderedDict[str, deque[tuple[ServerSession, SentPicture]]] = OrderedDict()
         self._waiting_bytes = Counter[str]()
-        self._encoding = False
-        self._thread: ThreadPoolExecutor | None = None
+        self._work = WorkInTurns("pictures", call)
 
     def check(
         self,
@@ -144,29 +142,14 @@ class Pictures:
             session.verifier.whole_pictures = session.spans
 
     def close(self) -> None:
-        if self._thread is not None:
-            self._thread.shutdown(wait=False, cancel_futures=True)
+        self._work.close()
 
     def _encode(self, session: ServerSession, picture: SentPicture) -> None:
         session.state.waiting_for += 1
         self._waiting_bytes[session.holder] += len(picture.file)
-        self._waiting.setdefault(session.holder, deque()).append((session, picture))
-        self._encode_next()
+        self._work.add(session.holder, partial(self._in_thread, session, picture))
 
-    def _encode_next(self) -> None:
-        """The next picture of the holder whose turn it is."""
-        if self._encoding or not self._waiting:
-            return
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "pictures")
-        holder, pictures = self._waiting.popitem(last=False)
-        session, picture = pictures.popleft()
-        if pictures:
-            self._waiting[holder] = pictures
-        self._encoding = True
-        self._thread.submit(self._encode_in_thread, session, picture)
-
-    def _encode_in_thread(self, session: ServerSession, picture: SentPicture) -> None:
+    def _in_thread(self, session: ServerSession, picture: SentPicture) -> Callable[[], object]:
         features: Any = None
         failure: Refused | None = None
         try:
@@ -175,14 +158,12 @@ class Pictures:
             failure = _refused(str(error).rstrip("."))
         except Exception as error:
             failure = Refused.internal("picture's encoder", error)
-        self._call(lambda: self._encoded_one(session, picture, features, failure))
+        return partial(self._encoded_one, session, picture, features, failure)
 
     def _encoded_one(
         self, session: ServerSession, picture: SentPicture, features: Any, failure: Refused | None
     ) -> None:
         """In the server's loop."""
-        self._encoding = False
-        self._encode_next()
         self._waiting_bytes[session.holder] -= len(picture.file)
         self._waiting_bytes += Counter()  # forgets those who have none
         session.state.waiting_for -= 1

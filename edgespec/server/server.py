@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from contextlib import nullcontext
 from pathlib import Path
@@ -26,7 +26,10 @@ from edgespec.server.file_watch import FileWatch
 from edgespec.server.forwards import ForwardRunner, learn_cost
 from edgespec.server.frames import welcome_frame
 from edgespec.server.gate import SESSION_BYTES, Gate
+from edgespec.server.guide_compiler import GuideCompiler
+from edgespec.server.intake import BATCH_EVENTS, BATCH_NODES, Intake
 from edgespec.server.open_sessions import OpenSessions
+from edgespec.server.opening import Opening
 from edgespec.server.pictures import KEPT_BYTES, WAITING_BYTES, Pictures
 from edgespec.server.requests import Requests
 from edgespec.server.settings import ServerSecurity, ServerSettings
@@ -38,16 +41,6 @@ Answer = TypeVar("Answer")
 
 TOKEN_BYTES = 128
 """Of a session's text, in what finds its continuations and in the map of its slots, for each token."""
-
-INTAKE_SHARE = 0.1
-"""Of the time of the last forward, for which messages are taken in before the next one starts: however many wait, they
-slow down the sessions that run by this share."""
-
-INTAKE_S = (0.0005, 0.004)
-"""The least and the most of it; one batch is taken in at least."""
-
-INTAKE_EVENTS, INTAKE_NODES = 32, 512
-"""Of a batch; an OPEN or APPEND counts as 16 events and more (csrc/bindings/batch.cpp)."""
 
 
 class Server:
@@ -62,45 +55,31 @@ class Server:
     ) -> None:
         """Raises EdgespecError where it may not listen there, or cannot."""
         settings = settings or ServerSettings()
-        offer = TokenizerOffer(target.tokenizer_path and target.tokenizer_path.parent)
-        hosts_draft = settings.server_drafters is not None
-        welcome = welcome_frame(
-            target, hosts_draft, offer.hash, settings.sampling_defaults, settings.shared_memory
-        )
         self._tokens = settings.security.tokens
-        self._gate = Gate(host, port, settings, welcome, target.vocabulary_hash, offer)
-        self.listener = self._gate.listener
+        gate = self._gate = _gate(target, host, port, settings)
+        listener = self.listener = gate.listener
         self.target_id = target.target_id
         self.max_sessions = settings.max_sessions
         self._context_length = target.context_length
         self._takes_pictures = target.picture_format is not None
         self.host = host
-        self.port: int = self.listener.port
-        self._mailbox = _hint_mailbox(target, self.listener)
-        self._loop = VerifyingLoop(target.forward_cost)
-        self.sessions = OpenSessions(self._loop, self._gate, settings.resume_for_s, settings.metrics)
-        self._admission = Admission(self.sessions.table, settings, self._loop.cost, self._loop.limits.rows)
+        self.port: int = listener.port
+        self._mailbox = _hint_mailbox(target, listener)
+        loop = self._loop = VerifyingLoop(target.forward_cost)
+        sessions = self.sessions = OpenSessions(loop, gate, settings.resume_for_s, settings.metrics)
+        admission = self._admission = Admission(sessions.table, settings, loop.cost, loop.limits.rows)
         self._calls: SimpleQueue[Callable[[], object]] = SimpleQueue()
-        self._pictures = Pictures(target, self.sessions, self.call)
-        self._requests = Requests(
-            target,
-            self._loop,
-            self._gate,
-            self.sessions,
-            self._admission,
-            settings.server_drafters,
-            Guides(target.tokenizer_path, target.vocabulary_size, target.end_tokens),
-            self._pictures,
-            shared_memory(settings),
+        pictures = self._pictures = Pictures(target, sessions, self.call)
+        matchers = Guides(target.tokenizer_path, target.vocabulary_size, target.end_tokens, time.thread_time)
+        guides = self._guides = GuideCompiler(matchers, sessions, self.call)
+        drafters = settings.server_drafters
+        opening = Opening(
+            target, loop, gate, sessions, admission, drafters, guides, pictures, shared_memory(settings)
         )
+        self._requests = Requests(target, opening, gate, sessions, admission, drafters, pictures)
+        by_mailbox = self._mailbox is not None
         self._forwards = ForwardRunner(
-            target,
-            self._loop,
-            self.sessions,
-            self._admission,
-            self.listener,
-            settings.metrics,
-            self._mailbox is not None,
+            target, loop, sessions, admission, listener, settings.metrics, by_mailbox
         )
         if settings.latency_ms is not None:
             learn_cost(target, self._loop)
@@ -129,6 +108,7 @@ class Server:
                 self._mailbox.close()
             self.listener.close()
             self._pictures.close()
+            self._guides.close()
             self.sessions.end_all("the server stops")
             self._gate.audit.close()
 
@@ -195,14 +175,19 @@ class Server:
 
     def _take_in(self) -> None:
         """What arrived, for a share of a forward's time: the next one starts, whatever else waits."""
-        least_s, most_s = INTAKE_S
-        batch = self.listener.poll_batch(self._timeout_s(), INTAKE_EVENTS, INTAKE_NODES)
-        until_s = time.monotonic() + min(max(INTAKE_SHARE * self._forward_s, least_s), most_s)
+        batch = self.listener.poll_batch(self._timeout_s(), BATCH_EVENTS, BATCH_NODES)
+        intake, last_s = Intake(self._forward_s, len(self._loop.devices)), time.monotonic()
         while batch.others or len(batch.numbers):
             self._requests.take(batch)
-            if time.monotonic() >= until_s:
+            begins_s, last_s = last_s, time.monotonic()
+            if not intake.goes_on(last_s - begins_s, self._devices_of(batch)):
                 break
-            batch = self.listener.poll_batch(0.0, INTAKE_EVENTS, INTAKE_NODES)
+            batch = self.listener.poll_batch(0.0, BATCH_EVENTS, BATCH_NODES)
+
+    def _devices_of(self, batch: _native.Batch) -> set[Hashable]:
+        """Whose messages these are, as far as they are those of sessions."""
+        sessions = (self._loop.sessions.get(number) for number in batch.numbers.tolist())
+        return {session.device for session in sessions if session is not None}
 
     def _send_goaway(self) -> None:
         for connection in self._gate.welcomed:
@@ -220,6 +205,16 @@ class Server:
         if self._drain_until_s is not None:
             waits_s.append(max(0.0, self._drain_until_s - now_s))
         return min((wait_s for wait_s in waits_s if wait_s is not None), default=None)
+
+
+def _gate(target: TargetEngine, host: str, port: int, settings: ServerSettings) -> Gate:
+    """Where devices connect, and what each is told of this target."""
+    offer = TokenizerOffer(target.tokenizer_path and target.tokenizer_path.parent)
+    hosts_draft = settings.server_drafters is not None
+    welcome = welcome_frame(
+        target, hosts_draft, offer.hash, settings.sampling_defaults, settings.shared_memory
+    )
+    return Gate(host, port, settings, welcome, target.vocabulary_hash, offer)
 
 
 def _hint_mailbox(target: TargetEngine, listener: _native.Listener) -> _native.HintMailbox | None:

@@ -15,6 +15,7 @@ from edgespec.core.params import SamplingParams
 from edgespec.core.pictures import PictureSpan
 from edgespec.core.remembered_texts import remembered_part
 from edgespec.model.target_engine import KvFull, PlacedPicture, SessionCache
+from edgespec.server.guide_time import GuideTime
 from edgespec.server.refusal import Refused
 from edgespec.server.server_drafter import ServerDrafter
 from edgespec.server.shared_memory import add_text
@@ -60,9 +61,10 @@ class SessionStatistics:
 @dataclass
 class ServerSession:
     """state: in the verifying loop. identity: of its edge, at the gate. holders: in whose shares it counts, see
-    `admission.Asker`. prefix_salt: whose prefixes it may read. shared: texts that it adds its own to; None: it
-    does not. turn: of the conversation, which hints and verdicts name. reserved: it has its memory. drafter: drafts for
-    it on this server. pictures: in its text, in order."""
+    `admission.Asker`. granted: its token grants its latency target. prefix_salt: whose prefixes it may read. shared:
+    texts that it adds its own to; None: it does not. guide_time: of its device. turn: of the conversation, which hints
+    and verdicts name. reserved: it has its memory. drafter: drafts for it on this server. pictures: in its text, in
+    order."""
 
     state: VerifyingSession
     identity: bytes
@@ -72,8 +74,10 @@ class ServerSession:
     cache: SessionCache
     statistics: SessionStatistics
     holders: frozenset[str] = frozenset()
+    granted: bool = False
     prefix_salt: bytes = b""
     shared: _native.TextIndex | None = None
+    guide_time: GuideTime = field(default_factory=GuideTime)
     turn: int = 0
     reserved: bool = False
     drafter: ServerDrafter | None = None

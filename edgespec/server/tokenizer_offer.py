@@ -6,6 +6,7 @@ from pathlib import Path
 
 from edgespec import _native
 from edgespec.core import tokenizer_archive as archives
+from edgespec.server.rate import Rate
 from edgespec.server.refusal import Refused
 
 PART_BYTES = 60_000
@@ -43,17 +44,13 @@ class FileRate:
 
     def __init__(self, most_parts: int) -> None:
         self._most = most_parts
-        self._left: dict[bytes, tuple[float, float]] = {}
+        self._rates: dict[bytes, Rate] = {}
 
     def take(self, identity: bytes, now_s: float) -> bool:
         """False: it has had its parts. identity: of a device, or whatever else stands for one."""
-        left = self._left_at(identity, now_s)
-        if left < 1:
+        rate = self._rates.get(identity) or Rate(self._most * TOKENIZERS_PER_S, self._most)
+        if not rate.take(now_s):
             return False
-        self._left = {one: was for one, was in self._left.items() if self._left_at(one, now_s) < self._most}
-        self._left[identity] = (left - 1, now_s)
+        self._rates[identity] = rate
+        self._rates = {one: known for one, known in self._rates.items() if not known.full(now_s)}
         return True
-
-    def _left_at(self, identity: bytes, now_s: float) -> float:
-        left, at_s = self._left.get(identity, (self._most, now_s))
-        return min(self._most, left + (now_s - at_s) * self._most * TOKENIZERS_PER_S)

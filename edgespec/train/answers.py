@@ -21,7 +21,7 @@ from edgespec.core.tree import DraftTree
 from edgespec.model.target import Target
 from edgespec.model.target_engine import ForwardRequest
 
-AT_ONCE = 16
+AT_ONCE = 48
 """Answers that share the target's forwards."""
 
 

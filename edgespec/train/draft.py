@@ -15,7 +15,7 @@ from edgespec.train.teacher import Lesson, Teacher, head_logits
 
 
 class DraftStage(Stage):
-    """Distillation of a draft. fresh: its weights are drawn at random."""
+    """Distillation of a draft. rate_share: as of any stage."""
 
     def __init__(
         self,
@@ -25,12 +25,11 @@ class DraftStage(Stage):
         lessons: Lessons,
         context: int,
         *,
-        fresh: bool,
+        rate_share: float,
         accumulate: int = 1,
     ) -> None:
-        share = 1.0 if fresh else 0.2
         model = model.to(teacher.device)
-        super().__init__("draft", model, batches, context, rate_share=share, accumulate=accumulate)
+        super().__init__("draft", model, batches, context, rate_share=rate_share, accumulate=accumulate)
         self._teacher = teacher
         self._lessons = lessons
 

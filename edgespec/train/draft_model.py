@@ -24,31 +24,35 @@ from edgespec.train.teacher import Teacher
 PRESETS = {"small": (0.05, 0.25), "medium": (0.1, 0.5), "wide": (0.1, 1.0)}
 """Shares of the target's layers and width."""
 
+FIRST_LAYERS, AN_EARLIER_DRAFT = 0.8, 0.2
+"""Shares of the learning rates. First layers alone are far from a draft: 31 steps of three layers of SmolLM2-135M at
+0.2 left a loss of 9 nats; ten more at 0.2 brought it to 7, 17 more at 0.8 to 4.5."""
+
 
 @dataclass(frozen=True)
 class Begun:
-    """A draft to train. fresh: its weights are drawn at random."""
+    """A draft to train. rate_share: of the learning rates of weights that are drawn at random."""
 
     model: Any
-    fresh: bool
+    rate_share: float
 
 
 def begin_draft(teacher: Teacher, shape: str | Shape, init: str, context: int, seed: int) -> Begun:
     """init: "random", "layers" or the folder of a draft, whose own shape then holds. A whole Shape is drawn at random.
     Raises EdgespecError."""
     if init not in ("random", "layers"):
-        return Begun(_earlier(Path(init), teacher), False)
+        return Begun(_earlier(Path(init), teacher), AN_EARLIER_DRAFT)
     if isinstance(shape, Shape):
-        return Begun(build(shape, seed, teacher.model.end_tokens), True)
+        return Begun(build(shape, seed, teacher.model.end_tokens), 1.0)
     layers, width = _sizes(shape, teacher)
     if init == "layers" and width == teacher.width:
-        return Begun(_first_layers(teacher, layers), False)
+        return Begun(_first_layers(teacher, layers), FIRST_LAYERS)
     sizes = _shape(teacher, layers, width, context)
     model = build(sizes, seed, teacher.model.end_tokens)
     if init == "random":
-        return Begun(model, True)
+        return Begun(model, 1.0)
     cut_down(teacher, model)
-    return Begun(model, False)
+    return Begun(model, FIRST_LAYERS)
 
 
 def _sizes(shape: str, teacher: Teacher) -> tuple[int, int]:

@@ -46,7 +46,7 @@ def measure_pair(pair: Path, run: Run) -> dict[str, Any]:
     shapes = {name: Shape(**read_training(pair / name)["shape"]) for name in ("target", "draft")}
     names = ["draft", *(str(layer) for layer in heads.layers)]
     scorers = [measure.draft_scorer(draft), measure.exit_scorer(teacher, heads.heads)]
-    own = measure.sights(_all(scorers), names, kit.answers, True, teacher.vocabulary_size)
+    own = measure.sights(_all(scorers), names, kit.answers, True, teacher.vocabulary_size, run.quiet)
     text = _on_text(teacher, scorers, names, held_out, run)
 
     def agreement(name: str, calibration: Calibration) -> dict[str, Any]:

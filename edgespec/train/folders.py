@@ -7,6 +7,7 @@ command given again goes on where a killed run stopped.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import platform
 import shutil
@@ -27,10 +28,12 @@ TRAINING_FILE = "training.json"
 CHECKPOINT_FILE = "checkpoint.pt"
 RUN_FILE = "run.json"
 SIGHT_FILE = "sight.pt"
+LOCK_FILE = "lock"
 WORK_FILES = (
     CHECKPOINT_FILE,
     RUN_FILE,
     SIGHT_FILE,
+    LOCK_FILE,
     "tokens.bin",
     "learnt.bin",
     "material.json",
@@ -48,13 +51,14 @@ def is_finished(folder: Path) -> bool:
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
     """A work folder that takes the place of `folder` once the block ends well. Raises EdgespecError if something is
-    there that this recipe did not make."""
+    there that this recipe did not make, or another run works there."""
     if folder.exists() and not is_finished(folder):
         raise EdgespecError(f"{folder} is there already and is not this recipe's: give --out another name.")
     unfinished = folder.with_name(folder.name + ".unfinished")
     unfinished.mkdir(parents=True, exist_ok=True)
     try:
-        yield unfinished
+        with _alone(unfinished):
+            yield unfinished
     except KeyboardInterrupt:
         raise EdgespecError("interrupted: the same command goes on where it was.") from None
     except OSError as error:
@@ -71,6 +75,17 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     if folder.exists():
         shutil.rmtree(folder)
     unfinished.rename(folder)
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """Two runs in one work folder would write the same answers twice."""
+    with (work / LOCK_FILE).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise EdgespecError(f"another run works in {work}: wait for its end, or end it.") from None
+        yield
 
 
 def same_run(work: Path, **options: Any) -> None:

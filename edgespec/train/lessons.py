@@ -1,7 +1,7 @@
 """Batches with the target's hidden rows, each learnt from several times.
 
 The target's forward is most of a step's cost, so its rows are kept in a file of bounded size, and every batch is drawn
-from it a few times, each time among others.
+from it a few times, each time among others. Where the file holds a whole epoch, the target runs no more.
 
 With a large vocabulary the LM heads would be the other part of the cost. So a step learns the target's distribution
 over some tokens only: those of the batch, the most frequent ones, and others at random, so that none is forgotten (as
@@ -31,6 +31,9 @@ CLASSES = 8192
 """Tokens that a step learns about; of a vocabulary that is less than twice as large, all."""
 
 FREQUENT = CLASSES // 2
+ROWS_APART = 128
+"""The learnt rows of a batch are a multiple of it, and the number of tokens is the same each time: on a CPU torch keeps
+some 4 MB of code for each shape of a bfloat16 product."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,12 @@ class Lessons:
         self._cache: torch.Tensor | None = None
         self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._newest, self._steps = -1, 0
+        self._length = self._epoch = self._of_epoch = 0
 
     def draw(self, length: int) -> Taught:
-        """Every few draws a new batch of windows of this length replaces the oldest one that is kept."""
-        if self._steps % USES_A_BATCH == 0:
+        """Every few draws a new batch of windows of this length replaces the oldest one that is kept, until a whole
+        epoch is kept."""
+        if self._steps % USES_A_BATCH == 0 and not self._keeps_all(length):
             self._teach(length)
         self._steps += 1
         chosen = int(self._random.integers(len(self._kept)))
@@ -90,18 +95,32 @@ class Lessons:
         if self._frequent is None:
             return None
         kept = np.union1d(self._frequent, batch.cpu().numpy())
-        others = self._random.integers(self._teacher.vocabulary_size, size=max(0, CLASSES - len(kept)))
+        others = np.setdiff1d(np.arange(self._teacher.vocabulary_size), kept, assume_unique=True)
+        others = self._random.choice(others, max(0, CLASSES - len(kept)), replace=False)
         return torch.from_numpy(np.union1d(kept, others)).to(self._teacher.device)
+
+    def _keeps_all(self, length: int) -> bool:
+        """Whether every window of this length of an epoch is kept."""
+        return (
+            self._cache is not None
+            and length == self._length
+            and len(self._cache) >= self._of_epoch >= self._batches.in_an_epoch
+        )
 
     def _teach(self, length: int) -> None:
         ids, learnt = self._batches.next(length)
+        epoch = self._batches.state()[0]
+        self._of_epoch = self._of_epoch + 1 if epoch == self._epoch else 1
+        self._length, self._epoch = length, epoch
         wanted = np.zeros_like(learnt)
         wanted[:, :-1] = learnt[:, 1:]  # a row foretells the token behind it
         if self._cache is None:
             self._rows = min(self._rows, ids.size)
         places = np.flatnonzero(wanted if wanted.any() else np.ones_like(wanted))
-        if len(places) > self._rows:
-            places = self._random.choice(places, self._rows, replace=False)
+        most = min(self._rows, len(places))
+        most -= most % ROWS_APART if most > ROWS_APART else 0
+        if len(places) > most:
+            places = self._random.choice(places, most, replace=False)
         batch, rows = torch.from_numpy(ids), torch.from_numpy(places)
         batch, rows = batch.to(self._teacher.device), rows.to(self._teacher.device)
         final, taps = self._teacher.hidden(batch, self._layers)

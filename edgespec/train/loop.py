@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from edgespec.core.errors import EdgespecError, first_line
+from edgespec.train.progress import progress_bar
 from edgespec.train.stage import Stage
 
 
@@ -97,10 +97,8 @@ def _steps(stage: Stage, budget: Budget, record: Record, checkpoint: Path, quiet
 
 
 def _progress(title: str, quiet: bool) -> tqdm[None]:
-    """A bar on a terminal; a line every half minute where output goes to a file."""
-    every_s = 0.1 if sys.stderr.isatty() else 30.0
     form = "{desc}: {percentage:3.0f}% |{bar:20}| {elapsed}<{remaining}{postfix}"
-    return tqdm(total=1.0, desc=title, disable=quiet, mininterval=every_s, miniters=0, bar_format=form)
+    return progress_bar(title, 1.0, quiet, miniters=0, bar_format=form)
 
 
 def _resumed(stage: Stage, checkpoint: Path) -> Record:

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from edgespec.core.calibration import Calibration
 from edgespec.core.noise import NoiseRows
 from edgespec.model.exits import ExitHead, adapt
 from edgespec.train.answers import Answer
 from edgespec.train.draft import draft_logits
+from edgespec.train.progress import progress_bar
 from edgespec.train.teacher import Teacher
 
 RANKS = 4
@@ -99,13 +101,27 @@ def half(answers: Sequence[Answer], second: bool) -> dict[float, list[Answer]]:
 
 
 def sights(
-    score: Scorer, names: Sequence[str], answers: Sequence[Answer], second: bool, vocabulary_size: int
+    score: Scorer,
+    names: Sequence[str],
+    answers: Sequence[Answer],
+    second: bool,
+    vocabulary_size: int,
+    quiet: bool = True,
 ) -> dict[float, dict[str, Sight]]:
-    """Each guesser's sight by temperature, on one half of the answers."""
-    return {
-        temperature: observe(score, names, own, vocabulary_size)
-        for temperature, own in half(answers, second).items()
-    }
+    """Each guesser's sight by temperature, on one half of the answers. quiet: no progress bar."""
+    parts = half(answers, second)
+    title = "judging" if second else "calibrating"
+    with progress_bar(title, sum(map(len, parts.values())), quiet) as bar:
+        return {
+            temperature: observe(score, names, _counted(own, bar), vocabulary_size)
+            for temperature, own in parts.items()
+        }
+
+
+def _counted(answers: Iterable[Answer], bar: tqdm[None]) -> Iterator[Answer]:
+    for answer in answers:
+        yield answer
+        bar.update()
 
 
 def calibration(sights: dict[float, Sight]) -> Calibration:

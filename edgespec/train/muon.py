@@ -1,4 +1,4 @@
-"""Muon (Jordan et al., 2024) in float32, for processors that do not multiply in bfloat16, as torch's own does."""
+"""Muon (Jordan et al., 2024) in float32, for processors that are not faster in bfloat16, as torch's own does."""
 
 from __future__ import annotations
 

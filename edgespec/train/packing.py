@@ -1,11 +1,13 @@
 """Token streams cut into batches: rows packed end to end, every token once an epoch.
 
 A stream is cut into windows at an offset drawn anew each epoch, and windows come in a drawn order, so that a batch
-mixes rows. The state is three numbers."""
+mixes rows. No window begins in the midst of a row that would be whole in a window that begins with it: without its
+prompt, a target foretold its own greedy answer at 68 % of the tokens. So some rows are seen twice. The state is three
+numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +49,8 @@ class Batches:
         self._seed = seed
         self._epoch, self._length, self._cursor = 0, 0, 0
         self._starts = np.zeros(0, dtype=np.int64)
+        learnt = stream.learnt
+        self._prompts = np.flatnonzero(learnt[:-1] & ~learnt[1:]) + 1  # where a row with a prompt begins
 
     def next(self, length: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """The next windows of `length` tokens (fewer if the stream is short): ids, and which are learnt. A new length
@@ -63,6 +67,11 @@ class Batches:
             np.stack([self._stream.learnt[one] for one in windows]),
         )
 
+    @property
+    def in_an_epoch(self) -> int:
+        """How many batches of the latest length its epoch has."""
+        return len(self._starts) // max(1, self._tokens // self._length)
+
     def frequent(self, count: int, vocabulary_size: int) -> NDArray[np.int64]:
         """The stream's `count` most frequent tokens."""
         counts = np.bincount(self._stream.tokens, minlength=vocabulary_size)
@@ -76,5 +85,19 @@ class Batches:
         self._epoch, self._length, self._cursor = state
         generator = np.random.default_rng([self._seed, self._epoch])
         offset = int(generator.integers(max(1, self._length)))
-        count = (len(self._stream) - offset) // max(1, self._length)
-        self._starts = offset + self._length * generator.permutation(count)
+        self._starts = generator.permutation(list(self._cut(offset)))
+
+    def _cut(self, offset: int) -> Iterator[int]:
+        """Where an epoch's windows begin, the first about `offset`."""
+        start = self._row_at(offset)
+        while start + self._length <= len(self._stream):
+            yield start
+            end = start + self._length
+            row = self._row_at(end)
+            start = row if row > start else end
+
+    def _row_at(self, place: int) -> int:
+        """Where the row at `place` begins, if that is less than a window away; else `place`."""
+        index = int(np.searchsorted(self._prompts, place, "right"))
+        row = int(self._prompts[index - 1]) if index else 0
+        return row if index and place - row < self._length else place

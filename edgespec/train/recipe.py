@@ -48,9 +48,6 @@ TOKENIZER_FILES = (
 PROMPT_TOKENS = 96
 """Of a prompt that is cut from held-out text."""
 
-MOST_CONTEXT = 2048
-"""The longest windows to train on."""
-
 
 @dataclass(frozen=True)
 class Kit:
@@ -120,7 +117,12 @@ def make_exits(
         names = [str(layer) for layer in heads]
         fitted, judged = (
             measure.sights(
-                measure.exit_scorer(teacher, heads), names, kit.answers, second, teacher.vocabulary_size
+                measure.exit_scorer(teacher, heads),
+                names,
+                kit.answers,
+                second,
+                teacher.vocabulary_size,
+                run.quiet,
             )
             for second in (False, True)
         )
@@ -147,7 +149,13 @@ def make_draft(
         batches, lessons, context = _lessons(kit, teacher, run, work, ())
         begun = begin_draft(teacher, shape, init, teacher.model.context_length, run.seed)
         stage = DraftStage(
-            begun.model, teacher, batches, lessons, context, fresh=begun.fresh, accumulate=run.accumulate
+            begun.model,
+            teacher,
+            batches,
+            lessons,
+            context,
+            rate_share=begun.rate_share,
+            accumulate=run.accumulate,
         )
         record = run_stage(stage, run, work)
         stage.model.to("cpu", torch.bfloat16).save_pretrained(work)
@@ -156,7 +164,7 @@ def make_draft(
                 shutil.copyfile(teacher.folder / name, work / name)
         scorer = measure.draft_scorer(load_draft(work).to(teacher.device))
         fitted, judged = (
-            measure.sights(scorer, ["draft"], kit.answers, second, teacher.vocabulary_size)
+            measure.sights(scorer, ["draft"], kit.answers, second, teacher.vocabulary_size, run.quiet)
             for second in (False, True)
         )
         calibration = measure.calibration({t: one["draft"] for t, one in fitted.items()})
@@ -179,7 +187,7 @@ def _lessons(
 ) -> tuple[Batches, Lessons, int]:
     batches = Batches(kit.material.stream, run.batch_tokens, run.seed + 1)
     lessons = Lessons(teacher, batches, layers, work / "hidden.bin", run.cache_mib << 20, run.seed)
-    return batches, lessons, min(MOST_CONTEXT, teacher.model.context_length)
+    return batches, lessons, min(run.window_tokens, teacher.model.context_length)
 
 
 def run_stage(stage: Any, run: Run, work: Path) -> loop.Record:

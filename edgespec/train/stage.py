@@ -1,7 +1,7 @@
 """One thing to train: its weights, its optimisers, and what a step's losses are.
 
 The optimiser is Muon (Jordan et al., 2024) for matrices and AdamW for the rest. torch's Muon computes in bfloat16;
-before torch 2.9, and on CPUs that do not multiply in bfloat16, ours computes in float32. After 100 seconds of the
+before torch 2.9, and on CPUs that are not faster in it, ours computes in float32. After 100 seconds of the
 bundled target on three cores the held-out loss was 5.4 nats with Muon (at rates from 0.005 to 0.02) and 6.3 with AdamW
 alone; over ten minutes a rate of 0.01 came to a halt at 4.5 where 0.004 went on.
 """

@@ -19,19 +19,19 @@ from edgespec.core.text_biases import TextBiases
 
 
 class Constraints:
-    """A session's. end_tokens: those that `min_tokens` holds back. matcher: of its guide."""
+    """A session's. end_tokens: those that `min_tokens` holds back. matcher: of its guide, from when it is compiled."""
 
     def __init__(
         self, params: SamplingParams, end_tokens: Collection[int], matcher: Matcher | None = None
     ) -> None:
         self._biases = TextBiases(params, end_tokens)
         self._repetition = params.repetition_penalty != 1
-        self._matcher = matcher
+        self.matcher = matcher
 
     @property
     def depend_on_text(self) -> bool:
         """Rows differ by the text behind which they decide; otherwise nobody needs to look at their paths."""
-        return self._biases.depend_on_text or self._matcher is not None or self._repetition
+        return self._biases.depend_on_text or self.matcher is not None or self._repetition
 
     def of_rows(
         self, text: Sequence[int], turn_start: int, paths: Sequence[Sequence[int]]
@@ -40,7 +40,7 @@ class Constraints:
         depends on the text."""
         generated = text[turn_start:]
         seen = _seen(text, paths) if self._repetition else None
-        allowed = None if self._matcher is None else self._matcher.masks(generated, paths)
+        allowed = None if self.matcher is None else self.matcher.masks(generated, paths)
         biases = self._biases.of_rows(generated, paths) if self._biases.differ(generated) else None
         if seen is None and biases is None and allowed is None:
             return None

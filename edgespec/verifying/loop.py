@@ -15,10 +15,13 @@ with a simulated clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import nsmallest
+from itertools import chain
 
-from edgespec.core.costs import LinearCost
+from edgespec.core.forward_cost import ForwardCost
 from edgespec.verifying.batching_delay import BatchingDelay
 from edgespec.verifying.exit_worth import ExitWorth
 from edgespec.verifying.forward_hints import ForwardHints
@@ -54,6 +57,11 @@ class Forward:
         return sum(len(share.rows.piece) for share in self.shares)
 
     @property
+    def attended(self) -> int:
+        """Tokens of the texts in front of the rows, summed over the rows."""
+        return sum(len(share.rows.piece) * int(share.rows.piece.positions[0]) for share in self.shares)
+
+    @property
     def decided(self) -> int:
         return sum(len(share.rows.decide) for share in self.shares)
 
@@ -64,9 +72,11 @@ class VerifyingLoop:
     def __init__(self, cost: Callable[[int], float] | None = None, limits: Limits | None = None) -> None:
         self.sessions: dict[int, VerifyingSession] = {}
         self.limits = limits or Limits()
-        self.measured = LinearCost()
+        self.measured = ForwardCost()
         self.cost: Callable[[int], float] = cost or self.measured
-        self._scheduler = Scheduler(self.limits, self.cost)
+        self._scheduler = Scheduler(
+            self.limits, self.measured if cost is None else lambda rows, attended: cost(rows)
+        )
         self._batching_delay = BatchingDelay(self.cost)
         self._exit_worth = ExitWorth()
 
@@ -74,13 +84,21 @@ class VerifyingLoop:
 
     def wait_s(self, now_s: float) -> float | None:
         """Seconds until the next forward may start; None: no session has anything to run."""
-        waits_s = {session: session.wait_s(now_s) for session in self.sessions.values()}
-        ready = [session for session, wait_s in waits_s.items() if wait_s == 0.0]
+        ready, others, shortest_s = [], [], math.inf
+        for session in self._unfinished:
+            wait_s = session.wait_s(now_s)
+            if wait_s == 0.0:
+                ready.append(session)
+                if len(ready) == self.limits.rows:
+                    return 0.0
+            else:
+                others.append(session)
+                shortest_s = min(shortest_s, math.inf if wait_s is None else wait_s)
         if not ready:
-            return min((wait_s for wait_s in waits_s.values() if wait_s is not None), default=None)
-        if len(ready) == len(waits_s):
+            return None if shortest_s == math.inf else shortest_s
+        if not others:
             return 0.0
-        expected_s = (session.expected_s(now_s) for session in waits_s)
+        expected_s = (session.expected_s(now_s) for session in others)
         return self._batching_delay.wait_s(
             len(ready),
             (wait_s for wait_s in expected_s if wait_s is not None),
@@ -89,8 +107,27 @@ class VerifyingLoop:
         )
 
     def ready(self, now_s: float) -> list[VerifyingSession]:
-        """The sessions that the next forward may run."""
-        return [session for session in self.sessions.values() if session.wait_s(now_s) == 0.0]
+        """The sessions that the next forward may run; of each device no more than may have a row of it."""
+        of_device: dict[Hashable, list[VerifyingSession]] = {}
+        for session in self._unfinished:
+            if session.wait_s(now_s) == 0.0:
+                of_device.setdefault(session.device, []).append(session)
+        wanted = (sum(session.verifier.pending for session in ready) for ready in of_device.values())
+        most = self._scheduler.most_of_a_device(len(of_device), min(wanted, default=0))
+        few = (
+            nsmallest(most, ready, key=_turn) if len(ready) > most else ready for ready in of_device.values()
+        )
+        return list(chain.from_iterable(few))
+
+    @property
+    def devices(self) -> set[Hashable]:
+        """Those with a text that is being written."""
+        return {session.device for session in self._unfinished}
+
+    @property
+    def _unfinished(self) -> Iterator[VerifyingSession]:
+        """Many sessions are open, and few of them write: only those are looked at."""
+        return (session for session in self.sessions.values() if session.verifier.finish is None)
 
     def next_forward(self, ready: Iterable[VerifyingSession], now_s: float) -> Forward:
         """What the next forward runs, of these sessions; a session that fails takes no other with it."""
@@ -134,5 +171,11 @@ class VerifyingLoop:
         """A forward has ended, after this long."""
         self._batching_delay.observe(len(forward.shares), forward.rows, now_s)
         if forward.decided:
-            self.measured.observe(forward.rows, milliseconds)
+            self.measured.observe(forward.rows, forward.attended, milliseconds)
             self._exit_worth.observe(forward.exits, forward.rows, milliseconds)
+
+
+def _turn(session: VerifyingSession) -> tuple[bool, bool, bool, float]:
+    """Which sessions of one device come first."""
+    away, no_target = session.away_since_s is not None, session.latency_ms is None
+    return away, session.low_priority, no_target, session.concluded_s

@@ -6,8 +6,10 @@ an id of the server's own. Here each new node finds its place below a live node 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
+from edgespec.core.messages import Block
 from edgespec.core.tree import COMMITTED_BIT, MAX_NODE, ROOT, DraftTree
 
 REMEMBERED_NODES = 4096
@@ -33,24 +35,21 @@ class ReceivedTree:
         self._max_nodes = max_nodes
         self._last_id = 0
         self._next_own_id = LARGEST_EDGE_NODE + 1
-        self._positions: dict[int, int] = {}
+        self._positions: OrderedDict[int, int] = OrderedDict()
         """Of committed nodes, by id."""
         self._aliases: dict[int, int] = {}
         """The edge's id of a token that was in the tree already -> its id there."""
         self._edge_ids: dict[int, int] = {}
         """The other way round: the first id by which the edge knows a node of the server's own."""
 
-    def receive(
-        self, first_node: int, tokens: Sequence[int], parents: Sequence[int], probabilities: Sequence[float]
-    ) -> None:
-        """The nodes of a block. Raises BadBlock, with nothing changed, when it breaks the protocol."""
-        self._check(first_node, len(tokens), parents)
-        if tokens:
-            self._last_id = first_node + len(tokens) - 1
+    def receive(self, block: Block) -> None:
+        """Its nodes find their places. Raises BadBlock, with nothing changed, when it breaks the protocol."""
+        self._check(block)
+        if block.tokens:
+            self._last_id = block.first_node + len(block.tokens) - 1
         raised: dict[int, float] = {}
-        for node, (token, parent, probability) in enumerate(
-            zip(tokens, parents, probabilities, strict=True), first_node
-        ):
+        nodes = zip(block.tokens, block.parents, block.probabilities, strict=True)
+        for node, (token, parent, probability) in enumerate(nodes, block.first_node):
             self._place(node, token, parent, probability, raised)
         if raised:
             self.tree.reweigh_all(raised)
@@ -91,7 +90,8 @@ class ReceivedTree:
             return node
         return self._edge_ids.get(node)
 
-    def _check(self, first_node: int, count: int, parents: Sequence[int]) -> None:
+    def _check(self, block: Block) -> None:
+        first_node, count = block.first_node, len(block.tokens) + block.following
         last = first_node + count - 1
         if count and not self._last_id < first_node <= last <= LARGEST_EDGE_NODE:
             raise BadBlock(
@@ -99,7 +99,7 @@ class ReceivedTree:
             )
         if len(self.tree) + len(self._aliases) + count > self._max_nodes:
             raise BadBlock(f"more than {self._max_nodes} nodes would wait for verification")
-        for node, parent in enumerate(parents, first_node):
+        for node, parent in enumerate(block.parents, first_node):
             if parent & COMMITTED_BIT:
                 if parent & ~COMMITTED_BIT > len(self._text):
                     raise BadBlock(f"node {node} continues a text longer than the one committed")
@@ -121,7 +121,7 @@ class ReceivedTree:
         parent = self._aliases.get(parent, parent)
         if parent in self._positions:
             self._place_on_text(node, token, self._positions[parent] + 1, probability, raised)
-        elif parent in self.tree:
+        else:
             self._grow(node, parent, token, probability, raised)
 
     def _place_on_text(
@@ -135,15 +135,14 @@ class ReceivedTree:
             self._forget_oldest()
 
     def _grow(self, node: int, parent: int, token: int, probability: float, raised: dict[int, float]) -> None:
-        known = self.tree.child(parent, token)
-        if known is None:
-            self.tree.add(node, parent, token, probability)
-        else:
-            self._aliases[node] = known
-            self._edge_ids.setdefault(known, node)
-            if probability > raised.get(known, self.tree[known].probability):
-                raised[known] = probability
+        known = self.tree.place(node, parent, token, probability)
+        if known is None or known == node:
+            return
+        self._aliases[node] = known
+        self._edge_ids.setdefault(known, node)
+        if probability > raised.get(known, self.tree[known].probability):
+            raised[known] = probability
 
     def _forget_oldest(self) -> None:
         while len(self._positions) > REMEMBERED_NODES:
-            del self._positions[next(iter(self._positions))]
+            self._positions.popitem(last=False)

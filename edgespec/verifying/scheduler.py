@@ -4,10 +4,12 @@ Each ready session offers rows: the rest of its prompt, or its last committed to
 A forward takes the most urgent sessions first, then the tenants and their devices in turns, so that a device with many
 sessions gets no more than one with few. In each turn sessions that fill stand behind those whose edges wait.
 Low-priority sessions come next, if there is room. Then it takes the likeliest nodes of all sessions, as long as they
-raise the tokens expected of the forward by more than its cost.
+raise the tokens expected of the forward by more than its cost. Sessions whose edges are away come last: beside others
+each may run one row, while these rows do not slow the forward down.
 
-Rows of texts that only some devices have beyond an equal share may slow the others down by a third at most. A session
-that has waited for `max_wait_s` is urgent when its device's turn comes, so none starves.
+Rows that only some devices have beyond an equal share, of texts or of nodes, may slow the others down by a third at
+most, and leave the others their equal shares, however urgent they are. A session that has waited for `max_wait_s` is
+urgent when its device's turn comes, so none starves.
 """
 
 from __future__ import annotations
@@ -17,9 +19,10 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgespec.core.costs import least_worth
+from edgespec.verifying.forward_room import Bound, Cost, ForwardRoom
 
 LIKELY = 0.5
 """The probability of a node that a draft is about to bring."""
@@ -38,6 +41,9 @@ FORWARD_SHARE = 0.8
 SLOWED = 1.35
 """How many times as long as one without the greediest device a forward may take, unless equal shares take longer."""
 
+UNNOTICED = 1.02
+"""How many times as long a forward may take with the rows of sessions whose edges are away."""
+
 LARGEST_SHARE = 0.75
 """Of a forward's nodes, for one device while others have some."""
 
@@ -47,7 +53,8 @@ class Offer:
     """What a session could run. rows: tokens of its text that must run before anything is decided, 1 or more (many: a
     prompt, which may be taken in chunks). since_s: when it became ready. probabilities: of its drafted nodes to be
     committed, parents first, falling. latency_ms: its target for a token, None for none. low_priority: it runs in the
-    room that others leave. fills: no edge waits for it. tenant: whose device it is; None: its own."""
+    room that others leave. fills: no edge waits for it. away: its edge is not connected. tenant: whose device it is;
+    None: its own. context: tokens in front of its rows, which each of them attends to."""
 
     session: int
     device: Hashable
@@ -58,6 +65,8 @@ class Offer:
     low_priority: bool = False
     tenant: Hashable = None
     fills: bool = False
+    away: bool = False
+    context: int = 0
 
 
 @dataclass
@@ -82,10 +91,10 @@ class Limits:
 
 @dataclass
 class Scheduler:
-    """Forms forwards. cost: milliseconds of a forward by its rows, 0 while nothing is known."""
+    """Forms forwards."""
 
     limits: Limits = field(default_factory=Limits)
-    cost: Callable[[int], float] = lambda rows: 0.0
+    cost: Cost = lambda rows, attended: 0.0
     roomy: bool = True
     """Whether one more likely node would have been worth its row in the last forward. Where not, the nodes that hints
     bring about would not be verified either."""
@@ -97,15 +106,48 @@ class Scheduler:
         """The next forward; empty only where nothing is offered."""
         offers = list(offers)
         self._update_devices({offer.device for offer in offers})
-        later = [offer for offer in offers if self._can_wait(offer, now_s)]
-        now = [offer for offer in offers if not self._can_wait(offer, now_s)]
-        ordered = [*self._in_order(now, now_s), *self._in_order(later, now_s)]
-        rows = self._rows_in_time(ordered)
-        granted = self._take(ordered, rows, self._fair_rows(offers))
-        self._add_nodes(granted, rows)
+        present = [offer for offer in offers if not offer.away]
+        forward = ForwardRoom(self.cost)
+        granted = self._granted(forward, present or offers, now_s)
+        if present:
+            granted += self._unnoticed(forward, [offer for offer in offers if offer.away])
         for offer, grant in granted:
             self._served[offer.device] += grant.rows + grant.nodes
         return [grant for _, grant in granted]
+
+    def most_of_a_device(self, devices: int, least: int) -> int:
+        """Sessions of one of these devices that are worth an offer, where none wants fewer rows than `least`: twice as
+        many as have a row beside the others, since rows behind short texts cost less."""
+        most = self.limits.rows
+        equal = min(devices * least, most)
+        if devices < 2:
+            return most
+        slowed_ms = SLOWED * self.cost((devices - 1) * least, None)
+        fitting = bisect_right(range(equal + 1, most + 1), slowed_ms, key=lambda rows: self.cost(rows, None))
+        return min(most, 2 * (equal + fitting))
+
+    def _granted(
+        self, forward: ForwardRoom, offers: Sequence[Offer], now_s: float
+    ) -> list[tuple[Offer, Grant]]:
+        later = [offer for offer in offers if self._can_wait(offer, now_s)]
+        now = [offer for offer in offers if not self._can_wait(offer, now_s)]
+        ordered = [*self._in_order(now, now_s), *self._in_order(later, now_s)]
+        in_time, fair = self._in_time(ordered), self._fair(offers)
+        share = fair.rows // len({offer.device for offer in offers}) if offers else 0
+        granted = self._take(forward, ordered, in_time, fair, {offer.device: share for offer in now})
+        fair_nodes = replace(fair, rows=self._equal_nodes(granted, forward.rows))
+        self._add_nodes(forward, granted, [in_time, fair_nodes])
+        return granted
+
+    def _unnoticed(self, forward: ForwardRoom, away: Sequence[Offer]) -> list[tuple[Offer, Grant]]:
+        """Of the sessions that are away and need one row, those that fit beside the granted rows."""
+        bound = Bound(UNNOTICED * forward.milliseconds(), forward.rows)
+        granted = []
+        for offer in sorted((offer for offer in away if offer.rows == 1), key=lambda offer: offer.since_s):
+            if forward.fits(offer.context, min(self.limits.rows, forward.rows + 1), [bound]):
+                forward.add(1, offer.context)
+                granted.append((offer, Grant(offer.session, 1)))
+        return granted
 
     def _can_wait(self, offer: Offer, now_s: float) -> bool:
         return offer.low_priority and now_s - offer.since_s < self.limits.max_wait_s
@@ -141,92 +183,121 @@ class Scheduler:
         ]
         return [in_turns[i] for i in sorted(range(len(keys)), key=lambda i: keys[i])]
 
-    def _fair_rows(self, offers: Sequence[Offer]) -> int:
-        """Rows of texts that a forward may take. Every device may have as many as the one that wants fewest. Who wants
-        more has them while the forward takes no more than `SLOWED` times as long as it would without that device's
-        equal share. No bound where there is one device only."""
+    def _fair(self, offers: Sequence[Offer]) -> Bound:
+        """Rows of texts where every device has as many as the one that wants fewest; and how long a forward may take
+        with those of who wants more: `SLOWED` times as long as one with the equal shares of all but the greediest
+        device. No bound where there is one device only."""
         most = max(self.limits.rows, self.limits.prefill_rows)
         wanted: Counter[Hashable] = Counter()
+        attended: Counter[Hashable] = Counter()
         for offer in offers:
             wanted[offer.device] += offer.rows
+            attended[offer.device] += offer.rows * offer.context
         if len(wanted) < 2:
-            return most
+            return Bound(math.inf, most)
         least = min(wanted.values())
-        equal = min(len(wanted) * least, most)
-        allowed_ms = SLOWED * self.cost(min((len(wanted) - 1) * least, most))
-        return equal + bisect_right(range(equal, most), allowed_ms, key=lambda rows: self.cost(rows + 1))
+        greediest = max(wanted, key=lambda device: (wanted[device], attended[device]))
+        contexts = [attended[device] / wanted[device] for device in wanted if device != greediest]
+        rows = min(len(contexts) * least, most)
+        shared_ms = self.cost(rows, round(rows * sum(contexts) / len(contexts)))
+        return Bound(SLOWED * shared_ms, min(len(wanted) * least, most))
 
-    def _rows_in_time(self, offers: Sequence[Offer]) -> int:
-        """Rows of a forward that keeps the tightest target of those that wait for a verdict; at least one for each
-        session whose target allows no other forward before its own."""
+    def _equal_nodes(self, granted: Sequence[tuple[Offer, Grant]], rows: int) -> int:
+        """The rows of a forward in which every device that waits for a verdict has as many nodes as the one that has
+        fewest."""
+        nodes: Counter[Hashable] = Counter()
+        for offer, grant in granted:
+            if grant.rows == offer.rows and not offer.away:
+                nodes[offer.device] += len(offer.probabilities)
+        return self.limits.rows if len(nodes) < 2 else rows + len(nodes) * min(nodes.values())
+
+    def _in_time(self, offers: Sequence[Offer]) -> Bound:
+        """A forward that keeps the tightest target of those that wait for a verdict; at least one row for each session
+        whose target allows no other forward before its own."""
         targets = [o.latency_ms for o in offers if o.rows == 1 and o.latency_ms is not None]
         latency_ms = min(targets, default=math.inf)
         tight = sum(target < LOOSE * latency_ms for target in targets)
-        least, most = min(tight + 1, self.limits.rows), self.limits.rows
-        if self.cost(most) <= FORWARD_SHARE * latency_ms:
-            return most
-        beyond = range(least, most)
-        return least + bisect_right(beyond, FORWARD_SHARE * latency_ms, key=lambda rows: self.cost(rows + 1))
+        return Bound(FORWARD_SHARE * latency_ms, tight + 1)
 
-    def _take(self, ordered: Sequence[Offer], most: int, fair: int) -> list[tuple[Offer, Grant]]:
-        """The text's rows of all sessions that fit; prompts in chunks that leave room for those that wait."""
+    def _take(
+        self,
+        forward: ForwardRoom,
+        ordered: Sequence[Offer],
+        in_time: Bound,
+        fair: Bound,
+        shares: dict[Hashable, int],
+    ) -> list[tuple[Offer, Grant]]:
+        """The text's rows of all sessions that fit; prompts in chunks that leave room for those that wait. shares: rows
+        that each device has before any other has more."""
         limits = self.limits
-        verdicts = sum(offer.rows == 1 for offer in ordered)
-        room = min(fair, most if verdicts else limits.prefill_rows)
-        prompts = max(1, int(room * limits.prefill_share)) if verdicts else room
+        waits = any(offer.rows == 1 for offer in ordered)
+        most, share = (limits.rows, limits.prefill_share) if waits else (limits.prefill_rows, 1.0)
+        prompts, empty = 0, ForwardRoom(self.cost)
         granted = []
+        unused = sum(shares.values())
         for offer in ordered:
-            rows = min(offer.rows, room) if offer.rows == 1 else min(offer.rows, room, prompts)
+            own = shares.get(offer.device, 0)
+            others = unused - own
+            beside_others = forward.fits(offer.context, forward.rows + offer.rows + others, [fair]) - others
+            in_all = forward.fits(offer.context, min(most, forward.rows + offer.rows), [in_time])
+            rows = min(in_all, max(own, beside_others))
+            if offer.rows > 1:
+                chunk = max(1, int(share * empty.fits(offer.context, most, [in_time, fair])))
+                rows = min(rows, chunk - prompts)
             if rows <= 0:
                 continue
             granted.append((offer, Grant(offer.session, rows)))
-            room -= rows
-            prompts -= rows if offer.rows > 1 else 0
+            forward.add(rows, offer.context)
+            prompts += rows if offer.rows > 1 else 0
+            if own:
+                shares[offer.device] = max(0, own - rows)
+                unused -= own - shares[offer.device]
         return granted
 
-    def _add_nodes(self, granted: Sequence[tuple[Offer, Grant]], most: int) -> None:
-        """The likeliest nodes of all sessions, while they are worth their rows, up to `most` rows in all; of one device
-        no more than `LARGEST_SHARE` of these while others want some."""
-        rows = sum(grant.rows for _, grant in granted)
-        taken: Counter[Hashable] = Counter()
-        share = math.ceil(LARGEST_SHARE * (most - rows))
-        left_out: list[tuple[float, int]] = []
+    def _add_nodes(
+        self, forward: ForwardRoom, granted: Sequence[tuple[Offer, Grant]], bounds: Sequence[Bound]
+    ) -> None:
+        """The likeliest nodes of all sessions, while they are worth their rows and fit; of one device no more than
+        `LARGEST_SHARE` of those that fit while others want some."""
         deciding = [(offer, grant) for offer, grant in granted if grant.rows == offer.rows]
         expected = float(len(deciding))
+        most = self.limits.rows
+        taken: Counter[Hashable] = Counter()
+        share = math.ceil(LARGEST_SHARE * forward.fits(forward.context, most, bounds))
+        left_out: list[tuple[float, int]] = []
+        likeliest_without_room = 0.0
         frontier = [
             (-offer.probabilities[0], i) for i, (offer, _) in enumerate(deciding) if len(offer.probabilities)
         ]
         heapq.heapify(frontier)
-        while rows < most and (frontier or left_out):
+        while frontier or left_out:
             if not frontier:  # what some devices do not need of their shares
                 frontier, left_out, share = left_out, [], most
                 heapq.heapify(frontier)
             probability, i = heapq.heappop(frontier)
             offer, grant = deciding[i]
+            if not forward.fits(offer.context, min(forward.rows + 1, most), bounds):
+                likeliest_without_room = max(likeliest_without_room, -probability)
+                continue
             if taken[offer.device] >= share:
                 left_out.append((probability, i))
                 continue
             first = len(deciding) == 1 and not grant.nodes
-            if not first and -probability < self._price(rows, expected, len(deciding)):
-                if not left_out:
-                    break
-                frontier = []
+            if not first and -probability < self._price(forward, offer.context, expected, len(deciding)):
                 continue
             grant.nodes += 1
             taken[offer.device] += 1
-            rows += 1
+            forward.add(1, offer.context)
             expected -= probability
             if grant.nodes < len(offer.probabilities):
                 heapq.heappush(frontier, (-offer.probabilities[grant.nodes], i))
-        price = self._price(rows, expected, len(deciding))
-        if rows >= most:  # nodes are left over: the likeliest of them was not likely enough
-            price = max([price, *(-probability for probability, _ in frontier)])
-        self.row_price = min(1.0, price)
-        self.roomy = rows < most and price <= LIKELY
+        price = self._price(forward, forward.context, expected, len(deciding))
+        self.row_price = min(1.0, max(price, likeliest_without_room))
+        self.roomy = forward.fits(forward.context, most, bounds) > 0 and price <= LIKELY
 
-    def _price(self, rows: int, expected: float, sessions: int) -> float:
-        """The least probability of a node that is worth one more row than `rows`."""
-        least = least_worth(self.cost(rows), self.cost(rows + 1), expected)
+    def _price(self, forward: ForwardRoom, context: int, expected: float, sessions: int) -> float:
+        """The least probability of a node behind `context` tokens that is worth a row of this forward."""
+        least = least_worth(forward.milliseconds(), forward.milliseconds(1, context), expected)
         return least if sessions == 1 else NEIGHBOURS * least
 
 

@@ -35,7 +35,7 @@ class VerifyingSession:
     away_since_s: float | None = None
     tenant: Hashable = None
     waiting_for: int = 0
-    """Pictures in its text that are not encoded yet: it runs when all are."""
+    """Pictures in its text that are not encoded yet, and a guide that is not compiled: it runs when all are."""
     _pauses_at: float = math.inf
     """The number of forwards after which it pauses."""
     _turnaround_s: float | None = None
@@ -96,12 +96,14 @@ class VerifyingSession:
             low_priority=self.low_priority,
             tenant=self.tenant,
             fills=not (asked or self.latency_ms),
+            away=self.away_since_s is not None,
+            context=self.verifier.slots.cached_length,
         )
 
     def receive(self, block: Block, now_s: float) -> None:
         """Raises BadBlock, with nothing changed."""
         was_ready = self.verifier.ready
-        self.verifier.receive(block.first_node, block.tokens, block.parents, block.probabilities)
+        self.verifier.receive(block)
         if not was_ready and self.verifier.ready:
             took_s = now_s - self.concluded_s
             last_s = self._turnaround_s

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec._native import TextIndex
-from edgespec.core.messages import Verdict
+from edgespec.core.messages import Block, Verdict
 from edgespec.core.pictures import PictureSpan, whole_chunk
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.slots import Piece, SlotMap
@@ -111,12 +111,10 @@ class Verifier:
 
     # What arrives
 
-    def receive(
-        self, first_node: int, tokens: Sequence[int], parents: Sequence[int], probabilities: Sequence[float]
-    ) -> None:
-        """A block; one without nodes asks for a plain forward. Raises BadBlock, with nothing changed."""
-        self.received.receive(first_node, tokens, parents, probabilities)
-        self._requested = self._requested or not tokens
+    def receive(self, block: Block) -> None:
+        """One without nodes asks for a plain forward. Raises BadBlock, with nothing changed."""
+        self.received.receive(block)
+        self._requested = self._requested or not block.tokens
 
     def append(self, keep_length: int, tokens: Sequence[int], max_new_tokens: int) -> None:
         """The next turn: keep that much of the text, then these tokens. Nothing to add and no room: halt there."""

@@ -38,6 +38,8 @@ class Pipe {
         pass();
     }
 
+    net::Transport::Pending pending() const { return {!bytes_.empty(), ended_}; }
+
     void end() {  // the writer has written all
         ended_ = true;
         pass();
@@ -88,6 +90,7 @@ class MemoryTransport final : public net::Transport {
         }
         asio::post(io_, [done = std::move(done), bytes] { done({}, bytes); });
     }
+    Pending pending() const override { return in_->pending(); }
     void shut_down() override { out_->end(); }
     void close() override {
         in_->cut();

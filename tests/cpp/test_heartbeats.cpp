@@ -2,8 +2,11 @@
 // awaits nothing falls quiet. The server is a plain socket that welcomes, says nothing more, and reads what comes.
 #include <sys/socket.h>
 
+#include <memory>
+
 #include "check.hpp"
 #include "frames.hpp"
+#include "net/asio.hpp"
 #include "net/resilient_connection.hpp"
 
 using namespace edgespec;
@@ -31,19 +34,19 @@ class Pair {
     explicit Pair(bool awaiting)
         : acceptor_(io_, {net::asio::ip::address_v4::loopback(), 0}),
           socket_(io_),
-          resilient_connection_({{"127.0.0.1", acceptor_.local_endpoint().port(), {}}},
-                                test::frame_of(0, test::hello()), limits()) {
+          resilient_connection_(net::connect({{"127.0.0.1", acceptor_.local_endpoint().port(), {}}},
+                                             test::frame_of(0, test::hello()), limits())) {
         acceptor_.accept(socket_);
         const timeval max_wait{60, 0};  // a heartbeat that never comes fails the test, and does not hang it
         CHECK(setsockopt(socket_.native_handle(), SOL_SOCKET, SO_RCVTIMEO, &max_wait, sizeof max_wait) == 0);
         net::asio::write(socket_, net::asio::buffer(test::frame_of(0, test::welcome())));
-        CHECK(resilient_connection_.inbox().wait_until(net::Clock::now() + kPatience));
-        resilient_connection_.await(awaiting);
-        resilient_connection_.open(test::frame_of(1, test::opening()));
+        CHECK(resilient_connection_->inbox().wait_until(net::Clock::now() + kPatience));
+        resilient_connection_->await(awaiting);
+        resilient_connection_->open(test::frame_of(1, test::opening()));
         heartbeats_until(wire::FrameType::kOpen);
     }
 
-    void speak() { resilient_connection_.send(test::frame_of(1, wire::Append{3, 20, 1, {}, {}})); }
+    void speak() { resilient_connection_->send(test::frame_of(1, wire::Append{3, 20, 1, {}, {}})); }
 
     // PINGs that come before the first frame of this type.
     int heartbeats_until(wire::FrameType type) {
@@ -70,7 +73,7 @@ class Pair {
     net::asio::io_context io_;
     net::asio::ip::tcp::acceptor acceptor_;
     net::asio::ip::tcp::socket socket_;
-    net::ResilientConnection resilient_connection_;
+    std::unique_ptr<net::ResilientConnection> resilient_connection_;
 };
 
 }  // namespace

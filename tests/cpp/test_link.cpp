@@ -1,4 +1,5 @@
-// A link that has no room from its first read on: it waits for room, and does not keep its thread busy meanwhile.
+// A link that has no room, from its first read on or by its device's rate: it waits without keeping its thread busy,
+// and notices that its peer has left.
 #include "check.hpp"
 #include "frames.hpp"
 #include "memory_transport.hpp"
@@ -37,6 +38,29 @@ void no_room_at_first() {
     io.poll();
 }
 
+// What the peer sent would take ten seconds at its device's rate.
+void beyond_its_rate_when_its_peer_leaves() {
+    net::asio::io_context io;
+    const auto frame = test::frame_of(0, wire::Ping{1});
+    const auto in = std::make_shared<test::Pipe>(io, frame.size()), out = std::make_shared<test::Pipe>(io, 4096);
+    const auto link = std::make_shared<net::Link>(io, std::make_unique<test::MemoryTransport>(io, in, out),
+                                                  std::make_shared<net::SlabPool>(1), net::LinkLimits{});
+    link->set_share(net::DeviceShares({{100, 1}, 1u << 19}).own());
+    std::string reason;
+    link->start([](net::Received&&) {}, [&](const std::string& why) { reason = why; });
+    for (int i = 0; i < 1000; ++i) in->write(frame.data(), frame.size());
+    in->end();
+    const auto deadline = net::Clock::now() + std::chrono::seconds(3);
+    while (reason.empty() && net::Clock::now() < deadline) io.run_one_until(deadline);
+    CHECK(reason == "the peer closed the connection");
+    CHECK(in->pending().bytes);
+    link->end("done");
+    io.poll();
+}
+
 }  // namespace
 
-int main() { no_room_at_first(); }
+int main() {
+    no_room_at_first();
+    beyond_its_rate_when_its_peer_leaves();
+}

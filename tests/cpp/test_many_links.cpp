@@ -1,6 +1,8 @@
 // A listener, resilient_connections and their threads, while connections are closed under them: each session's text is
 // whole. Small, but on real sockets and threads: what the thread sanitizer looks at.
 #include <atomic>
+#include <thread>
+#include <vector>
 
 #include "check.hpp"
 #include "frames.hpp"
@@ -45,13 +47,13 @@ void serve(net::Listener& listener) {
 void edge(net::Listener& listener, std::uint8_t id) {
     net::ResilientConnectionLimits limits;
     limits.dial_at_least = std::chrono::milliseconds(1000);
-    net::ResilientConnection resilient_connection({{"127.0.0.1", listener.port(), {}}},
-                                                  test::frame_of(0, test::hello()), limits);
+    const auto resilient_connection =
+        net::connect({{"127.0.0.1", listener.port(), {}}}, test::frame_of(0, test::hello()), limits);
     const auto arrival = [&] {
-        auto next = resilient_connection.inbox().take();
+        auto next = resilient_connection->inbox().take();
         while (!next) {
-            CHECK(resilient_connection.inbox().wait_until(net::Clock::now() + kPatience));
-            next = resilient_connection.inbox().take();
+            CHECK(resilient_connection->inbox().wait_until(net::Clock::now() + kPatience));
+            next = resilient_connection->inbox().take();
         }
         return std::move(*next);
     };
@@ -65,16 +67,16 @@ void edge(net::Listener& listener, std::uint8_t id) {
         }
     };
     CHECK(std::holds_alternative<net::Received>(arrival()));  // the WELCOME
-    resilient_connection.open(test::frame_of(1, test::opening(id)));
+    resilient_connection->open(test::frame_of(1, test::opening(id)));
     for (std::uint32_t number = 1; number <= kBlocks; ++number) {
-        resilient_connection.send(test::frame_of(1, test::block(number)));
+        resilient_connection->send(test::frame_of(1, test::block(number)));
         if (number > 8) CHECK(std::get<wire::Verdict>(message()).base_length == number - 8);
     }
     for (std::uint32_t number = kBlocks - 7; number <= kBlocks; ++number) {
         CHECK(std::get<wire::Verdict>(message()).base_length == number);
     }
-    resilient_connection.send(test::frame_of(1, wire::Close{wire::FinishReason::kStop}));
-    resilient_connection.end();
+    resilient_connection->send(test::frame_of(1, wire::Close{wire::FinishReason::kStop}));
+    resilient_connection->end();
     ++finished;
     listener.inbox().wake();
 }
@@ -82,7 +84,8 @@ void edge(net::Listener& listener, std::uint8_t id) {
 }  // namespace
 
 int main() {
-    net::Listener listener("127.0.0.1", 0, {});
+    const auto made = net::listen("127.0.0.1", 0, {});
+    net::Listener& listener = *made;
     std::vector<std::thread> edges;
     for (int id = 1; id <= kEdges; ++id) {
         edges.emplace_back(edge, std::ref(listener), static_cast<std::uint8_t>(id));

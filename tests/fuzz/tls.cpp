@@ -13,6 +13,7 @@
 #include <functional>
 
 #include "../cpp/check.hpp"
+#include "net/transport.hpp"
 
 using namespace edgespec;
 namespace asio = net::asio;

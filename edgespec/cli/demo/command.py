@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from edgespec.cli.child import spinner
-from edgespec.cli.demo.figures import Pacing, Run, identical, mode_figures
+from edgespec.cli.demo.figures import Pacing, Run, identical, mode_figures, speed
 from edgespec.cli.demo.fleet import play_fleet
 from edgespec.cli.demo.pictures import speeds, timeline
 from edgespec.cli.demo.report import hardware, report
@@ -29,8 +29,10 @@ from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
 from edgespec.sim.emulated_link import LinkShape
 
-COLUMNS = ("mode", "tokens/s", "× cloud", "tokens/round", "acceptance", "correct hints", "forwards/token",
-           "bytes/token")  # fmt: skip
+COLUMNS = ("mode", "tokens/s", "× cloud", "tokens / round", "accepted of sent", "correct hints", "forwards / token",
+           "bytes / token")  # fmt: skip
+
+TREES = "auto drafts several continuations at once, of which one at most is accepted"
 
 
 @dataclass(frozen=True)
@@ -147,16 +149,16 @@ def _play(setting: Setting, modes: list[str], prompt_count: int) -> tuple[list[R
 def _table(figures: Mapping[str, Any], caption: str) -> Table:
     """A mode without runs yet shows dots."""
     rows = [[mode, *(_cells(one) if one else ["…"] * (len(COLUMNS) - 1))] for mode, one in figures.items()]
+    caption += f"\n{TREES}" if "auto" in figures else ""
     return table(COLUMNS, rows, title="the same text, by mode", caption=caption)
 
 
 def _cells(one: Mapping[str, Any]) -> list[str]:
-    speed = f"{one['speed_vs_cloud']:.2f}" if one["speed_vs_cloud"] else "…"
     return [
         f"{one['tokens_per_s']:.2f}",
-        f"{speed} (void)" if one["void"] else speed,
+        speed(one) if one["speed_vs_cloud"] else "…",
         f"{one['tokens_per_round']:.2f}",
-        f"{one['acceptance']:.2f}" if one["acceptance"] is not None else "–",
+        f"{one['acceptance']:.0%}" if one["acceptance"] is not None else "–",
         f"{one['hints_hit']} of {one['hints_sent']}" if one["hints_sent"] else "–",
         f"{one['forwards_per_token']:.2f}",
         f"{one['bytes_per_token']:.0f}",

@@ -1,6 +1,6 @@
 """The demo's figures: the counts of one run, and their summary for a mode."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -76,6 +76,11 @@ def mode_figures(runs: Sequence[Run], cloud: Sequence[Run]) -> dict[str, Any]:
         "overruns": overruns,
         "void": overruns > VOID_SHARE * steps,
     }
+
+
+def speed(one: Mapping[str, Any]) -> str:
+    """A mode's speed beside cloud, and whether paced engines overran too often for it to count."""
+    return f"{one['speed_vs_cloud']:.2f}×" + (" (void)" if one["void"] else "")
 
 
 def identical(runs: Sequence[Run]) -> bool:

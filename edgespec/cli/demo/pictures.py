@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgespec.cli.demo.figures import Run
+from edgespec.cli.demo.figures import Run, speed
 from edgespec.cli.extras import needs
 from edgespec.core.errors import EdgespecError
 from edgespec.edge.trace import Event
@@ -47,9 +47,9 @@ def speeds(figures: Mapping[str, Mapping[str, Any]], file: Path, title: str) -> 
         axes = panels[0, 0]
         names = list(figures)[::-1]
         bars = axes.barh(names, [figures[name]["tokens_per_s"] for name in names], color=KINDS["draft"][0])
-        axes.bar_label(bars, [f"{figures[name]['speed_vs_cloud']:.2f}×" for name in names], padding=4)
+        axes.bar_label(bars, [speed(figures[name]) for name in names], padding=4)
         axes.set_xlabel("tokens/s")
-        axes.margins(x=0.12)
+        axes.margins(x=0.2)
         axes.set_title(title, fontsize=9, loc="right")
         figure.tight_layout()
 

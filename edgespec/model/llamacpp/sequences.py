@@ -65,13 +65,17 @@ class SessionSequence:
     def bytes(self) -> int:
         return 0  # of the pool, which is taken as a whole
 
+    @property
+    def slots(self) -> int:
+        return 0 if self.number is None else self.pool.cells
+
     def reserve(self, slots: int) -> None:
         pool = self.pool
         if slots > pool.cells:
-            raise KvFull(-(-slots // SLOT_BUCKET) - pool.pages_each)
+            raise KvFull(slots - pool.cells)
         if self.number is None:
             if not pool.free:
-                raise KvFull(pool.pages_each)
+                raise KvFull(pool.cells)
             self.number = pool.free.pop()
 
     def adopt(

@@ -54,11 +54,15 @@ class VllmSession:
     def bytes(self) -> int:
         return 0  # of vLLM's pool, which is taken as a whole
 
+    @property
+    def slots(self) -> int:
+        return self._reserved * self._engine.pages.size
+
     def reserve(self, slots: int) -> None:
         blocks = self._engine.pages
         more = -(-slots // blocks.size) - self._reserved
         if more > blocks.count - blocks.used:
-            raise KvFull(more - (blocks.count - blocks.used))
+            raise KvFull((more - (blocks.count - blocks.used)) * blocks.size)
         blocks.used += max(0, more)
         self._reserved += max(0, more)
 

@@ -52,6 +52,7 @@ def write_card(folder: Path, scenes: int = SCENES, rooms: int = ROOMS) -> dict[s
             "eyes": not blind,
             "training": read_training(folder / name),
             "weights": draft.num_parameters(),
+            "sight_weights": 0 if blind else draft.model.visual.num_parameters(),
             **acceptance(draft, conversations, cases, own, blind),
         }
     save_json(figures, folder / FIGURES_FILE)

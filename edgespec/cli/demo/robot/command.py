@@ -141,7 +141,7 @@ def _told(figures: dict[str, Any], drives: list[Drive], out: Path, json: Path | 
             f"{walked['walked_m']:.1f} m in {walked['looks']} looks"
         )
     click.echo(f"identical: {'yes' if figures['identical'] else 'no'}")
-    click.echo(f"goals reached: {figures['success']:.0%} of {figures['rooms']} rooms")
+    click.echo(f"goals reached: {figures['success']:.0%} of {_rooms(figures['rooms'])}")
     click.echo(f"pictures, film and figures: {out}")
     return 0 if figures["identical"] else 1
 
@@ -162,4 +162,8 @@ def _table(figures: Mapping[str, Any], caption: str) -> Table:
 
 def _caption(robot: RobotSetting, loss_percent: float) -> str:
     link = f"{loss_percent:g} % loss" if loss_percent else "no loss"
-    return f"{robot.rooms} rooms; the paper's Go2 timings divided by {DIVISOR}; link emulated, {link}"
+    return f"{_rooms(robot.rooms)}; the paper's Go2 timings divided by {DIVISOR}; link emulated, {link}"
+
+
+def _rooms(count: int) -> str:
+    return f"{count} room" if count == 1 else f"{count} rooms"

@@ -1,4 +1,4 @@
-#include "net/resilient_connection.hpp"
+#include "net/two_path_connection.hpp"
 
 #include <algorithm>
 
@@ -9,10 +9,13 @@ namespace {
 constexpr std::size_t kSlabs = 256;
 constexpr unsigned kStrays = 2;  // after which it is no accident
 
+// What tells a target from another: the hash behind its name, or all of it (edgespec/core/target_identity.py).
+std::string_view identity(std::string_view target_id) { return target_id.substr(target_id.rfind('@') + 1); }
+
 }  // namespace
 
-ResilientConnection::ResilientConnection(std::vector<Address> addresses, Frame hello, ResilientConnectionLimits limits,
-                                         std::shared_ptr<Tls> tls)
+TwoPathConnection::TwoPathConnection(std::vector<Address> addresses, Frame hello, ResilientConnectionLimits limits,
+                                     std::shared_ptr<Tls> tls)
     : io_(1),
       work_(io_.get_executor()),
       servers_(std::move(addresses)),
@@ -27,9 +30,7 @@ ResilientConnection::ResilientConnection(std::vector<Address> addresses, Frame h
     loop_.start(limits_.busy_spin);
 }
 
-ResilientConnection::~ResilientConnection() { end(); }
-
-void ResilientConnection::end() {
+void TwoPathConnection::end() {
     close();
     work_.reset();
     if (loop_.joinable()) loop_.join();
@@ -37,7 +38,7 @@ void ResilientConnection::end() {
 
 // What the caller's thread asks for
 
-void ResilientConnection::open(Frame open) {
+void TwoPathConnection::open(Frame open) {
     if (dead_) throw Disconnection(reason());
     loop_.run([this, open = std::move(open)]() mutable {
         if (closing_) return;
@@ -58,14 +59,14 @@ void ResilientConnection::open(Frame open) {
     });
 }
 
-void ResilientConnection::send(Frame frame) {
+void TwoPathConnection::send(Frame frame) {
     if (dead_) throw Disconnection(reason());
     loop_.run([delivery = &delivery_, frame = std::move(frame)]() mutable {
         if (const auto session = *delivery) session->send(std::move(frame));
     });
 }
 
-void ResilientConnection::ask(Frame frame) {
+void TwoPathConnection::ask(Frame frame) {
     if (dead_) throw Disconnection(reason());
     loop_.run([this, frame = std::move(frame)]() mutable {
         for (Path& path : paths_) {
@@ -74,24 +75,25 @@ void ResilientConnection::ask(Frame frame) {
     });
 }
 
-void ResilientConnection::move() {
+void TwoPathConnection::move() {
     loop_.run([this] {
         if (closing_ || servers_.size() < 2) return;
         for (Path& path : paths_) path.drop();
         servers_.move();
+        outage_.start_over();
         lose("the server is going away");
         search(paths_[0]);
     });
 }
 
 // Connections there are, and attempts under way, stay with their servers.
-void ResilientConnection::set_servers(std::vector<Address> others) {
+void TwoPathConnection::set_servers(std::vector<Address> others) {
     loop_.run([this, others = std::move(others)] {
         if (!closing_) servers_.replace<2>(others, {&paths_[0].address, &paths_[1].address});
     });
 }
 
-void ResilientConnection::close() {
+void TwoPathConnection::close() {
     if (dead_.exchange(true)) return;
     note("closed");
     loop_.run([this] {
@@ -106,28 +108,7 @@ void ResilientConnection::close() {
 
 // A connection's life
 
-void ResilientConnection::approach(Path& path, std::size_t address) {
-    path.address = address;
-    path.dial(servers_[address], dial_within(path));
-    if (lost()) approach_beside(limits_.dial_beside);
-}
-
-// A server that is out of reach says nothing, and the link may be back the next moment: an attempt that has come to
-// nothing yet is joined by another, so that one always begins soon after.
-void ResilientConnection::approach_beside(std::chrono::milliseconds after) {
-    beside_.expires_after(after);
-    beside_.async_wait([this](ErrorStatus error) {
-        if (error || !lost() || closing_) return;
-        const auto is = [this](Path::Stage stage) {
-            return std::find_if(paths_.begin(), paths_.end(), [&](const Path& path) { return path.stage() == stage; });
-        };
-        const auto idle = is(Path::Stage::kIdle);
-        if (is(Path::Stage::kDialling) == paths_.end() && is(Path::Stage::kGreeting) == paths_.end()) return;
-        idle == paths_.end() ? approach_beside(limits_.dial_beside / 4) : approach(*idle, next_server());
-    });
-}
-
-void ResilientConnection::heard(Path& path, Received&& received) {
+void TwoPathConnection::heard(Path& path, Received&& received) {
     if (std::holds_alternative<wire::Welcome>(received.message)) {
         if (path.stage() == Path::Stage::kGreeting) hear_welcome(path, std::move(received));
     } else if (const auto* error = std::get_if<wire::Error>(&received.message)) {
@@ -140,20 +121,35 @@ void ResilientConnection::heard(Path& path, Received&& received) {
     }
 }
 
-void ResilientConnection::hear_welcome(Path& path, Received&& received) {
+void TwoPathConnection::hear_welcome(Path& path, Received&& received) {
+    const auto& welcome = std::get<wire::Welcome>(received.message);
+    Path& rest = other(path);
+    if (up(rest) && path.address != rest.address) {  // another server was found first: both paths go there
+        path.drop();
+        return warm(rest);
+    }
+    if (!reached_) target_id_ = welcome.target_id;
+    if (identity(target_id_) != identity(welcome.target_id)) return hear_other_target(path, welcome.target_id);
     path.enter(Path::Stage::kWelcomed);
-    path.link()->set_max_payload(agreed_payload(std::get<wire::Welcome>(received.message)));
+    path.link()->set_max_payload(agreed_payload(welcome));
     reached_ = true;
-    if (!limits_.hedge && other(path).stage() >= Path::Stage::kWelcomed) return path.drop();
-    if (!up(other(path))) {
+    if (!limits_.hedge && rest.stage() >= Path::Stage::kWelcomed) return path.drop();
+    if (!up(rest)) {
         servers_.found_at(path.address);
         inbox_.push(std::move(received));
     }
     begin(path);
 }
 
+// Its texts would be others: nothing of the session is shown to it.
+void TwoPathConnection::hear_other_target(Path& path, std::string_view target_id) {
+    const std::string other_id(target_id);
+    up(other(path)) ? stray(path) : inbox_.push(OtherTarget{other_id, servers_[path.address]});
+    failed(path, "the server serves " + other_id);
+}
+
 // Brings the session onto a connection that was welcomed.
-void ResilientConnection::begin(Path& path) {
+void TwoPathConnection::begin(Path& path) {
     path.channel = channel_;
     if (delivery_ && delivery_->begun()) {
         path.enter(Path::Stage::kResuming);
@@ -168,7 +164,7 @@ void ResilientConnection::begin(Path& path) {
     if (!up(other(path))) carry(path);  // the OPEN goes out again, and all that follows it
 }
 
-void ResilientConnection::heard_of_session(Path& path, const wire::Header& header, Received&& received) {
+void TwoPathConnection::heard_of_session(Path& path, const wire::Header& header, Received&& received) {
     if (!delivery_ || header.channel != path.channel) return;
     const auto* error = std::get_if<wire::Error>(&received.message);
     if (error != nullptr && error->code == wire::ErrorCode::kUnknownSession) return forgotten(path);
@@ -187,7 +183,7 @@ void ResilientConnection::heard_of_session(Path& path, const wire::Header& heade
 }
 
 // The session goes on over this connection.
-void ResilientConnection::carry(Path& path) {
+void TwoPathConnection::carry(Path& path) {
     Path& spare = other(path);
     path.enter(Path::Stage::kCarrying);
     path.failures = 0;
@@ -198,15 +194,15 @@ void ResilientConnection::carry(Path& path) {
 }
 
 // Makes the second connection, beside this one.
-void ResilientConnection::warm(const Path& path) {
+void TwoPathConnection::warm(const Path& path) {
     Path& spare = other(path);
     if (limits_.hedge && spare.stage() == Path::Stage::kIdle) approach(spare, path.address);
 }
 
 // The server has no such session. If the other connection carries it, so much the better.
-void ResilientConnection::forgotten(Path& path) {
+void TwoPathConnection::forgotten(Path& path) {
     if (path.stage() == Path::Stage::kResuming && up(other(path))) {
-        if (++strays_ == kStrays) inbox_.push(Astray{servers_[path.address]});
+        stray(path);
         return failed(path, "the server does not know the session");
     }
     forget();
@@ -216,24 +212,12 @@ void ResilientConnection::forgotten(Path& path) {
     inbox_.push(Forgotten{outage_.end(), servers_[path.address]});
 }
 
-void ResilientConnection::failed(Path& path, const std::string& reason) {
-    path.drop();
-    note(reason);
-    ++path.failures;
-    Path& rest = other(path);
-    if (!reached_) {
-        if (path.address + 1 < servers_.size()) return approach(path, path.address + 1);
-        return die(reason);
-    }
-    if (up(rest)) return limits_.hedge ? approach_after(path, rest.address, path.failures) : void();
-    lose(reason);
-    if (rest.stage() == Path::Stage::kIdle || rest.stage() == Path::Stage::kPausing) {
-        rest.drop();
-        search(path);
-    }
+// This path's address led to another machine than the other path's.
+void TwoPathConnection::stray(const Path& path) {
+    if (++strays_ == kStrays) inbox_.push(Astray{servers_[path.address]});
 }
 
-void ResilientConnection::entered() {
+void TwoPathConnection::entered() {
     unsigned welcomed = 0, carrying = 0;
     for (const Path& one : paths_) {
         if (one.stage() >= Path::Stage::kWelcomed) ++welcomed;
@@ -243,40 +227,13 @@ void ResilientConnection::entered() {
     carrying_ = carrying;
 }
 
-// The link is lost: try the servers in turn, the last one first; pause after each round.
-void ResilientConnection::search(Path& path) {
-    const unsigned failed_rounds = outage_.failed_rounds(servers_.size());
-    approach_after(path, next_server(), failed_rounds);
-}
-
-// At once, or after failures with a pause.
-void ResilientConnection::approach_after(Path& path, std::size_t address, unsigned failures) {
-    if (failures == 0) return approach(path, address);
-    path.pause(outage_.pause(failures), [this, &path, address] {
-        const Path& rest = other(path);  // the servers may have changed meanwhile
-        approach(path, up(rest) ? rest.address : std::min(address, servers_.size() - 1));
-    });
-}
-
-// Losing the link, and finding it again
-
-void ResilientConnection::lose(const std::string& reason) {
-    if (lost()) return;
-    outage_.begin();
-    inbox_.push(Lost{reason});
-}
-
-void ResilientConnection::found(std::size_t address) {
-    if (lost()) inbox_.push(Reconnected{outage_.end(), servers_[address]});
-}
-
-void ResilientConnection::forget() {
+void TwoPathConnection::forget() {
     if (delivery_) delivery_->stop();
     delivery_.reset();
     strays_ = 0;
 }
 
-void ResilientConnection::die(const std::string& reason) {
+void TwoPathConnection::die(const std::string& reason) {
     for (Path& path : paths_) path.drop();
     forget();
     note(reason);
@@ -286,11 +243,9 @@ void ResilientConnection::die(const std::string& reason) {
     inbox_.close();
 }
 
-std::chrono::milliseconds ResilientConnection::dial_within(const Path& path) const {
-    if (!reached_) return limits_.first_contact / static_cast<int>(servers_.size());
-    const std::chrono::milliseconds three(static_cast<int>(3 * std::max(0.0, counters_->rtt_ms.load())));
-    const auto longer = three * (1 << std::min(path.failures, 4u));
-    return std::clamp(longer, limits_.dial_at_least, limits_.dial_at_most);
+std::unique_ptr<ResilientConnection> connect(std::vector<Address> addresses, Frame hello,
+                                             ResilientConnectionLimits limits, std::shared_ptr<Tls> tls) {
+    return std::make_unique<TwoPathConnection>(std::move(addresses), std::move(hello), limits, std::move(tls));
 }
 
 }  // namespace edgespec::net

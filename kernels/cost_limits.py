@@ -1,0 +1,60 @@
+"""What counted costs may be at most, on an H100: `edgespec kernels costs` ends with an error where one is more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edgespec.kernels.costs import GPUS, exit_cost, verify_cost
+from edgespec.kernels.forward_costs import (
+    EXITS,
+    ITEMSIZE,
+    LAUNCHES_A_LAYER,
+    LLAMA_2_7B,
+    forward_cost,
+)
+
+ROWS = 8
+
+SERVED_BITS = 8
+"""Of the LM head that exits read unless a server is told otherwise."""
+
+OVER_FLOOR = {256: 1.3, 2048: 1.4, 8192: 1.7}
+"""Of a forward behind so many slots, over the one reading of its weights."""
+
+LIMITS_OF_VOCABULARY = {32_000: (50.0, 1 / 0.80), 128_256: (120.0, 1 / 0.88)}
+"""Of a vocabulary: microseconds of verify with top-k and top-p, and exit_head over the one reading of its head."""
+
+MOST_LAUNCHES_A_LAYER, MOST_EXITS_SHARE = 12, 0.04
+
+
+@dataclass(frozen=True)
+class Limit:
+    """counted: by the model of costs.py and forward_costs.py, in `unit`."""
+
+    what: str
+    counted: float
+    at_most: float
+    unit: str
+
+    @property
+    def holds(self) -> bool:
+        return self.counted <= self.at_most
+
+
+def limits() -> Iterator[Limit]:
+    """All of them, of a model of Llama-2-7B's shape with 8 rows in 16 bits."""
+    gpu, shape = GPUS[0], LLAMA_2_7B
+    for slots, at_most in OVER_FLOOR.items():
+        cost = forward_cost(gpu, shape, ROWS, slots)
+        yield Limit(f"a forward behind {slots} slots", cost.over_floor, at_most, "of the weights' floor")
+        share = cost.exits_share(SERVED_BITS)
+        yield Limit(f"{EXITS} exits behind {slots} slots", share, MOST_EXITS_SHARE, "of the forward")
+    yield Limit("launches", LAUNCHES_A_LAYER, MOST_LAUNCHES_A_LAYER, "a layer")
+    for vocabulary, (most_us, over_floor) in LIMITS_OF_VOCABULARY.items():
+        verify = verify_cost(gpu, ROWS, vocabulary, ITEMSIZE, top_k=True, top_p=True)
+        yield Limit(f"verify, top-k + top-p, of {vocabulary}", verify.expected_us, most_us, "us")
+        for bits in (16, SERVED_BITS):
+            one = exit_cost(gpu, ROWS, vocabulary, shape.width, ITEMSIZE, bits)
+            what = f"{one.what}, of {vocabulary}"
+            yield Limit(what, one.expected_us / one.floor_us, over_floor, "of its floor")

@@ -1,0 +1,11 @@
+"""What a scheduler grants, by session."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgespec.verifying.scheduler import Grant, Offer, Scheduler
+
+
+def grants(scheduler: Scheduler, offered: Sequence[Offer], now_s: float = 0.0) -> dict[int, Grant]:
+    return {grant.session: grant for grant in scheduler.form(offered, now_s)}
