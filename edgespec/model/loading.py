@@ -19,7 +19,7 @@ from edgespec.engines.model_folder import bundled_pair, read_weights
 from edgespec.model.attention import SLOT_ATTENTION
 from edgespec.model.exits import ExitHeads, weights_sha256
 from edgespec.model.memory import check_fits
-from edgespec.model.quantised import check_quantised, quantiser
+from edgespec.model.quantised import check_quantised, keep_activations, quantiser
 from edgespec.model.support import check_config, check_modules
 from edgespec.model.tensor_parallel import check_divides, sharded_placement
 from edgespec.model.vision import language_model
@@ -96,6 +96,7 @@ def load_model(
         **placement,
     )
     check_modules(model, name)
+    keep_activations(model)
     if pictures:
         model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
     if _reads_pool(model, text_config):

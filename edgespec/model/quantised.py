@@ -73,6 +73,14 @@ def quantiser(method: str, dtype: torch.dtype, quantised_already: bool, name: st
     return configs.TorchAoConfig(Int8WeightOnlyConfig() if method == INT8 else Float8WeightOnlyConfig())
 
 
+def keep_activations(model: torch.nn.Module) -> None:
+    """Have bitsandbytes compute in the model's type on every CPU. Where a CPU has AVX512-BF16, its layers round
+    activations and results to bfloat16 otherwise, and a row's result depends on the rows beside it."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def _check_installed(method: str, what: str) -> None:
     missing = [library for library in LIBRARIES.get(method, ("accelerate",)) if find_spec(library) is None]
     if missing:
