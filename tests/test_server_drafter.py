@@ -6,14 +6,17 @@ from typing import Any
 
 import pytest
 from scripted_models import HashModel
-from stubs import StubTarget, StubTokenizer, hosted, play, serving, stub_session
+from stubs import VOCABULARY, StubDraft, StubTarget, StubTokenizer, hosted, play, serving, stub_session
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.measurements import Measurements
 from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
 from edgespec.drafting.auto import Auto
+from edgespec.drafting.drafter import Drafter
+from edgespec.drafting.loop import DraftingLoop
 from edgespec.drafting.modes import policy
+from edgespec.drafting.policies import Sync
 from edgespec.drafting.speculator import Speculator
 from edgespec.edge.session import Session
 from edgespec.engines.bundled import bundled_engine
@@ -41,6 +44,39 @@ def test_the_text_is_the_targets_in_fewer_forwards_and_the_edge_sends_nothing() 
         assert one.tokens == SCRIPTED.continuation(PROMPT, 40)
         assert one.statistics.target_forwards < 30
         assert one.statistics.sent == one.statistics.drafted == 0
+
+
+class ShortDraft(StubDraft):
+    capacity = 200
+
+
+@pytest.mark.parametrize("hosts_draft", [True, False])
+def test_a_text_that_a_draft_cannot_hold_goes_on_without_it(hosts_draft: bool) -> None:
+    prompt = [number % VOCABULARY for number in range(400)]
+    drafters = hosted(SCRIPTED, ShortDraft) if hosts_draft else None
+    with serving(StubTarget(SCRIPTED), server_drafters=drafters) as server:
+        edge = stub_session(server.port, scripted=SCRIPTED, draft=ShortDraft(SCRIPTED))
+        with session(server) if hosts_draft else edge as one:
+            play(one, prompt)
+            assert one.tokens == SCRIPTED.continuation(prompt, 40)
+
+
+def test_an_edge_whose_draft_is_full_sleeps_until_the_next_verdict_and_drafts_the_next_turn_that_fits() -> (
+    None
+):
+    loop = DraftingLoop(Sync())
+    drafter = Drafter(ShortDraft(SCRIPTED), 0.0, 0, VOCABULARY)  # type: ignore[arg-type]
+    loop.begin([number % VOCABULARY for number in range(400)], 0, 40)
+    assert [drafter.run(loop) for _ in range(4)] == [0, 0, None, None]
+    loop.begin([7, 8], 30, 40)
+    drafter.truncate(30)
+    assert drafter.run(loop) == 1
+
+
+def test_a_long_text_is_read_piece_by_piece_while_its_session_goes_on() -> None:
+    engine, text = StubDraft(SCRIPTED), [number % VOCABULARY for number in range(450)]
+    drafter = ServerDrafter(Drafter(engine, 0.0, 0, VOCABULARY), text, 20)  # type: ignore[arg-type]
+    assert [len(drafter.draft()) for _ in range(4)] == [0, 0, 4, 0]
 
 
 def test_a_next_turn_and_a_cancelled_one_go_on_from_the_text() -> None:

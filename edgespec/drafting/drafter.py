@@ -92,6 +92,8 @@ class Drafter:
         return nodes
 
     def _run_next(self, loop: DraftingLoop, start_s: float) -> int | None:
+        if loop.draft_full:
+            return None
         if self.pictures.unread:
             if not loop.next_draft():  # a draft that rests does not look
                 return None
@@ -137,11 +139,15 @@ class Drafter:
 
         Raises CacheFull when the text has outgrown the draft's cache.
         """
-        text, start = self.pictures.readable(text), self._slots.cached_length
-        if len(text) - start <= PREFILL_ROWS:
+        if not self.is_behind(text):
             return False
+        text, start = self.pictures.readable(text), self._slots.cached_length
         self._run(self._slots.plan(text, start + PREFILL_ROWS, tree, []), np.zeros(0, dtype=np.int32))
         return True
+
+    def is_behind(self, text: Sequence[int]) -> bool:
+        """More of the text is unread than the draft reads in one run."""
+        return len(self.pictures.readable(text)) - self._slots.cached_length > PREFILL_ROWS
 
     def _limited(
         self, loop: DraftingLoop, nodes: Sequence[int]

@@ -43,9 +43,9 @@ class Speculator:
     """calibration_ratios: those of an earlier session. text: the committed tokens, prompt included.
 
     hinted: the node that the newest hint of the running forward names as the next committed token; preempted: a hint
-    had foretold the last verdict in full. draft_full: the draft's cache has no room left. slack_ms: how long sending
-    may wait and still be in time for the same forward; 0 when that is not known. sources: of the tokens committed last.
-    origins: what proposed each node of the tree first.
+    had foretold the last verdict in full. draft_full: the draft's cache has no room left in this turn. slack_ms: how
+    long sending may wait and still be in time for the same forward; 0 when that is not known. sources: of the tokens
+    committed last. origins: what proposed each node of the tree first.
     """
 
     def __init__(self, calibration_ratios: CalibrationRatios | None = None) -> None:
@@ -97,7 +97,7 @@ class Speculator:
         self.tree.clear(len(self.text))
         self._choices.clear()
         self.origins.clear()
-        self.preempted = False
+        self.preempted = self.draft_full = False
         self.forget_sent()
 
     def forget_sent(self, kept: Collection[int] = ()) -> None:

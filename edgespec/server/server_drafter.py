@@ -50,9 +50,11 @@ class ServerDrafter:
         self._drafter.pictures.take(pictures)
 
     def draft(self) -> list[tuple[int, float]]:
-        """The next chain, if the verifier waits for one: tokens, each with its probability."""
+        """The next chain, if the verifier waits for one: tokens, each with its probability. Nothing while the draft
+        reads a long text: all sessions wait for it, so each call reads one piece."""
         while self._drafter.run(self._loop) is not None:
-            pass
+            if self._drafter.is_behind(self._loop.text):
+                return []
         return [
             pair
             for block in self._loop.outgoing(0.0)
