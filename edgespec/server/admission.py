@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import time
-from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerSession
 from edgespec.server.settings import ServerSettings
 from edgespec.server.shares import TENANT, may_take, must_give
+from edgespec.verifying.forward_room import rows_within
 from edgespec.verifying.scheduler import SLOWED
 
 IDLE_S = 30.0
@@ -48,6 +48,14 @@ class Asker:
 
     holders: frozenset[str] = frozenset()
     granted_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Running:
+    """A session that has something to do: in whose shares it counts, and its latency target, while it can be kept."""
+
+    holders: frozenset[str]
+    target_ms: float | None
 
 
 @dataclass(frozen=True)
@@ -82,7 +90,7 @@ class Admission:
     @property
     def promised(self) -> float:
         """Of the latency that may be promised, the share that is; 0 where no session has a target."""
-        token_ms, tightest_ms = self._tightest()
+        token_ms, tightest_ms = self._tightest(self._running())
         return token_ms / (ADMITTED_SHARE * tightest_ms)
 
     def check_share(self, asker: Asker) -> None:
@@ -157,7 +165,7 @@ class Admission:
         """With one session more, the tightest target must still be kept, and others find room beside one holder's
         sessions."""
         running = self._running()
-        token_ms, tightest_ms = self._tightest(latency_ms)
+        token_ms, tightest_ms = self._tightest(running, latency_ms)
         if not running or tightest_ms == math.inf:
             return
         if token_ms > ADMITTED_SHARE * tightest_ms:
@@ -167,14 +175,12 @@ class Admission:
             )
         if asker.granted_ms is not None:
             return
-        sessions = range(1, self.settings.max_sessions + 1)
-        most = bisect_right(sessions, ADMITTED_SHARE * tightest_ms, key=self.token_ms)
+        most = rows_within(ADMITTED_SHARE * tightest_ms, 0, self.settings.max_sessions, self.token_ms)
         for holder in asker.holders:
-            of_holder = (one for one in running if holder in one.holders)
-            rows = sum(_rows_needed(tightest_ms, self._kept(one)) for one in of_holder)
+            rows = sum(_rows_needed(tightest_ms, one.target_ms) for one in running if holder in one.holders)
             held = math.ceil(rows - ROUNDING)
             too_many = not holder.startswith(TENANT) and held >= self._rows_of_a_device(tightest_ms)
-            if too_many or not may_take(held, self._rows_of_all(tightest_ms), most):
+            if too_many or not may_take(held, self._rows_of_all(running, tightest_ms), most):
                 raise self._overloaded(
                     f"beside what {holder} has, others need the rest of the {tightest_ms:g} ms that a token may take"
                 )
@@ -183,31 +189,35 @@ class Admission:
         """Rows that the scheduler leaves a device in such a period while another one has a row in every forward; 1 at
         least."""
         forward_ms = SLOWED * self.cost(1)
-        beside_one = bisect_right(range(2, self.forward_rows + 1), forward_ms, key=self.cost)
+        beside_one = rows_within(forward_ms, 1, self.forward_rows, self.cost) - 1
         return max(1, beside_one) * max(1, int(ADMITTED_SHARE * period_ms / forward_ms))
 
-    def _rows_of_all(self, period_ms: float, *more: float | None) -> int:
+    def _rows_of_all(self, running: Sequence[Running], period_ms: float, *more: float | None) -> int:
         """Rows that all sessions need in such a period, and those with `more` targets; of a device no more than the
         scheduler leaves it, so that its targets keep nobody out."""
         needed: defaultdict[str, float] = defaultdict(float)
-        for session in self._running():
-            needed[_device(session)] += _rows_needed(period_ms, self._kept(session))
+        for one in running:
+            needed[_device(one.holders)] += _rows_needed(period_ms, one.target_ms)
         most = self._rows_of_a_device(period_ms)
         rows = sum(min(rows, most) if device else rows for device, rows in needed.items())
         return math.ceil(rows + sum(_rows_needed(period_ms, target) for target in more) - ROUNDING)
 
-    def _tightest(self, *more: float | None) -> tuple[float, float]:
+    def _tightest(self, running: Sequence[Running], *more: float | None) -> tuple[float, float]:
         """Of all sessions and those with `more` targets: how long a token takes for those that the tightest makes run
         together, and that target, both in ms; 0 and infinity where none has one."""
-        targets = [*(self._kept(session) for session in self._running()), *more]
+        targets = [*(one.target_ms for one in running), *more]
         tightest_ms = min((target for target in targets if target is not None), default=math.inf)
         if tightest_ms == math.inf:
             return 0.0, math.inf
-        return self.token_ms(self._rows_of_all(tightest_ms, *more)), tightest_ms
+        return self.token_ms(self._rows_of_all(running, tightest_ms, *more)), tightest_ms
 
-    def _running(self) -> list[ServerSession]:
+    def _running(self) -> list[Running]:
         """The sessions that have something to do."""
-        return [one for one in self.sessions.values() if one.verifier.finish is None]
+        return [
+            Running(one.holders, self._kept(one))
+            for one in self.sessions.values()
+            if one.verifier.finish is None
+        ]
 
     def _kept(self, session: ServerSession) -> float | None:
         """Its latency target, while what it was promised on holds; a server that has become slower refuses nobody for
@@ -233,9 +243,9 @@ def _rows_needed(period_ms: float, target_ms: float | None) -> float:
     return min(1.0, period_ms / (target_ms or NO_TARGET_MS))
 
 
-def _device(session: ServerSession) -> str:
+def _device(holders: frozenset[str]) -> str:
     """Its name; nothing, where nobody knows who it is."""
-    return next((name for name in session.holders if not name.startswith(TENANT)), "")
+    return next((name for name in holders if not name.startswith(TENANT)), "")
 
 
 def _idle(asker: ServerSession, sessions: Sequence[ServerSession]) -> ServerSession | None:

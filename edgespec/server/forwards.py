@@ -6,9 +6,8 @@ A joint forward that fails is run again by halves, and these again: only session
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -24,7 +23,6 @@ from edgespec.model.target_engine import Decisions, ExitRows, ForwardRequest, Hi
 from edgespec.server.admission import Admission
 from edgespec.server.frames import hint_frame, verdict_frame
 from edgespec.server.open_sessions import OpenSessions
-from edgespec.server.rate import Rate
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerSession
 from edgespec.verifying.loop import Forward, Share, VerifyingLoop
@@ -33,13 +31,6 @@ from edgespec.verifying.verifier import PlannedRows
 
 if TYPE_CHECKING:
     from edgespec.server.metrics import Metrics
-
-
-DRAFT_SHARE, DRAFT_FREE_S = 0.15, 0.005
-"""How much of the time the server's drafts for one device may take while others wait; and what it saves up at most."""
-
-MOST_DRAFT_TIMES = 256
-"""Devices beyond which those in no debt are forgotten."""
 
 
 def learn_cost(target: TargetEngine, loop: VerifyingLoop) -> None:
@@ -68,8 +59,6 @@ class ForwardRunner:
     listener: _native.Listener
     metrics: Metrics | None
     mailbox: bool
-    draft_times: dict[Hashable, Rate] = field(default_factory=dict)
-    """What the server's drafts for each device have taken while others waited, in seconds."""
 
     def run_next(self) -> bool:
         """One forward of the sessions that are ready. False: none is, or it waits for others."""
@@ -78,8 +67,8 @@ class ForwardRunner:
             return False
         ready = self._without_debtors(self.loop.ready(now_s), now_s)
         ready = [state for state in ready if self._has_memory(state.number)]
-        ready = self._with_drafts(ready)
-        forward = self.loop.next_forward(ready, time.monotonic())
+        ready, drafting_s = self._with_drafts(ready)
+        forward = self.loop.next_forward(ready, time.monotonic(), drafting_s * 1e3)
         for number, error in forward.failed:
             self.sessions.fail(number, "server", error)
         if forward.shares:
@@ -92,15 +81,14 @@ class ForwardRunner:
 
         def owes(state: VerifyingSession) -> bool:
             session = self.sessions.table[state.number]
-            if session.params.guide is not None and session.guide_time.owed_s(now_s) > 0:
-                return True
-            drafts = session.drafter is not None and state.wants_draft(False) and not len(state.verifier.tree)
-            return drafts and self._owes_for_drafts(state.device, now_s)
+            guided = session.params.guide is not None and session.guide_time.owed_s(now_s) > 0
+            undrafted = self._drafted_here(state, alone=False) and not len(state.verifier.tree)
+            return guided or (undrafted and session.draft_time.owed_s(now_s) > 0)
 
         return [state for state in ready if not owes(state)] or ready
 
-    def _owes_for_drafts(self, device: Hashable, now_s: float) -> bool:
-        return device in self.draft_times and self.draft_times[device].owed_s(now_s) > 0
+    def _drafted_here(self, state: VerifyingSession, alone: bool) -> bool:
+        return self.sessions.table[state.number].drafter is not None and state.wants_draft(alone)
 
     def _has_memory(self, number: int) -> bool:
         """The session has its memory, or takes it again, or ends for want of it."""
@@ -112,38 +100,32 @@ class ForwardRunner:
             self.sessions.refuse(number, refused)
         return session.reserved
 
-    def _with_drafts(self, ready: Sequence[VerifyingSession]) -> list[VerifyingSession]:
-        """Draft here for the sessions that want it; those that are ready still. While other devices wait, a device that
-        has used up its time has one session drafted for."""
+    def _with_drafts(self, ready: Sequence[VerifyingSession]) -> tuple[list[VerifyingSession], float]:
+        """Draft here for the sessions that want it; those that are ready still, and the seconds that it took. While
+        other devices wait, a device that has used up its time has one session drafted for."""
         several = len({state.device for state in ready}) > 1
-        drafted_s: defaultdict[Hashable, float] = defaultdict(float)
-        left = []
+        served: set[Hashable] = set()
+        left, total_s = [], 0.0
         for state in sorted(ready, key=lambda state: state.concluded_s):
-            drafter, device = self.sessions.table[state.number].drafter, state.device
-            if drafter is not None and state.wants_draft(alone=len(ready) == 1):
+            session = self.sessions.table[state.number]
+            if self._drafted_here(state, alone=len(ready) == 1):
                 start_s = time.monotonic()
-                if several and device in drafted_s and self._owes_for_drafts(device, start_s):
+                if several and state.device in served and session.draft_time.owed_s(start_s) > 0:
                     continue
                 try:
-                    chain = drafter.draft()
-                    state.verifier.received.suggest(chain)
+                    session.draft_here()
                 except Exception as error:
                     self.sessions.fail(state.number, "server's draft", error)
                     continue
-                if chain:
-                    now_s = time.monotonic()
-                    drafted_s[device] += now_s - start_s
-                    if several:
-                        account = self.draft_times.setdefault(device, Rate(DRAFT_SHARE, DRAFT_FREE_S))
-                        account.spend(now_s - start_s, now_s)
+                now_s = time.monotonic()
+                served.add(state.device)
+                total_s += now_s - start_s
+                if several:
+                    session.draft_time.spend(now_s - start_s, now_s)
             left.append(state)
-        if drafted_s and self.metrics is not None:
-            self.metrics.drafting.inc(sum(drafted_s.values()))
-        if len(self.draft_times) > MOST_DRAFT_TIMES:
-            now_s = time.monotonic()
-            for device in [one for one, account in self.draft_times.items() if account.full(now_s)]:
-                del self.draft_times[device]
-        return left
+        if total_s and self.metrics is not None:
+            self.metrics.drafting.inc(total_s)
+        return left, total_s
 
     def _run(self, forward: Forward) -> None:
         forward, requests = self._requests(forward)

@@ -1,23 +1,31 @@
-"""The time that a device's guides take of the server: a share of it, while other devices wait. Pure.
+"""The time that a device's guides and hosted drafts take of the server: a share of it, while other devices wait. Pure.
 
 A guide is compiled in a thread when its session opens, and gives masks in each of its forwards, in the server's loop.
-What that takes is charged to the device. A device in debt opens no session with a guide, and those that it has leave
-forwards to others' sessions until the debt is paid.
+A hosted draft runs in that loop before its session's forwards. What that takes is charged to the device. In debt, it
+opens no session with a guide, and its sessions with guides or hosted drafts leave forwards to others until the debt is
+paid.
 """
 
 from __future__ import annotations
 
 from edgespec.server.rate import Rate
 
-SHARE = 0.2
+GUIDES_SHARE, DRAFTS_SHARE = 0.2, 0.1
 """Of the time that passes: how fast a debt is paid."""
 
-FREE_S = 0.1
+GUIDES_FREE_S, DRAFTS_FREE_S = 0.1, 0.005
 """What a device has at the beginning, and saves up at most."""
 
 
 class GuideTime(Rate):
-    """One device's account, in seconds."""
+    """One device's account of what its guides take, in seconds."""
 
     def __init__(self) -> None:
-        super().__init__(SHARE, FREE_S)
+        super().__init__(GUIDES_SHARE, GUIDES_FREE_S)
+
+
+class DraftTime(Rate):
+    """One device's account of what drafts that the server makes for it take, in seconds."""
+
+    def __init__(self) -> None:
+        super().__init__(DRAFTS_SHARE, DRAFTS_FREE_S)

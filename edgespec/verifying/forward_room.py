@@ -49,7 +49,11 @@ class ForwardRoom:
             if not room or bound.milliseconds == math.inf:
                 continue
             least = min(room, max(0, bound.rows - self.rows))
-            room = least + bisect_right(
-                range(least, room), bound.milliseconds, key=lambda more: self.milliseconds(more + 1, context)
-            )
+            room = rows_within(bound.milliseconds, least, room, lambda more: self.milliseconds(more, context))
         return room
+
+
+def rows_within(milliseconds: float, least: int, most: int, cost: Callable[[int], float]) -> int:
+    """How many rows of `least` to `most` take no longer than this; `least` where that many do. cost: rises with the
+    rows."""
+    return least + bisect_right(range(least + 1, most + 1), milliseconds, key=cost)

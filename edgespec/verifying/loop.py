@@ -129,15 +129,18 @@ class VerifyingLoop:
         """Many sessions are open, and few of them write: only those are looked at."""
         return (session for session in self.sessions.values() if session.verifier.finish is None)
 
-    def next_forward(self, ready: Iterable[VerifyingSession], now_s: float) -> Forward:
-        """What the next forward runs, of these sessions; a session that fails takes no other with it."""
+    def next_forward(
+        self, ready: Iterable[VerifyingSession], now_s: float, drafting_ms: float = 0.0
+    ) -> Forward:
+        """What the next forward runs, of these sessions; a session that fails takes no other with it. drafting_ms: what
+        their hosted drafts took just now."""
         offers, shares, failed = [], [], []
         for session in ready:
             try:
                 offers.append(session.offer())
             except Exception as error:
                 failed.append((session.number, error))
-        for grant in self._scheduler.form(offers, now_s):
+        for grant in self._scheduler.form(offers, now_s, drafting_ms):
             try:
                 shares.append(self._share(grant))
             except Exception as error:

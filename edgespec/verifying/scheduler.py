@@ -16,13 +16,12 @@ from __future__ import annotations
 
 import heapq
 import math
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from edgespec.core.costs import least_worth
-from edgespec.verifying.forward_room import Bound, Cost, ForwardRoom
+from edgespec.verifying.forward_room import Bound, Cost, ForwardRoom, rows_within
 
 LIKELY = 0.5
 """The probability of a node that a draft is about to bring."""
@@ -102,13 +101,14 @@ class Scheduler:
     """Of the last forward: the least probability with which one more node would have been worth its row."""
     _served: dict[Hashable, float] = field(default_factory=dict)
 
-    def form(self, offers: Iterable[Offer], now_s: float) -> list[Grant]:
-        """The next forward; empty only where nothing is offered."""
+    def form(self, offers: Iterable[Offer], now_s: float, drafting_ms: float = 0.0) -> list[Grant]:
+        """The next forward; empty only where nothing is offered. drafting_ms: all have waited this long while hosted
+        drafts ran; rows beyond the equal shares have so much less."""
         offers = list(offers)
         self._update_devices({offer.device for offer in offers})
         present = [offer for offer in offers if not offer.away]
         forward = ForwardRoom(self.cost)
-        granted = self._granted(forward, present or offers, now_s)
+        granted = self._granted(forward, present or offers, now_s, drafting_ms)
         if present:
             granted += self._unnoticed(forward, [offer for offer in offers if offer.away])
         for offer, grant in granted:
@@ -123,16 +123,15 @@ class Scheduler:
         if devices < 2:
             return most
         slowed_ms = SLOWED * self.cost((devices - 1) * least, None)
-        fitting = bisect_right(range(equal + 1, most + 1), slowed_ms, key=lambda rows: self.cost(rows, None))
-        return min(most, 2 * (equal + fitting))
+        return min(most, 2 * rows_within(slowed_ms, equal, most, lambda rows: self.cost(rows, None)))
 
     def _granted(
-        self, forward: ForwardRoom, offers: Sequence[Offer], now_s: float
+        self, forward: ForwardRoom, offers: Sequence[Offer], now_s: float, drafting_ms: float
     ) -> list[tuple[Offer, Grant]]:
         later = [offer for offer in offers if self._can_wait(offer, now_s)]
         now = [offer for offer in offers if not self._can_wait(offer, now_s)]
         ordered = [*self._in_order(now, now_s), *self._in_order(later, now_s)]
-        in_time, fair = self._in_time(ordered), self._fair(offers)
+        in_time, fair = self._in_time(ordered), self._fair(offers, drafting_ms)
         share = fair.rows // len({offer.device for offer in offers}) if offers else 0
         granted = self._take(forward, ordered, in_time, fair, {offer.device: share for offer in now})
         fair_nodes = replace(fair, rows=self._equal_nodes(granted, forward.rows))
@@ -183,7 +182,7 @@ class Scheduler:
         ]
         return [in_turns[i] for i in sorted(range(len(keys)), key=lambda i: keys[i])]
 
-    def _fair(self, offers: Sequence[Offer]) -> Bound:
+    def _fair(self, offers: Sequence[Offer], drafting_ms: float) -> Bound:
         """Rows of texts where every device has as many as the one that wants fewest; and how long a forward may take
         with those of who wants more: `SLOWED` times as long as one with the equal shares of all but the greediest
         device. No bound where there is one device only."""
@@ -200,7 +199,7 @@ class Scheduler:
         contexts = [attended[device] / wanted[device] for device in wanted if device != greediest]
         rows = min(len(contexts) * least, most)
         shared_ms = self.cost(rows, round(rows * sum(contexts) / len(contexts)))
-        return Bound(SLOWED * shared_ms, min(len(wanted) * least, most))
+        return Bound(SLOWED * shared_ms - drafting_ms, min(len(wanted) * least, most))
 
     def _equal_nodes(self, granted: Sequence[tuple[Offer, Grant]], rows: int) -> int:
         """The rows of a forward in which every device that waits for a verdict has as many nodes as the one that has
