@@ -6,80 +6,23 @@ tests/raw_peer.py, not by edgespec.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import random
 import resource
 import secrets
 import struct
-import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
 
-from benchmarks.results import ROOT
-
-sys.path.insert(0, str(ROOT / "tests"))
-import raw_peer
+from benchmarks.attacking_client import Client, leave, opening, raw_peer
 
 COMMITTED = 1 << 31
 FILL, DRAFT = 1, 32
 NODES = 1000
 
-
-PONG = raw_peer.frame(raw_peer.PONG, bytes(16))
-
-
-class Client:
-    """A connection with one session on channel 1. hello: nothing, for a stranger; otherwise it is welcomed before it
-    acts, as a frame that comes before the WELCOME ends the connection. Raises OSError when it is not. address: of this
-    machine, from which it calls."""
-
-    def __init__(self, port: int, hello: bytes, address: str) -> None:
-        peer = raw_peer.RawPeer(port, source=address)
-        self.socket = peer.socket
-        self.number = 0  # of acts
-        self.node, self.sequence = 1, 2
-        self.rest = b""
-        if hello:
-            peer.send(hello)
-            answer = peer.until(raw_peer.WELCOME, raw_peer.ERROR)
-            if answer is None or answer.kind == raw_peer.ERROR:
-                self.socket.close()
-                raise ConnectionRefusedError("not welcomed")
-        self.socket.setblocking(False)
-
-    def send(self, *frames: bytes) -> None:
-        """What the server does not take at once goes out later, in front of what comes then."""
-        self.rest += b"".join(frames)
-        with contextlib.suppress(BlockingIOError):
-            while self.rest:
-                self.rest = self.rest[self.socket.send(self.rest) :]
-
-    def read(self) -> None:
-        """Raises OSError when the server has closed. Whatever came, a PONG answers it: PINGs are among it."""
-        came = False
-        with contextlib.suppress(BlockingIOError):
-            while self.socket.recv(1 << 16):
-                came = True
-            raise ConnectionResetError("the server has closed")
-        if came and not self.rest:
-            self.send(PONG)
-
-    def numbered(self, count: int = 1) -> range:
-        first, self.sequence = self.sequence, self.sequence + count
-        return range(first, self.sequence)
-
-
 Attack = Callable[[Client], None]
-
-
-def opening(client: Client, tokens: list[int], max_new_tokens: int = 1500, **fields: Any) -> None:
-    """fields: of `raw_peer.opening`. The text goes on behind an end token."""
-    fields["ignore_end"] = True
-    client.send(raw_peer.opening(1, secrets.token_bytes(16), tokens, max_new_tokens=max_new_tokens, **fields))
 
 
 def chains(client: Client) -> None:
@@ -282,10 +225,10 @@ def _act(pipe: Connection, port: int, said: bytes, places: list[Attack], rate: f
             client.read()
             acts += 1
         except OSError:
-            _leave(clients[i])
+            leave(clients[i])
             clients[i] = None
     for client in clients:
-        _leave(client)
+        leave(client)
     return acts
 
 
@@ -304,11 +247,3 @@ def _places(names: list[str]) -> list[Attack]:
 def _address(client: int) -> str:
     """Strangers are many: those of a kind that has many come from many addresses of this machine."""
     return f"127.0.0.{1 + client // FROM_AN_ADDRESS % 250}"
-
-
-def _leave(client: Client | None) -> None:
-    """Its session ends too: one that only lost its connections would keep its memory from those of the next round."""
-    if client is not None:
-        with contextlib.suppress(OSError):
-            client.send(raw_peer.frame(raw_peer.CLOSE, bytes(8), channel=1, sequence=client.numbered()[0]))
-        client.socket.close()

@@ -11,7 +11,8 @@ from grants import grants
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgespec.verifying.scheduler import Limits, Offer, Scheduler
+from edgespec.verifying.offer import Offer
+from edgespec.verifying.scheduler import Limits, Scheduler
 
 
 @given(st.lists(st.integers(1, 12), min_size=2, max_size=6), st.integers(1, 8))

@@ -9,7 +9,8 @@ from grants import grants
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgespec.verifying.scheduler import NEIGHBOURS, Grant, Limits, Offer, Scheduler
+from edgespec.verifying.offer import Grant, Offer
+from edgespec.verifying.scheduler import NEIGHBOURS, Limits, Scheduler
 
 LIMITS = Limits(rows=16, prefill_rows=64, prefill_share=0.5, max_wait_s=1.0)
 

@@ -38,6 +38,7 @@ from edgespec.engines.manifest import (
 from edgespec.engines.model_folder import find_folder, read_weights
 from edgespec.engines.plan_stage import add_plan, write_plan
 from edgespec.engines.runtimes import choose_runtime
+from edgespec.engines.target_tokenizer import check_vocabulary, tokenizer_folder
 from edgespec.tensorrt_engines.device_profiles import DeviceProfile, load_profile
 from edgespec.tensorrt_engines.plan import buildable_target, plan_target
 from edgespec.tensorrt_engines.tensorrt_api import MODULES
@@ -120,12 +121,19 @@ def compile(
         build = _build_of(model, settings, capability, device, target_tokenizer, picture_size)
         folder = Path(out).absolute() if out is not None else cache_folder("engines") / build.input_hash[:24]
         _build_once(build, folder, force, report)
-    if build.for_gpu and progress and not EngineManifest.read(folder).plans:
-        command = EngineManifest.read(folder).plan_command(Path("ENGINE_DIR"), runtime)
+    if build.for_gpu and progress:
+        _say_what_is_left(folder, runtime)
+    return folder
+
+
+def _say_what_is_left(folder: Path, runtime: str) -> None:
+    """Where the engine's plan has to be built on the device."""
+    manifest = EngineManifest.read(folder)
+    if not manifest.plans:
+        command = manifest.plan_command(Path("ENGINE_DIR"), runtime)
         print(
             f"{folder} holds no plan yet: copy it to the device and run `{command}` there.", file=sys.stderr
         )
-    return folder
 
 
 def _check_engine(engine: Path, target_tokenizer: str | Path | None, picture_size: str | None) -> None:
@@ -147,7 +155,7 @@ def _build_of(
     source = find_folder(model)
     settings = replace(settings, picture_size=seeing.picture_size(source, picture_size))
     check_vocabulary(source, target_tokenizer)
-    tokenizer = _tokenizer_folder(source, target_tokenizer)
+    tokenizer = tokenizer_folder(source, target_tokenizer)
     encoding_hash = "" if tokenizer == source else Tokenizer.load(tokenizer).encoding_hash
     input_hash = hash_inputs(source, settings, encoding_hash)
     return Build(source, tokenizer, _label(source, str(model)), settings, capability, device, input_hash)
@@ -239,30 +247,6 @@ def check_libraries() -> None:
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
         raise EdgespecError(f"compiling a draft needs {', '.join(missing)}: pip install 'edgespec[compile]'.")
-
-
-def check_vocabulary(draft: Path, target_tokenizer: str | Path | None) -> None:
-    """Raises EdgespecError where the target's tokenizer is given and has another vocabulary than the draft's."""
-    if target_tokenizer is None:
-        return
-    ours, theirs = Tokenizer.load(draft), Tokenizer.load(target_tokenizer)
-    if ours.vocabulary_hash != theirs.vocabulary_hash:
-        raise EdgespecError(
-            f"the draft's tokenizer ({ours.vocabulary_size} tokens) is not the target's "
-            f"({theirs.vocabulary_size} tokens in {target_tokenizer}): use a draft that was trained with the target's "
-            "tokenizer, or train one (`edgespec train draft`). Without --target-tokenizer this draft is compiled as it "
-            "is, and drafts the tokens that both have."
-        )
-
-
-def _tokenizer_folder(draft: Path, target_tokenizer: str | Path | None) -> Path:
-    """The draft's folder, or the target's where it encodes text in another way, such as with a first BOS."""
-    if target_tokenizer is None:
-        return draft
-    if Tokenizer.load(draft).encoding_hash == Tokenizer.load(target_tokenizer).encoding_hash:
-        return draft
-    place = Path(target_tokenizer)
-    return place.parent if place.is_file() else place
 
 
 def _label(source: Path, model: str) -> str:

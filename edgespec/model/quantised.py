@@ -73,7 +73,7 @@ def quantiser(method: str, dtype: torch.dtype, quantised_already: bool, name: st
     return configs.TorchAoConfig(Int8WeightOnlyConfig() if method == INT8 else Float8WeightOnlyConfig())
 
 
-def keep_activations(model: torch.nn.Module) -> None:
+def keep_activations(model: Any) -> None:
     """Have bitsandbytes compute in the model's type on every CPU. Where a CPU has AVX512-BF16, its layers round
     activations and results to bfloat16 otherwise, and a row's result depends on the rows beside it."""
     for module in model.modules():

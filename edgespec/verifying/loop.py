@@ -25,7 +25,8 @@ from edgespec.core.forward_cost import ForwardCost
 from edgespec.verifying.batching_delay import BatchingDelay
 from edgespec.verifying.exit_worth import ExitWorth
 from edgespec.verifying.forward_hints import ForwardHints
-from edgespec.verifying.scheduler import Grant, Limits, Scheduler
+from edgespec.verifying.offer import Grant
+from edgespec.verifying.scheduler import Limits, Scheduler
 from edgespec.verifying.session import VerifyingSession
 from edgespec.verifying.verifier import PlannedRows
 

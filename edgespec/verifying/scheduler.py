@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 
 from edgespec.core.costs import least_worth
 from edgespec.verifying.forward_room import Bound, Cost, ForwardRoom, rows_within
+from edgespec.verifying.offer import Grant, Offer
 
 LIKELY = 0.5
 """The probability of a node that a draft is about to bring."""
@@ -45,36 +46,6 @@ UNNOTICED = 1.02
 
 LARGEST_SHARE = 0.75
 """Of a forward's nodes, for one device while others have some."""
-
-
-@dataclass(frozen=True)
-class Offer:
-    """What a session could run. rows: tokens of its text that must run before anything is decided, 1 or more (many: a
-    prompt, which may be taken in chunks). since_s: when it became ready. probabilities: of its drafted nodes to be
-    committed, parents first, falling. latency_ms: its target for a token, None for none. low_priority: it runs in the
-    room that others leave. fills: no edge waits for it. away: its edge is not connected. tenant: whose device it is;
-    None: its own. context: tokens in front of its rows, which each of them attends to."""
-
-    session: int
-    device: Hashable
-    rows: int
-    since_s: float
-    probabilities: Sequence[float] = ()
-    latency_ms: float | None = None
-    low_priority: bool = False
-    tenant: Hashable = None
-    fills: bool = False
-    away: bool = False
-    context: int = 0
-
-
-@dataclass
-class Grant:
-    """How many rows of its text, and how many of its nodes, a session may run in the next forward."""
-
-    session: int
-    rows: int
-    nodes: int = 0
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from edgespec.core.messages import Block
-from edgespec.verifying.scheduler import Offer
+from edgespec.verifying.offer import Offer
 from edgespec.verifying.verifier import Conclusion, PlannedRows, Verifier
 
 OVERDUE_SHARE = 0.25
