@@ -22,6 +22,7 @@ from edgespec.engines import bundled, compiling
 from edgespec.engines.draft_engine import load_draft
 from edgespec.engines.engine_folder import NEUTRAL_CALIBRATION, copy_files
 from edgespec.engines.manifest import BuildSettings, EngineManifest, hash_inputs
+from edgespec.engines.target_tokenizer import tokenizer_folder
 
 export = pytest.importorskip("edgespec.engines.export")
 
@@ -204,12 +205,12 @@ def test_the_bundled_engine_is_that_of_the_draft_beside_it(
 def test_the_engine_takes_the_targets_tokenizer_where_it_encodes_otherwise(tmp_path: Path) -> None:
     draft = save_draft(tmp_path / "draft")
     target = shutil.copytree(draft, tmp_path / "target")
-    assert compiling._tokenizer_folder(draft, target) == draft
+    assert tokenizer_folder(draft, target) == draft
     core = tokenizers.Tokenizer.from_file(str(target / "tokenizer.json"))
     core.post_processor = tokenizers.processors.TemplateProcessing(single="w1 $A", special_tokens=[("w1", 1)])
     core.save(str(target / "tokenizer.json"))
     for place in (target, target / "tokenizer.json"):
-        assert compiling._tokenizer_folder(draft, place) == target
+        assert tokenizer_folder(draft, place) == target
     (tmp_path / "engine").mkdir()
     copy_files(draft, tmp_path / "engine", target)
     assert Tokenizer.load(tmp_path / "engine").encode("w5") == [1, 5]
