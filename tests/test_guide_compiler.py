@@ -15,7 +15,7 @@ from edgespec._native import ErrorCode
 from edgespec.core.errors import EdgespecError
 from edgespec.core.guide import Guide
 from edgespec.server.guide_compiler import GuideCompiler
-from edgespec.server.time_accounts import GUIDES_FREE_S, GuideTime
+from edgespec.server.guide_time import FREE_S, GuideTime
 
 GUIDE = Guide.regex("a+")
 
@@ -66,7 +66,7 @@ class Loop:
 
 
 def test_a_session_waits_for_its_guide_and_the_loop_does_not() -> None:
-    guides = SlowGuides(seconds=GUIDES_FREE_S + 1.0)
+    guides = SlowGuides(seconds=FREE_S + 1.0)
     loop, account = Loop(guides), GuideTime()
     session = loop.open(1, account)
     assert session.state.waiting_for == 1 and session.constraints.matcher is None
@@ -95,7 +95,7 @@ def test_a_device_that_comes_into_debt_by_one_guide_has_no_other_compiled() -> N
 def test_a_guide_that_cannot_be_used_ends_its_session_and_is_paid_for(
     error: Exception, code: ErrorCode
 ) -> None:
-    guides = SlowGuides(seconds=GUIDES_FREE_S + 1.0, error=error)
+    guides = SlowGuides(seconds=FREE_S + 1.0, error=error)
     loop, account = Loop(guides), GuideTime()
     loop.open(1, account)
     guides.may.set()

@@ -18,9 +18,9 @@ from edgespec.core.guide_matcher import Guides
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
+from edgespec.server.guide_time import FREE_S, SHARE, GuideTime
 from edgespec.server.server import Server
 from edgespec.server.settings import ServerSecurity
-from edgespec.server.time_accounts import GUIDES_FREE_S, GUIDES_SHARE, GuideTime
 from edgespec.server.tokens import add_token
 
 PROMPT = [10, 20, 30]
@@ -30,14 +30,14 @@ LONG_S = 3600.0
 
 def test_an_account_pays_its_debt_by_its_share_and_saves_no_more_than_it_began_with() -> None:
     account = GuideTime()
-    account.spend(GUIDES_FREE_S, 0.0)
+    account.spend(FREE_S, 0.0)
     assert account.owed_s(0.0) == 0.0
     account.spend(0.5, 0.0)
-    assert account.owed_s(0.0) == pytest.approx(0.5 / GUIDES_SHARE)
-    assert account.owed_s(0.4 / GUIDES_SHARE) == pytest.approx(0.1 / GUIDES_SHARE)
+    assert account.owed_s(0.0) == pytest.approx(0.5 / SHARE)
+    assert account.owed_s(0.4 / SHARE) == pytest.approx(0.1 / SHARE)
     assert account.owed_s(LONG_S) == 0.0
-    account.spend(GUIDES_FREE_S + 0.1, LONG_S)
-    assert account.owed_s(LONG_S) == pytest.approx(0.1 / GUIDES_SHARE)
+    account.spend(FREE_S + 0.1, LONG_S)
+    assert account.owed_s(LONG_S) == pytest.approx(0.1 / SHARE)
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from typing import Generic, TypeVar
 
 from edgespec import _native
 from edgespec.core.access import KnownDevices, KnownToken
+from edgespec.server.guide_time import GuideTime
 from edgespec.server.refusal import Refused
 from edgespec.server.settings import ServerSecurity
 from edgespec.server.shares import TENANT, may_take
-from edgespec.server.time_accounts import DraftTime, GuideTime
 from edgespec.verifying.belief import Belief
 
 ANONYMOUS = b""
@@ -44,7 +44,7 @@ class Remembered(Generic[Kept]):
 
 class Devices:
     """Raises EdgespecError where the tokens cannot be read. most_connections: of all together. beliefs: in each
-    device's drafts. guide_times, draft_times: what its guides and hosted drafts take."""
+    device's drafts. guide_times: what its guides take."""
 
     def __init__(self, security: ServerSecurity, most_connections: int) -> None:
         self._security = security
@@ -52,7 +52,6 @@ class Devices:
         self._connections: Counter[str] = Counter()
         self.beliefs = Remembered(Belief)
         self.guide_times = Remembered(GuideTime)
-        self.draft_times = Remembered(DraftTime)
         self.reload()
 
     def reload(self) -> None:

@@ -6,7 +6,6 @@ A joint forward that fails is run again by halves, and these again: only session
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,6 +21,7 @@ from edgespec.core.tree import DraftTree
 from edgespec.model.target_engine import Decisions, ExitRows, ForwardRequest, HintAddress, TargetEngine
 from edgespec.server.admission import Admission
 from edgespec.server.frames import hint_frame, verdict_frame
+from edgespec.server.hosted_drafts import HostedDrafts
 from edgespec.server.open_sessions import OpenSessions
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerSession
@@ -58,6 +58,7 @@ class ForwardRunner:
     admission: Admission
     listener: _native.Listener
     metrics: Metrics | None
+    hosted_drafts: HostedDrafts
     mailbox: bool
 
     def run_next(self) -> bool:
@@ -67,7 +68,7 @@ class ForwardRunner:
             return False
         ready = self._without_debtors(self.loop.ready(now_s), now_s)
         ready = [state for state in ready if self._has_memory(state.number)]
-        ready, drafting_s = self._with_drafts(ready)
+        ready, drafting_s = self.hosted_drafts.run(ready)
         forward = self.loop.next_forward(ready, time.monotonic(), drafting_s * 1e3)
         for number, error in forward.failed:
             self.sessions.fail(number, "server", error)
@@ -76,19 +77,13 @@ class ForwardRunner:
         return bool(forward.shares)
 
     def _without_debtors(self, ready: list[VerifyingSession], now_s: float) -> list[VerifyingSession]:
-        """Without those whose device's guides, or drafts that the server makes, have taken more than their share, where
-        that leaves anybody."""
+        """Without those whose device's guides have taken more than their share, where that leaves anybody."""
 
         def owes(state: VerifyingSession) -> bool:
             session = self.sessions.table[state.number]
-            guided = session.params.guide is not None and session.guide_time.owed_s(now_s) > 0
-            undrafted = self._drafted_here(state, alone=False) and not len(state.verifier.tree)
-            return guided or (undrafted and session.draft_time.owed_s(now_s) > 0)
+            return session.params.guide is not None and session.guide_time.owed_s(now_s) > 0
 
         return [state for state in ready if not owes(state)] or ready
-
-    def _drafted_here(self, state: VerifyingSession, alone: bool) -> bool:
-        return self.sessions.table[state.number].drafter is not None and state.wants_draft(alone)
 
     def _has_memory(self, number: int) -> bool:
         """The session has its memory, or takes it again, or ends for want of it."""
@@ -99,33 +94,6 @@ class ForwardRunner:
         except Refused as refused:
             self.sessions.refuse(number, refused)
         return session.reserved
-
-    def _with_drafts(self, ready: Sequence[VerifyingSession]) -> tuple[list[VerifyingSession], float]:
-        """Draft here for the sessions that want it; those that are ready still, and the seconds that it took. While
-        other devices wait, a device that has used up its time has one session drafted for."""
-        several = len({state.device for state in ready}) > 1
-        served: set[Hashable] = set()
-        left, total_s = [], 0.0
-        for state in sorted(ready, key=lambda state: state.concluded_s):
-            session = self.sessions.table[state.number]
-            if self._drafted_here(state, alone=len(ready) == 1):
-                start_s = time.monotonic()
-                if several and state.device in served and session.draft_time.owed_s(start_s) > 0:
-                    continue
-                try:
-                    session.draft_here()
-                except Exception as error:
-                    self.sessions.fail(state.number, "server's draft", error)
-                    continue
-                now_s = time.monotonic()
-                served.add(state.device)
-                total_s += now_s - start_s
-                if several:
-                    session.draft_time.spend(now_s - start_s, now_s)
-            left.append(state)
-        if total_s and self.metrics is not None:
-            self.metrics.drafting.inc(total_s)
-        return left, total_s
 
     def _run(self, forward: Forward) -> None:
         forward, requests = self._requests(forward)

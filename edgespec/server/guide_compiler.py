@@ -13,10 +13,10 @@ from edgespec import _native
 from edgespec.core.errors import EdgespecError
 from edgespec.core.guide import Guide
 from edgespec.core.guide_matcher import Guides, Matcher
+from edgespec.server.guide_time import GuideTime
 from edgespec.server.open_sessions import OpenSessions
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerSession
-from edgespec.server.time_accounts import GuideTime
 from edgespec.server.work_in_turns import WorkInTurns
 
 Code = _native.ErrorCode

@@ -90,7 +90,6 @@ class Opening:
             b"" if self.admission.settings.share_prefixes else identity,
             shared,
             guide_time,
-            self.gate.devices.draft_times[identity],
         )
         self.pictures.place(session, pictures)
         self.admission.reserve_memory(session)

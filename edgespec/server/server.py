@@ -27,6 +27,7 @@ from edgespec.server.forwards import ForwardRunner, learn_cost
 from edgespec.server.frames import welcome_frame
 from edgespec.server.gate import SESSION_BYTES, Gate
 from edgespec.server.guide_compiler import GuideCompiler
+from edgespec.server.hosted_drafts import HostedDrafts
 from edgespec.server.intake import BATCH_EVENTS, BATCH_NODES, Intake
 from edgespec.server.open_sessions import OpenSessions
 from edgespec.server.opening import Opening
@@ -78,8 +79,9 @@ class Server:
         )
         self._requests = Requests(target, opening, gate, sessions, admission, drafters, pictures)
         by_mailbox = self._mailbox is not None
+        hosted_drafts = HostedDrafts(sessions, loop, settings.metrics)
         self._forwards = ForwardRunner(
-            target, loop, sessions, admission, listener, settings.metrics, by_mailbox
+            target, loop, sessions, admission, listener, settings.metrics, hosted_drafts, by_mailbox
         )
         if settings.latency_ms is not None:
             learn_cost(target, self._loop)

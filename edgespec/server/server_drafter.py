@@ -49,18 +49,21 @@ class ServerDrafter:
         """The pictures in the text, whose rows the draft does not read."""
         self._drafter.pictures.take(pictures)
 
-    def draft(self) -> list[tuple[int, float]]:
-        """The next chain, if the verifier waits for one: tokens, each with its probability. Nothing while the draft
-        reads a long text: all sessions wait for it, so each call reads one piece."""
+    def draft(self) -> list[tuple[int, float]] | None:
+        """The next chain, if the verifier waits for one: tokens, each with its probability. Empty while the draft reads
+        a long text: all sessions wait for it, so each call reads one piece. None: there was nothing to do."""
+        ran = False
         while self._drafter.run(self._loop) is not None:
+            ran = True
             if self._drafter.is_behind(self._loop.text):
                 return []
-        return [
+        chain = [
             pair
             for block in self._loop.outgoing(0.0)
             if isinstance(block, Block)
             for pair in zip(block.tokens, block.probabilities, strict=True)
         ]
+        return chain if ran else None
 
     def verdict(self, base_length: int, tokens: list[int], rows: int) -> None:
         """The target committed `tokens`, having verified `rows` drafted nodes."""

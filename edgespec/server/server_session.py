@@ -15,11 +15,11 @@ from edgespec.core.params import SamplingParams
 from edgespec.core.pictures import PictureSpan
 from edgespec.core.remembered_texts import remembered_part
 from edgespec.model.target_engine import KvFull, PlacedPicture, SessionCache
+from edgespec.server.guide_time import GuideTime
 from edgespec.server.refusal import Refused
 from edgespec.server.server_drafter import ServerDrafter
 from edgespec.server.shared_memory import add_text
 from edgespec.server.shares import holder_of
-from edgespec.server.time_accounts import DraftTime, GuideTime
 from edgespec.verifying.constraints import Constraints
 from edgespec.verifying.session import VerifyingSession
 from edgespec.verifying.verifier import Conclusion, Verifier
@@ -62,9 +62,9 @@ class SessionStatistics:
 class ServerSession:
     """state: in the verifying loop. identity: of its edge, at the gate. holders: in whose shares it counts, see
     `admission.Asker`. granted: its token grants its latency target. prefix_salt: whose prefixes it may read. shared:
-    texts that it adds its own to; None: it does not. guide_time, draft_time: of its device. turn: of the conversation,
-    which hints and verdicts name. reserved: it has its memory. drafter: drafts for it on this server. pictures: in its
-    text, in order."""
+    texts that it adds its own to; None: it does not. guide_time: of its device. turn: of the conversation, which hints
+    and verdicts name. reserved: it has its memory. drafter: drafts for it on this server. pictures: in its text, in
+    order."""
 
     state: VerifyingSession
     identity: bytes
@@ -78,7 +78,6 @@ class ServerSession:
     prefix_salt: bytes = b""
     shared: _native.TextIndex | None = None
     guide_time: GuideTime = field(default_factory=GuideTime)
-    draft_time: DraftTime = field(default_factory=DraftTime)
     turn: int = 0
     reserved: bool = False
     drafter: ServerDrafter | None = None
@@ -162,10 +161,12 @@ class ServerSession:
             if self.drafter is not None:
                 self.drafter.leave_out(self.spans)
 
-    def draft_here(self) -> None:
-        """Have the draft that is hosted here bring the next chain, or read more of the text."""
-        if self.drafter is not None:
-            self.verifier.received.suggest(self.drafter.draft())
+    def draft_here(self) -> bool:
+        """Have the draft that is hosted here bring the next chain, or read more of the text. False: it had nothing to
+        do."""
+        chain = None if self.drafter is None else self.drafter.draft()
+        self.verifier.received.suggest(chain or ())
+        return chain is not None
 
     def close_drafter(self) -> None:
         if self.drafter is not None:
