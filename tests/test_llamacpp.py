@@ -1,4 +1,4 @@
-"""Texts over llama.cpp: those with drafts, trees and company are those of plain decoding on the same engine.
+"""Texts over llama.cpp: those with drafts and company are those of plain decoding on the same engine.
 
 Needs edgespec[llamacpp] and a GGUF file, which EDGESPEC_GGUF names; `make llamacpp` brings both.
 """

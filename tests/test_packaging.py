@@ -49,6 +49,16 @@ def test_the_ray_job_starts_a_fleet_as_fleet_up_takes_it() -> None:
     assert service["spec"]["selector"] == head["metadata"]["labels"]
 
 
+@pytest.mark.parametrize(("name", "kinds"), [("servers.yaml", 5), ("kuberay.yaml", 1)])
+def test_kubernetes_own_kinds_follow_its_schemas(name: str, kinds: int) -> None:
+    """Of Ray's and Prometheus' kinds there are none."""
+    kubernetes = pytest.importorskip("kubernetes_validate")
+    own = [one for one in documents(name) if "ray.io" not in one["apiVersion"]]
+    assert len(own) == kinds
+    for one in own:
+        kubernetes.validate(one, "1.31", strict=True)
+
+
 def test_metrics_that_the_manifests_name_are_there() -> None:
     text = (FOLDER / "monitoring.yaml").read_text(encoding="utf-8")
     sources = "".join(
