@@ -157,7 +157,7 @@ def test_a_refusal_says_when_the_first_of_the_texts_may_end() -> None:
 
 def test_a_refusal_never_asks_to_wait_for_longer_than_half_a_minute() -> None:
     with pytest.raises(Refused) as refused:
-        admission(1, remaining=10_000, settings=ServerSettings(max_sessions=1)).admit(None)
+        admission(1, remaining=10_000, settings=ServerSettings(max_sessions=1)).check_room()
     assert refused.value.retry_after_ms == 30_000
 
 

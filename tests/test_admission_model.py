@@ -77,6 +77,7 @@ class AdmissionModel(RuleBasedStateMachine):
         asker = Asker(frozenset({who}))
         self.admission.check_share(asker)
         self.admission.admit(None, asker=asker)
+        self.admission.check_room()
         self.numbers += 1
         session: Any = FakeSession(self.numbers, asker.holders, pages * Pages.size, self.pages, ready)
         self.admission.reserve_memory(session)

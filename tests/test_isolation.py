@@ -9,17 +9,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import raw_peer
 from raw_peer import RawPeer, block, hello, opening
 from scripted_models import HashModel
-from stubs import VOCABULARY_HASH, StubTarget, serving
+from stubs import VOCABULARY, VOCABULARY_HASH, StubTarget, serving
 
 from edgespec.core.access import credential
 from edgespec.core.row_constraints import RowConstraints
 from edgespec.model.kv_pages import Pages
+from edgespec.server.audit import DEVICE_A_MINUTE, STRANGERS_A_MINUTE, AuditLog
 from edgespec.server.forwards import ForwardRunner
 from edgespec.server.server import Server
 from edgespec.server.server_session import ServerSession
@@ -115,8 +117,19 @@ def test_a_device_cannot_take_all_sessions(tokens: Path, shown: dict[str, bytes]
             assert bob.until(raw_peer.VERDICT, raw_peer.ERROR).kind == raw_peer.VERDICT  # type: ignore[union-attr]
 
 
-def test_an_open_that_can_only_be_refused_evicts_nobody(tokens: Path, shown: dict[str, bytes]) -> None:
-    with server_with(tokens, max_sessions=2) as server:
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda: opening(2, secrets.token_bytes(16), [VOCABULARY]),
+        lambda: opening(2, secrets.token_bytes(16), PROMPT, latency_us=1),
+        lambda: opening(2, secrets.token_bytes(16), PROMPT, needs_server_draft=True),
+    ],
+    ids=["a token that there is not", "a target that cannot be kept", "a draft, and none is free"],
+)
+def test_an_open_that_can_only_be_refused_evicts_nobody(
+    refused: Callable[[], bytes], tokens: Path, shown: dict[str, bytes]
+) -> None:
+    with server_with(tokens, max_sessions=2, server_drafters=lambda *_: None) as server:
         session_id = secrets.token_bytes(16)
         with welcomed(server, shown["bob"]) as bob:
             bob.send(opening(1, session_id, PROMPT, max_new_tokens=50, fill=False))
@@ -124,7 +137,7 @@ def test_an_open_that_can_only_be_refused_evicts_nobody(tokens: Path, shown: dic
             assert bob.until(raw_peer.VERDICT) is not None
         with welcomed(server, shown["alice"]) as alice:
             alice.send(opening(1, secrets.token_bytes(16), PROMPT, fill=False))
-            alice.send(opening(2, secrets.token_bytes(16), [99_999]))
+            alice.send(refused())
             assert alice.until(raw_peer.ERROR) is not None
             with welcomed(server, shown["bob"]) as again:
                 again.send(raw_peer.frame(raw_peer.RESUME, session_id + bytes(8), channel=1))
@@ -202,3 +215,27 @@ def test_a_session_whose_rows_cannot_be_made_ends_alone(
         send_for_one_forward(server, bob, openings)
         kinds = [bob.until(raw_peer.VERDICT, raw_peer.ERROR) for _ in range(4)]
         assert sorted(frame.kind for frame in kinds if frame) == [raw_peer.VERDICT] * 3 + [raw_peer.ERROR]
+
+
+def test_a_full_disk_costs_records_and_no_session(tokens: Path, shown: dict[str, bytes]) -> None:
+    with server_with(tokens, Path("/dev/full")) as server:
+        for _ in range(2):
+            with welcomed(server, shown["bob"]) as bob:
+                bob.send(opening(1, secrets.token_bytes(16), PROMPT))
+                assert bob.until(raw_peer.VERDICT) is not None
+
+
+@pytest.mark.parametrize(("who", "most"), [("alice", DEVICE_A_MINUTE), ("", STRANGERS_A_MINUTE)])
+def test_nobody_fills_the_audit_log(
+    who: str, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(monotonic=lambda: 0.0, strftime=time.strftime, gmtime=time.gmtime)
+    monkeypatch.setattr("edgespec.server.audit.time", clock)
+    audit = AuditLog(tmp_path / "audit")
+    for _ in range(most + 7):
+        audit.record("refused", who)
+    clock.monotonic = lambda: 60.0
+    audit.record("opened", "bob")
+    *_, missing, last = [json.loads(line) for line in (tmp_path / "audit").read_text().splitlines()]
+    assert (missing["event"], missing["records"], last["device"]) == ("left out", 7, "bob")
+    audit.close()

@@ -77,11 +77,9 @@ class Admission:
         low_priority: bool = False,
         asker: Asker = Asker(),
     ) -> float | None:
-        """Admit a session that asks for this latency target; returns the target that it has. None: none. Raises
-        Refused."""
+        """Admit a session that asks for this latency target, where there is room for one; returns the target that it
+        has. None: none. Raises Refused."""
         latency_ms = self._target_ms(asked_ms, low_priority, asker)
-        if self.full:
-            raise self._overloaded(f"it has all the {self.settings.max_sessions} sessions that it may hold")
         if asked_ms is not None:
             self._check_cost(asked_ms, asker)
         self._check_targets(latency_ms, asker)
@@ -92,6 +90,11 @@ class Admission:
         """Of the latency that may be promised, the share that is; 0 where no session has a target."""
         token_ms, tightest_ms = self._tightest(self._running())
         return token_ms / (ADMITTED_SHARE * tightest_ms)
+
+    def check_room(self) -> None:
+        """Raises Refused where the server has all the sessions that it may hold."""
+        if self.full:
+            raise self._overloaded(f"it has all the {self.settings.max_sessions} sessions that it may hold")
 
     def check_share(self, asker: Asker) -> None:
         """Raises Refused where the asker's device, or its tenant, has reached its limit of sessions."""

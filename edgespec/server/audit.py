@@ -1,19 +1,24 @@
 """The audit log: who came in, opened sessions, was refused or was cut off. One JSON object a line.
 
-It has no prompts, no texts and no tokens. What strangers cause is left out beyond a rate, so that they fill no disk.
+It has no prompts, no texts and no tokens. What a device causes is left out beyond a rate, and likewise what all
+strangers cause together, so that nobody fills the disk; records that cannot be written are left out too. The next one
+that is written says how many are missing.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
+from collections import Counter
 from pathlib import Path
-from typing import IO
 
 from edgespec.core.errors import EdgespecError
 
-STRANGERS_A_MINUTE = 60
+log = logging.getLogger("edgespec.server")
+
+DEVICE_A_MINUTE, STRANGERS_A_MINUTE = 600, 60
 
 
 class AuditLog:
@@ -21,8 +26,11 @@ class AuditLog:
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
-        self._file: IO[str] | None = None
-        self._minute, self._strangers = 0, 0
+        self._descriptor: int | None = None
+        self._minute = 0
+        self._recorded = Counter[str]()
+        self._left_out = 0
+        self._fails = False
         self.reopen()
 
     def reopen(self) -> None:
@@ -34,25 +42,39 @@ class AuditLog:
         except OSError as error:
             raise EdgespecError(f"cannot write the audit log {self._path} ({error.strerror}).") from None
         self.close()
-        self._file = os.fdopen(descriptor, "w", encoding="utf-8", buffering=1)
+        self._descriptor = descriptor
 
     def record(self, event: str, who: str, **facts: str | int | float) -> None:
-        """event: welcomed, opened, refused, ended or reloaded. who: the device; nothing: a stranger."""
-        if self._file is None or (not who and self._too_many_strangers()):
+        """event: welcomed, opened, refused or ended. who: the device; nothing: a stranger. Raises nothing: a server
+        with a full disk goes on."""
+        if self._descriptor is None:
+            return
+        if self._too_many(who):
+            self._left_out += 1
             return
         at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._file.write(json.dumps({"at": at, "event": event, "device": who, **facts}) + "\n")
+        entry = json.dumps({"at": at, "event": event, "device": who, **facts}) + "\n"
+        if self._left_out:
+            entry = json.dumps({"at": at, "event": "left out", "records": self._left_out}) + "\n" + entry
+        try:
+            os.write(self._descriptor, entry.encode())
+        except OSError as error:
+            self._left_out += 1
+            if not self._fails:
+                log.error("the audit log %s cannot be written (%s): records are left out", self._path, error)
+            self._fails = True
+        else:
+            self._left_out, self._fails = 0, False
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
-    def _too_many_strangers(self) -> bool:
+    def _too_many(self, who: str) -> bool:
         minute = int(time.monotonic() // 60)
         if minute != self._minute:
-            left_out, self._minute, self._strangers = self._strangers - STRANGERS_A_MINUTE, minute, 0
-            if left_out > 0 and self._file is not None:
-                self._file.write(json.dumps({"event": "left out", "records": left_out}) + "\n")
-        self._strangers += 1
-        return self._strangers > STRANGERS_A_MINUTE
+            self._minute = minute
+            self._recorded.clear()
+        self._recorded[who] += 1
+        return self._recorded[who] > (DEVICE_A_MINUTE if who else STRANGERS_A_MINUTE)

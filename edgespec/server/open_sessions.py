@@ -87,6 +87,11 @@ class OpenSessions:
         if len(others) >= MOST_AWAY:
             self.end(others[0], "its device has too many sessions away")
 
+    @property
+    def has_away(self) -> bool:
+        """Whether a session could end to make room."""
+        return any(session.state.away_since_s is not None for session in self.table.values())
+
     def make_room(self, holders: frozenset[str] = frozenset()) -> None:
         """End a session whose edge is away, if there is one: of those who ask for room if they have one, else of those
         who have most sessions; the longest away of these."""

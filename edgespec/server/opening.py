@@ -92,8 +92,12 @@ class Opening:
             guide_time,
         )
         self.pictures.place(session, pictures)
-        self.admission.reserve_memory(session)
         session.host_draft(self.drafters)
+        try:
+            self._make_room(session)
+        except Refused:
+            session.close_drafter()
+            raise
         self.sessions.add(session)
         if params.guide is not None:
             self.guides.compile(session, params.guide)
@@ -108,13 +112,19 @@ class Opening:
         devices = self.gate.devices
         return Asker(devices.holders(identity), devices.granted_ms(identity))
 
+    def _make_room(self, session: ServerSession) -> None:
+        """Sessions and memory of others give way, now that nothing else can be wrong with the OPEN."""
+        if not self.sessions.has_away:
+            self.admission.check_room()
+        self.admission.reserve_memory(session)
+        if self.admission.full:
+            self.sessions.make_room(session.holders)
+
     def _admit(self, opened: _native.Open, options: ServerOptions, asker: Asker) -> float | None:
-        """Its latency target. Whatever else is wrong with an OPEN has been found before anybody gives way for it."""
+        """Its latency target."""
         if opened.latency_us:
             learn_cost(self.target, self.loop)
         self.admission.check_share(asker)
-        if self.admission.full:
-            self.sessions.make_room(asker.holders)
         asked_ms = opened.latency_us / 1e3 if opened.latency_us else None
         return self.admission.admit(asked_ms, options.low_priority, asker)
 
