@@ -8,22 +8,19 @@ refusal says when to ask again.
 from __future__ import annotations
 
 import math
-import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgespec import _native
 from edgespec.model.target_engine import KvFull
+from edgespec.server.giving_way import giving_way
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerSession
 from edgespec.server.settings import ServerSettings
-from edgespec.server.shares import TENANT, may_take, must_give
+from edgespec.server.shares import TENANT, may_take
 from edgespec.verifying.forward_room import rows_within
 from edgespec.verifying.scheduler import SLOWED
-
-IDLE_S = 30.0
-"""A session in the middle of a text gives its memory up only after it had nothing to run for this long."""
 
 ADMITTED_SHARE = 0.7
 """How much of a latency target forwards may take when a session is admitted: prompts need some room beside it."""
@@ -117,27 +114,14 @@ class Admission:
             try:
                 return session.reserve(slots)
             except KvFull as full:
-                giving = self._giving_way(session, slots or session.slots_needed, full.missing_slots)
+                others = [one for one in self.sessions.values() if one is not session and one.reserved]
+                giving = giving_way(session, slots or session.slots_needed, full.missing_slots, others)
                 if not giving:
                     raise self._overloaded(
                         f"the key-value memory lacks {full.missing_slots} slots for this session"
                     ) from None
                 for one in giving:
                     one.release()
-
-    def _giving_way(self, asker: ServerSession, slots: int, missing: int) -> list[ServerSession]:
-        """Sessions that have the `missing` of the `slots` that are asked for; none where those that may give way have
-        less."""
-        giving: list[ServerSession] = []
-        left = [one for one in self.sessions.values() if one is not asker and one.reserved]
-        while missing > 0:
-            one = _idle(asker, left) or _of_the_largest(asker, slots, missing, left)
-            if one is None:
-                return []
-            left.remove(one)
-            giving.append(one)
-            missing -= one.cache.slots
-        return giving
 
     def _target_ms(self, asked_ms: float | None, low_priority: bool, asker: Asker) -> float | None:
         settings = self.settings
@@ -249,40 +233,3 @@ def _rows_needed(period_ms: float, target_ms: float | None) -> float:
 def _device(holders: frozenset[str]) -> str:
     """Its name; nothing, where nobody knows who it is."""
     return next((name for name in holders if not name.startswith(TENANT)), "")
-
-
-def _idle(asker: ServerSession, sessions: Sequence[ServerSession]) -> ServerSession | None:
-    """A session that has nothing to run: the asker's device's own first, then the one that has waited longest."""
-    now_s = time.monotonic()
-    idle = [
-        session
-        for session in sessions
-        if not session.verifier.ready
-        and (session.verifier.finish is not None or now_s - session.state.concluded_s > IDLE_S)
-    ]
-    return min(
-        idle, key=lambda one: (one.holders.isdisjoint(asker.holders), one.state.concluded_s), default=None
-    )
-
-
-def _of_the_largest(
-    asker: ServerSession, slots: int, missing: int, sessions: Sequence[ServerSession]
-) -> ServerSession | None:
-    """A session of the device that has more than its share of the memory, whatever it does; a device's only one is left
-    to it. One that waits goes first, then the smallest with the `missing` slots, else the largest; of equal ones the
-    one that began last."""
-    if not asker.holders:
-        return None
-    others = [one for one in sessions if one.holders]
-    held = Counter[str]()
-    for one in others:
-        held[one.holder] += one.cache.slots
-    count = Counter(one.holder for one in others)
-    largest = must_give(held, [holder for holder in count if count[holder] > 1], asker.holder, slots)
-
-    def order(one: ServerSession) -> tuple[bool, bool, int, float]:
-        enough = one.cache.slots >= missing
-        size = -one.cache.slots if enough else one.cache.slots
-        return not one.verifier.ready, enough, size, one.statistics.opened_s
-
-    return max((one for one in others if one.holder == largest), key=order, default=None)
