@@ -56,7 +56,9 @@ class Server:
     ) -> None:
         """Raises EdgespecError where it may not listen there, or cannot."""
         settings = settings or ServerSettings()
-        self._tokens = settings.security.tokens
+        tokens = settings.security.tokens
+        # Watched from before they are read: nothing that is revoked meanwhile is missed.
+        self._watched = nullcontext() if tokens is None else FileWatch(tokens, self._follow_tokens)
         gate = self._gate = _gate(target, host, port, settings)
         listener = self.listener = gate.listener
         self.target_id = target.target_id
@@ -91,8 +93,7 @@ class Server:
 
     def run(self) -> None:
         """Serve until `stop`."""
-        watched = FileWatch(self._tokens, self._follow_tokens) if self._tokens is not None else nullcontext()
-        with watched:
+        with self._watched:
             self._serve()
 
     def _serve(self) -> None:
