@@ -8,22 +8,35 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
-import uvicorn
 from scripted_models import HashModel
 from stubs import StubDraft, StubTarget, StubTokenizer, serving
 
 from edgespec.api.access import Access
 from edgespec.api.app import create_app
+from edgespec.api.connections import Connections, CountingListener
 from edgespec.api.door import Door, Limits
+from edgespec.api.http_server import http_server
 from edgespec.api.session_store import Source
 from edgespec.edge.link_options import LinkOptions
 
 MODEL = HashModel(draft_right=0.7, exit_right=0.8)
 
 
-class ChatTokenizer(StubTokenizer):
+class ApiTokenizer(StubTokenizer):
+    """With as much of the library's own tokenizer as the API asks for."""
+
+    @property
+    def core(self) -> Any:
+        def encode_batch(texts: Sequence[str], add_special_tokens: bool) -> list[Any]:
+            return [SimpleNamespace(ids=self.encode(text, add_special_tokens)) for text in texts]
+
+        return SimpleNamespace(encode_batch=encode_batch, get_vocab=lambda with_added_tokens: {"A": 0})
+
+
+class ChatTokenizer(ApiTokenizer):
     """Messages one after another, each behind a letter for its role; an answer is what follows `A`."""
 
     def chat(
@@ -55,6 +68,7 @@ def open_api(
     scripted: HashModel = MODEL,
     tracing: Any = None,
     send_buffer_bytes: int | None = None,
+    connections: Connections | None = None,
 ) -> Iterator[tuple[str, Door]]:
     """The API's URL, and its door. port: of another server than a stub target's. send_buffer_bytes: of its sockets."""
     with serving(target or StubTarget(scripted)) as server:
@@ -65,24 +79,24 @@ def open_api(
             link or LinkOptions(),
         )
         door = Door(source, "edgespec", limits)
-        with running(door, access or Access(), tracing, send_buffer_bytes) as url:
+        with running(door, access or Access(), tracing, send_buffer_bytes, connections) as url:
             yield url, door
 
 
 @contextmanager
 def running(
-    door: Door, access: Access, tracing: Any = None, send_buffer_bytes: int | None = None
+    door: Door,
+    access: Access,
+    tracing: Any = None,
+    send_buffer_bytes: int | None = None,
+    connections: Connections | None = None,
 ) -> Iterator[str]:
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = CountingListener(socket.AF_INET, Connections(2048) if connections is None else connections)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(1024)
     if send_buffer_bytes is not None:  # the accepted sockets have it too
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
-    config = uvicorn.Config(
-        create_app(door, access, tracing=tracing),
-        log_level="warning",
-        loop="asyncio",
-        timeout_graceful_shutdown=1,
-    )
-    server = uvicorn.Server(config)
+    server = http_server(create_app(door, access, tracing=tracing))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
     thread.start()
     try:

@@ -10,9 +10,9 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 openai = pytest.importorskip("openai")
 
-from api_server import open_api  # noqa: E402
+from api_server import ApiTokenizer, open_api  # noqa: E402
 from scripted_models import HashModel  # noqa: E402
-from stubs import StubTarget, StubTokenizer  # noqa: E402
+from stubs import StubTarget  # noqa: E402
 
 from edgespec.api.tool_calls import Family, ToolCallParser, family_of  # noqa: E402
 
@@ -72,7 +72,7 @@ class Caller(HashModel):
         return ALPHABET.index(answer[0]) if answer else END
 
 
-class CallerTokenizer(StubTokenizer):
+class CallerTokenizer(ApiTokenizer):
     chat_template = "{% if tools %}<tool_call>{% endif %}"
     end_tokens = (END,)
 

@@ -23,11 +23,11 @@ from edgespec.api.chat import chat_asks, streamed_chat, whole_chat
 from edgespec.api.completions import completion_asks, streamed_completion, whole_completion
 from edgespec.api.door import Door, TextStep
 from edgespec.api.errors import ApiError, ErrorAnswer
+from edgespec.api.holder import holder
 from edgespec.api.page_routes import page_routes
 from edgespec.api.responses import response_asks, streamed_response, whole_response
 from edgespec.api.responses_schema import ResponsesRequest
 from edgespec.api.schema import ChatRequest, CompletionRequest, SamplingRequest
-from edgespec.api.turning import in_thread
 from edgespec.api.where_route import where_route
 
 if TYPE_CHECKING:
@@ -143,10 +143,11 @@ async def _answer(
     body.check_offered()
     if body.model is not None:
         _check_model(door, body.model)
-    wanted = await in_thread(asks, door, body)
-    texts = door.texts(wanted, request.client.host if request.client else "", body.user or "")
+    address = request.client.host if request.client else ""
+    who = holder(address, request.headers.get("authorization", ""), body.user or "")
+    texts = door.texts(partial(asks, door, body), who)
     if tracing is not None:
-        texts = tracing.traced(texts, wanted, door.model, request.url.path, request.headers)
+        texts = tracing.traced(texts, door.model, request.url.path, request.headers)
     pieces = shapes[bool(body.stream)](door, body, texts)
     return Answer(pieces, texts, bool(body.stream), door.limits.stalled_s)
 

@@ -8,6 +8,7 @@ from edgespec.api.answer import DONE, encode, event
 from edgespec.api.ask import Ask
 from edgespec.api.door import Door, TextStep
 from edgespec.api.errors import refused
+from edgespec.api.prompt_text import check_length, encoded
 from edgespec.api.sampling import asks
 from edgespec.api.schema import ChatRequest, ImagePart, Message, TextPart, Tool
 from edgespec.api.shapes import Envelope, Written, chat_logprobs, closing, extra, finish_reason, gathered
@@ -24,7 +25,7 @@ def chat_asks(door: Door, request: ChatRequest, param: str = "messages") -> list
     parser = tool_parser(door, request)
     tools = request.tools if parser else None
     calls = tools_guide(None if parser is None else parser.family, request)
-    chat = _with_pictures(request.messages, tools, param)
+    chat = _with_pictures(door, request.messages, tools, param)
     prompt = [] if chat else chat_prompt(door, request.messages, tools, param)
     if request.top_logprobs and not request.logprobs:
         raise refused("top_logprobs", "this needs logprobs: true.")
@@ -32,10 +33,13 @@ def chat_asks(door: Door, request: ChatRequest, param: str = "messages") -> list
     return asks(door, request, [prompt], param, most, logprobs, chat, calls)
 
 
-def _with_pictures(messages: Sequence[Message], tools: Sequence[Tool] | None, param: str) -> Chat | None:
+def _with_pictures(
+    door: Door, messages: Sequence[Message], tools: Sequence[Tool] | None, param: str
+) -> Chat | None:
     """None: the messages hold no pictures. Raises ApiError."""
     if not any(message.images for message in messages):
         return None
+    check_length(door, sum(len(message.text) for message in messages), param)
     parted = []
     for number, message in enumerate(messages):
         plain = _plain(param, number, message)
@@ -78,9 +82,10 @@ def chat_prompt(
     plain = [_plain(param, number, message) for number, message in enumerate(messages)]
     tokenizer = door.source.tokenizer
     try:
-        return tokenizer.encode(tokenizer.chat(plain, tools=_described(tools)), add_special_tokens=False)
+        text = tokenizer.chat(plain, tools=_described(tools))
     except EdgespecError as error:
         raise refused(param, str(error)) from None
+    return encoded(door, text, param, add_special_tokens=False)
 
 
 def _plain(param: str, number: int, message: Message) -> dict[str, Any]:

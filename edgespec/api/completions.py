@@ -6,6 +6,7 @@ from edgespec.api.answer import DONE, encode, event
 from edgespec.api.ask import Ask
 from edgespec.api.door import Door, TextStep
 from edgespec.api.errors import refused
+from edgespec.api.prompt_text import encoded
 from edgespec.api.sampling import asks
 from edgespec.api.schema import CompletionRequest
 from edgespec.api.shapes import Envelope, closing, completion_logprobs, extra, finish_reason, gathered
@@ -17,13 +18,13 @@ DEFAULT_TOKENS = 16
 
 def completion_asks(door: Door, request: CompletionRequest) -> list[Ask]:
     """Raises ApiError."""
-    tokenizer, prompt = door.source.tokenizer, request.prompt
+    prompt = request.prompt
     if request.echo and request.logprobs is not None:
         raise refused("logprobs", "this is not offered together with echo.")
     texts = [prompt] if isinstance(prompt, str) else prompt
-    encoded = [tokenizer.encode(text) for text in texts if isinstance(text, str)]
+    from_texts = [encoded(door, text, "prompt") for text in texts if isinstance(text, str)]
     tokens = [token for token in texts if isinstance(token, int)]
-    prompts = encoded or [tokens]
+    prompts = from_texts or [tokens]
     if not all(prompts):
         raise refused("prompt", "it is empty: give at least one character.")
     most = request.max_tokens or DEFAULT_TOKENS

@@ -34,6 +34,10 @@ COUNTED = {
 """A counter -> the session statistic that it sums, and its help text."""
 
 
+KEPT_S = 1.0
+"""For so long a page stays as it is: it is made on the event loop, which the texts need."""
+
+
 class Metrics:
     """Of one door."""
 
@@ -50,14 +54,17 @@ class Metrics:
         self._first = self._histogram("time_to_first_token_seconds", "From a text's turn to its first token.")
         self._between = self._histogram("inter_token_latency_seconds", "Between steps, by token.")
         self._rtt = self._histogram("rtt_seconds", "Round trip to the server, at each step.")
+        self._page, self._made_s = b"", -KEPT_S
 
     def text(self) -> TextMeter:
         """What measures one text."""
         return TextMeter(self)
 
     def exposition(self) -> bytes:
-        """In Prometheus' text format."""
-        return generate_latest(self._registry)
+        """In Prometheus' text format, made once in `KEPT_S` at most."""
+        if time.monotonic() - self._made_s >= KEPT_S:
+            self._page, self._made_s = generate_latest(self._registry), time.monotonic()
+        return self._page
 
     def begun(self, step: TextStep, seconds: float) -> None:
         self._first.observe(seconds)

@@ -50,21 +50,22 @@ class Tracing:
     async def traced(
         self,
         texts: AsyncGenerator[TextStep, None],
-        asks: Sequence[Ask],
         model: str,
         path: str,
         headers: Mapping[str, str],
     ) -> AsyncGenerator[TextStep, None]:
-        """The steps of one request's texts, as they come. asks: what it asks for; path, headers: of the request."""
+        """The steps of one request's texts, as they come. path, headers: of the request."""
         span = self._tracer.start_span(
             f"{OPERATIONS[path]} {model}",
             context=propagate.extract(headers),
             kind=trace.SpanKind.SERVER,
-            attributes=_request(asks, model, path),
+            attributes=_request(model, path),
         )
         one: _TextSpan | None = None
         try:
             async for step in texts:
+                if one is None:
+                    span.set_attributes(_asked(step.asks))
                 if one is None or one.index != step.index:
                     one = _TextSpan(self._tracer, span, step)
                 if one.add(step):
@@ -128,13 +129,19 @@ class _TextSpan:
         self._span.end()
 
 
-def _request(asks: Sequence[Ask], model: str, path: str) -> dict[str, Any]:
+def _request(model: str, path: str) -> dict[str, Any]:
+    return {
+        "url.path": path,
+        "gen_ai.operation.name": OPERATIONS[path],
+        "gen_ai.request.model": model,
+    }
+
+
+def _asked(asks: Sequence[Ask]) -> dict[str, Any]:
+    """Known once the request's prompt has been read."""
     params = asks[0].params
     return _given(
         {
-            "url.path": path,
-            "gen_ai.operation.name": OPERATIONS[path],
-            "gen_ai.request.model": model,
             "gen_ai.request.choice.count": len(asks),
             "gen_ai.request.max_tokens": params.max_new_tokens,
             "gen_ai.request.temperature": params.temperature,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from edgespec.api.tracing import Tracing
 
 DEFAULT_PORT = 8000
-END_S = 2
-"""Answers that are still being written get this long when the API is stopped."""
 
 
 @dataclass(frozen=True)
@@ -248,24 +245,15 @@ def run(
     tracing: Tracing | None = None,
 ) -> None:
     """Serve until a signal, or the end of standard input, ends it. then: called with the API's URL once it listens."""
-    import uvicorn
-
     from edgespec.api.app import create_app
+    from edgespec.api.connections import listen
+    from edgespec.api.http_server import http_server
 
     host = listening.host
     listening.check_https()
-    bound = _listen(host, listening.port)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(door, access, listening.where_url, tracing),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            loop="asyncio",
-            ssl_certfile=listening.https_cert,
-            ssl_keyfile=listening.https_key,
-            timeout_graceful_shutdown=END_S,
-        )
+    bound = listen(host, listening.port, door.limits.sessions)
+    server = http_server(
+        create_app(door, access, listening.where_url, tracing), listening.https_cert, listening.https_key
     )
     if end_with_stdin:
         when_stdin_ends(lambda: setattr(server, "should_exit", True))
@@ -274,19 +262,3 @@ def run(
     leave_loaded_out()
     then(f"{'https' if listening.https_cert else 'http'}://{shown}")
     server.run(sockets=[bound])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Raises EdgespecError where the address cannot be had."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-        listening.listen(1024)
-    except OSError as error:
-        listening.close()
-        raise EdgespecError(
-            f"cannot listen on {host}:{port} ({error.strerror}): choose another --host or --port."
-        ) from None
-    return listening

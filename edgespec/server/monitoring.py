@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from edgespec.core.errors import EdgespecError
@@ -28,6 +28,12 @@ KEPT_S = 1.0
 
 MOST_READERS = 64
 """Connections served at once; others are closed."""
+
+MOST_ASKING = 32
+"""Of them, those whose request has not come in full. A newcomer takes the place of the oldest."""
+
+ASKING_S = 5.0
+"""For so long a request may take to come."""
 
 Page = Callable[[], tuple[int, str, bytes]]
 """Gives a status, a content type and a body."""
@@ -98,25 +104,49 @@ class _Kept:
 
 
 class _Endpoint(ThreadingHTTPServer):
+    """A connection that dribbles must not keep others out: only those whose request has come hold a place."""
+
     daemon_threads = True
     request_queue_size = 1024
-    _readers = threading.BoundedSemaphore(MOST_READERS)
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
+        self._readers = threading.BoundedSemaphore(MOST_READERS)
+        self._asking_since_s: dict[socket.socket, float] = {}
         super().__init__(address, handler)
 
     def process_request(self, request: socket.socket, client_address: tuple[str, int]) -> None:  # type: ignore[override]
+        asking = list(self._asking_since_s)
+        if len(asking) >= MOST_ASKING:
+            self._give_up(asking[0])
         if self._readers.acquire(blocking=False):
+            self._asking_since_s[request] = time.monotonic()
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Called twice a second, and after each connection."""
+        for request, since_s in list(self._asking_since_s.items()):
+            if time.monotonic() - since_s > ASKING_S:
+                self._give_up(request)
+
+    def asked(self, request: socket.socket) -> None:
+        """The request has come in full, or its connection has ended."""
+        self._asking_since_s.pop(request, None)
+
+    def _give_up(self, request: socket.socket) -> None:
+        """Its thread finds that nothing more comes, and ends."""
+        self.asked(request)
+        with suppress(OSError):
+            request.shutdown(socket.SHUT_RDWR)
 
     def process_request_thread(self, request: socket.socket, client_address: tuple[str, int]) -> None:  # type: ignore[override]
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self.asked(request)
             self._readers.release()
 
 
@@ -127,6 +157,7 @@ def _endpoint(
         timeout = 5.0
 
         def do_GET(self) -> None:
+            self._asked()
             page = pages.get(self.path.partition("?")[0])
             nowhere = (404, "text/plain", f"there are {', '.join(pages)}\n".encode())
             status, kind, body = nowhere if page is None else page()
@@ -138,8 +169,14 @@ def _endpoint(
                 return self._answer(404, {}, b"POST goes to /where\n")
             if not may_be_read(length):
                 return self._answer(413, {}, f"{TOO_LONG}\n".encode())
-            status, headers, body = where(self.rfile.read(int(length)))
+            question = self.rfile.read(int(length))
+            self._asked()
+            status, headers, body = where(question)
             self._answer(status, {"Content-Type": "application/json", **headers}, body)
+
+        def _asked(self) -> None:
+            assert isinstance(self.server, _Endpoint)
+            self.server.asked(self.connection)
 
         def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
             self.send_response(status)
