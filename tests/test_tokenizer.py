@@ -60,6 +60,13 @@ def test_text_survives_encoding_and_streaming(folder: Path) -> None:
         assert "".join(stream.push([token]).text for token in ids) + stream.flush() == line
 
 
+def test_a_text_that_is_no_unicode_is_refused_in_a_sentence(folder: Path) -> None:
+    tokenizer = Tokenizer.load(folder)
+    for encode in (tokenizer.encode, lambda text: tokenizer.encode_behind(text, 0)):
+        with pytest.raises(EdgespecError, match="half of a surrogate pair"):
+            encode("a\ud800b")
+
+
 def test_special_tokens_come_first_where_asked_and_never_show(folder: Path) -> None:
     tokenizer = Tokenizer.load(folder)
     assert tokenizer.encode("a")[0] == 0

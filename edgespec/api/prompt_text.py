@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from edgespec.api.door import Door
 from edgespec.api.errors import ApiError
+from edgespec.core.errors import EdgespecError
 
 
 def encoded(door: Door, text: str, param: str, add_special_tokens: bool = True) -> list[int]:
     """param: what holds the text in the client's request. Raises ApiError."""
     check_length(door, len(text), param)
-    # Unlike `encode`, this lets the other threads run meanwhile.
-    [encoding] = door.source.tokenizer.core.encode_batch([text], add_special_tokens=add_special_tokens)
-    tokens: list[int] = encoding.ids
-    return tokens
+    try:
+        return door.source.tokenizer.encode(text, add_special_tokens)
+    except EdgespecError as error:
+        raise ApiError(400, f"{param}: {error}", param=param) from None
 
 
 def check_length(door: Door, characters: int, param: str) -> None:

@@ -88,8 +88,9 @@ class Tokenizer:
         )
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """The text's ids. add_special_tokens: as the tokenizer does for a new text (a first BOS, where it has one)."""
-        ids: list[int] = self._core.encode(text, add_special_tokens=add_special_tokens).ids
+        """The text's ids. add_special_tokens: as the tokenizer does for a new text (a first BOS, where it has one).
+        Raises EdgespecError for a text that is not Unicode."""
+        ids: list[int] = self._encoding(text, add_special_tokens).ids
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -116,10 +117,19 @@ class Tokenizer:
 
     def encode_behind(self, text: str, start: int) -> list[int]:
         """The ids of the whole text, without special tokens of a new text, from character `start` on."""
-        encoding = self._core.encode(text, add_special_tokens=False)
+        encoding = self._encoding(text, add_special_tokens=False)
         return [
             token for token, (first, _) in zip(encoding.ids, encoding.offsets, strict=True) if first >= start
         ]
+
+    def _encoding(self, text: str, add_special_tokens: bool) -> tokenizers.Encoding:
+        try:  # `encode` would keep other threads waiting
+            [encoding] = self._core.encode_batch([text], add_special_tokens=add_special_tokens)
+        except TypeError:
+            raise EdgespecError(
+                "the text has half of a surrogate pair, which is no character: leave it out."
+            ) from None
+        return encoding
 
     def chat(
         self,
