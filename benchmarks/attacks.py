@@ -21,6 +21,8 @@ from benchmarks.attacking_client import Client, leave, opening, raw_peer
 COMMITTED = 1 << 31
 FILL, DRAFT = 1, 32
 NODES = 1000
+UNACKNOWLEDGED = secrets.token_bytes(16)
+ACTS_A_REPLAY = 4  # of a connection: with fewer an address would connect too often
 
 Attack = Callable[[Client], None]
 
@@ -160,6 +162,18 @@ def resumes(client: Client) -> None:
     )
 
 
+def replays(client: Client) -> None:
+    """One session whose verdicts nobody acknowledges, opened and resumed again on ever new channels and connections."""
+    if client.number == ACTS_A_REPLAY:
+        raise ConnectionResetError("enough")
+    first = 2 + 40 * client.number  # without channel 1, on which a client that leaves says CLOSE
+    for channel in range(first, first + 40, 2):
+        client.send(
+            raw_peer.opening(channel, UNACKNOWLEDGED, [5, 6, 7], max_new_tokens=1500, ignore_end=True),
+            raw_peer.frame(raw_peer.RESUME, UNACKNOWLEDGED + bytes(8), channel=channel + 1),
+        )
+
+
 def half_open(client: Client) -> None:
     """Says nothing, and calls again soon."""
     if client.number >= 1:
@@ -181,7 +195,7 @@ OF_A_DEVICE: dict[str, tuple[Attack, int]] = {
     "turns": (turns, 8), "crowd": (crowd, 64), "drafted": (drafted, 16), "hog": (hog, 64), "promises": (promises, 16),
     "idle-promises": (idle_promises, 4),
     "parameters": (parameters, 8), "guides": (guides, 4), "early": (early, 36), "pings": (pings, 8),
-    "resumes": (resumes, 8),
+    "resumes": (resumes, 8), "replays": (replays, 8),
 }  # fmt: skip
 """The attacks of a device that has a token, each with its number of connections."""
 

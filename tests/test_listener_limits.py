@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 
 import pytest
 import raw_peer
-from links import HASH, WELCOME, listening
+from links import HASH, WELCOME, event, has_ipv6, listening
 from raw_peer import MAX_WAIT_S, RawPeer, append, frame, opening
 
 from edgespec import _native
@@ -81,6 +81,12 @@ def test_an_address_that_connects_too_fast_is_closed_at_once() -> None:
         RawPeer(listener.port) as third,
     ):
         assert third.closed()
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="needs a loopback of IPv6")
+def test_an_ipv4_caller_of_an_ipv6_socket_is_known_by_its_ipv4_address() -> None:
+    with closing(_native.Listener("::", 0)) as listener, RawPeer(listener.port):
+        assert event(listener, _native.Connected).address == "127.0.0.1"
 
 
 def test_a_flood_of_small_frames_is_read_no_faster_than_the_devices_share() -> None:

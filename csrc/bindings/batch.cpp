@@ -23,15 +23,16 @@ const wire::Block* block_of(const net::Event& event) {
 
 // What taking an event in costs, in events that carry next to nothing.
 std::size_t weight_of(const net::Event& event) {
-    constexpr std::size_t kPromptWeight = 16, kTokensOfOne = 512, kSectionBytesOfOne = 1024;
+    constexpr std::size_t kPromptWeight = 16, kTokensOfOne = 512, kSamplingBytesOfOne = 1024,
+                          kPictureBytesOfOne = 65536;
     const auto* received = std::get_if<net::Received>(&event.what);
     if (received == nullptr) return 1;
     if (const auto* open = std::get_if<wire::Open>(&received->message)) {
         return kPromptWeight + (open->tokens.size + open->logit_bias.size) / kTokensOfOne +
-               open->sampling.size() / kSectionBytesOfOne;
+               open->sampling.size() / kSamplingBytesOfOne + open->pictures.size() / kPictureBytesOfOne;
     }
     if (const auto* append = std::get_if<wire::Append>(&received->message)) {
-        return kPromptWeight + append->tokens.size / kTokensOfOne;
+        return kPromptWeight + append->tokens.size / kTokensOfOne + append->pictures.size() / kPictureBytesOfOne;
     }
     return 1;
 }

@@ -80,12 +80,17 @@ void Delivery::detach(const Link& link) {
     put_stranded();
 }
 
+bool Delivery::goes_over(const Link& link) const {
+    return std::any_of(paths_.begin(), paths_.end(), [&](const Path& path) { return path.link.get() == &link; });
+}
+
 void Delivery::replay(const Link& link, std::uint32_t last_sequence) {
     acknowledged(last_sequence);
     const Path* path = find(&link);
     if (path == nullptr) return;
     for (Ledger::Kept& kept : ledger_.kept()) {
         if (kept.path == &link) continue;
+        if (!path->link->sends()) return;  // it ends soon: the rest goes out on another
         ++traffic_->resent;
         kept.hedged = false;
         put(*path, kept);
@@ -167,6 +172,7 @@ void Delivery::acknowledge(const Path& path) { put(path, frame_of(path.channel, 
 void Delivery::put(const Path& path, Ledger::Kept& kept) {
     kept.sent = Clock::now();
     kept.path = path.link.get();
+    if (kept.times > 0) path.link->spend(1);
     ++kept.times;
     put(path, kept.frame);
 }
@@ -177,6 +183,7 @@ void Delivery::put_stranded() {
     const Path path = paths_.back();  // a link that ends while it is written to is detached meanwhile
     for (Ledger::Kept& kept : ledger_.kept()) {
         if (kept.path != nullptr) continue;
+        if (!path.link->sends()) return;
         if (kept.times > 0) ++traffic_->resent;
         kept.hedged = false;
         put(path, kept);

@@ -24,8 +24,10 @@ class Delivery : public std::enable_shared_from_this<Delivery> {
     // not used before the other is late.
     void attach(std::shared_ptr<Link> link, std::uint16_t channel, bool spare = false);
     void detach(const Link& link);
+    bool goes_over(const Link& link) const;
 
-    // The peer resumed on this path, having received everything up to `last_sequence`; the rest goes out on it again.
+    // The peer resumed on this path, having received everything up to `last_sequence`; the rest goes out on it again,
+    // as far as the link sends. What is sent again costs the peer's device frames of its rate.
     void replay(const Link& link, std::uint32_t last_sequence);
 
     // The peer has everything up to there. Throws BadFrame.

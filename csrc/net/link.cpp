@@ -44,7 +44,7 @@ void Link::start(OnMessage on_message, OnEnd on_end, OfSession of_session) {
 }
 
 void Link::send(Frame frame) {
-    if (ended_ || finishing_ || queued_bytes_ > limits_.queued_bytes) return;
+    if (!sends()) return;
     if (wire::read_header(frame.data()).channel != 0) touch();
     queued_bytes_ += frame.size();
     if (queued_bytes_ > limits_.queued_bytes) {  // ends soon, not now: the caller may be among its sessions
@@ -64,6 +64,15 @@ void Link::finish(const std::string& reason) {
         if (!error) self->end(self->finish_reason_);
     });
     if (writing_.empty()) transport_->shut_down();
+}
+
+void Link::set_share(std::shared_ptr<DeviceShare> share) {
+    share_ = share;
+    receiver_.set_share(std::move(share));
+}
+
+void Link::spend(double frames) {
+    if (share_) share_->frames.spend(frames, Clock::now());
 }
 
 void Link::refuse(const std::string& reason) {

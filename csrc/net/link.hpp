@@ -36,12 +36,16 @@ class Link : public std::enable_shared_from_this<Link> {
     // All of these on the I/O thread. After `on_end` nothing more is delivered.
     void start(OnMessage on_message, OnEnd on_end, OfSession of_session = nullptr);
     void send(Frame frame);
+    // False: what is sent is dropped, as the link has ended or soon will.
+    bool sends() const { return !ended_ && !finishing_ && queued_bytes_ <= limits_.queued_bytes; }
     void finish(const std::string& reason = "closed");  // close once the peer has read everything queued, or in time
     void refuse(const std::string& reason);             // the peer broke the protocol: say so, then close
     void end(const std::string& reason);
     // A session speaks, here or on a link beside this one: not quiet.
     void touch(Clock::time_point when = Clock::now());
-    void set_share(std::shared_ptr<DeviceShare> share) { receiver_.set_share(std::move(share)); }
+    void set_share(std::shared_ptr<DeviceShare> share);
+    // The peer made this end do as much as so many of its frames would.
+    void spend(double frames);
     void set_max_payload(std::size_t bytes) { receiver_.set_max_payload(bytes); }
 
     const std::shared_ptr<Counters> counters;
@@ -60,6 +64,7 @@ class Link : public std::enable_shared_from_this<Link> {
     asio::io_context& io_;
     std::unique_ptr<Transport> transport_;
     Receiver receiver_;
+    std::shared_ptr<DeviceShare> share_;  // none: an edge's
     LinkLimits limits_;
     OnMessage on_message_;
     OnEnd on_end_;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "net/loop.hpp"
+#include "net/network.hpp"
 #include "net/server_sessions.hpp"
 
 namespace edgespec::net {
@@ -43,8 +44,8 @@ class SocketListener final : public Listener {
  private:
     void accept();
     void accept_later();
-    bool make_room(const std::string& address);
-    void admit(asio::ip::tcp::socket socket, const std::string& address);
+    bool make_room(const std::string& network);
+    void admit(asio::ip::tcp::socket socket, const asio::ip::address& address);
     void part_with(std::optional<std::uint64_t> stranger);
     void greet(std::uint64_t number, bool crowded);
     void deliver(std::uint64_t number, Received&& received);
@@ -98,15 +99,15 @@ void SocketListener::accept() {
         if (!acceptor_.is_open()) return;
         if (error) return accept_later();
         ErrorStatus gone;
-        const std::string address = socket.remote_endpoint(gone).address().to_string();
-        if (!gone && make_room(address)) admit(std::move(socket), address);
+        const auto address = socket.remote_endpoint(gone).address();
+        if (!gone && make_room(network_of(address))) admit(std::move(socket), address);
         accept();
     });
 }
 
 // Whether one more connection from there may begin. One that has not said who it is gives way where there is no room.
-bool SocketListener::make_room(const std::string& address) {
-    if (!strangers_.may_arrive(address, Clock::now())) return false;
+bool SocketListener::make_room(const std::string& network) {
+    if (!strangers_.may_arrive(network, Clock::now())) return false;
     if (peers_.size() >= limits_.connections) part_with(strangers_.give_way());
     return peers_.size() < limits_.connections;
 }
@@ -127,22 +128,23 @@ void SocketListener::accept_later() {
     });
 }
 
-void SocketListener::admit(asio::ip::tcp::socket socket, const std::string& address) {
+void SocketListener::admit(asio::ip::tcp::socket socket, const asio::ip::address& address) {
+    const std::string network = network_of(address);
     const std::uint64_t number = ++last_number_;
     auto transport = tls_ ? tls_->transport(std::move(socket), {}, 0) : tcp_transport(std::move(socket));
     auto link = std::make_shared<Link>(io_, std::move(transport), pool_, limits_.link);
     const auto share = shares_.own();
     link->set_share(share);
-    part_with(strangers_.add(address, number));
+    part_with(strangers_.add(network, number));
     auto handshake = std::make_unique<asio::steady_timer>(io_, limits_.hello_within);
     handshake->async_wait([link](ErrorStatus error) {
         if (!error) link->end("the peer did not say HELLO in time");
     });
     const auto crowd = static_cast<std::size_t>(
-        std::count_if(peers_.begin(), peers_.end(), [&](const auto& peer) { return peer.second.address == address; }));
+        std::count_if(peers_.begin(), peers_.end(), [&](const auto& peer) { return peer.second.network == network; }));
     {
         const std::lock_guard<std::mutex> lock(mutex_);
-        peers_.emplace(number, Peer{link, std::move(handshake), address, {}, share, {}});
+        peers_.emplace(number, Peer{link, std::move(handshake), unmapped(address).to_string(), network, {}, share, {}});
     }
     const bool crowded = crowd >= limits_.connections_of_address;
     link->begin([this, number, crowded](const std::string& reason) {
@@ -150,7 +152,7 @@ void SocketListener::admit(asio::ip::tcp::socket socket, const std::string& addr
         const std::lock_guard<std::mutex> lock(mutex_);
         const auto peer = peers_.find(number);
         if (peer == peers_.end()) return;
-        strangers_.remove(peer->second.address, number);
+        strangers_.remove(peer->second.network, number);
         peers_.erase(peer);
     });
 }
@@ -176,7 +178,7 @@ void SocketListener::deliver(std::uint64_t number, Received&& received) {
     const Peer& peer = peers_.at(number);
     if (std::holds_alternative<wire::Hello>(received.message)) {
         peer.handshake->cancel();
-        strangers_.remove(peer.address, number);
+        strangers_.remove(peer.network, number);
     }
     inbox_.push({number, std::move(received), lane_of(peer)});
 }
@@ -188,7 +190,7 @@ void SocketListener::ended(std::uint64_t number, const std::string& reason) {
         peer = std::move(peers_.at(number));
         peers_.erase(number);
     }
-    strangers_.remove(peer.address, number);
+    strangers_.remove(peer.network, number);
     sessions_.detach(peer, reason);
     inbox_.push({number, Disconnected{reason}, lane_of(peer)});
 }

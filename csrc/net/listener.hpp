@@ -24,7 +24,7 @@ struct ListenerLimits {
     int backlog = 128;
     std::size_t slabs = 4096;
     std::size_t connections = 2048;
-    std::size_t connections_of_address = 512;
+    std::size_t connections_of_address = 512;  // of IPv6: of a network (network.hpp)
     StrangerLimits strangers;
     ShareLimits device;
     std::chrono::milliseconds hello_within{5000};  // from a connection's beginning to its HELLO, TLS included

@@ -21,11 +21,11 @@ class Rate {
 
     Rate(RateLimit limit, Time now) : limit_(limit), left_(limit.burst), at_(now) {}
 
-    // False: too often.
-    bool take(Time now) {
+    // False: too often. times: what it counts for; more than are left become a debt.
+    bool take(Time now, double times = 1) {
         fill(now);
         if (left_ < 1) return false;
-        left_ -= 1;
+        left_ -= times;
         return true;
     }
 
@@ -65,13 +65,13 @@ class Rates {
     explicit Rates(RateLimit limit) : limit_(limit) {}
 
     // False: too often for this one.
-    bool take(const std::string& who, Rate::Time now) {
+    bool take(const std::string& who, Rate::Time now, double times = 1) {
         if (rates_.size() >= kMostRemembered) {
             for (auto one = rates_.begin(); one != rates_.end();) {
                 one = one->second.full(now) ? rates_.erase(one) : std::next(one);
             }
         }
-        return rates_.try_emplace(who, limit_, now).first->second.take(now);
+        return rates_.try_emplace(who, limit_, now).first->second.take(now, times);
     }
 
  private:

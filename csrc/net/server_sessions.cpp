@@ -8,7 +8,14 @@ constexpr std::size_t kMostChannels = 256;
 constexpr std::uint32_t kRetryAfterMs = 1000;
 
 // By whose name the peer's rates are known.
-const std::string& name_of(const Peer& peer) { return peer.identity->empty() ? peer.address : *peer.identity; }
+const std::string& name_of(const Peer& peer) { return peer.identity->empty() ? peer.network : *peer.identity; }
+
+// What taking in an OPEN counts for: its sections are parsed and hashed in the server's loop.
+double openings(const wire::Open& open) {
+    constexpr double kSamplingBytes = 4096, kPictureBytes = 65536;
+    return 1 + static_cast<double>(open.sampling.size()) / kSamplingBytes +
+           static_cast<double>(open.pictures.size()) / kPictureBytes;
+}
 
 // A frame that is refused costs its device this many frames more of its rate: an answer takes longer than a frame.
 constexpr double kRefusalFrames = 20;
@@ -65,20 +72,34 @@ void ServerSessions::deliver_to(std::uint64_t number, Peer& peer, const wire::He
     if (after != sessions_.end() && after->second.closed) forget(number);  // the channel is free
 }
 
+// Whether it may bring a session onto one more connection; it is told where it may not.
+bool ServerSessions::may_resume(Peer& peer, std::uint16_t channel) {
+    const bool may = resumes_.take(name_of(peer), Clock::now());
+    if (!may) refuse(peer, limit_reached(channel, "sessions are resumed too fast"));
+    return may;
+}
+
+// One more must have a place beside those that are bound. Throws BadFrame.
+void ServerSessions::check_channels(Peer& peer) const {
+    if (peer.sessions.size() < kMostChannels) return;
+    for (auto one = peer.sessions.begin(); one != peer.sessions.end();) {
+        one = sessions_.count(one->second) == 0 ? peer.sessions.erase(one) : std::next(one);
+    }
+    if (peer.sessions.size() >= kMostChannels) throw wire::BadFrame("the connection has too many sessions");
+}
+
 void ServerSessions::open(Peer& peer, const wire::Header& header, Received&& received) {
     if (header.sequence != 1) throw wire::BadFrame("an OPEN is a session's first frame");
-    if (peer.sessions.size() >= kMostChannels) {
-        for (auto one = peer.sessions.begin(); one != peer.sessions.end();) {
-            one = sessions_.count(one->second) == 0 ? peer.sessions.erase(one) : std::next(one);
-        }
-        if (peer.sessions.size() >= kMostChannels) throw wire::BadFrame("the connection has too many sessions");
-    }
-    const wire::SessionId id = std::get<wire::Open>(received.message).session_id;
+    check_channels(peer);
+    const auto& asked = std::get<wire::Open>(received.message);
+    const wire::SessionId id = asked.session_id;
     std::uint64_t session = known(peer, id);
     if (session == 0 && session_of_.count(id) != 0) return refuse_unknown(peer, header.channel);
-    if (session == 0 && !opens_.take(name_of(peer), Clock::now())) {
+    if (carries(peer, session)) return;
+    if (session == 0 && !opens_.take(name_of(peer), Clock::now(), openings(asked))) {
         return refuse(peer, limit_reached(header.channel, "sessions are opened too fast"));
     }
+    if (session != 0 && !may_resume(peer, header.channel)) return;
     if (session == 0) session = begin(id, peer);
     bind(peer, header.channel, session);
     const auto delivery = sessions_.at(session).delivery;
@@ -87,10 +108,10 @@ void ServerSessions::open(Peer& peer, const wire::Header& header, Received&& rec
 }
 
 void ServerSessions::resume(Peer& peer, const wire::Header& header, const wire::Resume& resume) {
-    if (!resumes_.take(name_of(peer), Clock::now())) {
-        return refuse(peer, limit_reached(header.channel, "sessions are resumed too fast"));
-    }
+    check_channels(peer);
+    if (!may_resume(peer, header.channel)) return;
     const std::uint64_t session = known(peer, resume.session_id);
+    if (carries(peer, session)) return;
     if (session == 0) return refuse_unknown(peer, header.channel);
     const auto delivery = sessions_.at(session).delivery;
     delivery->acknowledged(resume.last_sequence);
@@ -106,6 +127,12 @@ std::uint64_t ServerSessions::bound(Peer& peer, std::uint16_t channel) const {
     if (sessions_.count(found->second) != 0) return found->second;
     peer.sessions.erase(found);
     return 0;
+}
+
+// A session has one channel of a connection. To bring it onto another would say all of it again.
+bool ServerSessions::carries(const Peer& peer, std::uint64_t number) const {
+    const auto found = sessions_.find(number);
+    return found != sessions_.end() && found->second.delivery->goes_over(*peer.link);
 }
 
 // The session of this id, if the peer may have it; 0: none.

@@ -23,6 +23,7 @@ struct Peer {
     std::shared_ptr<Link> link;
     std::unique_ptr<asio::steady_timer> handshake;
     std::string address;
+    std::string network;                  // the caller, where addresses have limits (network.hpp)
     std::optional<std::string> identity;  // once welcomed
     std::shared_ptr<DeviceShare> share;
     std::unordered_map<std::uint16_t, std::uint64_t> sessions;
@@ -65,9 +66,12 @@ class ServerSessions {
     };
 
     void deliver_to(std::uint64_t number, Peer& peer, const wire::Header& header, Received&& received);
+    void check_channels(Peer& peer) const;
+    bool may_resume(Peer& peer, std::uint16_t channel);
     void open(Peer& peer, const wire::Header& header, Received&& received);
     void resume(Peer& peer, const wire::Header& header, const wire::Resume& resume);
     std::uint64_t bound(Peer& peer, std::uint16_t channel) const;
+    bool carries(const Peer& peer, std::uint64_t number) const;
     std::uint64_t known(const Peer& peer, const wire::SessionId& id) const;
     std::uint64_t begin(const wire::SessionId& id, const Peer& peer);
     void end(std::uint64_t number, const std::string& reason);
@@ -81,7 +85,7 @@ class ServerSessions {
     mutable std::mutex mutex_;  // guards sessions_, which any thread reads
     std::unordered_map<std::uint64_t, Session> sessions_;
     std::map<wire::SessionId, std::uint64_t> session_of_;
-    Rates opens_, resumes_;  // by device, or by address where nobody says who it is
+    Rates opens_, resumes_;  // by device, or by network where nobody says who it is
 };
 
 // An ERROR that says that a limit is reached, and when to try again.

@@ -1,5 +1,6 @@
-// The connections that have not said who they are, by address. Their number has a limit, for each address and in all. A
-// newcomer takes the place of the oldest one, so that many who say nothing keep nobody out for long. Pure.
+// The connections that have not said who they are, by address (of IPv6: by network). Their number has a limit, for each
+// address and in all. A newcomer takes the place of the oldest one, so that many who say nothing keep nobody out for
+// long. Pure.
 #pragma once
 
 #include <algorithm>

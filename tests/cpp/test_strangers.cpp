@@ -1,5 +1,6 @@
 // Connections that have not said who they are: a newcomer always has a place, and an address has its share of them.
 #include "check.hpp"
+#include "net/network.hpp"
 #include "net/strangers.hpp"
 
 using namespace edgespec::net;
@@ -47,6 +48,21 @@ void who_did_much_of_late_is_remembered_among_many() {
     CHECK(rates.take("busy", later) && !rates.take("busy", later));
 }
 
+// A host of IPv6 has 2^64 addresses to call from.
+void who_has_a_network_of_addresses_is_one_caller() {
+    const auto network = [](const char* address) { return network_of(asio::ip::make_address(address)); };
+    CHECK(network("2001:db8:1:2::3") == "2001:db8:1:2::/64");
+    CHECK(network("2001:db8:1:2:ffff:ffff:ffff:ffff") == network("2001:db8:1:2::"));
+    CHECK(network("2001:db8:1:3::3") != network("2001:db8:1:2::3"));
+    CHECK(network("fe80::1%1") == network("fe80::2%1"));
+    CHECK(network("192.0.2.1") == "192.0.2.1" && network("192.0.2.2") == "192.0.2.2");
+}
+
+void an_ipv4_address_is_the_same_caller_by_ipv6() {
+    const auto mapped = asio::ip::make_address("::ffff:192.0.2.1");
+    CHECK(network_of(mapped) == "192.0.2.1" && unmapped(mapped).to_string() == "192.0.2.1");
+}
+
 }  // namespace
 
 int main() {
@@ -55,4 +71,6 @@ int main() {
     who_is_gone_already_gives_way_to_nobody();
     an_address_arrives_at_its_own_rate();
     who_did_much_of_late_is_remembered_among_many();
+    who_has_a_network_of_addresses_is_one_caller();
+    an_ipv4_address_is_the_same_caller_by_ipv6();
 }
