@@ -130,6 +130,14 @@ def parameters(client: Client) -> None:
         )
 
 
+def biases(client: Client) -> None:
+    """Sessions that decode as fast as they can, each with as many biases as it may have, and penalties."""
+    if client.number == 0:
+        biased = [(token, 0.01) for token in range(1024)]
+        tokens = [5, 6, random.randrange(10, 4000)]
+        opening(client, tokens, temperature=1.0, repetition_penalty=1.1, biases=biased)
+
+
 def guides(client: Client) -> None:
     """Sessions one after the other, each with a JSON schema of its own that takes long to compile."""
     channel = 1 + client.number % 200
@@ -193,9 +201,8 @@ def drip(client: Client) -> None:
 OF_A_DEVICE: dict[str, tuple[Attack, int]] = {
     "chains": (chains, 4), "orphans": (orphans, 4), "tunes": (tunes, 4), "empty-blocks": (empty_blocks, 8),
     "turns": (turns, 8), "crowd": (crowd, 64), "drafted": (drafted, 16), "hog": (hog, 64), "promises": (promises, 16),
-    "idle-promises": (idle_promises, 4),
-    "parameters": (parameters, 8), "guides": (guides, 4), "early": (early, 36), "pings": (pings, 8),
-    "resumes": (resumes, 8), "replays": (replays, 8),
+    "idle-promises": (idle_promises, 4), "parameters": (parameters, 8), "biases": (biases, 16), "guides": (guides, 4),
+    "early": (early, 36), "pings": (pings, 8), "resumes": (resumes, 8), "replays": (replays, 8),
 }  # fmt: skip
 """The attacks of a device that has a token, each with its number of connections."""
 

@@ -65,8 +65,9 @@ def opening(
     latency_us: int = 0,
     sampling: bytes = b"",
     ignore_end: bool = False,
+    biases: Sequence[tuple[int, float]] = (),
 ) -> bytes:
-    """sampling: of the section that holds further parameters."""
+    """sampling: of the section that holds further parameters. biases: (token, bias)."""
     payload = session_id + struct.pack("<ddddQ", temperature, 1.0, 0.0, repetition_penalty, 7)
     payload += struct.pack(
         "<IIIfIIIIHHI",
@@ -77,12 +78,13 @@ def opening(
         0,
         0,
         len(tokens),
-        0,
+        len(biases),
         int(bool(sampling)),
         2 * int(ignore_end),
         latency_us,
     )
     payload += struct.pack(f"<{len(tokens)}i", *tokens)
+    payload += b"".join(struct.pack("<if", *bias) for bias in biases)
     if sampling:
         payload += bytes(-len(payload) % 8) + struct.pack("<HHI", 1, 0, len(sampling)) + sampling
     return frame(OPEN, payload, channel=channel, sequence=1)
