@@ -666,6 +666,7 @@ class Listener:
         strangers_of_address: int = 64,
         arrivals: tuple[float, float] = (100.0, 512.0),
         device_frames: tuple[float, float] = (10000.0, 20000.0),
+        queued_bytes: int = 1048576,
     ) -> None:
         """Raises OSError when the address cannot be had. Port 0 takes a free one.
 
@@ -677,7 +678,8 @@ class Listener:
         the oldest one.
         `busy_spin`: whoever waits for the sockets, a caller or the I/O thread, never sleeps, and takes a core.
         `session_bytes`: sent to a session and not acknowledged, `early_frames` and `early_bytes`: of a session, that
-        wait for one before them; more ends the session, or the connection that brought it.
+        wait for one before them; more ends the session, or the connection that brought it. `queued_bytes`: of frames
+        that wait to be sent over one connection; more ends it.
         """
     def poll(
         self, timeout_s: float | None, max_events: int = 256

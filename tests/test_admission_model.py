@@ -12,12 +12,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from edgespec.core.shares import holder_of
 from edgespec.model.kv_pages import Pages
 from edgespec.model.target_engine import KvFull
 from edgespec.server.admission import Admission, Asker
 from edgespec.server.refusal import Refused
 from edgespec.server.settings import ServerSettings
-from edgespec.server.shares import holder_of
 
 PAGES, SESSIONS = 40, 12
 

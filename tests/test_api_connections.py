@@ -19,13 +19,13 @@ from api_server import MODEL, open_api
 from stubs import StubTarget
 
 from edgespec.api.connections import (
-    LEAST_CONNECTIONS,
     MOST_CONNECTIONS,
     OTHER_FILES,
     SESSION_FILES,
     Connections,
     listen,
 )
+from edgespec.core.descriptors import LEAST
 
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
 BODY = b'{"prompt": "HI", "max_tokens": 2, "temperature": 0}'
@@ -174,7 +174,7 @@ def test_a_client_that_takes_no_answer_loses_its_connection(monkeypatch: pytest.
     [
         ((1024, 1 << 20), MOST_CONNECTIONS, MOST_CONNECTIONS + OTHER_FILES + 24 * SESSION_FILES),
         ((1024, 1024), 1024 - OTHER_FILES - 24 * SESSION_FILES, 1024),
-        ((64, 64), LEAST_CONNECTIONS, 64),
+        ((64, 64), LEAST, 64),
         ((resource.RLIM_INFINITY, resource.RLIM_INFINITY), MOST_CONNECTIONS, None),
     ],
     ids=str,

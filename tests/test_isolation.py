@@ -93,6 +93,19 @@ def test_a_revoked_device_is_cut_off_without_a_signal(
     assert audit.stat().st_mode & 0o777 == 0o600
 
 
+def test_the_audit_log_says_why_a_device_left(tokens: Path, shown: dict[str, bytes], tmp_path: Path) -> None:
+    audit = tmp_path / "audit"
+    with server_with(tokens, audit) as server:
+        with welcomed(server, shown["alice"]) as alice:
+            alice.send(bytes(64))
+            assert alice.until(raw_peer.ERROR) is not None and alice.closed()
+        until(lambda: '"left"' in audit.read_text())
+    (left,) = (
+        record for record in map(json.loads, audit.read_text().splitlines()) if record["event"] == "left"
+    )
+    assert left["device"] == "alice" and "frame" in left["reason"]
+
+
 def test_a_new_token_is_known_without_a_signal(tokens: Path, shown: dict[str, bytes]) -> None:
     with server_with(tokens) as server:
         said = hello(VOCABULARY_HASH, credential(add_token(tokens, "carol")))

@@ -153,11 +153,13 @@ def test_a_draining_server_finishes_its_texts_refuses_new_ones_and_ends() -> Non
 
 
 def test_the_memory_that_a_server_may_take_adds_up() -> None:
-    with serving(StubTarget(), max_sessions=64) as server:
-        resident, most, links, sessions = map(int, re.findall(r"(\d+) MiB", server.memory))
-        assert resident > 0 and most - 1 <= links + sessions <= most
-        assert links == server.listener.most_leased_bytes >> 20 and sessions == 64 * (256 + 64) // 1024
-        assert server.memory.endswith("for 64 sessions")
+    with serving(StubTarget(), max_sessions=64, shared_memory=True) as server:
+        resident, most, *parts = map(int, re.findall(r"(\d+) MiB", server.memory))
+        links, queues, sessions, shared = parts
+        assert resident > 0 and most - len(parts) < sum(parts) <= most
+        assert links == server.listener.most_leased_bytes >> 20
+        assert queues == server._gate.most_connections
+        assert sessions == 64 * (256 + 64) // 1024 and shared == 32 * 4
 
 
 def test_a_server_with_nothing_to_finish_ends_at_once() -> None:

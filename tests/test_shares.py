@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgespec.core.shares import holder_of, may_take, must_give
 from edgespec.server import pictures as picture_room
 from edgespec.server import work_in_turns
 from edgespec.server.pictures import EncodedPictures, Pictures
-from edgespec.server.shares import holder_of, may_take, must_give
 from edgespec.server.tokenizer_offer import FileRate
 
 names = st.sampled_from(["greedy", "other", "third"])

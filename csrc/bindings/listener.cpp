@@ -27,11 +27,12 @@ std::shared_ptr<net::Listener> make_listener(const std::string& host, std::uint1
                                              PerSecondAndBurst turns, bool busy_spin, std::size_t session_bytes,
                                              std::size_t early_frames, std::size_t early_bytes, PerSecondAndBurst tunes,
                                              std::size_t strangers, std::size_t strangers_of_address,
-                                             PerSecondAndBurst arrivals, PerSecondAndBurst device_frames) {
+                                             PerSecondAndBurst arrivals, PerSecondAndBurst device_frames,
+                                             std::size_t queued_bytes) {
     net::ListenerLimits limits;
     limits.link = link_limits(dead_after_s);
     limits.link.frame_within = milliseconds(frame_within_s);
-    limits.link.queued_bytes = 1u << 20;
+    limits.link.queued_bytes = queued_bytes;
     limits.backlog = backlog;
     limits.slabs = slabs;
     limits.connections = connections;
@@ -60,7 +61,7 @@ ListenerClass register_listener(py::module_& module) {
                  py::arg("turns") = kTurns, py::arg("busy_spin") = false, py::arg("session_bytes") = 1u << 18,
                  py::arg("early_frames") = 256, py::arg("early_bytes") = 16u << 10, py::arg("tunes") = kTunes,
                  py::arg("strangers") = 256, py::arg("strangers_of_address") = 64, py::arg("arrivals") = kArrivals,
-                 py::arg("device_frames") = kFrames);
+                 py::arg("device_frames") = kFrames, py::arg("queued_bytes") = 1u << 20);
     return listener;
 }
 

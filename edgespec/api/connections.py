@@ -5,14 +5,15 @@ They are counted as they are accepted, before TLS or a key: a connection that ne
 
 from __future__ import annotations
 
-import resource
 import socket
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from edgespec.api.holder import network_of
+from edgespec.core.descriptors import descriptors_for
 from edgespec.core.errors import EdgespecError
+from edgespec.core.shares import may_take
 
 MOST_CONNECTIONS = 2048
 
@@ -21,8 +22,6 @@ OTHER_FILES = 128
 
 SESSION_FILES = 8
 """Of one session: its links, and what wakes them."""
-
-LEAST_CONNECTIONS = 16
 
 
 class Connections:
@@ -37,8 +36,7 @@ class Connections:
 
     def enter(self, network: str) -> bool:
         """Count a new connection. False: it may not come in."""
-        left = self._most - len(self) - 1
-        if left < 0 or self._held[network] + 1 > 3 * max(1, left):
+        if not may_take(self._held[network], len(self), self._most):
             return False
         self._held[network] += 1
         return True
@@ -82,7 +80,8 @@ def listen(host: str, port: int, sessions: int) -> CountingListener:
     """sessions: that may be open at once, and need descriptors too. Raises EdgespecError where the address cannot be
     had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = CountingListener(family, Connections(_connections_that_fit(sessions)))
+    most = descriptors_for(MOST_CONNECTIONS, OTHER_FILES + SESSION_FILES * sessions)
+    listening = CountingListener(family, Connections(most))
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
@@ -93,16 +92,3 @@ def listen(host: str, port: int, sessions: int) -> CountingListener:
             f"cannot listen on {host}:{port} ({error.strerror}): choose another --host or --port."
         ) from None
     return listening
-
-
-def _connections_that_fit(sessions: int) -> int:
-    """Connections for which this process has file descriptors; raises its limit of them to what the system allows."""
-    others = OTHER_FILES + SESSION_FILES * sessions
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_CONNECTIONS + others
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
-    return max(LEAST_CONNECTIONS, min(MOST_CONNECTIONS, soft - others))

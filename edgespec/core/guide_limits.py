@@ -12,6 +12,10 @@ FREE_MS = 1.0
 BURST_MS = 64.0
 """What a guide may take beyond that: a token of 5 ms sixteen times in a row."""
 
+MOST_LEXER_STATES = 10_000
+MATCHER_BYTES = MOST_LEXER_STATES * 2048
+"""Of one text's guide, at most: a state takes 1 to 2 kB."""
+
 
 class GuideFailed(EdgespecError):
     """A guide that cannot be followed any further: it is too large, too ambiguous, or its text does not match it."""
@@ -19,8 +23,8 @@ class GuideFailed(EdgespecError):
 
 def parser_limits() -> Any:
     """llguidance's limits, a fifth or less of its own except for the items of a row. Ordinary guides stay far below:
-    a schema of 200 properties needs 2,000 items a step and 800 a row, a string of up to 4,000 characters 4,000 states,
-    which take 1 to 2 kB each."""
+    a schema of 200 properties needs 2,000 items a step and 800 a row; a string of up to 4,000 characters, 4,000 states.
+    """
     from llguidance import LLParserLimits
 
     return LLParserLimits(
@@ -28,7 +32,7 @@ def parser_limits() -> Any:
         initial_lexer_fuel=200_000,
         step_lexer_fuel=40_000,
         step_max_items=10_000,
-        max_lexer_states=10_000,
+        max_lexer_states=MOST_LEXER_STATES,
         max_grammar_size=100_000,
         verbose_errors=False,
     )

@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgespec import _native
+from edgespec.core.shares import TENANT, may_take
 from edgespec.model.target_engine import KvFull
 from edgespec.server.giving_way import giving_way
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerSession
 from edgespec.server.settings import ServerSettings
-from edgespec.server.shares import TENANT, may_take
 from edgespec.verifying.forward_room import rows_within
 from edgespec.verifying.scheduler import SLOWED
 

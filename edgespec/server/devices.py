@@ -8,10 +8,10 @@ from typing import Generic, TypeVar
 
 from edgespec import _native
 from edgespec.core.access import KnownDevices, KnownToken
+from edgespec.core.shares import TENANT, may_take
 from edgespec.server.guide_time import GuideTime
 from edgespec.server.refusal import Refused
 from edgespec.server.settings import ServerSecurity
-from edgespec.server.shares import TENANT, may_take
 from edgespec.verifying.belief import Belief
 
 ANONYMOUS = b""

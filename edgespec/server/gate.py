@@ -7,12 +7,12 @@ identity that opened it (csrc/net/listener.hpp).
 from __future__ import annotations
 
 import logging
-import resource
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from edgespec import _native
+from edgespec.core.descriptors import descriptors_for
 from edgespec.core.errors import EdgespecError
 from edgespec.core.tokenizer_archive import NO_HASH
 from edgespec.server.audit import AuditLog
@@ -29,6 +29,9 @@ MOST_CONNECTIONS = 2048
 
 SESSION_BYTES = 1 << 18
 """Sent to a session and not acknowledged; with more the session ends."""
+
+CONNECTION_BYTES = 1 << 20
+"""Of frames that wait to be sent over one connection; with more it ends."""
 
 OTHER_FILES = 192
 """File descriptors that a server needs beside its connections."""
@@ -58,7 +61,7 @@ class Gate:
     ) -> None:
         self._security = security = settings.security
         security.check(host)
-        most_connections = _connections_that_fit()
+        most_connections = self.most_connections = descriptors_for(MOST_CONNECTIONS, OTHER_FILES)
         self.devices = Devices(security, most_connections)
         self.audit = AuditLog(security.audit_log)
         self._welcome = welcome
@@ -75,6 +78,7 @@ class Gate:
                 busy_spin=settings.busy_spin,
                 connections=most_connections,
                 session_bytes=SESSION_BYTES,
+                queued_bytes=CONNECTION_BYTES,
             )
         except OSError as error:
             raise EdgespecError(f"cannot listen on {host}:{port} ({error}): choose another --port.") from None
@@ -92,7 +96,7 @@ class Gate:
         if isinstance(message, _native.Connected):
             self._connections[number] = _Connection(message.certificate, message.address)
         elif isinstance(message, _native.Disconnected):
-            self.devices.leave(self._connections.pop(number).holders)
+            self._leave(self._connections.pop(number), message.reason)
         elif isinstance(message, _native.Hello) and self._connections[number].identity is None:
             self._check(message)
             connection = self._connections[number]
@@ -142,6 +146,12 @@ class Gate:
         connection = self._connections[number]
         return device_name(connection.identity or ANONYMOUS), connection.address
 
+    def _leave(self, connection: _Connection, reason: str) -> None:
+        self.devices.leave(connection.holders)
+        if connection.identity is not None:
+            who = device_name(connection.identity)
+            self.audit.record("left", who, address=connection.address, reason=reason)
+
     def _check(self, hello: _native.Hello) -> None:
         if not hello.version_min <= _native.PROTOCOL_VERSION <= hello.version_max:
             raise Refused(
@@ -160,15 +170,3 @@ class Gate:
         if not self._fetches.take(identity, time.monotonic()):
             raise Refused(_native.ErrorCode.LIMIT, "the tokenizer was fetched often enough: keep it")
         self.listener.send(number, self._offer.part(asked))
-
-
-def _connections_that_fit() -> int:
-    """Connections for which this process has file descriptors; raises its limit of them to what the system allows."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < MOST_CONNECTIONS + OTHER_FILES:
-        wanted = MOST_CONNECTIONS + OTHER_FILES
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
-    return max(16, min(MOST_CONNECTIONS, soft - OTHER_FILES))

@@ -11,8 +11,8 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+from edgespec.core.shares import must_give
 from edgespec.server.server_session import ServerSession
-from edgespec.server.shares import must_give
 
 IDLE_S = 30.0
 """A session in the middle of a text gives its memory up only after it had nothing to run for this long."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from edgespec import _native
 from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
+from edgespec.core.shares import holder_of
 from edgespec.model.target_engine import TargetEngine
 from edgespec.server.admission import Admission, Asker
 from edgespec.server.devices import device_name
@@ -21,7 +22,6 @@ from edgespec.server.pictures import Pictures
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerDrafters, ServerSession, SessionStatistics
 from edgespec.server.shared_memory import SharedMemory
-from edgespec.server.shares import holder_of
 from edgespec.server.token_ids import check_tokens
 from edgespec.verifying.belief import Belief
 from edgespec.verifying.constraints import Constraints

@@ -22,11 +22,11 @@ from edgespec.core import picture_files, picture_section
 from edgespec.core.errors import EdgespecError
 from edgespec.core.picture_section import SentPicture
 from edgespec.core.pictures import PictureFormat, cut_picture
+from edgespec.core.shares import may_take
 from edgespec.model.target_engine import PlacedPicture, TargetEngine
 from edgespec.server.open_sessions import OpenSessions
 from edgespec.server.refusal import Refused
 from edgespec.server.server_session import ServerSession
-from edgespec.server.shares import may_take
 from edgespec.server.work_in_turns import WorkInTurns
 
 KEPT_BYTES = 256 << 20

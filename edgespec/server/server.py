@@ -17,6 +17,7 @@ from typing import TypeVar
 
 from edgespec import _native
 from edgespec.core.address import DEFAULT_PORT, Address
+from edgespec.core.guide_limits import MATCHER_BYTES
 from edgespec.core.guide_matcher import Guides
 from edgespec.core.memory import resident_bytes
 from edgespec.core.pacing import ForwardPacing
@@ -25,7 +26,7 @@ from edgespec.server.admission import Admission
 from edgespec.server.file_watch import FileWatch
 from edgespec.server.forwards import ForwardRunner, learn_cost
 from edgespec.server.frames import welcome_frame
-from edgespec.server.gate import SESSION_BYTES, Gate
+from edgespec.server.gate import CONNECTION_BYTES, SESSION_BYTES, Gate
 from edgespec.server.guide_compiler import GuideCompiler
 from edgespec.server.hosted_drafts import HostedDrafts
 from edgespec.server.intake import BATCH_EVENTS, BATCH_NODES, Intake
@@ -34,7 +35,7 @@ from edgespec.server.opening import Opening
 from edgespec.server.pictures import KEPT_BYTES, WAITING_BYTES, Pictures
 from edgespec.server.requests import Requests
 from edgespec.server.settings import ServerSecurity, ServerSettings
-from edgespec.server.shared_memory import shared_memory
+from edgespec.server.shared_memory import HOLDER_BYTES, MOST_HOLDERS, shared_memory
 from edgespec.server.tokenizer_offer import TokenizerOffer
 from edgespec.verifying.loop import VerifyingLoop
 
@@ -63,8 +64,7 @@ class Server:
         listener = self.listener = gate.listener
         self.target_id = target.target_id
         self.max_sessions = settings.max_sessions
-        self._context_length = target.context_length
-        self._takes_pictures = target.picture_format is not None
+        self._memory_parts = _memory_parts(target, settings)
         self.host = host
         self.port: int = listener.port
         self._mailbox = _hint_mailbox(target, listener)
@@ -123,15 +123,14 @@ class Server:
     @property
     def memory(self) -> str:
         """What this process holds, and what it may take beside that and the key-value pool, in words."""
-        links = self.listener.most_leased_bytes
-        sessions = self.max_sessions * (SESSION_BYTES + TOKEN_BYTES * self._context_length)
-        more = {"what arrives": links, f"{self.max_sessions} sessions": sessions}
-        if self._takes_pictures:
-            more["pictures"] = KEPT_BYTES + WAITING_BYTES
-        parts = ", ".join(f"{size >> 20} MiB for {what}" for what, size in more.items())
-        return (
-            f"{resident_bytes() >> 20} MiB resident, and at most {sum(more.values()) >> 20} MiB more: {parts}"
-        )
+        parts = {
+            "what arrives": self.listener.most_leased_bytes,
+            "what waits to be sent": self._gate.most_connections * CONNECTION_BYTES,
+            **self._memory_parts,
+        }
+        words = ", ".join(f"{size >> 20} MiB for {what}" for what, size in parts.items() if size)
+        most = sum(parts.values()) >> 20
+        return f"{resident_bytes() >> 20} MiB resident, and at most {most} MiB more: {words}"
 
     # From any thread, or a signal handler
 
@@ -218,6 +217,17 @@ def _gate(target: TargetEngine, host: str, port: int, settings: ServerSettings) 
         target, hosts_draft, offer.hash, settings.sampling_defaults, settings.shared_memory
     )
     return Gate(host, port, settings, welcome, target.vocabulary_hash, offer)
+
+
+def _memory_parts(target: TargetEngine, settings: ServerSettings) -> dict[str, int]:
+    """What sessions may take beside keys and values, in bytes."""
+    sessions = settings.max_sessions
+    return {
+        f"{sessions} sessions": sessions * (SESSION_BYTES + TOKEN_BYTES * target.context_length),
+        "their guides": 0 if target.tokenizer_path is None else sessions * MATCHER_BYTES,
+        "pictures": 0 if target.picture_format is None else KEPT_BYTES + WAITING_BYTES,
+        "shared texts": MOST_HOLDERS * HOLDER_BYTES if settings.shared_memory else 0,
+    }
 
 
 def _hint_mailbox(target: TargetEngine, listener: _native.Listener) -> _native.HintMailbox | None:

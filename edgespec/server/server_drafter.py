@@ -17,12 +17,12 @@ from edgespec.core.messages import Block, Verdict
 from edgespec.core.pacing import DraftPacing
 from edgespec.core.params import SamplingParams
 from edgespec.core.pictures import PictureSpan
+from edgespec.core.shares import may_take
 from edgespec.core.text_biases import TextBiases
 from edgespec.drafting.drafter import Drafter
 from edgespec.drafting.loop import DraftingLoop
 from edgespec.drafting.policies import Sync
 from edgespec.engines.draft_engine import DraftEngine, load_draft
-from edgespec.server.shares import may_take
 
 MOST_ENGINES = 16
 """Sessions that the server drafts for at once; each has an engine of its own, which is kept for the next one."""

@@ -14,12 +14,12 @@ from edgespec import _native
 from edgespec.core.params import SamplingParams
 from edgespec.core.pictures import PictureSpan
 from edgespec.core.remembered_texts import remembered_part
+from edgespec.core.shares import holder_of
 from edgespec.model.target_engine import KvFull, PlacedPicture, SessionCache
 from edgespec.server.guide_time import GuideTime
 from edgespec.server.refusal import Refused
 from edgespec.server.server_drafter import ServerDrafter
 from edgespec.server.shared_memory import add_text
-from edgespec.server.shares import holder_of
 from edgespec.verifying.constraints import Constraints
 from edgespec.verifying.session import VerifyingSession
 from edgespec.verifying.verifier import Conclusion, Verifier
