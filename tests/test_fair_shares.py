@@ -53,26 +53,26 @@ def seconds_per_token(
 @pytest.mark.parametrize("fixed_ms", [0.0, 8.0, 28.0])
 def test_1024_sessions_of_a_device_leave_another_its_share(fixed_ms: float, fills: bool) -> None:
     """Of two devices each has half of the time: at least 90 % of what the lone session had, over two. Where a further
-    row costs little, the lone session is slowed by a third at most."""
+    row costs little, the lone session is slowed by a quarter at most."""
     alone_s = seconds_per_token(1, 0, lambda rows: fixed_ms + rows)
     beside_s = seconds_per_token(1, 1024, lambda rows: fixed_ms + rows, fills=fills)
     assert beside_s <= 2 * alone_s / 0.9
     if fixed_ms >= 8.0:
-        assert beside_s <= 1.36 * alone_s
+        assert beside_s <= 1.26 * alone_s
 
 
 @pytest.mark.parametrize("own", [1, 3])
 @pytest.mark.parametrize("latency_ms", [20.0, 60.0, 1000.0])
 def test_latency_targets_of_a_device_leave_another_its_share(latency_ms: float, own: int) -> None:
     """Sessions of one device all have a target, those of another none: these run in every forward, and forwards take no
-    more than a third longer."""
+    more than a quarter longer."""
     scheduler = Scheduler(Limits(), lambda rows, attended: 8.0 + 0.5 * rows)
     urgent = [Offer(i, 0, 1, 0.0, latency_ms=latency_ms) for i in range(12)]
     honest = [Offer(100 + i, 1, 1, 0.019, context=i) for i in range(own)]
     granted = grants(scheduler, [*urgent, *honest], 0.02)
     assert {offer.session for offer in honest} <= granted.keys()
     assert len(granted) > 2 * own, "what is left goes to the one that wants more"
-    assert 8.0 + 0.5 * len(granted) <= 1.35 * (8.0 + 0.5 * own)
+    assert 8.0 + 0.5 * len(granted) <= 1.25 * (8.0 + 0.5 * own)
 
 
 def test_the_first_session_that_fills_goes_before_the_second_one_of_another_device() -> None:
@@ -104,8 +104,8 @@ def test_who_claims_to_be_sure_gets_three_quarters_of_the_nodes_at_most() -> Non
     assert (granted[1].nodes, granted[2].nodes) == (32, 8)
 
 
-@pytest.mark.parametrize(("row_ms", "nodes"), [(0.0, 16), (1.0, 9), (9.0, 0)])
-def test_nodes_of_a_device_slow_one_that_has_none_by_a_third_at_most(row_ms: float, nodes: int) -> None:
+@pytest.mark.parametrize(("row_ms", "nodes"), [(0.0, 16), (1.0, 6), (9.0, 0)])
+def test_nodes_of_a_device_slow_one_that_has_none_by_a_quarter_at_most(row_ms: float, nodes: int) -> None:
     scheduler = Scheduler(Limits(rows=18), lambda rows, attended: 28.0 + row_ms * rows)
     drafts, has_none = Offer(1, 1, 1, 0.0, [0.99] * 16), Offer(2, 2, 1, 0.0)
     assert grants(scheduler, [drafts, has_none])[1].nodes == nodes
@@ -126,7 +126,7 @@ def test_sessions_behind_long_texts_slow_another_device_no_more_than_short_ones(
     attended = sum(offer.context for offer in offered if offer.session in granted)
     alone_ms, equal_ms = attention_ms(1, 20), attention_ms(2, 20 + context)
     assert 0 in granted
-    assert attention_ms(len(granted), attended) <= max(1.35 * alone_ms, equal_ms)
+    assert attention_ms(len(granted), attended) <= max(1.25 * alone_ms, equal_ms)
     assert len(grants(Scheduler(Limits(), attention_ms), offered[1:])) == 8, (
         "alone it slows itself as it likes"
     )

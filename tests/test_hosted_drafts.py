@@ -14,7 +14,7 @@ from edgespec.verifying.loop import VerifyingLoop
 from edgespec.verifying.session import VerifyingSession
 from edgespec.verifying.verifier import Verifier, VerifierLimits
 
-FORWARD_MS, DRAFT_S = 40.0, 0.003
+FORWARD_MS, DRAFT_S = 40.0, 0.002
 """ROOM of such a forward has time for two such drafts."""
 
 

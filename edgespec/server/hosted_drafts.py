@@ -21,7 +21,7 @@ from edgespec.verifying.session import VerifyingSession
 if TYPE_CHECKING:
     from edgespec.server.metrics import Metrics
 
-ROOM = 0.175
+ROOM = 0.125
 """Of a forward's time, for all drafts where some are beyond the equal shares: half of what rows beyond them may take,
 so that there is time left to verify what was drafted."""
 

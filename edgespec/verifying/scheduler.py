@@ -7,7 +7,7 @@ Low-priority sessions come next, if there is room. Then it takes the likeliest n
 raise the tokens expected of the forward by more than its cost. Sessions whose edges are away come last: beside others
 each may run one row, while these rows do not slow the forward down.
 
-Rows that only some devices have beyond an equal share, of texts or of nodes, may slow the others down by a third at
+Rows that only some devices have beyond an equal share, of texts or of nodes, may slow the others down by a quarter at
 most, and leave the others their equal shares, however urgent they are. A session that has waited for `max_wait_s` is
 urgent when its device's turn comes, so none starves.
 """
@@ -38,7 +38,7 @@ LOOSE = 2.0
 FORWARD_SHARE = 0.8
 """How much of a session's latency target a forward may take; the rest is for the loop and the link."""
 
-SLOWED = 1.35
+SLOWED = 1.25
 """How many times as long as one without the greediest device a forward may take, unless equal shares take longer."""
 
 UNNOTICED = 1.02
