@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import multiprocessing
 import secrets
+import socket
 import struct
 import sys
 import tempfile
@@ -104,9 +105,25 @@ class Server:
         shown = {device: credential(add_token(tokens, device)) for device in ("honest", "attacker")}
         vocabulary = Tokenizer.load(load_draft(bundled_engine()).tokenizer_path).vocabulary_hash
         self.hello = {device: raw_peer.hello(vocabulary, token) for device, token in shown.items()}
-        command = ["serve", "--port", "0", "--tokens", str(tokens), *serve.split()]
-        self.port = stack.enter_context(child(command, "starting the server ..."))[1]
-        self.process = process_at(self.port)
+        metrics = _free_port()
+        command = [
+            "serve",
+            "--port",
+            "0",
+            "--metrics-port",
+            str(metrics),
+            "--tokens",
+            str(tokens),
+            *serve.split(),
+        ]
+        port = stack.enter_context(child(command, "starting the server ..."))[1]
+        self.ports = port, metrics
+        self.process = process_at(port)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
 
 
 @dataclass(frozen=True)
@@ -122,11 +139,11 @@ class Round:
 def attacked(server: Server, names: list[str], arguments: Any) -> Row:
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe()
-    given = (theirs, server.port, server.hello["attacker"], names, arguments.acts_a_second)
+    given = (theirs, server.ports, server.hello["attacker"], names, arguments.acts_a_second)
     attacker = context.Process(target=run, args=given, daemon=True)
     attacker.start()
     clients = pipe.recv()
-    honest = Honest(server.port, server.hello["honest"], arguments.tokens)
+    honest = Honest(server.ports[0], server.hello["honest"], arguments.tokens)
     honest.start()
     time.sleep(arguments.seconds)
     attacks = [_attack(server, pipe, arguments.seconds) for _ in range(arguments.rounds)]

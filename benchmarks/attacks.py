@@ -198,6 +198,12 @@ def drip(client: Client) -> None:
     client.send(said[client.number : client.number + 1])
 
 
+def scrapes(client: Client) -> None:
+    """Reads the metrics page, and calls again at once."""
+    if client.number == 0:
+        client.send(b"GET /metrics HTTP/1.0\r\n\r\n")
+
+
 OF_A_DEVICE: dict[str, tuple[Attack, int]] = {
     "chains": (chains, 4), "orphans": (orphans, 4), "tunes": (tunes, 4), "empty-blocks": (empty_blocks, 8),
     "turns": (turns, 8), "crowd": (crowd, 64), "drafted": (drafted, 16), "hog": (hog, 64), "promises": (promises, 16),
@@ -207,9 +213,11 @@ OF_A_DEVICE: dict[str, tuple[Attack, int]] = {
 """The attacks of a device that has a token, each with its number of connections."""
 
 OF_STRANGERS: dict[str, tuple[Attack, int]] = {
-    "half-open": (half_open, 500), "garbage": (garbage, 64), "drips": (drip, 500), "strangers": (half_open, 10_000),
+    "half-open": (half_open, 500), "garbage": (garbage, 64), "drips": (drip, 500), "scrapes": (scrapes, 4),
+    "strangers": (half_open, 10_000),
 }  # fmt: skip
-"""strangers: 10,000 connections that say nothing, from 250 addresses, and half as many again with garbage and drips."""
+"""strangers: 10,000 connections that say nothing, from 250 addresses, and half as many again with garbage and drips.
+scrapes: at the metrics port."""
 
 FROM_AN_ADDRESS = 60
 SECONDS_A_ROUND = 5.0
@@ -218,11 +226,15 @@ SECONDS_A_ROUND = 5.0
 SPARE_FILES = 100
 
 
-def run(pipe: Connection, port: int, hello: bytes, names: list[str], acts_a_second: float) -> None:
+def run(
+    pipe: Connection, ports: tuple[int, int], hello: bytes, names: list[str], acts_a_second: float
+) -> None:
     """A process: says how many clients it has; acts from each "begin" on to the next message, and says how often it
-    did; ends at any other message. As many clients as the system grants it files for."""
+    did; ends at any other message. As many clients as the system grants it files for. ports: the server's, and of its
+    metrics."""
     places = _places(names)
     said = b"" if names[0] in OF_STRANGERS else hello
+    port = ports[names == ["scrapes"]]
     rate = max(acts_a_second, len(places) / SECONDS_A_ROUND)
     pipe.send(len(places))
     while pipe.recv() == "begin":

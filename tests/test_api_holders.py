@@ -14,7 +14,8 @@ pytest.importorskip("uvicorn")
 from api_server import expected, open_api
 
 from edgespec.api.access import Access
-from edgespec.api.holder import Holder, holder, network_of
+from edgespec.api.holder import Holder, holder
+from edgespec.core.network import network_of
 
 KEYS = ("first-key-of-sixteen", "other-key-of-sixteen")
 PROMPT = "A" * 30

@@ -72,3 +72,15 @@ def test_a_byte_now_and_then_does_not_keep_a_connection(
         else:
             pytest.fail("the connection was kept")
     assert health(port) == "ok\n"
+
+
+def test_an_address_that_asks_without_pause_is_answered_at_a_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgespec.server.monitoring.REQUESTS_AT_ONCE", 3)
+    monkeypatch.setattr("edgespec.server.monitoring.REQUESTS_PER_S", 0.0)
+    with serving(StubTarget()) as server, monitoring(server, Metrics(), PAGES, ("127.0.0.1", 0)) as port:
+        assert [health(port) for _ in range(3)] == ["ok\n"] * 3
+        with pytest.raises(OSError):
+            health(port)
+        with socket.create_connection(("127.0.0.1", port), 30, source_address=("127.0.0.2", 0)) as other:
+            other.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+            assert other.recv(12) == b"HTTP/1.0 200"

@@ -14,7 +14,7 @@ from edgespec.core.shares import holder_of, may_take, must_give
 from edgespec.server import pictures as picture_room
 from edgespec.server import work_in_turns
 from edgespec.server.pictures import EncodedPictures, Pictures
-from edgespec.server.tokenizer_offer import FileRate
+from edgespec.server.tokenizer_offer import TokenizerOffer
 
 names = st.sampled_from(["greedy", "other", "third"])
 
@@ -107,7 +107,7 @@ def test_devices_take_turns_at_the_pictures_encoder(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_device_fetches_the_tokenizer_a_few_times_however_many_connections_it_has() -> None:
-    rate = FileRate(most_parts=6)
-    assert [rate.take(b"greedy", 0.0) for _ in range(8)] == [True] * 6 + [False] * 2
-    assert rate.take(b"other", 0.0), "each device by itself"
-    assert rate.take(b"greedy", 10.0) and not rate.take(b"greedy", 10.0), "a part more in ten seconds"
+    rates = TokenizerOffer(None).rates
+    assert [rates.take(b"greedy", 0.0) for _ in range(5)] == [True] * 3 + [False] * 2
+    assert rates.take(b"other", 0.0), "each device by itself"
+    assert rates.take(b"greedy", 20.0) and not rates.take(b"greedy", 20.0), "a part more in twenty seconds"

@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from edgespec.api.holder import network_of
 from edgespec.core.descriptors import descriptors_for
 from edgespec.core.errors import EdgespecError
+from edgespec.core.network import network_of
 from edgespec.core.shares import may_take
 
 MOST_CONNECTIONS = 2048

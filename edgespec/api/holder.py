@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from dataclasses import dataclass
 
-NETWORK_BITS = 64
-"""An IPv6 host chooses the rest of its address as it likes."""
+from edgespec.core.network import network_of
 
 
 @dataclass(frozen=True)
@@ -31,16 +29,3 @@ class Holder:
 def holder(address: str, authorization: str, user: str) -> Holder:
     """authorization: the header, as it was sent."""
     return Holder(address, hashlib.sha256(authorization.encode()).hexdigest(), user)
-
-
-def network_of(host: str) -> str:
-    """What counts as one address: an IPv4 address, or the network of an IPv6 one."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv4Address):
-        return host
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(address), NETWORK_BITS), strict=False))

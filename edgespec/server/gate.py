@@ -19,7 +19,7 @@ from edgespec.server.audit import AuditLog
 from edgespec.server.devices import ANONYMOUS, Devices, device_name
 from edgespec.server.refusal import Refused
 from edgespec.server.settings import ServerSettings
-from edgespec.server.tokenizer_offer import FileRate, TokenizerOffer
+from edgespec.server.tokenizer_offer import TokenizerOffer
 
 log = logging.getLogger("edgespec.server")
 
@@ -67,7 +67,6 @@ class Gate:
         self._welcome = welcome
         self._vocabulary_hash = vocabulary_hash
         self._offer = offer
-        self._fetches = FileRate(offer.most_parts)
         self._connections: dict[int, _Connection] = {}
         try:
             self.listener = _native.Listener(
@@ -167,6 +166,6 @@ class Gate:
 
     def _send_part(self, number: int, asked: _native.Fetch) -> None:
         identity = self._connections[number].identity or f"connection {number}".encode()
-        if not self._fetches.take(identity, time.monotonic()):
+        if not self._offer.rates.take(identity, time.monotonic()):
             raise Refused(_native.ErrorCode.LIMIT, "the tokenizer was fetched often enough: keep it")
         self.listener.send(number, self._offer.part(asked))

@@ -14,9 +14,11 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from edgespec.core.errors import EdgespecError
+from edgespec.core.network import network_of
 from edgespec.core.where import TOO_LONG, may_be_read
 from edgespec.model.target_engine import PageCounts
 from edgespec.server.metrics import Metrics
+from edgespec.server.rate import Rates
 from edgespec.server.server import Server
 from edgespec.server.where import NOT_ADVERTISED, Advertised, WhereAnswers
 
@@ -34,6 +36,9 @@ MOST_ASKING = 32
 
 ASKING_S = 5.0
 """For so long a request may take to come."""
+
+REQUESTS_PER_S, REQUESTS_AT_ONCE = 200, 1000
+"""Of one address, or one IPv6 network; further connections are closed before anything is read."""
 
 Page = Callable[[], tuple[int, str, bytes]]
 """Gives a status, a content type and a body."""
@@ -114,7 +119,11 @@ class _Endpoint(ThreadingHTTPServer):
             self.address_family = socket.AF_INET6
         self._readers = threading.BoundedSemaphore(MOST_READERS)
         self._asking_since_s: dict[socket.socket, float] = {}
+        self._arrivals = Rates(REQUESTS_PER_S, REQUESTS_AT_ONCE)
         super().__init__(address, handler)
+
+    def verify_request(self, request: object, client_address: tuple[str, int]) -> bool:
+        return self._arrivals.take(network_of(client_address[0]), time.monotonic())
 
     def process_request(self, request: socket.socket, client_address: tuple[str, int]) -> None:  # type: ignore[override]
         asking = list(self._asking_since_s)

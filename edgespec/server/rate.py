@@ -4,6 +4,10 @@ The server's loop counts with it, as its I/O thread does with csrc/net/rate.hpp.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
+MOST_REMEMBERED = 4096
+
 
 class Rate:
     """per_second: how fast it fills. burst: what it holds at first, and at most."""
@@ -40,3 +44,17 @@ class Rate:
         if self._at_s is not None:
             self._left = min(self._burst, self._left + self._per_second * (now_s - self._at_s))
         self._at_s = now_s
+
+
+class Rates:
+    """A rate for each of those who do something. When many are known, those who did nothing of late are forgotten."""
+
+    def __init__(self, per_second: float, burst: float) -> None:
+        self._per_second, self._burst = per_second, burst
+        self._rates: dict[Hashable, Rate] = {}
+
+    def take(self, who: Hashable, now_s: float) -> bool:
+        """False: too often for this one."""
+        if len(self._rates) >= MOST_REMEMBERED:
+            self._rates = {one: rate for one, rate in self._rates.items() if not rate.full(now_s)}
+        return self._rates.setdefault(who, Rate(self._per_second, self._burst)).take(now_s)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgespec import _native
 from edgespec.core import tokenizer_archive as archives
-from edgespec.server.rate import Rate
+from edgespec.server.rate import Rates
 from edgespec.server.refusal import Refused
 
 PART_BYTES = 60_000
@@ -19,14 +19,16 @@ TOKENIZERS_PER_S = 1 / 60
 
 
 class TokenizerOffer:
-    """folder: the target's; None, or one without a tokenizer.json: nothing is offered. hash: as in the WELCOME."""
+    """folder: the target's; None, or one without a tokenizer.json: nothing is offered. hash: as in the WELCOME.
+    rates: of the parts that each device fetches."""
 
     def __init__(self, folder: Path | None) -> None:
         files = archives.read_files(folder) if folder is not None and folder.is_dir() else {}
         offered = "tokenizer.json" in files
         self._archive = archives.pack(files) if offered else b""
         self.hash = archives.hash_of(files) if offered else archives.NO_HASH
-        self.most_parts = TIMES_A_DEVICE * (1 + len(self._archive) // PART_BYTES)
+        parts = TIMES_A_DEVICE * (1 + len(self._archive) // PART_BYTES)
+        self.rates = Rates(parts * TOKENIZERS_PER_S, parts)
 
     def part(self, asked: _native.Fetch) -> bytes:
         """The FILE that answers. Raises Refused."""
@@ -36,21 +38,3 @@ class TokenizerOffer:
         return _native.encode_file(
             first_byte=asked.first_byte, total_bytes=len(self._archive), content=content
         )
-
-
-class FileRate:
-    """How many parts of the tokenizer each device may fetch: `most_parts` at once, then `TOKENIZERS_PER_S` of them a
-    second."""
-
-    def __init__(self, most_parts: int) -> None:
-        self._most = most_parts
-        self._rates: dict[bytes, Rate] = {}
-
-    def take(self, identity: bytes, now_s: float) -> bool:
-        """False: it has had its parts. identity: of a device, or whatever else stands for one."""
-        rate = self._rates.get(identity) or Rate(self._most * TOKENIZERS_PER_S, self._most)
-        if not rate.take(now_s):
-            return False
-        self._rates[identity] = rate
-        self._rates = {one: known for one, known in self._rates.items() if not known.full(now_s)}
-        return True
