@@ -95,8 +95,7 @@ class DraftTree:
         """Give these nodes other probabilities to be right, in one pass over the tree."""
         for node, probability in probabilities.items():
             self._nodes[node].probability = probability
-        self.expected = 0.0
-        self._keep(self._nodes, self._nodes[ROOT].children.values())
+        self.expected = _keep(self._nodes, self._nodes, self._nodes[ROOT].children.values())
 
     def depth(self, node: int) -> int:
         """Nodes from the root to this one, itself included."""
@@ -137,15 +136,17 @@ class DraftTree:
         self._nodes[ROOT].children = children
         for node in children.values():
             nodes[node].parent = ROOT
-        self._keep(nodes, children.values())
+        self.expected = _keep(self._nodes, nodes, children.values())
         return path
 
-    def _keep(self, nodes: Mapping[int, Node], top: Iterable[int]) -> None:
-        """Keep these of the nodes and all below them, and multiply the probabilities on their paths anew."""
-        kept, pending = self._nodes, list(top)
-        while pending:
-            node = pending.pop()
-            one = kept[node] = nodes[node]
-            one.path_probability = kept[one.parent].path_probability * one.probability
-            self.expected += one.path_probability
-            pending.extend(one.children.values())
+
+def _keep(kept: dict[int, Node], nodes: Mapping[int, Node], top: Iterable[int]) -> float:
+    """Keep these of the nodes and all below them, and multiply the probabilities on their paths anew; their sum."""
+    expected, pending = 0.0, list(top)
+    while pending:
+        node = pending.pop()
+        one = kept[node] = nodes[node]
+        one.path_probability = kept[one.parent].path_probability * one.probability
+        expected += one.path_probability
+        pending.extend(one.children.values())
+    return expected

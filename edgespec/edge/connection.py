@@ -43,8 +43,8 @@ class ServerConnection:
     """One session's link to whichever of its servers is there.
 
     encode_open: makes an OPEN whenever a server has to be told everything (opening.py). on_message: takes the
-    verdicts and hints of the present turn. directory: names the servers, at the start and whenever the present one does
-    not do; `servers` are then none.
+    verdicts and hints of the present turn. servers: or the directory that names them, at the start and whenever the
+    present one does not do.
 
     link: the native connection, with what it counts. target: the WELCOME of the first server; welcome: that of the
     newest one. notes: what happened, in words; the caller clears them. offline: there has been no
@@ -53,24 +53,24 @@ class ServerConnection:
 
     def __init__(
         self,
-        servers: Sequence[Address],
+        servers: Sequence[Address] | Directory,
         vocabulary_hash: bytes,
         options: LinkOptions,
         encode_open: Callable[[], bytes],
         on_message: Callable[[Verdict | Hint], None],
-        directory: Directory | None = None,
     ) -> None:
         self._options = options
         self._encode_open = encode_open
         self._on_message = on_message
         session = secrets.token_hex(16)
-        self.link, self.target = reach(
-            servers if directory is None else directory, session, vocabulary_hash, options
-        )
+        directory = servers if isinstance(servers, Directory) else None
+        self._servers: Sequence[Address] = () if isinstance(servers, Directory) else servers
+        self.link, self.target = reach(servers, session, vocabulary_hash, options)
         self._finder = Finder(directory, session, self.link, self.target.target_id, options)
         self._server = self.address
-        self._servers = servers
-        self._there = f"where {directory.url} says" if directory else "at " + " or ".join(map(str, servers))
+        self._there = (
+            f"where {directory.url} says" if directory else "at " + " or ".join(map(str, self._servers))
+        )
         self.welcome = self.target
         self.notes: list[str] = []
         self.offline = self.writing = False

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from edgespec import _native
 from edgespec._version import __version__
-from edgespec.core.address import Address
+from edgespec.core.address import DEFAULT_SERVER, Address, AnAddress, parse_addresses
 from edgespec.core.errors import EdgespecError
 from edgespec.core.where import Question
 from edgespec.edge.directory import Directory, DirectoryError
@@ -21,10 +21,21 @@ class NoServer(EdgespecError):
     """Nothing answers as a server there, or what does takes nobody for now."""
 
 
+def whom_to_call(
+    server: AnAddress | Sequence[AnAddress], directory: Directory | str | None
+) -> list[Address] | Directory:
+    """The servers of a session, or the directory that names them. Raises EdgespecError where both are given."""
+    if directory is None:
+        return parse_addresses(server)
+    if server and server != DEFAULT_SERVER:
+        raise EdgespecError("a session asks a directory or has servers: give one of the two.")
+    return Directory(directory) if isinstance(directory, str) else directory
+
+
 def reach(
     servers: Sequence[Address] | Directory, session: str, vocabulary_hash: bytes, options: LinkOptions
 ) -> Connected:
-    """`connect` to one of these servers, or to that which the directory names for the session. Raises EdgespecError."""
+    """`connect` to one of these servers, or to the one that the directory names. Raises EdgespecError."""
     if isinstance(servers, Directory):
         return _connect_by(servers, session, vocabulary_hash, options)
     return connect(servers, vocabulary_hash, options)

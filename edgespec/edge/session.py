@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgespec import _native
-from edgespec.core.address import DEFAULT_SERVER, Address, AnAddress, parse_addresses
+from edgespec.core.address import DEFAULT_SERVER, Address, AnAddress
 from edgespec.core.errors import EdgespecError
 from edgespec.core.generation_config import with_defaults
 from edgespec.core.measurements import Measurements
@@ -27,6 +27,7 @@ from edgespec.drafting.modes import policy
 from edgespec.drafting.policy import Policy
 from edgespec.edge.connection import ServerConnection
 from edgespec.edge.directory import Directory
+from edgespec.edge.handshake import whom_to_call
 from edgespec.edge.link_options import LinkOptions
 from edgespec.edge.memory import Memory, recall
 from edgespec.edge.opening import encoded_open
@@ -87,20 +88,18 @@ class Session(TextSession):
         shared_memory: bool = False,
     ) -> None:
         _switch_threads_often()
-        if directory is not None and server and server != DEFAULT_SERVER:
-            raise EdgespecError("a session asks a directory or has servers: give one of the two.")
+        servers = whom_to_call(server, directory)
         chosen = policy(mode, draft_tokens, objective, budget) if isinstance(mode, str) else mode
         engine = load_draft(draft) if isinstance(draft, (str, Path)) else draft
         options = link or LinkOptions(timeout_s=timeout_s)
         _check(engine, chosen, options, latency_ms)
         self._latency_ms, self._shared_memory = latency_ms, shared_memory
         self._connection = ServerConnection(
-            parse_addresses(server) if directory is None else [],
+            servers,
             NO_HASH if tokenizer is None else tokenizer.vocabulary_hash,
             options,
             self._encode_open,
             self._apply,
-            Directory(directory) if isinstance(directory, str) else directory,
         )
         self.target = self._connection.target
         try:

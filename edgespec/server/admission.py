@@ -76,7 +76,7 @@ class Admission:
     ) -> float | None:
         """Admit a session that asks for this latency target, where there is room for one; returns the target that it
         has. None: none. Raises Refused."""
-        latency_ms = self._target_ms(asked_ms, low_priority, asker)
+        latency_ms = _target_ms(self.settings, asked_ms, low_priority, asker)
         if asked_ms is not None:
             self._check_cost(asked_ms, asker)
         self._check_targets(latency_ms, asker)
@@ -122,20 +122,6 @@ class Admission:
                     ) from None
                 for one in giving:
                     one.release()
-
-    def _target_ms(self, asked_ms: float | None, low_priority: bool, asker: Asker) -> float | None:
-        settings = self.settings
-        if asked_ms is None:
-            return None if low_priority else settings.latency_ms
-        least_ms = settings.latency_ms if settings.least_latency_ms is None else settings.least_latency_ms
-        if asker.granted_ms is not None:
-            least_ms = asker.granted_ms
-        if least_ms is not None and asked_ms < least_ms:
-            raise Refused(
-                _native.ErrorCode.PARAMETER,
-                f"this server promises {least_ms:g} ms a token at the least, not {asked_ms:g}: ask for more",
-            )
-        return asked_ms
 
     def _check_cost(self, asked_ms: float, asker: Asker) -> None:
         """One device's promise must leave room for others, unless the operator granted it."""
@@ -223,6 +209,23 @@ class Admission:
         retry_ms = round(min(max(min(left, default=0) * self.token_ms(len(left)), least), most))
         message = f"the server is full: {reason}; try again later"
         return Refused(_native.ErrorCode.OVERLOADED, message, retry_after_ms=retry_ms)
+
+
+def _target_ms(
+    settings: ServerSettings, asked_ms: float | None, low_priority: bool, asker: Asker
+) -> float | None:
+    """The latency target of a session that asks for this one. Raises Refused where it is lower than is promised."""
+    if asked_ms is None:
+        return None if low_priority else settings.latency_ms
+    least_ms = settings.latency_ms if settings.least_latency_ms is None else settings.least_latency_ms
+    if asker.granted_ms is not None:
+        least_ms = asker.granted_ms
+    if least_ms is not None and asked_ms < least_ms:
+        raise Refused(
+            _native.ErrorCode.PARAMETER,
+            f"this server promises {least_ms:g} ms a token at the least, not {asked_ms:g}: ask for more",
+        )
+    return asked_ms
 
 
 def _rows_needed(period_ms: float, target_ms: float | None) -> float:

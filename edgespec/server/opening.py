@@ -72,12 +72,7 @@ class Opening:
         now_s = time.monotonic()
         session = ServerSession(
             VerifyingSession(
-                number,
-                device_name(identity) or number,
-                verifier,
-                now_s,
-                latency_ms,
-                tenant=holder_of(asker.holders) or number,
+                number, device_name(identity) or number, verifier, now_s, latency_ms, tenant=holder
             ),
             identity,
             params,
