@@ -79,12 +79,15 @@ def measure_pair(pair: Path, run: Run) -> dict[str, Any]:
             },
         },
         "work_ratio": shapes["target"].multiplications() / shapes["draft"].multiplications(),
-        "files": {
-            path.relative_to(pair).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
-            for path in sorted(
-                path for name in ("target", "draft", "exits") for path in (pair / name).iterdir()
-            )
-        },
+        "files": _files(pair),
+    }
+
+
+def _files(pair: Path) -> dict[str, Any]:
+    paths = sorted(path for name in ("target", "draft", "exits") for path in (pair / name).iterdir())
+    return {
+        path.relative_to(pair).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in paths
     }
 
 
