@@ -20,7 +20,7 @@ from edgespec.core.whole_files import sha256_of
 from edgespec.model.exits import ExitHeads, weights_sha256
 from edgespec.model.target import Target
 from edgespec.train import answers, corpus, data, figures, folders, measure, pair, recipe
-from edgespec.train.card import render, write_card
+from edgespec.train.card import earlier_draft, render, write_card
 from edgespec.train.figures import FIGURES_FILE
 from edgespec.train.packing import Batches, Stream, pack
 from edgespec.train.report import reliability
@@ -171,6 +171,7 @@ def test_a_smoke_run_of_the_whole_recipe_leaves_a_pair_that_loads_and_a_card(
     assert (
         f"{measured['draft']['agreement']['own']['0.8']['rate']:.3f}" in (tmp_path / "README.md").read_text()
     )
+    assert measured["earlier_draft"] is None
     assert not list(tmp_path.rglob("*.unfinished")) and not list(tmp_path.rglob("*.pt"))
     assert ExitHeads.load(tmp_path / "exits").target_sha256 == weights_sha256(tmp_path / "target")
     assert (tmp_path / "draft" / "tokenizer.json").read_bytes() == (
@@ -206,6 +207,20 @@ def test_the_pair_is_the_one_that_its_card_describes(card_figures: dict[str, Any
     assert {path.relative_to(PAIR).as_posix() for path in weights} <= set(card_figures["files"])
     assert sum(path.stat().st_size for path in files) <= 40_000_000
     assert (PAIR / "README.md").read_text(encoding="utf-8") == render(card_figures)
+
+
+def test_a_card_keeps_the_figures_of_the_draft_whose_place_a_better_one_takes(
+    card_figures: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / FIGURES_FILE).write_text(json.dumps(card_figures))
+    assert earlier_draft(tmp_path / FIGURES_FILE, card_figures) == card_figures["earlier_draft"], (
+        "the same draft"
+    )
+    longer = {"draft": {"training": {"minutes": 80.0}}}
+    kept = earlier_draft(tmp_path / FIGURES_FILE, longer)
+    assert kept is not None and kept["training"] == card_figures["draft"]["training"]
+    assert kept["rates"]["0.8"] == card_figures["draft"]["agreement"]["own"]["0.8"]["rate"]
+    assert earlier_draft(tmp_path / "none.json", longer) is None
 
 
 def test_the_pair_is_a_fair_test_bed(card_figures: dict[str, Any]) -> None:

@@ -18,14 +18,28 @@ TEMPLATE = Path(__file__).with_name("card.md.jinja")
 
 
 def write_card(pair: Path, run: Run) -> dict[str, Any]:
-    """Measure the pair in `pair`; write figures.json and README.md there; return the figures."""
+    """Measure the pair in `pair`; write figures.json and README.md there; return the figures. What figures.json says of
+    another draft, whose place this one takes, stays in the card."""
     figures = measure_pair(pair, run)
+    figures["earlier_draft"] = earlier_draft(pair / FIGURES_FILE, figures)
     (pair / FIGURES_FILE).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     guessers = {"draft": figures["draft"]["agreement"]["own"]}
     guessers |= {f"after layer {layer}": one["own"] for layer, one in figures["exits"]["agreement"].items()}
     draw(guessers, pair / PICTURE_FILE)
     (pair / "README.md").write_text(render(figures), encoding="utf-8")
     return figures
+
+
+def earlier_draft(path: Path, figures: dict[str, Any]) -> dict[str, Any] | None:
+    """How the draft before this one was trained, and how often it was right; None: this is the first one."""
+    if not path.exists():
+        return None
+    before = json.loads(path.read_text(encoding="utf-8"))
+    draft = before["draft"]
+    if draft["training"] == figures["draft"]["training"]:
+        return before.get("earlier_draft")  # type: ignore[no-any-return]
+    rates = {temperature: cell["rate"] for temperature, cell in draft["agreement"]["own"].items()}
+    return {"training": draft["training"], "rates": rates}
 
 
 def render(figures: dict[str, Any]) -> str:
