@@ -25,6 +25,8 @@ SHARED_BYTES = {80: 166_912, 86: 101_376, 87: 166_912, 89: 101_376, 90: 232_448}
 REGISTERS = 65_536
 """Of a processor."""
 
+ALIGNED_POINTER = re.compile(rf"\*\w+{ALIGNED}").fullmatch
+
 USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)")
 
 WIDE_LOAD = re.compile(
@@ -67,7 +69,7 @@ class Resources:
             yield f"it needs {self.shared_bytes} bytes of shared memory of {SHARED_BYTES[self.architecture]}"
         if not self.blocks:
             yield "no processor holds a block of it"
-        if f"*bf16{ALIGNED}" in self.variant.types and not self.wide_loads:
+        if any(map(ALIGNED_POINTER, self.variant.types.split())) and not self.wide_loads:
             yield "it never reads 16 bytes at once"
 
 

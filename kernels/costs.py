@@ -1,7 +1,8 @@
-"""What verify and exit_head cost on a GPU by counting: bytes read, passes, launches, idle ends, and the floor.
+"""What verify and exit_head cost on a GPU by counting: bytes read, passes, launches, copies, idle ends, and the floor.
 
-A model, no measurement: each launch takes its bytes over the memory's speed, or the least time of a launch. It shows a
-change that reads or launches more. `edgespec kernels costs` prints it.
+A model, no measurement: launches one after the other, and bytes at the speed that reading reaches. It shows a change
+that reads or launches more. `edgespec kernels costs` prints it. verify is counted as it runs, in a stream behind the
+forward's graph; exit_head within that graph.
 """
 
 from __future__ import annotations
@@ -11,8 +12,18 @@ from dataclasses import dataclass
 
 from edgespec.kernels.variants import PROGRAMS_A_PROCESSOR, VERIFY_BLOCK, VERIFY_BLOCKS, divided, tail_share
 
-LAUNCH_US = 2.5
-"""From one kernel's end to the next one's in a stream."""
+LAUNCH_US, GRAPH_LAUNCH_US = 2.5, 1.5
+"""From one kernel's end to the next one's in a stream, and in a captured graph: estimates."""
+
+COPY_US = 5.0
+"""Of a copy of a few kilobytes between pinned memory and the device: an estimate."""
+
+STREAMED = 0.9
+"""Of the data sheet's bandwidth, what a kernel that only reads reaches: an estimate."""
+
+VERIFY_COPIES, VERIFY_OF_TORCH = 2, 2
+"""Around verify's launches: its columns go up and its verdicts come down; torch clears what programs count in, and
+says which rows are sound."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +33,10 @@ class Gpu:
     name: str
     processors: int
     bytes_per_us: float
+
+    @property
+    def reached_bytes_per_us(self) -> float:
+        return STREAMED * self.bytes_per_us
 
 
 GPUS = (
@@ -35,8 +50,8 @@ GPUS = (
 
 @dataclass(frozen=True)
 class Cost:
-    """passes: how often a row of logits is read. idle: the share of the GPU that has no work, for want of rows or at
-    the end. floor_us: what must be read, once, at the memory's speed."""
+    """launches: torch's too. passes: how often a row of logits is read. idle: the share of the GPU that has no work,
+    for want of rows or at the end. floor_us: what must be read, once, at the data sheet's bandwidth."""
 
     what: str
     launches: int
@@ -54,10 +69,11 @@ def verify_cost(gpu: Gpu, rows: int, vocabulary: int, itemsize: int, top_k: bool
     scanned = rows * vocabulary * (itemsize + 4)  # the scores are written
     # Of the passes behind the scan, those over keys and the choice read all scores, from memory at worst.
     read = scanned + (key_rounds + 1) * row_bytes
-    launches = 2 + key_rounds + id_rounds
+    launches = 2 + key_rounds + id_rounds + VERIFY_OF_TORCH
     parts = rows * -(-vocabulary // (VERIFY_BLOCK * VERIFY_BLOCKS))
     idle = max(0.0, 1 - parts / gpu.processors)
-    expected = launches * LAUNCH_US + read / (gpu.bytes_per_us * (1 - idle))
+    waits = launches * LAUNCH_US + VERIFY_COPIES * COPY_US
+    expected = waits + read / (gpu.reached_bytes_per_us * (1 - idle))
     filters = " + ".join(["top-k"] * top_k + ["top-p"] * top_p) or "nothing filtered"
     floor = rows * vocabulary * itemsize / gpu.bytes_per_us
     return Cost(f"verify, {filters}", launches, 2 + key_rounds, read, idle, floor, expected)
@@ -71,7 +87,8 @@ def exit_cost(gpu: Gpu, rows: int, vocabulary: int, width: int, itemsize: int, h
     head = head_bytes(vocabulary, width, head_bits)
     read = head + itemsize * width * rows * (2 + programs)
     floor = head / gpu.bytes_per_us
-    return Cost(f"exit_head, {head_bits} bits", 3, 1, read, tail, floor, 3 * LAUNCH_US + floor / (1 - tail))
+    expected = 3 * GRAPH_LAUNCH_US + head / (gpu.reached_bytes_per_us * (1 - tail))
+    return Cost(f"exit_head, {head_bits} bits", 3, 1, read, tail, floor, expected)
 
 
 def head_bytes(vocabulary: int, width: int, bits: int) -> int:

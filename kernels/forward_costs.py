@@ -1,7 +1,7 @@
 """What a forward of the target costs on a GPU by counting: weights, the keys and values that attention reads, launches.
 
-A model, no measurement, as in costs.py. The layers are lean ones (ten launches each) in a captured graph; attention is
-cut as its own plan cuts it. `edgespec kernels costs` prints it.
+A model, no measurement, as in costs.py. The layers are lean ones (ten launches each) in a captured graph, behind one
+copy of its inputs; attention is cut as its own plan cuts it. `edgespec kernels costs` prints it.
 """
 
 from __future__ import annotations
@@ -14,21 +14,19 @@ import numpy as np
 
 from edgespec.core.errors import EdgespecError
 from edgespec.kernels.attention_plan import PAGE, AttentionPlan, HeadGroups, SessionPages
-from edgespec.kernels.costs import Gpu, exit_cost, head_bytes
+from edgespec.kernels.costs import COPY_US, GRAPH_LAUNCH_US, Gpu, exit_cost, head_bytes
 
 LAUNCHES_A_LAYER = 10
+
+LAUNCHES_OUTSIDE = 6
+"""The layers: embedding, cosines, sines, the first norm, the rows that are decided and the LM head. Gemma scales and
+caps too, and has two kinds of positions: up to four more."""
 
 EXIT_LAUNCHES = 7
 """That the layers behind an exit wait for: five of its adapter, two of exit_head. The third is beside them."""
 
 EXITS, ADAPTER_RANK = 3, 512
 """Of a target; the rank that `edgespec train exits` gives one of width 4096."""
-
-GRAPH_LAUNCH_US = 1.5
-"""From one kernel's end to the next one's in a captured graph: an estimate."""
-
-STREAMED = 0.9
-"""Of the data sheet's bandwidth, what a kernel that only reads reaches: an estimate."""
 
 ITEMSIZE = 2
 
@@ -74,8 +72,8 @@ LLAMA_2_7B = Shape("Llama-2-7B", 32, 4096, 32, 32, 128, 11008, 32000)
 @dataclass(frozen=True)
 class ForwardCost:
     """slots: behind which the rows are. kv_bytes: keys and values that attention reads, all layers. idle: the share of
-    the GPU without work while it does. floor_us: the weights, once, at the memory's speed. exits_us: what EXITS exits
-    add, by the bits of the LM head that they read."""
+    the GPU without work while it does. floor_us: the weights, once, at the data sheet's bandwidth. exits_us: what
+    EXITS exits add, by the bits of the LM head that they read."""
 
     slots: int
     launches: int
@@ -96,12 +94,13 @@ class ForwardCost:
 
 def forward_cost(gpu: Gpu, shape: Shape, rows: int, slots: int) -> ForwardCost:
     """One session of `rows` rows that see all of `slots` slots."""
-    launches = LAUNCHES_A_LAYER * shape.layers + 2
+    launches = LAUNCHES_A_LAYER * shape.layers + LAUNCHES_OUTSIDE
     kv_bytes, idle = attention_bytes(gpu, shape, rows, slots)
     floor = shape.weight_bytes / gpu.bytes_per_us
-    reading = (shape.weight_bytes + kv_bytes / (1 - idle)) / (STREAMED * gpu.bytes_per_us)
+    waits = COPY_US + launches * GRAPH_LAUNCH_US
+    reading = (shape.weight_bytes + kv_bytes / (1 - idle)) / gpu.reached_bytes_per_us
     exits = {bits: EXITS * exit_us(gpu, shape, rows, bits) for bits in (16, 8)}
-    return ForwardCost(slots, launches, kv_bytes, idle, floor, launches * GRAPH_LAUNCH_US + reading, exits)
+    return ForwardCost(slots, launches, kv_bytes, idle, floor, waits + reading, exits)
 
 
 def exit_us(gpu: Gpu, shape: Shape, rows: int, bits: int) -> float:
@@ -111,7 +110,7 @@ def exit_us(gpu: Gpu, shape: Shape, rows: int, bits: int) -> float:
         head_bytes(shape.vocabulary, shape.width, bits) / (1 - tail)
         + 2 * ITEMSIZE * ADAPTER_RANK * shape.width
     )
-    return EXIT_LAUNCHES * GRAPH_LAUNCH_US + read / (STREAMED * gpu.bytes_per_us)
+    return EXIT_LAUNCHES * GRAPH_LAUNCH_US + read / gpu.reached_bytes_per_us
 
 
 def attention_bytes(gpu: Gpu, shape: Shape, rows: int, slots: int) -> tuple[int, float]:

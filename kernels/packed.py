@@ -19,14 +19,15 @@ Field = tuple[tuple[int, ...], torch.dtype]
 
 
 class PackedFields:
-    """Named tensors, `device`, and their twins `host` (pinned where there is a GPU); all zeros at first."""
+    """Named tensors, `device`, which hold anything until a copy, and their twins `host` (pinned where there is a GPU), of
+    zeros."""
 
     def __init__(self, fields: Mapping[str, Field], device: torch.device) -> None:
         starts, end = {}, 0
         for name, (shape, dtype) in fields.items():
             starts[name] = end
             end += -(-prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT
-        self._on_device = torch.zeros(end, dtype=torch.uint8, device=device)
+        self._on_device = torch.empty(end, dtype=torch.uint8, device=device)
         self.copied: Any = torch.cuda.Event() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         """Passed when the last copy is done with the host's twins; None: copies end before they return."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -139,9 +140,15 @@ def _largest(trees: Trees, rows: int) -> int:
 def _list_columns(given: Ragged | None, count: int, device: torch.device) -> list[tuple[Any, torch.dtype]]:
     """Offsets, ids and values; empty lists where none are given."""
     if given is None:
-        nothing = torch.zeros(count + 1, dtype=torch.int32, device=device)
+        nothing = _nothing(count, device)
         given = Ragged(nothing, nothing[:0], nothing[:0].view(torch.float32))
     return [(given.offsets, torch.int32), (given.ids, torch.int32), (given.values, torch.float32)]
+
+
+@lru_cache
+def _nothing(count: int, device: torch.device) -> torch.Tensor:
+    """Offsets of empty lists."""
+    return torch.zeros(count + 1, dtype=torch.int32, device=device)
 
 
 def _scratch(

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from edgespec.kernels import exit_head_launch, layer_launch, tree_attention_launch
 from edgespec.kernels.data import Curves
-from edgespec.kernels.forward_costs import EXIT_LAUNCHES, LAUNCHES_A_LAYER
+from edgespec.kernels.forward_costs import EXIT_LAUNCHES, LAUNCHES_A_LAYER, LAUNCHES_OUTSIDE
 from edgespec.model import backends, target
 from edgespec.model.exits import ExitHead, ExitHeads
 from edgespec.model.guesses import KernelGuesses
@@ -53,6 +53,9 @@ LAUNCHES = Counter(
     residual_norm=2, rotary_write=1, tree_attention_parts=1, tree_attention_join=1, gated=1, linear=4
 )
 """Of a layer: ten."""
+
+GEMMAS = 4
+"""Further launches outside the layers: factors, caps, a second kind of positions."""
 
 
 def model_of(family: str, dtype: torch.dtype = torch.float64, layers: int = 0) -> LoadedModel:
@@ -271,4 +274,7 @@ def test_a_layer_is_few_kernels(family: str, monkeypatch: pytest.MonkeyPatch) ->
         for backend in ("triton", None)
     )
     assert lean[0] - lean[1] == LAUNCHES + LAUNCHES and LAUNCHES.total() == LAUNCHES_A_LAYER
+    outside = lean[1] - LAUNCHES - LAUNCHES
+    more = GEMMAS if "gemma" in family else 0
+    assert LAUNCHES_OUTSIDE <= outside.total() <= LAUNCHES_OUTSIDE + more, outside
     assert (plain[0] - plain[1]).total() / 2 >= 4 * LAUNCHES.total()

@@ -112,11 +112,17 @@ def costs(target: str | None, rows: int, slots: str) -> None:
     screen.print(_forward_costs(shape, rows, lengths, title))
     found = list(limits())
     shown = table(
-        ["what", "counted", "at most", "unit"],
-        [(one.what, f"{one.counted:.3g}", f"{one.at_most:.3g}", one.unit) for one in found],
-        title="limits of Llama-2-7B, 8 rows, H100 SXM: counted, not measured",
+        ["what", "counted", "target", "unit", "missed by"],
+        [
+            (
+                one.what, f"{one.counted:.3g}", f"{one.target:.3g}", one.unit,
+                f"{one.missed_by:.1%}" if one.missed_by else "",
+            )
+            for one in found
+        ],
+        title="targets of Llama-2-7B, 8 rows, H100 SXM: counted, not measured",
         text=("what", "unit"),
-    )
+    )  # fmt: skip
     screen.print(shown)
     if broken := [one.what for one in found if not one.holds]:
         raise EdgespecError(f"these cost more than they may: {', '.join(broken)}.")

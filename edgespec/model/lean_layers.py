@@ -33,6 +33,7 @@ from edgespec.model.kv_cache import KvPool
 from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.paged_attention import PagedAttention, PagedLayout
 from edgespec.model.quantised import is_whole
+from edgespec.model.turns import Turns
 
 UNIT_NORMS = {
     LlamaModel: False,
@@ -129,6 +130,13 @@ class LeanLayers:
             LeanLayer.of(layer, kind, epsilon, unit)
             for layer, kind in zip(decoder.layers, of_layers, strict=True)
         ]
+        self._turns = Turns(
+            decoder.rotary_emb,
+            sorted({layer.kind for layer in self.layers}),
+            isinstance(decoder, Gemma3TextModel),
+            self._norm.weight,
+            model.context_length,
+        )
 
     @classmethod
     def wanted(cls, model: LoadedModel, paged: PagedAttention | None) -> LeanLayers | None:
@@ -148,7 +156,7 @@ class LeanLayers:
         """Run a batch's rows: yields, after each of the layers `stops`, the number of layers run and the rows [R, D];
         then all layers and the rows that the LM head reads."""
         rows = self._decoder.embed_tokens(inputs.tokens)[0]
-        turns = self._turns(rows, inputs.positions)
+        turns = self._turns(inputs.positions)
         plans = self._plans(inputs)
         residual, normed = residual_norm(None, rows, self.layers[0].before, backend=self._backend)
         for number, layer in enumerate(self.layers, 1):
@@ -177,16 +185,6 @@ class LeanLayers:
             if number in stops:
                 yield number, residual
         yield len(self.layers), normed
-
-    def _turns(self, rows: Tensor, positions: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """Cosines and sines [R, d] of the rows' positions, by the type of layer."""
-        kinds, rotary = {layer.kind for layer in self.layers}, self._decoder.rotary_emb
-        by_type = isinstance(self._decoder, Gemma3TextModel)
-        found = {}
-        for kind in kinds:
-            cosines, sines = rotary(rows[None], positions, *([kind] if by_type else []))
-            found[kind] = (cosines[0].contiguous(), sines[0].contiguous())
-        return found
 
     def _plans(self, inputs: ModuleInputs) -> dict[str, Any]:
         masks, layout = inputs.attention.masks, inputs.attention.layout
