@@ -70,6 +70,13 @@ class HeadGroups:
         """Of any plan with this many tiles."""
         return max(tiles, ENOUGH_JOBS // self.kv_heads)
 
+    def scratch_bytes(self, rows: int, width: int) -> int:
+        """What a launch for this many rows leaves for the join, in float32: a value of `width` numbers and two sums of
+        each item's queries."""
+        queries = self.tile_queries(rows)
+        items = self.most_items(self.most_tiles(rows, queries))
+        return 4 * items * self.kv_heads * queries * (width + 2)
+
 
 @dataclass(frozen=True)
 class AttentionPlan:

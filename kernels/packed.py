@@ -19,8 +19,8 @@ Field = tuple[tuple[int, ...], torch.dtype]
 
 
 class PackedFields:
-    """Named tensors, `device`, which hold anything until a copy, and their twins `host` (pinned where there is a GPU), of
-    zeros."""
+    """Named tensors, `device`, which hold anything until a copy, and their twins `host`, of zeros (pinned where there
+    is a GPU)."""
 
     def __init__(self, fields: Mapping[str, Field], device: torch.device) -> None:
         starts, end = {}, 0

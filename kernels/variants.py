@@ -7,7 +7,6 @@ the binaries needs none.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -41,9 +40,11 @@ VERIFY_SIZES = {"BLOCKS": VERIFY_BLOCKS}
 
 VERIFY_ROUNDS = 8
 
-MOST_PARTS = 64
-"""Programs that share a row of verify, of up to 262,144 tokens."""
+MOST_PARTS = 128
+"""Programs that share a row of verify."""
 
+MOST_TOKENS = MOST_PARTS * VERIFY_BLOCK * VERIFY_BLOCKS
+"""Of a vocabulary: 524,288."""
 
 CHOICES = ("DEPTH", "HINT", "LISTS", "ROUND", "TILE")
 """Constants that are no sizes."""
@@ -57,6 +58,9 @@ ALIGNED = ":16"
 
 LEAST_WIDTH = 64
 """Of a head, padded, in tree_attention."""
+
+HEAD_WIDTHS, ROW_WIDTHS = (LEAST_WIDTH, 128, 256), (4096, 8192)
+"""That heads are padded to in tree_attention, and rows in residual_norm. Wider ones run without these kernels."""
 
 ATTENTION_BLOCK_BYTES = 64 * 128 * 2
 """Of the keys that tree_attention reads at once: 64 slots of heads of 128 in halves."""
@@ -207,7 +211,7 @@ def _verify_variants() -> Iterator[Variant]:
 def _attention_variants() -> Iterator[Variant]:
     for dtype, itemsize in (("bf16", 2), ("fp16", 2), ("fp32", 4)):
         rows = f"*{dtype}:16"
-        for width in (64, 128, 256):
+        for width in HEAD_WIDTHS:
             slots = slots_at_once(width, itemsize)
             types = (
                 f"{rows} {rows} {rows} *i32:16 *i32:16 *i32:16 *i32:16 *fp32:16 *fp32:16"
@@ -231,7 +235,7 @@ def _layer_variants() -> Iterator[Variant]:
     for dtype in ("bf16", "fp16", "fp32"):
         rows = f"*{dtype}:16"
         types = " ".join([*[rows] * 6, "i32:16 i32 i32 i32 fp32"])
-        for width in (4096, 8192):
+        for width in ROW_WIDTHS:
             yield from _either(Variant("residual_norm", f"{dtype}-{width}", types, {"BLOCK": width}))
         types = f"{rows} {rows} {rows} *i64:16 {rows} {rows} {rows} {rows} {rows} i32 i32 i32:16 i32:16 i32 i32 fp32"
         for half in (64, 128):
@@ -259,24 +263,6 @@ def tail_share(vocabulary: int, tile: int, at_once: int) -> float:
     tiles = -(-vocabulary // tile)
     turns = -(-tiles // at_once)
     return 1 - vocabulary / (turns * at_once * tile)
-
-
-def variants_of(dtype: str, vocabulary: int, at_once: int, narrow: bool) -> list[Variant]:
-    """What a model launches whose weights are of this type; at_once: programs of its exits that run together. narrow:
-    these read an int8 head."""
-    tile, _ = divided(vocabulary, at_once)
-    odd = vocabulary % 16 > 0
-
-    def wanted(one: Variant) -> bool:
-        types = re.findall(r"bf16|fp16", one.types) or re.findall(r"fp32", one.name)
-        return (
-            (not types or dtype in types)
-            and one.constants.get("TILE", tile) == tile
-            and (one.kernel != "exit_head_parts" or ("*i8" in one.types) == narrow)
-            and one.name.endswith("-odd") == (odd and one.kernel.startswith("verify"))
-        )
-
-    return [one for one in VARIANTS if wanted(one)]
 
 
 VARIANTS = tuple(_variants())

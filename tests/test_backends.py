@@ -91,9 +91,10 @@ def test_a_gpu_compiles_what_its_model_launches_before_anybody_waits(monkeypatch
     monkeypatch.setattr(launching, "source_of", Source)
     there = SimpleNamespace(multi_processor_count=132)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: there)
-    backends.compile_kernels(torch.device("cpu"), torch.bfloat16, 32000, narrow=True)
+    given = torch.bfloat16, tiny("llama").config, 32000
+    backends.compile_kernels(torch.device("cpu"), *given, narrow=True)
     assert compiled == []
-    backends.compile_kernels(torch.device("cuda"), torch.bfloat16, 32000, narrow=True)
+    backends.compile_kernels(torch.device("cuda"), *given, narrow=True)
     kernels = [kernel for kernel, _ in compiled]
     counts = {
         "verify_scan": 2,

@@ -5,19 +5,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_cuda_graphs import Rerun, load
 from test_target_batch import Text
 
 from edgespec.core.errors import EdgespecError
+from edgespec.kernels import tree_attention_launch
+from edgespec.kernels.attention_plan import AttentionPlan, HeadGroups
 from edgespec.model import memory
 from edgespec.model.cuda_graphs import WARM_UPS, CudaCapture, graph_bytes
+from edgespec.model.static_inputs import ROWS
 
 
 class Runtime:
@@ -138,12 +143,40 @@ def test_a_bucket_that_finds_no_memory_runs_eagerly_and_the_others_by_graphs(
 def test_memory_is_held_back_for_graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(tmp_path).model
     widths = 256, 8192
-    with_exits, without = (graph_bytes(model, widths, 8192, exits) for exits in (True, False))
+    with_exits, without = (graph_bytes(model, widths, None, exits) for exits in (True, False))
     assert with_exits > without > 127 * 2 * model.vocabulary_size * 8
     monkeypatch.setattr(memory, "available_bytes", lambda device: 1000.0)
     assert memory.kv_pages("100%", 10, torch.device("cuda"), "tiny", held_back=200) == 80
     with pytest.raises(EdgespecError, match="ask for less"):
         memory.kv_pages(900, 10, torch.device("cuda"), "tiny", held_back=200)
+
+
+def test_what_attention_leaves_for_its_join_is_held_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """69 MB for Llama-2-7B's heads."""
+    groups, rows, width = HeadGroups.of(32, 32, 2), ROWS[-1], 128
+    queries = groups.tile_queries(rows)
+    tiles = groups.most_tiles(rows, queries)
+    made = [np.zeros((count, size), np.int32) for count, size in ((groups.most_items(tiles), 5), (tiles, 4))]
+    plan = AttentionPlan(np.zeros(1), np.zeros((rows, 2)), *made, np.zeros(2), queries)
+    taken: list[int] = []
+    monkeypatch.setattr(
+        tree_attention_launch,
+        "launch",
+        lambda kernel, programs, given, *_: (
+            taken.append(given[7].nbytes + given[8].nbytes) if kernel == "tree_attention_parts" else None
+        ),
+    )
+    query, pool = torch.empty(rows, 32, width).bfloat16(), torch.empty(32, 64, width).bfloat16()
+    tree_attention_launch.tree_attention(query, pool, pool, plan, 1.0, 0.0, None)
+    assert taken == [groups.scratch_bytes(rows, width)] and taken[0] > 69e6
+    model = load(tmp_path).model
+    own = HeadGroups.of(4, 2, 8)
+    paged = [graph_bytes(model, (32768,), one, False) for one in (own, replace(own, kv_heads=64))]
+    head = model.config.hidden_size // model.config.num_attention_heads
+    more = replace(own, kv_heads=64).scratch_bytes(rows, head) - own.scratch_bytes(rows, head)
+    assert paged[1] - paged[0] == more > 0
 
 
 def test_inputs_are_not_written_while_they_are_still_copied(tmp_path: Path) -> None:

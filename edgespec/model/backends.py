@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from typing import Any
 
 import torch
 
-from edgespec.core.errors import first_line
+from edgespec.core.errors import EdgespecError, first_line
 from edgespec.kernels import launching
-from edgespec.kernels.variants import PROGRAMS_A_PROCESSOR, variants_of
+from edgespec.kernels.model_variants import ModelSizes, variants_of
+from edgespec.kernels.variants import MOST_TOKENS, PROGRAMS_A_PROCESSOR
 
 log = logging.getLogger("edgespec.model")
 
@@ -50,19 +52,39 @@ def working_on(device: torch.device) -> AbstractContextManager[object]:
     return torch.cuda.device(device)
 
 
-def compile_kernels(device: torch.device, dtype: torch.dtype, vocabulary: int, narrow: bool) -> None:
-    """Compile what a model of this type launches, before a session waits for it. narrow: exits read a head of 8 bits,
-    where the model's has halves."""
-    if device.type != "cuda" or backend_on(device) is None or not launching.just_in_time():
+def compile_kernels(
+    device: torch.device, dtype: torch.dtype, config: Any, vocabulary: int, narrow: bool
+) -> None:
+    """Compile what a model of this type and config launches, before a session waits for it. narrow: exits read a head
+    of 8 bits, where the model's has halves. Raises EdgespecError for a vocabulary that no variant holds."""
+    if device.type != "cuda" or backend_on(device) is None:
         return
-    name = launching.TYPES[dtype].removeprefix("*")
-    at_once = PROGRAMS_A_PROCESSOR * torch.cuda.get_device_properties(device).multi_processor_count
-    try:
-        launching.compile_all(
-            variants_of(name, vocabulary, at_once, narrow and dtype.itemsize == 2), "compiling kernels"
+    if vocabulary > MOST_TOKENS:
+        raise EdgespecError(
+            f"a vocabulary of {vocabulary} tokens is more than the GPU's kernels hold, {MOST_TOKENS}: serve this "
+            "target with --device cpu."
         )
+    if not launching.just_in_time():
+        return
+    at_once = PROGRAMS_A_PROCESSOR * torch.cuda.get_device_properties(device).multi_processor_count
+    sizes = ModelSizes(
+        dtype=launching.TYPES[dtype].removeprefix("*"),
+        vocabulary=vocabulary,
+        width=config.hidden_size,
+        head_width=head_width(config),
+        inner=getattr(config, "intermediate_size", None) or 0,
+        at_once=at_once,
+        narrow=narrow and dtype.itemsize == 2,
+    )
+    try:
+        launching.compile_all(variants_of(sizes), "compiling kernels")
     except Exception as error:  # whatever Triton raises: a launch that needs that kernel says so again
         log.warning("not all kernels could be compiled ahead of the first forward: %s", first_line(error))
+
+
+def head_width(config: Any) -> int:
+    """Of a model's keys."""
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
 @lru_cache

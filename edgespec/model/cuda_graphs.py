@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from edgespec.core.errors import first_line
+from edgespec.kernels.attention_plan import HeadGroups
+from edgespec.model.backends import head_width
 from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.static_attention import StaticAttention
 from edgespec.model.static_inputs import ROWS, Bucket, ExitColumns, StaticInputs
@@ -58,19 +60,25 @@ class CudaCapture:
         return graph.replay, output
 
 
-def graph_bytes(model: LoadedModel, widths: Sequence[int], gathered: int, exits: bool) -> int:
+def graph_bytes(model: LoadedModel, widths: Sequence[int], groups: HeadGroups | None, exits: bool) -> int:
     """About what all buckets' graphs take, with exits and without: their logits and inputs, and the memory that they
-    share, which is that of the largest. widths: of the buckets. gathered: slots that attention copies."""
+    share, which is that of the largest. widths: of the buckets. groups: of tree_attention; None: torch attends, and
+    copies the slots that it reads."""
     config, size = model.config, model.dtype.itemsize
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    width = head_width(config)
     logits = sum(ROWS) * len(widths) * model.vocabulary_size * size * (2 if exits else 1)
-    masks = sum(ROWS) * sum(widths) * size * len(model.windows.by_layer_type)
-    read = (
-        4 * heads * width * gathered * size
-    )  # keys and values of a layer, gathered and as attention wants them
+    slots = sum(ROWS) * sum(widths) * len(model.windows.by_layer_type)
+    if groups is None:
+        seen = slots * size
+        attention = (
+            4 * heads * width * widths[-1] * size
+        )  # keys and values, copied and as attention wants them
+    else:
+        seen = slots // 8
+        attention = groups.scratch_bytes(ROWS[-1], width)
     rows = ROWS[-1] * (8 * config.hidden_size + 4 * (getattr(config, "intermediate_size", None) or 0)) * size
-    return int(logits + masks + read + rows)
+    return int(logits + seen + attention + rows)
 
 
 class GraphedForwards:

@@ -28,6 +28,7 @@ from transformers.activations import ACT2FN
 from edgespec.kernels.layer import gated, residual_norm, rotary_write
 from edgespec.kernels.layer_data import HeadNorms, Norm
 from edgespec.kernels.tree_attention import tree_attention
+from edgespec.kernels.variants import ROW_WIDTHS
 from edgespec.model.batch import ModuleInputs
 from edgespec.model.kv_cache import KvPool
 from edgespec.model.loaded_model import LoadedModel
@@ -140,8 +141,10 @@ class LeanLayers:
 
     @classmethod
     def wanted(cls, model: LoadedModel, paged: PagedAttention | None) -> LeanLayers | None:
-        """None where attention does not read pages, or the model's layers are not known."""
+        """None where attention does not read pages, or the model's layers are not known, or too wide."""
         if paged is None or model.vision is not None or type(model.decoder) not in UNIT_NORMS:
+            return None
+        if model.config.hidden_size > ROW_WIDTHS[-1]:
             return None
         layers = list(model.decoder.layers)
         if not all(isinstance(layer.mlp.act_fn, (SILU, GELU)) for layer in layers) or any(

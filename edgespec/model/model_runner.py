@@ -71,8 +71,9 @@ class ModelRunner:
 
     def graph_bytes(self, exits: bool) -> int:
         """About the memory that graphs take; exits: the model has some."""
-        widths = StaticPlans.widths if self.paged else StaticMasks.widths
-        return graph_bytes(self.model, widths, 0 if self.paged else widths[-1], exits)
+        if self.paged is None:
+            return graph_bytes(self.model, StaticMasks.widths, None, exits)
+        return graph_bytes(self.model, StaticPlans.widths, self.paged.groups, exits)
 
     def use_graphs(self, capture: Capture) -> None:
         """From now on, run batches that fit a bucket as graphs that `capture` makes."""

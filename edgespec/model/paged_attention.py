@@ -22,8 +22,9 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 from edgespec.core.slots import SLOT_BUCKET
 from edgespec.kernels.attention_plan import AttentionPlan, HeadGroups, SessionPages
 from edgespec.kernels.tree_attention import tree_attention
+from edgespec.kernels.variants import HEAD_WIDTHS
 from edgespec.model.attention import current_layout
-from edgespec.model.backends import attention_backend_on
+from edgespec.model.backends import attention_backend_on, head_width
 from edgespec.model.kv_cache import SCRATCH
 from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.masks import Windows, seen_slots
@@ -47,10 +48,13 @@ class PagedAttention:
 
     @classmethod
     def wanted(cls, model: LoadedModel) -> PagedAttention | None:
-        """None where the device has no kernel for it, or the model keeps something else than keys and values."""
+        """None where the device has no kernel for it, or none for heads so wide, or the model keeps something else than
+        keys and values."""
         backend, config = attention_backend_on(model.device, model.dtype), model.config
         latent = getattr(config, "kv_lora_rank", None)
         if backend is None or latent or not model.module._supports_attention_backend:
+            return None
+        if head_width(config) > HEAD_WIDTHS[-1]:
             return None
         heads, shares = config.num_attention_heads, {_share(layer) for layer in model.decoder_layers}
         if len(shares) != 1:

@@ -128,7 +128,8 @@ class Target:
         hashes = loading.tokenizer_hash(folder), weights_sha256(folder)
         loaded = LoadedModel(lm, name, *hashes, tokenizer, encoder, quantize)
         with working_on(loaded.device):
-            compile_kernels(loaded.device, loaded.dtype, loaded.vocabulary_size, narrow=exit_bits == 8)
+            sizes = loaded.config, loaded.vocabulary_size
+            compile_kernels(loaded.device, loaded.dtype, *sizes, narrow=exit_bits == 8)
             return cls(
                 loaded,
                 heads,
