@@ -25,6 +25,7 @@ LOOKED_AT = [
     ("verify_scan", "bf16-plain", 80),
     ("verify_round", "5", 86),
     ("verify_choose", "bf16-odd", 80),
+    ("verify_choose", "bf16", 90),
     ("exit_head_rows", "bf16", 87),
     ("exit_head_parts", "bf16-16-64", 90),
     ("exit_head_parts", "fp32-64-64", 89),
