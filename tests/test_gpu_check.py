@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from edgespec.cli.gpu_check import gpu_check
 from edgespec.core.errors import EdgespecError
+from edgespec.kernels.cost_limits import MOST_EXITS_SHARE
 from edgespec.model.gpu_check.place import Place, Row
 from edgespec.model.gpu_check.run import STEPS, run
 
@@ -31,7 +32,14 @@ def test_every_step_runs_on_a_cpu(tmp_path: Path) -> None:
     assert [row["what"] for row in rows["texts"]] == ["text", "text"]
     assert {(row["slots"], row["rows"]) for row in rows["forward"]} == {(64, 1), (64, 8), (192, 1), (192, 8)}
     assert len(rows["verify"]) == 12 and all(row["us"] > 0 for row in rows["verify"])
-    assert len(rows["kernels"]) == 12 and "skipped" in rows["sanitizer"][0]
+    kernels = {(row["what"].split(",")[0].split(" ")[0], row["dtype"]) for row in rows["kernels"]}
+    named = "exit_head", "verify", "tree_attention", "residual_norm", "rotary_write", "gated"
+    assert kernels == {(name, dtype) for name in named for dtype in ("float32", "bfloat16")}
+    assert sum("exit_head of 8 bits" in row["what"] for row in rows["kernels"]) == 3
+    assert rows["nodes"][0]["a_layer"] > 0 and [row["sessions"] for row in rows["host"]] == [1, 8]
+    assert [row["target"] for row in rows["exits"]] == [MOST_EXITS_SHARE]
+    assert rows["attention"][0]["skipped"] == "flashinfer needs a GPU" and len(rows["attention"]) == 5
+    assert "skipped" in rows["sanitizer"][0]
 
 
 def step(rows: list[Row], calls: list[str], error: Exception | None = None) -> Any:

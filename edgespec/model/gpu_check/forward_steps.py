@@ -8,22 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.core.slots import SLOT_BUCKET, SlotMap
-from edgespec.core.tree import ROOT, DraftTree
-from edgespec.model.attention import SLOT_ATTENTION
-from edgespec.model.gpu_check.kernel_steps import NEAR_TIE
-from edgespec.model.gpu_check.place import Place, Row, Shape
-from edgespec.model.loaded_model import LoadedModel
+from edgespec.core.tree import DraftTree
+from edgespec.model.gpu_check.agreement import NEAR_TIES
+from edgespec.model.gpu_check.models import GREEDY, SAMPLED, request_behind, target_of
+from edgespec.model.gpu_check.place import Place, Row
 from edgespec.model.target import Target
 from edgespec.model.target_engine import ForwardRequest, HintAddress
 
 PROMPT = [5, 80, 17, 300, 44, 80, 17, 300, 9]
-
-SAMPLINGS = SamplingParams(temperature=0.0), SamplingParams(temperature=0.8, top_k=50, seed=7)
 
 
 class Watcher:
@@ -59,11 +55,11 @@ def texts_agree(place: Place) -> Iterator[Row]:
     watcher = None
     if target.hint_cells is not None:
         watcher = target.hint_cells.mailbox = Watcher(target.hint_cells.cells)
-    for sampling in SAMPLINGS:
+    for sampling in (GREEDY, SAMPLED):
         got, _ = _text(target, sampling, place.tokens)
         wanted, margins = _text(plain, sampling, place.tokens)
         first = next((i for i in range(place.tokens) if got[i] != wanted[i]), None)
-        if first is not None and margins[first] > NEAR_TIE:
+        if first is not None and margins[first] > NEAR_TIES[torch.float32]:
             raise EdgespecError(
                 f"token {first} of the text at {sampling.temperature} is another than the CPU's."
             )
@@ -81,12 +77,12 @@ def forward_times(place: Place) -> Iterator[Row]:
     """A forward of 1 and 8 rows behind texts of some lengths, beside the time in which its weights are read."""
     speed = place.bytes_per_us()
     for shape in place.shapes:
-        target = _target(shape, place)
+        target = target_of(shape, place)
         weights = sum(one.nbytes for one in target.model.module.parameters())
         floor = (weights - target.model.module.get_input_embeddings().weight.nbytes) / speed
         for slots in place.slots:
             for rows in (1, 8):
-                request = _request(target, slots - SLOT_BUCKET // 2, rows)
+                request = request_behind(target, slots - SLOT_BUCKET // 2, rows)
                 taken = place.median_us(lambda target=target, one=request: target.forward_batch([one]))  # type: ignore[misc]
                 request.cache.release()
                 yield {
@@ -99,37 +95,6 @@ def forward_times(place: Place) -> Iterator[Row]:
         del target
         if place.device.type == "cuda":
             torch.cuda.empty_cache()
-
-
-def _target(shape: Shape, place: Place) -> Target:
-    config = transformers.LlamaConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        intermediate_size=shape.intermediate,
-        max_position_embeddings=16384,
-    )
-    with place.device:
-        module: Any = transformers.AutoModelForCausalLM.from_config(config, dtype=place.dtype)  # type: ignore[no-untyped-call]
-    module.set_attn_implementation(SLOT_ATTENTION)
-    loaded = LoadedModel(module.eval().requires_grad_(False), shape.name, bytes(32))
-    return Target(loaded, kv_memory=None if place.device.type == "cuda" else "16MiB")
-
-
-def _request(target: Target, length: int, rows: int) -> ForwardRequest:
-    """A chain of rows behind a text of `length` tokens, whose keys and values are there."""
-    text = [3 + i % (target.vocabulary_size - 3) for i in range(length)]
-    slots = SlotMap(length + SLOT_BUCKET)
-    cache = target.open_cache(slots.capacity)
-    prompt = slots.plan(text, length - 1, DraftTree(length), [])
-    target.forward_batch([ForwardRequest(cache, prompt, np.zeros(0, np.int64), SAMPLINGS[0], 0)])
-    tree = DraftTree(length)
-    for node in range(1, rows):
-        tree.add(node, ROOT if node == 1 else node - 1, 3 + node, 0.8)
-    piece = slots.plan(text, length, tree, list(tree))
-    return ForwardRequest(cache, piece, np.arange(len(piece)), SAMPLINGS[1], 7)
 
 
 def _text(target: Target, sampling: SamplingParams, tokens: int) -> tuple[list[int], list[float]]:

@@ -10,6 +10,11 @@ from typing import Any
 
 import torch
 
+from edgespec.model.cuda_graphs import CudaCapture
+
+WARM_UPS, LONGEST_S = 3, 3.0
+"""Of a timed function: runs that are not counted, and how long it is repeated at most."""
+
 Row = Mapping[str, Any]
 """One figure, with what it belongs to."""
 
@@ -37,7 +42,7 @@ SMALL = (Shape("two layers", 2, 64, 4, 2, 128, 320),)
 @dataclass(frozen=True)
 class Place:
     """device, and the sizes of what runs there. vocabularies, width: of the kernels' cases. slots: of the texts before
-    timed forwards. tokens: of the texts that are compared. runs: of each timed function."""
+    timed forwards. tokens: of the texts that are compared. runs: of each timed function, at most."""
 
     device: torch.device
     dtype: torch.dtype
@@ -59,21 +64,43 @@ class Place:
     def name(self) -> str:
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
 
+    @property
+    def narrow_heads(self) -> tuple[bool, ...]:
+        """Whether exits read a head of 8 bits, which has no form for CPUs: both ways are timed on a GPU."""
+        return (False, True) if self.device.type == "cuda" else (False,)
+
+    def captured(self, function: Callable[[], Any]) -> Callable[[], Any]:
+        """The function as a CUDA graph; on a CPU itself."""
+        if self.device.type != "cuda":
+            return function
+        with torch.inference_mode():
+            return CudaCapture()(function)[0]
+
     def wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def median_us(self, function: Callable[[], Any]) -> float:
-        """Of a run, from start to end; the first runs compile and capture."""
-        taken = []
+        """Of a run, from start to end; the first runs compile and capture. Ends early where LONGEST_S is over."""
+        return self.median_of(lambda: self._timed_us(function))
+
+    def median_of(self, measured: Callable[[], float]) -> float:
+        """Of what several calls return, but for the first ones."""
+        taken: list[float] = []
+        end_s = time.perf_counter() + LONGEST_S
         with torch.inference_mode():
-            for _ in range(self.runs + 3):
-                self.wait()
-                start_s = time.perf_counter()
-                function()
-                self.wait()
-                taken.append((time.perf_counter() - start_s) * 1e6)
-        return statistics.median(taken[3:])
+            while len(taken) < self.runs + WARM_UPS and (
+                len(taken) <= WARM_UPS or time.perf_counter() < end_s
+            ):
+                taken.append(measured())
+        return statistics.median(taken[WARM_UPS:])
+
+    def _timed_us(self, function: Callable[[], Any]) -> float:
+        self.wait()
+        start_s = time.perf_counter()
+        function()
+        self.wait()
+        return (time.perf_counter() - start_s) * 1e6
 
     def bytes_per_us(self) -> float:
         """Of reading memory."""

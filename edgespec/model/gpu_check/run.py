@@ -17,17 +17,21 @@ from edgespec.core.errors import EdgespecError, first_line
 from edgespec.core.whole_files import save_json
 from edgespec.kernels.launching import triton_version
 from edgespec.model.backends import working_on
-from edgespec.model.gpu_check import forward_steps, kernel_steps
+from edgespec.model.gpu_check import agreement, attention_steps, forward_steps, graph_steps, kernel_steps
 from edgespec.model.gpu_check.place import Place, Row
 
 Step = Callable[[Place], Iterator[Row]]
 
 STEPS: dict[str, Step] = {
-    "kernels": kernel_steps.kernels_agree,
+    "kernels": agreement.kernels_agree,
     "texts": forward_steps.texts_agree,
+    "nodes": graph_steps.nodes_of_a_layer,
     "forward": forward_steps.forward_times,
+    "exits": graph_steps.exits_add,
+    "host": graph_steps.host_times,
     "verify": kernel_steps.verify_times,
     "exit_head": kernel_steps.exit_times,
+    "attention": attention_steps.attention_times,
     "sanitizer": kernel_steps.memory_checked,
     "hint_delay": kernel_steps.hint_delay,
     "compiled": kernel_steps.compiled_times,
