@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from edgespec.core.slots import SLOT_BUCKET, SlotMap
 from edgespec.core.tree import DraftTree
 from edgespec.model.gpu_check.agreement import NEAR_TIES
 from edgespec.model.gpu_check.models import GREEDY, SAMPLED, request_behind, target_of
-from edgespec.model.gpu_check.place import Place, Row
+from edgespec.model.gpu_check.place import Place, Row, Shape
 from edgespec.model.target import Target
 from edgespec.model.target_engine import ForwardRequest, HintAddress
 
@@ -77,24 +79,21 @@ def forward_times(place: Place) -> Iterator[Row]:
     """A forward of 1 and 8 rows behind texts of some lengths, beside the time in which its weights are read."""
     speed = place.bytes_per_us()
     for shape in place.shapes:
-        target = target_of(shape, place)
-        weights = sum(one.nbytes for one in target.model.module.parameters())
-        floor = (weights - target.model.module.get_input_embeddings().weight.nbytes) / speed
-        for slots in place.slots:
-            for rows in (1, 8):
-                request = request_behind(target, slots - SLOT_BUCKET // 2, rows)
-                taken = place.median_us(lambda target=target, one=request: target.forward_batch([one]))  # type: ignore[misc]
-                request.cache.release()
-                yield {
-                    "shape": shape.name,
-                    "slots": slots,
-                    "rows": rows,
-                    "us": taken,
-                    "over_floor": taken / floor,
-                }
-        del target
-        if place.device.type == "cuda":
-            torch.cuda.empty_cache()
+        yield from _forwards_of(shape, place, speed)
+        place.give_back()
+
+
+def _forwards_of(shape: Shape, place: Place, speed: float) -> Iterator[Row]:
+    target = target_of(shape, place)
+    weights = sum(one.nbytes for one in target.model.module.parameters())
+    floor = (weights - target.model.module.get_input_embeddings().weight.nbytes) / speed
+    for slots, rows in itertools.product(place.slots, (1, 8)):
+        request = request_behind(target, slots - SLOT_BUCKET // 2, rows)
+        taken = place.median_us(partial(target.forward_batch, [request]))
+        request.cache.release()
+        yield {
+            "shape": shape.name, "slots": slots, "rows": rows, "us": taken, "over_floor": taken / floor,
+        }  # fmt: skip
 
 
 def _text(target: Target, sampling: SamplingParams, tokens: int) -> tuple[list[int], list[float]]:

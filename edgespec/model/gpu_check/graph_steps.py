@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,10 +17,10 @@ from torch.utils._pytree import tree_leaves
 from edgespec.core.errors import EdgespecError
 from edgespec.core.slots import SLOT_BUCKET
 from edgespec.kernels.cost_limits import MOST_EXITS_SHARE, MOST_LAUNCHES_A_LAYER
-from edgespec.model.cuda_graphs import Graph
+from edgespec.model.cuda_graphs import Graph, GraphedForwards
 from edgespec.model.gpu_check.models import request_behind, target_of
-from edgespec.model.gpu_check.place import Place, Row
-from edgespec.model.target import Target
+from edgespec.model.gpu_check.place import Place, Row, Shape
+from edgespec.model.target_engine import ForwardRequest
 
 HOST_TARGETS_MS = {1: 0.15, 8: 0.4}
 """By the number of sessions with ROWS rows each."""
@@ -62,6 +62,9 @@ class NodeCounter:
 
     def _nodes(self, function: Callable[[], torch.Tensor]) -> int:
         graph, stream = torch.cuda.CUDAGraph(keep_graph=True), torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            function()  # libraries take their workspaces
         with (
             torch.cuda.stream(stream),
             torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
@@ -79,13 +82,8 @@ def nodes_of_a_layer(place: Place) -> Iterator[Row]:
     """What a model with two layers more has more. Raises EdgespecError where a GPU's are too many."""
     found = []
     for layers in (2, 4):
-        target = target_of(replace(place.shapes[0], layers=layers), place)
-        request = request_behind(target, SLOT_BUCKET, ROWS)
-        counter = NodeCounter(place.device)
-        target.use_graphs(counter)
-        target.forward_batch([request])
-        found.append(counter.nodes)
-        _free(place, target)
+        found.append(_nodes_of(replace(place.shapes[0], layers=layers), place))
+        place.give_back()
     a_layer = (found[1] - found[0]) / 2
     if place.device.type == "cuda" and a_layer > MOST_LAUNCHES_A_LAYER:
         raise EdgespecError(f"a captured layer has {a_layer:g} nodes, more than {MOST_LAUNCHES_A_LAYER}.")
@@ -93,60 +91,55 @@ def nodes_of_a_layer(place: Place) -> Iterator[Row]:
     yield {"what": f"{what} of a captured layer", "a_layer": a_layer, "outside": found[0] - 2 * a_layer}
 
 
+def _nodes_of(shape: Shape, place: Place) -> int:
+    target, counter = target_of(shape, place), NodeCounter(place.device)
+    request = request_behind(target, SLOT_BUCKET, ROWS)
+    target.use_graphs(counter)
+    target.forward_batch([request])
+    return counter.nodes
+
+
 def exits_add(place: Place) -> Iterator[Row]:
-    """What three exits add to a forward, of the shapes that they are counted for."""
+    """What three exits add to a forward."""
     for shape, narrow in itertools.product(place.shapes, place.narrow_heads):
-        target = target_of(shape, place, exit_bits=8 if narrow else 16)
-        request = request_behind(target, place.slots[0] - SLOT_BUCKET // 2, ROWS)
-
-        def run(layers: tuple[int, ...] | None, target: Target = target, request: Any = request) -> float:
-            return place.median_us(lambda: target.forward_batch([request], layers))
-
-        without, with_exits = run(()), run(None)
+        without, with_exits = _without_and_with(shape, place, 8 if narrow else 16)
         bits = 8 if narrow else 8 * place.dtype.itemsize
         yield {
             "shape": shape.name, "bits": bits, "rows": ROWS, "without_us": without, "with_us": with_exits,
             "added": with_exits / without - 1, "target": MOST_EXITS_SHARE,
         }  # fmt: skip
-        _free(place, target)
+        place.give_back()
+
+
+def _without_and_with(shape: Shape, place: Place, exit_bits: int) -> list[float]:
+    target = target_of(shape, place, exit_bits)
+    request = request_behind(target, place.slots[0] - SLOT_BUCKET // 2, ROWS)
+    read = (), target.exit_layers
+    return [place.median_us(partial(target.forward_batch, [request], layers)) for layers in read]
 
 
 def host_times(place: Place) -> Iterator[Row]:
     """Of a forward with decisions whose layers do not run, so that what is left is the host's, and verify's."""
     target = target_of(place.shapes[0], place)
-
-    def no_layers(function: Callable[[], torch.Tensor]) -> Graph:
-        return lambda: None, function()
-
-    target.use_graphs(no_layers)
+    target.use_graphs(lambda function: (lambda: None, function()))
+    graphs = target.runner.graphs
+    assert graphs is not None
+    length = place.slots[0] - SLOT_BUCKET // 2
     for sessions, target_ms in HOST_TARGETS_MS.items():
-        batch = [
-            request_behind(target, place.slots[0] - SLOT_BUCKET // 2, ROWS, one) for one in range(sessions)
-        ]
-        graphs = target.runner.graphs
-        assert graphs is not None
-
-        def launching_us(graphs: Any = graphs, batch: Any = batch) -> float:
-            place.wait()
-            start_s = time.perf_counter()
-            graphs(batch)
-            return (time.perf_counter() - start_s) * 1e6
-
-        launch_us = place.median_of(launching_us)
-        whole_us = place.median_us(lambda batch=batch: target.forward_batch(batch))  # type: ignore[misc]
+        batch = [request_behind(target, length, ROWS, one) for one in range(sessions)]
+        inputs_us = place.median_of(partial(_launching_us, place, graphs, batch))
+        whole_us = place.median_us(partial(target.forward_batch, batch))
         yield {
-            "sessions": sessions, "rows": sessions * ROWS, "inputs_ms": launch_us / 1e3,
+            "sessions": sessions, "rows": sessions * ROWS, "inputs_ms": inputs_us / 1e3,
             "with_verify_ms": whole_us / 1e3, "target_ms": target_ms,
         }  # fmt: skip
         for one in batch:
             one.cache.release()
-    _free(place, target)
 
 
-def _free(place: Place, target: Target) -> None:
-    """Give a target's memory back before the next one is made."""
-    target.runner.graphs = None
-    del target
-    gc.collect()
-    if place.device.type == "cuda":
-        torch.cuda.empty_cache()
+def _launching_us(place: Place, graphs: GraphedForwards, batch: Sequence[ForwardRequest]) -> float:
+    """Until the forward is launched."""
+    place.wait()
+    start_s = time.perf_counter()
+    graphs(batch)
+    return (time.perf_counter() - start_s) * 1e6
