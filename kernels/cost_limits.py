@@ -25,7 +25,7 @@ SERVED_BITS = 8
 """Of the LM head that exits read unless a server is told otherwise."""
 
 OVER_FLOOR = {256: 1.3, 2048: 1.4, 8192: 1.7}
-"""Of a forward behind so many slots, over the one reading of its weights."""
+"""Of a forward behind this many slots, over one reading of its weights."""
 
 LIMITS_OF_VOCABULARY = {32_000: (50.0, 1 / 0.80), 128_256: (120.0, 1 / 0.88)}
 """Of a vocabulary: microseconds of verify with top-k and top-p, and exit_head over the one reading of its head."""

@@ -44,7 +44,7 @@ class Link : public std::enable_shared_from_this<Link> {
     // A session speaks, here or on a link beside this one: not quiet.
     void touch(Clock::time_point when = Clock::now());
     void set_share(std::shared_ptr<DeviceShare> share);
-    // The peer made this end do as much as so many of its frames would.
+    // The peer made this end do as much as this many of its frames would.
     void spend(double frames);
     void set_max_payload(std::size_t bytes) { receiver_.set_max_payload(bytes); }
 
