@@ -98,7 +98,9 @@ class Text:
             self.cache, planned.piece, planned.decide, SamplingParams(temperature=0.0), 1
         )
         (decided,) = self._engine.forward_batch([request])
-        self._verifier.conclude(planned, np.asarray(decided.tokens).tolist())
+        self._verifier.conclude(
+            planned, np.asarray(decided.tokens).tolist(), np.asarray(decided.path).tolist()
+        )
 
 
 if __name__ == "__main__":

@@ -106,8 +106,8 @@ def verify(
     threads: int,
     as_they_pay: bool,
     tier: str = "",
-) -> tuple[_Ints, _Ints, _Ints, _Floats, _Floats, NDArray[np.bool_]]:
-    """Logits [R, V] of S trees: lengths [S], paths, next tokens [S], log-probabilities, margins, sound [S].
+) -> tuple[_Ints, _Ints, _Ints, _Floats, _Floats]:
+    """Logits [R, V] of S trees: lengths [S] and paths; choices, log-probabilities and margins [R].
 
     as_they_pay: fewer threads where there is little to do.
     ValueError, TypeError: an argument holds what it may not, or is not of just the type that it is read as.

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from edgespec.core.calibration import Calibration
+from edgespec.core.decided_tree import NO_PARENT, DecidedTree
 from edgespec.kernels import arguments
 from edgespec.kernels.arguments import FLOAT32, FLOAT64, INT32, UINT64
-
-ROOT_ROW = -1
-"""The parent of a session's first row, which is the committed text."""
 
 CELL_WORDS = 8
 
@@ -28,7 +27,7 @@ class Trees:
     """A ragged batch of draft trees: session s owns the rows offsets[s] .. offsets[s + 1].
 
     offsets: int32 [S + 1], from 0 to R. parents: int32 [R], counted from the session's first row; a first row has
-    ROOT_ROW, and every other row is a node of the draft tree, behind its parent. tokens: int32 [R], each node's token;
+    NO_PARENT, and every other row is a node of the draft tree, behind its parent. tokens: int32 [R], each node's token;
     that of a first row is not read. largest: the most rows of any session, for arrays on a GPU; None: R.
     """
 
@@ -49,7 +48,7 @@ class Trees:
         arguments.require(whole, "offsets", f"rising from 0 to {rows}", trees.offsets.tolist())
         own = np.arange(rows) - np.repeat(trees.offsets[:-1], sizes)
         first = own == 0
-        in_order = (trees.parents < own) & np.where(first, trees.parents == ROOT_ROW, trees.parents >= 0)
+        in_order = (trees.parents < own) & np.where(first, trees.parents == NO_PARENT, trees.parents >= 0)
         wanted = "-1 in a session's first row, else an earlier row of the session"
         arguments.require(bool(in_order.all()), "parents", wanted, trees.parents.tolist())
         named = bool((first | (trees.tokens >= 0)).all())
@@ -59,8 +58,23 @@ class Trees:
     @classmethod
     def single_rows(cls, count: int) -> Trees:
         """`count` sessions of one row each."""
-        roots = np.full(count, ROOT_ROW, np.int32)
+        roots = np.full(count, NO_PARENT, np.int32)
         return cls(np.arange(count + 1, dtype=np.int32), roots, np.zeros(count, np.int32))
+
+    @classmethod
+    def joined(cls, trees: Sequence[DecidedTree]) -> Trees:
+        """One session a tree; what the trees hold is not checked."""
+        offsets = np.array([0, *accumulate(map(len, trees))], dtype=np.int32)
+        return cls(
+            offsets,
+            np.concatenate([one.parents for one in trees]),
+            np.concatenate([one.tokens for one in trees]),
+        )
+
+    def of_session(self, session: int) -> DecidedTree:
+        """Of arrays on the host."""
+        rows = slice(self.offsets[session], self.offsets[session + 1])
+        return DecidedTree(self.parents[rows], self.tokens[rows])
 
     @property
     def sessions(self) -> int:
@@ -117,29 +131,32 @@ class Samplings:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """One verdict a session. P is the largest session's rows, less one.
+    """What is chosen behind each row, and one walk a session. P is the largest session's rows, less one.
 
-    lengths: int32 [S], nodes on the path. paths: int32 [S, max(P, 1)], their rows counted from the session's first,
-    then -1. tokens: int32 [S], the correction or bonus token behind the path; -1 where its row is not sound. logprobs:
-    float32 [S, P + 1], of each committed token under the raw logits' softmax, then NaN. margins: float32 [S, P + 1],
-    best minus second-best noisy score of those decisions after all filters (infinite with one token). sound: bool [S].
+    lengths: int32 [S], nodes on the path that the choices lead down. paths: int32 [S, max(P, 1)], their rows counted
+    from the session's first, then -1. choices: int32 [R], the token behind each row; -1 where the row is not sound. The
+    choices on the path are committed; that of its last row is the correction or bonus token. logprobs: float32 [R], of
+    each choice under the raw logits' softmax; margins: float32 [R], its noisy score minus the second-best after all
+    filters (infinite with one token); NaN where the row is not sound.
     """
 
     lengths: Any
     paths: Any
-    tokens: Any
+    choices: Any
     logprobs: Any
     margins: Any
-    sound: Any
     packed: Any = None
-    """The buffer of all but the last, where a device has them."""
+    """The buffer of all, where a device has them."""
+
+    def walks(self) -> list[NDArray[np.int32]]:
+        """The path of each session, of arrays on the host."""
+        return [path[:length] for path, length in zip(self.paths, self.lengths.tolist(), strict=True)]
 
     def on_host(self) -> Verdicts:
         """The same as numpy arrays; waits for the device, and copies once."""
         if self.packed is None:
             return self
-        host = {name: values.numpy() for name, values in self.packed.download().items()}
-        return Verdicts(**host, sound=host["tokens"] >= 0)
+        return Verdicts(**{name: values.numpy() for name, values in self.packed.download().items()})
 
 
 @dataclass(frozen=True)

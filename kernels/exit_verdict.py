@@ -6,7 +6,6 @@ own: see exit_hint.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -32,7 +31,6 @@ def exit_verdict(tokens: Any, margins: Any, trees: Trees, curves: Curves, curve_
     curve_of = arguments.column("curve_of", curve_of, INT32, trees.sessions)
     arguments.in_range("curve_of", curve_of, 0, len(curves.margins) - 1)
     table = arguments.raw(curves.margins), arguments.raw(curves.probabilities)
-    columns = [column.tolist() for column in (tokens, trees.parents, trees.tokens)]
     offsets = trees.offsets.tolist()
     widest = max(1, max(end - first for first, end in pairwise(offsets)) - 1)
     hints = Hints(
@@ -43,25 +41,12 @@ def exit_verdict(tokens: Any, margins: Any, trees: Trees, curves: Curves, curve_
     )
     for session in range(trees.sessions):
         rows = slice(offsets[session], offsets[session + 1])
-        path, token = walk(*(column[rows] for column in columns))
+        guessed = tokens[rows].tolist()
+        path = trees.of_session(session).walk(guessed)
         knots, probabilities = (part[curve_of[session]] for part in table)
         hints.lengths[session] = len(path)
         hints.paths[session, : len(path)] = path
-        hints.tokens[session] = token
+        token = hints.tokens[session] = guessed[path[-1] if path else 0]
         used = np.interp(margins[rows][[0, *path]], knots, probabilities)
         hints.confidences[session] = used.prod() if token >= 0 else 0
     return hints
-
-
-def walk(decided: Sequence[int], parents: Sequence[int], tokens: Sequence[int]) -> tuple[list[int], int]:
-    """Follow the tokens decided after each row [R] down one session's tree: the path's rows, the token behind it."""
-    child_of = {(parents[row], tokens[row]): row for row in range(len(parents) - 1, 0, -1)}  # the first child
-    path: list[int] = []
-    row = 0
-    while True:
-        token = decided[row]
-        child = child_of.get((row, token), 0)
-        if token < 0 or not child:
-            return path, token
-        row = child
-        path.append(row)

@@ -99,7 +99,7 @@ KERNELS = {
     "tree_attention_join": Kernel("tree_attention_triton", 2, {"JOINED": JOINED}, registers=255),
     "verify_scan": Kernel("verify_triton", 4, {"LIST": 256, **VERIFY_SIZES}),
     "verify_round": Kernel("verify_rounds_triton", 4, VERIFY_SIZES),
-    "verify_choose": Kernel("verify_triton", 4, VERIFY_SIZES, registers=168),
+    "verify_choose": Kernel("verify_triton", 4, {"ROWS": MOST_ROWS, **VERIFY_SIZES}, registers=168),
 }
 
 
@@ -200,9 +200,9 @@ def _verify_variants() -> Iterator[Variant]:
             yield from _either(Variant("verify_scan", name, types, {**sizes, "LISTS": lists}))
         types = (
             f"{logits} *i32 *i32 *i32 *i32 *fp64 *fp64 *i64 *i32 *fp32 *fp32 *fp32 *i64 *i64 *fp32 *fp32 *i32"
-            " *i32 *fp32 *fp32 *i32 *i32 *i32 *i32 *i32 *fp32 *fp32 i32:16 i32 i32 i32 i32"
+            " *i32 *i32 *i32 *i32 *i32 *fp32 *fp32 i32:16 i32 i32 i32 i32"
         )
-        yield from _either(Variant("verify_choose", dtype, types, {**joined, "ROWS": MOST_ROWS}))
+        yield from _either(Variant("verify_choose", dtype, types, joined))
     types = "*fp32:16 *fp64 *i32 *fp64 *i32 *fp32 *i64 *i64 i32:16 i32 i32"
     for number in range(VERIFY_ROUNDS):
         yield from _either(Variant("verify_round", str(number), types, {**joined, "ROUND": number}))

@@ -1,4 +1,4 @@
-"""The verdict: final logits and a ragged batch of draft trees -> committed paths, next tokens, log-probabilities.
+"""The verdict: final logits and a ragged batch of draft trees -> choices, their log-probabilities, committed paths.
 
 A session is greedy (temperature 0) or coupled (the token of the best noisy score). The backends are
 verify_reference.py, csrc/sampling/verify.cpp and, for CUDA, verify_launch.py with verify_triton.py.
@@ -31,13 +31,13 @@ def verify(
     backend: str = "auto",
     threads: int | None = None,
 ) -> Verdicts:
-    """The verdict on each session's draft tree.
+    """What is chosen behind each row, and the walk of the choices down each session's draft tree.
 
     logits: [R, V], of any dtype of DTYPES (float64 stays float64 and is not for triton, halves are raised to float32),
     contiguous; -inf is a token that cannot be; a row with NaN, with +inf or without a finite logit is not sound and
     never sampled from. trees: whose rows are whose, and their nodes. positions: int32 [R], absolute position of the
     token decided after each row (the row's own plus one). seen: per row, the ids of its text so far, for the repetition
-    penalty. biases: per session, ids and what is added to their logits. backend and threads as in exit_head.
+    penalty. biases: per row, ids and what is added to their logits. backend and threads as in exit_head.
 
     In transformers' order: bias, repetition penalty, temperature, top-k (ties at its edge stay), top-p (of equals at
     its edge the highest ids stay), min-p; then noise. Raises EdgespecError for an argument that does not fit; values
@@ -49,7 +49,7 @@ def verify(
     positions = arguments.column("positions", positions, INT32, rows)
     samplings = samplings.checked(trees.sessions)
     seen = None if seen is None else seen.checked("seen", rows, valued=False)
-    biases = None if biases is None else biases.checked("biases", trees.sessions, valued=True)
+    biases = None if biases is None else biases.checked("biases", rows, valued=True)
     chosen = arguments.choose_backend(backend, logits)
     narrow = chosen != "triton" or arguments.dtype_name(logits) != "float64"
     arguments.require(narrow, "logits", "float32 or a half for triton", "float64", "copy them to the CPU")

@@ -72,7 +72,7 @@ class Columns:
             *((one, torch.int32) for one in whole),
             *zip(vars(samplings).values(), SAMPLING_TYPES, strict=True),
         ]
-        lists = [*_list_columns(seen, rows, device)[:2], *_list_columns(biases, trees.sessions, device)]
+        lists = [*_list_columns(seen, rows, device)[:2], *_list_columns(biases, rows, device)]
         there = on_device([*columns, *lists], device)
         named = zip((one.name for one in fields(cls)), there[: len(columns)], strict=False)
         return cls(**dict(named), lists=there[len(columns) :])
@@ -115,19 +115,18 @@ def verify(
             {**joined, "ROUND": number},
             device,
         )  # fmt: skip
-    out = _verdicts(sessions, largest, device)
+    out = _verdicts(rows, sessions, largest, device)
     launch(
         "verify_choose",
         rows * parts,
         [logits, scratch["scores"], given.offsets, given.parents, given.tree_tokens, given.positions,
          given.temperatures, given.min_ps, given.seeds, row_sessions, tops, sums, highs, bins, states,
-         *scratch["found"], scratch["part_tokens"], scratch["row_tokens"], *scratch["row_values"],
-         scratch["rows_ended"], scratch["sessions_ended"], *out.device.values(), vocabulary, largest, parts,
-         int(rounds.top_k), int(rounds.top_p)],
-        {**joined, "ROWS": power_of_2(largest)},
+         *scratch["found"], scratch["part_tokens"], scratch["rows_ended"], scratch["sessions_ended"],
+         *out.device.values(), vocabulary, largest, parts, int(rounds.top_k), int(rounds.top_p)],
+        joined,
         device,
     )  # fmt: skip
-    return Verdicts(**out.device, sound=out.device["tokens"] >= 0, packed=out)
+    return Verdicts(**out.device, packed=out)
 
 
 def _largest(trees: Trees, rows: int) -> int:
@@ -157,7 +156,7 @@ def _scratch(
     """What the launches leave for one another."""
     bins = rows * VERIFY_ROUNDS * BINS if filtered else 0
     zeros = torch.zeros(2 * bins + rows + sessions, dtype=torch.int32, device=device)
-    whole = torch.empty(2 * rows + rows * parts, dtype=torch.int32, device=device)
+    whole = torch.empty(rows + rows * parts, dtype=torch.int32, device=device)
     return {
         "scores": torch.empty(rows, vocabulary, device=device),
         "bins": zeros[: 2 * bins].view(torch.int64),
@@ -165,20 +164,18 @@ def _scratch(
         "sessions_ended": zeros[2 * bins + rows :],
         "states": torch.empty(rows, VERIFY_ROUNDS, STATE_WORDS, dtype=torch.int64, device=device),
         "row_sessions": whole[:rows],
-        "row_tokens": whole[rows:][:rows],
-        "part_tokens": whole[2 * rows :],
+        "part_tokens": whole[rows:],
         "scanned": torch.empty(3, rows, parts, device=device),
         "found": torch.empty(2, rows, parts, device=device),
-        "row_values": torch.empty(2, rows, device=device),
     }
 
 
-def _verdicts(sessions: int, largest: int, device: torch.device) -> PackedFields:
+def _verdicts(rows: int, sessions: int, largest: int, device: torch.device) -> PackedFields:
     fields = {
         "lengths": ((sessions,), torch.int32),
         "paths": ((sessions, max(1, largest - 1)), torch.int32),
-        "tokens": ((sessions,), torch.int32),
-        "logprobs": ((sessions, largest), torch.float32),
-        "margins": ((sessions, largest), torch.float32),
+        "choices": ((rows,), torch.int32),
+        "logprobs": ((rows,), torch.float32),
+        "margins": ((rows,), torch.float32),
     }
     return PackedFields(fields, device)

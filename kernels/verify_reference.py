@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from edgespec.kernels import arguments, philox
 from edgespec.kernels.data import Ragged, Samplings, Trees, Verdicts
 from edgespec.kernels.exit_head_reference import best
-from edgespec.kernels.exit_verdict import walk
 
 NOT_SOUND = (-1, np.nan, np.nan)
 
@@ -28,34 +27,21 @@ def verify(
     biases: Ragged | None,
 ) -> Verdicts:
     """As edgespec.kernels.verify, whose checks have passed; decides every row, then walks."""
-    raw = arguments.widened(logits)
-    sessions = trees.sessions
-    widest = int(np.diff(trees.offsets).max())
-    verdicts = Verdicts(
-        np.zeros(sessions, np.int32),
-        np.full((sessions, max(1, widest - 1)), -1, np.int32),
-        np.full(sessions, -1, np.int32),
-        np.full((sessions, widest), np.nan, np.float32),
-        np.full((sessions, widest), np.nan, np.float32),
-        np.zeros(sessions, np.bool_),
+    raw, sizes = arguments.widened(logits), np.diff(trees.offsets)
+    decided = [
+        decide_row(raw[row], samplings, s, int(positions[row]), _list(seen, row)[0], _list(biases, row))
+        for row, s in enumerate(np.repeat(np.arange(trees.sessions), sizes).tolist())
+    ]
+    choices, margins, logprobs = (np.array(column) for column in zip(*decided, strict=True))
+    lengths = np.zeros(trees.sessions, np.int32)
+    paths = np.full((trees.sessions, max(1, int(sizes.max()) - 1)), -1, np.int32)
+    for s, own in enumerate(np.split(choices, trees.offsets[1:-1])):
+        path = trees.of_session(s).walk(own.tolist())
+        lengths[s] = len(path)
+        paths[s, : len(path)] = path
+    return Verdicts(
+        lengths, paths, choices.astype(np.int32), logprobs.astype(np.float32), margins.astype(np.float32)
     )
-    for s in range(sessions):
-        bias = _list(biases, s)
-        first, end = trees.offsets[s], trees.offsets[s + 1]
-        decided = [
-            decide_row(raw[row], samplings, s, int(positions[row]), _list(seen, row)[0], bias)
-            for row in range(first, end)
-        ]
-        tokens, margins, logprobs = (np.array(column) for column in zip(*decided, strict=True))
-        path, token = walk(
-            *(column.tolist() for column in (tokens, trees.parents[first:end], trees.tokens[first:end]))
-        )
-        depth = len(path)
-        verdicts.lengths[s], verdicts.tokens[s], verdicts.sound[s] = depth, token, token >= 0
-        verdicts.paths[s, :depth] = path
-        verdicts.logprobs[s, : depth + 1] = logprobs[[0, *path]]
-        verdicts.margins[s, : depth + 1] = margins[[0, *path]]
-    return verdicts
 
 
 def decide_row(

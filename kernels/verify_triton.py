@@ -42,7 +42,7 @@ def verify_scan(
     offsets,  # int32 [S + 1]
     temperatures, penalties,  # of data.Samplings
     seen_offsets, seen_ids,  # data.Ragged, a list a row
-    bias_offsets, bias_ids, bias_values,  # data.Ragged, a list a session
+    bias_offsets, bias_ids, bias_values,  # data.Ragged, a list a row
     row_sessions,  # int32 [R], out
     part_tops, part_sums,  # float32 [R, parts], out: the largest logit, and the sum of exp(logit - largest)
     part_highs,  # float32 [R, parts], out: the best score
@@ -106,8 +106,8 @@ def _penalise(
         ids, z = read(raw, start, end, BLOCK)
         tl.store(work + ids, z, ids < end)
     tl.debug_barrier()
-    last = tl.load(bias_offsets + session + 1)
-    for start in range(tl.load(bias_offsets + session), last, LIST):
+    last = tl.load(bias_offsets + row + 1)
+    for start in range(tl.load(bias_offsets + row), last, LIST):
         at = start + tl.arange(0, LIST)
         ids = tl.load(bias_ids + at, at < last, -1)
         own = (ids >= begin) & (ids < end)
@@ -130,8 +130,7 @@ def _penalise(
     do_not_specialize_on_alignment=[
         "offsets", "parents", "tree_tokens", "positions", "temperatures", "min_ps", "seeds", "row_sessions",
         "part_tops", "part_sums", "part_highs", "bins", "states", "part_bests", "part_seconds", "part_tokens",
-        "row_tokens", "row_margins", "row_logprobs", "rows_ended", "sessions_ended", "lengths", "paths", "next_tokens",
-        "logprobs", "margins",
+        "rows_ended", "sessions_ended", "lengths", "paths", "choices", "logprobs", "margins",
     ],
 )  # fmt: skip
 def verify_choose(
@@ -143,14 +142,13 @@ def verify_choose(
     row_sessions, part_tops, part_sums, part_highs,  # of verify_scan
     bins, states,  # of verify_round
     part_bests, part_seconds, part_tokens,  # float32, float32, int32 [R, parts], scratch
-    row_tokens, row_margins, row_logprobs,  # int32, float32, float32 [R], scratch
     rows_ended, sessions_ended,  # int32 [R], [S], zero
-    lengths, paths, next_tokens, logprobs, margins,  # data.Verdicts, out
+    lengths, paths, choices, logprobs, margins,  # data.Verdicts, out
     vocabulary,  # V
     width,  # rows of the largest session
     parts,  # programs that share a row
     with_k, with_p,  # whether rounds over counts, and over masses, ran
-    ROWS: tl.constexpr,  # `width` or more, a power of 2
+    ROWS: tl.constexpr,  # of a tree that are held at once
     BLOCK: tl.constexpr,  # tokens that are held at once
     BLOCKS: tl.constexpr,  # of a program
     PARTS: tl.constexpr,  # `parts` or more, a power of 2
@@ -173,16 +171,13 @@ def verify_choose(
     if tl.atomic_add(rows_ended + row, 1) == parts - 1:
         _decide(
             logits + row.to(tl.int64) * vocabulary, part_tops, part_sums, part_bests, part_seconds, part_tokens,
-            row_tokens, row_margins, row_logprobs, row, parts, PARTS,
+            choices, logprobs, margins, row, parts, PARTS,
         )  # fmt: skip
         tl.debug_barrier()
         begin = tl.load(offsets + session)
         size = tl.load(offsets + session + 1) - begin
         if tl.atomic_add(sessions_ended + session, 1) == size - 1:
-            walk(
-                row_tokens, row_margins, row_logprobs, parents, tree_tokens, begin, size, session,
-                lengths, paths, next_tokens, logprobs, margins, width, ROWS,
-            )  # fmt: skip
+            walk(choices, parents, tree_tokens, begin, size, session, lengths, paths, width, ROWS)
 
 
 @triton.jit
@@ -265,10 +260,10 @@ def _best_of_part(
 
 @triton.jit
 def _decide(
-    raw, part_tops, part_sums, part_bests, part_seconds, part_tokens, row_tokens, row_margins, row_logprobs, row, parts,
+    raw, part_tops, part_sums, part_bests, part_seconds, part_tokens, choices, logprobs, margins, row, parts,
     PARTS: tl.constexpr,
 ):  # fmt: skip
-    """A row's token, margin and log-probability from what its programs found, joined in the order of their ids."""
+    """A row's choice, log-probability and margin from what its programs found, joined in the order of their ids."""
     part = tl.arange(0, PARTS)
     at, real = row * parts + part, part < parts
     tops = tl.load(part_tops + at, real, -3.4028234663852886e38)
@@ -283,6 +278,6 @@ def _decide(
     second = tl.max(tl.where(tokens == token, seconds, bests))
     sound = (tl.abs(logsumexp) < float("inf")) & (token != NO_TOKEN)
     logit = tl.load(raw + tl.where(sound, token, 0)).to(tl.float64)
-    tl.store(row_tokens + row, tl.where(sound, token, -1))
-    tl.store(row_margins + row, tl.where(sound, best - second, float("nan")))
-    tl.store(row_logprobs + row, tl.where(sound, (logit - logsumexp).to(tl.float32), float("nan")))
+    tl.store(choices + row, tl.where(sound, token, -1))
+    tl.store(margins + row, tl.where(sound, best - second, float("nan")))
+    tl.store(logprobs + row, tl.where(sound, (logit - logsumexp).to(tl.float32), float("nan")))

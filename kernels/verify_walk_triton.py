@@ -21,38 +21,29 @@ def session_of(row, offsets, sessions):
 
 
 @triton.jit
-def walk(
-    row_tokens, row_margins, row_logprobs, parents, tree_tokens, first, size, session,
-    lengths, paths, next_tokens, logprobs, margins, width, ROWS: tl.constexpr,
-):  # fmt: skip
-    """Follow the decided tokens down a session's tree, whose rows other programs have decided: its verdict."""
-    node = tl.arange(0, ROWS)
-    real = node < size
+def walk(choices, parents, tree_tokens, first, size, session, lengths, paths, width, ROWS: tl.constexpr):
+    """Follow the choices down a session's tree, whose rows other programs have decided: its path."""
+    some = tl.arange(0, ROWS)
     steps = tl.maximum(width - 1, 1)
-    tl.store(margins + session * width + node, float("nan"), node < width)
-    tl.store(logprobs + session * width + node, float("nan"), node < width)
-    tl.store(paths + session * steps + node, -1, node < steps)
+    path = paths + session * steps
+    for start in range(0, steps, ROWS):
+        tl.store(path + start + some, -1, start + some < steps)
     tl.debug_barrier()
-    parent = tl.load(parents + first + node, real, -2)
-    drafted = tl.load(tree_tokens + first + node, real, -2)
-    tokens = tl.load(row_tokens + first + node, real, -1, cache_modifier=".cg")
-    own_margins = tl.load(row_margins + first + node, real, 0.0, cache_modifier=".cg")
-    own_logprobs = tl.load(row_logprobs + first + node, real, 0.0, cache_modifier=".cg")
     at = 0
     length = 0
     walking = True
-    next_token = -1
     while walking:
-        next_token = tl.sum(tl.where(node == at, tokens, 0))
-        to = session * width + length
-        tl.store(margins + to, tl.sum(tl.where(node == at, own_margins, 0.0)))
-        tl.store(logprobs + to, tl.sum(tl.where(node == at, own_logprobs, 0.0)))
-        is_child = (parent == at) & (drafted == next_token) & (next_token >= 0)
-        child = tl.min(tl.where(is_child, node, ROWS))
-        walking = (child < ROWS) & (length + 1 < width)
+        choice = tl.load(choices + first + at, cache_modifier=".cg")
+        child = size
+        for start in range(0, size, ROWS):
+            row = start + some
+            parent = tl.load(parents + first + row, row < size, -2)
+            drafted = tl.load(tree_tokens + first + row, row < size, -2)
+            is_child = (parent == at) & (drafted == choice) & (choice >= 0)
+            child = tl.minimum(child, tl.min(tl.where(is_child, row, size)))
+        walking = (child < size) & (length + 1 < width)
         if walking:
-            tl.store(paths + session * steps + length, child)
+            tl.store(path + length, child)
             length += 1
             at = child
     tl.store(lengths + session, length)
-    tl.store(next_tokens + session, next_token)

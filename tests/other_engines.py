@@ -108,7 +108,7 @@ def play(
             planned.append(text.request())
         decisions = engine.forward_batch([request for _, request in planned])
         for text, (rows, _), decided in zip(batch, planned, decisions, strict=True):
-            text.verifier.conclude(rows, decided.tokens.tolist())
+            text.verifier.conclude(rows, decided.tokens.tolist(), decided.path.tolist())
     for text in texts:
         text.cache.release()
     return [text.generated for text in texts]

@@ -27,7 +27,7 @@ from edgespec.edge.text_session import TextSession
 from edgespec.engines.model_folder import PAIR_FOLDER
 from edgespec.kernels.data import Curves
 from edgespec.model.hints import ListenedRows
-from edgespec.model.target_engine import ExitRows, ForwardRequest, TopTokens
+from edgespec.model.target_engine import Decisions, ExitRows, ForwardRequest, TopTokens
 from edgespec.server.server import Server
 from edgespec.server.server_drafter import ServerDrafter
 from edgespec.server.server_session import ServerDrafters
@@ -124,7 +124,8 @@ class StubTarget:
         if (count := part.sampling.top_logprobs) > 0:
             below = np.arange(count)
             top = TopTokens((tokens[:, None] + below).astype(np.int32), logprobs[:, None] - below)
-        return SimpleNamespace(tokens=tokens, logprobs=logprobs, margins=-logprobs, top=top)
+        path = np.array(part.tree.walk(tokens.tolist()), np.int32)
+        return Decisions(tokens, logprobs, -logprobs, path, top)
 
 
 OWN = Tokenizer.load(PAIR_FOLDER / "draft")

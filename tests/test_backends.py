@@ -18,6 +18,7 @@ from kernel_backends import BACKENDS, INTERPRETED
 from test_target_exits import exit_heads, guesses_of
 from tiny_models import save, tiny
 
+from edgespec.core.decided_tree import DecidedTree
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.core.row_constraints import RowConstraints
@@ -28,12 +29,13 @@ from edgespec.model.sampling import Rows, decide_together
 from edgespec.model.target import Target
 
 PARTS = [
-    Rows(SamplingParams(temperature=0.8, top_k=20, top_p=0.95), 7, [10, 11, 12]),
-    Rows(SamplingParams(), 0, [4]),
+    Rows(SamplingParams(temperature=0.8, top_k=20, top_p=0.95), 7, [10, 11, 12], DecidedTree.chain([3, 5])),
+    Rows(SamplingParams(), 0, [4], DecidedTree.chain([])),
     Rows(
         SamplingParams(temperature=1.2, min_p=0.02, repetition_penalty=1.3, logit_bias={5: 2.0}),
         9,
         [90, 91],
+        DecidedTree.chain([7]),
         RowConstraints(seen=[np.array([1, 2, 5], np.int32), np.array([3], np.int32)]),
     ),
 ]
@@ -134,6 +136,7 @@ def test_sampling_decides_what_the_reference_decides(
     monkeypatch.setitem(backends.BACKEND_OF_DEVICE, "cpu", "reference")
     for part, want in zip(got, decide_together(logits, PARTS), strict=True):
         assert part.tokens.tolist() == want.tokens.tolist()
+        assert part.path.tolist() == want.path.tolist()
         np.testing.assert_allclose(part.logprobs, want.logprobs, atol=1e-4)
         np.testing.assert_allclose(part.margins, want.margins, atol=1e-4)
 

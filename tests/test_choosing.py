@@ -74,8 +74,8 @@ def test_verify_finds_the_best_two_of_all(
         )
         for row, (name, z) in enumerate(rows.items()):
             token, margin = best_two(z.astype(dtype), temperature, row)
-            assert got.tokens[row] == token, (name, size)
-            np.testing.assert_array_equal(got.margins[row, 0], margin, err_msg=f"{name}, {size}")
+            assert got.choices[row] == token, (name, size)
+            np.testing.assert_array_equal(got.margins[row], margin, err_msg=f"{name}, {size}")
 
 
 @pytest.mark.parametrize("tier", TIERS)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from kernel_backends import BACKENDS, INTERPRETED, TIERS
 from numpy.typing import NDArray
+from tiny_models import rows_of
 
 from edgespec import _native
 from edgespec.core.errors import EdgespecError
@@ -18,7 +19,7 @@ from edgespec.kernels.data import ExitScores, HeadSettings
 from edgespec.kernels.exit_head import exit_head
 from edgespec.kernels.exit_head_reference import exit_logits
 from edgespec.model.exits import adapt
-from edgespec.model.sampling import Rows, guess_together
+from edgespec.model.sampling import guess_together
 
 SHAPES = [(1, 64, 100), (3, 41, 1271), (5, 32, 257), (8, 96, 40), (17, 24, 130), (1, 1, 1), (64, 16, 33)]
 """(R, D, V); among them what divides nothing."""
@@ -135,7 +136,7 @@ def test_it_is_the_torch_path_of_the_target(backend: str) -> None:
     given.update(temperatures=np.full(rows, temperature, np.float32), seeds=np.full(rows, 77, np.uint64))
     nothing = torch.zeros(4, width)
     x = adapt(given["hidden"], nothing, nothing.T, given["norm"], 1e-6)
-    own = Rows(SamplingParams(temperature=temperature), 77, given["positions"])
+    own = rows_of(SamplingParams(temperature=temperature), 77, given["positions"])
     tokens, margins = guess_together(x @ given["head"].T, [own])
     got = as_numpy(exit_head(**given, backend=backend))
     np.testing.assert_array_equal(got.tokens, tokens)

@@ -140,7 +140,7 @@ def test_verify_decides_the_same_tokens(place: Place, sampling: dict[str, Any], 
     given = Trees.single_rows(rows), positions, same_samplings(rows, seed=3, **sampling)
     wanted = verify(logits, *given, backend="cpu")
     got = verify(*place.on(logits), *given, backend=place.backend)
-    assert_alike(got.tokens, wanted.tokens, wanted.margins[:, 0], NEAR_TIE["float32"])
+    assert_alike(got.choices, wanted.choices, wanted.margins, NEAR_TIE["float32"])
 
 
 def test_exits_leave_the_same_hints_in_host_memory(place: Place) -> None:
@@ -204,7 +204,7 @@ def text_of(target: Target, sampling: SamplingParams, tokens: int) -> tuple[list
         )
         given = cache, forward.piece, forward.decide, sampling, sampling.seed or 0, lambda rows: None
         (decisions,) = target.forward_batch([ForwardRequest(*given, hint_address=address)])
-        verdict = verifier.conclude(forward, decisions.tokens.tolist())
+        verdict = verifier.conclude(forward, decisions.tokens.tolist(), decisions.path.tolist())
         assert verdict is not None
         margins += decisions.margins[verdict.picks].tolist()
     cache.release()

@@ -14,9 +14,9 @@ from edgespec.core.messages import Block
 from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.slots import Piece
-from edgespec.core.tree import COMMITTED_BIT, ROOT
+from edgespec.core.tree import COMMITTED_BIT
 from edgespec.kernels.data import Curves
-from edgespec.model.hints import ListenedRows, parents_of
+from edgespec.model.hints import ListenedRows
 from edgespec.model.target_engine import ForwardRequest
 from edgespec.verifying.forward_hints import ForwardHints
 from edgespec.verifying.verifier import PlannedRows, Verifier, VerifierLimits
@@ -79,14 +79,6 @@ def test_hints_are_those_that_the_verifier_reads_itself() -> None:
             assert got.confidence == pytest.approx(want.confidence, rel=1e-5)
             paths += bool(hint.path)
     assert paths > 20
-
-
-def test_parents_are_the_nearest_ancestors_among_the_decided_rows() -> None:
-    verifier, forward = random_session(np.random.default_rng(1), 11)
-    row_of = {node: row for row, node in enumerate(forward.nodes)}
-    wanted = [-1, *(row_of[verifier.tree[node].parent] for node in forward.nodes[1:])]
-    assert len(set(wanted)) > 3 and row_of[ROOT] == 0
-    assert parents_of(part_of(forward)).tolist() == wanted
 
 
 def test_a_row_that_is_no_number_gives_no_hint() -> None:

@@ -8,10 +8,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import raw_peer
 from raw_peer import RawPeer, block, hello, opening
@@ -222,6 +224,28 @@ def test_a_session_whose_rows_cannot_be_made_ends_alone(
 
     monkeypatch.setattr(ForwardRunner, "_constraints", staticmethod(fail_for_13))
     with server_with(tokens) as server, welcomed(server, shown["bob"]) as bob:
+        openings = [
+            opening(n, secrets.token_bytes(16), [13 if n == 2 else 1], fill=False) for n in range(1, 5)
+        ]
+        send_for_one_forward(server, bob, openings)
+        kinds = [bob.until(raw_peer.VERDICT, raw_peer.ERROR) for _ in range(4)]
+        assert sorted(frame.kind for frame in kinds if frame) == [raw_peer.VERDICT] * 3 + [raw_peer.ERROR]
+
+
+class Astray(StubTarget):
+    """Its walk leaves the tree of a text of 13."""
+
+    def _forward(self, part: Any) -> Any:
+        decisions = super()._forward(part)
+        astray = 13 in part.piece.tokens.tolist()
+        return replace(decisions, path=np.array([1], np.int32)) if astray else decisions
+
+
+@pytest.mark.usefixtures("unhurried_intake")
+def test_a_session_whose_walk_does_not_follow_its_tree_ends_alone(
+    tokens: Path, shown: dict[str, bytes]
+) -> None:
+    with server_with(tokens, target=Astray(HashModel())) as server, welcomed(server, shown["bob"]) as bob:
         openings = [
             opening(n, secrets.token_bytes(16), [13 if n == 2 else 1], fill=False) for n in range(1, 5)
         ]

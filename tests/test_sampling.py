@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from tiny_models import decide
+from tiny_models import decide, rows_of
 
 from edgespec import _native
 from edgespec.core.errors import EdgespecError
 from edgespec.core.noise import NoiseRows
 from edgespec.core.params import SamplingParams
 from edgespec.kernels.verify_reference import filtered
-from edgespec.model.sampling import Rows, decide_together, guess_together
+from edgespec.model.sampling import decide_together, guess_together
 
 PARAMETERS = [
     SamplingParams(temperature=0.7),
@@ -78,7 +78,7 @@ def test_log_probabilities_are_those_of_the_raw_logits() -> None:
 def test_the_likeliest_tokens_are_those_of_the_raw_logits_for_the_parts_that_ask() -> None:
     logits = random_logits("plain", torch.float32)
     asked = SamplingParams(temperature=2.0, top_k=2, logprobs=True, top_logprobs=5)
-    parts = [Rows(SamplingParams(), 1, np.arange(10)), Rows(asked, 1, np.arange(30))]
+    parts = [rows_of(SamplingParams(), 1, range(10)), rows_of(asked, 1, range(30))]
     plain, top = (decided.top for decided in decide_together(logits, parts))
     values, tokens = logits[10:].log_softmax(-1).topk(5)
     assert plain is None and top is not None
@@ -105,8 +105,8 @@ def test_one_token_left_has_an_infinite_margin() -> None:
 def test_an_exits_guess_ignores_top_k_and_top_p() -> None:
     logits = random_logits("plain", torch.float32)
     filters = {"top_k": 2, "top_p": 0.3, "repetition_penalty": 1.5}
-    sampled = Rows(SamplingParams(temperature=0.8, **filters), 6, np.arange(30))
-    tokens, margins = guess_together(logits, [sampled, Rows(SamplingParams(), 6, np.arange(10))])
+    sampled = rows_of(SamplingParams(temperature=0.8, **filters), 6, range(30))
+    tokens, margins = guess_together(logits, [sampled, rows_of(SamplingParams(), 6, range(10))])
     decided = decide(logits[:30], np.arange(30), SamplingParams(temperature=0.8), 6)
     np.testing.assert_array_equal(tokens, [*decided.tokens, *logits[30:].argmax(-1).tolist()])
     np.testing.assert_array_equal(margins[:30], decided.margins)

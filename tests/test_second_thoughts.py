@@ -22,7 +22,7 @@ def verifier_with_a_wrong_chain(options: ServerOptions = FILLING, guesses: bool 
     verifier.receive(Block(1, [5, 6, 7], [COMMITTED_BIT | 3, 1, 2], [0.9, 0.9, 0.9]))
     rows = verifier.plan()
     assert [verifier.tree[node].token for node in rows.nodes[1:]] == [5, 6, 7]
-    verifier.conclude(rows, [4, 6, 8, 9])
+    verifier.conclude(rows, [4, 6, 8, 9], [])
     return verifier
 
 
@@ -39,7 +39,7 @@ def test_the_targets_choices_behind_rejected_nodes_follow_the_correction() -> No
 def test_a_row_that_an_engine_of_chains_did_not_decide_is_no_guess() -> None:
     verifier = Verifier(PROMPT, 50, FILLING, VerifierLimits(100))
     verifier.receive(Block(1, [5, 6, 7], [COMMITTED_BIT | 3, 1, 2], [0.9, 0.9, 0.9]))
-    verifier.conclude(verifier.plan(), [4, -1, -1, -1])
+    verifier.conclude(verifier.plan(), [4, -1, -1, -1], [])
     assert verifier.text == [*PROMPT, 4] and planned(verifier) == []
 
 
@@ -47,7 +47,7 @@ def test_they_are_not_drafted_nodes() -> None:
     verifier = verifier_with_a_wrong_chain()
     rows = verifier.plan()
     assert rows.drafted == 0 and not verifier.asked
-    conclusion = verifier.conclude(rows, [6, 8, 1])
+    conclusion = verifier.conclude(rows, [6, 8, 1], [1, 2])
     assert conclusion is not None and conclusion.verdict.tokens == [6, 8, 1] and conclusion.accepted == 0
 
 
@@ -65,7 +65,8 @@ def test_guesses_that_never_come_true_are_given_up() -> None:
         given_up += len(verifier.tree) == 0
         verifier.receive(Block(token + 10, [30], [COMMITTED_BIT | len(verifier.text)], [0.9]))
         rows = verifier.plan()
-        if verifier.conclude(rows, [token % 7, *([40] * (len(rows.nodes) - 1))]) is None or verifier.finish:
+        decided = [token % 7, *([40] * (len(rows.nodes) - 1))]
+        if verifier.conclude(rows, decided, rows.tree.walk(decided)) is None or verifier.finish:
             break
     assert given_up >= 5
 

@@ -43,6 +43,7 @@ class Text:
 
 
 def assert_same(left: Decisions, right: Decisions) -> None:
+    assert left.path.tolist() == right.path.tolist()
     assert left.tokens.tolist() == right.tokens.tolist()
     np.testing.assert_allclose(left.logprobs, right.logprobs, atol=1e-5)
     np.testing.assert_allclose(left.margins, right.margins, atol=1e-4)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from edgespec.core.errors import EdgespecError
 from edgespec.core.messages import Block
 from edgespec.core.server_options import ServerOptions
 from edgespec.core.tree import COMMITTED_BIT, ROOT
@@ -39,7 +40,7 @@ def looking_up(hint_threshold: float | None = None, **limits: Any) -> Verifier:
 
 def conclude(session: Verifier, rows: PlannedRows, *decided: int) -> Conclusion:
     assert len(rows.nodes) == len(decided)
-    conclusion = session.conclude(rows, decided)
+    conclusion = session.conclude(rows, decided, rows.tree.walk(decided))
     assert conclusion is not None
     return conclusion
 
@@ -165,7 +166,7 @@ def test_a_block_without_nodes_asks_for_a_plain_forward() -> None:
 def test_a_long_prompt_goes_in_chunks_and_only_the_last_decides() -> None:
     session = verifier(prefill_rows=2)
     rows = session.plan()
-    assert len(rows.piece) == 2 and session.conclude(rows, []) is None
+    assert len(rows.piece) == 2 and session.conclude(rows, [], []) is None
     assert run(session, 10).verdict.tokens == [10]
 
 
@@ -262,3 +263,26 @@ def test_a_device_whose_drafts_were_wrong_is_believed_as_little_in_its_next_sess
     for _ in range(400):
         device.observe(0.0, 0)
     assert sure(Belief(device)) == 1.0, "what was long ago is forgotten"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "walk"),
+    [
+        ([9, 7, 8], [1]),  # another token was decided there
+        ([5, 6, 8], [2]),  # a node that is not the row's child
+        ([5, 6, 8], [1, 1]),
+        ([5, 6, 8], [3]),  # no row
+        ([5, 6, 8], [-2, 2]),
+        ([5, 6, -1], [1, 2]),  # nothing was decided behind the path
+    ],
+)
+def test_a_walk_that_does_not_follow_its_tree_is_an_error_and_commits_nothing(
+    tokens: list[int], walk: list[int]
+) -> None:
+    session = verifier()
+    session.receive(Block(1, [5, 6], [root(3), 1], [1, 1]))
+    rows = session.plan()
+    with pytest.raises(EdgespecError, match="does not follow its own tokens"):
+        session.conclude(rows, tokens, walk)
+    assert session.text == PROMPT and session.forwards == 0
+    assert conclude(session, rows, 5, 6, 8).verdict.tokens == [5, 6, 8]

@@ -74,7 +74,7 @@ def as_numpy(verdicts: Verdicts) -> Verdicts:
 
 def assert_agree(got: Verdicts, want: Verdicts) -> None:
     """Scores are made of the same float32 operations in all backends: the ids are equal, not only nearly."""
-    for name in ("lengths", "paths", "tokens", "sound"):
+    for name in ("lengths", "paths", "choices"):
         np.testing.assert_array_equal(getattr(got, name), getattr(want, name), err_msg=name)
     np.testing.assert_allclose(got.margins, want.margins, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(got.logprobs, want.logprobs, rtol=1e-5, atol=1e-5)
@@ -228,19 +228,18 @@ def test_a_row_that_is_no_number_is_reported_and_never_sampled_from(
     logits[4, 1:] = -np.inf
     sampling = same_samplings(5, temperature=temperature)
     got = as_numpy(verify(logits, Trees.single_rows(5), positions(5), sampling, backend=backend))
-    assert got.sound.tolist() == [True, False, False, False, True]
-    assert got.tokens[1:].tolist() == [-1, -1, -1, 0]
+    assert (got.choices >= 0).tolist() == [True, False, False, False, True]
+    assert got.choices[1:].tolist() == [-1, -1, -1, 0]
     assert np.isnan(got.logprobs[1:4]).all()
 
 
 @pytest.mark.parametrize("backend", ["reference", *BACKENDS])
-def test_what_a_session_committed_before_a_bad_row_stands(backend: str) -> None:
+def test_a_walk_ends_at_a_row_that_is_no_number(backend: str) -> None:
     logits = torch.zeros(2, 6)
     logits[0, 4], logits[1, 0] = 9, np.nan
     trees = Trees.of([0, 2], [-1, 0], [-1, 4])
     got = as_numpy(verify(logits, trees, positions(2), same_samplings(1), backend=backend))
-    assert (got.lengths.tolist(), got.paths.tolist(), got.tokens.tolist()) == ([1], [[1]], [-1])
-    assert not got.sound[0]
+    assert (got.lengths.tolist(), got.paths.tolist(), got.choices.tolist()) == ([1], [[1]], [4, -1])
 
 
 def test_half_types_are_read_without_a_copy() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from kernel_backends import BACKENDS, INTERPRETED, samplings
 from test_verify import PARAMETERS, TIED, as_numpy, assert_agree, lists, positions, ragged, random_logits
 
 from edgespec.core.errors import EdgespecError
-from edgespec.kernels import philox, verify_launch
+from edgespec.kernels import philox, variants, verify_launch
 from edgespec.kernels.data import Trees
 from edgespec.kernels.verify import verify
 
@@ -46,11 +47,28 @@ def test_programs_that_share_rows_decide_what_the_reference_decides(backend: str
         "positions": positions(rows, 3),
         "samplings": samplings([{"seed": 2**63 + 5, **one} for one in ways[:3]]),
         "seen": lists(rows, 17, vocabulary),
-        "biases": ragged([0, 2, 2, 3], [3, 130, 70], [4.0, -2.0, 3.0]),
+        "biases": ragged([0, 2, 2, 3, 4], [3, 130, 70, 5], [4.0, -2.0, 3.0, 1.0]),
     }
     logits = random_logits(rows, vocabulary, "bfloat16")
     got, want = (verify(logits, **given, backend=one) for one in (backend, "reference"))
     assert_agree(as_numpy(got), want)
+
+
+@pytest.mark.parametrize("backend", TRITON)
+def test_a_tree_of_more_rows_than_are_held_at_once_is_walked_as_the_reference_does(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = variants.KERNELS["verify_choose"]
+    held = replace(kernel, constants={**kernel.constants, "ROWS": 4})
+    monkeypatch.setitem(variants.KERNELS, "verify_choose", held)
+    logits = torch.zeros(12, 7)
+    logits[torch.arange(12), torch.arange(12) % 7] = 9  # row r chooses r % 7
+    parents = [-1, 0, 0, 2, 3, 3, 4, -1, 0, 1, 2, 3]
+    trees = Trees.of([0, 7, 12], parents, [-1, 5, 0, 2, 6, 3, 4, -1, 0, 1, 2, 3])
+    given = trees, positions(12), samplings([{}, {}])
+    got, want = (verify(logits, *given, backend=one) for one in (backend, "reference"))
+    assert_agree(as_numpy(got), want)
+    assert [path.tolist() for path in want.walks()] == [[2, 3, 5], [1, 2, 3, 4]]
 
 
 @pytest.mark.parametrize("backend", TRITON)

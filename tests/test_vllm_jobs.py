@@ -23,13 +23,13 @@ def job(chain: list[int], constraints: RowConstraints | None = None) -> Job:
 
 def decided(*tokens: int) -> Decisions:
     array = np.array(tokens, np.int32)
-    return Decisions(array, -array.astype(np.float32), array.astype(np.float32))
+    return Decisions(array, -array.astype(np.float32), array.astype(np.float32), np.empty(0, np.int32))
 
 
 def test_a_chain_that_agrees_is_committed_whole_with_one_token_more() -> None:
     one = job([5, 6])
     one.take(decided(5, 6, 7), 3)
-    assert one.done and one.committed == [5, 6, 7]
+    assert one.done and one.committed == [5, 6, 7] and one.decisions.path.tolist() == [1, 2]
     assert one.logprobs.tolist() == [-5.0, -6.0, -7.0]
 
 
@@ -37,6 +37,7 @@ def test_rows_behind_the_first_that_disagrees_stay_undecided() -> None:
     one = job([5, 6, 7])
     one.take(decided(5, 9, 1, 1), 2)
     assert one.done and one.committed == [5, 9] and one.tokens.tolist() == [5, 9, -1, -1]
+    assert one.decisions.path.tolist() == [1]
 
 
 def test_a_prompt_that_was_just_read_has_its_chain_verified_in_the_next_step() -> None:

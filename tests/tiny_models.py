@@ -14,6 +14,7 @@ import torch
 import transformers
 from numpy.typing import ArrayLike, NDArray
 
+from edgespec.core.decided_tree import DecidedTree
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.core.slots import Piece, SlotMap
@@ -133,8 +134,15 @@ def refusal(*arguments: Any, **keywords: Any) -> str:
     return str(caught.value)
 
 
+def rows_of(sampling: SamplingParams, seed: int, positions: ArrayLike, seen: Any = None) -> Rows:
+    """Rows of which only the choices matter: a chain."""
+    count = len(np.asarray(positions))
+    tree = DecidedTree(np.arange(-1, count - 1, dtype=np.int32), np.zeros(count, np.int32))
+    return Rows(sampling, seed, positions, tree, seen)
+
+
 def decide(
     logits: torch.Tensor, positions: ArrayLike, sampling: SamplingParams, seed: int, seen: Any = None
 ) -> Decisions:
     """`decide_together` of one session."""
-    return decide_together(logits, [Rows(sampling, seed, positions, seen)])[0]
+    return decide_together(logits, [rows_of(sampling, seed, positions, seen)])[0]

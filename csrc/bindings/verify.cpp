@@ -5,7 +5,6 @@
 #include <pybind11/numpy.h>
 
 #include <algorithm>
-#include <limits>
 #include <string>
 
 #include "bindings/arrays.hpp"
@@ -69,7 +68,7 @@ sampling::VerifyInput checked(simd::Type type, const void* logits, std::size_t r
                                       words_of<std::int32_t>(trees[3], rows, "positions must be [R]"),
                                       samplings_of(samplings, own_trees.sessions),
                                       lists_of(seen, rows, false, sizes.seen),
-                                      lists_of(biases, own_trees.sessions, true, sizes.biases)};
+                                      lists_of(biases, rows, true, sizes.biases)};
     if (const std::string what = sampling::validate(input, sizes); !what.empty()) throw py::value_error(what);
     return input;
 }
@@ -89,27 +88,24 @@ py::tuple verify(const py::array& logits, const std::string& dtype, const py::tu
     const sampling::VerifyInput input = checked(type, words, rows, vocabulary, trees, samplings, seen, biases);
     const sampling::Trees& own_trees = input.trees;
     const std::size_t sessions = own_trees.sessions;
-    const std::size_t width = own_trees.widest(), path_width = std::max<std::size_t>(1, width - 1);
-    const auto count = static_cast<py::ssize_t>(sessions);
-    constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
-    Array<std::int32_t> lengths(count), next(count), paths = filled<std::int32_t>(sessions, path_width, -1);
-    Array<float> logprobs = filled(sessions, width, kNone), margins = filled(sessions, width, kNone);
-    Array<bool> sound(count);
-    const sampling::VerifyOutput output{width,
-                                        path_width,
+    const std::size_t path_width = std::max<std::size_t>(1, own_trees.widest() - 1);
+    const auto count = static_cast<py::ssize_t>(rows);
+    Array<std::int32_t> lengths(static_cast<py::ssize_t>(sessions)), choices(count);
+    Array<std::int32_t> paths = filled<std::int32_t>(sessions, path_width, -1);
+    Array<float> logprobs(count), margins(count);
+    const sampling::VerifyOutput output{path_width,
                                         lengths.mutable_data(),
                                         paths.mutable_data(),
-                                        next.mutable_data(),
+                                        choices.mutable_data(),
                                         logprobs.mutable_data(),
-                                        margins.mutable_data(),
-                                        sound.mutable_data()};
+                                        margins.mutable_data()};
     const simd::Tier& chosen = tier_of(tier);
     {
         const py::gil_scoped_release release;
         const std::size_t useful = as_they_pay ? sampling::useful_threads(input, threads) : threads;
         sampling::verify(input, output, useful, chosen, ThreadPool::shared());
     }
-    return py::make_tuple(lengths, paths, next, logprobs, margins, sound);
+    return py::make_tuple(lengths, paths, choices, logprobs, margins);
 }
 
 }  // namespace

@@ -92,14 +92,14 @@ const T* RowDecider<T>::tile(std::size_t row, std::size_t first, std::size_t cou
 
 template <class T>
 bool RowDecider<T>::penalised(std::size_t session, std::size_t row) const {
-    const bool biased = in_.biases.begin(session) < in_.biases.end(session);
+    const bool biased = in_.biases.begin(row) < in_.biases.end(row);
     const bool seen = in_.seen.begin(row) < in_.seen.end(row);
     return biased || (seen && in_.samplings.penalties[session] != 1);
 }
 
 template <class T>
 void RowDecider<T>::penalise(std::size_t session, std::size_t row) {
-    for (auto i = in_.biases.begin(session); i < in_.biases.end(session); ++i) {
+    for (auto i = in_.biases.begin(row); i < in_.biases.end(row); ++i) {
         scores_[static_cast<std::size_t>(in_.biases.ids[i])] += static_cast<T>(in_.biases.values[i]);
     }
     const T penalty = static_cast<T>(in_.samplings.penalties[session]);

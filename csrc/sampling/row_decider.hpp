@@ -1,4 +1,4 @@
-// Decides rows of logits one at a time: what `verify` says behind each row that it walks over.
+// Decides rows of logits one at a time: what `verify` says behind each row.
 //
 // A row is read once, a tile at a time: its log-sum-exp is added up, and the tile's scores go where the sampling wants
 // them: to the best so far (greedy, or with nothing filtered), to a shortlist (top-k), or into a row of scores that

@@ -1,4 +1,4 @@
-// Draft trees, as the verifier walks down them.
+// Draft trees, as a verdict walks down them.
 #pragma once
 
 #include <algorithm>
@@ -17,6 +17,12 @@ struct Trees {
 
     std::size_t first(std::size_t session) const { return static_cast<std::size_t>(offsets[session]); }
     std::size_t size(std::size_t session) const { return first(session + 1) - first(session); }
+
+    // The session that owns a row.
+    std::size_t session_of(std::size_t row) const {
+        const auto* behind = std::upper_bound(offsets, offsets + sessions, static_cast<std::int32_t>(row));
+        return static_cast<std::size_t>(behind - offsets) - 1;
+    }
 
     // Rows of the largest session.
     std::size_t widest() const {

@@ -85,7 +85,7 @@ std::string validate(const VerifyInput& in, const ListSizes& sizes) {
     if (found.empty()) found = outside("positions", in.positions, rows, 0, kLargestInt, "0 or more");
     if (found.empty()) found = check_samplings(in.samplings, sessions);
     if (found.empty()) found = check_lists("seen", in.seen, rows, sizes.seen, in.vocabulary);
-    if (found.empty()) found = check_lists("biases", in.biases, sessions, sizes.biases, in.vocabulary);
+    if (found.empty()) found = check_lists("biases", in.biases, rows, sizes.biases, in.vocabulary);
     if (found.empty()) found = outside("biases.values", in.biases.values, sizes.biases, -kLargest, kLargest, "finite");
     return found;
 }

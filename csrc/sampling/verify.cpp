@@ -27,28 +27,7 @@ std::uint64_t cost_ps(Way way) {
 }
 
 template <class T>
-void verify_session(RowDecider<T>& decider, const VerifyInput& in, const VerifyOutput& out, std::size_t session) {
-    const Trees& trees = in.trees;
-    const std::size_t first = trees.first(session);
-    std::size_t row = 0;
-    std::int32_t length = 0;
-    while (true) {
-        const Decision decision = decider.decide(session, first + row);
-        out.logprobs[session * out.width + static_cast<std::size_t>(length)] = decision.logprob;
-        out.margins[session * out.width + static_cast<std::size_t>(length)] = decision.margin;
-        row = decision.token < 0 ? 0 : trees.child(session, row, decision.token);
-        if (row == 0) {
-            out.lengths[session] = length;
-            out.tokens[session] = decision.token;
-            out.sound[session] = decision.token >= 0;
-            return;
-        }
-        out.paths[session * out.path_width + static_cast<std::size_t>(length++)] = static_cast<std::int32_t>(row);
-    }
-}
-
-template <class T>
-void verify_all(const VerifyInput& in, const VerifyOutput& out, std::size_t threads, const Tier& tier,
+void decide_all(const VerifyInput& in, const VerifyOutput& out, std::size_t threads, const Tier& tier,
                 ThreadPool& pool) {
     std::vector<RowDecider<T>> deciders;
     deciders.reserve(threads);
@@ -56,8 +35,24 @@ void verify_all(const VerifyInput& in, const VerifyOutput& out, std::size_t thre
     if (threads > 1) {
         for (RowDecider<T>& decider : deciders) decider.reserve();
     }
-    pool.run(threads, in.trees.sessions,
-             [&](std::size_t session, std::size_t slot) { verify_session(deciders[slot], in, out, session); });
+    pool.run(threads, in.trees.first(in.trees.sessions), [&](std::size_t row, std::size_t slot) {
+        const Decision decision = deciders[slot].decide(in.trees.session_of(row), row);
+        out.choices[row] = decision.token;
+        out.logprobs[row] = decision.logprob;
+        out.margins[row] = decision.margin;
+    });
+}
+
+// Follows the choices down a session's tree.
+void walk(const Trees& trees, std::size_t session, const VerifyOutput& out) {
+    const std::int32_t* choices = out.choices + trees.first(session);
+    std::int32_t* path = out.paths + session * out.path_width;
+    std::size_t row = 0;
+    std::int32_t length = 0;
+    while (choices[row] >= 0 && (row = trees.child(session, row, choices[row])) != 0) {
+        path[length++] = static_cast<std::int32_t>(row);
+    }
+    out.lengths[session] = length;
 }
 
 }  // namespace
@@ -66,9 +61,9 @@ std::size_t useful_threads(const VerifyInput& input, std::size_t threads) {
     std::uint64_t all_ps = 0, largest_ps = kWorthAThreadPs;
     for (std::size_t session = 0; session < input.trees.sessions; ++session) {
         const Way way = input.type == Type::float64 ? way_of<double>(input, session) : way_of<float>(input, session);
-        const std::uint64_t own_ps = input.vocabulary * cost_ps(way);  // of the one row that is decided for sure
-        all_ps += own_ps;
-        largest_ps = std::max(largest_ps, own_ps);
+        const std::uint64_t row_ps = input.vocabulary * cost_ps(way);
+        all_ps += input.trees.size(session) * row_ps;
+        largest_ps = std::max(largest_ps, row_ps);
     }
     return std::clamp<std::size_t>(all_ps / largest_ps, 1, threads);
 }
@@ -76,10 +71,11 @@ std::size_t useful_threads(const VerifyInput& input, std::size_t threads) {
 void verify(const VerifyInput& input, const VerifyOutput& output, std::size_t threads, const Tier& tier,
             ThreadPool& pool) {
     if (input.type == Type::float64) {
-        verify_all<double>(input, output, threads, tier, pool);
+        decide_all<double>(input, output, threads, tier, pool);
     } else {
-        verify_all<float>(input, output, threads, tier, pool);
+        decide_all<float>(input, output, threads, tier, pool);
     }
+    for (std::size_t session = 0; session < input.trees.sessions; ++session) walk(input.trees, session, output);
 }
 
 }  // namespace edgespec::sampling

@@ -1,7 +1,7 @@
-// The verdict on a CPU: only the rows that the walk down a session's tree comes to are decided at all.
+// The verdict on a CPU: every row is decided, then each session's tree walked.
 //
-// Each is widened to float32 (float64 stays), biased, penalised, divided by the temperature, filtered, given noise, and
-// its best token taken. Sessions are shared out among threads.
+// A row is widened to float32 (float64 stays), biased, penalised, divided by the temperature, filtered, given noise,
+// and its best token taken. Rows are shared out among threads.
 #pragma once
 
 #include <cstddef>
@@ -41,14 +41,14 @@ struct VerifyInput {
     const std::int32_t* positions;  // [rows], of the token decided after each row
     Samplings samplings;
     Lists seen;    // per row: ids of its text, for the repetition penalty
-    Lists biases;  // per session
+    Lists biases;  // per row
 };
 
-struct VerifyOutput {  // written for one session after the other; path, logprobs and margins [sessions, width]
-    std::size_t width, path_width;
-    std::int32_t *lengths, *paths, *tokens;
-    float *logprobs, *margins;
-    bool* sound;
+struct VerifyOutput {
+    std::size_t path_width;
+    std::int32_t *lengths, *paths;  // [sessions], [sessions, path_width]
+    std::int32_t* choices;          // [rows]; -1: the row is not sound
+    float *logprobs, *margins;      // [rows]
 };
 
 // At most `threads`, as far as each has enough to do to pay for being woken.

@@ -1,7 +1,7 @@
 """What exits read of the sessions that listen, and a hint for each of these, by the `exit_verdict` kernel.
 
-The rows' trees follow from the piece that the rows run in; all is worked out once a forward. Whether a hint is sure
-enough to be sent is for the session's `Verifier` to say. `Verifier.guess` computes the same in Python.
+All is worked out once a forward. Whether a hint is sure enough to be sent is for the session's `Verifier` to say.
+`ForwardHints.of_decisions` computes the same in Python.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgespec.kernels.data import ROOT_ROW, Curves, Trees
+from edgespec.kernels.data import Curves, Trees
 from edgespec.kernels.exit_verdict import exit_verdict
 from edgespec.model.target_engine import ExitGuess, ForwardRequest
 
@@ -33,11 +33,8 @@ class ListenedRows:
         """Raises EdgespecError where a part's first decided row is not an ancestor of its others."""
         counts = [len(part.decide) for part in parts]
         temperatures = [part.sampling.temperature for part in parts]
-        trees = Trees.of(
-            np.cumsum([0, *counts]),
-            np.concatenate([parents_of(part) for part in parts]),
-            np.concatenate([part.piece.tokens[part.decide] for part in parts]),
-        )
+        joined = Trees.joined([part.tree for part in parts])
+        trees = Trees.of(joined.offsets, joined.parents, joined.tokens)
         return cls(
             np.repeat(np.array(temperatures, np.float32), counts),
             np.repeat(np.array([part.seed for part in parts], np.uint64), counts),
@@ -57,10 +54,3 @@ class ListenedRows:
                 found.lengths, found.paths, found.tokens, found.confidences, strict=True
             )
         ]
-
-
-def parents_of(part: ForwardRequest) -> NDArray[np.int32]:
-    """The parent int32 [D] of each decided row among the decided rows, -1 where none is an ancestor of it."""
-    above = np.tril(part.piece.among[np.ix_(part.decide, part.decide)], -1)
-    nearest = np.arange(len(above)) * above  # ancestors come first, the nearest last
-    return np.where(above.any(-1), nearest.max(-1, initial=0), ROOT_ROW).astype(np.int32)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
+from edgespec.core.decided_tree import DecidedTree
 from edgespec.core.errors import EdgespecError
 from edgespec.core.guide_matcher import allowed_tokens
 from edgespec.core.params import SamplingParams
@@ -33,27 +34,29 @@ NOT_NUMBERS = (
 class Rows:
     """One session's rows among those that are decided together.
 
-    positions: int [D], absolute position of the token sampled behind each row (the row's own plus one). constraints:
-    what depends on each row's text; where they have biases, sampling.logit_bias is among those.
+    positions: int [D], absolute position of the token sampled behind each row (the row's own plus one). tree: which row
+    is whose child. constraints: what depends on each row's text; where they have biases, sampling.logit_bias is among
+    those.
     """
 
     sampling: SamplingParams
     seed: int
     positions: ArrayLike
+    tree: DecidedTree
     constraints: RowConstraints | None = None
 
     @classmethod
     def of(cls, request: ForwardRequest) -> Rows:
         """A request's decided rows."""
         positions = request.piece.positions[request.decide] + 1
-        return cls(request.sampling, request.seed, positions, request.constraints)
+        return cls(request.sampling, request.seed, positions, request.tree, request.constraints)
 
     def __len__(self) -> int:
-        return len(np.asarray(self.positions))
+        return len(self.tree)
 
 
 def decide_together(logits: torch.Tensor, parts: Sequence[Rows]) -> list[Decisions]:
-    """The tokens sampled for the rows of several sessions, in their order in `logits` [D, V].
+    """The tokens sampled for the rows of several sessions, in their order in `logits` [D, V], and the sessions' walks.
 
     By the `verify` kernel, on the host where the device has no kernels. Raises EdgespecError for logits that are not
     finite numbers.
@@ -63,29 +66,28 @@ def decide_together(logits: torch.Tensor, parts: Sequence[Rows]) -> list[Decisio
         if part.sampling.repetition_penalty != 1 and len(part) and seen is None:
             raise EdgespecError("a repetition penalty needs each row's text so far: give `constraints`.")
     if not len(logits):
-        empty = Decisions(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.float32))
-        return [empty for _ in parts]
+        return [Decisions.nothing() for _ in parts]
     backend = backend_on(logits.device)
     if backend is None or (backend == "triton" and logits.dtype == torch.float64):
         logits, backend = logits.cpu(), "cpu"
     allowed_logits, raw_mass = _allowed(logits, parts)
+    deciding = [part for part in parts if len(part)]
     verdicts = verify(
         allowed_logits.contiguous(),
-        Trees.single_rows(len(logits)),  # draft trees are walked by the verifier
+        Trees.joined([part.tree for part in deciding]),
         np.concatenate([np.asarray(part.positions, dtype=np.int32) for part in parts]),
-        _samplings(parts),
+        _samplings(deciding),
         seen=_seen(parts),
         biases=_biases(parts),
         backend=backend,
     ).on_host()
-    if not verdicts.sound.all():
+    if (verdicts.choices < 0).any():
         raise EdgespecError(NOT_NUMBERS)
-    logprobs = verdicts.logprobs[:, 0]
-    if raw_mass is not None:
-        logprobs = logprobs + raw_mass
-    ends = np.cumsum([len(part) for part in parts])[:-1]
-    columns = (np.split(one, ends) for one in (verdicts.tokens, logprobs, verdicts.margins[:, 0]))
-    return [Decisions(*of_part) for of_part in zip(*columns, _top_tokens(logits, parts), strict=True)]
+    logprobs = verdicts.logprobs if raw_mass is None else verdicts.logprobs + raw_mass
+    ends, walks = np.cumsum([len(part) for part in parts])[:-1], iter(verdicts.walks())
+    paths = [next(walks) if len(part) else np.empty(0, np.int32) for part in parts]
+    columns = (np.split(one, ends) for one in (verdicts.choices, logprobs, verdicts.margins))
+    return [Decisions(*of_part) for of_part in zip(*columns, paths, _top_tokens(logits, parts), strict=True)]
 
 
 def guess_together(
@@ -93,7 +95,7 @@ def guess_together(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """An exit's guesses, tokens [D] and margins [D]: as `decide_together`, without filters, penalties and biases."""
     plain = [
-        Rows(SamplingParams(temperature=part.sampling.temperature), part.seed, part.positions)
+        Rows(SamplingParams(temperature=part.sampling.temperature), part.seed, part.positions, part.tree)
         for part in parts
     ]
     decided = decide_together(logits, plain)
@@ -101,11 +103,10 @@ def guess_together(
 
 
 def _samplings(parts: Sequence[Rows]) -> Samplings:
-    """How each row samples."""
-    counts = [len(part) for part in parts]
+    """How each session samples."""
 
     def column(value: Callable[[Rows], float], dtype: type = np.float64) -> NDArray[Any]:
-        return np.repeat(np.array([value(part) for part in parts], dtype=dtype), counts)
+        return np.array([value(part) for part in parts], dtype=dtype)
 
     return Samplings(
         column(lambda part: part.sampling.temperature),

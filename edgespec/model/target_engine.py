@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.core.decided_tree import DecidedTree
 from edgespec.core.params import SamplingParams
 from edgespec.core.pictures import PictureFormat, PictureSpan
 from edgespec.core.row_constraints import RowConstraints
@@ -72,12 +74,19 @@ class PlacedPicture:
 @dataclass(frozen=True)
 class SessionRows:
     """One session's rows in a forward: the rows of `piece` run on `cache`, a SessionCache that the same engine opened,
-    and the rows `decide` int [D] are decided. pictures: those in the session's text, in order."""
+    and the rows `decide` int [D] are decided. pictures: those in the session's text, in order. planned: which decided
+    row is whose child, where that is known; None: as the piece's masks say."""
 
     cache: Any
     piece: Piece
     decide: NDArray[np.integer[Any]]
     pictures: Sequence[PlacedPicture] = field(default=(), kw_only=True)
+    planned: DecidedTree | None = field(default=None, kw_only=True)
+
+    @cached_property
+    def tree(self) -> DecidedTree:
+        """Which decided row is whose child."""
+        return DecidedTree.of(self.piece, self.decide) if self.planned is None else self.planned
 
 
 @dataclass(frozen=True)
@@ -151,17 +160,26 @@ class TopTokens:
 
 @dataclass(frozen=True)
 class Decisions:
-    """The tokens sampled behind D rows.
+    """The tokens sampled behind D rows, and the walk that they lead down the rows' tree.
 
     tokens int32 [D]; -1 where an engine of chains decided nothing, behind the first node that it rejects. logprobs
     float32 [D]: log-softmax of the raw logits at the token. margins float32 [D]: the best noisy score minus the
-    second-best, after top-k and top-p (infinite where they left one token). top: where sampling.top_logprobs asks.
+    second-best, after top-k and top-p (infinite where they left one token). path int32 [L]: the decided rows behind the
+    first whose tokens are committed, in order; the token behind the last of them is committed too
+    (`DecidedTree.walk`). top: where sampling.top_logprobs asks.
     """
 
     tokens: NDArray[np.int32]
     logprobs: NDArray[np.float32]
     margins: NDArray[np.float32]
+    path: NDArray[np.int32]
     top: TopTokens | None = None
+
+    @classmethod
+    def nothing(cls) -> Decisions:
+        """Of no rows."""
+        integers, numbers = np.empty(0, np.int32), np.empty(0, np.float32)
+        return cls(integers, numbers, numbers, integers)
 
 
 class PageCounts(Protocol):
@@ -239,7 +257,8 @@ class TargetEngine(Protocol):
     def forward_batch(
         self, requests: Sequence[ForwardRequest], exit_layers: Sequence[int] | None = None
     ) -> list[Decisions]:
-        """Run all requests' rows in one forward, keep their keys and values, and decide each request's rows.
+        """Run all requests' rows in one forward, keep their keys and values, decide each request's rows, and walk its
+        tree.
 
         An exit calls `on_exit` before deeper layers run; an exception that it raises ends the forward. exit_layers:
         which exits to read (None: all). Raises EdgespecError, KvFull.

@@ -149,6 +149,7 @@ class ForwardRunner:
             self._constraints(session, rows),
             self._hint_address(session, share) if hints and self.mailbox else None,
             pictures=session.pictures,
+            planned=rows.tree,
         )
 
     @staticmethod
@@ -183,7 +184,8 @@ class ForwardRunner:
 
     def _conclude(self, share: Share, decisions: Decisions, now_s: float, forward_ms: float) -> None:
         session, before_s = self.sessions.table[share.session.number], share.session.concluded_s
-        conclusion = share.session.conclude(share.rows, decisions.tokens.tolist(), forward_ms, now_s)
+        tokens, walk = decisions.tokens.tolist(), decisions.path.tolist()
+        conclusion = share.session.conclude(share.rows, tokens, walk, forward_ms, now_s)
         if conclusion is None:
             return
         verdict, statistics = conclusion.verdict, session.statistics

@@ -126,7 +126,9 @@ class SimulatedServer:
         for share, own in zip(forward.shares, texts, strict=True):
             peer = self._peers[share.session.number]
             tokens = [peer.model.target(text) for text in own]
-            conclusion = share.session.conclude(share.rows, tokens, forward_ms, self._now_s)
+            conclusion = share.session.conclude(
+                share.rows, tokens, share.rows.tree.walk(tokens), forward_ms, self._now_s
+            )
             if conclusion is not None:
                 peer.send(conclusion.verdict)
         self._start_forward()

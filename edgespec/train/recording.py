@@ -65,7 +65,7 @@ def _recorded(
                 pass
             drafts.append(drafter.expand(verifier.text, tree, [ROOT])[0])
             guesses.append([(one.guess.token, one.guess.confidence) for one in exits])
-        verifier.conclude(forward, decisions.tokens.tolist())
+        verifier.conclude(forward, decisions.tokens.tolist(), decisions.path.tolist())
     return RecordedText(
         list(prompt),
         verifier.text[len(prompt) :],

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from edgespec.core.messages import Hint
 from edgespec.core.tree import COMMITTED_BIT, ROOT
-from edgespec.verifying.tree_search import follow_decisions
 from edgespec.verifying.verifier import PlannedRows, Verifier
 
 
@@ -50,8 +49,9 @@ class ForwardHints:
         """
         if not self.rows.nodes:
             return None
-        _, token, picks = follow_decisions(self.verifier.tree, self.rows.nodes, tokens)
-        return self(picks[1:], token, math.prod(float(probabilities[pick]) for pick in picks))
+        path = self.rows.tree.walk(tokens)
+        picks = [0, *path]
+        return self(path, tokens[picks[-1]], math.prod(float(probabilities[pick]) for pick in picks))
 
     def references(self) -> list[int]:
         """What each decided row is called on the wire, as a hint's path ends there; 0: the edge does not know it."""

@@ -10,7 +10,7 @@ with a simulated clock.
         forward = loop.next_forward(loop.ready(now_s), now_s)
         run forward.shares on the target, sending share.hints(...) on the way
         loop.observe(forward, milliseconds, now_s)
-        send session.conclude(rows, tokens, milliseconds, now_s).verdict for the session and rows of each share
+        send session.conclude(rows, tokens, walk, milliseconds, now_s).verdict for the session and rows of each share
 """
 
 from __future__ import annotations

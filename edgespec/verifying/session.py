@@ -110,8 +110,8 @@ class VerifyingSession:
             self._turnaround_s = took_s if last_s is None else 0.7 * last_s + 0.3 * took_s
 
     def conclude(
-        self, rows: PlannedRows, tokens: Sequence[int], forward_ms: float, now_s: float
+        self, rows: PlannedRows, tokens: Sequence[int], walk: Sequence[int], forward_ms: float, now_s: float
     ) -> Conclusion | None:
         """A forward of its rows has ended; what that commits, None after a prefill chunk."""
         self.concluded_s = now_s
-        return self.verifier.conclude(rows, tokens, forward_ms, now_s * 1e3)
+        return self.verifier.conclude(rows, tokens, walk, forward_ms, now_s * 1e3)

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgespec._native import TextIndex
+from edgespec.core.decided_tree import NO_PARENT, DecidedTree
+from edgespec.core.errors import EdgespecError
 from edgespec.core.messages import Block, Verdict
 from edgespec.core.pictures import PictureSpan, whole_chunk
 from edgespec.core.server_options import ServerOptions
@@ -22,7 +24,7 @@ from edgespec.verifying.belief import Belief
 from edgespec.verifying.received_tree import MAX_WAITING_NODES, ReceivedTree
 from edgespec.verifying.second_thoughts import SecondThoughts
 from edgespec.verifying.text_lookup import TextLookup
-from edgespec.verifying.tree_search import follow_decisions, likeliest
+from edgespec.verifying.tree_search import likeliest
 
 Finish = Literal["stop", "length"]
 
@@ -53,12 +55,14 @@ class VerifierLimits:
 @dataclass(frozen=True)
 class PlannedRows:
     """One session's rows of a forward: `nodes[i]` is decided by row `decide[i]` of `piece`; ROOT by the last committed
-    token. A prefill chunk that does not reach the text's end decides nothing. drafted: nodes that a draft proposed.
+    token. tree: which of them is whose child. A prefill chunk that does not reach the text's end decides nothing.
+    drafted: nodes that a draft proposed.
     price: the least probability with which a node is worth a row of this forward."""
 
     piece: Piece
     nodes: list[int]
     decide: NDArray[np.int64]
+    tree: DecidedTree
     drafted: int = 0
     price: float = 0.0
 
@@ -182,30 +186,40 @@ class Verifier:
         chunk_end = whole_chunk(self.whole_pictures, self.slots.cached_length, rows)
         if chunk_end < len(self.text):
             piece = self.slots.plan(self.text, chunk_end, self.tree, [])
-            return PlannedRows(piece, [], np.zeros(0, dtype=np.int64))
+            return PlannedRows(piece, [], np.zeros(0, dtype=np.int64), DecidedTree.nothing())
         nodes = self.limits.draft_rows if nodes is None else nodes
         chosen = [node for node, _ in self._likeliest(nodes)]
         first = self.pending - 1
         piece = self.slots.plan(self.text, len(self.text), self.tree, chosen)
+        row_of = {node: row for row, node in enumerate([ROOT, *chosen])}
+        parents = [NO_PARENT, *(row_of[self.tree[node].parent] for node in chosen)]
+        tree = DecidedTree(np.array(parents, np.int32), piece.tokens[first:])
         drafted = sum(node not in self._lookup for node in chosen)
-        return PlannedRows(piece, [ROOT, *chosen], np.arange(first, len(piece)), drafted, price)
+        return PlannedRows(piece, [ROOT, *chosen], np.arange(first, len(piece)), tree, drafted, price)
 
     # What the forward decided
 
     def conclude(
-        self, rows: PlannedRows, tokens: Sequence[int], forward_ms: float = 0.0, ended_ms: float = 0.0
+        self,
+        rows: PlannedRows,
+        tokens: Sequence[int],
+        walk: Sequence[int],
+        forward_ms: float = 0.0,
+        ended_ms: float = 0.0,
     ) -> Conclusion | None:
-        """Commit what the last layer decided, one token a decided row; None after a prefill chunk.
+        """Commit what the last layer decided, one token a decided row, along the decided rows `walk`; None after a
+        prefill chunk. Raises EdgespecError, with nothing changed, for a walk that does not follow the tokens.
 
         The forward took `forward_ms`, and ended at `ended_ms` of the server's clock.
         """
         if not rows.nodes:
             return None
+        path = _followed(self.tree, rows.nodes, tokens, walk)
         self.forwards += 1
         promised = sum(self.tree[node].path_probability for node in rows.nodes[1:])
         base_length = len(self.text)
-        path, token, picks = follow_decisions(self.tree, rows.nodes, tokens)
-        decided = [*(self.tree[node].token for node in path), token]
+        picks = [0, *walk]
+        decided = [int(tokens[pick]) for pick in picks]
         committed, self.finish = _until_end(decided, self._last_length - base_length, self.limits.end_tokens)
         path = path[: len(committed)]
         self._belief.observe(promised, len(path))
@@ -251,3 +265,19 @@ def _until_end(tokens: list[int], room: int, end_tokens: Collection[int]) -> tup
         if token in end_tokens:
             return tokens[: i + 1], "stop"
     return tokens[:room], "length" if len(tokens) >= room else None
+
+
+def _followed(tree: DraftTree, nodes: Sequence[int], tokens: Sequence[int], walk: Sequence[int]) -> list[int]:
+    """The nodes of a walk over rows, each of which must be what was decided behind the one before."""
+    path, row = [ROOT], 0
+    for following in walk:
+        node = tree.child(path[-1], int(tokens[row]))
+        if node is None or not 0 < following < len(nodes) or nodes[following] != node:
+            break
+        path.append(node)
+        row = following
+    if len(path) <= len(walk) or tokens[row] < 0:
+        raise EdgespecError(
+            "the target named a path that does not follow its own tokens: restart the server."
+        )
+    return path[1:]

@@ -1,5 +1,4 @@
 // A verification takes only threads that have enough to do, however many there are.
-#include <numeric>
 #include <vector>
 
 #include "check.hpp"
@@ -19,11 +18,11 @@ struct Way {
 
 constexpr Way kGreedy{0, 0, 1}, kOpen{0.8, 0, 1}, kTopP{0.8, 0, 0.9};
 
-// Of sessions of a row each, out of 4 threads.
-std::size_t threads_of(const std::vector<Way>& ways) {
+// Of sessions of some rows each, out of 4 threads.
+std::size_t threads_of(const std::vector<Way>& ways, std::int32_t rows = 1) {
     const std::size_t sessions = ways.size();
     std::vector<std::int32_t> offsets(sessions + 1), top_k;
-    std::iota(offsets.begin(), offsets.end(), 0);
+    for (std::size_t session = 0; session < sessions; ++session) offsets[session + 1] = offsets[session] + rows;
     std::vector<double> temperatures, top_p;
     for (const Way& way : ways) {
         temperatures.push_back(way.temperature);
@@ -50,6 +49,7 @@ int main() {
     CHECK(threads_of(32, kOpen) == 4);
     CHECK(threads_of(2, kTopP) == 2);
     CHECK(threads_of(64, kTopP) == 4);
+    CHECK(threads_of({kTopP}, 3) == 3);  // a session's rows are shared out too
     // Others are done with long before the longest.
     CHECK(threads_of({kTopP, kGreedy, kGreedy, kGreedy}) == 1);
 }

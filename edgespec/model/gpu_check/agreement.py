@@ -59,7 +59,7 @@ def _exit_agrees(place: Place, rows: int, dtype: torch.dtype) -> Row:
     given = exit_arguments(place, rows, VOCABULARY, dtype)
     wanted = exit_head(*(one.cpu() for one in given), **columns(rows), backend="cpu")
     got = exit_head(*given, **columns(rows), backend=backend_of(place))
-    return _compared(f"exit_head, {rows} rows", dtype, got, wanted.tokens, wanted.margins)
+    return _compared(f"exit_head, {rows} rows", dtype, got.tokens, wanted.tokens, wanted.margins)
 
 
 def _narrow_exit_agrees(place: Place, rows: int) -> Row:
@@ -72,7 +72,7 @@ def _narrow_exit_agrees(place: Place, rows: int) -> Row:
     )
     own = "reference" if place.device.type == "cpu" else backend_of(place)
     got = exit_head(*given, **columns(rows), scales=scales, backend=own)
-    return _compared(f"exit_head of 8 bits, {rows} rows", torch.bfloat16, got, wanted.tokens, wanted.margins)
+    return _compared(f"exit_head of 8 bits, {rows} rows", torch.bfloat16, got.tokens, wanted.tokens, wanted.margins)
 
 
 def _verify_agrees(place: Place, rows: int, mode: str, dtype: torch.dtype) -> Row:
@@ -82,7 +82,7 @@ def _verify_agrees(place: Place, rows: int, mode: str, dtype: torch.dtype) -> Ro
     got = verify(logits, *how, backend=backend_of(place)).on_host()
     # Both read the same logits: a near tie is one of float32, whatever their type.
     return _compared(
-        f"verify {mode}, {rows} rows", torch.float32, got, wanted.tokens, wanted.margins[:, 0], dtype
+        f"verify {mode}, {rows} rows", torch.float32, got.choices, wanted.choices, wanted.margins, dtype
     )
 
 
@@ -157,7 +157,7 @@ def _layer_agrees(place: Place, dtype: torch.dtype) -> Iterator[Row]:
 def _compared(
     what: str, near: torch.dtype, got: Any, wanted: Any, margins: Any, dtype: torch.dtype | None = None
 ) -> Row:
-    others = (on_host(got.tokens) != on_host(wanted)) & (on_host(margins) > NEAR_TIES[near])
+    others = (on_host(got) != on_host(wanted)) & (on_host(margins) > NEAR_TIES[near])
     if others.any():
         raise EdgespecError(
             f"{what}: rows {np.flatnonzero(others).tolist()} decide other tokens than the CPU's."

@@ -13,7 +13,6 @@ from types import MappingProxyType
 from typing import Any
 from weakref import WeakValueDictionary
 
-import numpy as np
 import torch
 
 from edgespec.core.errors import EdgespecError
@@ -180,12 +179,11 @@ class VllmEngine(OtherEngine):
             idle = 0 if self._step() else idle + 1
             if idle > MOST_IDLE_STEPS:
                 raise EdgespecError("vLLM runs none of a forward's requests: give it more --kv-memory.")
-        nothing = Decisions(np.empty(0, np.int32), np.empty(0, np.float32), np.empty(0, np.float32))
         decisions = []
         for request, one in zip(requests, begun, strict=True):
             if one is not None:
                 request.cache.commit(one[1].committed)
-            decisions.append(nothing if one is None else one[1].decisions)
+            decisions.append(Decisions.nothing() if one is None else one[1].decisions)
         return decisions
 
     def _make_room(self, running: set[int]) -> None:

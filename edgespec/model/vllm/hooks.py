@@ -17,6 +17,7 @@ from vllm.platforms import current_platform
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.outputs import SamplerOutput
 
+from edgespec.core.decided_tree import DecidedTree
 from edgespec.model.sampling import Rows, decide_together
 from edgespec.model.target_engine import Decisions
 from edgespec.model.vllm.jobs import Job, Share
@@ -107,19 +108,17 @@ def _coupled_sample(worker: EdgeWorker, logits: torch.Tensor, metadata: Any) -> 
     ids = list(batch.req_ids)
     counts = [0] * len(ids) if metadata is None else list(metadata.num_draft_tokens)
     drafts = [] if metadata is None else metadata.draft_token_ids.tolist()
-    rows = []
+    rows, start = [], 0
     for i, (name, count) in enumerate(zip(ids, counts, strict=True)):
         share, first = worker.shares[name], int(batch.num_tokens_no_spec[i])
         positions = np.arange(first, first + count + 1)
-        rows.append(Rows(share.sampling, share.seed, positions, share.rows(count + 1)))
+        chain = DecidedTree.chain(drafts[start : start + count])
+        rows.append(Rows(share.sampling, share.seed, positions, chain, share.rows(count + 1)))
+        start += count
     decisions = decide_together(logits.float(), rows)
     out = torch.full((len(ids), max(counts) + 1), -1, dtype=torch.int32)
-    start = 0
-    for i, (name, count, decision) in enumerate(zip(ids, counts, decisions, strict=True)):
-        agreed = 0
-        while agreed < count and int(decision.tokens[agreed]) == drafts[start + agreed]:
-            agreed += 1
-        out[i, : agreed + 1] = torch.from_numpy(decision.tokens[: agreed + 1])
+    for i, (name, decision) in enumerate(zip(ids, decisions, strict=True)):
+        committed = len(decision.path) + 1
+        out[i, :committed] = torch.from_numpy(decision.tokens[:committed])
         worker.decided[name] = decision
-        start += count
     return SamplerOutput(sampled_token_ids=out.to(logits.device), logprobs_tensors=None)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from edgespec.core.decided_tree import DecidedTree
 from edgespec.core.params import SamplingParams
 from edgespec.core.row_constraints import RowConstraints
 from edgespec.model.target_engine import Decisions, ForwardRequest, TopTokens
@@ -76,7 +77,8 @@ class Job:
 
     @property
     def decisions(self) -> Decisions:
-        return Decisions(self.tokens, self.logprobs, self.margins, self.top)
+        path = DecidedTree.chain(self.chain).walk(self.tokens.tolist())
+        return Decisions(self.tokens, self.logprobs, self.margins, np.array(path, np.int32), self.top)
 
     @property
     def top(self) -> TopTokens | None:
