@@ -28,6 +28,7 @@ def verify(
     *,
     seen: Ragged | None = None,
     biases: Ragged | None = None,
+    placed: Trees | None = None,
     backend: str = "auto",
     threads: int | None = None,
 ) -> Verdicts:
@@ -37,7 +38,8 @@ def verify(
     contiguous; -inf is a token that cannot be; a row with NaN, with +inf or without a finite logit is not sound and
     never sampled from. trees: whose rows are whose, and their nodes. positions: int32 [R], absolute position of the
     token decided after each row (the row's own plus one). seen: per row, the ids of its text so far, for the repetition
-    penalty. biases: per row, ids and what is added to their logits. backend and threads as in exit_head.
+    penalty. biases: per row, ids and what is added to their logits. placed: the same trees, where they are on the rows'
+    device already. backend and threads as in exit_head.
 
     In transformers' order: bias, repetition penalty, temperature, top-k (ties at its edge stay), top-p (of equals at
     its edge the highest ids stay), min-p; then noise. Raises EdgespecError for an argument that does not fit; values
@@ -50,6 +52,7 @@ def verify(
     samplings = samplings.checked(trees.sessions)
     seen = None if seen is None else seen.checked("seen", rows, valued=False)
     biases = None if biases is None else biases.checked("biases", rows, valued=True)
+    placed = None if placed is None else placed.checked(rows)
     chosen = arguments.choose_backend(backend, logits)
     narrow = chosen != "triton" or arguments.dtype_name(logits) != "float64"
     arguments.require(narrow, "logits", "float32 or a half for triton", "float64", "copy them to the CPU")
@@ -68,7 +71,7 @@ def verify(
         return verify_reference.verify(logits, trees, positions, samplings, seen, biases)
     from edgespec.kernels import verify_launch  # imports torch
 
-    return verify_launch.verify(logits, trees, positions, samplings, seen, biases)
+    return verify_launch.verify(logits, trees, positions, samplings, seen, biases, placed)
 
 
 def _columns(

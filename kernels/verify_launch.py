@@ -85,13 +85,14 @@ def verify(
     samplings: Samplings,
     seen: Ragged | None,
     biases: Ragged | None,
+    placed: Trees | None = None,
 ) -> Verdicts:
-    """As edgespec.kernels.verify: the columns go to the device by one copy, and the verdicts come back by one."""
+    """As edgespec.kernels.verify: what is not there goes to the device by one copy, verdicts come back by one."""
     device, (rows, vocabulary) = logits.device, logits.shape
     sessions, largest = trees.sessions, _largest(trees, rows)
     lists = seen is not None or biases is not None
     rounds = Rounds.of(samplings, vocabulary)
-    given = Columns.on(device, trees, positions, samplings, seen, biases, rows)
+    given = Columns.on(device, placed or trees, positions, samplings, seen, biases, rows)
     block = min(VERIFY_BLOCK, max(16, power_of_2(vocabulary)))
     parts = -(-vocabulary // (block * VERIFY_BLOCKS))
     joined = {"BLOCK": block, "PARTS": power_of_2(parts)}

@@ -15,7 +15,10 @@ from test_target_batch import Text, assert_same
 from tiny_models import FAMILIES, save, tiny
 
 from edgespec.core.slots import SLOT_BUCKET
+from edgespec.kernels.data import Trees
 from edgespec.kernels.packed import PackedFields
+from edgespec.kernels.verify import verify
+from edgespec.model import sampling
 from edgespec.model.static_attention import UNWRITTEN, StaticMasks
 from edgespec.model.static_inputs import ROWS, Bucket
 from edgespec.model.target import Target
@@ -40,8 +43,8 @@ class Rerun:
         return replay, output
 
 
-def load(folder: Path, family: str = "llama") -> Target:
-    return Target.load(save(tiny(family), folder), dtype="float64", kv_memory="64MiB")
+def load(folder: Path, family: str = "llama", dtype: str = "float64") -> Target:
+    return Target.load(save(tiny(family), folder), dtype=dtype, kv_memory="64MiB")
 
 
 def forwards(target: Target) -> list[list[ForwardRequest]]:
@@ -63,6 +66,34 @@ def test_graphs_decide_what_eager_forwards_decide(family: str, tmp_path: Path) -
     assert graphs.replays == 3  # the prefill of 67 and 18 rows is beyond the buckets
     for left, right in zip(graphed, eager, strict=True):
         assert_same(left, right)
+
+
+def test_the_copy_of_the_inputs_brings_the_trees_that_verify_walks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = load(tmp_path, dtype="float32")
+    target.use_graphs(Rerun())
+    placed_columns: list[list[list[int]]] = []
+    depths: list[int] = []
+
+    def columns(trees: Trees) -> list[list[int]]:
+        return [column.tolist() for column in (trees.offsets, trees.parents, trees.tokens)]
+
+    def watched(logits: torch.Tensor, trees: Trees, *given: Any, placed: Trees | None, **named: Any) -> Any:
+        depths.append(int(trees.parents.max()))
+        if placed is not None:
+            placed_columns.append(columns(placed))
+            assert placed_columns[-1] == columns(trees)
+        return verify(logits, trees, *given, placed=placed, **named)
+
+    monkeypatch.setattr(sampling, "verify", watched)
+    uploads: list[int] = []
+    upload = PackedFields.upload
+    monkeypatch.setattr(PackedFields, "upload", lambda fields: uploads.append(1) or upload(fields))
+    for parts in forwards(target):
+        target.forward_batch(parts)
+    assert len(placed_columns) == len(uploads) == 3  # one forward is beyond the buckets
+    assert max(depths) > 2
 
 
 def test_a_bucket_is_captured_once(tmp_path: Path) -> None:

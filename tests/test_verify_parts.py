@@ -119,6 +119,26 @@ def test_verdicts_come_from_the_device_in_one_copy(backend: str, monkeypatch: py
 
 
 @pytest.mark.parametrize("backend", TRITON)
+def test_trees_that_are_on_the_device_are_not_copied_again(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved: list[Any] = []
+    on_device = verify_launch.on_device
+    monkeypatch.setattr(
+        verify_launch,
+        "on_device",
+        lambda columns, device: moved.extend(columns) or on_device(columns, device),
+    )
+    logits, trees = torch.zeros(2, 20), Trees.of([0, 2], [-1, 0], [-1, 0])
+    placed = Trees(*(torch.from_numpy(one) for one in (trees.offsets, trees.parents, trees.tokens)))
+    got = verify(logits, trees, positions(2), samplings([{}]), backend=backend, placed=placed)
+    assert got.walks()[0].tolist() == [1]
+    wanted = placed.offsets, placed.parents, placed.tokens
+    for (given, _), one in zip(moved, wanted, strict=False):
+        assert np.shares_memory(np.asarray(given), one.numpy())
+
+
+@pytest.mark.parametrize("backend", TRITON)
 def test_float64_is_refused_by_name(backend: str) -> None:
     with pytest.raises(EdgespecError, match=r"logits must be float32 or a half for triton, not float64"):
         verify(

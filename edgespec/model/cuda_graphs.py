@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 
 from edgespec.core.errors import first_line
 from edgespec.kernels.attention_plan import HeadGroups
+from edgespec.kernels.data import Trees
 from edgespec.model.backends import head_width
 from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.static_attention import StaticAttention
@@ -36,6 +38,14 @@ Graph = tuple[Callable[[], None], torch.Tensor]
 
 Capture = Callable[[Callable[[], torch.Tensor]], Graph]
 """Captures a function."""
+
+
+class Forwarded(NamedTuple):
+    """logits [D, V] of the decided rows. trees: of these rows, where the forward's inputs have brought them to the
+    device."""
+
+    logits: torch.Tensor
+    trees: Trees | None = None
 
 
 class CudaCapture:
@@ -118,8 +128,8 @@ class GraphedForwards:
         batch: Sequence[SessionRows],
         layers: frozenset[int] = frozenset(),
         exits: ExitColumns | None = None,
-    ) -> torch.Tensor | None:
-        """Logits [D, V] of the decided rows, valid until the next call; None where the batch must run eagerly.
+    ) -> Forwarded | None:
+        """The decided rows' logits and trees, valid until the next call; None where the batch must run eagerly.
 
         layers: those whose exits are read, with the columns that these read; if a capture failed, such forwards run
         eagerly on the static inputs. Raises KvFull.
@@ -131,13 +141,13 @@ class GraphedForwards:
         if bucket not in self._inputs:
             self._inputs[bucket] = StaticInputs(bucket, self._attention, self._device, self._exits)
         static = self._inputs[bucket]
-        static.fill(batch, exits)
+        trees = static.fill(batch, exits)
         graph = self._graphs.get((bucket, layers)) or self._captured(static, layers)
         if graph is None:
-            return self._run(static, layers)[:decided] if layers else None
+            return Forwarded(self._run(static, layers)[:decided], trees) if layers else None
         replay, logits = graph
         replay()
-        return logits[:decided]
+        return Forwarded(logits[:decided], trees)
 
     def _captured(self, inputs: StaticInputs, layers: frozenset[int]) -> Graph | None:
         key = inputs.bucket, layers

@@ -14,7 +14,7 @@ import torch
 from edgespec.model.attention import attending
 from edgespec.model.batch import FlatRows, ModuleInputs, module_inputs
 from edgespec.model.cache_argument import cache_argument
-from edgespec.model.cuda_graphs import Capture, GraphedForwards, graph_bytes
+from edgespec.model.cuda_graphs import Capture, Forwarded, GraphedForwards, graph_bytes
 from edgespec.model.decoder import NativeDecoder
 from edgespec.model.deterministic import chunks
 from edgespec.model.exit_reader import ExitReader
@@ -82,25 +82,29 @@ class ModelRunner:
         self.graphs = GraphedForwards(self._run_static, self.model, attention, capture, exits)
 
     def logits(self, batch: Sequence[SessionRows]) -> torch.Tensor:
+        """Of `forward`."""
+        return self.forward(batch).logits
+
+    def forward(self, batch: Sequence[SessionRows]) -> Forwarded:
         """Logits [D, V] of the decided rows, session by session. Exits read the rows that the reader listens to. In
         torch.inference_mode. Raises KvFull."""
         if self.deterministic:
-            return self._deterministic_logits(batch)
+            return Forwarded(self._deterministic_logits(batch))
         listening = self.exits is not None and self.exits.listens
-        if self.graphs is not None and not listening and (logits := self.graphs(batch)) is not None:
-            return logits
+        if self.graphs is not None and not listening and (graphed := self.graphs(batch)) is not None:
+            return graphed
         if self.decoder is not None:
-            return self._native_logits(self.decoder, batch)
-        return self._run(module_inputs(batch, self.model, self.paged))
+            return Forwarded(self._native_logits(self.decoder, batch))
+        return Forwarded(self._run(module_inputs(batch, self.model, self.paged)))
 
-    def graphed_logits(
+    def graphed_forward(
         self, batch: Sequence[SessionRows], layers: frozenset[int], columns: ExitColumns
-    ) -> torch.Tensor:
-        """`logits` by a graph, which `graphs` must fit; the exits after `layers` leave their hints in cells."""
+    ) -> Forwarded:
+        """`forward` by a graph, which `graphs` must fit; the exits after `layers` leave their hints in cells."""
         assert self.graphs is not None
-        logits = self.graphs(batch, layers, columns)
-        assert logits is not None
-        return logits
+        graphed = self.graphs(batch, layers, columns)
+        assert graphed is not None
+        return graphed
 
     def _native_logits(self, decoder: NativeDecoder, batch: Sequence[SessionRows]) -> torch.Tensor:
         flat = FlatRows.of(batch, self.model.rotary_cell)

@@ -55,11 +55,13 @@ class Rows:
         return len(self.tree)
 
 
-def decide_together(logits: torch.Tensor, parts: Sequence[Rows]) -> list[Decisions]:
+def decide_together(
+    logits: torch.Tensor, parts: Sequence[Rows], placed: Trees | None = None
+) -> list[Decisions]:
     """The tokens sampled for the rows of several sessions, in their order in `logits` [D, V], and the sessions' walks.
 
-    By the `verify` kernel, on the host where the device has no kernels. Raises EdgespecError for logits that are not
-    finite numbers.
+    By the `verify` kernel, on the host where the device has no kernels. placed: the parts' trees, where they are beside
+    the logits already. Raises EdgespecError for logits that are not finite numbers.
     """
     for part in parts:
         seen = None if part.constraints is None else part.constraints.seen
@@ -69,7 +71,7 @@ def decide_together(logits: torch.Tensor, parts: Sequence[Rows]) -> list[Decisio
         return [Decisions.nothing() for _ in parts]
     backend = backend_on(logits.device)
     if backend is None or (backend == "triton" and logits.dtype == torch.float64):
-        logits, backend = logits.cpu(), "cpu"
+        logits, backend, placed = logits.cpu(), "cpu", None
     allowed_logits, raw_mass = _allowed(logits, parts)
     deciding = [part for part in parts if len(part)]
     verdicts = verify(
@@ -79,6 +81,7 @@ def decide_together(logits: torch.Tensor, parts: Sequence[Rows]) -> list[Decisio
         _samplings(deciding),
         seen=_seen(parts),
         biases=_biases(parts),
+        placed=placed,
         backend=backend,
     ).on_host()
     if (verdicts.choices < 0).any():

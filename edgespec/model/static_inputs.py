@@ -6,7 +6,7 @@ one copy moves all of them. What a forward leaves free is padded with rows that 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from edgespec.core.slots import SLOT_BUCKET
+from edgespec.kernels.data import Trees
 from edgespec.kernels.packed import Field, PackedFields
 from edgespec.model.batch import AttentionInputs, FlatRows
 from edgespec.model.hints import ListenedRows
@@ -53,10 +54,11 @@ class ExitColumns:
 
 class StaticInputs:
     """The inputs of one bucket's forwards: tokens, positions int64 [1, R], slots int64 [R] that rows are written to,
-    selected int64 [R], the rows that are decided, first; and what attention is given.
+    selected int64 [R], the rows that are decided, first; what attention is given; and the decided rows' trees: parents,
+    tree_tokens int32 [R], offsets int32 [R + 1].
 
-    For `exits` exits, of the decided rows: temperatures float32, seeds int64, next_positions, parents, tree_tokens
-    int32 [R], offsets int32 [R + 1], curve_of int32 [exits, R], sequence int32 [1].
+    For `exits` exits, of the decided rows: temperatures float32, seeds int64, next_positions int32 [R], curve_of int32
+    [exits, R], sequence int32 [1].
     """
 
     def __init__(
@@ -71,12 +73,12 @@ class StaticInputs:
             "slots": ((rows,), torch.int64),
             "selected": ((rows,), torch.int64),
             **attention.fields(rows, bucket.width),
-            "temperatures": ((rows,), torch.float32),
-            "seeds": ((rows,), torch.int64),
-            "next_positions": ((rows,), torch.int32),
             "parents": ((rows,), torch.int32),
             "tree_tokens": ((rows,), torch.int32),
             "offsets": ((rows + 1,), torch.int32),
+            "temperatures": ((rows,), torch.float32),
+            "seeds": ((rows,), torch.int64),
+            "next_positions": ((rows,), torch.int32),
             "curve_of": ((exits, rows), torch.int32),
             "sequence": ((1,), torch.int32),
         }
@@ -90,9 +92,9 @@ class StaticInputs:
     def attention(self) -> AttentionInputs:
         return self._attention.given(self._fields.device, self.bucket.rows, self.bucket.width)
 
-    def fill(self, batch: Sequence[SessionRows], exits: ExitColumns | None = None) -> None:
-        """Put a batch without pictures here. Padding: rows that write to the scratch page, sessions without rows.
-        Raises KvFull."""
+    def fill(self, batch: Sequence[SessionRows], exits: ExitColumns | None = None) -> Trees:
+        """Put a batch without pictures here, of which rows are decided; returns their trees, on the device. Padding:
+        rows that write to the scratch page, sessions without rows. Raises KvFull."""
         self._fields.wait()
         host, flat = self._fields.host, FlatRows.of(batch)
         count, decided = len(flat.slots), len(flat.decided)
@@ -105,23 +107,34 @@ class StaticInputs:
         host["selected"][:decided] = torch.from_numpy(flat.decided)
         host["selected"][decided:] = 0
         self._attention.fill(host, batch, self.bucket.rows)
+        trees = Trees.joined([one.tree for one in batch if len(one.decide)])
+        self._put(
+            {
+                "parents": (trees.parents, -1),
+                "tree_tokens": (trees.tokens, 0),
+                "offsets": (trees.offsets, decided),
+            }
+        )
         if exits is not None:
             self._fill_exits(exits)
         self._fields.upload()
+        return Trees(self.offsets[: trees.sessions + 1], self.parents[:decided], self.tree_tokens[:decided])
 
     def _fill_exits(self, exits: ExitColumns) -> None:
-        host, rows = self._fields.host, exits.rows
-        trees = rows.trees
-        columns: dict[str, tuple[NDArray[Any], int]] = {
-            "temperatures": (rows.temperatures, 0),
-            "seeds": (rows.seeds.view(np.int64), 0),
-            "next_positions": (rows.positions, 0),
-            "parents": (trees.parents, -1),
-            "tree_tokens": (trees.tokens, 0),
-            "offsets": (trees.offsets, len(trees.tokens)),
-            "curve_of": (exits.curve_of, 0),
-        }
+        rows = exits.rows
+        self._put(
+            {
+                "temperatures": (rows.temperatures, 0),
+                "seeds": (rows.seeds.view(np.int64), 0),
+                "next_positions": (rows.positions, 0),
+                "curve_of": (exits.curve_of, 0),
+            }
+        )
+        self._fields.host["sequence"][0] = exits.sequence
+
+    def _put(self, columns: Mapping[str, tuple[NDArray[Any], int]]) -> None:
+        """Values, and what the rest of their field holds."""
         for name, (values, beyond) in columns.items():
-            host[name][..., : values.shape[-1]] = torch.from_numpy(values)
-            host[name][..., values.shape[-1] :] = beyond
-        host["sequence"][0] = exits.sequence
+            field = self._fields.host[name]
+            field[..., : values.shape[-1]] = torch.from_numpy(values)
+            field[..., values.shape[-1] :] = beyond

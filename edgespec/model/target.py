@@ -200,14 +200,16 @@ class Target:
             and graphs.fits(requests)
         ):
             with cells.armed(requests) as columns:
-                logits = self.runner.graphed_logits(requests, layers, columns)
-                return decide_together(logits, rows)  # waits for the GPU; hints leave meanwhile
+                graphed = self.runner.graphed_forward(requests, layers, columns)
+                return decide_together(
+                    graphed.logits, rows, graphed.trees
+                )  # waits for the GPU; hints leave meanwhile
         if self.exits is None:
-            logits = self.runner.logits(requests)
+            ran = self.runner.forward(requests)
         else:
             with self.exits.listening(requests, layers):
-                logits = self.runner.logits(requests)
-        return decide_together(logits, rows)
+                ran = self.runner.forward(requests)
+        return decide_together(ran.logits, rows, ran.trees)
 
 
 def _checked_runner(
