@@ -201,9 +201,8 @@ class Target:
         ):
             with cells.armed(requests) as columns:
                 graphed = self.runner.graphed_forward(requests, layers, columns)
-                return decide_together(
-                    graphed.logits, rows, graphed.trees
-                )  # waits for the GPU; hints leave meanwhile
+                # Waits for the GPU; hints leave meanwhile.
+                return decide_together(graphed.logits, rows, graphed.trees)
         if self.exits is None:
             ran = self.runner.forward(requests)
         else:
