@@ -72,7 +72,9 @@ def _narrow_exit_agrees(place: Place, rows: int) -> Row:
     )
     own = "reference" if place.device.type == "cpu" else backend_of(place)
     got = exit_head(*given, **columns(rows), scales=scales, backend=own)
-    return _compared(f"exit_head of 8 bits, {rows} rows", torch.bfloat16, got.tokens, wanted.tokens, wanted.margins)
+    return _compared(
+        f"exit_head of 8 bits, {rows} rows", torch.bfloat16, got.tokens, wanted.tokens, wanted.margins
+    )
 
 
 def _verify_agrees(place: Place, rows: int, mode: str, dtype: torch.dtype) -> Row:
