@@ -21,9 +21,8 @@ COPY_US = 5.0
 STREAMED = 0.9
 """Of the data sheet's bandwidth, what a kernel that only reads reaches: an estimate."""
 
-VERIFY_COPIES, VERIFY_OF_TORCH = 2, 2
-"""Around verify's launches: its columns go up and its verdicts come down; torch clears what programs count in, and
-says which rows are sound."""
+VERIFY_COPIES, VERIFY_OF_TORCH = 2, 1
+"""Around verify's launches: its columns go up and its verdicts come down; torch clears what programs count in."""
 
 
 @dataclass(frozen=True)
