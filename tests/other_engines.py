@@ -53,8 +53,8 @@ def jobs(prompts: Sequence[Sequence[int]]) -> list[Job]:
 class Text:
     """One job on an engine."""
 
-    def __init__(self, engine: TargetEngine, job: Job, tokens: int) -> None:
-        limits = VerifierLimits(engine.context_length, trees=engine.trees)
+    def __init__(self, engine: TargetEngine, job: Job, tokens: int, prefill_rows: int) -> None:
+        limits = VerifierLimits(engine.context_length, prefill_rows=prefill_rows, trees=engine.trees)
         self.job = job
         self.verifier = Verifier(job.prompt, tokens, ServerOptions(fill=True), limits)
         self.cache = engine.open_cache(self.verifier.slots.capacity)
@@ -89,16 +89,27 @@ class Text:
             constraints = self._constraints.of_rows(self.verifier.text, self.verifier.turn_start, paths)
         job = self.job
         return rows, ForwardRequest(
-            self.cache, rows.piece, rows.decide, job.params, job.seed, constraints=constraints
+            self.cache,
+            rows.piece,
+            rows.decide,
+            job.params,
+            job.seed,
+            constraints=constraints,
+            text=self.verifier.text,
         )
 
 
 def play(
-    engine: TargetEngine, jobs: Sequence[Job], tokens: int, truth: Sequence[Sequence[int]] | None = None
+    engine: TargetEngine,
+    jobs: Sequence[Job],
+    tokens: int,
+    truth: Sequence[Sequence[int]] | None = None,
+    prefill_rows: int = 256,
 ) -> list[list[int]]:
-    """The jobs' texts of this many tokens; truth: what they will be, to draft from."""
+    """The jobs' texts of this many tokens; truth: what they will be, to draft from. prefill_rows: of a prompt in one
+    forward."""
     draw = random.Random(1)
-    texts = [Text(engine, job, tokens) for job in jobs]
+    texts = [Text(engine, job, tokens, prefill_rows) for job in jobs]
     while running := [text for text in texts if text.verifier.finish is None]:
         batch = [text for text in running if truth is None or draw.random() < 0.8] or running[:1]
         planned = []

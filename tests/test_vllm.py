@@ -67,6 +67,61 @@ def test_drafted_texts_are_the_plain_ones_and_those_of_edgespecs_own_engine(engi
     assert engine.pages.used == 0
 
 
+def rows_of_each_forward(engine: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """From now on: how many rows were planned, and how many vLLM ran."""
+    steps: list[int] = []
+    forwards: list[tuple[int, int]] = []
+    scheduler, decide = engine._core.scheduler, engine.decide
+    schedule = scheduler.schedule
+
+    def scheduled(throttle_prefills: bool = False) -> Any:
+        step = schedule(throttle_prefills)
+        steps.append(step.total_num_scheduled_tokens)
+        return step
+
+    def decided(requests: Any) -> Any:
+        steps.clear()
+        answers = decide(requests)
+        forwards.append((sum(len(request.piece) for request in requests), sum(steps)))
+        return answers
+
+    monkeypatch.setattr(scheduler, "schedule", scheduled)
+    monkeypatch.setattr(engine, "decide", decided)
+    return forwards
+
+
+def test_a_forward_runs_no_more_rows_than_were_planned(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long prompts are read in pieces beside sessions that run. A text of whole blocks and one token, which the prefix
+    cache knows, leaves vLLM a lone row, which it would pad."""
+    asked = jobs([[1, *(5 + (i * j) % 3900 for j in range(512))] for i in (3, 5, 7, 11, 13)])
+    asked += jobs([prompt.prompt[:257] for prompt in asked])
+    plain = [play(engine, [job], TOKENS)[0] for job in asked]
+    forwards = rows_of_each_forward(engine, monkeypatch)
+    assert differing(play(engine, asked, TOKENS, plain, prefill_rows=32), plain) == []
+    assert len(forwards) > 16
+    assert [(planned, ran) for planned, ran in forwards if ran > planned] == []
+
+
+def test_a_step_that_failed_leaves_nothing_behind(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What vLLM counts as computed, and offers as a prefix, was not."""
+    asked = jobs([[1, *(9 + (17 * i * j) % 3900 for j in range(300))] for i in range(1, 4)])
+    worker = engine._core.model_executor.driver_worker.worker
+    execute = worker.execute_model
+    failures = iter([True])
+
+    def failing(step: Any) -> Any:
+        if step.total_num_scheduled_tokens and next(failures, False):
+            raise RuntimeError("out of memory")
+        return execute(step)
+
+    monkeypatch.setattr(worker, "execute_model", failing)
+    with pytest.raises(RuntimeError):
+        play(engine, asked, TOKENS)
+    texts = play(engine, asked, TOKENS)
+    engine._core.reset_prefix_cache()
+    assert differing(texts, play(engine, asked, TOKENS)) == []
+
+
 def played(folder: Path, shards: int, right: list[list[int]] | None) -> list[list[int]]:
     command = [sys.executable, str(Path(__file__).with_name("vllm_sharded.py")), str(folder), str(shards)]
     done = subprocess.run(command, input=json.dumps(right), capture_output=True, text=True, check=False)

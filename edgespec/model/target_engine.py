@@ -136,7 +136,7 @@ class ForwardRequest(SessionRows):
 
     on_exit: called as soon as an exit has read this session's rows; None: no hints. constraints: of the decided rows;
     where they have biases, sampling.logit_bias is among those. hint_address: where the engine has a hint mailbox, hints
-    go through it, and on_exit is not called.
+    go through it, and on_exit is not called. text: the whole committed text, for engines that keep texts and not rows.
     """
 
     sampling: SamplingParams
@@ -144,6 +144,7 @@ class ForwardRequest(SessionRows):
     on_exit: OnExit | None = None
     constraints: RowConstraints | None = None
     hint_address: HintAddress | None = None
+    text: Sequence[int] = ()
 
 
 @dataclass(frozen=True)

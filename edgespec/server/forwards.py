@@ -43,7 +43,8 @@ def learn_cost(target: TargetEngine, loop: VerifyingLoop) -> None:
         piece = SlotMap(most).plan([0] * most, rows, DraftTree(rows), [])
         start_s = time.monotonic()
         sampling = SamplingParams(temperature=0.0)
-        target.forward_batch([ForwardRequest(target.open_cache(most), piece, np.arange(rows), sampling, 0)])
+        cache = target.open_cache(most)
+        target.forward_batch([ForwardRequest(cache, piece, np.arange(rows), sampling, 0, text=[0])])
         if number:  # the first one warms up
             loop.measured.observe(rows, 0, (time.monotonic() - start_s) * 1e3)
 
@@ -148,6 +149,7 @@ class ForwardRunner:
             partial(self._send_hint, session, share) if hints else None,
             self._constraints(session, rows),
             self._hint_address(session, share) if hints and self.mailbox else None,
+            text=session.verifier.text,
             pictures=session.pictures,
             planned=rows.tree,
         )

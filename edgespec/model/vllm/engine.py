@@ -21,10 +21,10 @@ from edgespec.core.pictures import PictureSpan
 from edgespec.model.other_engine import OtherEngine
 from edgespec.model.target_engine import Decisions, ForwardRequest, KvFull, PrefixSalt
 from edgespec.model.vllm import environment
-from edgespec.model.vllm.jobs import Job, chain_of
+from edgespec.model.vllm.jobs import Job, Reading, chain_of, decided, jobs
 
-MOST_IDLE_STEPS = 64
-"""Steps of vLLM in which nothing of a forward comes out; a prompt is read in chunks, which takes some."""
+MOST_IDLE_STEPS = 8
+"""Steps of vLLM in which nothing of a forward runs."""
 
 
 class Blocks:
@@ -38,14 +38,13 @@ class Blocks:
 
 
 class VllmSession:
-    """One session's `SessionCache`: its text, and the vLLM request that holds it."""
+    """One session's `SessionCache`: the vLLM request that holds its text."""
 
     numbers = itertools.count()
 
     def __init__(self, engine: VllmEngine) -> None:
         self._engine = engine
         self._reserved = 0
-        self._text: list[int] = []
         self._salt: PrefixSalt = b""
         self._request: Any = None
 
@@ -78,31 +77,28 @@ class VllmSession:
 
     def release(self) -> None:
         self.end_request()
-        self._text = []
         self._engine.pages.used -= self._reserved
         self._reserved = 0
 
     def __del__(self) -> None:
         self.release()
 
-    def begin(self, request: ForwardRequest) -> tuple[str, Job] | None:
-        """vLLM's request for these rows; None for a piece of a prompt that decides nothing, which it reads later."""
+    def begin(self, request: ForwardRequest) -> tuple[str, Job | Reading]:
+        """The name of vLLM's request for these rows, and what it must do."""
         piece, decide = request.piece, request.decide.tolist()
-        tokens, first = piece.tokens.tolist(), int(piece.positions[0])
-        text_rows = decide[0] + 1 if decide else len(piece)
-        del self._text[first:]
-        self._text += tokens[:text_rows]
-        if not decide:
-            return None
-        if self._request is None or list(self._request.all_token_ids) != self._text:
+        first = int(piece.positions[0])
+        if self._request is None or not self._holds(request.text, first):
             self.end_request()
-            self._request = self._engine.new_request(
-                f"session-{next(self.numbers)}", list(self._text), self._salt, self
-            )
-        return self._request.request_id, Job(request, chain_of(tokens, decide))
+            name = f"session-{next(self.numbers)}"
+            self._request = self._engine.new_request(name, list(request.text), self._salt, self)
+        if decide:
+            return self._request.request_id, Job(request, chain_of(piece.tokens.tolist(), decide))
+        return self._request.request_id, Reading(self._request, first + len(piece))
 
-    def commit(self, tokens: Sequence[int]) -> None:
-        self._text += tokens
+    def _holds(self, text: Sequence[int], first: int) -> bool:
+        """vLLM's request has this text. What is in front of the `first` row has run, so it is as it was."""
+        held = self._request.all_token_ids
+        return len(held) == len(text) and list(held[first:]) == list(text[first:])
 
     def end_request(self) -> None:
         """vLLM forgets the session's request; its prefix cache keeps what it can for the next one."""
@@ -165,26 +161,33 @@ class VllmEngine(OtherEngine):
         return [decisions for part in parts for decisions in self._decide(part)]
 
     def _decide(self, requests: Sequence[ForwardRequest]) -> list[Decisions]:
-        from edgespec.model.vllm import hooks
-
         # A thread has its own number, and vLLM refuses another one than at its start.
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
         self._make_room({id(request.cache) for request in requests})
-        begun = [request.cache.begin(request) for request in requests]
-        hooks.jobs.clear()
-        hooks.jobs.update(one for one in begun if one is not None)
+        try:
+            begun = [request.cache.begin(request) for request in requests]
+            jobs.clear()
+            jobs.update(begun)
+            self._run()
+        except Exception:
+            self._forget()
+            raise
+        return [job.decisions for _, job in begun]
+
+    def _run(self) -> None:
+        """Steps of vLLM until all jobs are done."""
         idle = 0
-        while not all(job.done for job in hooks.jobs.values()):
+        while not all(job.done for job in jobs.values()):
             idle = 0 if self._step() else idle + 1
             if idle > MOST_IDLE_STEPS:
                 raise EdgespecError("vLLM runs none of a forward's requests: give it more --kv-memory.")
-        decisions = []
-        for request, one in zip(requests, begun, strict=True):
-            if one is not None:
-                request.cache.commit(one[1].committed)
-            decisions.append(Decisions.nothing() if one is None else one[1].decisions)
-        return decisions
+
+    def _forget(self) -> None:
+        """A step failed. vLLM counts its rows as computed and offers them to others: no request goes on from there."""
+        for session in list(self._holders.values()):
+            session.end_request()
+        self._core.reset_prefix_cache()
 
     def _make_room(self, running: set[int]) -> None:
         """vLLM counts requests that run in no step too: the oldest of the other sessions give way."""
@@ -193,12 +196,11 @@ class VllmEngine(OtherEngine):
             session.end_request()
 
     def _step(self) -> bool:
-        """One step of vLLM; whether something came out."""
-        from edgespec.model.vllm import hooks
-
+        """One step of vLLM; whether anything ran."""
         outputs, ran = self._core.step_fn()
         self._core.post_step(ran)
-        found = [one for group in (outputs or {}).values() for one in group.outputs if one.new_token_ids]
-        for one in found:
-            hooks.jobs[one.request_id].take(hooks.decided[one.request_id], len(one.new_token_ids))
-        return bool(found)
+        for one in (one for group in (outputs or {}).values() for one in group.outputs):
+            job = jobs[one.request_id]
+            if one.new_token_ids and isinstance(job, Job):
+                job.take(decided[one.request_id], len(one.new_token_ids))
+        return bool(ran)

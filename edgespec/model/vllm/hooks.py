@@ -20,18 +20,12 @@ from vllm.v1.outputs import SamplerOutput
 from edgespec.core.decided_tree import DecidedTree
 from edgespec.model.sampling import Rows, decide_together
 from edgespec.model.target_engine import Decisions
-from edgespec.model.vllm.jobs import Job, Share
+from edgespec.model.vllm.jobs import Share, decided, jobs
 
 if current_platform.is_cpu():
     from vllm.v1.worker.cpu_worker import CPUWorker as PlatformWorker
 else:
     from vllm.v1.worker.gpu_worker import Worker as PlatformWorker
-
-jobs: dict[str, Job] = {}
-"""Of the forward that runs, by vLLM's request id."""
-
-decided: dict[str, Decisions] = {}
-"""What the last step decided, by request id."""
 
 
 class NoProposer:
@@ -50,6 +44,7 @@ class EdgeScheduler(Scheduler):  # type: ignore[misc]
 
     running: list[Any]
     max_num_active_reqs: int
+    num_spec_tokens: int
 
     def schedule(self, throttle_prefills: bool = False) -> Any:
         held, ready = [], []
@@ -61,15 +56,21 @@ class EdgeScheduler(Scheduler):  # type: ignore[misc]
             if request.num_computed_tokens >= request.num_prompt_tokens:
                 request.spec_token_ids = job.left[: self.num_spec_tokens]
             ready.append(request)
-        room = self.max_num_active_reqs
+        room, drafted = self.max_num_active_reqs, self.num_spec_tokens
         self.running, self.max_num_active_reqs = ready, room - len(held)
+        self.num_spec_tokens = 0  # a lone row is not padded with rows that nobody planned
         try:
             step = super().schedule(throttle_prefills)
         finally:
             self.running.extend(held)
-            self.max_num_active_reqs = room
+            self.max_num_active_reqs, self.num_spec_tokens = room, drafted
         step.edgespec = {name: jobs[name].share for name in step.num_scheduled_tokens}
         return step
+
+    def _reserve_prefill_lookahead(self, request: Any, num_computed_tokens: int, num_new_tokens: int) -> int:
+        """vLLM asks here how much of a text a step reads: as much as its forward was planned to."""
+        rows = super()._reserve_prefill_lookahead(request, num_computed_tokens, num_new_tokens)
+        return jobs[request.request_id].rows(num_computed_tokens, rows)
 
     def update_from_output(self, step: Any, output: Any) -> Any:
         decided.update(getattr(output, "edgespec", {}))

@@ -1,13 +1,15 @@
 """What one forward asks of vLLM for each session, and what vLLM has answered so far. Pure.
 
 vLLM decides the rows of a chain while they agree, and commits what it decided to its request. A request that is new
-reads its prompt first and decides one row; then the rest of the chain is verified in the next step.
+reads its prompt first and decides one row; then the rest of the chain is verified in the next step. A long prompt is
+read over several forwards, in the pieces that were planned for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,6 +65,10 @@ class Job:
         left = None if whole is None else whole.rows(slice(self._decided, None))
         return Share(request.sampling, request.seed, left)
 
+    def rows(self, computed: int, most: int) -> int:
+        """Of the next step, where vLLM has computed so many tokens of the text and would run `most` rows."""
+        return most
+
     def take(self, decided: Decisions, count: int) -> None:
         """A step committed the first `count` of the rows that it decided."""
         first, last = self._decided, self._decided + count
@@ -88,9 +94,43 @@ class Job:
         columns = zip(*((one.tokens, one.logprobs) for one in self._top), strict=True)
         return TopTokens(*(np.concatenate(column) for column in columns))
 
+
+@dataclass(frozen=True)
+class Reading:
+    """A session's share of a forward that only reads a piece of its prompt. request: vLLM's; end: the length of the
+    text that it must have computed."""
+
+    request: Any
+    end: int
+
     @property
-    def committed(self) -> list[int]:
-        return [int(token) for token in self.tokens[: self._decided]]
+    def done(self) -> bool:
+        return int(self.request.num_computed_tokens) >= self.end
+
+    @property
+    def left(self) -> list[int]:
+        return []
+
+    @property
+    def share(self) -> Share:
+        """vLLM's sampler sees a row of each request, and drops this one's."""
+        return Share(SamplingParams(temperature=0.0), 0, None)
+
+    def rows(self, computed: int, most: int) -> int:
+        """Not beyond the piece. Where vLLM's prefix cache has brought it further already, it runs a row all the same:
+        so the request takes hold of the cache's blocks."""
+        return min(most, max(1, self.end - computed))
+
+    @property
+    def decisions(self) -> Decisions:
+        return Decisions.nothing()
+
+
+jobs: dict[str, Job | Reading] = {}
+"""Of the forward that runs, by vLLM's request id. The process's one vLLM finds them here."""
+
+decided: dict[str, Decisions] = {}
+"""What the last step decided, by request id."""
 
 
 def chain_of(tokens: Sequence[int], decide: Sequence[int]) -> list[int]:
