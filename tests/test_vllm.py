@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -93,11 +94,14 @@ def rows_of_each_forward(engine: Any, monkeypatch: pytest.MonkeyPatch) -> list[t
 def test_a_forward_runs_no_more_rows_than_were_planned(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Long prompts are read in pieces beside sessions that run. A text of whole blocks and one token, which the prefix
     cache knows, leaves vLLM a lone row, which it would pad."""
-    asked = jobs([[1, *(5 + (i * j) % 3900 for j in range(512))] for i in (3, 5, 7, 11, 13)])
-    asked += jobs([prompt.prompt[:257] for prompt in asked])
-    plain = [play(engine, [job], TOKENS)[0] for job in asked]
+    long = jobs([[1, *(5 + (i * j) % 3900 for j in range(512))] for i in (3, 5, 7, 11, 13)])
+    known = jobs([job.prompt[:257] for job in long])
+    plain = [play(engine, [job], TOKENS)[0] for job in [*long, *known]]
+    engine._core.reset_prefix_cache()
     forwards = rows_of_each_forward(engine, monkeypatch)
-    assert differing(play(engine, asked, TOKENS, plain, prefill_rows=32), plain) == []
+    texts = play(engine, long, TOKENS, plain[:5], prefill_rows=32)
+    texts += play(engine, known, TOKENS, plain[5:], prefill_rows=32)
+    assert differing(texts, plain) == []
     assert len(forwards) > 16
     assert [(planned, ran) for planned, ran in forwards if ran > planned] == []
 
@@ -172,6 +176,7 @@ def test_a_guide_is_followed(port: int) -> None:
         ({"model": "x"}, "follows from"),
         ({"nothing": 1}, "no argument"),
         ({"pipeline_parallel_size": 2}, "does not offer"),
+        ({"max_model_len": 1 << 20}, "cannot serve .*max_model_len"),
         ({"tensor_parallel_size": 2}, "5 key-value heads, which 2 processes cannot share evenly"),
     ],
 )
@@ -180,3 +185,25 @@ def test_arguments_that_it_does_not_have_are_refused(arguments: dict[str, Any], 
 
     with pytest.raises(EdgespecError, match=sentence):
         VllmEngine.load(None, arguments=arguments)
+
+
+def test_a_target_that_reads_pictures_is_refused_by_name(tmp_path: Path) -> None:
+    from edgespec.model.vllm.engine import VllmEngine
+
+    folder = tmp_path / "seeing"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "qwen2_vl", "vision_config": {}}')
+    (folder / "model.safetensors").touch()
+    with pytest.raises(EdgespecError, match=r"seeing reads more than text.*--engine own"):
+        VllmEngine.load(folder)
+
+
+def test_the_v2_model_runner_is_refused_where_an_argument_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm.engine.arg_utils import EngineArgs
+
+    from edgespec.model.vllm.engine import VllmEngine
+
+    other = SimpleNamespace(use_v2_model_runner=True)
+    monkeypatch.setattr(EngineArgs, "create_engine_config", lambda self: other)
+    with pytest.raises(EdgespecError, match="V2 runner is asked for"):
+        VllmEngine.load(None)

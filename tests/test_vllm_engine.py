@@ -12,9 +12,11 @@ import pytest
 from scripted_models import VOCABULARY, HashModel
 from stubs import VOCABULARY_HASH, serving, stub_session
 
+from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
 from edgespec.core.server_options import ServerOptions
 from edgespec.model.target_engine import Decisions, ForwardRequest
+from edgespec.model.vllm import environment
 from edgespec.model.vllm.engine import VllmEngine
 from edgespec.model.vllm.jobs import decided, jobs
 from edgespec.verifying.verifier import Verifier, VerifierLimits
@@ -197,3 +199,12 @@ def test_more_sessions_than_requests_take_turns(core: StubCore) -> None:
             assert one.tokens == SCRIPTED.continuation([number, *LONG[:40]], 40)
             assert len(core.requests) <= 4
             one.close()
+
+
+@pytest.mark.parametrize("asked", ["1", "true"])
+def test_the_v2_model_runner_is_refused_where_the_environment_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    monkeypatch.setattr(environment.os, "environ", {environment.RUNNER: asked})
+    with pytest.raises(EdgespecError, match="V2 runner is asked for"):
+        VllmEngine.load(None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 import vllm
+from pydantic import ValidationError
 from transformers import AutoConfig
 from vllm import SamplingParams
 from vllm.engine.arg_utils import EngineArgs
@@ -24,6 +26,7 @@ from edgespec.model.loaded_model import token_ids
 from edgespec.model.loading import tokenizer_hash
 from edgespec.model.memory import available_bytes, kv_bytes, parse_memory
 from edgespec.model.tensor_parallel import check_divides
+from edgespec.model.vllm import environment
 
 DRAFT_TOKENS = 16
 """The longest chain of one step."""
@@ -46,6 +49,7 @@ def load_core(
 ) -> tuple[Any, dict[str, Any]]:
     """vLLM's core and what `TargetEngine` says of the target. Raises EdgespecError."""
     folder = find_folder(target)
+    _check_text_only(folder, name_of(target, folder))
     _set_memory(threads, kv_memory)
     if torch.cuda.is_available() and kv_memory is not None:
         free = available_bytes(torch.device("cuda"))
@@ -102,11 +106,24 @@ def _core(folder: Path, dtype: str, arguments: Mapping[str, Any]) -> Any:
             async_scheduling=False,
             **{"enforce_eager": not torch.cuda.is_available(), **arguments},
         ).create_engine_config()
+        if config.use_v2_model_runner:
+            raise EdgespecError(environment.OTHER_RUNNER)
         return EngineCore(config, Executor.get_class(config), log_stats=False)
     except EdgespecError:
         raise
     except Exception as error:
-        raise EdgespecError(f"vLLM cannot serve {folder} ({first_line(error)}).") from None
+        # A ValidationError's first line says only how many errors there are.
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
+        raise EdgespecError(f"vLLM cannot serve {folder} ({first_line(what)}).") from None
+
+
+def _check_text_only(folder: Path, name: str) -> None:
+    """Raises EdgespecError for a target that reads pictures or sounds."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if "vision_config" in config or "audio_config" in config:
+        raise EdgespecError(
+            f"{name} reads more than text, which edgespec does not pass on to vLLM: serve it by --engine own."
+        )
 
 
 def _checked(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
