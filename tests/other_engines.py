@@ -1,6 +1,6 @@
 """Plays texts on a `TargetEngine` without sockets. Plain texts are those without drafts.
 
-Drafts come from the right text, some of them made wrong, and sessions are left out of forwards at random.
+Drafts come from the right text, some of them made wrong. Sessions are left out of forwards at random, and cut back.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgespec.core.messages import Block
 from edgespec.core.params import SamplingParams
@@ -35,6 +38,19 @@ class Job:
     prompt: list[int]
     params: SamplingParams
     seed: int
+    guided: bool = False
+
+
+class Thirds:
+    """A guide that needs no tokenizer: a token's id and its place in the text leave the same remainder by three."""
+
+    def __init__(self, vocabulary_size: int) -> None:
+        self._remainders = np.arange(-(-vocabulary_size // 32) * 32) % 3
+
+    def masks(self, generated: Sequence[int], paths: Sequence[Sequence[int]]) -> NDArray[np.int32]:
+        places = np.array([(len(generated) + len(path)) % 3 for path in paths], dtype=int)
+        allowed = self._remainders == places[:, None]
+        return np.packbits(allowed, axis=1, bitorder="little").view(np.int32)
 
 
 def texts_to_play(usual: int) -> int:
@@ -43,9 +59,9 @@ def texts_to_play(usual: int) -> int:
 
 
 def jobs(prompts: Sequence[Sequence[int]]) -> list[Job]:
-    """Every prompt with one of the parameters, in turns."""
+    """Every prompt with one of the parameters, in turns; every sixth has a guide."""
     return [
-        Job(list(prompt), SamplingParams(max_new_tokens=64, **PARAMS[i % len(PARAMS)]), 100 + i)
+        Job(list(prompt), SamplingParams(max_new_tokens=64, **PARAMS[i % len(PARAMS)]), 100 + i, i % 6 == 3)
         for i, prompt in enumerate(prompts)
     ]
 
@@ -59,7 +75,10 @@ class Text:
         self.verifier = Verifier(job.prompt, tokens, ServerOptions(fill=True), limits)
         self.cache = engine.open_cache(self.verifier.slots.capacity)
         self.cache.reserve(limits.slots(len(job.prompt) + tokens))
-        self._constraints = Constraints(job.params, ())
+        self._length = len(job.prompt) + tokens
+        self._constraints = Constraints(
+            job.params, (), Thirds(engine.vocabulary_size) if job.guided else None
+        )
         self._next_node = 1
 
     @property
@@ -80,6 +99,12 @@ class Text:
             probabilities = [0.9, 0.3] * (len(tokens) // 2)
             self.verifier.receive(Block(self._next_node, tokens, parents, probabilities))
             self._next_node += len(tokens)
+
+    def cut(self, count: int) -> None:
+        """Take the last tokens back: they must come again."""
+        keep = len(self.verifier.text) - min(count, len(self.generated))
+        self.verifier.append(keep, [], self._length - keep)
+        self.verifier.turn_start = len(self.job.prompt)
 
     def request(self) -> tuple[Any, ForwardRequest]:
         rows = self.verifier.plan()
@@ -114,6 +139,8 @@ def play(
         batch = [text for text in running if truth is None or draw.random() < 0.8] or running[:1]
         planned = []
         for text in batch:
+            if truth is not None and draw.random() < 0.05:
+                text.cut(draw.randrange(1, 9))
             if truth is not None and text.generated:
                 text.draft(truth[texts.index(text)], draw, engine.vocabulary_size)
             planned.append(text.request())
