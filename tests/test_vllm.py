@@ -63,7 +63,7 @@ def test_drafted_texts_are_the_plain_ones_and_those_of_edgespecs_own_engine(engi
     asked = jobs(PROMPTS)
     plain = [play(engine, [job], TOKENS)[0] for job in asked]
     assert differing(play(engine, asked, TOKENS, plain), plain) == []
-    own = Target.load(None, exits=None, kv_memory="64MiB")
+    own = Target.load(None, exits=None, kv_memory="1GiB")
     assert differing(play(own, asked, TOKENS), plain) == []
     assert engine.pages.used == 0
 
