@@ -30,8 +30,8 @@ MEASURING = (
 NEEDS = {"fleet": "ray"}
 """Packages that only some environments have, and the extra of the same name; without one `all` leaves it out."""
 
-OTHERS = ("acceptance", "agreement", "decoders", "house", "page_picture", "report")
-"""Those that `all` leaves out: they need models or a browser that are not here, or measure no speed."""
+OTHERS = ("acceptance", "agreement", "decoders", "vllm_hooks", "house", "page_picture", "report")
+"""Those that `all` leaves out: they need models, engines or a browser that are not here, or measure no speed."""
 
 
 def main() -> int:

@@ -14,16 +14,10 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
+from benchmarks.engine_text import EngineText
 from benchmarks.results import Results, options
-from edgespec.core.messages import Block
-from edgespec.core.params import SamplingParams
-from edgespec.core.server_options import ServerOptions
-from edgespec.core.tree import COMMITTED_BIT
 from edgespec.model.target import Target
-from edgespec.model.target_engine import ForwardRequest, TargetEngine
-from edgespec.verifying.verifier import Verifier, VerifierLimits
+from edgespec.model.target_engine import TargetEngine
 
 NOTES = (
     "Forwards of one session, sampling included, at full speed. A folder of bfloat16 weights is read as bfloat16 and "
@@ -40,12 +34,15 @@ def main() -> int:
     results = Results("decoders", NOTES, arguments.json)
     for threads in arguments.threads:
         loaded = {model: _load(model, threads) for model in arguments.models}
-        texts = {model: Text(engine, arguments.text_tokens) for model, engine in loaded.items()}
+        texts = {model: EngineText(engine, arguments.text_tokens) for model, engine in loaded.items()}
         for rows in arguments.rows:
             times: dict[str, list[float]] = {model: [] for model in loaded}
             for _ in range(arguments.repeats):
                 for model, text in texts.items():
-                    times[model].append(text.forward_ms(rows))
+                    text.draft(rows)
+                    start_s = time.perf_counter()
+                    text.run()
+                    times[model].append((time.perf_counter() - start_s) * 1e3)
             for model, engine in loaded.items():
                 kind = "edgespec" if isinstance(engine, Target) else "llama.cpp"
                 median_ms = statistics.median(times[model])
@@ -62,45 +59,6 @@ def _load(model: str, threads: int) -> TargetEngine:
     from edgespec.model.llamacpp.engine import LlamaCppEngine
 
     return LlamaCppEngine.load(model, threads, "512MiB", arguments={"n_ctx": 1024})
-
-
-class Text:
-    """A committed text of this many tokens on an engine; each forward commits one or more."""
-
-    def __init__(self, engine: TargetEngine, tokens: int) -> None:
-        self._engine = engine
-        limits = VerifierLimits(engine.context_length, trees=False)
-        prompt = [10 + 7 * i % 2000 for i in range(tokens)]
-        self._verifier = Verifier(
-            prompt, engine.context_length - tokens - 1, ServerOptions(fill=True), limits
-        )
-        self.cache = engine.open_cache(self._verifier.slots.capacity)
-        self.cache.reserve(limits.slots(min(2 * tokens + 512, engine.context_length - 1)))
-        self._next_node = 1
-        while self._verifier.pending > 1:
-            self._run()
-
-    def forward_ms(self, rows: int) -> float:
-        """How long a forward takes of the last committed token and a chain of `rows` - 1 drafted ones, whatever they
-        are."""
-        parent = COMMITTED_BIT | len(self._verifier.text)
-        for token in range(11, 10 + rows):
-            self._verifier.receive(Block(self._next_node, [token], [parent], [0.99]))
-            parent = self._next_node
-            self._next_node += 1
-        start_s = time.perf_counter()
-        self._run()
-        return (time.perf_counter() - start_s) * 1e3
-
-    def _run(self) -> None:
-        planned = self._verifier.plan()
-        request = ForwardRequest(
-            self.cache, planned.piece, planned.decide, SamplingParams(temperature=0.0), 1
-        )
-        (decided,) = self._engine.forward_batch([request])
-        self._verifier.conclude(
-            planned, np.asarray(decided.tokens).tolist(), np.asarray(decided.path).tolist()
-        )
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def forward(engine: VllmEngine, texts: list[Text], rows: int = 32) -> int:
     planned = [text.plan(rows) for text in texts]
     decisions = engine.forward_batch([request for _, request in planned])
     for text, (shares, _), answer in zip(texts, planned, decisions, strict=True):
-        text.verifier.conclude(shares, answer.tokens.tolist())
+        text.verifier.conclude(shares, answer.tokens.tolist(), answer.path.tolist())
     return sum(len(shares.piece) for shares, _ in planned)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -87,10 +88,13 @@ def decide_together(
     if (verdicts.choices < 0).any():
         raise EdgespecError(NOT_NUMBERS)
     logprobs = verdicts.logprobs if raw_mass is None else verdicts.logprobs + raw_mass
-    ends, walks = np.cumsum([len(part) for part in parts])[:-1], iter(verdicts.walks())
+    ends, walks = accumulate(len(part) for part in parts), iter(verdicts.walks())
+    rows = [slice(end - len(part), end) for part, end in zip(parts, ends, strict=True)]
     paths = [next(walks) if len(part) else np.empty(0, np.int32) for part in parts]
-    columns = (np.split(one, ends) for one in (verdicts.choices, logprobs, verdicts.margins))
-    return [Decisions(*of_part) for of_part in zip(*columns, paths, _top_tokens(logits, parts), strict=True)]
+    return [
+        Decisions(verdicts.choices[one], logprobs[one], verdicts.margins[one], path, top)
+        for one, path, top in zip(rows, paths, _top_tokens(logits, parts), strict=True)
+    ]
 
 
 def guess_together(
@@ -139,6 +143,8 @@ def _allowed(logits: torch.Tensor, parts: Sequence[Rows]) -> tuple[torch.Tensor,
 def _top_tokens(logits: torch.Tensor, parts: Sequence[Rows]) -> list[TopTokens | None]:
     """The likeliest tokens behind the rows of each part that asks for them."""
     found: list[TopTokens | None] = []
+    if not any(part.sampling.top_logprobs for part in parts):
+        return [None for _ in parts]
     for part, rows in zip(parts, torch.split(logits, [len(part) for part in parts]), strict=True):
         if not part.sampling.top_logprobs:
             found.append(None)
@@ -162,6 +168,8 @@ def _seen(parts: Sequence[Rows]) -> Ragged | None:
 def _biases(parts: Sequence[Rows]) -> Ragged | None:
     """What is added to each row's logits."""
     lists: list[tuple[NDArray[np.int32], NDArray[np.float32]]] = []
+    if not any(part.sampling.logit_bias or (part.constraints and part.constraints.biases) for part in parts):
+        return None
     for part in parts:
         biases = None if part.constraints is None else part.constraints.biases
         own = part.sampling.logit_bias
