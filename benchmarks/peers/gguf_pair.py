@@ -1,6 +1,6 @@
 """A Llama folder of safetensors -> a GGUF file for llama.cpp: `python gguf_pair.py DIR FILE.gguf TYPE`.
 
-TYPE: f32, or bf16, in which llama.cpp also rounds what it multiplies the weights by. It runs in llama.cpp's own
+TYPE: f32; bf16 or q8_0, in which llama.cpp also rounds what it multiplies the weights by. It runs in llama.cpp's own
 environment (the `gguf` package); tokens go by their ids, so the tokenizer only has to load.
 """
 
@@ -31,6 +31,13 @@ NAMES = {
 }
 """A layer's tensors, then those of no layer: what transformers calls them, and what llama.cpp does."""
 
+TYPES = {
+    "f32": (gguf.LlamaFileType.ALL_F32, gguf.GGMLQuantizationType.F32),
+    "bf16": (gguf.LlamaFileType.MOSTLY_BF16, gguf.GGMLQuantizationType.BF16),
+    "q8_0": (gguf.LlamaFileType.MOSTLY_Q8_0, gguf.GGMLQuantizationType.Q8_0),
+}
+"""The file's, and that of its matrices."""
+
 
 def convert(folder: Path, file: Path, kind: str) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -45,15 +52,14 @@ def convert(folder: Path, file: Path, kind: str) -> None:
     writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
     writer.add_vocab_size(config["vocab_size"])
-    file_types = {"f32": gguf.LlamaFileType.ALL_F32, "bf16": gguf.LlamaFileType.MOSTLY_BF16}
-    writer.add_file_type(file_types[kind])
+    file_type, stored = TYPES[kind]
+    writer.add_file_type(file_type)
     _add_tokenizer(writer, json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")), config)
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
-    stored = gguf.GGMLQuantizationType.BF16
     for name, tensor in _tensors(folder / "model.safetensors").items():
         module = name.rsplit(".", 2)[-2]
         tensor = np.ascontiguousarray(_interleaved(tensor, heads[module]) if module in heads else tensor)
-        if kind == "bf16" and tensor.ndim > 1:
+        if kind != "f32" and tensor.ndim > 1:
             writer.add_tensor(_name(name), gguf.quantize(tensor, stored), raw_dtype=stored)
         else:
             writer.add_tensor(_name(name), tensor)
