@@ -91,7 +91,10 @@ class StubCore:
             text += new
             request.num_computed_tokens = len(text) - 1
             tokens = np.array(new, np.int32)
-            decided[request.request_id] = Decisions(tokens, -np.ones(len(new), np.float32), tokens * 1.0)
+            path = np.arange(1, len(new), dtype=np.int32)
+            decided[request.request_id] = Decisions(
+                tokens, -np.ones(len(new), np.float32), tokens * 1.0, path
+            )
         return SimpleNamespace(request_id=request.request_id, new_token_ids=new)
 
 
