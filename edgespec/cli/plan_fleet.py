@@ -15,7 +15,6 @@ from edgespec.sim.fleet import BUSY, Demand, FleetPlan, plan_fleet
 from edgespec.sim.plan import Situation
 
 MODES = ("cloud", "colocated", "auto")
-TOKENS = 64
 COLUMNS = (
     "mode", "sessions a server", "ms/token", "tokens/s a server", "devices a server", "servers", "price of 1M tokens",
 )  # fmt: skip
@@ -33,12 +32,14 @@ demand_options = group(
     server_draft_ms=about(
         "With --fleet: time of a draft run on the server, for co-located speculation.", type=POSITIVE
     ),
+    text_tokens=about("With --fleet: tokens of a text that a device asks for.", type=click.IntRange(1, 2048)),
+    prompt_tokens=about("With --fleet: tokens of the prompt before it.", type=click.IntRange(1, 2048)),
 )
 
 
 def show_fleet(situation: Situation, demand: Demand, modes: Sequence[str], file: Path | None) -> None:
     """Print the plan of each mode, and write all of it to `file`."""
-    plans = plan_fleet(situation, demand, modes, TOKENS)
+    plans = plan_fleet(situation, demand, modes)
     caption = json.dumps(asdict(situation))
     Console(width=130).print(table(COLUMNS, map(_cells, plans), title="simulated", caption=caption))
     click.echo(

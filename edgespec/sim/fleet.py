@@ -6,6 +6,7 @@ server runs together. More sessions make each slower; a server carries the most 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from edgespec.drafting.modes import policy
 from edgespec.drafting.policy import Policy
 from edgespec.sim.clock import Clock
 from edgespec.sim.plan import PROMPT, Situation
-from edgespec.sim.scripted_model import CalibratedModel
+from edgespec.sim.scripted_model import VOCABULARY, CalibratedModel
 from edgespec.sim.simulated_edge import SimulatedEdge
 from edgespec.sim.simulated_server import Peer, SimulatedServer
 from edgespec.sim.simulation import Stuck
@@ -32,12 +33,16 @@ BUSY = 0.8
 
 CONTEXT_LENGTH = 4096
 
+STEADY_TEXTS = 16
+"""That count at least, of all devices together."""
+
 
 @dataclass(frozen=True)
 class Demand:
     """devices: how many, each of which writes tokens_a_minute on average. latency_ms: the most that a token may take on
     average. gpu_hour_price, api_million_price: of an hour of one server's GPU, and of a million tokens of an API, in
-    one currency. server_draft_ms: a run of a draft on the server, for co-located speculation. Raises EdgespecError."""
+    one currency. server_draft_ms: a run of a draft on the server, for co-located speculation. text_tokens,
+    prompt_tokens: of a text that a device asks for, and of the prompt before it. Raises EdgespecError."""
 
     devices: int = 100
     tokens_a_minute: float = 60.0
@@ -45,6 +50,8 @@ class Demand:
     gpu_hour_price: float = 2.0
     api_million_price: float = 1.0
     server_draft_ms: float = 2.0
+    text_tokens: int = 64
+    prompt_tokens: int = 64
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -71,19 +78,17 @@ class FleetPlan:
     cost_million: float
 
 
-def plan_fleet(
-    situation: Situation, demand: Demand, modes: Sequence[str], tokens: int = 64
-) -> list[FleetPlan]:
-    """Each mode's plan. tokens: that each simulated session writes."""
-    return [_plan(situation, demand, mode, tokens) for mode in modes]
+def plan_fleet(situation: Situation, demand: Demand, modes: Sequence[str]) -> list[FleetPlan]:
+    """Each mode's plan."""
+    return [_plan(situation, demand, mode) for mode in modes]
 
 
-def _plan(situation: Situation, demand: Demand, mode: str, tokens: int) -> FleetPlan:
+def _plan(situation: Situation, demand: Demand, mode: str) -> FleetPlan:
     best_sessions, best_ms, best = 0, 0.0, 0.0
     for sessions in SESSIONS:
         server_draft_ms = demand.server_draft_ms if mode == "colocated" else None
-        each_ms = together(situation, partial(policy, mode), sessions, tokens, server_draft_ms)
-        token_ms = sum(each_ms) / sessions
+        texts = [(demand.text_tokens, demand.prompt_tokens)]
+        token_ms = steady(situation, partial(policy, mode), sessions, texts, server_draft_ms)
         if not best_sessions:
             best_ms = token_ms
         if token_ms > demand.latency_ms:
@@ -98,14 +103,33 @@ def _plan(situation: Situation, demand: Demand, mode: str, tokens: int) -> Fleet
 
 
 def together(
+    situation: Situation, make_policy: Callable[[], Policy], sessions: int, tokens: int
+) -> list[float]:
+    """Milliseconds a token of each of this many sessions that write one text at once on one server."""
+    clock, texts = Clock(), list[_Text]()
+    server = SimulatedServer(clock, situation.timing(0))
+
+    def begin(number: int) -> None:
+        texts.append(_Text(clock, server, situation, make_policy(), number))
+        texts[-1].begin(PROMPT, tokens)
+
+    for number in range(sessions):
+        clock.after(situation.forward_ms * number / sessions, partial(begin, number + 1))
+    _run(clock, lambda: len(texts) == sessions and all(text.ended for text in texts))
+    return [text.spent_ms / tokens for text in texts]
+
+
+def steady(
     situation: Situation,
     make_policy: Callable[[], Policy],
-    sessions: int,
-    tokens: int,
+    devices: int,
+    texts: Sequence[tuple[int, int]],
     server_draft_ms: float | None = None,
-) -> list[float]:
-    """Milliseconds a token of each of this many sessions that write at once on one server. server_draft_ms: of a draft
-    that the server hosts, which runs for all sessions in one batch; None: it hosts none."""
+) -> float:
+    """Milliseconds a token where this many devices write text after text on one server, each text in a session of its
+    own: from the connection's first packet to the last token. texts: the tokens of each and of its prompt, in turn.
+    A device's first text is cut, so that texts begin at different times from then on, and does not count.
+    server_draft_ms: of a draft that the server hosts, which runs for all sessions in one batch; None: it hosts none."""
     clock, timing = Clock(), situation.timing(0)
     if server_draft_ms is not None:
 
@@ -113,43 +137,76 @@ def together(
             return server_draft_ms * (1 + situation.draft_row_share * (rows - 1))
 
         timing = replace(timing, server_draft_ms=batch_ms, joint_server_drafts=True)
-    server = SimulatedServer(clock, timing)
-    devices = [_Device(clock, server, situation, make_policy(), number) for number in range(1, sessions + 1)]
-    for number, device in enumerate(devices):
-        clock.after(situation.forward_ms * number / sessions, partial(device.begin, tokens))
-    spent_ms: dict[_Device, float] = {}
-    while len(spent_ms) < sessions:
+    server, numbers = SimulatedServer(clock, timing), itertools.count(1)
+    each = math.ceil(max(STEADY_TEXTS, len(texts)) / devices)
+    done: list[list[tuple[float, int]]] = [[] for _ in range(devices)]
+
+    def write(device: int, share: float = 1.0) -> None:
+        def ended() -> None:
+            done[device].append((text.spent_ms, tokens))
+            write(device)
+
+        number = next(numbers)
+        tokens, prompt_tokens = texts[number % len(texts)]
+        tokens = math.ceil(share * tokens)
+        text = _Text(clock, server, situation, make_policy(), number, ended)
+        text.connect(partial(text.begin, [number % VOCABULARY] * prompt_tokens, tokens))
+
+    for device in range(devices):
+        write(device, (device + 1) / devices)
+    _run(clock, lambda: all(len(ones) > each for ones in done))
+    spent_ms, tokens = map(sum, zip(*(one for ones in done for one in ones[1 : each + 1]), strict=True))
+    return float(spent_ms / tokens)
+
+
+def _run(clock: Clock, done: Callable[[], bool]) -> None:
+    while not done():
         if not clock.run_next():
-            raise Stuck(f"after {clock.now_ms:.1f} ms with {sessions} sessions")
-        for device in devices:
-            if device.ended and device not in spent_ms:
-                spent_ms[device] = clock.now_ms - device.began_ms
-    return [spent_ms[device] / tokens for device in devices]
+            raise Stuck(f"after {clock.now_ms:.1f} ms")
 
 
-class _Device:
-    """One session of the many: an edge, and its link."""
+class _Text:
+    """One text of a device, in a session of its own: an edge, and its link. on_end: called when it knows its end."""
 
     def __init__(
-        self, clock: Clock, server: SimulatedServer, situation: Situation, policy: Policy, number: int
+        self,
+        clock: Clock,
+        server: SimulatedServer,
+        situation: Situation,
+        policy: Policy,
+        number: int,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         timing, model = situation.timing(number), CalibratedModel(situation.acceptance, seed=number)
-        self._clock, self._server, self._number = clock, server, number
+        self._clock, self._server, self._number, self._on_end = clock, server, number, on_end
         self._up, self._down = clock.link(timing.up_ms), clock.link(timing.down_ms)
         self._peer = Peer(model, self._send_down)
-        self._edge = SimulatedEdge(clock, model, policy, timing, self._send_up)
-        self.began_ms = 0.0
+        self._edge = SimulatedEdge(clock, model, policy, timing, self._send_up, on_finish=self._end)
+        self._began_ms, self._ended_ms = clock.now_ms, math.inf
 
     @property
     def ended(self) -> bool:
-        return self._edge.finish is not None
+        return self._ended_ms < math.inf
 
-    def begin(self, tokens: int) -> None:
-        self.began_ms = self._clock.now_ms
-        options = self._edge.start(PROMPT, tokens)
+    @property
+    def spent_ms(self) -> float:
+        return self._ended_ms - self._began_ms
+
+    def connect(self, then: Callable[[], None]) -> None:
+        """A round trip for the connection, and one for the welcome, which the server gives between two forwards."""
+        welcome = partial(self._server.between_forwards, partial(self._down, then))
+        self._up(partial(self._down, partial(self._up, welcome)))
+
+    def begin(self, prompt: Sequence[int], tokens: int) -> None:
+        options = self._edge.start(prompt, tokens)
         limits = VerifierLimits(CONTEXT_LENGTH)
-        self._up(partial(self._server.open, self._number, self._peer, PROMPT, tokens, options, limits))
+        self._up(partial(self._server.open, self._number, self._peer, prompt, tokens, options, limits))
         self._edge.act()
+
+    def _end(self) -> None:
+        if not self.ended:
+            self._ended_ms = self._clock.now_ms
+            self._on_end()
 
     def _send_up(self, message: Block | ServerOptions) -> None:
         self._up(partial(self._server.receive, self._number, message))

@@ -14,7 +14,8 @@ from edgespec.sim.timing import ScriptedModel, Timing
 
 
 class SimulatedEdge:
-    """One session's edge. send: to the server, a block or other options. draft_capacity: tokens the draft can hold."""
+    """One session's edge. send: to the server, a block or other options. draft_capacity: tokens the draft can hold.
+    on_finish: called when it learns that its text has ended."""
 
     def __init__(
         self,
@@ -25,12 +26,14 @@ class SimulatedEdge:
         send: Callable[[Block | ServerOptions], None],
         draft_capacity: int | None = None,
         measurements: Measurements | None = None,
+        on_finish: Callable[[], None] = lambda: None,
     ) -> None:
         self._clock = clock
         self._model = model
         self._timing = timing
         self._send_up = send
         self._draft_capacity = draft_capacity
+        self._on_finish = on_finish
         hosted = timing.server_draft_ms is not None
         self.loop = DraftingLoop(policy, measurements or Measurements(server_drafts=hosted))
         self._drafting = False
@@ -66,6 +69,8 @@ class SimulatedEdge:
             self.loop.measurements.rtt_ms = self._timing.up_ms() + self._timing.down_ms()
             self.finish = message.finish
         self.loop.on_message(message, self._clock.now_ms)
+        if self.finish is not None:
+            self._on_finish()
 
     def _drafted(self, nodes: Sequence[int], draft_ms: float) -> None:
         self._drafting = False

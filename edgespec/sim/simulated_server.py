@@ -8,7 +8,7 @@ from functools import partial
 
 from edgespec.core.messages import Block, Hint, Verdict
 from edgespec.core.server_options import ServerOptions
-from edgespec.sim.clock import Clock
+from edgespec.sim.clock import Clock, Event
 from edgespec.sim.timing import ScriptedModel, Timing
 from edgespec.verifying.loop import Forward, Share, VerifyingLoop
 from edgespec.verifying.session import VerifyingSession
@@ -38,6 +38,7 @@ class SimulatedServer:
         self._peers: dict[int, Peer] = {}
         self._loop = VerifyingLoop()
         self._running = False
+        self._between: list[Event] = []
 
     @property
     def _now_s(self) -> float:
@@ -46,6 +47,13 @@ class SimulatedServer:
     def forwards(self, number: int) -> int:
         """In which this session took part."""
         return self._loop.sessions[number].verifier.forwards
+
+    def between_forwards(self, event: Event) -> None:
+        """The server's answer to what is no session's: the loop takes it in when no forward runs."""
+        if self._running:
+            self._between.append(event)
+        else:
+            event()
 
     def open(
         self,
@@ -131,4 +139,7 @@ class SimulatedServer:
             )
             if conclusion is not None:
                 peer.send(conclusion.verdict)
+        between, self._between = self._between, []
+        for event in between:
+            event()
         self._start_forward()
