@@ -102,6 +102,36 @@ def test_where_every_server_is_full_the_refusal_is_raised_in_time() -> None:
             text(one)
 
 
+def test_a_session_that_was_refused_asks_under_another_name_for_routers_that_hash() -> None:
+    with ExitStack() as stack:
+        full = stack.enter_context(serving(StubTarget(SCRIPTED), max_sessions=1))
+        roomy = stack.enter_context(serving(StubTarget(SCRIPTED)))
+        holds = stack.enter_context(stub_session(full.port, scripted=SCRIPTED, mode="sync"))
+        holds.prompt(PROMPT)
+        holds.step()
+        first: list[str] = []
+
+        def hashed(question: Question) -> Answer:
+            first.append(question.session)
+            return place_of(full if question.session == first[0] else roomy)
+
+        one = stack.enter_context(asking(stack.enter_context(directory(hashed))))
+        text(one)
+    assert one.tokens == RIGHT
+
+
+def test_a_session_that_lost_its_link_asks_under_the_name_that_found_its_server(
+    servers: tuple[Server, Server],
+) -> None:
+    def hashed(question: Question) -> Answer:
+        return place_of(servers["." in question.session], address=f"127.0.0.1:{proxy.port}")
+
+    with FaultProxy(servers[0].port) as proxy, directory(hashed) as where, asking(where) as one:
+        steps = text(one, proxy.cut)
+    assert one.tokens == RIGHT and "re-opened" not in events(steps)
+    assert {question.session for question in where.questions} == {where.questions[0].session}
+
+
 LIES: dict[str, Any] = {
     "another target": lambda server: place_of(server, target_id="other"),
     "no address": lambda server: place_of(server, address="nowhere:0:x"),
@@ -189,7 +219,7 @@ def test_at_the_start_a_full_fleet_is_waited_for(servers: tuple[Server, Server])
     answers = iter([refusal(503, "this server is full", Retry_After="0")])
     with directory(lambda _: next(answers, place_of(servers[0]))) as where, asking(where) as one:
         text(one)
-    assert one.tokens == RIGHT and len(where.questions) == 2
+    assert one.tokens == RIGHT and len({question.session for question in where.questions}) == 2
 
 
 def test_at_the_start_a_silent_server_leaves_time_for_the_one_named_next(

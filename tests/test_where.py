@@ -23,6 +23,7 @@ from edgespec.core.errors import EdgespecError
 from edgespec.core.where import MOST_BYTES, Place, Question, may_be_read
 from edgespec.edge.directory import Directory
 from edgespec.edge.session import Session
+from edgespec.server import where
 from edgespec.server.metrics import Metrics
 from edgespec.server.monitoring import monitoring
 from edgespec.server.server import Server
@@ -109,12 +110,19 @@ def test_a_full_server_says_when_to_ask_again() -> None:
         assert answer == (503, {"error": "this server is full"}, "1")
 
 
-def test_a_busy_loop_is_asked_once_however_many_questions_come() -> None:
-    with held_in_a_forward() as (server, one, go_on):
+def test_a_busy_loop_is_asked_once_however_many_questions_come_and_only_the_first_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(where, "LOOP_TIMEOUT_S", 30.0)
+    with held_in_a_forward() as (server, one, go_on), ThreadPoolExecutor(1) as pool:
         answers = WhereAnswers(server, PAGES, NOT_ADVERTISED)
+        first = pool.submit(answers, Question("first").to_json())
+        while not server._calls.qsize():
+            pass
         assert [answers(Question(str(i)).to_json())[0] for i in range(20)] == [200] * 20
-        assert server._calls.qsize() == 1
+        assert server._calls.qsize() == 1 and not first.done()
         go_on()
+        assert first.result(30)[0] == 200
         list(one)
         by_time = time.monotonic() + 30  # then the loop answers, and is asked anew
         while Place.from_json(answers(Question("a").to_json())[2]).load < 0.25 and time.monotonic() < by_time:

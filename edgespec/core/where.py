@@ -7,7 +7,7 @@ server that answered. Pure: the bodies, read and written.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgespec.core.address import Address, parse_address
@@ -28,14 +28,19 @@ def may_be_read(content_length: str | None) -> bool:
 
 @dataclass(frozen=True)
 class Question:
-    """session: the same for all questions of a session, so that a router may send them to one server. model: the
-    target's id that its text began with; None: any."""
+    """session: the name by which a router may send a session's questions to one server. model: the target's id that its
+    text began with; None: any."""
 
     session: str
     model: str | None = None
 
     def to_json(self) -> bytes:
         return json.dumps({"session": self.session, "model": self.model}).encode()
+
+    def elsewhere(self) -> Question:
+        """Under another name: the server that the router chose by this one does not do."""
+        name, _, number = self.session.partition(".")
+        return replace(self, session=f"{name}.{int(number or 0) + 1}")
 
     @classmethod
     def from_json(cls, body: bytes) -> Question:

@@ -7,6 +7,7 @@ depends on absolute positions, so the text goes on as if nothing had happened.
 
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from edgespec.core.messages import Block, Hint, Verdict
 from edgespec.core.params import ParameterError
 from edgespec.core.picture_section import SentPicture
 from edgespec.core.server_options import ServerOptions
+from edgespec.core.where import Question
 from edgespec.edge.directory import Directory
 from edgespec.edge.finder import Finder
 from edgespec.edge.handshake import explain, reach
@@ -62,11 +64,12 @@ class ServerConnection:
         self._options = options
         self._encode_open = encode_open
         self._on_message = on_message
-        session = secrets.token_hex(16)
         directory = servers if isinstance(servers, Directory) else None
         self._servers: Sequence[Address] = () if isinstance(servers, Directory) else servers
-        self.link, self.target = reach(servers, session, vocabulary_hash, options)
-        self._finder = Finder(directory, session, self.link, self.target.target_id, options)
+        self.link, self.target, question = reach(
+            servers, Question(secrets.token_hex(16)), vocabulary_hash, options
+        )
+        self._finder = Finder(directory, replace(question, model=self.target.target_id), self.link, options)
         self._server = self.address
         self._there = (
             f"where {directory.url} says" if directory else "at " + " or ".join(map(str, self._servers))

@@ -27,10 +27,11 @@ RETRY_S = (0.2, 30.0)
 
 
 class DirectoryError(EdgespecError):
-    """The directory gave no place; it may be asked again after `retry_s`."""
+    """The directory gave no place; it may be asked again after `retry_s`. by_server: a server behind it said no."""
 
-    def __init__(self, sentence: str, retry_s: float = RETRY_DEFAULT_S) -> None:
+    def __init__(self, sentence: str, retry_s: float = RETRY_DEFAULT_S, by_server: bool = False) -> None:
         super().__init__(sentence)
+        self.by_server = by_server
         self.retry_s = min(max(retry_s, RETRY_S[0]), RETRY_S[1])
 
 
@@ -73,7 +74,7 @@ class Directory:
                 return Place.from_json(answer.read(MOST_BYTES + 1))
         except urllib.error.HTTPError as refusal:
             with refusal:
-                raise self._error(_sentence(refusal), _retry_s(refusal)) from None
+                raise self._error(_sentence(refusal), _retry_s(refusal), by_server=True) from None
         except EdgespecError as error:
             raise self._error(f"its answer cannot be used: {error}") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -89,9 +90,12 @@ class Directory:
             handlers.append(urllib.request.HTTPSHandler(context=context))
         return urllib.request.build_opener(*handlers)
 
-    def _error(self, reason: str, retry_s: float = RETRY_DEFAULT_S) -> DirectoryError:
+    def _error(
+        self, reason: str, retry_s: float = RETRY_DEFAULT_S, by_server: bool = False
+    ) -> DirectoryError:
         reason = " ".join(reason.split()).rstrip(".")
-        return DirectoryError(f"the directory at {self.url} names no server ({reason}).", retry_s)
+        sentence = f"the directory at {self.url} names no server ({reason})."
+        return DirectoryError(sentence, retry_s, by_server)
 
 
 class Inquiry:

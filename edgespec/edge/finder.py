@@ -32,20 +32,19 @@ class MovableLink(Protocol):
 
 
 class Finder:
-    """directory: None where the session has a list of servers; then `begin` does nothing. session: what the questions
-    call it."""
+    """directory: None where the session has a list of servers; then `begin` does nothing. question: that named the
+    present server."""
 
     def __init__(
         self,
         directory: Directory | None,
-        session: str,
+        question: Question,
         link: MovableLink,
-        target_id: str,
         options: LinkOptions,
     ) -> None:
         self._inquiry = None if directory is None else Inquiry(directory, link.wake)
         self._url = "" if directory is None else directory.url
-        self._question = Question(session, target_id)
+        self._question = question
         self._link = link
         self._options = options
         self._leave = False
@@ -65,6 +64,7 @@ class Finder:
             self._refused_s = self._refused_s if self._refusal else time.monotonic()
             self._refusal = refusal
             self._raise_in_time()
+            self._ask_elsewhere()
         self._leave = leave
         self._inquiry.ask(self._question, after_s)
 
@@ -81,9 +81,12 @@ class Finder:
         if result is None:
             return None, False
         if isinstance(result, DirectoryError):
+            if result.by_server:
+                self._ask_elsewhere()
             return self._ask_again(str(result), result.retry_s), False
         reason = self._unusable(result)
         if reason is not None:
+            self._ask_elsewhere()
             return self._ask_again(f"the answer of the directory at {self._url} is not used: {reason}"), False
         self._link.set_servers([result.address], self._options.tls_name or result.tls_name or "")
         if not self._leave:
@@ -92,6 +95,7 @@ class Finder:
             self._leave = False
             self._link.move()
             return None, False
+        self._ask_elsewhere()
         open_again = self._refusal is not None and not self._link.lost
         return (None, True) if open_again else (self._ask_again(), False)
 
@@ -103,6 +107,10 @@ class Finder:
         except EdgespecError as error:
             return str(error)
         return None
+
+    def _ask_elsewhere(self) -> None:
+        """The server behind this name does not do."""
+        self._question = self._question.elsewhere()
 
     def _ask_again(self, sentence: str = "", after_s: float = AGAIN_S) -> str | None:
         """The sentence, if it was not said just before."""

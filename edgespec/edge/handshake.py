@@ -15,6 +15,7 @@ ANSWERS = 3
 """Of a directory, whose servers are tried before there is a session."""
 
 Connected = tuple[_native.ResilientConnection, _native.Welcome]
+Reached = tuple[_native.ResilientConnection, _native.Welcome, Question]
 
 
 class NoServer(EdgespecError):
@@ -33,29 +34,33 @@ def whom_to_call(
 
 
 def reach(
-    servers: Sequence[Address] | Directory, session: str, vocabulary_hash: bytes, options: LinkOptions
-) -> Connected:
-    """`connect` to one of these servers, or to the one that the directory names. Raises EdgespecError."""
+    servers: Sequence[Address] | Directory, question: Question, vocabulary_hash: bytes, options: LinkOptions
+) -> Reached:
+    """`connect` to one of these servers, or to the one that the directory names; and the question that named it. Raises
+    EdgespecError."""
     if isinstance(servers, Directory):
-        return _connect_by(servers, session, vocabulary_hash, options)
-    return connect(servers, vocabulary_hash, options)
+        return _connect_by(servers, question, vocabulary_hash, options)
+    return (*connect(servers, vocabulary_hash, options), question)
 
 
 def _connect_by(
-    directory: Directory, session: str, vocabulary_hash: bytes, options: LinkOptions
-) -> Connected:
+    directory: Directory, question: Question, vocabulary_hash: bytes, options: LinkOptions
+) -> Reached:
     """While the fleet is full or another answer may help, the directory is asked again, within `timeout_s`. A server
     that is silent has its share of that."""
     end_s = time.monotonic() + options.timeout_s
     answers = 0
     while True:
         try:
-            place = directory.ask(Question(session))
+            place = directory.ask(question)
             within_s = max(0.0, end_s - time.monotonic()) / (ANSWERS - answers)
             answers += 1
-            return connect([place.address], vocabulary_hash, options, place.tls_name or "", within_s)
+            there = connect([place.address], vocabulary_hash, options, place.tls_name or "", within_s)
+            return (*there, question)
         except (DirectoryError, NoServer) as error:
             wait_s = error.retry_s if isinstance(error, DirectoryError) else 0.0
+            if isinstance(error, NoServer) or error.by_server:
+                question = question.elsewhere()
             if answers >= ANSWERS or time.monotonic() + wait_s > end_s:
                 raise
         time.sleep(wait_s)

@@ -21,6 +21,7 @@ from edgespec.core.cache_folder import cache_folder
 from edgespec.core.errors import EdgespecError
 from edgespec.core.tokenizer import Tokenizer
 from edgespec.core.vocabulary_map import vocabulary_map
+from edgespec.core.where import Question
 from edgespec.core.whole_files import whole_file
 from edgespec.edge.directory import Directory
 from edgespec.edge.handshake import explain, reach
@@ -41,7 +42,7 @@ def ask_target(
 ) -> TargetTexts:
     """What the first of these servers that answers says of its target. own: the draft's tokenizer, which is taken where
     its files are the same. Raises EdgespecError."""
-    link, welcome = reach(servers, secrets.token_hex(16), archives.NO_HASH, options)
+    link, welcome, _ = reach(servers, Question(secrets.token_hex(16)), archives.NO_HASH, options)
     try:
         tokenizer = target_tokenizer(link, welcome, own, options.timeout_s)
         return TargetTexts(tokenizer, recommended_sampling(welcome))

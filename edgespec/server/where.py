@@ -91,11 +91,11 @@ class WhereAnswers:
         return min(1.0, max(sessions, taken)), full or sessions >= 1.0
 
     def _taken_now(self) -> tuple[float, bool]:
-        """Questions that come before the loop has looked share one look: a busy loop is asked once."""
+        """Questions that come before the loop has looked share one look, and only the first waits for it."""
         with self._lock:
-            if self._asked is None or self._asked.done():
-                self._asked = self.server.call(self._look)
-            asked = self._asked
+            if self._asked is not None and not self._asked.done():
+                return self._taken
+            asked = self._asked = self.server.call(self._look)
         try:
             return asked.result(LOOP_TIMEOUT_S)
         except NotInTime:
