@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray import serve
-from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
 
+from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError, first_line
 from edgespec.fleet.replica import Replica, ReplicaSettings
 from edgespec.fleet.scaling import by_load
@@ -25,6 +29,8 @@ LOOK_BACK_S, UPSCALE_DELAY_S, DOWNSCALE_DELAY_S = 15.0, 5.0, 120.0
 """A load that lasts brings a server soon, and one goes only after a while: starting one costs its loading."""
 
 STATUS_TIMEOUT_S = 20.0
+
+QUIET = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "serve"}
 
 
 @dataclass(frozen=True)
@@ -58,11 +64,19 @@ class FleetSettings:
 
 def start(fleet: FleetSettings, replica: ReplicaSettings) -> None:
     """Start a fleet, or change the one that runs: replicas are then replaced one by one. Raises EdgespecError."""
-    _connect(may_start=True, cpus=(fleet.most_replicas or fleet.replicas) * fleet.cpus)
+    here = "RAY_ADDRESS" not in os.environ
+    if _joined(required=not here):
+        _check_directory(fleet, here)
+    else:
+        _check_port(fleet)
+        _start_cluster((fleet.most_replicas or fleet.replicas) * fleet.cpus)
+    if here:
+        _check_gpus(fleet)
     deployment = serve.deployment(Replica).options(
         name=DEPLOYMENT,
         **fleet.scale,
         max_ongoing_requests=256,
+        request_router_config=RequestRouterConfig(request_router_class="edgespec.fleet.router.SessionRouter"),
         ray_actor_options={"num_cpus": fleet.cpus, "num_gpus": fleet.gpus},
         health_check_period_s=HEALTH_PERIOD_S,
         graceful_shutdown_timeout_s=replica.drain_s + 10.0,
@@ -76,7 +90,7 @@ def start(fleet: FleetSettings, replica: ReplicaSettings) -> None:
 
 def replicas() -> list[dict[str, Any]]:
     """What each replica says of itself (`Replica.status`). Raises EdgespecError where no fleet runs."""
-    _connect(may_start=False)
+    _joined()
     try:
         handle = serve.get_deployment_handle(DEPLOYMENT, APPLICATION)
         found: list[dict[str, Any]] = handle.broadcast("status").results(timeout_s=STATUS_TIMEOUT_S)
@@ -88,37 +102,90 @@ def replicas() -> list[dict[str, Any]]:
 
 
 def running() -> bool:
-    """Whether the fleet's application is there."""
-    return APPLICATION in serve.status().applications
+    """Whether the fleet's application is there. Raises EdgespecError where Ray is gone."""
+    with _answered():
+        return APPLICATION in serve.status().applications
 
 
 def stop() -> None:
     """End the fleet: texts are finished first. Raises EdgespecError where none runs."""
-    _connect(may_start=False)
+    _joined()
     if not running():
         raise EdgespecError("no fleet runs here: there is nothing to end.")
-    serve.delete(APPLICATION)
+    with _answered():
+        serve.delete(APPLICATION)
 
 
-def _connect(may_start: bool, cpus: float = 0.0) -> None:
-    """To the cluster that RAY_ADDRESS names or that runs on this machine. may_start: one on this machine, if there is
-    none."""
-    if ray.is_initialized():
-        return
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "namespace": "serve"}
+@contextmanager
+def _answered() -> Iterator[None]:
     try:
-        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **quiet)
-        return
-    except ConnectionError as error:
-        if not may_start or "RAY_ADDRESS" in os.environ:
+        yield
+    except Exception as error:  # Ray raises errors of many kinds
+        raise EdgespecError(
+            f"the Ray cluster does not answer ({first_line(error)}): if it is gone, start the fleet again with "
+            "`edgespec fleet up`."
+        ) from None
+
+
+def _check_directory(fleet: FleetSettings, here: bool) -> None:
+    """A cluster has one directory, whose address stays."""
+    client = serve.context._get_global_client(raise_if_no_controller_running=False)
+    if client is not None:
+        there = Address(client.http_config.host, client.http_config.port)
+        if there != Address(fleet.host, fleet.port):
             raise EdgespecError(
-                f"there is no Ray cluster ({first_line(error)}): start a fleet with `edgespec fleet up`, or give "
-                "RAY_ADDRESS."
-            ) from None
+                f"the directory of this Ray cluster listens on {there} already: give that as --host and --port, or end "
+                "the cluster (`ray stop`)."
+            )
+    elif here:
+        _check_port(fleet)
+
+
+def _check_port(fleet: FleetSettings) -> None:
+    """Serve would try again for ever."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(fleet.host, fleet.port, type=socket.SOCK_STREAM)[0]
+        socket.create_server(address[:2], family=family).close()
+    except OSError as error:
+        where = Address(fleet.host, fleet.port)
+        raise EdgespecError(
+            f"the directory cannot listen on {where} ({error.strerror}): give another --host or --port."
+        ) from None
+
+
+def _check_gpus(fleet: FleetSettings) -> None:
+    """Serve would wait for ever. A cluster that RAY_ADDRESS names may grow."""
+    there, needed = ray.cluster_resources().get("GPU", 0.0), fleet.gpus * fleet.replicas
+    if needed > there:
+        raise EdgespecError(
+            f"{fleet.replicas} servers need {needed:g} GPUs, and this cluster has {there:g}: change --gpus or "
+            "--replicas."
+        )
+
+
+def _joined(required: bool = True) -> bool:
+    """Whether this process is in the cluster that RAY_ADDRESS names or that runs on this machine. Raises EdgespecError
+    where one is required."""
+    if ray.is_initialized():
+        return True
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    try:
+        ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **QUIET)
+        return True
+    except ConnectionError as error:
+        if not required:
+            return False
+        raise EdgespecError(
+            f"there is no Ray cluster ({first_line(error)}): start a fleet with `edgespec fleet up`, or give "
+            "RAY_ADDRESS."
+        ) from None
+
+
+def _start_cluster(cpus: float) -> None:
+    """On this machine alone."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     most = max(cpus + 2, os.cpu_count() or 1)  # cores are shared on one machine
     try:
-        ray.init(num_cpus=int(most), include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **quiet)
+        ray.init(num_cpus=int(most), include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **QUIET)
     except Exception as error:  # it raises bare ones
         raise EdgespecError(f"Ray does not start on this machine ({first_line(error)}): try again.") from None
