@@ -20,7 +20,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,7 @@ import psutil  # type: ignore[import-untyped]
 
 from benchmarks.devices import Outcome
 from benchmarks.directory import asked_ms, named
+from benchmarks.empty_deployment import empty_deployment
 from benchmarks.fleet_figures import (
     first_s,
     gap_s,
@@ -44,7 +44,7 @@ from edgespec.core.address import parse_address
 from edgespec.core.pacing import VOID_SHARE
 from edgespec.drafting.modes import policy
 from edgespec.edge.directory import Directory
-from edgespec.sim.fleet import together
+from edgespec.sim.fleet import steady
 from edgespec.sim.plan import Situation
 
 ROWS, WAIT_S = 1024, 240.0
@@ -52,6 +52,8 @@ ROWS, WAIT_S = 1024, 240.0
 
 WHERE_MS, GAP_S, SPREAD_S, DEVIATION = 5.0, 2.0, 60.0, 0.1
 """The targets. A gap may also take what the prompt takes, which is short beside it here."""
+
+EMPTY, NOTHING = "/empty", "a deployment of Ray Serve that does nothing"
 
 OVERHEADS = {"forward_overhead_ms": 0.3, "draft_overhead_ms": 0.2, "wake_up_ms": 0.2}
 """As `edgespec plan` has them unless told otherwise."""
@@ -114,31 +116,36 @@ class Fleet:
         self._results.add({**row, "pacing": self._pacing, "void": self._void})
 
     def directory_latency(self) -> None:
-        """`POST /where` of an idle fleet."""
-        for seconds in (0.0, self._arguments.asking_s):
-            spent_ms = asked_ms(self._directory, self._arguments.asking, seconds)
-            how = f"within {seconds:g} s" if seconds else "one after another"
-            of = f"POST /where, {len(spent_ms)} devices {how}"
-            median, late = np.percentile(spent_ms, [50, 99])
-            self._add("idle", f"{of}, median", "ms", float(median))
-            self._add("idle", f"{of}, 99th percentile", "ms", float(late), WHERE_MS)
+        """`POST /where` of an idle fleet, and Ray Serve's own share of it."""
+        asking, within_s = self._arguments.asking, self._arguments.asking_s
+        empty = Directory(f"http://127.0.0.1:{self._port}{EMPTY}")
+        with empty_deployment(EMPTY):
+            for seconds in (0.0, within_s):
+                how = f"within {seconds:g} s" if seconds else "one after another"
+                for of, asked, most in (("POST /where", self._directory, WHERE_MS), (NOTHING, empty, None)):
+                    median, late = np.percentile(asked_ms(asked, asking, seconds), [50, 99])
+                    self._add("idle", f"{of}, {asking} devices {how}, median", "ms", float(median))
+                    self._add(
+                        "idle", f"{of}, {asking} devices {how}, 99th percentile", "ms", float(late), most
+                    )
 
     def plan(self, mode: str) -> None:
-        """Devices beside the simulation of as many on each server."""
+        """Devices beside the simulation of as many on each server, with the same lengths of texts and prompts."""
         arguments = self._arguments
         played = self._load([mode], lambda: time.sleep(arguments.steady_s))
         texts, seconds = played.texts, played.ended_s - played.began_s
         paces = arguments.forward_ms, arguments.draft_ms, arguments.acceptance
         situation = Situation(0.0, *paces, free_rows=ROWS, **OVERHEADS)
-        sessions = round(arguments.devices / arguments.replicas)
-        foretold_ms = fmean(together(situation, partial(policy, mode), sessions, arguments.tokens))
+        devices = round(arguments.devices / arguments.replicas)
+        foretold_ms = steady(situation, partial(policy, mode), devices, self._devices.lengths)
         tokens_per_s = tokens_between(texts, played.began_s, played.ended_s) / seconds
         finished = [text for text in texts if text.ended == "finished"]
         settled = [text for text in finished if text.began_s >= played.began_s] or finished
-        measured_ms = fmean(map(token_ms, settled))
         phase, foretold_per_s = f"steady, {mode}", arguments.devices / foretold_ms * 1e3
         self._beside(phase, "tokens a second of the fleet", "1/s", tokens_per_s, foretold_per_s)
-        self._beside(phase, "time a token", "ms", measured_ms, foretold_ms)
+        self._beside(
+            phase, "time a token, with its share of the opening", "ms", token_ms(settled), foretold_ms
+        )
         self._add_texts(phase, texts)
 
     def directory_killed(self) -> None:
@@ -194,7 +201,7 @@ class Fleet:
         """What devices saw."""
         failed = [text for text in texts if text.ended != "finished"]
         for sentence, count in Counter(f"{text.ended}: {text.note}" for text in failed).items():
-            print(f"{count} × {sentence}")
+            self._add(phase, f"texts {sentence}", "", count)
         different = sum(text.different for text in texts)
         self._add(phase, "texts", "", len(texts))
         self._add(phase, "texts that differ", "", different, 0)

@@ -23,11 +23,10 @@ def first_s(text: Outcome) -> float:
     return text.arrivals[0].at_s - text.began_s if text.arrivals else 0.0
 
 
-def token_ms(text: Outcome) -> float:
-    """A token's share of the time from the prompt to the end."""
-    return ((text.first_ms or 0.0) + 1e3 * (text.arrivals[-1].at_s - text.arrivals[0].at_s)) / len(
-        text.tokens
-    )
+def token_ms(texts: Sequence[Outcome]) -> float:
+    """A token's share of the time from before its session was opened to its text's end."""
+    spent_s = sum(text.arrivals[-1].at_s - text.began_s for text in texts)
+    return 1e3 * spent_s / sum(len(text.tokens) for text in texts)
 
 
 def runs_at(text: Outcome, at_s: float) -> bool:

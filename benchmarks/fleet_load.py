@@ -44,6 +44,11 @@ class Load:
         self._tokenizer_path = load_draft(bundled_engine()).tokenizer_path
         self._jobs = _recorded(arguments.tokens)
 
+    @property
+    def lengths(self) -> list[tuple[int, int]]:
+        """The tokens of each text, and of its prompt."""
+        return [(len(job.text), len(job.prompt)) for job in self._jobs]
+
     def play(self, modes: Sequence[str], act: Callable[[], object]) -> Phase:
         """Devices write while `act` lasts, and somewhat longer."""
         arguments, texts = self._arguments, list[Outcome]()

@@ -36,7 +36,7 @@ from edgespec.engines.bundled import bundled_engine
 from edgespec.engines.draft_engine import load_draft
 
 TEXTS, PROCESSES = 12, 4
-SLOW_LINK = ("--rtt-ms", "80", "--jitter-ms", "40", "--mbps", "1")
+SLOW_LINK = "--rtt-ms 80 --jitter-ms 40 --mbps 1"
 RESUMED_S = 5.0
 """How long the server keeps the sessions of devices that were killed."""
 
@@ -44,8 +44,8 @@ SETTLE_S = 35.0
 """Before the processor time of idle sessions counts: links are quiet after ten seconds, and a heartbeat passes."""
 
 NOTES = (
-    "Devices are synthetic: drafts replay the target's text. Slow links are emulated: 80 ms, 40 ms of jitter, 1 "
-    "Mbit/s. Server and devices share one machine; loopback, no TLS."
+    "Devices are synthetic: drafts replay the target's text. Slow links are emulated. Server and devices share one "
+    "machine; loopback, no TLS."
 )
 
 
@@ -85,8 +85,8 @@ class Load:
         self._address: Address = stack.enter_context(child(serve, "starting the server ..."))
         self._slow = self._address
         if arguments.slow_share:
-            link = ["link", "--listen", "127.0.0.1:0", "--to", ":".join(map(str, self._address)), *SLOW_LINK]
-            self._slow = stack.enter_context(child(link, "starting a slow link ..."))
+            link = ["link", "--listen", "127.0.0.1:0", "--to", ":".join(map(str, self._address))]
+            self._slow = stack.enter_context(child([*link, *arguments.link], "starting a slow link ..."))
         self._server = process_at(self._address[1])
         self._tokenizer_path = load_draft(bundled_engine()).tokenizer_path
         self._tokenizer = Tokenizer.load(self._tokenizer_path)
@@ -253,6 +253,7 @@ def _arguments() -> Any:
         acceptance=(0.6, "how often a device's draft is right"),
         break_off=(0.1, "share of texts that devices leave early"),
         slow_share=(0.0, "of the devices, behind a slow link"),
+        link=(SLOW_LINK, "options of that link"),
         kill_every_s=(0.0, "a process with a quarter of the devices"),
         hostile=([""], f"{', '.join(KINDS)}, or all"),
         hostile_rate=(200.0, "acts a second of all hostile clients"),
@@ -261,7 +262,7 @@ def _arguments() -> Any:
         settle_s=(SETTLE_S, "of idle sessions, before they are measured"),
         serve=("--threads 1 --deterministic --kv-memory 2GiB", "options of the server"),
     )  # fmt: skip
-    arguments.serve = shlex.split(arguments.serve)
+    arguments.serve, arguments.link = shlex.split(arguments.serve), shlex.split(arguments.link)
     arguments.hostile = list(KINDS) if arguments.hostile == ["all"] else [*filter(None, arguments.hostile)]
     if unknown := [kind for kind in arguments.hostile if kind not in KINDS]:
         sys.exit(f"there is no hostile kind {unknown[0]!r}: choose among {', '.join(KINDS)}, all.")

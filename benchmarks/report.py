@@ -29,6 +29,7 @@ TITLES = {
     "link": "A link that loses packets",
     "attack": "An attack",
     "load": "Many devices on one server",
+    "clients": "Clients of a server, beside co-located speculation",
     "fleet": "Servers under Ray",
     "kernels": "Kernels",
     "hints": "What hints cost",

@@ -33,7 +33,7 @@ def text(*arrivals: tuple[float, str], forward_ms: float = 100.0) -> Outcome:
 def test_times_of_a_text() -> None:
     one = text((0.5, "a"), (1.0, "a"), (3.0, "b"), (3.5, "b"))
     assert (gap_s(one), first_s(one)) == (2.0, 0.5)
-    assert token_ms(one) == (100.0 + 3000.0) / 4
+    assert token_ms([one, text((0.5, "a"))]) == (3500.0 + 500.0) / 5
     assert [runs_at(one, at_s) for at_s in (0.4, 0.5, 3.4, 3.5)] == [False, True, True, False]
     assert tokens_between([one, one], 1.0, 3.5) == 4
     assert gap_s(Outcome(0)) == first_s(Outcome(0)) == 0.0
