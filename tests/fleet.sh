@@ -15,4 +15,5 @@ if pgrep -x gcs_server >/dev/null; then
   echo "a Ray cluster runs on this machine: end it first (ray stop), for the tests kill servers of theirs" >&2
   exit 1
 fi
-"$environment/bin/pytest" -q -rs -p no:cacheprovider tests/test_fleet.py tests/test_fleet_scaling.py tests/test_replica.py
+"$environment/bin/pytest" -q -rs -p no:cacheprovider \
+  tests/test_fleet.py tests/test_fleet_scaling.py tests/test_fleet_demo.py tests/test_replica.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -13,13 +14,15 @@ import edgespec.fleet
 
 class StubCluster:
     """runs: whether there is one to join. listens: where its directory does; None: there is none. replicas: what each
-    says of itself. gone: what every question to it raises."""
+    says of itself. gone: what every question to it raises. awake: until then none is answered."""
 
     def __init__(self) -> None:
         self.runs = self.joined = False
         self.listens: tuple[str, int] | None = None
         self.replicas: list[dict[str, Any]] = []
         self.gone: Exception | None = None
+        self.awake = threading.Event()
+        self.awake.set()
         self.gpus = 0.0
         self.applications: set[str] = set()
         self.options: dict[str, Any] = {}
@@ -30,6 +33,7 @@ class StubCluster:
         self.runs = self.joined = True
 
     def answer(self, value: Any) -> Any:
+        self.awake.wait()
         if self.gone is not None:
             raise self.gone
         return value

@@ -114,3 +114,13 @@ def test_a_cluster_that_goes_away_ends_the_fleet_with_a_sentence(
     said = capsys.readouterr()
     assert ended.value.code == 2 and said.out == "edgespec: fleet listening on 127.0.0.1:7400\n"
     assert said.err.count("\n") == 1 and "the Ray cluster does not answer (GCS is not reachable" in said.err
+
+
+def test_a_cluster_that_does_not_answer_is_not_waited_for(
+    cluster: StubCluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgespec.fleet.control.STATUS_TIMEOUT_S", 0.01)
+    cluster.runs = True
+    cluster.awake.clear()
+    assert "the Ray cluster does not answer (TimeoutError)" in complaint(capsys, "fleet", "down")
+    cluster.awake.set()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -104,7 +106,7 @@ def replicas() -> list[dict[str, Any]]:
 def running() -> bool:
     """Whether the fleet's application is there. Raises EdgespecError where Ray is gone."""
     with _answered():
-        return APPLICATION in serve.status().applications
+        return APPLICATION in _in_time(serve.status).applications
 
 
 def stop() -> None:
@@ -114,6 +116,20 @@ def stop() -> None:
         raise EdgespecError("no fleet runs here: there is nothing to end.")
     with _answered():
         serve.delete(APPLICATION)
+
+
+def _in_time(call: Callable[[], Any]) -> Any:
+    """Where its cluster is gone, Ray waits for it, and ends the process after a minute."""
+    answer: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(call())
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="edgespec-fleet", daemon=True).start()
+    return answer.result(STATUS_TIMEOUT_S)
 
 
 @contextmanager
