@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from scripted_models import HashModel
@@ -128,6 +129,20 @@ def test_a_busy_loop_is_asked_once_however_many_questions_come_and_only_the_firs
         while Place.from_json(answers(Question("a").to_json())[2]).load < 0.25 and time.monotonic() < by_time:
             pass
         assert Place.from_json(answers(Question("a").to_json())[2]).load >= 0.25
+
+
+@pytest.mark.parametrize(("fresh_s", "looks"), [(1e9, 1), (0.0, 20)])
+def test_a_figure_of_the_loop_serves_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, fresh_s: float, looks: int
+) -> None:
+    monkeypatch.setattr(where, "FRESH_S", fresh_s)
+    monkeypatch.setattr(where, "LOOP_TIMEOUT_S", 30.0)
+    with serving(StubTarget(SCRIPTED)) as server:
+        asked = Mock(wraps=server.call)
+        monkeypatch.setattr(server, "call", asked)
+        answers = WhereAnswers(server, PAGES, NOT_ADVERTISED)
+        assert [answers(Question(str(i)).to_json())[0] for i in range(20)] == [200] * 20
+    assert asked.call_count == looks
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ so the router can try another one.
 from __future__ import annotations
 
 import json
+import math
 import threading
+import time
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotInTime
 from dataclasses import dataclass, field
@@ -23,6 +25,9 @@ RETRY_S = 1
 
 LOOP_TIMEOUT_S = 0.002
 """How long an answer waits for the server's loop to say how full the memory is; then the last figure serves."""
+
+FRESH_S = 0.2
+"""How long a figure of the loop serves: many devices that ask at once do not each wait for a thread to wake up."""
 
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 """Hosts to listen on that are no address to call, and what this machine itself may call there."""
@@ -56,6 +61,7 @@ class WhereAnswers:
     _taken: tuple[float, bool] = (0.0, False)
     """Of the key-value memory and the latency that may be promised, the larger share that is taken, and whether no
     memory can be had."""
+    _looked_s: float = -math.inf
     _asked: Future[tuple[float, bool]] | None = None
     """The newest look, which the server's loop may not have taken yet."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -93,7 +99,8 @@ class WhereAnswers:
     def _taken_now(self) -> tuple[float, bool]:
         """Questions that come before the loop has looked share one look, and only the first waits for it."""
         with self._lock:
-            if self._asked is not None and not self._asked.done():
+            waits = self._asked is not None and not self._asked.done()
+            if waits or time.monotonic() - self._looked_s < FRESH_S:
                 return self._taken
             asked = self._asked = self.server.call(self._look)
         try:
@@ -108,6 +115,7 @@ class WhereAnswers:
             one.verifier.finish is not None and one.reserved for one in self.server.sessions.table.values()
         )
         self._taken = max(used / count, self.server.promised), used >= count and not idle
+        self._looked_s = time.monotonic()
         return self._taken
 
 
