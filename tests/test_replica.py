@@ -31,6 +31,10 @@ def replica(target: StubTarget | None = None, host: str = "127.0.0.1") -> Replic
 
 
 def ask(one: Replica, body: bytes, path: str = "/where", method: str = "POST") -> tuple[int, bytes]:
+    return asyncio.run(asked(one, body, path, method))
+
+
+async def asked(one: Replica, body: bytes, path: str = "/where", method: str = "POST") -> tuple[int, bytes]:
     """As Ray Serve calls it."""
 
     async def answer() -> bytes:
@@ -39,8 +43,15 @@ def ask(one: Replica, body: bytes, path: str = "/where", method: str = "POST") -
     request: Any = SimpleNamespace(
         url=SimpleNamespace(path=path), method=method, headers={"content-length": str(len(body))}, body=answer
     )
-    response = asyncio.run(one(request))
+    response = await one(request)
     return response.status_code, bytes(response.body)
+
+
+def end(one: Replica) -> None:
+    """As Ray Serve does."""
+    ending = one.__del__()
+    assert ending is not None
+    asyncio.run(ending)
 
 
 def test_a_replica_names_its_own_server() -> None:
@@ -55,7 +66,7 @@ def test_a_replica_names_its_own_server() -> None:
     assert status == 200 and shown["address"] == str(place.address)
     assert (shown["state"], shown["sessions"], shown["tokens"]) == ("serving", 1, 40)
     one.check_health()
-    one.__del__()
+    end(one)
     with pytest.raises(RuntimeError, match="has ended"):
         one.check_health()
 
@@ -68,7 +79,7 @@ def test_a_replica_on_ipv6_names_an_address_that_can_be_called() -> None:
     assert status == 200 and place.address.host == "::1" and shown["address"] == f"[::1]:{place.address.port}"
     with urllib.request.urlopen(f"http://{shown['metrics']}/health", timeout=10) as answer:
         assert answer.read() == b"ok\n"
-    one.__del__()
+    end(one)
 
 
 def test_a_replica_answers_nothing_but_where() -> None:
@@ -76,7 +87,7 @@ def test_a_replica_answers_nothing_but_where() -> None:
     assert ask(one, b"", "/health", "GET")[0] == 404
     assert ask(one, b" " * 5000)[0] == 413
     assert ask(one, b"nonsense") == (400, json.dumps({"error": "the body is not JSON"}).encode())
-    one.__del__()
+    end(one)
 
 
 def test_a_replica_tells_its_load_to_the_autoscaler() -> None:
@@ -86,7 +97,7 @@ def test_a_replica_tells_its_load_to_the_autoscaler() -> None:
     while (told := one.record_autoscaling_stats()[LOAD]) == 0.0:  # the loop has not looked yet
         pass
     assert told == pytest.approx(0.4 / 0.7)
-    one.__del__()
+    end(one)
 
 
 @pytest.mark.parametrize(
@@ -121,11 +132,21 @@ def test_a_replica_that_is_to_end_finishes_its_texts_and_takes_no_more() -> None
     with stub_session(port, scripted=SCRIPTED) as session:
         session.prompt([1, 2])
         assert running.wait(10)
-        ending = threading.Thread(target=one.__del__)
+        ending = threading.Thread(target=lambda: asyncio.run(refuses_while_it_ends(one, go_on)))
         ending.start()
-        while ask(one, Question("b").to_json())[0] != 503:
-            pass
-        go_on.set()
+        assert go_on.wait(30)
         list(session)
     ending.join(30)
+    assert not ending.is_alive()
     assert session.tokens == SCRIPTED.continuation([1, 2], 40)
+
+
+async def refuses_while_it_ends(one: Replica, go_on: threading.Event) -> None:
+    """In one loop, as Ray Serve does: a question that came here all the same must not wait for the texts."""
+    ending = one.__del__()
+    assert ending is not None
+    ended = asyncio.ensure_future(ending)
+    while (await asyncio.wait_for(asked(one, Question("b").to_json()), 30))[0] != 503:
+        await asyncio.sleep(0)
+    go_on.set()
+    await ended

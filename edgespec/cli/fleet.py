@@ -33,12 +33,10 @@ LOOK_S = 1.0
 RAY_SETTINGS = {
     "RAY_SERVE_LOG_TO_STDERR": "0",
     "RAY_raylet_start_wait_time_s": "120",
-    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
-    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
 }
-"""Unless they are set: logs to files only, and longer than half a minute for Ray to start on a busy machine. A question
-passes fewer threads on its way, for the answer is quick. A directory whose process died is back in seconds."""
+"""Unless they are set: logs to files only, and longer than half a minute for Ray to start on a busy machine. A
+directory whose process died is back in seconds."""
 COLUMNS = ("address", "state", "sessions", "running", "tokens", "tok/s", "pid")
 
 

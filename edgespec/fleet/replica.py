@@ -6,9 +6,10 @@ Serve places replicas, starts them again when they die, and asks them to end: th
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -43,6 +44,8 @@ class ReplicaSettings:
 
 class Replica:
     """Ray Serve makes it, calls it with HTTP requests, checks it and ends it."""
+
+    _ends = False
 
     def __init__(self, settings: ReplicaSettings) -> None:
         target = settings.load()
@@ -95,12 +98,18 @@ class Replica:
         if not self._thread.is_alive():
             raise RuntimeError("the server of this replica has ended")
 
-    def __del__(self) -> None:
-        """Serve's word that the replica is to end: finish the texts, send the devices elsewhere."""
-        if hasattr(self, "_thread"):
-            self._server.drain(self._drain_s)
-            self._thread.join(self._drain_s + 5.0)
-            self._stack.close()
+    def __del__(self) -> Coroutine[Any, Any, None] | None:
+        """Serve's word that the replica is to end: finish the texts, send the devices elsewhere. Serve awaits what this
+        returns; meanwhile questions that still come here are refused, not left waiting."""
+        if self._ends or not hasattr(self, "_thread"):
+            return None
+        self._ends = True
+        return asyncio.to_thread(self._end)
+
+    def _end(self) -> None:
+        self._server.drain(self._drain_s)
+        self._thread.join(self._drain_s + 5.0)
+        self._stack.close()
 
 
 def _called(host: str, port: int) -> str:
