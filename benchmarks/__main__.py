@@ -24,7 +24,8 @@ from edgespec.core.errors import EdgespecError
 
 MEASURING = (
     "latency", "plan_validation", "peers", "overhead", "exactness", "wire", "link", "kernels", "hints", "load",
-    "clients", "fleet", "attack", "prefix_probe", "api", "memory", "edge", "criterion", "hint_worth", "robot",
+    "clients", "fleet", "attack", "prefix_probe", "api", "memory", "edge", "criterion", "neighbours", "hint_worth",
+    "robot",
 )  # fmt: skip
 
 NEEDS = {"fleet": "ray"}

@@ -2,10 +2,10 @@
 
     python -m benchmarks.criterion --json docs/results/criterion.json
 
-Each cell is a link, a draft's time, an acceptance and a load of the server. The search looks for the fastest settings
+Each cell is a link, a draft's time and an acceptance. The search looks for the fastest settings
 that do not change: those of a streamed tree, by coordinates, and the best block of each mode that waits. The winner is
 played again on other texts than it was chosen on, beside `auto` (cold: its first text; warm: the next ones) and
-`cloud`. Loaded cells have several sessions at one server, in which a row costs; of `auto`, the slowest is named too.
+`cloud`. What sessions do to each other on one server is measured by `benchmarks.neighbours`.
 
 Hints stay off, as in `auto`. Scripted exits err apart from the draft, real ones where it errs: here hints would gain
 more than they do on real pairs (`benchmarks.hint_worth`).
@@ -28,17 +28,16 @@ from edgespec.drafting.auto import Auto
 from edgespec.drafting.modes import WAITING_MODES, policy
 from edgespec.drafting.policies import STREAM_OPTIONS, Cloud, Stream
 from edgespec.drafting.policy import Policy
-from edgespec.sim.fleet import together
 from edgespec.sim.plan import BLOCKS, PROMPT, Situation
 from edgespec.sim.scripted_model import CalibratedModel
 from edgespec.sim.simulation import simulate
 
 NOTES = (
     "Simulated: the product's own loops on a simulated clock, with scripted models, without hints. Forwards take 28 "
-    "ms; a row adds 1 % of a forward, at a loaded server 4 %."
+    "ms; a row adds 1 % of a forward."
 )
 FORWARD_MS = 28.0
-ROW_SHARE, LOADED_ROW_SHARE = 0.01, 0.04
+ROW_SHARE = 0.01
 SEARCHED_SEEDS, PLAYED_SEEDS = (0, 1), (10, 11, 12, 13)
 
 COORDINATES: dict[str, tuple[Any, ...]] = {
@@ -56,37 +55,33 @@ START: dict[str, Any] = {
 
 WITHOUT_HINTS = [mode for mode in WAITING_MODES if mode != "preempt"]
 
-CELL = ("rtt_ms", "draft_ms", "acceptance", "sessions")
+CELL = ("rtt_ms", "draft_ms", "acceptance")
 
 MakePolicy = Callable[[], Policy]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """sessions: that write at once on the server."""
-
     rtt_ms: float
     draft_ms: float
     acceptance: float
-    sessions: int
 
     @property
     def situation(self) -> Situation:
-        row_share = ROW_SHARE if self.sessions == 1 else LOADED_ROW_SHARE
-        return Situation(self.rtt_ms, FORWARD_MS, self.draft_ms, self.acceptance, forward_row_share=row_share)
+        return Situation(self.rtt_ms, FORWARD_MS, self.draft_ms, self.acceptance, forward_row_share=ROW_SHARE)
 
 
 def main() -> int:
-    quick = {"rtt_ms": [40.0], "draft_ms": [6.0], "acceptances": [0.6], "sessions": [1], "tokens": 40}
+    quick = {"rtt_ms": [40.0], "draft_ms": [6.0], "acceptances": [0.6], "tokens": 40}
     arguments = options(
         "criterion", __doc__, quick,
         rtt_ms=[0.0, 20.0, 40.0, 80.0, 160.0], draft_ms=[1.5, 6.0, 14.0], acceptances=[0.5, 0.75],
-        sessions=([1], "that write at once on the server"), tokens=(200, "of a text"),
+        tokens=(200, "of a text"),
         sweeps=(1, "of the search over all coordinates; 0: only auto and cloud are played"),
         known=("", "a results file whose best settings are played again, in place of a search"),
     )  # fmt: skip
     results = Results("criterion", NOTES, arguments.json)
-    cells = itertools.product(arguments.rtt_ms, arguments.draft_ms, arguments.acceptances, arguments.sessions)
+    cells = itertools.product(arguments.rtt_ms, arguments.draft_ms, arguments.acceptances)
     known = load(Path(arguments.known))["rows"] if arguments.known else []
     found = {Cell(*(row[name] for name in CELL)): row["best_setting"] for row in known}
     for cell in itertools.starmap(Cell, cells):
@@ -97,32 +92,25 @@ def main() -> int:
 def measured(cell: Cell, tokens: int, sweeps: int, setting: str | None = None) -> dict[str, Any]:
     """setting: the best one, where it is known."""
     cloud = speed(cell, Cloud, tokens, PLAYED_SEEDS)
-    row: dict[str, Any] = {**vars(cell), "cloud_tokens_per_s": cloud[0]}
+    row: dict[str, Any] = {**vars(cell), "cloud_tokens_per_s": cloud}
     auto = auto_speeds(cell, tokens)
-    row |= {name: one / cloud[0] for name, one in auto.items()}
-    if cell.sessions > 1:
-        row["auto_slowest"] = speed(cell, Auto, tokens, PLAYED_SEEDS)[1] / cloud[1]
+    row |= {name: one / cloud for name, one in auto.items()}
     if sweeps:
         setting = setting or searched(cell, tokens, sweeps)
         best = speed(cell, named(setting), tokens, PLAYED_SEEDS)
-        row |= {"best": best[0] / cloud[0], "best_setting": setting}
+        row |= {"best": best / cloud, "best_setting": setting}
         row |= {f"{name}_short_percent": 100 * (1 - row[name] / row["best"]) for name in auto}
     return row
 
 
-def speed(cell: Cell, make_policy: MakePolicy, tokens: int, seeds: tuple[int, ...]) -> tuple[float, float]:
-    """Tokens a second of a session, on average and of the slowest."""
-    if cell.sessions > 1:
-        each_ms = together(cell.situation, make_policy, cell.sessions, tokens)
-        return 1e3 * cell.sessions / sum(each_ms), 1e3 / max(each_ms)
+def speed(cell: Cell, make_policy: MakePolicy, tokens: int, seeds: tuple[int, ...]) -> float:
+    """Tokens a second."""
     total_ms = sum(_play(cell, make_policy(), tokens, seed) for seed in seeds)
-    return (1e3 * tokens * len(seeds) / total_ms,) * 2
+    return 1e3 * tokens * len(seeds) / total_ms
 
 
 def auto_speeds(cell: Cell, tokens: int) -> dict[str, float]:
     """Tokens a second of first texts, and of those that follow on the same link."""
-    if cell.sessions > 1:
-        return {"auto_cold": speed(cell, Auto, tokens, PLAYED_SEEDS)[0]}
     cold_ms, warm_ms, measurements = 0.0, 0.0, Measurements()
     for seed in PLAYED_SEEDS:
         cold_ms += _play(cell, Auto(), tokens, seed, measurements := Measurements())
@@ -152,7 +140,7 @@ def searched(cell: Cell, tokens: int, sweeps: int) -> str:
     """The name of the fastest fixed setting."""
 
     def of(make_policy: MakePolicy) -> float:
-        return speed(cell, make_policy, tokens, SEARCHED_SEEDS)[0]
+        return speed(cell, make_policy, tokens, SEARCHED_SEEDS)
 
     waiting = {
         f"{mode} {block}": partial(policy, mode, block)

@@ -21,6 +21,7 @@ MEASURED = {
     "decoders": ("edgespec/core", "edgespec/model", "csrc/decoder", "csrc/simd", "csrc/threads"),
     "agreement": ("edgespec/train", "edgespec/model", "edgespec/core"),
     "criterion": ("edgespec/core", "edgespec/drafting", "edgespec/verifying", "edgespec/sim"),
+    "neighbours": ("edgespec/core", "edgespec/drafting", "edgespec/verifying", "edgespec/sim"),
     "hint_worth": ("edgespec/core", "edgespec/drafting", "edgespec/verifying", "edgespec/sim"),
 }
 """Folders; other kinds measure the whole system."""

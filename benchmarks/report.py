@@ -35,6 +35,7 @@ TITLES = {
     "hints": "What hints cost",
     "memory": "A device's memory",
     "criterion": "How far `auto` is from the best fixed settings",
+    "neighbours": "`auto` beside neighbours on one server",
     "hint_worth": "What hints gain `auto`",
     "edge": "An edge on a small device",
     "robot": "A simulated robot",

@@ -9,7 +9,7 @@ from grants import grants
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgespec.verifying.offer import Grant, Offer
+from edgespec.verifying.offer import Offer
 from edgespec.verifying.scheduler import NEIGHBOURS, Limits, Scheduler
 
 LIMITS = Limits(rows=16, prefill_rows=64, prefill_share=0.5, max_wait_s=1.0)
@@ -109,13 +109,14 @@ def test_the_price_of_a_row_is_what_one_more_node_would_have_needed() -> None:
     scheduler = Scheduler(LIMITS, cost=lambda rows, attended: 20.0 + rows)
     prices = []
     for sessions in (1, 4, 8):
-        scheduler.form([Offer(number, number, 1, 0.0) for number in range(sessions)], 0.0)
-        prices.append(scheduler.row_price)
+        granted = grants(scheduler, [Offer(number, number, 1, 0.0) for number in range(sessions)])
+        prices.append(granted[0].price)
     shares = [1 / 22, NEIGHBOURS * 4 / 25, NEIGHBOURS * 8 / 29]
     assert prices == pytest.approx(shares), "with company a node must bring more than its share"
-    scheduler.form([Offer(0, 0, 1, 0.0, [0.9] * 15 + [0.8] * 5)], 0.0)
-    assert scheduler.row_price == 0.8, "the forward is full, and such a node was left over"
-    assert Scheduler(LIMITS, cost=lambda rows, attended: 20.0).row_price == 0.0
+    full = grants(scheduler, [Offer(0, 0, 1, 0.0, [0.9] * 15 + [0.8] * 5)])
+    assert full[0].price == 0.8, "the forward is full, and such a node was left over"
+    free = Scheduler(LIMITS, cost=lambda rows, attended: 20.0)
+    assert grants(free, [Offer(0, 0, 1, 0.0)])[0].price == 0.0
 
 
 def test_a_prompt_takes_no_more_than_keeps_the_targets_of_those_who_wait() -> None:
@@ -162,7 +163,7 @@ def test_sessions_of_edges_that_are_away_run_beside_others_only_where_a_row_cost
     ]
     beside = grants(scheduler, [Offer(1, 1, 1, 9.0), *away], 10.0)
     assert beside.keys() == runs
-    assert all(grant == Grant(session, 1) for session, grant in beside.items())
+    assert all((grant.rows, grant.nodes) == (1, 0) for grant in beside.values())
     alone = grants(scheduler, away, 10.0)
     assert alone.keys() == {2, 3, 4} and alone[2].nodes == 1
 

@@ -103,18 +103,26 @@ def _plan(situation: Situation, demand: Demand, mode: str) -> FleetPlan:
 
 
 def together(
-    situation: Situation, make_policy: Callable[[], Policy], sessions: int, tokens: int
+    situation: Situation,
+    make_policy: Callable[[], Policy],
+    sessions: int,
+    tokens: int,
+    acceptances: Sequence[float] = (),
+    first_seed: int = 1,
 ) -> list[float]:
-    """Milliseconds a token of each of this many sessions that write one text at once on one server."""
+    """Milliseconds a token of each of this many sessions that write one text at once on one server. acceptances: of the
+    sessions, in turn; none: the situation's. first_seed: of the first session; further ones count on."""
     clock, texts = Clock(), list[_Text]()
     server = SimulatedServer(clock, situation.timing(0))
+    situations = [replace(situation, acceptance=one) for one in acceptances] or [situation]
 
     def begin(number: int) -> None:
-        texts.append(_Text(clock, server, situation, make_policy(), number))
+        own = situations[number % len(situations)]
+        texts.append(_Text(clock, server, own, make_policy(), first_seed + number))
         texts[-1].begin(PROMPT, tokens)
 
     for number in range(sessions):
-        clock.after(situation.forward_ms * number / sessions, partial(begin, number + 1))
+        clock.after(situation.forward_ms * number / sessions, partial(begin, number))
     _run(clock, lambda: len(texts) == sessions and all(text.ended for text in texts))
     return [text.spent_ms / tokens for text in texts]
 

@@ -155,7 +155,7 @@ class VerifyingLoop:
 
     def _share(self, grant: Grant) -> Share:
         session = self.sessions[grant.session]
-        rows = session.verifier.plan(grant.rows, grant.nodes, self._scheduler.row_price)
+        rows = session.verifier.plan(grant.rows, grant.nodes, grant.price, grant.slowed)
         return Share(session, rows, ForwardHints(session.verifier, rows))
 
     def _forward(self, shares: Sequence[Share], failed: Sequence[tuple[int, Exception]] = ()) -> Forward:

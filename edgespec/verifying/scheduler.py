@@ -4,8 +4,9 @@ Each ready session offers rows: the rest of its prompt, or its last committed to
 A forward takes the most urgent sessions first, then the tenants and their devices in turns, so that a device with many
 sessions gets no more than one with few. In each turn sessions that fill stand behind those whose edges wait.
 Low-priority sessions come next, if there is room. Then it takes the likeliest nodes of all sessions, as long as they
-raise the tokens expected of the forward by more than its cost. Sessions whose edges are away come last: beside others
-each may run one row, while these rows do not slow the forward down.
+raise the tokens expected of the forward by more than its cost. Tokens of a session whom others' nodes made slower than
+plain decoding weigh more (`Standing`). Sessions whose edges are away come last: beside others each may run one row,
+while these rows do not slow the forward down.
 
 Rows that only some devices have beyond an equal share, of texts or of nodes, may slow the others down by a quarter at
 most, and leave the others their equal shares, however urgent they are. A session that has waited for `max_wait_s` is
@@ -68,8 +69,6 @@ class Scheduler:
     roomy: bool = True
     """Whether one more likely node would have been worth its row in the last forward. Where not, the nodes that hints
     bring about would not be verified either."""
-    row_price: float = 0.0
-    """Of the last forward: the least probability with which one more node would have been worth its row."""
     _served: dict[Hashable, float] = field(default_factory=dict)
 
     def form(self, offers: Iterable[Offer], now_s: float, drafting_ms: float = 0.0) -> list[Grant]:
@@ -227,17 +226,20 @@ class Scheduler:
     def _add_nodes(
         self, forward: ForwardRoom, granted: Sequence[tuple[Offer, Grant]], bounds: Sequence[Bound]
     ) -> None:
-        """The likeliest nodes of all sessions, while they are worth their rows and fit; of one device no more than
-        `LARGEST_SHARE` of those that fit while others want some."""
+        """The likeliest nodes of all sessions, as they are weighed, while they are worth their rows and fit; of one
+        device no more than `LARGEST_SHARE` of those that fit while others want some."""
         deciding = [(offer, grant) for offer, grant in granted if grant.rows == offer.rows]
-        expected = float(len(deciding))
+        expected, plain_ms = float(len(deciding)), forward.milliseconds()
+        weights = _weights([offer for offer, _ in deciding])
         most = self.limits.rows
         taken: Counter[Hashable] = Counter()
         share = math.ceil(LARGEST_SHARE * forward.fits(forward.context, most, bounds))
         left_out: list[tuple[float, int]] = []
         likeliest_without_room = 0.0
         frontier = [
-            (-offer.probabilities[0], i) for i, (offer, _) in enumerate(deciding) if len(offer.probabilities)
+            (-weights[i] * offer.probabilities[0], i)
+            for i, (offer, _) in enumerate(deciding)
+            if len(offer.probabilities)
         ]
         heapq.heapify(frontier)
         while frontier or left_out:
@@ -260,15 +262,23 @@ class Scheduler:
             forward.add(1, offer.context)
             expected -= probability
             if grant.nodes < len(offer.probabilities):
-                heapq.heappush(frontier, (-offer.probabilities[grant.nodes], i))
+                heapq.heappush(frontier, (-weights[i] * offer.probabilities[grant.nodes], i))
         price = self._price(forward, forward.context, expected, len(deciding))
-        self.row_price = min(1.0, max(price, likeliest_without_room))
+        for weight, (_, grant) in zip(weights, deciding, strict=True):
+            grant.price = min(1.0, max(price, likeliest_without_room) / weight)
+            grant.slowed = forward.milliseconds() / plain_ms if plain_ms else 1.0
         self.roomy = forward.fits(forward.context, most, bounds) > 0 and price <= LIKELY
 
     def _price(self, forward: ForwardRoom, context: int, expected: float, sessions: int) -> float:
         """The least probability of a node behind `context` tokens that is worth a row of this forward."""
         least = least_worth(forward.milliseconds(), forward.milliseconds(1, context), expected)
         return least if sessions == 1 else NEIGHBOURS * least
+
+
+def _weights(offers: Sequence[Offer]) -> list[float]:
+    """Of a token of each session, 1 on average."""
+    total = sum(offer.weight for offer in offers)
+    return [len(offers) * offer.weight / total for offer in offers]
 
 
 def _turns(offers: Iterable[Offer], holder: Callable[[Offer], Hashable]) -> list[int]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgespec.core.messages import Block
 from edgespec.verifying.offer import Offer
+from edgespec.verifying.standing import Standing
 from edgespec.verifying.verifier import Conclusion, PlannedRows, Verifier
 
 OVERDUE_SHARE = 0.25
@@ -36,6 +37,7 @@ class VerifyingSession:
     tenant: Hashable = None
     waiting_for: int = 0
     """Pictures in its text that are not encoded yet, and a guide that is not compiled: it runs when all are."""
+    standing: Standing = field(default_factory=Standing)
     _pauses_at: float = math.inf
     """The number of forwards after which it pauses."""
     _turnaround_s: float | None = None
@@ -98,6 +100,7 @@ class VerifyingSession:
             fills=not (asked or self.latency_ms),
             away=self.away_since_s is not None,
             context=self.verifier.slots.cached_length,
+            weight=self.standing.weight,
         )
 
     def receive(self, block: Block, now_s: float) -> None:
@@ -114,4 +117,7 @@ class VerifyingSession:
     ) -> Conclusion | None:
         """A forward of its rows has ended; what that commits, None after a prefill chunk."""
         self.concluded_s = now_s
-        return self.verifier.conclude(rows, tokens, walk, forward_ms, now_s * 1e3)
+        conclusion = self.verifier.conclude(rows, tokens, walk, forward_ms, now_s * 1e3)
+        if conclusion is not None:
+            self.standing.observe(len(conclusion.verdict.tokens), rows.slowed)
+        return conclusion

@@ -56,8 +56,7 @@ class VerifierLimits:
 class PlannedRows:
     """One session's rows of a forward: `nodes[i]` is decided by row `decide[i]` of `piece`; ROOT by the last committed
     token. tree: which of them is whose child. A prefill chunk that does not reach the text's end decides nothing.
-    drafted: nodes that a draft proposed.
-    price: the least probability with which a node is worth a row of this forward."""
+    drafted: nodes that a draft proposed. price, slowed: see `Grant`."""
 
     piece: Piece
     nodes: list[int]
@@ -65,6 +64,7 @@ class PlannedRows:
     tree: DecidedTree
     drafted: int = 0
     price: float = 0.0
+    slowed: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -176,11 +176,13 @@ class Verifier:
         believed = self._belief.factor
         return [believed * reach for _, reach in self._likeliest(self.limits.draft_rows)]
 
-    def plan(self, rows: int | None = None, nodes: int | None = None, price: float = 0.0) -> PlannedRows:
+    def plan(
+        self, rows: int | None = None, nodes: int | None = None, price: float = 0.0, slowed: float = 1.0
+    ) -> PlannedRows:
         """The rows of the next forward; their slots are taken.
 
         rows: of the text, at most; nodes: how many, the likeliest first. None: up to the limits.
-        price: of a row, see `PlannedRows`.
+        price, slowed: see `Grant`.
         """
         rows = rows or self.limits.prefill_rows
         chunk_end = whole_chunk(self.whole_pictures, self.slots.cached_length, rows)
@@ -195,7 +197,9 @@ class Verifier:
         parents = [NO_PARENT, *(row_of[self.tree[node].parent] for node in chosen)]
         tree = DecidedTree(np.array(parents, np.int32), piece.tokens[first:])
         drafted = sum(node not in self._lookup for node in chosen)
-        return PlannedRows(piece, [ROOT, *chosen], np.arange(first, len(piece)), tree, drafted, price)
+        return PlannedRows(
+            piece, [ROOT, *chosen], np.arange(first, len(piece)), tree, drafted, price, slowed
+        )
 
     # What the forward decided
 
