@@ -1,5 +1,6 @@
 """How often `auto` decides wrongly in the first 64 tokens of a cold session: simulated, under one time in a hundred.
-Which drafter is the faster one takes longer to learn: under five in a hundred, after 128 tokens.
+Which drafter is the faster one takes longer to learn: both are tried in turns until that is certain, or for 24 forwards
+each. Under one in a hundred then keeps the slower one.
 
 Each case is one decision, in a situation where its right answer is known: many draws, all from fixed seeds.
 """
@@ -111,6 +112,8 @@ def test_rows_of_a_draft_run_are_taken_where_they_are_worth_their_time(share: fl
 
 @pytest.mark.parametrize("own_is_faster", [True, False])
 def test_the_drafter_that_is_a_third_slower_is_not_kept(own_is_faster: bool) -> None:
+    """1000 draws: what is asked for is rare."""
+
     def slower(rng: random.Random) -> bool:
         measurements, choice = Measurements(rtt_ms=10.0, server_drafts=True), DrafterChoice()
         quick, slow = (1, 2, 2, 3, 4), (1, 1, 1, 2, 4)
@@ -121,7 +124,7 @@ def test_the_drafter_that_is_a_third_slower_is_not_kept(own_is_faster: bool) -> 
             choice.update(measurements)
         return choice.server_drafts == own_is_faster
 
-    assert often(slower) < 0.05
+    assert often(slower, 1000) < MOST
 
 
 def test_the_whole_of_it_on_the_simulated_clock() -> None:

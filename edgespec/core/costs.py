@@ -71,7 +71,7 @@ class LinearCost:
 
 @dataclass
 class TokenTime:
-    """Milliseconds a token at the server, over about the last twenty forwards. seen: how many forwards were observed;
+    """Milliseconds a token at the server, over about the last fifty forwards. seen: how many forwards were observed;
     last_forward: the number of the newest of them."""
 
     seen: int = 0
@@ -94,7 +94,7 @@ class TokenTime:
             ("_tokens_ms", tokens * milliseconds),
             ("_ms_ms", milliseconds * milliseconds),
         ):
-            setattr(self, name, getattr(self, name) * 0.95 + value)
+            setattr(self, name, getattr(self, name) * 0.98 + value)
 
     def __call__(self) -> float:
         """0 when nothing was seen yet."""

@@ -7,7 +7,7 @@ from edgespec.core.costs import TokenTime
 from edgespec.core.measurements import Measurements
 
 TRIAL_FORWARDS = 8
-"""Forwards with either drafter before the two are compared."""
+"""Forwards with a drafter before the one that was tried less has its turn."""
 
 LEAST_FORWARDS = 2
 """Forwards with a drafter before it is given up, however slow it is."""
@@ -18,8 +18,12 @@ LONG_RTT = 0.5
 FASTER = 0.95
 """The other drafter's time a token, as a share of this one's, below which it is chosen."""
 
+HOPELESS = 1.5
+"""A drafter whose time a token is this multiple of the other's has no turn, although little was seen of it."""
+
 LONGEST_TRIAL = 24
-"""Forwards after which the faster one is kept, however uncertain; before, only one that is certainly faster."""
+"""Forwards with either of them after which the faster one is kept; before, only one that is certainly faster. With
+fewer, the slower one is kept in more than one text of a hundred (simulated)."""
 
 RETRY_FORWARDS = 128
 """Forwards until the slower drafter is tried again, if it was hardly slower. Doubled at each retry."""
@@ -71,10 +75,10 @@ class DrafterChoice:
             self._retry_after *= 2
             return True
         faster = other_share < FASTER
-        if this() - other() > SURE * math.hypot(this.error_ms, other.error_ms):
+        certain = abs(this() - other()) > SURE * math.hypot(this.error_ms, other.error_ms)
+        if certain or min(this.seen, other.seen) >= LONGEST_TRIAL:
             return faster
-        tried = forwards >= TRIAL_FORWARDS and other.seen < TRIAL_FORWARDS
-        return faster and (tried or forwards >= LONGEST_TRIAL)
+        return forwards >= TRIAL_FORWARDS and other.seen < this.seen and other_share < HOPELESS
 
     @property
     def reason(self) -> str:
