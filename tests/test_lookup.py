@@ -62,6 +62,18 @@ def test_memory_is_bounded_for_texts_of_any_length() -> None:
     assert [token for token, _ in prompt_lookup.guess(text)][:2] == following
 
 
+def test_mode_lookup_takes_fewer_forwards_than_cloud_where_a_text_repeats_itself_and_cloud_stays_plain() -> (
+    None
+):
+    scripted = HashModel(span=1)
+    forwards = {}
+    for mode in ("cloud", "lookup"):
+        outcome = simulate(scripted, policy(mode), [1, 2, 3], max_new_tokens=120)
+        assert outcome.text == scripted.continuation([1, 2, 3], 120)
+        forwards[mode] = outcome.forwards
+    assert forwards["cloud"] == 120 and forwards["lookup"] < 60
+
+
 @pytest.mark.parametrize("draft_right", [0.0, 0.5])
 def test_a_text_that_repeats_itself_takes_fewer_forwards_and_stays_the_targets(draft_right: float) -> None:
     scripted = HashModel(draft_right=draft_right, exit_right=0.5, span=1)

@@ -10,6 +10,7 @@ from edgespec.drafting.policies import (
     Cloud,
     Colocated,
     DeviceOnly,
+    Lookup,
     Predicted,
     Preempt,
     Stream,
@@ -18,7 +19,8 @@ from edgespec.drafting.policies import (
 from edgespec.drafting.policy import Policy
 
 POLICIES: dict[str, Callable[..., Policy]] = {
-    policy.name: policy for policy in (Cloud, Colocated, Sync, Preempt, AcceptAll, Predicted, Stream, Auto)
+    policy.name: policy
+    for policy in (Cloud, Lookup, Colocated, Sync, Preempt, AcceptAll, Predicted, Stream, Auto)
 }
 
 DEVICE = DeviceOnly.name

@@ -1,7 +1,8 @@
 """The policies: each mode in a few lines over the same draft tree.
 
-`cloud` streams; `sync` waits; `preempt` is the paper's. `accept-all` and `predicted` are other published schemes, kept
-so that every benchmark can name them. `stream` never waits: idea 2 of the design, whose settings `auto` chooses.
+`cloud` streams; `lookup` does so with guesses of the server's; `sync` waits; `preempt` is the paper's. `accept-all` and
+`predicted` are other published schemes, kept so that every benchmark can name them. `stream` never waits: idea 2 of the
+design, whose settings `auto` chooses.
 """
 
 import heapq
@@ -22,6 +23,13 @@ class Cloud(Policy):
 
     def __init__(self, draft_tokens: int = 0) -> None:
         """draft_tokens: unused, as nothing is drafted."""
+
+
+class Lookup(Cloud):
+    """`cloud`, and the server verifies beside each token what it finds in the text itself: no draft anywhere."""
+
+    name = "lookup"
+    options = ServerOptions(fill=True, prompt_lookup=True)
 
 
 class Colocated(Cloud):
