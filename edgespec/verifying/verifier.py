@@ -197,9 +197,7 @@ class Verifier:
         parents = [NO_PARENT, *(row_of[self.tree[node].parent] for node in chosen)]
         tree = DecidedTree(np.array(parents, np.int32), piece.tokens[first:])
         drafted = sum(node not in self._lookup for node in chosen)
-        return PlannedRows(
-            piece, [ROOT, *chosen], np.arange(first, len(piece)), tree, drafted, price, slowed
-        )
+        return PlannedRows(piece, [ROOT, *chosen], np.arange(first, len(piece)), tree, drafted, price, slowed)
 
     # What the forward decided
 
