@@ -21,7 +21,7 @@ double openings(const wire::Open& open) {
 constexpr double kRefusalFrames = 20;
 
 // A BLOCK costs its device one frame more for this many nodes: each has to find its place in the tree.
-constexpr double kNodesAFrame = 8;
+constexpr double kNodesAFrame = 4;
 
 void refuse(Peer& peer, Frame error) {
     peer.share->frames.spend(kRefusalFrames, Clock::now());
