@@ -11,6 +11,7 @@ import io
 import shutil
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from edgespec.cli.child import started
 from edgespec.core.address import Address
 from edgespec.core.errors import EdgespecError
 
-WIDTH, HEIGHT, SCALE = 1000, 560, 0.8
+WIDTH, HEIGHT, SCALE = 1000, 560, 0.7
 FRAME_S = 0.16
-CUT_S, BACK_S, END_S = 2.5, 5.0, 10.0
+CUT_S, BACK_S, END_S = 2.5, 4.0, 10.0
 """From the text's first token: when the link is cut, when it is back, and when the film ends."""
 
 COLOURS = 24
@@ -67,17 +68,18 @@ def film(page: Any, link: Link) -> list[tuple[Image.Image, float]]:
     page.fill("#tokens", "400")
     page.fill("#prompt", "import os\n\n\ndef read_lines(path):")
     page.press("#prompt", "Enter")
-    page.wait_for_selector(".message.assistant .committed span")
-    frames = []
+    page.wait_for_selector(".message.assistant .committed span", state="attached")
+    frames, worker = [], ThreadPoolExecutor(1)
     begins_s = now_s = time.monotonic()
-    acts = [(CUT_S, link.cut), (BACK_S, link.begin)]
+    acts = [(CUT_S, link.cut), (BACK_S, link.begin)]  # each takes a while
     while now_s - begins_s < END_S:
         if acts and now_s - begins_s >= acts[0][0]:
-            acts.pop(0)[1]()
+            worker.submit(acts.pop(0)[1])
         image = picture(page)
         page.wait_for_timeout(1e3 * max(0.0, now_s + FRAME_S - time.monotonic()))
         shown_s, now_s = time.monotonic() - now_s, time.monotonic()
         frames.append((image, shown_s))
+    worker.shutdown()
     return frames
 
 
