@@ -30,7 +30,7 @@ class Device:
     """Opens sessions one after the other on one connection."""
 
     def __init__(self, stack: ExitStack, server: Server, name: str) -> None:
-        self._peer = stack.enter_context(raw_peer.RawPeer(server.port))
+        self._peer = stack.enter_context(raw_peer.RawPeer(server.ports[0]))
         self._peer.send(server.hello[name])
         self._peer.until(raw_peer.WELCOME)
         self._channel = 0
