@@ -1,5 +1,5 @@
 """A model of latency promises, by hypothesis: whatever one identity opens, asks for and sends, another one's promise is
-kept, and a newcomer is promised the same."""
+kept, a third one that was promised nothing does not starve, and a newcomer is promised the same."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from edgespec.verifying.offer import Offer
 from edgespec.verifying.scheduler import Limits, Scheduler
 
 PROMISED_MS = 60.0
+STARVED_MS = 300.0
 
 
 def forward_ms(rows: int) -> float:
@@ -25,7 +26,8 @@ def forward_ms(rows: int) -> float:
 
 
 class PromiseModel(RuleBasedStateMachine):
-    """Forwards run on a clock of their own. `greedy` always has something to run, `honest` one row of one session."""
+    """Forwards run on a clock of their own. `greedy` always has something to run; `honest` and `patient` have one row
+    of one session, and `patient` no target."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,6 +37,7 @@ class PromiseModel(RuleBasedStateMachine):
         self.numbers = 0
         self.now_s = 0.0
         self.honest = self.open("honest", PROMISED_MS)
+        self.patient = self.open("patient", None)
 
     def open(self, who: str, latency_ms: float | None, rows: int = 1, nodes: int = 0) -> int:
         """Raises Refused."""
@@ -83,15 +86,19 @@ class PromiseModel(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 100))
     def closes(self, which: int) -> None:
-        greedy = [number for number in self.sessions if number != self.honest]
+        greedy = self.greedy
         if greedy:
             del self.sessions[greedy[which % len(greedy)]]
 
     @rule(which=st.integers(0, 100), rows=st.integers(1, 500))
     def sends_another_turn(self, which: int, rows: int) -> None:
-        greedy = [number for number in self.sessions if number != self.honest]
+        greedy = self.greedy
         if greedy:
             self.sessions[greedy[which % len(greedy)]].rows = rows
+
+    @property
+    def greedy(self) -> list[int]:
+        return [number for number in self.sessions if number not in (self.honest, self.patient)]
 
     @invariant()
     def the_other_ones_promise_is_kept(self) -> None:
@@ -101,6 +108,10 @@ class PromiseModel(RuleBasedStateMachine):
             while honest.since_s == before_s:
                 self.run_forward()
                 assert self.now_s - before_s <= PROMISED_MS / 1e3
+
+    @invariant()
+    def who_was_promised_nothing_does_not_starve(self) -> None:
+        assert self.now_s - self.sessions[self.patient].since_s <= STARVED_MS / 1e3
 
     @invariant()
     def a_newcomer_is_promised_the_same(self) -> None:

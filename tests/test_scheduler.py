@@ -211,3 +211,22 @@ def test_tight_sessions_keep_their_target_while_loose_ones_wait_and_do_not_starv
     for number in range(tight, tight + loose):
         assert max(gaps[number]) <= (loosely_ms or 1e3) / 1e3 + latency_ms / 1e3
         assert len(gaps[number]) >= 4
+
+
+def test_targets_of_one_device_that_cannot_be_kept_starve_no_other() -> None:
+    """Forwards have become slower since targets of 4, 8 and 20 ms were promised to one device. Another one's prompt of
+    8 tokens is read row by row in between, and then each forward has its token."""
+    scheduler = Scheduler(Limits(), lambda rows, attended: 6.0 + 0.3 * rows)
+    since_s, now_s, prompt = dict.fromkeys(range(7), 0.0), 0.0, 8
+    tokens = 0
+    for _ in range(40):
+        promised = [
+            Offer(number, "one", 1, at_s, latency_ms=(4.0, 4.0, 8.0, 20.0, 8.0, 20.0, 20.0)[number])
+            for number, at_s in since_s.items()
+        ]
+        granted = grants(scheduler, [*promised, Offer(99, "other", prompt, 0.0)], now_s)
+        now_s += 1e-3 * (6.0 + 0.3 * len(granted))
+        since_s.update((number, now_s) for number in granted if number != 99)
+        tokens += prompt == 1 and 99 in granted
+        prompt = max(1, prompt - granted[99].rows)
+    assert tokens >= 40 - 8

@@ -197,19 +197,22 @@ class Scheduler:
         shares: dict[Hashable, int],
     ) -> list[tuple[Offer, Grant]]:
         """The text's rows of all sessions that fit; prompts in chunks that leave room for those that wait. shares: rows
-        that each device has before any other has more."""
+        that each device has before any other has more. Of what keeps the targets, each device leaves a row to those
+        without one: targets of one device, promised when forwards were faster, starve nobody."""
         limits = self.limits
         waits = any(offer.rows == 1 for offer in ordered)
         most, share = (limits.rows, limits.prefill_share) if waits else (limits.prefill_rows, 1.0)
         prompts, empty = 0, ForwardRoom(self.cost)
         granted = []
-        unused = sum(shares.values())
+        unused, without = sum(shares.values()), set(shares)
         for offer in ordered:
             own = shares.get(offer.device, 0)
             others = unused - own
             beside_others = forward.fits(offer.context, forward.rows + offer.rows + others, [fair]) - others
-            in_all = forward.fits(offer.context, min(most, forward.rows + offer.rows), [in_time])
-            rows = min(in_all, max(own, beside_others))
+            left = int(len(without) > (offer.device in without))
+            room = forward.fits(offer.context, forward.rows + offer.rows + left, [in_time])
+            in_all = max(room - left, min(room, int(offer.device in without)))
+            rows = min(offer.rows, most - forward.rows, in_all, max(own, beside_others))
             if offer.rows > 1:
                 chunk = max(1, int(share * empty.fits(offer.context, most, [in_time, fair])))
                 rows = min(rows, chunk - prompts)
@@ -217,6 +220,7 @@ class Scheduler:
                 continue
             granted.append((offer, Grant(offer.session, rows)))
             forward.add(rows, offer.context)
+            without.discard(offer.device)
             prompts += rows if offer.rows > 1 else 0
             if own:
                 shares[offer.device] = max(0, own - rows)
