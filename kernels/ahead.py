@@ -19,7 +19,7 @@ from edgespec.core.errors import EdgespecError, first_line
 from edgespec.core.whole_files import save_json, sha256_of, whole_folder
 from edgespec.kernels.binaries import FORMAT_VERSION, MANIFEST_FILE
 from edgespec.kernels.launching import source_of
-from edgespec.kernels.variants import ALIGNED, VARIANTS, WARP, Variant
+from edgespec.kernels.variants import ALIGNED, VARIANTS, WARP, Variant, for_architectures
 
 
 def parse_architectures(text: str) -> list[int]:
@@ -41,7 +41,8 @@ def build(
     variants: Sequence[Variant] = VARIANTS,
     report: Callable[[str], Any] = lambda what: None,
 ) -> Path:
-    """Write the binaries into `folder`, all of them or nothing; returns it. report: is told each variant beforehand.
+    """Write the binaries into `folder`, all of them or nothing; returns it. Variants are left out for architectures
+    that lack their types. report: is told each variant beforehand.
 
     Raises EdgespecError for an architecture that Triton's compiler does not know.
     """
@@ -49,10 +50,9 @@ def build(
         raise EdgespecError(f"{folder} holds something else than kernels: name another folder with --out.")
     entries = []
     with whole_folder(folder) as unfinished:
-        for architecture in architectures:
-            for variant in variants:
-                report(f"{variant.kernel} {variant.name} for {architecture}")
-                entries.append(_build_one(unfinished, variant, architecture))
+        for variant, architecture in for_architectures(variants, architectures):
+            report(f"{variant.kernel} {variant.name} for {architecture}")
+            entries.append(_build_one(unfinished, variant, architecture))
         manifest = {"format_version": FORMAT_VERSION, "triton": triton.__version__, "binaries": entries}
         save_json(manifest, unfinished / MANIFEST_FILE)
     return folder

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,12 @@ BACKENDS = ("auto", "reference", "cpu", "triton")
 HALVES = ("bfloat16", "float16")
 INT32, UINT64 = np.dtype(np.int32), np.dtype(np.uint64)
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+
+FLOAT8 = "float8_e4m3fn"
+"""A type that keys and values may have in the pool: 4 bits of exponent, 3 of mantissa, no infinity."""
+
+FLOAT8_MOST, FLOAT8_LEAST = 448.0, 2.0**-6
+"""Its largest number, and the least with all bits of the mantissa."""
 
 
 def require(holds: bool, name: str, expected: str, got: object, todo: str = "correct the call") -> None:
@@ -92,11 +99,13 @@ def in_range(name: str, array: Any, low: float, high: float) -> None:
 
 
 def raw(array: Any) -> NDArray[Any]:
-    """An array or a tensor in the host's memory as numpy, without a copy; bfloat16 as int16 words."""
+    """An array or a tensor in the host's memory as numpy, without a copy; bfloat16 as int16 words, 8-bit
+    floats as bytes."""
     if is_tensor(array):
         torch = sys.modules["torch"]
+        words = {torch.bfloat16: torch.int16, torch.float8_e4m3fn: torch.uint8}.get(array.dtype)
         array = array.detach()
-        return np.asarray(array.view(torch.int16).numpy() if array.dtype == torch.bfloat16 else array.numpy())
+        return np.asarray(array.numpy() if words is None else array.view(words).numpy())
     given: NDArray[Any] = array.view(np.int16) if dtype_name(array) == "bfloat16" else array
     return given
 
@@ -107,6 +116,8 @@ def widened(array: Any) -> NDArray[Any]:
     wide: NDArray[Any]
     if name == "bfloat16":
         wide = (words.view(np.uint16).astype(np.uint32) << np.uint32(16)).view(np.float32)
+    elif name == FLOAT8:
+        wide = _float8_numbers()[words]
     else:
         wide = words if name == "float64" else words.astype(np.float32)
     return wide
@@ -121,7 +132,22 @@ def rounded(values: NDArray[np.float32], name: str) -> NDArray[np.float32]:
         bits = np.ascontiguousarray(values).view(np.uint32)
         nearest = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) & np.uint32(0xFFFF0000)
         return np.where(np.isfinite(values), nearest.view(np.float32), values)
+    if name == FLOAT8:
+        kept = np.clip(values, -FLOAT8_MOST, FLOAT8_MOST)
+        powers = np.ldexp(np.float32(1), np.frexp(kept)[1] - 1)
+        steps = np.maximum(powers, np.float32(FLOAT8_LEAST)) / np.float32(8)
+        return np.asarray(np.rint(kept / steps) * steps, np.float32)
     return values
+
+
+@lru_cache
+def _float8_numbers() -> NDArray[np.float32]:
+    """Of each byte."""
+    codes = np.arange(256)
+    exponents, mantissas = codes >> 3 & 15, codes & 7
+    sizes = np.where(exponents == 0, mantissas * 2.0**-9, (8 + mantissas) * 2.0 ** (exponents - 10))
+    sizes[[0x7F, 0xFF]] = np.nan
+    return np.where(codes < 128, sizes, -sizes).astype(np.float32)
 
 
 def on_device(values: Any, device: Any, dtype: Any) -> Any:

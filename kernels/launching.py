@@ -26,7 +26,8 @@ from edgespec.kernels.variants import ALIGNED, KERNELS, VARIANTS, Variant
 
 TYPES: dict[Any, str] = {
     torch.float64: "*fp64", torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16",
-    torch.int64: "*i64", torch.int32: "*i32", torch.int8: "*i8", int: "i32", float: "fp32",
+    torch.float8_e4m3fn: "*fp8e4nv", torch.int64: "*i64", torch.int32: "*i32", torch.int8: "*i8", int: "i32",
+    float: "fp32",
 }  # fmt: skip
 """What Triton calls an argument's type."""
 

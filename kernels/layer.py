@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgespec.kernels import layer_reference
-from edgespec.kernels.arguments import choose_backend, dtype_name, matrix, require
+from edgespec.kernels.arguments import FLOAT8, choose_backend, dtype_name, matrix, require
 from edgespec.kernels.layer_data import HeadNorms, Norm
 
 DTYPES = ("float32", "bfloat16", "float16", "float64")
@@ -65,15 +65,15 @@ def rotary_write(
     qkv: [R, (H + 2 G) d], each row's queries, keys and values, head by head. cosines, sines: [R, d], of the rows'
     positions; d is even, and element i turns with i + d / 2. slots: int64 [R]. keys, values: [G, S, d], the pool of one
     layer; in the backend "reference" they stay as they are. norms: of queries and keys before they turn. All but slots
-    are contiguous and of one dtype of DTYPES (float64 not in Triton). backend as in exit_head. Raises EdgespecError for
-    an argument that does not fit.
+    are contiguous and of one dtype of DTYPES (float64 not in Triton), or the pool is of 8-bit floats: what is beyond
+    their largest becomes that. backend as in exit_head. Raises EdgespecError for an argument that does not fit.
     """
     matrix("cosines", cosines, ("R", "d"), DTYPES)
     rows, width = cosines.shape
     same = (dtype_name(cosines),)
     matrix("sines", sines, (rows, width), same)
-    matrix("keys", keys, ("G", "S", width), same)
-    matrix("values", values, tuple(keys.shape), same)
+    matrix("keys", keys, ("G", "S", width), (*same, FLOAT8))
+    matrix("values", values, tuple(keys.shape), (dtype_name(keys),))
     matrix("slots", slots, (rows,), ("int64",))
     matrix("qkv", qkv, (rows, "(H + 2 G) d"), same)
     heads = qkv.shape[1] // width - 2 * keys.shape[0]
@@ -81,7 +81,7 @@ def rotary_write(
     require(fits, "qkv", f"[{rows}, (H + {2 * keys.shape[0]}) {width}], an even width", list(qkv.shape))
     chosen = _chosen(backend, qkv)
     if chosen == "reference":
-        return layer_reference.rotary_write(qkv, cosines, sines, keys.shape[0], norms)[0]
+        return layer_reference.rotary_write(qkv, cosines, sines, keys, norms)[0]
     if chosen == "cpu":
         from edgespec.kernels import layer_cpu  # imports torch
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from edgespec.kernels.layer_data import HeadNorms, Norm
+from edgespec.kernels.narrow_pool import put
 
 
 def residual_norm(
@@ -29,8 +30,8 @@ def rotary_write(
     if norms is not None:
         query = normalised(query, norms.query, norms.unit, norms.epsilon)
         key = normalised(key, norms.key, norms.unit, norms.epsilon)
-    keys.index_copy_(1, slots, _turned(key, cosines, sines).transpose(0, 1))
-    values.index_copy_(1, slots, value.transpose(0, 1))
+    put(keys, 1, slots, _turned(key, cosines, sines).transpose(0, 1))
+    put(values, 1, slots, value.transpose(0, 1))
     return _turned(query, cosines, sines)
 
 

@@ -26,12 +26,12 @@ def residual_norm(added: Any, residual: Any, norm: Norm, post: Any) -> tuple[Arr
 
 
 def rotary_write(
-    qkv: Any, cosines: Any, sines: Any, kv_heads: int, norms: HeadNorms | None
+    qkv: Any, cosines: Any, sines: Any, pool: Any, norms: HeadNorms | None
 ) -> tuple[Array, Array, Array]:
     """The queries [R, H, d], and the keys and values [R, G, d] that edgespec.kernels.layer.rotary_write puts into the
-    pool."""
+    pool [G, S, d] of keys, rounded to its type."""
     name, cos, sin = dtype_name(qkv), widened(cosines)[:, None], widened(sines)[:, None]
-    rows, width = cosines.shape
+    (rows, width), kv_heads, kept = cosines.shape, pool.shape[0], dtype_name(pool)
     parts = widened(qkv).reshape(rows, -1, width)
     query, key, value = np.split(parts, [parts.shape[1] - 2 * kv_heads, parts.shape[1] - kv_heads], axis=1)
     if norms is not None:
@@ -45,7 +45,7 @@ def rotary_write(
             _as(heads.astype(np.float64) * cos, name).astype(np.float64) + _as(other * sin, name), name
         )
 
-    return turned(query), turned(key), value
+    return turned(query), _as(turned(key), kept), _as(value, kept)
 
 
 def gated(gate_up: Any, gelu: bool) -> Array:

@@ -9,6 +9,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from edgespec.kernels import arguments
+
+FLOAT8_MOST, FLOAT8_LEAST = tl.constexpr(arguments.FLOAT8_MOST), tl.constexpr(arguments.FLOAT8_LEAST)
+
 
 @triton.jit
 def normalised(h, weight, square, epsilon, unit):
@@ -69,6 +73,18 @@ def _store_halves(to, half, first, second, where):
 
 
 @triton.jit
+def _in_type_of(x, pool):
+    """x as the pool keeps it. 8-bit floats are rounded here, to nearest with ties to even, so that the conversion has
+    nothing to round: the interpreter's would round otherwise."""
+    if pool.dtype.element_ty == tl.float8e4nv:
+        wide = tl.clamp(x.to(tl.float32), -FLOAT8_MOST, FLOAT8_MOST, propagate_nan=tl.PropagateNan.ALL)
+        power = (wide.to(tl.int32, bitcast=True) & 0x7F800000).to(tl.float32, bitcast=True)
+        large = 1.5 * 1048576.0 * tl.maximum(power, FLOAT8_LEAST)  # whose last bit is an eighth of the power
+        x = (wide + large) - large
+    return x.to(pool.dtype.element_ty)
+
+
+@triton.jit
 def _square_sums(heads):
     """Of each head's elements, [heads, 1]."""
     wide = heads.to(tl.float32)
@@ -84,7 +100,7 @@ def rotary_write(
     query_norm,  # [d]; not read where `norms` is 0
     key_norm,  # [d]; the same
     query,  # [R, H, d], out
-    keys,  # [G, S, d], out: the rows' slots
+    keys,  # [G, S, d], out: the rows' slots; of the rows' type or 8-bit floats
     values,  # [G, S, d], out: the rows' slots
     heads,  # H
     kv_heads,  # G
@@ -123,9 +139,9 @@ def rotary_write(
     _store_halves(to, half, first, second, real & asks)
     slot = tl.load(slots + row)
     to = keys + ((part - heads) * pool_slots.to(tl.int64) + slot) * width + lane
-    _store_halves(to, half, first, second, real & turns & ~asks)
+    _store_halves(to, half, _in_type_of(first, keys), _in_type_of(second, keys), real & turns & ~asks)
     to = values + ((part - heads - kv_heads) * pool_slots.to(tl.int64) + slot) * width + lane
-    _store_halves(to, half, a, b, real & ~turns)
+    _store_halves(to, half, _in_type_of(a, values), _in_type_of(b, values), real & ~turns)
 
 
 @triton.jit(do_not_specialize=["gelu"])

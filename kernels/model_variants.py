@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from edgespec.kernels.variants import VARIANTS, Variant, divided
+from edgespec.kernels.variants import FLOAT8, VARIANTS, Variant, divided
 
 ODD_BY = {
     "verify": "vocabulary",
@@ -16,11 +16,14 @@ ODD_BY = {
 }
 """What must be a multiple of 16, else the variant for odd arguments is launched; by how a kernel's name begins."""
 
+POOLED = ("tree_attention_parts", "rotary_write")
+"""The kernels that read or write the pool."""
+
 
 @dataclass(frozen=True)
 class ModelSizes:
     """dtype: of the weights, as Triton names it. inner: width of the MLP. at_once: programs of its exits that run
-    together. narrow: these read an int8 head."""
+    together. narrow: these read an int8 head. float8_pool: keys and values are 8-bit floats."""
 
     dtype: str
     vocabulary: int
@@ -29,6 +32,7 @@ class ModelSizes:
     inner: int
     at_once: int
     narrow: bool
+    float8_pool: bool
 
 
 def variants_of(sizes: ModelSizes) -> list[Variant]:
@@ -48,6 +52,8 @@ def variants_of(sizes: ModelSizes) -> list[Variant]:
             return False
         if one.kernel == "exit_head_parts":
             return one.constants["TILE"] == tile and ("*i8" in one.types) == sizes.narrow
+        if one.kernel in POOLED and (FLOAT8 in one.types) != sizes.float8_pool:
+            return False
         odd_by = next((size for name, size in ODD_BY.items() if one.kernel.startswith(name)), None)
         odd = odd_by is not None and getattr(sizes, odd_by) % 16 > 0
         return one.name.endswith("-odd") == odd and _least(one, *padded.get(one.kernel, ("", 0)))

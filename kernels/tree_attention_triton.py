@@ -19,8 +19,8 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 @triton.jit(do_not_specialize=["row_words", "share", "kv_heads", "scale", "softcap"])
 def tree_attention_parts(
     query,  # [R, H, d]
-    keys,  # [G, S, d]
-    values,  # [G, S, v]
+    keys,  # [G, S, d], of the queries' type or 8-bit floats
+    values,  # [G, S, v], of the keys' type
     pages,  # int32 [P]
     words,  # int32 [R, W]
     items,  # int32 [I, 5]
@@ -86,8 +86,8 @@ def _attend(
         page = tl.load(pages + block // blocks)
         inside = (block % blocks) * SLOTS + near
         slot = page.to(tl.int64) * PAGE + inside
-        k = _rows(keys, slot, column, key_width)
-        v = _rows(values, slot, column, value_width)
+        k = _rows(keys, slot, column, key_width).to(q.dtype)
+        v = _rows(values, slot, column, value_width).to(q.dtype)
         low = tl.load(words + block // blocks * 2, real, 0)
         high = tl.load(words + block // blocks * 2 + 1, real, 0)
         scores = add_product(tl.zeros((QUERIES, SLOTS), tl.float32), q, tl.trans(k)) * scale

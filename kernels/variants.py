@@ -7,7 +7,7 @@ the binaries needs none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -64,6 +64,9 @@ HEAD_WIDTHS, ROW_WIDTHS = (LEAST_WIDTH, 128, 256), (4096, 8192)
 
 ATTENTION_BLOCK_BYTES = 64 * 128 * 2
 """Of the keys that tree_attention reads at once: 64 slots of heads of 128 in halves."""
+
+FLOAT8, FLOAT8_ARCHITECTURE = "fp8e4nv", 89
+"""Triton's name of the 8-bit floats that a pool may hold, and the first CUDA architecture that reads them."""
 
 JOINED = 4
 """Queries of a program that joins tree_attention's items."""
@@ -129,6 +132,10 @@ class Variant:
                 for name, own in self.constants.items()
             )
         )
+
+    def runs_on(self, architecture: int) -> bool:
+        """Whether a GPU of this compute capability has all its types."""
+        return architecture >= FLOAT8_ARCHITECTURE or FLOAT8 not in self.types
 
     def plain_types(self) -> list[str]:
         """The types without what they say of multiples."""
@@ -212,23 +219,32 @@ def _attention_variants() -> Iterator[Variant]:
     for dtype, itemsize in (("bf16", 2), ("fp16", 2), ("fp32", 4)):
         rows = f"*{dtype}:16"
         for width in HEAD_WIDTHS:
-            slots = slots_at_once(width, itemsize)
-            types = (
-                f"{rows} {rows} {rows} *i32:16 *i32:16 *i32:16 *i32:16 *fp32:16 *fp32:16"
-                " i32 i32:16 i32 i32 i32:16 i32:16 i32:16 fp32 fp32"
-            )
-            for queries in (16, 64 if itemsize == 2 else 32):
-                sizes = {"QUERIES": queries, "WIDTH": width, "SLOTS": slots}
-                small = width * itemsize <= 512 if queries == 16 else (width, queries) == (64, 64)
-                variant = Variant(
-                    "tree_attention_parts", f"{dtype}-{width}-{queries}", types, sizes, 4 if small else 8
-                )
-                if (width, queries, dtype) == (64, 16, "fp32"):
-                    yield variant  # for odd arguments it would spill on sm_80: the one of 32 queries serves them
-                else:
-                    yield from _either(variant, 176 if (width, queries) == (64, 16) else 0)
+            yield from _parts_variants(dtype, rows, rows, width, itemsize)
+            if itemsize == 2:  # in float32 it would spill
+                yield from _parts_variants(f"{dtype}-f8", rows, f"*{FLOAT8}:16", width, itemsize)
             types = f"*fp32:16 *fp32:16 *fp32:16 *i32:16 *i32:16 {rows} i32 i32 i32:16 i32:16"
             yield from _either(Variant("tree_attention_join", f"{dtype}-{width}", types, {"WIDTH": width}))
+
+
+def _parts_variants(name: str, rows: str, pool: str, width: int, itemsize: int) -> Iterator[Variant]:
+    """itemsize: of the rows, which keys and values are widened to."""
+    types = (
+        f"{rows} {pool} {pool} *i32:16 *i32:16 *i32:16 *i32:16 *fp32:16 *fp32:16"
+        " i32 i32:16 i32 i32 i32:16 i32:16 i32:16 fp32 fp32"
+    )
+    for queries in (16, 64 if itemsize == 2 else 32):
+        sizes = {"QUERIES": queries, "WIDTH": width, "SLOTS": slots_at_once(width, itemsize)}
+        small = width * itemsize <= 512 if queries == 16 else (width, queries) == (64, 64)
+        least = (width, queries) == (64, 16)
+        # Left to itself, the compiler spills for one more block on a processor where it widens what it reads.
+        variant = Variant(
+            "tree_attention_parts", f"{name}-{width}-{queries}", types, sizes, 4 if small else 8,
+            registers=168 if least and pool != rows else 0,
+        )  # fmt: skip
+        if least and itemsize == 4:
+            yield variant  # for odd arguments it would spill on sm_80: the one of 32 queries serves them
+        else:
+            yield from _either(variant, 176 if least else 0)
 
 
 def _layer_variants() -> Iterator[Variant]:
@@ -237,10 +253,17 @@ def _layer_variants() -> Iterator[Variant]:
         types = " ".join([*[rows] * 6, "i32:16 i32 i32 i32 fp32"])
         for width in ROW_WIDTHS:
             yield from _either(Variant("residual_norm", f"{dtype}-{width}", types, {"BLOCK": width}))
-        types = f"{rows} {rows} {rows} *i64:16 {rows} {rows} {rows} {rows} {rows} i32 i32 i32:16 i32:16 i32 i32 fp32"
-        for half in (64, 128):
-            yield from _either(Variant("rotary_write", f"{dtype}-{2 * half}", types, {"HALF": half}))
+        yield from _rotary_variants(dtype, rows, rows)
+        if dtype != "fp32":
+            yield from _rotary_variants(f"{dtype}-f8", rows, f"*{FLOAT8}:16")
         yield from _either(Variant("gated", dtype, f"{rows} {rows} i32:16 i32", {}))
+
+
+def _rotary_variants(name: str, rows: str, pool: str) -> Iterator[Variant]:
+    given = f"{rows} {rows} {rows} *i64:16 {rows} {rows} {rows} {pool} {pool}"
+    types = f"{given} i32 i32 i32:16 i32:16 i32 i32 fp32"
+    for half in (64, 128):
+        yield from _either(Variant("rotary_write", f"{name}-{2 * half}", types, {"HALF": half}))
 
 
 def _either(variant: Variant, odd_registers: int = 0) -> Iterator[Variant]:
@@ -266,3 +289,8 @@ def tail_share(vocabulary: int, tile: int, at_once: int) -> float:
 
 
 VARIANTS = tuple(_variants())
+
+
+def for_architectures(variants: Sequence[Variant], architectures: Sequence[int]) -> list[tuple[Variant, int]]:
+    """Each variant with each of the architectures that it runs on."""
+    return [(one, on) for one in variants for on in architectures if one.runs_on(on)]

@@ -93,10 +93,14 @@ def test_a_gpu_compiles_what_its_model_launches_before_anybody_waits(monkeypatch
     monkeypatch.setattr(launching, "source_of", Source)
     there = SimpleNamespace(multi_processor_count=132)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: there)
-    given = torch.bfloat16, tiny("llama").config, 32000
-    backends.compile_kernels(torch.device("cpu"), *given, narrow=True)
+    given: Any = SimpleNamespace(
+        device=torch.device("cpu"), dtype=torch.bfloat16, config=tiny("llama").config, vocabulary_size=32000,
+        float8_pool=False,
+    )  # fmt: skip
+    backends.compile_kernels(given, narrow=True)
     assert compiled == []
-    backends.compile_kernels(torch.device("cuda"), *given, narrow=True)
+    given.device = torch.device("cuda")
+    backends.compile_kernels(given, narrow=True)
     kernels = [kernel for kernel, _ in compiled]
     counts = {
         "verify_scan": 2,

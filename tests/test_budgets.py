@@ -19,7 +19,7 @@ from edgespec.kernels.budgets import SHARED_BYTES, Resources
 from edgespec.kernels.cost_limits import MOST_EXITS_SHARE, Limit, limits
 from edgespec.kernels.costs import GPUS, STREAMED, Gpu, costs
 from edgespec.kernels.forward_costs import LLAMA_2_7B, Shape, attention_bytes, forward_cost
-from edgespec.kernels.variants import VARIANTS, Variant, divided, tail_share
+from edgespec.kernels.variants import VARIANTS, Variant, divided, for_architectures, tail_share
 
 LOOKED_AT = [
     ("verify_scan", "bf16-plain", 80),
@@ -35,9 +35,12 @@ LOOKED_AT = [
     ("tree_attention_parts", "bf16-128-64", 86),
     ("tree_attention_parts", "fp32-256-32", 89),
     ("tree_attention_parts", "fp16-64-16-odd", 80),
+    ("tree_attention_parts", "bf16-f8-128-64", 90),
+    ("tree_attention_parts", "fp16-f8-64-16", 89),
     ("tree_attention_join", "bf16-64", 80),
     ("residual_norm", "bf16-8192", 90),
     ("rotary_write", "bf16-128", 87),
+    ("rotary_write", "bf16-f8-128", 89),
     ("gated", "bf16", 80),
 ]
 """A kernel of each kind, and each architecture; `edgespec kernels budgets` looks at all of them."""
@@ -50,6 +53,12 @@ def variant(kernel: str, name: str) -> Variant:
 @pytest.mark.parametrize(("kernel", "name", "architecture"), LOOKED_AT)
 def test_a_kernel_keeps_its_budgets(kernel: str, name: str, architecture: int) -> None:
     assert list(Resources.of(variant(kernel, name), architecture).broken()) == []
+
+
+def test_8_bit_floats_are_compiled_for_gpus_that_read_them_alone() -> None:
+    chosen = [variant("rotary_write", name) for name in ("bf16-128", "bf16-f8-128")]
+    found = [(one.name, on) for one, on in for_architectures(chosen, [80, 87, 89, 90])]
+    assert found == [("bf16-128", on) for on in (80, 87, 89, 90)] + [("bf16-f8-128", on) for on in (89, 90)]
 
 
 def test_a_budget_that_is_broken_is_named() -> None:

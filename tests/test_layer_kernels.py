@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from kernel_backends import BACKENDS
@@ -13,6 +14,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_
 
 from edgespec.core.errors import EdgespecError
 from edgespec.kernels import layer_reference
+from edgespec.kernels.arguments import FLOAT8, rounded, widened
 from edgespec.kernels.layer import gated, residual_norm, rotary_write
 from edgespec.kernels.layer_data import HeadNorms, Norm
 
@@ -49,16 +51,17 @@ def test_residual_norm_is_its_reference(form: str, unit: bool, dtype: str, backe
         assert_near(one, other, dtype, steps=8)
 
 
-def rotary_inputs(dtype: str) -> dict[str, Any]:
-    """Four rows, six query heads, two key heads of width 20; slots anywhere in a pool of 64."""
+def rotary_inputs(dtype: str, pool: str | None = None) -> dict[str, Any]:
+    """Four rows, six query heads, two key heads of width 20; slots anywhere in a pool of 64. pool: its type; None: the
+    rows'."""
     angles = normal("float64", 4, 20)
     return {
         "qkv": normal(dtype, 4, 10 * 20),
         "cosines": angles.cos().to(getattr(torch, dtype)),
         "sines": angles.sin().to(getattr(torch, dtype)),
         "slots": torch.tensor([63, 0, 17, 5]),
-        "keys": normal(dtype, 2, 64, 20, seed=3),
-        "values": normal(dtype, 2, 64, 20, seed=4),
+        "keys": normal(pool or dtype, 2, 64, 20, seed=3),
+        "values": normal(pool or dtype, 2, 64, 20, seed=4),
     }
 
 
@@ -71,13 +74,51 @@ def test_rotary_write_is_its_reference_and_leaves_other_slots(norms: str, dtype:
     heads = None if norms == "none" else HeadNorms(*weights, norms == "unit", 1e-6)
     before = given["keys"].clone(), given["values"].clone()
     query = rotary_write(**given, norms=heads, backend=backend)
-    want = layer_reference.rotary_write(given["qkv"], given["cosines"], given["sines"], 2, heads)
+    want = layer_reference.rotary_write(given["qkv"], given["cosines"], given["sines"], given["keys"], heads)
     assert_near(query, want[0], dtype, steps=8)
     slots = given["slots"]
     others = torch.tensor([slot for slot in range(64) if slot not in slots.tolist()])
     for pool, old, rows in zip((given["keys"], given["values"]), before, want[1:], strict=True):
         assert_near(pool[:, slots].transpose(0, 1), rows, dtype, steps=8)
         assert torch.equal(pool[:, others], old[:, others])
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("norms", [False, True])
+def test_a_pool_of_8_bit_floats_holds_what_another_holds_rounded(
+    norms: bool, dtype: str, backend: str
+) -> None:
+    heads = HeadNorms(normal(dtype, 20, seed=5), normal(dtype, 20, seed=6), False, 1e-6) if norms else None
+    wide, narrow = rotary_inputs(dtype), rotary_inputs(dtype, FLOAT8)
+    before = {name: widened(narrow[name]).copy() for name in ("keys", "values")}
+    queries = [rotary_write(**given, norms=heads, backend=backend) for given in (wide, narrow)]
+    assert torch.equal(*queries)
+    written = np.isin(np.arange(64), wide["slots"])
+    for name, old in before.items():
+        want = np.where(written[:, None], rounded(widened(wide[name]), FLOAT8), old)
+        assert (widened(narrow[name]) == want).all()
+
+
+NEAREST = {
+    0.0: 0.0, -0.75: -0.75, 1.0624: 1.0, 1.0625: 1.0, 1.0626: 1.125, 1.1875: 1.25, -1.95: -2.0, 17.0: 16.0,
+    2.0**-6: 2.0**-6, 2.0**-7: 2.0**-7, 1.5 * 2.0**-9: 2.0**-8, 2.0**-10: 0.0, 1.1 * 2.0**-10: 2.0**-9, 1e-30: 0.0,
+    431.0: 416.0, 433.0: 448.0, 448.0: 448.0, 463.0: 448.0, 470.0: 448.0, -1e30: -448.0, float("inf"): 448.0,
+}  # fmt: skip
+"""Ties go to the even mantissa; what is beyond the largest stays the largest."""
+
+
+@pytest.mark.parametrize("backend", ["reference", *BACKENDS])
+def test_8_bit_floats_are_rounded_to_nearest_and_never_overflow(backend: str) -> None:
+    given = rotary_inputs("float32", FLOAT8)
+    given["qkv"][0, -len(NEAREST) :] = torch.tensor([*NEAREST])
+    if backend == "reference":
+        arguments = given["qkv"], given["cosines"], given["sines"], given["keys"], None
+        values = torch.as_tensor(layer_reference.rotary_write(*arguments)[2])
+    else:
+        rotary_write(**given, backend=backend)
+        values = given["values"][:, given["slots"]].transpose(0, 1).float()
+    assert values[0].flatten()[-len(NEAREST) :].tolist() == [*NEAREST.values()]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -127,6 +168,10 @@ def test_rotations_are_the_modules_bits(dtype: str) -> None:
         (lambda: gated(torch.zeros(2, 3)), "gate_up's width must be even, not 3"),
         (lambda: rotary_write(**{**rotary_inputs("float32"), "qkv": torch.zeros(4, 90)}), "qkv must be"),
         (lambda: rotary_write(**{**rotary_inputs("float32"), "slots": torch.zeros(3)}), "slots must be"),
+        (
+            lambda: rotary_write(**{**rotary_inputs("float32"), "keys": normal(FLOAT8, 2, 64, 20)}),
+            "values must be float8_e4m3fn, not float32",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(call: Any, message: str) -> None:

@@ -3,6 +3,7 @@ or run without them. Launches are recorded, not run."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ def run_layers(dtype: torch.dtype, sizes: ModelSizes, monkeypatch: pytest.Monkey
     changed = {"hidden_size": sizes.width, "head_dim": sizes.head_width, "intermediate_size": sizes.inner}
     one_layer = transformers.LlamaConfig(**{**SIZE, **changed, "num_hidden_layers": 1})
     monkeypatch.setitem(FAMILIES, "of these sizes", one_layer)
-    model = LoadedModel(tiny("of these sizes", dtype), "tiny", bytes(32))
+    model = LoadedModel(tiny("of these sizes", dtype), "tiny", bytes(32), float8_pool=sizes.float8_pool)
     target = Target(model, kv_memory="16MiB", native=False)
     assert target.runner.lean is not None
     warm_up(target.runner)
@@ -97,20 +98,21 @@ def run_verify(dtype: torch.dtype, vocabulary: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "vocabulary", "width", "head_width", "inner"),
+    ("dtype", "vocabulary", "width", "head_width", "inner", "float8_pool"),
     [
-        ("bf16", 32_000, 64, 128, 64),
-        ("bf16", 262_208, 64, 16, 64),
-        ("fp16", 997, 48, 12, 100),
-        ("fp32", 1_000, 4_112, 256, 96),
+        ("bf16", 32_000, 64, 128, 64, False),
+        ("bf16", 262_208, 64, 16, 64, True),
+        ("fp16", 997, 48, 12, 100, False),
+        ("fp16", 997, 48, 12, 100, True),
+        ("fp32", 1_000, 4_112, 256, 96, False),
     ],
 )
 def test_what_is_launched_is_what_was_compiled(
-    dtype: str, vocabulary: int, width: int, head_width: int, inner: int,
+    dtype: str, vocabulary: int, width: int, head_width: int, inner: int, float8_pool: bool,
     launched: Launches, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     kind = next(one for one, name in launching.TYPES.items() if name == f"*{dtype}")
-    sizes = ModelSizes(dtype, vocabulary, width, head_width, inner, AT_ONCE, dtype != "fp32")
+    sizes = ModelSizes(dtype, vocabulary, width, head_width, inner, AT_ONCE, dtype != "fp32", float8_pool)
     run_layers(kind, sizes, monkeypatch)
     run_exits(kind, sizes)
     run_verify(kind, vocabulary)
@@ -119,11 +121,13 @@ def test_what_is_launched_is_what_was_compiled(
 
 def test_a_vocabulary_that_no_kernel_holds_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "backend_on", lambda device: "triton")
-    config = transformers.LlamaConfig(**SIZE)
+    model: Any = SimpleNamespace(
+        device=torch.device("cuda"), dtype=torch.bfloat16, config=None, vocabulary_size=MOST_TOKENS + 1
+    )
     with pytest.raises(
         EdgespecError, match="a vocabulary of 524289 tokens is more than the GPU's kernels hold"
     ):
-        backends.compile_kernels(torch.device("cuda"), torch.bfloat16, config, MOST_TOKENS + 1, narrow=True)
+        backends.compile_kernels(model, narrow=True)
 
 
 def test_heads_and_rows_that_no_kernel_holds_run_without_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ from edgespec.kernels.attention_plan import PAGE, AttentionPlan, HeadGroups, Ses
 
 @dataclass(frozen=True)
 class Shape:
-    """rows and text: of each session, the rows of this forward and the tokens before them."""
+    """rows and text: of each session, the rows of this forward and the tokens before them. pool: the type of keys and
+    values; None: that of the queries."""
 
     rows: tuple[int, ...]
     text: tuple[int, ...]
@@ -26,6 +27,7 @@ class Shape:
     softcap: float = 0.0
     sinks: bool = False
     dtype: str = "float32"
+    pool: str | None = None
     tile_queries: int | None = None
 
     @property
@@ -33,7 +35,7 @@ class Shape:
         return HeadGroups(self.heads // self.kv_heads, self.kv_heads)
 
 
-CASES = {
+OF_ONE_TYPE = {
     "one row": Shape((1,), (5,)),
     "trees of several sessions": Shape((3, 1, 7), (200, 10, 64)),
     "one head a group": Shape((5,), (100,), kv_heads=4),
@@ -50,6 +52,10 @@ CASES = {
     "bfloat16": Shape((3, 5), (200, 10), dtype="bfloat16"),
     "float16": Shape((3, 5), (200, 10), dtype="float16"),
     "float16, all at once": Shape((9, 3), (190, 5), window=33, softcap=3.0, sinks=True, dtype="float16"),
+}
+
+CASES = OF_ONE_TYPE | {
+    f"{name}, 8-bit pool": replace(shape, pool="float8_e4m3fn") for name, shape in OF_ONE_TYPE.items()
 }
 
 
@@ -85,15 +91,14 @@ def inputs_of(shape: Shape, seed: int = 0) -> tuple[list[SessionPages], dict[str
         )
     ]
     slots = (sum(counts) + 2) * PAGE
-    dtype = getattr(torch, shape.dtype)
 
-    def normal(*size: int) -> torch.Tensor:
-        return torch.from_numpy(random.normal(size=size)).to(dtype)
+    def normal(dtype: str, *size: int) -> torch.Tensor:
+        return torch.from_numpy(random.normal(size=size)).to(getattr(torch, dtype))
 
     return sessions, {
-        "query": normal(sum(shape.rows), shape.heads, shape.width),
-        "keys": normal(shape.kv_heads, slots, shape.width),
-        "values": normal(shape.kv_heads, slots, shape.value_width),
+        "query": normal(shape.dtype, sum(shape.rows), shape.heads, shape.width),
+        "keys": normal(shape.pool or shape.dtype, shape.kv_heads, slots, shape.width),
+        "values": normal(shape.pool or shape.dtype, shape.kv_heads, slots, shape.value_width),
         "scale": shape.width**-0.5,
         "softcap": shape.softcap,
         "sinks": torch.from_numpy(random.normal(size=shape.heads)).float() if shape.sinks else None,

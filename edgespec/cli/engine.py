@@ -37,6 +37,7 @@ OWN_ONLY = (
     "trust_remote_code",
     "quantize",
     "exit_bits",
+    "kv_dtype",
 )
 """Options of edgespec's own engine, and --dtype for GGUF files; another one has `--engine-args`."""
 
@@ -83,6 +84,13 @@ class Model:
         "Memory for the keys and values of all sessions, such as 2GiB or 40%.",
         show_default="20% of what is free, on a GPU 75%",
     )
+    kv_dtype: str = option(
+        "Type of the keys and values that are kept. auto: that of the weights; fp8: 8-bit floats, half the memory of "
+        "16 bits. Texts are exactly those of the target with such keys. On a GPU it needs compute capability 8.9; on a "
+        "CPU it is slower.",
+        "auto",
+        type=click.Choice(["auto", "fp8"]),
+    )
     deterministic: bool = option(
         "Make results independent of what else the server runs, bit for bit. Slower, mostly for small batches.",
         False,
@@ -120,8 +128,9 @@ class Model:
                 raise EdgespecError(
                     "--engine-args are those of another engine: give --engine vllm or llamacpp."
                 )
-            if self.quantize and self.tensor_parallel:
-                raise EdgespecError("--quantize is not split over processes: leave --tensor-parallel out.")
+            split = ["--quantize"] * bool(self.quantize) + ["--kv-dtype"] * (self.kv_dtype != "auto")
+            if split and self.tensor_parallel:
+                raise EdgespecError(f"{split[0]} is not split over processes: leave --tensor-parallel out.")
             return
         self.arguments()
         accepted = {field.name: {field.default} for field in fields(self)} | {"exits": {"auto", "none"}}
@@ -177,6 +186,7 @@ def load_target(model: Model, pace: ForwardPacing | None) -> tuple[TargetEngine 
             trust_remote_code=model.trust_remote_code,
             quantize=model.quantize,
             exit_bits=int(model.exit_bits),
+            kv_dtype=model.kv_dtype,
         )
         return target, leader
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -43,14 +42,15 @@ def build(archs: str, out: Path) -> None:
 
     with needs("server"):
         from edgespec.kernels import ahead
-        from edgespec.kernels.variants import VARIANTS
+        from edgespec.kernels.variants import VARIANTS, for_architectures
     architectures = ahead.parse_architectures(archs)
+    count = len(for_architectures(VARIANTS, architectures))
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=len(architectures) * len(VARIANTS))
+        task = progress.add_task("", total=count)
         ahead.build(
             out, architectures, report=lambda what: progress.update(task, advance=1, description=what)
         )
-    click.echo(f"edgespec: {len(VARIANTS)} kernels for {', '.join(map(str, architectures))} in {out}")
+    click.echo(f"edgespec: {count} kernels for {', '.join(map(str, architectures))} in {out}")
     click.echo(f"edgespec: a server finds them with EDGESPEC_KERNELS={out.resolve()}")
 
 
@@ -64,7 +64,7 @@ def budgets(archs: str, only: str) -> None:
     with needs("server"):
         from edgespec.kernels import ahead
         from edgespec.kernels.budgets import SHARED_BYTES, Resources
-        from edgespec.kernels.variants import VARIANTS
+        from edgespec.kernels.variants import VARIANTS, for_architectures
     architectures = ahead.parse_architectures(archs)
     if unknown := sorted(set(architectures) - set(SHARED_BYTES)):
         raise EdgespecError(f"there are no budgets for {unknown}: give some of {sorted(SHARED_BYTES)}.")
@@ -75,7 +75,7 @@ def budgets(archs: str, only: str) -> None:
     chosen = [one for one in VARIANTS if f"{one.kernel} {one.name}".startswith(only)]
     if not chosen:
         raise EdgespecError(f"no kernel's name begins with {only!r}: leave --only out to see them.")
-    pairs = itertools.product(chosen, architectures)
+    pairs = for_architectures(chosen, architectures)
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as processes:
         for one in processes.map(Resources.of, *zip(*pairs, strict=True)):
             name = f"{one.variant.kernel} {one.variant.name}"

@@ -29,7 +29,8 @@ class Layout(Protocol):
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None
     ) -> Tensor:
-        """query [1, H, R, d], key and value [1, G, S, d] of the whole pool -> [1, R, H, d of value]."""
+        """query [1, H, R, d], key and value [1, G, S, d] of the whole pool, which may be 8-bit floats -> [1, R, H, d of
+        value]."""
 
 
 _layout: ContextVar[Layout | None] = ContextVar("layout", default=None)
@@ -77,11 +78,12 @@ class SessionSpan:
     start: int | None
     seen: Tensor
 
-    def read(self, pool: Tensor) -> Tensor:
-        """The slots [1, G, W, d] that it sees: a view where they are contiguous, else a copy."""
+    def read(self, pool: Tensor, dtype: torch.dtype) -> Tensor:
+        """The slots [1, G, W, d] that it sees, in this type: a view where they are contiguous and have it, else a
+        copy."""
         if self.start is not None:
-            return pool[:, :, self.start : self.start + self.width]
-        return pool.index_select(2, self.seen)
+            return pool[:, :, self.start : self.start + self.width].to(dtype)
+        return pool.index_select(2, self.seen).to(dtype)
 
 
 @dataclass
@@ -99,8 +101,8 @@ class SessionLayout:
         for span, own in zip(self.spans, self._packed(mask, heads // key.shape[1]), strict=True):
             part = scaled_dot_product_attention(
                 query[:, :, span.first : span.last].reshape(1, key.shape[1], -1, query.shape[-1]),
-                span.read(key),
-                span.read(value),
+                span.read(key, query.dtype),
+                span.read(value, query.dtype),
                 attn_mask=own,
                 scale=scaling,
             )

@@ -17,6 +17,7 @@ from edgespec.core.errors import EdgespecError, first_line
 from edgespec.kernels import launching
 from edgespec.kernels.model_variants import ModelSizes, variants_of
 from edgespec.kernels.variants import MOST_TOKENS, PROGRAMS_A_PROCESSOR
+from edgespec.model.loaded_model import LoadedModel
 
 log = logging.getLogger("edgespec.model")
 
@@ -52,11 +53,10 @@ def working_on(device: torch.device) -> AbstractContextManager[object]:
     return torch.cuda.device(device)
 
 
-def compile_kernels(
-    device: torch.device, dtype: torch.dtype, config: Any, vocabulary: int, narrow: bool
-) -> None:
-    """Compile what a model of this type and config launches, before a session waits for it. narrow: exits read a head
-    of 8 bits, where the model's has halves. Raises EdgespecError for a vocabulary that no variant holds."""
+def compile_kernels(model: LoadedModel, narrow: bool) -> None:
+    """Compile what a model launches, before a session waits for it. narrow: exits read a head of 8 bits, where the
+    model's has halves. Raises EdgespecError for a vocabulary that no variant holds."""
+    device, dtype, config, vocabulary = model.device, model.dtype, model.config, model.vocabulary_size
     if device.type != "cuda" or backend_on(device) is None:
         return
     if vocabulary > MOST_TOKENS:
@@ -75,6 +75,7 @@ def compile_kernels(
         inner=getattr(config, "intermediate_size", None) or 0,
         at_once=at_once,
         narrow=narrow and dtype.itemsize == 2,
+        float8_pool=model.float8_pool,
     )
     try:
         launching.compile_all(variants_of(sizes), "compiling kernels")

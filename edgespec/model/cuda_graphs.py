@@ -81,9 +81,8 @@ def graph_bytes(model: LoadedModel, widths: Sequence[int], groups: HeadGroups | 
     slots = sum(ROWS) * sum(widths) * len(model.windows.by_layer_type)
     if groups is None:
         seen = slots * size
-        attention = (
-            4 * heads * width * widths[-1] * size
-        )  # keys and values, copied and as attention wants them
+        copied = size + model.kv_dtype.itemsize
+        attention = 2 * heads * width * widths[-1] * copied  # keys and values, and as attention wants them
     else:
         seen = slots // 8
         attention = groups.scratch_bytes(ROWS[-1], width)

@@ -60,11 +60,12 @@ class NativeDecoder:
 
     @classmethod
     def wanted(cls, model: LoadedModel) -> NativeDecoder | None:
-        """None where the model's family, dtype, device or layers are not supported."""
+        """None where the model's family, dtype, device, layers or pool are not supported."""
         known = type(model.module) in FAMILIES or (
             model.vision is not None and type(model.decoder) in LANGUAGE_MODELS
         )
-        if not known or model.dtype != torch.float32 or model.device.type != "cpu":
+        floats = model.dtype == model.kv_dtype == torch.float32
+        if not known or not floats or model.device.type != "cpu":
             return None
         config = model.config
         windows = Windows.of(config).by_layer_type.values()

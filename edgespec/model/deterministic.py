@@ -44,9 +44,9 @@ class Gather:
         mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
         return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None, None]
 
-    def read(self, pool: Tensor) -> Tensor:
-        """The ancestors' keys or values [B, G, W, d]."""
-        flat = pool[0].index_select(1, self.ancestors.reshape(-1))
+    def read(self, pool: Tensor, dtype: torch.dtype) -> Tensor:
+        """The ancestors' keys or values [B, G, W, d], in this type."""
+        flat = pool[0].index_select(1, self.ancestors.reshape(-1)).to(dtype)
         return flat.view(flat.shape[0], *self.ancestors.shape, -1).transpose(0, 1)
 
 
@@ -67,8 +67,8 @@ class GatherLayout:
             own = query[0].index_select(1, gather.rows).transpose(0, 1)
             part = scaled_dot_product_attention(
                 own.reshape(count, shared, heads // shared, -1),
-                gather.read(key),
-                gather.read(value),
+                gather.read(key, query.dtype),
+                gather.read(value, query.dtype),
                 attn_mask=gather.mask(window, query.dtype),
                 scale=scaling,
             )

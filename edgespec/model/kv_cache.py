@@ -18,6 +18,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from edgespec.core.pictures import PictureSpan
 from edgespec.core.slots import SLOT_BUCKET, Piece
+from edgespec.kernels.narrow_pool import put
 from edgespec.model.kv_pages import Pages, runs
 from edgespec.model.target_engine import PrefixSalt
 
@@ -37,11 +38,19 @@ class PoolLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
     is_sliding = False
 
-    def __init__(self, placement: _Placement, pages: int, like: PoolLayer | None = None) -> None:
-        """like: take that layer's shapes; memory is then untouched, to be zeroed as pages are taken."""
+    def __init__(
+        self,
+        placement: _Placement,
+        pages: int,
+        like: PoolLayer | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """like: take that layer's shapes and type; memory is then untouched, to be zeroed as pages are taken. dtype: as
+        in KvPool."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._placement = placement
         self._slots = pages * SLOT_BUCKET
+        self._dtype = dtype
         self.keys: torch.Tensor
         self.values: torch.Tensor
         if like is not None:
@@ -53,20 +62,22 @@ class PoolLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the rows' keys and values [1, heads, R, width]; return those that attention reads."""
+        """Write the rows' keys and values [1, heads, R, width]; return those that attention reads: the whole pool as it
+        is, or the slots that it sees in the rows' type."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        self.keys.index_copy_(2, self._placement.slots, key_states)
-        self.values.index_copy_(2, self._placement.slots, value_states)
+        put(self.keys, 2, self._placement.slots, key_states)
+        put(self.values, 2, self._placement.slots, value_states)
         seen = self._placement.seen
         if seen is None:
             return self.keys, self.values
-        return self.keys.index_select(2, seen), self.values.index_select(2, seen)
+        keys, values = (pool.index_select(2, seen).to(key_states.dtype) for pool in (self.keys, self.values))
+        return keys, values
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Zeros, since even a masked slot must hold finite numbers."""
         self.keys, self.values = (
-            states.new_zeros(1, states.shape[1], self._slots, states.shape[3])
+            states.new_zeros(1, states.shape[1], self._slots, states.shape[3], dtype=self._dtype)
             for states in (key_states, value_states)
         )
         self.is_initialized = True
@@ -85,17 +96,23 @@ class KvPool(Cache):
     """All sessions' keys and values in all layers; `pages` counts their readers.
 
     like: a pool that was used already, whose shapes this one takes; its memory is then touched only as pages are
-    taken, or by `claim`. changed: called before each change ("pool", "clear" or "copy", and its arguments)."""
+    taken, or by `claim`. changed: called before each change ("pool", "clear" or "copy", and its arguments). dtype: what
+    it keeps; None: what it is given."""
 
     def __init__(
-        self, layers: int, pages: int, like: KvPool | None = None, changed: Callable[..., None] | None = None
+        self,
+        layers: int,
+        pages: int,
+        like: KvPool | None = None,
+        changed: Callable[..., None] | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         self.pages = Pages(pages)
         self._placement = _Placement()
         self._changed = changed or (lambda *change: None)
         self._changed("pool", layers, pages, like is None)
         old: Sequence[PoolLayer | None] = [None] * layers if like is None else like.pool_layers
-        self.pool_layers: list[PoolLayer] = [PoolLayer(self._placement, pages, layer) for layer in old]
+        self.pool_layers: list[PoolLayer] = [PoolLayer(self._placement, pages, layer, dtype) for layer in old]
         super().__init__(layers=[*self.pool_layers])
         self.clear(self.pages.take(1))  # SCRATCH
 

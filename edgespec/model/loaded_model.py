@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from edgespec.core.errors import EdgespecError
+from edgespec.kernels.narrow_pool import FLOAT8
 from edgespec.model.attention import SLOT_ATTENTION
 from edgespec.model.masks import Windows
 from edgespec.model.support import context_length
@@ -21,7 +22,8 @@ class LoadedModel:
     """module: the transformers model. name: what messages and clients call it. vocabulary_hash: of the tokenizer
     beside it (edgespec.core.tokenizer). weights_sha256: of its files, hex digits; empty where there are none.
     tokenizer_path: its tokenizer.json; None: it has none. vision: its vision encoder; None: it reads text only.
-    quantize: what its weights were quantised to when they were loaded; None: they are as the files hold them."""
+    quantize: what its weights were quantised to when they were loaded; None: they are as the files hold them.
+    float8_pool: keys and values are kept as 8-bit floats."""
 
     module: Any
     name: str
@@ -30,6 +32,7 @@ class LoadedModel:
     tokenizer_path: Path | None = None
     vision: VisionEncoder | None = None
     quantize: str | None = None
+    float8_pool: bool = False
 
     @cached_property
     def config(self) -> Any:
@@ -45,7 +48,13 @@ class LoadedModel:
     def arithmetic(self) -> str:
         """What decides the last bits of its results, besides its weights."""
         dtype = str(self.dtype).removeprefix("torch.")
-        return dtype if self.quantize is None else f"{self.quantize}-{dtype}"
+        pool = "-kv-fp8" if self.float8_pool else ""
+        return dtype + pool if self.quantize is None else f"{self.quantize}-{dtype}{pool}"
+
+    @property
+    def kv_dtype(self) -> torch.dtype:
+        """Of the keys and values that are kept."""
+        return FLOAT8 if self.float8_pool else self.dtype
 
     @property
     def device(self) -> torch.device:

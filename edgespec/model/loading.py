@@ -18,6 +18,7 @@ from edgespec.core.weight_files import GGUF_WEIGHTS, weight_bytes, weight_files
 from edgespec.engines.model_folder import bundled_pair, read_weights
 from edgespec.model.attention import SLOT_ATTENTION
 from edgespec.model.exits import ExitHeads, weights_sha256
+from edgespec.model.float8_pool import check_float8_pool
 from edgespec.model.memory import check_fits
 from edgespec.model.quantised import check_quantised, keep_activations, quantiser
 from edgespec.model.support import check_config, check_modules
@@ -28,6 +29,7 @@ from edgespec.model.vision_families import FAMILIES
 DTYPES: dict[str, torch.dtype] = {
     name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")
 }
+KV_DTYPES = ("auto", "fp8")
 SMALL_BYTES = 1 << 30
 """Smaller weights load in about a second: they need no progress bar, and are hashed to check the exits."""
 
@@ -39,6 +41,14 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype not in DTYPES:
         raise EdgespecError(f"dtype must be auto or one of {', '.join(DTYPES)}, not {dtype!r}.")
     return DTYPES[dtype]
+
+
+def choose_float8_pool(kv_dtype: str) -> bool:
+    """Whether keys and values are kept as 8-bit floats. "auto" keeps them in the model's dtype. Raises
+    EdgespecError."""
+    if kv_dtype not in KV_DTYPES:
+        raise EdgespecError(f"--kv-dtype takes {' or '.join(KV_DTYPES)}, not {kv_dtype!r}.")
+    return kv_dtype == "fp8"
 
 
 def choose_device(device: str) -> torch.device:
@@ -62,10 +72,11 @@ def load_model(
     sharded: bool = False,
     trust_remote_code: bool = False,
     quantize: str | None = None,
+    float8_pool: bool = False,
 ) -> Any:
     """The causal LM in `folder` on `device`, ready for slots and not in training; sharded: this process's part of it,
     by transformers' own plan; trust_remote_code: Python code in the folder may run; quantize: to one of
-    `quantised.METHODS`. Raises EdgespecError."""
+    `quantised.METHODS`; float8_pool: its keys and values are to be kept as 8-bit floats. Raises EdgespecError."""
     config = _read_config(folder, name, trust_remote_code)
     text_config = config.get_text_config()
     check_config(config, name)
@@ -74,6 +85,8 @@ def load_model(
         raise EdgespecError(
             f"{name} reads pictures, and such a target is not sharded: leave --tensor-parallel out."
         )
+    if float8_pool:
+        check_float8_pool(text_config, name, dtype, device, sharded, pictures)
     quantised = check_quantised(config, name)
     chosen = None
     if quantize is not None:
@@ -97,10 +110,7 @@ def load_model(
     )
     check_modules(model, name)
     keep_activations(model)
-    if pictures:
-        model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
-    if _reads_pool(model, text_config):
-        (language_model(model) if pictures else model).set_attn_implementation(SLOT_ATTENTION)
+    _set_attention(model, text_config, pictures)
     if dtype == torch.float64 and model._can_set_experts_implementation():
         model.set_experts_implementation("eager")  # the grouped product of experts has no float64
     return (model if placement else model.to(device)).eval().requires_grad_(False)
@@ -187,6 +197,13 @@ def tokenizer_hash(folder: Path) -> bytes:
             f"{folder} holds no tokenizer that can be read ({first_line(error)}): "
             "save the model's tokenizer beside its weights."
         ) from None
+
+
+def _set_attention(model: Any, text_config: Any, pictures: bool) -> None:
+    if pictures:
+        model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
+    if _reads_pool(model, text_config):
+        (language_model(model) if pictures else model).set_attn_implementation(SLOT_ATTENTION)
 
 
 def _reads_pool(model: Any, text_config: Any) -> bool:

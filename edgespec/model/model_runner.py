@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from edgespec.kernels.narrow_pool import FLOAT8
 from edgespec.model.attention import attending
 from edgespec.model.batch import FlatRows, ModuleInputs, module_inputs
 from edgespec.model.cache_argument import cache_argument
@@ -50,7 +51,12 @@ class ModelRunner:
         self.model = model
         self.deterministic = deterministic
         self._pool_changed = None if leader is None else leader.pool_changed
-        self.pool = KvPool(len(model.decoder_layers), CHECK_PAGES, changed=self._pool_changed)
+        self.pool = KvPool(
+            len(model.decoder_layers),
+            CHECK_PAGES,
+            changed=self._pool_changed,
+            dtype=FLOAT8 if model.float8_pool else None,
+        )
         if leader is not None:
             leader.lead(model.module)
         plain = not deterministic and leader is None

@@ -13,6 +13,7 @@ from edgespec.core.guide_matcher import Guides, Matcher, allowed_tokens
 from edgespec.core.noise import NoiseRows
 from edgespec.core.params import SamplingParams
 from edgespec.model.loaded_model import LoadedModel
+from edgespec.model.rounding_cache import own_cache
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def generate(model: LoadedModel, prompt: Sequence[int], params: SamplingParams) 
     with torch.inference_mode():
         found = model.module.generate(
             ids,
+            **own_cache(model),
             attention_mask=torch.ones_like(ids),
             generation_config=settings,
             logits_processor=transformers.LogitsProcessorList(processors),

@@ -17,13 +17,20 @@ from torch.utils._pytree import tree_leaves
 
 from edgespec.core.errors import EdgespecError, first_line
 from edgespec.core.slots import SLOT_BUCKET, Piece
+from edgespec.model.loaded_model import LoadedModel
 from edgespec.model.model_runner import CHECK_PAGES, ModelRunner
+from edgespec.model.rounding_cache import own_cache
 from edgespec.model.support import ADVICE, UnsupportedModel
 from edgespec.model.target_engine import SessionRows
 
 TOLERANCE = {torch.float64: 1e-5, torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.05}
 """Largest difference of logits, as a share of their spread, by dtype. (transformers computes norms and rotations in
 float32 whatever the model's dtype.)"""
+
+FLOAT8_TOLERANCE = 0.25
+"""The same where the pool keeps 8-bit floats, in every dtype. The model's own forward rounds keys and values likewise,
+but one that lies between two 8-bit floats falls to either side by its last bit, and the layers behind it amplify a step
+of 3 bits of mantissa. A wrong mask changes logits by about their spread."""
 
 PREFIX, NODES, WINDOW = 6, 8, 4
 
@@ -35,9 +42,10 @@ def check_tree(runner: ModelRunner) -> None:
 
 
 def check(runner: ModelRunner, trouble: str, differences: Callable[[], Iterable[float]]) -> None:
-    """The largest of `differences`, as a share of the logits' spread, must be within TOLERANCE. trouble: what is wrong
-    otherwise. Raises UnsupportedModel."""
+    """The largest of `differences`, as a share of the logits' spread, must be within the tolerance. trouble: what is
+    wrong otherwise. Raises UnsupportedModel."""
     model = runner.model
+    tolerance = FLOAT8_TOLERANCE if model.float8_pool else TOLERANCE[model.dtype]
     kind = f"{model.name} ({type(model.module).__name__})"
     try:
         with _narrow_window(model.config), torch.inference_mode():
@@ -48,10 +56,10 @@ def check(runner: ModelRunner, trouble: str, differences: Callable[[], Iterable[
         raise UnsupportedModel(
             f"{kind} does not run on a slot cache ({type(error).__name__}: {first_line(error)}): {ADVICE}."
         ) from error
-    if not difference <= TOLERANCE[model.dtype]:
+    if not difference <= tolerance:
         raise UnsupportedModel(
             f"{kind} {trouble} (they differ by {difference:.2g} of the logits' spread, and may by "
-            f"{TOLERANCE[model.dtype]:.2g}): {ADVICE}."
+            f"{tolerance:.2g}): {ADVICE}."
         )
 
 
@@ -155,7 +163,15 @@ def _differences(runner: ModelRunner) -> Iterator[float]:
     tree = SessionRows(cache, _piece(tokens, paths, slots, range(PREFIX, count)), np.arange(NODES))
     for node, row in enumerate(runner.logits([tree]), PREFIX):
         chain = torch.from_numpy(tokens[paths[node]]).to(runner.model.device)
-        yield difference(row, runner.model.module(input_ids=chain[None], use_cache=False).logits[0, -1])
+        yield difference(row, _own_logits(runner.model, chain))
+
+
+def _own_logits(model: LoadedModel, chain: torch.Tensor) -> torch.Tensor:
+    """Behind the last token of a chain, by the model's own forward."""
+    logits: torch.Tensor = model.module(input_ids=chain[None], use_cache=False, **own_cache(model)).logits[
+        0, -1
+    ]
+    return logits
 
 
 def difference(row: torch.Tensor, expected: torch.Tensor) -> float:

@@ -104,6 +104,7 @@ class Target:
         trust_remote_code: bool = False,
         quantize: str | None = None,
         exit_bits: int = 8,
+        kv_dtype: str = "auto",
     ) -> Target:
         """Load a folder or a model id; None: the bundled target.
 
@@ -112,33 +113,29 @@ class Target:
         values, as bytes, "2GiB" or "40%". deterministic: a token's logits do not depend on what runs beside it.
         leader: this process has joined others, each with a shard (tensor_parallel.py); such a target has no exits.
         trust_remote_code: Python code in the folder may run. quantize: the weights, while they are loaded, to one of
-        `quantised.METHODS`. exit_bits: of the LM head that exits read on a GPU, 8 or 16. Raises EdgespecError."""
+        `quantised.METHODS`. exit_bits: of the LM head that exits read on a GPU, 8 or 16. kv_dtype: of keys and values,
+        "auto" is `dtype`, or "fp8". Raises EdgespecError."""
         if threads is not None:
             torch.set_num_threads(threads)
         chosen_device = loading.choose_device(device)
         chosen_dtype = loading.choose_dtype(dtype, chosen_device)
+        float8_pool = loading.choose_float8_pool(kv_dtype)
         folder = find_folder(model)
         exits_folder = None if leader else loading.find_exits(exits, folder)
         name = name_of(model, folder)
         lm = loading.load_model(
-            folder, name, chosen_dtype, chosen_device, leader is not None, trust_remote_code, quantize
-        )
+            folder, name, chosen_dtype, chosen_device, leader is not None, trust_remote_code, quantize, float8_pool
+        )  # fmt: skip
         heads = None if exits_folder is None else loading.load_exits(exits_folder, folder, lm, name)
         tokenizer, encoder = folder / "tokenizer.json", find_encoder(lm, folder)
         hashes = loading.tokenizer_hash(folder), weights_sha256(folder)
-        loaded = LoadedModel(lm, name, *hashes, tokenizer, encoder, quantize)
+        loaded = LoadedModel(lm, name, *hashes, tokenizer, encoder, quantize, float8_pool)
         with working_on(loaded.device):
-            sizes = loaded.config, loaded.vocabulary_size
-            compile_kernels(loaded.device, loaded.dtype, *sizes, narrow=exit_bits == 8)
+            compile_kernels(loaded, narrow=exit_bits == 8)
             return cls(
-                loaded,
-                heads,
-                pace=pace,
-                kv_memory=kv_memory,
-                deterministic=deterministic,
-                leader=leader,
+                loaded, heads, pace=pace, kv_memory=kv_memory, deterministic=deterministic, leader=leader,
                 exit_bits=exit_bits,
-            )
+            )  # fmt: skip
 
     @property
     def exits(self) -> ExitReader | None:
