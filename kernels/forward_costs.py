@@ -92,10 +92,10 @@ class ForwardCost:
         return self.exits_us[bits] / self.expected_us
 
 
-def forward_cost(gpu: Gpu, shape: Shape, rows: int, slots: int) -> ForwardCost:
-    """One session of `rows` rows that see all of `slots` slots."""
+def forward_cost(gpu: Gpu, shape: Shape, rows: int, slots: int, kv_itemsize: int = ITEMSIZE) -> ForwardCost:
+    """One session of `rows` rows that see all of `slots` slots. kv_itemsize: of keys and values, 1 in 8 bits."""
     launches = LAUNCHES_A_LAYER * shape.layers + LAUNCHES_OUTSIDE
-    kv_bytes, idle = attention_bytes(gpu, shape, rows, slots)
+    kv_bytes, idle = attention_bytes(gpu, shape, rows, slots, kv_itemsize)
     floor = shape.weight_bytes / gpu.bytes_per_us
     waits = COPY_US + launches * GRAPH_LAUNCH_US
     reading = (shape.weight_bytes + kv_bytes / (1 - idle)) / gpu.reached_bytes_per_us
@@ -113,7 +113,9 @@ def exit_us(gpu: Gpu, shape: Shape, rows: int, bits: int) -> float:
     return EXIT_LAUNCHES * GRAPH_LAUNCH_US + read / gpu.reached_bytes_per_us
 
 
-def attention_bytes(gpu: Gpu, shape: Shape, rows: int, slots: int) -> tuple[int, float]:
+def attention_bytes(
+    gpu: Gpu, shape: Shape, rows: int, slots: int, kv_itemsize: int = ITEMSIZE
+) -> tuple[int, float]:
     """What tree_attention reads and passes on in all layers, and the share of the GPU that is idle meanwhile."""
     pages = -(-slots // PAGE)
     plan = AttentionPlan.of(
@@ -122,7 +124,7 @@ def attention_bytes(gpu: Gpu, shape: Shape, rows: int, slots: int) -> tuple[int,
     )
     items = plan.items[: plan.counts[0]]
     jobs = len(items) * shape.kv_heads
-    read = int(items[:, 3].sum()) * PAGE * 2 * shape.head_width * ITEMSIZE * shape.kv_heads
+    read = int(items[:, 3].sum()) * PAGE * 2 * shape.head_width * kv_itemsize * shape.kv_heads
     passed = 2 * jobs * plan.tile_queries * (shape.head_width + 2) * 4  # written, then read
     turns = -(-jobs // gpu.processors)
     return shape.layers * (read + passed), 1 - jobs / (turns * gpu.processors)

@@ -122,6 +122,13 @@ def test_what_a_forward_of_7_billion_weights_reads(slots: int) -> None:
     assert kept <= cost.kv_bytes < 1.3 * kept
 
 
+def test_keys_and_values_of_8_bits_are_half_of_what_is_read() -> None:
+    whole, half = (attention_bytes(GPUS[0], LLAMA_2_7B, 8, 2048, size)[0] for size in (2, 1))
+    assert whole - half == 2 * 32 * 4096 * 2048  # what items pass on to the join stays
+    costs = [forward_cost(GPUS[0], LLAMA_2_7B, 8, 2048, size) for size in (2, 1)]
+    assert costs[1].kv_bytes == half and costs[1].expected_us < costs[0].expected_us
+
+
 def test_three_exits_stay_below_their_limit_on_every_gpu_with_a_head_of_8_bits_alone() -> None:
     for gpu in GPUS:
         cost = forward_cost(gpu, LLAMA_2_7B, 8, 256)
@@ -154,6 +161,8 @@ def test_the_command_prints_what_is_counted() -> None:
     for limit in limits():
         assert re.search(rf"│ {re.escape(limit.what)} +│", printed), limit.what
     assert "a forward of target, 8 rows" in printed
+    narrow = CliRunner().invoke(kernels, ["costs", "--slots", "2048", "--kv-dtype", "fp8"]).output
+    assert re.search(r"│ H100 SXM +│ +2048 │ +\d+ │ +810 │", narrow)
     with pytest.raises(EdgespecError, match="--slots takes numbers"):
         CliRunner().invoke(kernels, ["costs", "--slots", "256;0"], catch_exceptions=False)
 

@@ -99,7 +99,14 @@ def budgets(archs: str, only: str) -> None:
     show_default=True,
     help="Slots that the rows see, separated by semicolons.",
 )
-def costs(target: str | None, rows: int, slots: str) -> None:
+@click.option(
+    "--kv-dtype",
+    default="auto",
+    show_default=True,
+    help="Type of keys and values: auto is 16 bits, fp8 8.",
+    type=click.Choice(["auto", "fp8"]),
+)
+def costs(target: str | None, rows: int, slots: str, kv_dtype: str) -> None:
     """Count what a forward, an exit and a verification cost on some GPUs: a model by the memory's speed, no
     measurement. Ends with an error where Llama-2-7B on an H100 is above a limit."""
     from rich.console import Console
@@ -109,7 +116,7 @@ def costs(target: str | None, rows: int, slots: str) -> None:
     shape, lengths, screen = _shape(target), _lengths(slots), Console(width=120)
     title = f"{shape.name}, {rows} rows, 16 bits: counted, not measured"
     screen.print(_kernel_costs(shape, rows, title))
-    screen.print(_forward_costs(shape, rows, lengths, title))
+    screen.print(_forward_costs(shape, rows, lengths, title, 1 if kv_dtype == "fp8" else 2))
     found = list(limits())
     shown = table(
         ["what", "counted", "target", "unit", "missed by"],
@@ -148,11 +155,13 @@ def _kernel_costs(shape: Shape, rows: int, title: str) -> Table:
     )  # fmt: skip
 
 
-def _forward_costs(shape: Shape, rows: int, lengths: list[int], title: str) -> Table:
+def _forward_costs(shape: Shape, rows: int, lengths: list[int], title: str, kv_itemsize: int) -> Table:
     from edgespec.kernels.costs import GPUS
     from edgespec.kernels.forward_costs import EXITS, forward_cost
 
-    forwards = ((gpu, forward_cost(gpu, shape, rows, length)) for gpu in GPUS for length in lengths)
+    forwards = (
+        (gpu, forward_cost(gpu, shape, rows, length, kv_itemsize)) for gpu in GPUS for length in lengths
+    )
     return table(
         ["GPU", "slots", "launches", "KV, MB", "idle", "weights' floor, ms", "expected, ms", "over it",
          f"{EXITS} exits, 16 bits", "8 bits"],
