@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from edgespec.kernels.attention_plan import PAGE, AttentionPlan
+from edgespec.kernels.narrow_pool import take
 
 
 def tree_attention(
@@ -34,7 +35,7 @@ def tree_attention(
         slots = pages[start : start + count, None].long() * PAGE + torch.arange(PAGE)
         own = words[torch.arange(first, end) // share, 2 * column : 2 * (column + count)]
         seen = ((own[:, :, None] >> bits) & 1).view(end - first, -1) != 0
-        k, v = (pool.index_select(1, slots.view(-1)).to(wide) for pool in (keys, values))
+        k, v = (take(pool, 1, slots.view(-1), wide) for pool in (keys, values))
         scores = queries[:, first:end] @ k.transpose(1, 2) * scale
         if softcap:
             scores = softcap * torch.tanh(scores / softcap)

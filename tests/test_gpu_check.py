@@ -38,7 +38,7 @@ def test_every_step_runs_on_a_cpu(tmp_path: Path) -> None:
     assert sum("exit_head of 8 bits" in row["what"] for row in rows["kernels"]) == 3
     assert rows["nodes"][0]["a_layer"] > 0 and [row["sessions"] for row in rows["host"]] == [1, 8]
     assert [row["target"] for row in rows["exits"]] == [MOST_EXITS_SHARE]
-    assert rows["attention"][0]["skipped"] == "flashinfer needs a GPU" and len(rows["attention"]) == 5
+    assert rows["attention"][0]["skipped"] == "flashinfer needs a GPU" and len(rows["attention"]) == 9
     assert "skipped" in rows["sanitizer"][0]
 
 

@@ -15,6 +15,7 @@ from test_cuda_graphs import Rerun
 from edgespec.core.errors import EdgespecError
 from edgespec.kernels import exit_head_launch
 from edgespec.kernels.data import HeadSettings
+from edgespec.kernels.narrow_pool import FLOAT8
 from edgespec.model import backends
 from edgespec.model.gpu_check import agreement, attention_steps, forward_steps, kernel_steps, place
 from edgespec.model.gpu_check.forward_steps import texts_agree
@@ -44,6 +45,29 @@ def test_a_kernel_that_computes_something_else_is_named(name: str, monkeypatch: 
     monkeypatch.setattr(agreement, name, wrong)
     with pytest.raises(EdgespecError, match=rf"{name}.* in float32 is .* from the reference"):
         list(agreement.kernels_agree(HERE))
+
+
+def test_a_pool_that_is_rounded_otherwise_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = agreement.rotary_write
+
+    def truncating(*given: Any, **how: Any) -> Any:
+        found = right(*given, **how)
+        for pool in given[4:]:
+            if pool.dtype == FLOAT8:
+                pool.view(torch.uint8)[0, 3] -= 1
+        return found
+
+    monkeypatch.setattr(agreement, "rotary_write", truncating)
+    with pytest.raises(EdgespecError, match="otherwise than to the nearest 8-bit float"):
+        list(agreement.kernels_agree(HERE))
+
+
+@pytest.mark.parametrize(("capability", "reads"), [((8, 6), False), ((8, 9), True), ((9, 0), True)])
+def test_8_bit_pools_are_checked_where_a_gpu_reads_them(
+    capability: tuple[int, int], reads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert replace(HERE, device=torch.device("cuda")).reads_float8 == reads
 
 
 @pytest.mark.parametrize("narrow", [False, True])

@@ -19,6 +19,8 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from edgespec.kernels.narrow_pool import take
+
 SLOT_ATTENTION = "edgespec_slots"
 """The name under which transformers knows it."""
 
@@ -83,7 +85,7 @@ class SessionSpan:
         copy."""
         if self.start is not None:
             return pool[:, :, self.start : self.start + self.width].to(dtype)
-        return pool.index_select(2, self.seen).to(dtype)
+        return take(pool, 2, self.seen, dtype)
 
 
 @dataclass

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from edgespec.core.slots import SLOT_BUCKET, Piece
+from edgespec.kernels.narrow_pool import take
 from edgespec.model.batch import AttentionInputs, FlatRows, ModuleInputs
 from edgespec.model.kv_cache import SCRATCH
 from edgespec.model.masks import Windows, visible
@@ -46,7 +47,7 @@ class Gather:
 
     def read(self, pool: Tensor, dtype: torch.dtype) -> Tensor:
         """The ancestors' keys or values [B, G, W, d], in this type."""
-        flat = pool[0].index_select(1, self.ancestors.reshape(-1)).to(dtype)
+        flat = take(pool[0], 1, self.ancestors.reshape(-1), dtype)
         return flat.view(flat.shape[0], *self.ancestors.shape, -1).transpose(0, 1)
 
 

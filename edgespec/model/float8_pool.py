@@ -21,9 +21,9 @@ def check_float8_pool(
         reason = "reads pictures, which was not tested with it"
     elif getattr(text_config, "kv_lora_rank", None):
         reason = "keeps latents, no keys and values"
-    elif device.type == "cuda" and _architecture(device) < FLOAT8_ARCHITECTURE:
+    elif device.type == "cuda" and architecture_of(device) < FLOAT8_ARCHITECTURE:
         reason = (
-            f"is to run on a GPU of compute capability {_architecture(device) / 10}, and 8-bit floats need "
+            f"is to run on a GPU of compute capability {architecture_of(device) / 10}, and 8-bit floats need "
             f"{FLOAT8_ARCHITECTURE / 10}"
         )
     elif device.type == "cuda" and dtype == torch.float32:
@@ -32,6 +32,7 @@ def check_float8_pool(
         raise EdgespecError(f"--kv-dtype fp8 is not for {name}, which {reason}: leave it out.")
 
 
-def _architecture(device: torch.device) -> int:
+def architecture_of(device: torch.device) -> int:
+    """The compute capability of a CUDA device: 90 is 9.0."""
     major, minor = torch.cuda.get_device_capability(device)
     return 10 * major + minor

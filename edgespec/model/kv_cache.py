@@ -18,7 +18,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from edgespec.core.pictures import PictureSpan
 from edgespec.core.slots import SLOT_BUCKET, Piece
-from edgespec.kernels.narrow_pool import put
+from edgespec.kernels.narrow_pool import put, take
 from edgespec.model.kv_pages import Pages, runs
 from edgespec.model.target_engine import PrefixSalt
 
@@ -71,7 +71,7 @@ class PoolLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         seen = self._placement.seen
         if seen is None:
             return self.keys, self.values
-        keys, values = (pool.index_select(2, seen).to(key_states.dtype) for pool in (self.keys, self.values))
+        keys, values = (take(pool, 2, seen, key_states.dtype) for pool in (self.keys, self.values))
         return keys, values
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:

@@ -17,6 +17,7 @@ from edgespec.kernels.exit_head import exit_head
 from edgespec.kernels.layer import gated, residual_norm, rotary_write
 from edgespec.kernels.layer_data import Norm
 from edgespec.kernels.narrow_head import narrowed
+from edgespec.kernels.narrow_pool import FLOAT8, as_float8
 from edgespec.kernels.tree_attention import tree_attention
 from edgespec.kernels.verify import verify
 from edgespec.model.gpu_check.inputs import (
@@ -53,6 +54,10 @@ def kernels_agree(place: Place) -> Iterator[Row]:
         yield from _layer_agrees(place, dtype)
     for rows in (1, 8, 33):
         yield _narrow_exit_agrees(place, rows)
+    if place.reads_float8:
+        for heads, kv_heads in HEADS:
+            yield _attention_agrees(place, heads, kv_heads, torch.bfloat16, FLOAT8)
+        yield _float8_pool_agrees(place, torch.bfloat16)
 
 
 def _exit_agrees(place: Place, rows: int, dtype: torch.dtype) -> Row:
@@ -88,19 +93,44 @@ def _verify_agrees(place: Place, rows: int, mode: str, dtype: torch.dtype) -> Ro
     )
 
 
-def _attention_agrees(place: Place, heads: int, kv_heads: int, dtype: torch.dtype) -> Row:
+def _attention_agrees(
+    place: Place, heads: int, kv_heads: int, dtype: torch.dtype, pool: torch.dtype | None = None
+) -> Row:
+    """pool: the type of keys and values; None: that of the queries."""
     random = np.random.default_rng(5)
     sessions = [
         SessionPages(np.array([3, 0, 5]), _seen(random, rows=7, slots=150)),
         SessionPages(np.array([1]), _seen(random, rows=2, slots=40)),
     ]
     sizes = (9, heads, HEAD_WIDTH), (kv_heads, 6 * PAGE, HEAD_WIDTH), (kv_heads, 6 * PAGE, HEAD_WIDTH)
-    query, keys, values = (torch.from_numpy(random.normal(size=size)).to(dtype) for size in sizes)
+    types = dtype, pool or dtype, pool or dtype
+    query, keys, values = (
+        torch.from_numpy(random.normal(size=size)).to(own) for size, own in zip(sizes, types, strict=True)
+    )
     plan, scale = AttentionPlan.of(sessions, HeadGroups.of(heads, kv_heads, dtype.itemsize)), HEAD_WIDTH**-0.5
     wanted = tree_attention(query, keys, values, plan, scale=scale, backend="reference")
     query, keys, values = (one.to(place.device) for one in (query, keys, values))
     got = tree_attention(query, keys, values, plan.on(place.device), scale=scale, backend=backend_of(place))
-    return _near(f"tree_attention, {heads} heads of {kv_heads} keys", dtype, [got], [wanted])
+    what = f"tree_attention, {heads} heads of {kv_heads} keys" + (" in 8 bits" if pool else "")
+    return _near(what, dtype, [got], [wanted])
+
+
+def _float8_pool_agrees(place: Place, dtype: torch.dtype) -> Row:
+    """What rotary_write leaves in a pool of 8-bit floats is what it leaves in another, rounded, to the bit."""
+    random = torch.Generator().manual_seed(6)
+    angles = torch.randn(8, HEAD_WIDTH, generator=random)
+    rows = 100 * torch.randn(8, 12 * HEAD_WIDTH, generator=random)  # some are beyond the largest
+    given = [one.to(dtype) for one in (rows, angles.cos(), angles.sin())] + [torch.arange(8) * 5 + 3]
+    left = []
+    for pool in (dtype, FLOAT8):
+        pools = [torch.zeros(2, PAGE, HEAD_WIDTH, device=place.device).to(pool) for _ in range(2)]
+        rotary_write(*(one.to(place.device) for one in given), *pools, backend=backend_of(place))
+        left.append(
+            [(one if pool == FLOAT8 else as_float8(one.cpu())).cpu().view(torch.uint8) for one in pools]
+        )
+    if not all(map(torch.equal, *left)):
+        raise EdgespecError("rotary_write rounds keys and values otherwise than to the nearest 8-bit float.")
+    return {"what": "rotary_write, into 8 bits", "dtype": str(dtype).removeprefix("torch."), "same": True}
 
 
 def _seen(random: np.random.Generator, rows: int, slots: int) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from edgespec.kernels.attention_plan import PAGE, AttentionPlan, HeadGroups, SessionPages
+from edgespec.kernels.narrow_pool import as_float8
 from edgespec.kernels.tree_attention import tree_attention
 from edgespec.model.gpu_check.inputs import backend_of
 from edgespec.model.gpu_check.place import Place, Row, Shape
@@ -19,6 +20,8 @@ WORKSPACE_BYTES = 128 << 20
 """That FlashInfer is given."""
 
 YARDSTICK = "flashinfer"
+
+IN_8_BITS = "edgespec, keys in 8 bits"
 
 
 def attention_times(place: Place) -> Iterator[Row]:
@@ -34,10 +37,15 @@ def attention_times(place: Place) -> Iterator[Row]:
                 query, keys, values = _rows(place, shape, rows, slots)
                 own = place.captured(_own(place, shape, query, keys, values))
                 found = {"edgespec": place.median_us(own)}
+                if place.reads_float8:
+                    narrow = place.captured(_own(place, shape, query, as_float8(keys), as_float8(values)))
+                    found[IN_8_BITS] = place.median_us(narrow)
                 if beside:
                     found["FlashInfer"] = place.median_us(_flashinfer(query, keys, values))
                 for what, taken in found.items():
                     floor = (keys.nbytes + values.nbytes) / speed
+                    if what == IN_8_BITS:
+                        floor /= place.dtype.itemsize
                     yield {
                         "what": what, "shape": shape.name, "slots": slots, "rows": rows, "us": taken,
                         "of_floor": floor / taken,

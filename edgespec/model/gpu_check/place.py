@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 
+from edgespec.kernels.variants import FLOAT8_ARCHITECTURE
 from edgespec.model.cuda_graphs import CudaCapture
+from edgespec.model.float8_pool import architecture_of
 
 WARM_UPS, LONGEST_S = 3, 3.0
 """Of a timed function: runs that are not counted, and how long it is repeated at most."""
@@ -69,6 +71,11 @@ class Place:
     def narrow_heads(self) -> tuple[bool, ...]:
         """Whether exits read a head of 8 bits, which has no form for CPUs: both ways are timed on a GPU."""
         return (False, True) if self.device.type == "cuda" else (False,)
+
+    @property
+    def reads_float8(self) -> bool:
+        """Whether kernels read a pool of 8-bit floats here."""
+        return self.device.type != "cuda" or architecture_of(self.device) >= FLOAT8_ARCHITECTURE
 
     def captured(self, function: Callable[[], Any]) -> Callable[[], Any]:
         """The function as a CUDA graph; on a CPU itself."""
