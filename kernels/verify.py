@@ -59,10 +59,8 @@ def verify(
     columns = _columns(trees, positions, samplings, seen, biases)
     try:  # C++ checks all values of the columns, and names the one that does not fit
         if chosen == "cpu":
-            words, dtype = arguments.raw(logits), arguments.dtype_name(logits)
-            return Verdicts(
-                *_native.verify(words, dtype, *columns, available_threads(threads), threads is None)
-            )
+            read = arguments.raw(logits), arguments.dtype_name(logits)
+            return Verdicts(*_native.verify(*read, *columns, available_threads(threads), threads is None))
         if isinstance(trees.offsets, np.ndarray):
             _native.check_verify(rows, vocabulary, *columns)
     except ValueError as error:

@@ -288,19 +288,3 @@ def test_a_token_goes_to_the_directory_and_never_in_the_clear_to_others(
     assert where.headers["Authorization"] == "Bearer sesame"
     with pytest.raises(EdgespecError, match="in the clear"):
         Directory("http://fleet.example", token="sesame")
-
-
-def test_behind_a_balancer_of_bytes_a_session_says_what_to_configure() -> None:
-    go_on = threading.Event()
-    target = StubTarget(SCRIPTED, before_forward=lambda: len(target.forwards) < 2 or go_on.wait(30))
-    with serving(target) as first, serving(StubTarget(SCRIPTED)) as second, FaultProxy(first.port) as proxy:
-        ports = iter([first.port])
-        proxy.choose = lambda: next(ports, second.port)
-        with stub_session(proxy.port, scripted=SCRIPTED, mode="sync", max_new_tokens=TOKENS) as one:
-            one.prompt(PROMPT)
-            said: list[str] = []
-            while not any("reach several servers" in event for event in said):
-                said += one.step(5.0).events
-            go_on.set()
-            generate(one)
-    assert one.tokens == RIGHT

@@ -115,8 +115,7 @@ class Session(TextSession):
         loop = self._recollection.loop(chosen, measurements)
         context = Context(self.target.context_length, self.target.vocabulary_size, "target")
         super().__init__(loop, engine, tokenizer, sampling, context, draft_pace, trace)
-        self._provisional = ProvisionalText()
-        self._earlier_forwards = 0
+        self._provisional, self._earlier_forwards = ProvisionalText(), 0
 
     def step(self, timeout_s: float | None = None) -> Step:
         """Work until something is committed, or `timeout_s` has passed: the step then brings no tokens."""

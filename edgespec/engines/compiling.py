@@ -97,9 +97,8 @@ def compile(
     follow (2048); at most the model's own context. target_tokenizer: the target's folder or its tokenizer.json; a
     draft of another vocabulary is refused, and the engine encodes text as the target does. picture_size: of a draft
     that sees, WIDTHxHEIGHT in pixels; every picture is scaled to it (None: about 224x224). force: build although the
-    folder holds an engine.
-    Where the plan of a TensorRT runtime cannot be built here, the folder holds the ONNX graph, and the device builds
-    the plan of it. Raises EdgespecError, and then leaves nothing half-written.
+    folder holds an engine. Where the plan of a TensorRT runtime cannot be built here, the folder holds the ONNX graph,
+    and the device builds the plan of it. Raises EdgespecError, and then leaves nothing half-written.
     """
     device = load_profile(target_device) if target_device is not None else None
     runtime = device.runtime if device is not None and runtime == "auto" else choose_runtime(runtime)

@@ -73,11 +73,15 @@ def generate(model: LoadedModel, prompt: Sequence[int], params: SamplingParams) 
     if not params.greedy:
         assert params.seed is not None
         processors.append(CoupledNoise(model.vocabulary_size, params.temperature, params.seed))
+    nobodys = [
+        model.vocabulary_size
+    ]  # where there are none, `generate` takes those of the model's own settings
+    end_tokens = nobodys if params.ignore_eos else list(model.end_tokens) or nobodys
     config: Any = transformers.GenerationConfig
     settings = config(
         do_sample=False,
         max_new_tokens=params.max_new_tokens,
-        eos_token_id=None if params.ignore_eos else list(model.end_tokens) or None,
+        eos_token_id=end_tokens,
         pad_token_id=0,
         return_dict_in_generate=True,
         output_scores=True,

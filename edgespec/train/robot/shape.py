@@ -30,20 +30,20 @@ class SeeingShape:
     context: int = 1024
 
 
+SPECIAL_TOKENS = {
+    "image_token_id": IMAGE,
+    "video_token_id": VIDEO,
+    "vision_start_token_id": VISION_START,
+    "vision_end_token_id": VISION_END,
+}
+
+
 def build(shape: SeeingShape, tokenizer: Tokenizer, seed: int) -> Any:
     """A freshly drawn float32 model of this shape with tied embeddings."""
     torch.manual_seed(seed)
     pairs = shape.width // shape.heads // 2
     sides = 3 * pairs // 8
-    ids: dict[str, Any] = {
-        name: tokenizer.token_to_id(token)
-        for name, token in {
-            "image_token_id": IMAGE,
-            "video_token_id": VIDEO,
-            "vision_start_token_id": VISION_START,
-            "vision_end_token_id": VISION_END,
-        }.items()
-    }
+    ids: dict[str, Any] = {name: tokenizer.token_to_id(token) for name, token in SPECIAL_TOKENS.items()}
     model = Qwen2VLForConditionalGeneration(
         Qwen2VLConfig(
             text_config={
