@@ -216,7 +216,7 @@ OF_STRANGERS: dict[str, tuple[Attack, int]] = {
     "half-open": (half_open, 500), "garbage": (garbage, 64), "drips": (drip, 500), "scrapes": (scrapes, 4),
     "strangers": (half_open, 10_000),
 }  # fmt: skip
-"""strangers: 10,000 connections that say nothing, from 250 addresses, and half as many again with garbage and drips.
+"""strangers: 10,000 connections that say nothing, from 250 addresses, and 5,000 with garbage and drips.
 scrapes: at the metrics port."""
 
 FROM_AN_ADDRESS = 60
@@ -230,8 +230,8 @@ def run(
     pipe: Connection, ports: tuple[int, int], hello: bytes, names: list[str], acts_a_second: float
 ) -> None:
     """A process: says how many clients it has; acts from each "begin" on to the next message, and says how often it
-    did; ends at any other message. As many clients as the system grants it files for. ports: the server's, and of its
-    metrics."""
+    did; ends at any other message. It has no more clients than the system grants it files for. ports: the server's,
+    and of its metrics."""
     places = _places(names)
     said = b"" if names[0] in OF_STRANGERS else hello
     port = ports[names == ["scrapes"]]

@@ -130,7 +130,7 @@ class Fleet:
                     )
 
     def plan(self, mode: str) -> None:
-        """Devices beside the simulation of as many on each server, with the same lengths of texts and prompts."""
+        """Devices, beside a simulation of the same number on each server with texts and prompts of the same lengths."""
         arguments = self._arguments
         played = self._load([mode], lambda: time.sleep(arguments.steady_s))
         texts, seconds = played.texts, played.ended_s - played.began_s

@@ -35,6 +35,16 @@ from edgespec.server.settings import ServerSettings
 
 MARGIN_IS_PROBABILITY = Curves(np.array([[0, 1]], np.float32), np.array([[0, 1]], np.float32), (0.0,))
 VOCABULARY_HASH = hashlib.sha256(b"stub").digest()
+ENGINE_FACTS: dict[str, Any] = {
+    "target_id": "stub",
+    "vocabulary_hash": VOCABULARY_HASH,
+    "vocabulary_size": VOCABULARY,
+    "context_length": 512,
+    "end_tokens": (),
+    "tokenizer_path": None,
+    "layers": 4,
+}
+"""Of another engine's target."""
 
 
 class SlotMemory:

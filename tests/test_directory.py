@@ -38,6 +38,15 @@ def text(one: Session, *happens: Any) -> list[Step]:
     return generate(one, 10, *happens)
 
 
+def full_server(stack: ExitStack) -> Server:
+    """One whose only session is another's."""
+    full = stack.enter_context(serving(StubTarget(SCRIPTED), max_sessions=1))
+    holds = stack.enter_context(stub_session(full.port, scripted=SCRIPTED, mode="sync"))
+    holds.prompt(PROMPT)
+    holds.step()
+    return full
+
+
 @pytest.fixture
 def servers() -> Iterator[tuple[Server, Server]]:
     with serving(StubTarget(SCRIPTED)) as first, serving(StubTarget(SCRIPTED)) as second:
@@ -78,11 +87,8 @@ def test_a_session_leaves_a_draining_server_for_the_one_named_next(servers: tupl
 
 def test_a_session_that_is_refused_for_want_of_room_goes_where_there_is_some() -> None:
     with ExitStack() as stack:
-        full = stack.enter_context(serving(StubTarget(SCRIPTED), max_sessions=1))
+        full = full_server(stack)
         roomy = stack.enter_context(serving(StubTarget(SCRIPTED)))
-        holds = stack.enter_context(stub_session(full.port, scripted=SCRIPTED, mode="sync"))
-        holds.prompt(PROMPT)
-        holds.step()
         answers = iter([place_of(full)])
         where = stack.enter_context(directory(lambda _: next(answers, place_of(roomy))))
         one = stack.enter_context(asking(where))
@@ -92,10 +98,7 @@ def test_a_session_that_is_refused_for_want_of_room_goes_where_there_is_some() -
 
 def test_where_every_server_is_full_the_refusal_is_raised_in_time() -> None:
     with ExitStack() as stack:
-        full = stack.enter_context(serving(StubTarget(SCRIPTED), max_sessions=1))
-        holds = stack.enter_context(stub_session(full.port, scripted=SCRIPTED, mode="sync"))
-        holds.prompt(PROMPT)
-        holds.step()
+        full = full_server(stack)
         where = stack.enter_context(directory(lambda _: place_of(full)))
         one = stack.enter_context(asking(where, link=LinkOptions(give_up_s=0.3)))
         with pytest.raises(EdgespecError, match="the server is full"):
@@ -104,11 +107,8 @@ def test_where_every_server_is_full_the_refusal_is_raised_in_time() -> None:
 
 def test_a_session_that_was_refused_asks_under_another_name_for_routers_that_hash() -> None:
     with ExitStack() as stack:
-        full = stack.enter_context(serving(StubTarget(SCRIPTED), max_sessions=1))
+        full = full_server(stack)
         roomy = stack.enter_context(serving(StubTarget(SCRIPTED)))
-        holds = stack.enter_context(stub_session(full.port, scripted=SCRIPTED, mode="sync"))
-        holds.prompt(PROMPT)
-        holds.step()
         first: list[str] = []
 
         def hashed(question: Question) -> Answer:

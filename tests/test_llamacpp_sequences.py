@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scripted_models import VOCABULARY, HashModel
-from stubs import VOCABULARY_HASH, serving, stub_session
+from stubs import ENGINE_FACTS, serving, stub_session
 
 from edgespec.model.llamacpp.engine import LlamaCppEngine
 from edgespec.model.llamacpp.sequences import Row, SequencePool, SessionSequence
@@ -17,15 +16,6 @@ from edgespec.model.target_engine import KvFull
 
 pytestmark = pytest.mark.needs_torch
 SCRIPTED = HashModel(draft_right=0.7)
-FACTS: dict[str, Any] = {
-    "target_id": "stub",
-    "vocabulary_hash": VOCABULARY_HASH,
-    "vocabulary_size": VOCABULARY,
-    "context_length": 512,
-    "end_tokens": (),
-    "tokenizer_path": None,
-    "layers": 4,
-}
 
 
 class StubDecoder:
@@ -54,7 +44,7 @@ class StubDecoder:
 
 
 def engine(decoder: StubDecoder) -> LlamaCppEngine:
-    return LlamaCppEngine(decoder, FACTS)
+    return LlamaCppEngine(decoder, ENGINE_FACTS)
 
 
 @pytest.mark.parametrize("mode", ["cloud", "sync", "preempt", "stream", "predicted", "auto"])

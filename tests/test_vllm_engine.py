@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scripted_models import VOCABULARY, HashModel
-from stubs import VOCABULARY_HASH, serving, stub_session
+from scripted_models import HashModel
+from stubs import ENGINE_FACTS, serving, stub_session
 
 from edgespec.core.errors import EdgespecError
 from edgespec.core.params import SamplingParams
@@ -23,15 +23,6 @@ from edgespec.verifying.verifier import Verifier, VerifierLimits
 
 pytestmark = pytest.mark.needs_torch
 SCRIPTED = HashModel(draft_right=0.7)
-FACTS: dict[str, Any] = {
-    "target_id": "stub",
-    "vocabulary_hash": VOCABULARY_HASH,
-    "vocabulary_size": VOCABULARY,
-    "context_length": 512,
-    "end_tokens": (),
-    "tokenizer_path": None,
-    "layers": 4,
-}
 LONG = [1 + 7 * i % 49 for i in range(300)]
 
 
@@ -142,7 +133,7 @@ def forward(engine: VllmEngine, texts: list[Text], rows: int = 32) -> int:
 
 
 def test_a_long_prompt_is_read_beside_a_running_session_in_the_rows_that_were_planned(core: StubCore) -> None:
-    engine = VllmEngine(core, FACTS)
+    engine = VllmEngine(core, ENGINE_FACTS)
     running, reader = Text(engine, [1, 2, 3]), Text(engine, LONG)
     forward(engine, [running])
     while reader.verifier.forwards == 0:
@@ -154,7 +145,7 @@ def test_a_long_prompt_is_read_beside_a_running_session_in_the_rows_that_were_pl
 
 
 def test_what_the_prefix_cache_holds_of_a_prompt_is_not_read_again(core: StubCore) -> None:
-    engine, core.cached = VllmEngine(core, FACTS), 160
+    engine, core.cached = VllmEngine(core, ENGINE_FACTS), 160
     reader = Text(engine, LONG)
     while reader.verifier.forwards == 0:
         core.steps, planned = [], forward(engine, [reader])
@@ -163,7 +154,7 @@ def test_what_the_prefix_cache_holds_of_a_prompt_is_not_read_again(core: StubCor
 
 
 def test_after_a_failed_step_no_request_goes_on_and_no_prefix_is_offered(core: StubCore) -> None:
-    engine = VllmEngine(core, FACTS)
+    engine = VllmEngine(core, ENGINE_FACTS)
     one, other = Text(engine, [1, 2, 3]), Text(engine, [4, 5, 6])
     forward(engine, [one, other])
     core.failures = 1
@@ -179,7 +170,7 @@ def test_after_a_failed_step_no_request_goes_on_and_no_prefix_is_offered(core: S
 @pytest.mark.parametrize("mode", ["cloud", "sync", "preempt", "stream", "predicted", "auto"])
 def test_texts_of_every_mode_are_those_of_the_model(core: StubCore, mode: str) -> None:
     with (
-        serving(VllmEngine(core, FACTS)) as server,
+        serving(VllmEngine(core, ENGINE_FACTS)) as server,
         stub_session(server.port, scripted=SCRIPTED, mode=mode) as one,
     ):
         one.prompt(LONG)
@@ -193,7 +184,7 @@ def test_texts_of_every_mode_are_those_of_the_model(core: StubCore, mode: str) -
 
 
 def test_more_sessions_than_requests_take_turns(core: StubCore) -> None:
-    with serving(VllmEngine(core, FACTS)) as server:
+    with serving(VllmEngine(core, ENGINE_FACTS)) as server:
         sessions = [stub_session(server.port, scripted=SCRIPTED, mode="stream") for _ in range(6)]
         for number, one in enumerate(sessions):
             one.prompt([number, *LONG[:40]])
